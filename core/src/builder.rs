@@ -1,0 +1,336 @@
+//! From set-up messages to a device: the conversation, without a transport.
+//!
+//! A transport that speaks in messages (vhost-user, a channel) feeds [`Configuring::step`]; one
+//! that speaks in registers has the [`Engine`](crate::Engine) do the same.
+
+use crate::{
+    check::{self, QueueCheck},
+    device::Device,
+    error::DeviceError,
+    features::Features,
+    memory::DriverMem,
+    message::{Message, QueueConfig},
+    notify::DriverNotify,
+    num,
+    queue_set::QueueSet,
+    shared::SharedHandle,
+};
+
+/// Collects what a device needs: the interrupt, the shared block, and the queues.
+///
+/// ```
+/// use virtside::{CountingNotify, DeviceBuilder, Features, QueueConfig, Ram, Shared};
+/// static RAM: Ram<4096> = Ram::new();
+/// static SHARED: Shared<2> = Shared::new();
+/// static LINE: CountingNotify = CountingNotify::new();
+///
+/// let builder = DeviceBuilder::new(&SHARED)
+///     .map_notify(|()| Ok(&LINE))?
+///     .add_queue(QueueConfig { queue: 1, size: 8, desc: 0, driver: 0x200, device: 0x300 })?;
+/// assert!(builder.configured_queues().eq([1]));
+/// let device = builder.build::<_, 16>(Features::VERSION_1, RAM.flat(0))?;
+/// assert!(device.configured_queues().eq([1]));
+/// # Ok::<(), virtside::DeviceError>(())
+/// ```
+#[derive(Debug)]
+pub struct DeviceBuilder<I, H, const Q: usize> {
+    notify: I,
+    shared: H,
+    queues: QueueSet<Q>,
+    /// In the order in which they came: policies may depend on it.
+    configs: heapless::Vec<QueueConfig, Q>,
+}
+
+impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), H, Q> {
+    /// No queues, no interrupt. `shared` holds the doorbell that stands for the driver's kicks.
+    pub const fn new(shared: H) -> Self {
+        Self {
+            notify: (),
+            shared,
+            queues: QueueSet::new(),
+            configs: heapless::Vec::new(),
+        }
+    }
+}
+
+impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
+    /// Replaces the interrupt by what `map` makes of it, e.g. wraps it in a
+    /// [`BufferedNotify`](crate::BufferedNotify).
+    ///
+    /// # Errors
+    /// Whatever `map` says.
+    pub fn map_notify<J>(
+        self,
+        map: impl FnOnce(I) -> Result<J, DeviceError>,
+    ) -> Result<DeviceBuilder<J, H, Q>, DeviceError> {
+        let Self {
+            notify,
+            shared,
+            queues,
+            configs,
+        } = self;
+        Ok(DeviceBuilder {
+            notify: map(notify)?,
+            shared,
+            queues,
+            configs,
+        })
+    }
+
+    /// Notes a queue. That its number is new and below `Q` is all that is checked here; the rest
+    /// is [`build`](Self::build)'s, which has the memory.
+    ///
+    /// # Errors
+    /// [`DeviceError::InvalidQueue`].
+    pub fn add_queue(mut self, config: QueueConfig) -> Result<Self, DeviceError> {
+        self.insert(config)?;
+        Ok(self)
+    }
+
+    fn insert(&mut self, config: QueueConfig) -> Result<(), DeviceError> {
+        let invalid = DeviceError::InvalidQueue(config.queue);
+        if usize::from(config.queue) >= Q || self.queues.contains(config.queue) {
+            return Err(invalid);
+        }
+        self.configs.push(config).map_err(|_| invalid)?;
+        self.queues.insert(config.queue).map_err(|_| invalid)?;
+        Ok(())
+    }
+
+    fn remove(&mut self, queue: u16) {
+        self.queues.remove(queue);
+        self.configs.retain(|config| config.queue != queue);
+    }
+
+    /// The queues noted so far, lowest first.
+    pub fn configured_queues(&self) -> impl Iterator<Item = u16> + '_ {
+        self.queues.iter()
+    }
+
+    /// Checks every queue and makes the device. It stays silent until the driver is live: see
+    /// [`ReadyResponder`].
+    ///
+    /// # Errors
+    /// [`DeviceError::BadQueueConfig`] names the first queue that does not pass, and why.
+    pub fn build<M: DriverMem, const N: usize>(
+        self,
+        features: Features,
+        mem: M,
+    ) -> Result<Device<M, I, H, Q, N>, DeviceError> {
+        self.build_with(features, mem, &..)
+    }
+
+    fn build_with<M: DriverMem, P: QueueCheck + ?Sized, const N: usize>(
+        self,
+        features: Features,
+        mem: M,
+        policy: &P,
+    ) -> Result<Device<M, I, H, Q, N>, DeviceError> {
+        let mut device = Device::new(mem, self.notify, self.shared);
+        for config in &self.configs {
+            device
+                .table
+                .configure(config, u16::MAX, features, &device.mem, policy)
+                .map_err(|error| name(error, config.queue))?;
+        }
+        device.features = features;
+        Ok(device)
+    }
+}
+
+/// A refusal of a configuration names its queue.
+fn name(error: DeviceError, queue: u16) -> DeviceError {
+    match error {
+        DeviceError::Refused(refusal) => DeviceError::BadQueueConfig(queue, refusal),
+        other => other,
+    }
+}
+
+/// How far the conversation is.
+#[derive(Debug)]
+#[must_use = "a queue message is to be acknowledged, a device to be started"]
+pub enum Progress<D, R> {
+    /// This queue passed every check: acknowledge the message.
+    Configured(u16),
+    /// This queue is forgotten: acknowledge the message.
+    Removed(u16),
+    /// Everything so far is forgotten: acknowledge the message.
+    Restarted,
+    /// The device, and the answer that the driver waits for.
+    Ready(D, R),
+}
+
+/// What [`Configuring::step`] ends with.
+pub type Built<M, I, H, const Q: usize, const N: usize> =
+    Progress<Device<M, I, H, Q, N>, ReadyResponder<I, H, Q>>;
+
+/// The polled set-up conversation: messages in, acknowledgements and at last a device out.
+///
+/// ```
+/// use virtside::{Configuring, DeviceBuilder, Features, Message, Progress, QueueConfig, Ram, Shared};
+/// static RAM: Ram<4096> = Ram::new();
+/// static SHARED: Shared<1> = Shared::new();
+///
+/// let builder = DeviceBuilder::new(&SHARED);
+/// let mut configuring = Configuring::<_, _, _, _, 1, 16>::new(builder, &(0..1), RAM.flat(0));
+/// let queue = QueueConfig { queue: 0, size: 8, desc: 0, driver: 0x200, device: 0x300 };
+/// assert!(matches!(
+///     configuring.step(Message::ConfigureQueue(queue))?,
+///     Progress::Configured(0)
+/// ));
+/// let Progress::Ready(device, responder) =
+///     configuring.step(Message::Ready { features: Features::VERSION_1 })?
+/// else {
+///     panic!("not ready");
+/// };
+/// assert!(!SHARED.is_live());
+/// responder.accept();
+/// assert!(SHARED.is_live());
+/// # let _ = device;
+/// # Ok::<(), virtside::DeviceError>(())
+/// ```
+#[derive(Debug)]
+pub struct Configuring<'p, P: ?Sized, M, I, H, const Q: usize, const N: usize> {
+    /// `None` once the device is built.
+    parts: Option<(DeviceBuilder<I, H, Q>, M)>,
+    policy: &'p P,
+}
+
+impl<'p, P, M, I, H, const Q: usize, const N: usize> Configuring<'p, P, M, I, H, Q, N>
+where
+    P: QueueCheck + ?Sized,
+    M: DriverMem,
+    I: DriverNotify + Clone,
+    H: SharedHandle<Q>,
+{
+    /// Starts a conversation in which `policy` decides which queues are wanted.
+    pub const fn new(builder: DeviceBuilder<I, H, Q>, policy: &'p P, mem: M) -> Self {
+        Self {
+            parts: Some((builder, mem)),
+            policy,
+        }
+    }
+
+    /// The queues that passed so far, lowest first.
+    pub fn configured_queues(&self) -> impl Iterator<Item = u16> + '_ {
+        self.parts
+            .iter()
+            .flat_map(|(builder, _)| builder.configured_queues())
+    }
+
+    /// Takes one message. Guest memory is not touched; a queue's checks take at most `9 * Q`
+    /// comparisons and three translations, `Ready` `Q` times that.
+    ///
+    /// # Errors
+    /// A refused queue leaves the conversation as it was: it may be configured differently.
+    /// [`DeviceError::UnexpectedMessage`] for a message that has no place here, and for any after
+    /// the device is built. If `Ready` fails, the conversation is over.
+    pub fn step(&mut self, message: Message) -> Result<Built<M, I, H, Q, N>, DeviceError> {
+        let Some((builder, mem)) = &mut self.parts else {
+            return Err(DeviceError::UnexpectedMessage(message));
+        };
+        match message {
+            Message::ConfigureQueue(config) => {
+                if usize::from(config.queue) >= Q || builder.queues.contains(config.queue) {
+                    return Err(DeviceError::InvalidQueue(config.queue));
+                }
+                // Features are known with `Ready`, which checks once more with them.
+                let features = Features::VERSION_1;
+                let others = builder.configs.iter();
+                let max = num::clamp_u16(N);
+                check::check(&config, max, features, mem, self.policy, others)
+                    .map_err(|error| name(error, config.queue))?;
+                builder.insert(config)?;
+                Ok(Progress::Configured(config.queue))
+            }
+            Message::ResetQueue(queue) => {
+                if !builder.queues.contains(queue) {
+                    return Err(DeviceError::InvalidQueue(queue));
+                }
+                builder.remove(queue);
+                Ok(Progress::Removed(queue))
+            }
+            Message::Reset => {
+                builder.queues.clear();
+                builder.configs.clear();
+                Ok(Progress::Restarted)
+            }
+            Message::Ready { features } => {
+                let Some((builder, mem)) = self.parts.take() else {
+                    return Err(DeviceError::UnexpectedMessage(message));
+                };
+                let responder = ReadyResponder::new(builder.shared.clone(), builder.notify.clone());
+                let device = builder.build_with(features, mem, self.policy);
+                match device {
+                    Ok(device) => Ok(Progress::Ready(device, responder)),
+                    Err(error) => {
+                        responder.refuse();
+                        Err(error)
+                    }
+                }
+            }
+            Message::NotifyQueue(_) => Err(DeviceError::UnexpectedMessage(message)),
+        }
+    }
+}
+
+/// The answer that a driver waits for after DRIVER_OK.
+///
+/// Until it is given, the driver's write has not completed, and the device serves nothing. Dropping
+/// it refuses.
+#[derive(Debug)]
+#[must_use = "the driver waits for the answer; dropping it refuses"]
+pub struct ReadyResponder<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> {
+    shared: H,
+    notify: I,
+    epoch: u32,
+    given: bool,
+}
+
+impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, H, Q> {
+    pub(crate) fn new(shared: H, notify: I) -> Self {
+        shared.expect_answer();
+        Self {
+            epoch: shared.epoch(),
+            shared,
+            notify,
+            given: false,
+        }
+    }
+
+    /// The device starts: every queue counts as notified. False if the driver reset meanwhile.
+    pub fn accept(mut self) -> bool {
+        self.given = true;
+        // Answered first: whoever sees the device live may complete the driver's write.
+        let valid = self.shared.give_answer(self.epoch, true);
+        if valid {
+            self.shared.set_live(true);
+        }
+        valid
+    }
+
+    /// The device does not start: DEVICE_NEEDS_RESET and a configuration interrupt.
+    pub fn refuse(mut self) {
+        self.deny();
+    }
+
+    /// The answer will be given by another responder.
+    pub(crate) fn forget(mut self) {
+        self.given = true;
+    }
+
+    fn deny(&mut self) {
+        self.given = true;
+        if self.shared.give_answer(self.epoch, false) {
+            self.shared.fail(true, &self.notify);
+        }
+    }
+}
+
+impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> Drop for ReadyResponder<I, H, Q> {
+    fn drop(&mut self) {
+        if !self.given {
+            self.deny();
+        }
+    }
+}

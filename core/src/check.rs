@@ -1,0 +1,327 @@
+//! Set-up checks: the only way to a [`CheckedQueue`], and so to a queue.
+//!
+//! Every transport ends here, when a queue is made ready (mmio: QueueReady = 1) and, with the
+//! features then in force, once more when the driver goes live. In this order:
+//!
+//! 1. the number is one that the device has,
+//! 2. the size is not zero, not above the maximum and a power of two, as a full 32-bit value,
+//! 3. descriptor, driver and device area are aligned to 16, 2 and 4 bytes,
+//! 4. no area wraps around the end of the address space,
+//! 5. no two areas share a byte, neither of this queue nor with any other queue's,
+//! 6. every byte of every area is mapped with the access it needs, in one piece,
+//! 7. the device's own policy, [`QueueCheck`], agrees.
+//!
+//! The worst case is `9 * queues` range comparisons, three translations and the policy; guest
+//! memory is not touched.
+//!
+//! Clauses: split-desc-05, mmio-20, driver-11, driver-12.
+
+use core::ops::RangeBounds;
+
+use crate::{
+    error::{Area, DeviceError, Refusal},
+    features::Features,
+    memory::{DriverMem, DriverRange, MemFault, Permission},
+    message::QueueConfig,
+    queue_set::QueueSet,
+};
+
+/// A device's own view of which queues it wants.
+///
+/// Implemented for `[u16]` (a list of numbers), every [`RangeBounds<u16>`], [`QueueSet`] (the
+/// allowed set as a bitset) and [`QueueCheckFn`] (a closure). Arrays come as slices: `[u16; N]`
+/// cannot stand beside the blanket for ranges. Functions take `&(impl QueueCheck + ?Sized)`.
+///
+/// ```
+/// use virtside::{Features, QueueCheck, QueueConfig, QueueSet};
+/// assert!([0, 2][..].check_queue(2, [0].into_iter()).is_ok());
+/// assert!([0, 2][..].check_queue(1, [0].into_iter()).is_err());
+/// assert!((0..2).check_queue(1, [0].into_iter()).is_ok());
+/// assert!((0..2).check_queue(1, [0, 1].into_iter()).is_err());
+/// assert!(QueueSet::<1>::first(3).check_queue(2, core::iter::empty()).is_ok());
+/// let config = QueueConfig { queue: 2, size: 8, ..Default::default() };
+/// assert!((0..3).check_config(&config, Features::VERSION_1, core::iter::empty()).is_ok());
+/// ```
+pub trait QueueCheck {
+    /// Why a queue is not wanted.
+    type Error: Into<DeviceError>;
+
+    /// Whether the device wants this queue beside the `existing` ones.
+    ///
+    /// # Errors
+    /// Whatever the policy says; the queue is then not configured.
+    fn check_queue(
+        &self,
+        queue: u16,
+        existing: impl Iterator<Item = u16>,
+    ) -> Result<(), Self::Error>;
+
+    /// Whether the device wants this queue with this size and these addresses, with the features
+    /// known so far, beside the `existing` ones. By default asks [`check_queue`](Self::check_queue).
+    ///
+    /// # Errors
+    /// Whatever the policy says; the queue is then not configured.
+    fn check_config(
+        &self,
+        config: &QueueConfig,
+        features: Features,
+        existing: impl Iterator<Item = u16>,
+    ) -> Result<(), Self::Error> {
+        let _ = features;
+        self.check_queue(config.queue, existing)
+    }
+}
+
+/// Allowed, and not there yet.
+fn fresh(
+    allowed: bool,
+    queue: u16,
+    mut existing: impl Iterator<Item = u16>,
+) -> Result<(), DeviceError> {
+    if allowed && !existing.any(|other| other == queue) {
+        Ok(())
+    } else {
+        Err(DeviceError::InvalidQueue(queue))
+    }
+}
+
+impl QueueCheck for [u16] {
+    type Error = DeviceError;
+    fn check_queue(
+        &self,
+        queue: u16,
+        existing: impl Iterator<Item = u16>,
+    ) -> Result<(), DeviceError> {
+        fresh(self.contains(&queue), queue, existing)
+    }
+}
+
+impl<R: RangeBounds<u16>> QueueCheck for R {
+    type Error = DeviceError;
+    fn check_queue(
+        &self,
+        queue: u16,
+        existing: impl Iterator<Item = u16>,
+    ) -> Result<(), DeviceError> {
+        fresh(self.contains(&queue), queue, existing)
+    }
+}
+
+impl<const WORDS: usize> QueueCheck for QueueSet<WORDS> {
+    type Error = DeviceError;
+    fn check_queue(
+        &self,
+        queue: u16,
+        existing: impl Iterator<Item = u16>,
+    ) -> Result<(), DeviceError> {
+        fresh(self.contains(queue), queue, existing)
+    }
+}
+
+/// A closure as policy.
+///
+/// ```
+/// use virtside::{DeviceError, QueueCheck, QueueCheckFn};
+/// // Queues in order only.
+/// let policy = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
+///     if usize::from(queue) == existing.count() {
+///         Ok(())
+///     } else {
+///         Err(DeviceError::InvalidQueue(queue))
+///     }
+/// });
+/// assert!(policy.check_queue(1, [0].into_iter()).is_ok());
+/// assert!(policy.check_queue(2, [0].into_iter()).is_err());
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct QueueCheckFn<F>(pub F);
+
+impl<F, E> QueueCheck for QueueCheckFn<F>
+where
+    F: Fn(u16, &mut dyn Iterator<Item = u16>) -> Result<(), E>,
+    E: Into<DeviceError>,
+{
+    type Error = E;
+    fn check_queue(&self, queue: u16, mut existing: impl Iterator<Item = u16>) -> Result<(), E> {
+        (self.0)(queue, &mut existing)
+    }
+}
+
+/// A queue whose configuration passed every check, with its rings translated.
+///
+/// Its constructor is private to this module: to have one is to have been checked.
+#[derive(Debug)]
+pub struct CheckedQueue<W> {
+    pub(crate) config: QueueConfig,
+    pub(crate) size: u16,
+    pub(crate) features: Features,
+    pub(crate) windows: Windows<W>,
+}
+
+/// The kept views of a queue's three areas.
+#[derive(Debug)]
+pub(crate) struct Windows<W> {
+    pub(crate) desc: W,
+    pub(crate) driver: W,
+    pub(crate) device: W,
+}
+
+/// An area of a queue: which, where, and what the device does there.
+struct Placed {
+    area: Area,
+    range: DriverRange,
+    permission: Permission,
+}
+
+/// The areas of a split queue of `size` elements: 16N, 6 + 2N and 6 + 8N bytes.
+fn place(config: &QueueConfig, size: u16) -> Result<[Placed; 3], Refusal> {
+    let elements = u32::from(size);
+    // `size` is at most 32768, so no product comes near 2^32.
+    let areas = [
+        (
+            Area::Descriptor,
+            config.desc,
+            16,
+            elements.wrapping_mul(16),
+            Permission::Read,
+        ),
+        (
+            Area::Driver,
+            config.driver,
+            2,
+            elements.wrapping_mul(2).wrapping_add(6),
+            Permission::Read,
+        ),
+        (
+            Area::Device,
+            config.device,
+            4,
+            elements.wrapping_mul(8).wrapping_add(6),
+            Permission::Write,
+        ),
+    ];
+    let queue = config.queue;
+    let one = |(area, start, align, len, permission): (Area, u64, u64, u32, Permission)| {
+        if start & align.wrapping_sub(1) != 0 {
+            return Err(Refusal::Misaligned { queue, area, start });
+        }
+        match DriverRange::new(start, len) {
+            Some(range) => Ok(Placed {
+                area,
+                range,
+                permission,
+            }),
+            None => Err(Refusal::Wraps { queue, area, start }),
+        }
+    };
+    let [desc, driver, device] = areas;
+    Ok([one(desc)?, one(driver)?, one(device)?])
+}
+
+/// Size rules, on the full 32 bits (split-desc-05).
+fn checked_size(config: &QueueConfig, max: u16) -> Result<u16, Refusal> {
+    let refusal = Refusal::QueueSize {
+        queue: config.queue,
+        size: config.size,
+        max,
+    };
+    let size = u16::try_from(config.size).map_err(|_| refusal)?;
+    if size == 0 || size > max || !size.is_power_of_two() {
+        return Err(refusal);
+    }
+    Ok(size)
+}
+
+fn translate<M: DriverMem>(mem: &M, queue: u16, placed: &Placed) -> Result<M::Window, Refusal> {
+    mem.window(placed.range, placed.permission)
+        .map_err(|fault| match fault {
+            MemFault::Misaligned => Refusal::Misaligned {
+                queue,
+                area: placed.area,
+                start: placed.range.start(),
+            },
+            MemFault::Unmapped | MemFault::Denied => Refusal::Unmapped {
+                queue,
+                area: placed.area,
+                start: placed.range.start(),
+                len: placed.range.len(),
+            },
+        })
+}
+
+/// Everything that is asked of a configuration before a queue is made of it.
+///
+/// `others` are the configurations of the other queues that are ready.
+pub(crate) fn check<'a, M: DriverMem, P: QueueCheck + ?Sized>(
+    config: &QueueConfig,
+    max: u16,
+    features: Features,
+    mem: &M,
+    policy: &P,
+    others: impl Iterator<Item = &'a QueueConfig> + Clone,
+) -> Result<CheckedQueue<M::Window>, DeviceError> {
+    let queue = config.queue;
+    if max == 0 {
+        return Err(Refusal::NoSuchQueue {
+            queue: queue.into(),
+        }
+        .into());
+    }
+    let size = checked_size(config, max)?;
+    let areas = place(config, size)?;
+    let [desc, driver, device] = &areas;
+    for (one, two) in [(desc, driver), (desc, device), (driver, device)] {
+        if one.range.overlaps(&two.range) {
+            return Err(Refusal::Overlap {
+                queue,
+                area: one.area,
+                with: queue,
+            }
+            .into());
+        }
+    }
+    for other in others.clone() {
+        // The other queue was checked, so its size fits and its areas do not wrap.
+        let Ok(theirs) = checked_size(other, u16::MAX).and_then(|size| place(other, size)) else {
+            continue;
+        };
+        for one in &areas {
+            if theirs.iter().any(|two| one.range.overlaps(&two.range)) {
+                return Err(Refusal::Overlap {
+                    queue,
+                    area: one.area,
+                    with: other.queue,
+                }
+                .into());
+            }
+        }
+    }
+    let windows = Windows {
+        desc: translate(mem, queue, desc)?,
+        driver: translate(mem, queue, driver)?,
+        device: translate(mem, queue, device)?,
+    };
+    policy
+        .check_config(config, features, others.map(|other| other.queue))
+        .map_err(Into::into)?;
+    Ok(CheckedQueue {
+        config: *config,
+        size,
+        features,
+        windows,
+    })
+}
+
+/// The same areas in memory that has changed since.
+pub(crate) fn translate_again<M: DriverMem>(
+    config: &QueueConfig,
+    mem: &M,
+) -> Result<Windows<M::Window>, Refusal> {
+    let size = checked_size(config, u16::MAX)?;
+    let [desc, driver, device] = place(config, size)?;
+    Ok(Windows {
+        desc: translate(mem, config.queue, &desc)?,
+        driver: translate(mem, config.queue, &driver)?,
+        device: translate(mem, config.queue, &device)?,
+    })
+}

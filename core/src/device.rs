@@ -1,0 +1,542 @@
+//! A configured device: its queues, and what may be asked of them.
+
+use crate::{
+    error::{DeviceError, DriverFault, HostFault, Refusal},
+    features::Features,
+    memory::DriverMem,
+    message::QueueConfig,
+    model::{Answer, DeviceModel, Request},
+    notify::DriverNotify,
+    queue::Popped,
+    queue_set::QueueSet,
+    shared::{InterruptStatus, SharedHandle},
+    slots::{ChainSlot, Counters, Step, Token},
+    table::{QueueState, QueueTable},
+    taken::TakenQueue,
+};
+
+/// The queue type that [`Device::take_queue`] moves out.
+pub type Taken<M, I, H, const Q: usize, const N: usize> =
+    TakenQueue<<M as DriverMem>::Window, I, H, Q, N>;
+
+/// A device with up to `Q` queues of up to `N` elements, over memory `M`, with interrupt `I`.
+///
+/// It comes from [`DeviceBuilder::build`](crate::DeviceBuilder::build), or lives inside an
+/// [`Engine`](crate::Engine). It serves nothing before the driver is live.
+pub struct Device<M: DriverMem, I, H, const Q: usize, const N: usize> {
+    pub(crate) mem: M,
+    pub(crate) notify: I,
+    pub(crate) shared: H,
+    pub(crate) table: QueueTable<M::Window, Q, N>,
+    pub(crate) features: Features,
+    /// Queues that may have chains.
+    notified: QueueSet<Q>,
+    /// Where the round-robin goes on.
+    turn: u16,
+    started: bool,
+    host_fault: Option<HostFault>,
+    counters: Counters,
+}
+
+impl<M: DriverMem, I, H, const Q: usize, const N: usize> core::fmt::Debug
+    for Device<M, I, H, Q, N>
+{
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Device")
+            .field("features", &self.features)
+            .field("configured", &self.table.configured())
+            .field("notified", &self.notified)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: DriverMem, I, H, const Q: usize, const N: usize> Device<M, I, H, Q, N> {
+    pub(crate) const fn new(mem: M, notify: I, shared: H) -> Self {
+        Self {
+            mem,
+            notify,
+            shared,
+            table: QueueTable::new(),
+            features: Features::empty(),
+            notified: QueueSet::new(),
+            turn: 0,
+            started: false,
+            host_fault: None,
+            counters: Counters {
+                chains: 0,
+                interrupts: 0,
+                suppressed: 0,
+            },
+        }
+    }
+
+    /// The queues that the driver configured, lowest first.
+    pub fn configured_queues(&self) -> impl Iterator<Item = u16> + '_ {
+        self.table.configured().into_iter()
+    }
+
+    /// What was negotiated; empty before.
+    #[must_use]
+    pub const fn features(&self) -> Features {
+        self.features
+    }
+
+    /// The driver's interrupt.
+    #[must_use]
+    pub const fn notify(&self) -> &I {
+        &self.notify
+    }
+
+    /// The block shared with handlers and taken queues.
+    #[must_use]
+    pub const fn shared(&self) -> &H {
+        &self.shared
+    }
+
+    /// The driver's memory.
+    #[must_use]
+    pub const fn memory(&self) -> &M {
+        &self.mem
+    }
+
+    /// Where a queue is.
+    #[must_use]
+    pub fn queue_state(&self, queue: u16) -> QueueState {
+        self.table.state(queue)
+    }
+
+    /// How the driver laid a queue out, if it did.
+    #[must_use]
+    pub fn queue_config(&self, queue: u16) -> Option<&QueueConfig> {
+        self.table.config(queue)
+    }
+
+    /// The misdeed that stopped a queue, until reset.
+    #[must_use]
+    pub fn driver_fault(&self, queue: u16) -> Option<DriverFault> {
+        self.table.fault(queue)
+    }
+
+    /// What of ours failed last, since this was last asked.
+    pub fn take_host_fault(&mut self) -> Option<HostFault> {
+        self.host_fault.take()
+    }
+
+    /// What was done since the start.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+impl<M, I, H, const Q: usize, const N: usize> Device<M, I, H, Q, N>
+where
+    M: DriverMem,
+    I: DriverNotify,
+    H: SharedHandle<Q>,
+{
+    /// The driver kicked this queue, or the host wants it looked at.
+    ///
+    /// # Errors
+    /// [`DeviceError::InvalidQueue`] if it was not configured.
+    pub fn notify_queue(&self, queue: u16) -> Result<(), DeviceError> {
+        match self.table.state(queue) {
+            QueueState::Off | QueueState::Dead => Err(DeviceError::InvalidQueue(queue)),
+            _ => {
+                self.shared.ring(queue);
+                Ok(())
+            }
+        }
+    }
+
+    /// The queues become live as soon as the driver is (one store to each used ring), and each
+    /// counts as notified.
+    pub(crate) fn start_if_live(&mut self) -> bool {
+        if !self.shared.is_live() {
+            return false;
+        }
+        if !self.started {
+            self.started = true;
+            self.table.start();
+            self.notified = self.table.configured();
+        }
+        true
+    }
+
+    /// Back to before any configuration. Every taken queue must be quiet.
+    pub(crate) fn reset(&mut self, slots: &mut [ChainSlot<N>]) {
+        self.table.reset();
+        self.features = Features::empty();
+        self.notified.clear();
+        self.turn = 0;
+        self.started = false;
+        for slot in slots {
+            slot.release();
+        }
+        self.shared.reset(&self.notify);
+    }
+
+    /// Moves a queue out, to be served on another thread or core, or in another handler.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongPhase`] before the driver is live, [`Refusal::QueueTaken`],
+    /// [`Refusal::QueueNotReady`] or [`Refusal::NoSuchQueue`].
+    pub fn take_queue(&mut self, queue: u16) -> Result<Taken<M, I, H, Q, N>, Refusal>
+    where
+        I: Clone,
+    {
+        if !self.start_if_live() {
+            return Err(Refusal::WrongPhase);
+        }
+        let (live, generation) = self.table.take(queue)?;
+        self.notified.remove(queue);
+        // What was kicked before is the new owner's to find.
+        self.shared.ring(queue);
+        Ok(TakenQueue::new(
+            live,
+            queue,
+            generation,
+            self.shared.clone(),
+            self.notify.clone(),
+        ))
+    }
+
+    /// Moves a taken queue back in; it counts as notified.
+    ///
+    /// # Errors
+    /// Gives the queue back while chains are in flight. [`Refusal::StaleToken`] if the queue was
+    /// reset meanwhile: it is then gone, and need not be put back.
+    #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
+    pub fn put_back(
+        &mut self,
+        taken: Taken<M, I, H, Q, N>,
+    ) -> Result<(), Result<Taken<M, I, H, Q, N>, Refusal>> {
+        if taken.in_flight() != 0 {
+            return Err(Ok(taken));
+        }
+        let (queue, number, generation) = taken.dissolve();
+        let Some(queue) = queue else {
+            self.table.stop_with(number, None);
+            return Err(Err(Refusal::StaleToken));
+        };
+        self.table
+            .put_back(number, generation, queue)
+            .map_err(Err)?;
+        // The memory may have changed while it was out.
+        if self.table.translate_one(number, &self.mem) {
+            let _ = self.notified.insert(number);
+        } else {
+            self.ring_gone(number);
+        }
+        Ok(())
+    }
+
+    /// The memory has changed: rings are translated again, and a queue whose ring is gone stops
+    /// (DEVICE_NEEDS_RESET). True when done; false while a taken queue still works on the old
+    /// memory: it was asked to stop, so call again until its owner heard. A taken queue gets its
+    /// new translation when it is put back.
+    ///
+    /// Nothing else may be asked of the device between the change and the first call. At most
+    /// three translations for each queue.
+    pub fn memory_changed<D: DeviceModel>(
+        &mut self,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> bool {
+        let quiet = self.shared.stop_all();
+        for queue in self.table.translate_again(&self.mem) {
+            self.ring_gone(queue);
+            self.forget(queue, model, slots);
+        }
+        quiet
+    }
+
+    fn ring_gone(&mut self, queue: u16) {
+        self.host_fault = Some(HostFault::RingGone { queue });
+        self.table.stop_with(queue, None);
+        self.shared.fail(self.shared.is_live(), &self.notify);
+    }
+
+    /// A queue stops for good; its pending chains are forgotten.
+    pub(crate) fn stop<D: DeviceModel>(
+        &mut self,
+        queue: u16,
+        fault: Option<DriverFault>,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) {
+        self.table.stop_with(queue, fault);
+        self.forget(queue, model, slots);
+    }
+
+    /// The queue's pending chains and kicks are void.
+    pub(crate) fn forget<D: DeviceModel>(
+        &mut self,
+        queue: u16,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) {
+        self.notified.remove(queue);
+        for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
+            slot.release();
+        }
+        model.queue_stopped(queue);
+    }
+
+    /// The back end has something for this queue, or room again: ask the model once more, and
+    /// serve its pending chains again.
+    pub fn backend_ready(&mut self, queue: u16, slots: &mut [ChainSlot<N>]) {
+        for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
+            slot.again();
+        }
+        if self.table.state(queue) == QueueState::Live {
+            let _ = self.notified.insert(queue);
+        }
+    }
+
+    /// Announces a configuration change if the driver is live (notif-01).
+    pub(crate) fn config_changed(&self) {
+        if self.shared.is_live() {
+            self.shared
+                .raise(InterruptStatus::CONFIG_CHANGE, &self.notify);
+        }
+    }
+
+    /// Serves up to `budget` chains or looks into as many empty queues, round-robin, one chain of
+    /// each in turn; interrupts are sent at the end.
+    ///
+    /// At most `budget * (N + 5) + 2 * min(budget, Q)` ring accesses, and `budget * N` descriptors
+    /// of indirect tables, beside what the model reads and writes in buffers.
+    pub fn poll<D: DeviceModel>(
+        &mut self,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+        budget: u16,
+    ) -> Step {
+        if !self.start_if_live() {
+            return Step::Idle;
+        }
+        self.hear();
+        let mut left = budget;
+        let mut blocked = QueueSet::<Q>::new();
+        let mut touched = QueueSet::<Q>::new();
+        // Chains that were pending and may be served now come first: they are older.
+        for at in 0..slots.len() {
+            if left == 0 {
+                break;
+            }
+            let Some(slot) = slots.get_mut(at) else {
+                break;
+            };
+            if !slot.take_again() {
+                continue;
+            }
+            left = left.wrapping_sub(1);
+            let queue = slot.queue();
+            self.serve(at, queue, model, slots, &mut touched);
+        }
+        while left != 0 {
+            let Some(queue) = self.next_turn(&blocked) else {
+                break;
+            };
+            if !model.can_serve(queue) {
+                let _ = blocked.insert(queue);
+                continue;
+            }
+            let Some(at) = slots.iter().position(ChainSlot::is_free) else {
+                blocked = blocked.union(&self.notified);
+                break;
+            };
+            left = left.wrapping_sub(1);
+            self.turn = queue.wrapping_add(1);
+            self.take_one(at, queue, model, slots, &mut touched);
+        }
+        self.announce(&touched);
+        self.rest(&blocked, slots)
+    }
+
+    /// Takes the kicks of the queues that are here.
+    fn hear(&mut self) {
+        if self.shared.doorbell().is_silent() {
+            return;
+        }
+        for queue in self.shared.doorbell().drain() {
+            match self.table.state(queue) {
+                QueueState::Live => {
+                    let _ = self.notified.insert(queue);
+                }
+                // Not ours to hear.
+                QueueState::Taken => {
+                    self.shared.ring(queue);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The next notified queue from `turn` on that is not blocked.
+    fn next_turn(&self, blocked: &QueueSet<Q>) -> Option<u16> {
+        let candidates = self.notified.difference(blocked);
+        let mut first = None;
+        for queue in candidates {
+            if queue >= self.turn {
+                return Some(queue);
+            }
+            first = first.or(Some(queue));
+        }
+        first
+    }
+
+    /// Pops one chain of a queue into a free slot and serves it, or finds the queue empty.
+    fn take_one<D: DeviceModel>(
+        &mut self,
+        at: usize,
+        queue: u16,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+        touched: &mut QueueSet<Q>,
+    ) {
+        let (Some(live), Some(slot)) = (self.table.live(queue), slots.get_mut(at)) else {
+            self.notified.remove(queue);
+            return;
+        };
+        match live.pop(&self.mem, slot.chain_mut()) {
+            Ok(Popped::Chain) => {
+                slot.occupy(queue);
+                self.serve(at, queue, model, slots, touched);
+            }
+            Ok(Popped::Empty) => match live.enable_kicks() {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.notified.remove(queue);
+                }
+                Err(fault) => self.fault(queue, fault, model, slots),
+            },
+            Err(fault) => self.fault(queue, fault, model, slots),
+        }
+    }
+
+    /// Lets the model serve the chain in a slot, and gives it back if it is done.
+    fn serve<D: DeviceModel>(
+        &mut self,
+        at: usize,
+        queue: u16,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+        touched: &mut QueueSet<Q>,
+    ) {
+        let Some(slot) = slots.get_mut(at) else {
+            return;
+        };
+        let chain = slot.chain();
+        let (head, writable) = (chain.head(), chain.writable_len());
+        let mut request = Request {
+            queue,
+            token: slot.token(at),
+            head,
+            readable: chain.readable(&self.mem),
+            writable: chain.writable(&self.mem),
+            fault: None,
+        };
+        let answer = model.serve(&mut request);
+        let mut host = request.fault;
+        match answer {
+            Ok(Answer::Done { written }) => {
+                let written = if written > writable {
+                    host = Some(HostFault::WrittenTooMuch { written, writable });
+                    0
+                } else {
+                    written
+                };
+                slot.release();
+                if let Some(live) = self.table.live(queue) {
+                    live.push_used(head, written);
+                    self.counters.chains = self.counters.chains.wrapping_add(1);
+                    let _ = touched.insert(queue);
+                }
+            }
+            Ok(Answer::Pending) => {}
+            Err(fault) => self.fault(queue, fault, model, slots),
+        }
+        if let Some(fault) = host {
+            self.host_fault = Some(fault);
+        }
+    }
+
+    /// The driver broke the protocol of a queue.
+    #[cold]
+    fn fault<D: DeviceModel>(
+        &mut self,
+        queue: u16,
+        fault: DriverFault,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) {
+        self.stop(queue, Some(fault), model, slots);
+        self.shared.fail(self.shared.is_live(), &self.notify);
+    }
+
+    /// One interrupt for all that was given back, if any of the queues' drivers wants it.
+    fn announce(&mut self, touched: &QueueSet<Q>) {
+        let mut wanted = false;
+        for queue in touched {
+            if let Some(live) = self.table.live(queue) {
+                if live.needs_interrupt() {
+                    wanted = true;
+                } else {
+                    self.counters.suppressed = self.counters.suppressed.wrapping_add(1);
+                }
+            }
+        }
+        if wanted {
+            self.counters.interrupts = self.counters.interrupts.wrapping_add(1);
+            self.shared
+                .raise(InterruptStatus::USED_BUFFER, &self.notify);
+        }
+    }
+
+    /// How a poll ends: kicks are not needed for queues that will be looked at anyway.
+    fn rest(&mut self, blocked: &QueueSet<Q>, slots: &[ChainSlot<N>]) -> Step {
+        let waiting = self.notified.difference(blocked);
+        if !waiting.is_empty() {
+            for queue in waiting {
+                if let Some(live) = self.table.live(queue) {
+                    live.disable_kicks();
+                }
+            }
+            return Step::More;
+        }
+        if slots.iter().any(ChainSlot::wants_again) {
+            return Step::More;
+        }
+        let pending = slots.iter().any(|slot| !slot.is_free());
+        if pending || !self.notified.is_empty() {
+            Step::Blocked
+        } else {
+            Step::Idle
+        }
+    }
+
+    /// Serves a pending chain again, now that its back end is done with it.
+    ///
+    /// # Errors
+    /// [`Refusal::StaleToken`] if the chain is not pending: it was answered, or its queue was
+    /// stopped or reset.
+    pub fn complete<D: DeviceModel>(
+        &mut self,
+        token: Token,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Result<(), Refusal> {
+        let at = usize::from(token.slot());
+        let queue = match slots.get(at) {
+            Some(slot) if !slot.is_free() && slot.token(at) == token => slot.queue(),
+            _ => return Err(Refusal::StaleToken),
+        };
+        let mut touched = QueueSet::new();
+        self.serve(at, queue, model, slots, &mut touched);
+        self.announce(&touched);
+        Ok(())
+    }
+}

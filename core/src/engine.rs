@@ -1,0 +1,355 @@
+//! The whole device: registers, queues and a model, stepped by two calls.
+//!
+//! [`Engine::access`] takes one register access of the driver, [`Engine::poll`] serves a bounded
+//! number of chains. Both return; nothing here blocks or allocates, so either may be called from an
+//! interrupt handler.
+
+use crate::{
+    builder::ReadyResponder,
+    device::{Device, Taken},
+    error::{DeviceError, DriverFault, HostFault, Refusal},
+    features::Features,
+    memory::DriverMem,
+    message::{Message, QueueConfig},
+    mmio::{Access, Decoded, Outstanding, Phase, Reply, Ticket, Transport},
+    model::{DeviceModel, Start},
+    notify::DriverNotify,
+    num,
+    shared::{Answer, Shared, SharedHandle},
+    slots::{ChainSlot, Counters, Step, Token},
+    table::QueueState,
+};
+
+/// A virtio-mmio device: model `D` over memory `M` with interrupt `I`, up to `Q` queues of up to
+/// `N` elements.
+///
+/// `S` holds the chains that the device works on: `[ChainSlot<N>; 1]` for a model that always
+/// answers at once, more (an array, or a `&mut [ChainSlot<N>]`) for one that answers later. `H` is
+/// the way to the [`Shared`] block: `&'static Shared<Q>`, or an `Arc`.
+///
+/// | call | guest-memory accesses, at most |
+/// |---|---|
+/// | [`access`](Self::access) | `Q`, at DRIVER_OK; else none |
+/// | [`poll(b)`](Self::poll) | `b * (N + 5) + 2 * min(b, Q)` in rings, `b * N` indirect descriptors, and the model's |
+/// | [`complete`](Self::complete) | 4 in rings, and the model's |
+///
+/// ```
+/// use virtside::{mmio::{Access, Reply}, models::Entropy, ChainSlot, Engine, Ram, Shared};
+/// static RAM: Ram<65536> = Ram::new();
+/// static SHARED: Shared<1> = Shared::new();
+/// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
+/// let mut engine: Engine<_, _, _, _, _, 1, 16> =
+///     Engine::new(Entropy::new(source), RAM.flat(0x8000_0000), (), [ChainSlot::new()], &SHARED);
+/// assert_eq!(engine.access(Access::read(0)), Reply::Done(0x7472_6976));
+/// assert_eq!(engine.access(Access::read(8)), Reply::Done(4));
+/// ```
+pub struct Engine<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> {
+    model: D,
+    device: Device<M, I, H, Q, N>,
+    transport: Transport<Q>,
+    slots: S,
+    may_take: bool,
+}
+
+impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> core::fmt::Debug
+    for Engine<D, M, I, S, H, Q, N>
+{
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Engine")
+            .field("phase", &self.transport.phase())
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S, H, Q, N> {
+    /// A device in reset.
+    pub const fn new(model: D, mem: M, notify: I, slots: S, shared: H) -> Self {
+        const {
+            assert!(
+                N.is_power_of_two() && N <= 32768,
+                "a split queue holds 2^k elements, k <= 15"
+            );
+        }
+        Self {
+            model,
+            device: Device::new(mem, notify, shared),
+            transport: Transport::new(num::clamp_u16(N)),
+            slots,
+            may_take: true,
+        }
+    }
+
+    /// For a transport that cannot withhold a reply: queues cannot be taken then, because a driver
+    /// reuses a ring's memory as soon as its write completes.
+    #[must_use]
+    pub fn without_taking(self) -> Self {
+        Self {
+            may_take: false,
+            ..self
+        }
+    }
+
+    /// The model.
+    pub const fn model(&self) -> &D {
+        &self.model
+    }
+
+    /// The model, for what does not show in the configuration space; see
+    /// [`update_config`](Self::update_config).
+    pub const fn model_mut(&mut self) -> &mut D {
+        &mut self.model
+    }
+
+    /// The queues, faults and counters.
+    pub const fn device(&self) -> &Device<M, I, H, Q, N> {
+        &self.device
+    }
+
+    /// The register block.
+    pub const fn transport(&self) -> &Transport<Q> {
+        &self.transport
+    }
+
+    /// The driver's memory, to change it; then call [`memory_changed`](Self::memory_changed).
+    pub const fn memory_mut(&mut self) -> &mut M {
+        &mut self.device.mem
+    }
+
+    /// Where the device is in its life.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.transport.phase()
+    }
+
+    /// What was negotiated; empty before the driver is live.
+    #[must_use]
+    pub const fn features(&self) -> Features {
+        self.device.features()
+    }
+
+    /// The queues that the driver configured, lowest first.
+    pub fn configured_queues(&self) -> impl Iterator<Item = u16> + '_ {
+        self.device.configured_queues()
+    }
+
+    /// Where a queue is.
+    #[must_use]
+    pub fn queue_state(&self, queue: u16) -> QueueState {
+        self.device.queue_state(queue)
+    }
+
+    /// How the driver laid a queue out, if it did.
+    #[must_use]
+    pub fn queue_config(&self, queue: u16) -> Option<&QueueConfig> {
+        self.device.queue_config(queue)
+    }
+
+    /// The misdeed that stopped a queue, until reset.
+    #[must_use]
+    pub fn driver_fault(&self, queue: u16) -> Option<DriverFault> {
+        self.device.driver_fault(queue)
+    }
+
+    /// What of ours failed last, since this was last asked.
+    pub fn take_host_fault(&mut self) -> Option<HostFault> {
+        self.device.take_host_fault()
+    }
+
+    /// What was done since the start.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.device.counters()
+    }
+}
+
+impl<D, M, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S, H, Q, N>
+where
+    D: DeviceModel,
+    M: DriverMem,
+    I: DriverNotify + Clone,
+    S: AsMut<[ChainSlot<N>]>,
+    H: SharedHandle<Q>,
+{
+    /// Takes one register access of the driver.
+    ///
+    /// A kick is only noted: [`poll`](Self::poll) serves it.
+    #[inline]
+    pub fn access(&mut self, access: Access) -> Reply {
+        let shared: &Shared<Q> = &self.device.shared;
+        let decoded = self
+            .transport
+            .access(access, &mut self.model, shared, &self.device.notify);
+        match decoded {
+            Decoded::Reply(reply) => reply,
+            Decoded::Message(message) => self.carry_out(message),
+        }
+    }
+
+    fn carry_out(&mut self, message: Message) -> Reply {
+        match message {
+            Message::ConfigureQueue(config) => {
+                let verdict = self.configure(&config);
+                self.transport.settle(verdict)
+            }
+            Message::Ready { features } => self.driver_ready(features),
+            Message::ResetQueue(_) | Message::Reset => self.go_on(),
+            Message::NotifyQueue(_) => Reply::Done(0),
+        }
+    }
+
+    fn configure(&mut self, config: &QueueConfig) -> Result<(), Refusal> {
+        let max = self.model.queue_size_max(config.queue);
+        let features = self.transport.driver_features();
+        let Device { table, mem, .. } = &mut self.device;
+        table
+            .configure(config, max, features, mem, &self.model.queue_check())
+            .map_err(|error| refusal(error, config.queue))
+    }
+
+    fn driver_ready(&mut self, features: Features) -> Reply {
+        let Device { table, mem, .. } = &mut self.device;
+        let max = |queue| self.model.queue_size_max(queue);
+        let checked = table.check_again(features, max, mem, &self.model.queue_check());
+        let responder = self.new_responder();
+        if checked.is_err() {
+            responder.refuse();
+            return self.go_on();
+        }
+        self.device.features = features;
+        match self.model.ready(features) {
+            Start::Accept => {
+                responder.accept();
+            }
+            Start::Refuse => responder.refuse(),
+            Start::Later => responder.forget(),
+        }
+        self.go_on()
+    }
+
+    fn new_responder(&self) -> ReadyResponder<I, H, Q> {
+        ReadyResponder::new(self.device.shared.clone(), self.device.notify.clone())
+    }
+
+    /// The answer that the driver waits for, if the model said [`Start::Later`].
+    pub fn responder(&mut self) -> Option<ReadyResponder<I, H, Q>> {
+        match self.transport.outstanding() {
+            Some(Outstanding::Ready) if self.device.shared.answer() == Answer::Waiting => {
+                Some(self.new_responder())
+            }
+            _ => None,
+        }
+    }
+
+    /// Asks again whether an access that was [`Reply::Pending`] is complete. At most `Q` steps.
+    pub fn finish(&mut self, ticket: Ticket) -> Reply {
+        if self.transport.outstanding().is_none() || self.transport.ticket() != ticket {
+            return Reply::Refused(Refusal::StaleTicket);
+        }
+        self.go_on()
+    }
+
+    /// Completes the outstanding access if it can be.
+    fn go_on(&mut self) -> Reply {
+        let shared = &self.device.shared;
+        match self.transport.outstanding() {
+            Some(Outstanding::Stop(queue)) if shared.stop(queue) => {
+                let (device, slots) = (&mut self.device, self.slots.as_mut());
+                device.table.remove(queue);
+                device.forget(queue, &mut self.model, slots);
+                self.transport.settle(Ok(()))
+            }
+            Some(Outstanding::Reset) if shared.stop_all() => {
+                self.device.reset(self.slots.as_mut());
+                self.model.reset();
+                self.transport.settle(Ok(()))
+            }
+            Some(Outstanding::Ready) => match shared.answer() {
+                Answer::Accepted => {
+                    self.device.start_if_live();
+                    self.transport.settle(Ok(()))
+                }
+                Answer::Refused => self.transport.settle(Err(Refusal::NotReady)),
+                Answer::Waiting => Reply::Pending(self.transport.ticket()),
+            },
+            _ => Reply::Pending(self.transport.ticket()),
+        }
+    }
+
+    /// Serves up to `budget` chains; see [`Device::poll`].
+    #[inline]
+    pub fn poll(&mut self, budget: u16) -> Step {
+        self.device
+            .poll(&mut self.model, self.slots.as_mut(), budget)
+    }
+
+    /// Changes the model where it shows in the configuration space: the generation moves on and, if
+    /// the driver is live, a configuration interrupt follows (config-04, notif-01, mmio-07).
+    pub fn update_config<R>(&mut self, change: impl FnOnce(&mut D) -> R) -> R {
+        let result = change(&mut self.model);
+        self.transport.bump_generation();
+        self.device.config_changed();
+        result
+    }
+
+    /// The back end has something for this queue, or room again.
+    pub fn backend_ready(&mut self, queue: u16) {
+        self.device.backend_ready(queue, self.slots.as_mut());
+    }
+
+    /// Serves a pending chain again, now that its back end is done with it.
+    ///
+    /// # Errors
+    /// [`Refusal::StaleToken`]: see [`Device::complete`].
+    pub fn complete(&mut self, token: Token) -> Result<(), Refusal> {
+        self.device
+            .complete(token, &mut self.model, self.slots.as_mut())
+    }
+
+    /// The memory has changed; true when no queue works on the old one. See
+    /// [`Device::memory_changed`].
+    #[must_use = "false means: call again"]
+    pub fn memory_changed(&mut self) -> bool {
+        self.device
+            .memory_changed(&mut self.model, self.slots.as_mut())
+    }
+
+    /// Moves a live queue out. See [`Device::take_queue`].
+    ///
+    /// # Errors
+    /// As there, and [`Refusal::NotNegotiated`] after [`without_taking`](Self::without_taking).
+    pub fn take_queue(&mut self, queue: u16) -> Result<Taken<M, I, H, Q, N>, Refusal> {
+        if !self.may_take {
+            return Err(Refusal::NotNegotiated);
+        }
+        self.device.take_queue(queue)
+    }
+
+    /// Moves a taken queue back in. See [`Device::put_back`].
+    ///
+    /// # Errors
+    /// As there.
+    #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
+    pub fn put_back(
+        &mut self,
+        taken: Taken<M, I, H, Q, N>,
+    ) -> Result<(), Result<Taken<M, I, H, Q, N>, Refusal>> {
+        self.device.put_back(taken)
+    }
+
+    /// The host kicks a queue itself. See [`Device::notify_queue`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn notify_queue(&self, queue: u16) -> Result<(), DeviceError> {
+        self.device.notify_queue(queue)
+    }
+}
+
+/// What a set-up error is to the driver.
+fn refusal(error: DeviceError, queue: u16) -> Refusal {
+    match error {
+        DeviceError::Refused(refusal) | DeviceError::BadQueueConfig(_, refusal) => refusal,
+        _ => Refusal::Policy { queue },
+    }
+}

@@ -1,0 +1,379 @@
+//! Errors by blame: who has to change for it not to happen again.
+//!
+//! * [`Refusal`]: the driver asked for something that is not allowed; nothing changed.
+//! * [`DriverFault`]: the driver broke the protocol of a ring; the queue stops and the device
+//!   shows DEVICE_NEEDS_RESET.
+//! * [`HostFault`]: our back end or our memory failed; the request fails, the device lives.
+//!
+//! [`DeviceError`] is what the set-up conversation returns: one of these, or an error of the
+//! conversation itself.
+
+use crate::{features::Features, message::Message};
+
+/// One of the three areas of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Area {
+    /// Descriptor area.
+    Descriptor,
+    /// Driver area (available ring).
+    Driver,
+    /// Device area (used ring).
+    Device,
+}
+
+/// Why a queue's parameters cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Frozen {
+    /// QueueReady is 1: the parameters are in use.
+    QueueReady,
+    /// The device is live, and the queue was not reset.
+    Live,
+    /// The driver gave the device up (FAILED).
+    Failed,
+}
+
+/// Something was asked for that is not allowed. Nothing changed, unless a variant says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No register at this offset.
+    NoSuchRegister {
+        /// Offset in bytes from the start of the block.
+        offset: u32,
+    },
+    /// A register was accessed with a width other than 4 bytes, or off its alignment.
+    BadWidth {
+        /// Offset in bytes.
+        offset: u32,
+        /// Width in bytes.
+        width: u8,
+    },
+    /// A read of a write-only register; it gives 0.
+    WriteOnly {
+        /// Offset in bytes.
+        offset: u32,
+    },
+    /// A write to a read-only register.
+    ReadOnly {
+        /// Offset in bytes.
+        offset: u32,
+    },
+    /// The device configuration space ends before the access does.
+    OutsideConfig {
+        /// Offset in bytes from the start of the configuration space.
+        offset: u32,
+        /// Width in bytes.
+        width: u8,
+    },
+    /// The configuration field cannot be written, at this offset, in this width or at this time.
+    ConfigReadOnly {
+        /// Offset in bytes from the start of the configuration space.
+        offset: u32,
+        /// Width in bytes.
+        width: u8,
+    },
+    /// The value has no meaning for this register.
+    BadValue {
+        /// Offset in bytes.
+        offset: u32,
+        /// What was written.
+        value: u32,
+    },
+    /// Status bits were left out that the driver may not clear one by one.
+    StatusBitsCleared {
+        /// The bits that would have been lost.
+        missing: u8,
+    },
+    /// Features were written after FEATURES_OK.
+    FeaturesFixed,
+    /// The driver's features do not fit: FEATURES_OK stays clear, other bits of the write stand.
+    FeaturesRefused {
+        /// Accepted but never offered.
+        not_offered: Features,
+    },
+    /// DRIVER_OK without FEATURES_OK has no effect; other bits of the write stand.
+    FeaturesNotNegotiated,
+    /// The device is live already, or not live yet, or given up.
+    WrongPhase,
+    /// There is no such queue.
+    NoSuchQueue {
+        /// The number, in full width.
+        queue: u32,
+    },
+    /// The queue was configured before.
+    QueueExists {
+        /// Queue number.
+        queue: u16,
+    },
+    /// The queue is not ready.
+    QueueNotReady {
+        /// Queue number.
+        queue: u16,
+    },
+    /// The queue is moved out and was not put back.
+    QueueTaken {
+        /// Queue number.
+        queue: u16,
+    },
+    /// The queue's parameters may not be written now.
+    QueueFrozen {
+        /// Queue number.
+        queue: u16,
+        /// Why.
+        why: Frozen,
+    },
+    /// A queue size of zero, above the maximum, or (split) no power of two.
+    QueueSize {
+        /// Queue number.
+        queue: u16,
+        /// Elements asked for, in full width.
+        size: u32,
+        /// Largest size.
+        max: u16,
+    },
+    /// An area is not aligned.
+    Misaligned {
+        /// Queue number.
+        queue: u16,
+        /// Which.
+        area: Area,
+        /// Its driver address.
+        start: u64,
+    },
+    /// An area runs past the end of the address space.
+    Wraps {
+        /// Queue number.
+        queue: u16,
+        /// Which.
+        area: Area,
+        /// Its driver address.
+        start: u64,
+    },
+    /// An area is not wholly mapped with the right access, or not in one piece.
+    Unmapped {
+        /// Queue number.
+        queue: u16,
+        /// Which.
+        area: Area,
+        /// Its driver address.
+        start: u64,
+        /// Its length in bytes.
+        len: u32,
+    },
+    /// Two areas share bytes.
+    Overlap {
+        /// Queue number.
+        queue: u16,
+        /// Which of its areas.
+        area: Area,
+        /// The queue it collides with; the same number if both areas are its own.
+        with: u16,
+    },
+    /// The device's own policy ([`QueueCheck`](crate::QueueCheck)) does not want this queue.
+    Policy {
+        /// Queue number.
+        queue: u16,
+    },
+    /// A capability that was not negotiated, or is not implemented.
+    NotNegotiated,
+    /// At DRIVER_OK a queue that the driver wanted had been refused, or the device refused to
+    /// start. DRIVER_OK is set, and so is DEVICE_NEEDS_RESET.
+    NotReady,
+    /// The token's chain is not in flight any more: its queue was stopped or reset.
+    StaleToken,
+    /// The ticket is not the one outstanding.
+    StaleTicket,
+}
+
+impl core::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Debug::fmt(self, f)
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+/// The driver broke the protocol of a ring. The queue stops; DEVICE_NEEDS_RESET is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum DriverFault {
+    /// The available index ran ahead by more than the queue holds.
+    AvailIndexJump {
+        /// The index read.
+        idx: u16,
+        /// The device's own position.
+        next: u16,
+    },
+    /// An available entry names no descriptor.
+    HeadOutOfRange {
+        /// What it names.
+        head: u16,
+    },
+    /// A chain was made available while it was in flight.
+    HeadInFlight {
+        /// Its head.
+        head: u16,
+    },
+    /// A `next` field names no descriptor of its table.
+    NextOutOfRange {
+        /// What it names.
+        next: u16,
+    },
+    /// A chain is longer than the queue, or loops.
+    ChainTooLong {
+        /// Its head.
+        head: u16,
+    },
+    /// A device-readable descriptor follows a device-writable one.
+    ReadableAfterWritable {
+        /// Head of the chain.
+        head: u16,
+    },
+    /// The lengths of one chain add up to 2^32 or more.
+    LengthOverflow {
+        /// Head of the chain.
+        head: u16,
+    },
+    /// A buffer is not mapped, or not with the right access.
+    BufferUnmapped {
+        /// Driver address.
+        addr: u64,
+        /// Length in bytes.
+        len: u32,
+        /// Whether the device was to write to it.
+        writable: bool,
+    },
+    /// INDIRECT without having negotiated it.
+    IndirectNotNegotiated {
+        /// Head of the chain.
+        head: u16,
+    },
+    /// INDIRECT together with NEXT.
+    IndirectWithNext {
+        /// Head of the chain.
+        head: u16,
+    },
+    /// INDIRECT inside an indirect table.
+    IndirectNested {
+        /// Head of the chain.
+        head: u16,
+    },
+    /// An indirect table of length 0, of no whole number of descriptors, or longer than the queue.
+    IndirectLength {
+        /// Its length in bytes.
+        len: u32,
+    },
+    /// A request that leaves the device no room to answer, or lacks its header.
+    BadRequest {
+        /// Head of the chain.
+        head: u16,
+    },
+}
+
+impl core::fmt::Display for DriverFault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Debug::fmt(self, f)
+    }
+}
+
+impl core::error::Error for DriverFault {}
+
+/// Our own back end or memory failed. The request fails; the device lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum HostFault {
+    /// The back end reported an error.
+    Backend,
+    /// The model claims to have written more than the chain holds.
+    WrittenTooMuch {
+        /// Claimed bytes.
+        written: u32,
+        /// Writable bytes.
+        writable: u32,
+    },
+    /// Memory that was mapped when the chain was taken is gone.
+    MemoryGone {
+        /// Driver address.
+        addr: u64,
+    },
+    /// The memory under a queue's rings is gone since
+    /// [`memory_changed`](crate::Engine::memory_changed); the queue is stopped.
+    RingGone {
+        /// Queue number.
+        queue: u16,
+    },
+}
+
+impl core::fmt::Display for HostFault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Debug::fmt(self, f)
+    }
+}
+
+impl core::error::Error for HostFault {}
+
+/// What can go wrong between the first message and a working device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The queue is not one that this operation can be done on.
+    InvalidQueue(u16),
+    /// The configuration of this queue was refused.
+    BadQueueConfig(u16, Refusal),
+    /// A message that has no place here.
+    UnexpectedMessage(Message),
+    /// The conversation ended before the device was ready.
+    UnexpectedEndOfStream,
+    /// The driver asked for something that is not allowed.
+    Refused(Refusal),
+    /// The driver broke the protocol.
+    Driver(DriverFault),
+    /// Something of ours failed.
+    Host(HostFault),
+}
+
+impl core::fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::InvalidQueue(queue) => {
+                write!(f, "queue {queue} is invalid for the requested operation")
+            }
+            Self::BadQueueConfig(queue, why) => {
+                write!(f, "the configuration of queue {queue} was refused: {why}")
+            }
+            Self::UnexpectedMessage(message) => write!(f, "unexpected message {message:?}"),
+            Self::UnexpectedEndOfStream => {
+                f.write_str("the stream ended before the device was ready")
+            }
+            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+            Self::Driver(fault) => write!(f, "driver fault: {fault}"),
+            Self::Host(fault) => write!(f, "host fault: {fault}"),
+        }
+    }
+}
+
+impl core::error::Error for DeviceError {}
+
+impl From<Refusal> for DeviceError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<DriverFault> for DeviceError {
+    fn from(fault: DriverFault) -> Self {
+        Self::Driver(fault)
+    }
+}
+
+impl From<HostFault> for DeviceError {
+    fn from(fault: HostFault) -> Self {
+        Self::Host(fault)
+    }
+}

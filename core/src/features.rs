@@ -1,0 +1,179 @@
+//! Feature bits: what is offered, what the driver accepted, and whether the two fit.
+//!
+//! Clauses: features-01..05, rsvd-01, rsvd-02, mmio-16, mmio-17, mmio-34.
+
+use virtio_spec::{F, le128};
+
+use crate::num;
+
+/// A set of feature bits, 0 to 127. Bits from 128 up are reserved by the specification and read 0.
+///
+/// ```
+/// use virtside::Features;
+/// let offer = Features::VERSION_1.union(Features::EVENT_IDX);
+/// assert!(offer.contains(Features::EVENT_IDX));
+/// assert_eq!(offer.word(1), 1);
+/// assert_eq!(offer.word(9), 0);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Features {
+    // Two words rather than one of 128 bits: no alignment to 16 in every error that carries a set.
+    low: u64,
+    high: u64,
+}
+
+impl Features {
+    /// `VIRTIO_F_INDIRECT_DESC`
+    pub const INDIRECT_DESC: Self = Self::from_spec(F::INDIRECT_DESC.bits());
+    /// `VIRTIO_F_EVENT_IDX`
+    pub const EVENT_IDX: Self = Self::from_spec(F::EVENT_IDX.bits());
+    /// `VIRTIO_F_VERSION_1`
+    pub const VERSION_1: Self = Self::from_spec(F::VERSION_1.bits());
+    /// `VIRTIO_F_ACCESS_PLATFORM`
+    pub const ACCESS_PLATFORM: Self = Self::from_spec(F::ACCESS_PLATFORM.bits());
+    /// `VIRTIO_F_RING_PACKED`
+    pub const RING_PACKED: Self = Self::from_spec(F::RING_PACKED.bits());
+    /// `VIRTIO_F_IN_ORDER`
+    pub const IN_ORDER: Self = Self::from_spec(F::IN_ORDER.bits());
+    /// `VIRTIO_F_ORDER_PLATFORM`
+    pub const ORDER_PLATFORM: Self = Self::from_spec(F::ORDER_PLATFORM.bits());
+    /// `VIRTIO_F_NOTIFICATION_DATA`
+    pub const NOTIFICATION_DATA: Self = Self::from_spec(F::NOTIFICATION_DATA.bits());
+    /// `VIRTIO_F_RING_RESET`
+    pub const RING_RESET: Self = Self::from_spec(F::RING_RESET.bits());
+    /// `VIRTIO_F_SUSPEND`
+    pub const SUSPEND: Self = Self::from_spec(F::SUSPEND.bits());
+
+    /// Bits that belong to a device type: 0 to 23, 42 and 50 to 127. (41 is `ADMIN_VQ`, which
+    /// virtio-mmio reserves.)
+    pub const DEVICE_TYPE: Self =
+        Self::from_bits(0x00ff_ffff | (1 << 42) | (u128::MAX ^ ((1 << 50) - 1)));
+
+    /// Ring and transport features that this crate implements and offers for every device.
+    pub const RING: Self = Self::INDIRECT_DESC
+        .union(Self::EVENT_IDX)
+        .union(Self::VERSION_1);
+
+    /// No bits.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { low: 0, high: 0 }
+    }
+
+    /// From the specification's 128-bit little-endian flags, e.g. `virtio_spec::blk::F::RO.bits()`.
+    #[must_use]
+    pub const fn from_spec(bits: le128) -> Self {
+        Self::from_bits(bits.to_ne())
+    }
+
+    /// From native bits.
+    #[must_use]
+    pub const fn from_bits(bits: u128) -> Self {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = bits.to_le_bytes();
+        Self {
+            low: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            high: u64::from_le_bytes(rest),
+        }
+    }
+
+    /// The native bits.
+    #[must_use]
+    pub const fn bits(self) -> u128 {
+        let [a, b, c, d, e, f, g, h] = self.low.to_le_bytes();
+        let [i, j, k, l, m, n, o, p] = self.high.to_le_bytes();
+        u128::from_le_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
+    }
+
+    /// Whether all of `other` is in this set.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.low & other.low == other.low && self.high & other.high == other.high
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self {
+            low: self.low | other.low,
+            high: self.high | other.high,
+        }
+    }
+
+    /// What the two sets share.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self {
+            low: self.low & other.low,
+            high: self.high & other.high,
+        }
+    }
+
+    /// This set without `other`.
+    #[must_use]
+    pub const fn difference(self, other: Self) -> Self {
+        Self {
+            low: self.low & !other.low,
+            high: self.high & !other.high,
+        }
+    }
+
+    /// Bits `32 * word ..= 32 * word + 31`; 0 beyond bit 127.
+    #[must_use]
+    pub const fn word(self, word: u32) -> u32 {
+        let half = match word {
+            0 | 1 => self.low,
+            2 | 3 => self.high,
+            _ => 0,
+        };
+        let [a, b, c, d, e, f, g, h] = half.to_le_bytes();
+        if word & 1 == 0 {
+            u32::from_le_bytes([a, b, c, d])
+        } else {
+            u32::from_le_bytes([e, f, g, h])
+        }
+    }
+
+    /// Replaces bits `32 * word ..= 32 * word + 31`. False where there is no such word.
+    pub(crate) fn set_word(&mut self, word: u32, value: u32) -> bool {
+        match word {
+            0 => self.low = num::with_low(self.low, value),
+            1 => self.low = num::with_high(self.low, value),
+            2 => self.high = num::with_low(self.high, value),
+            3 => self.high = num::with_high(self.high, value),
+            _ => return false,
+        }
+        true
+    }
+
+    /// What a device that asks for `wanted` may offer: its own type's bits, the ring features that
+    /// are implemented here, ACCESS_PLATFORM and ORDER_PLATFORM where the host asks for them, and
+    /// always VERSION_1 (features-04, rsvd-01).
+    #[must_use]
+    pub const fn offer(wanted: Self) -> Self {
+        let allowed = Self::DEVICE_TYPE
+            .union(Self::RING)
+            .union(Self::ACCESS_PLATFORM)
+            .union(Self::ORDER_PLATFORM);
+        wanted.intersection(allowed).union(Self::VERSION_1)
+    }
+}
+
+impl core::fmt::Debug for Features {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Features({:#x})", self.bits())
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Features {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Features({=u128:#x})", self.bits());
+    }
+}
+
+impl core::ops::BitOr for Features {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        self.union(other)
+    }
+}

@@ -1,0 +1,168 @@
+//! Transient views of buffers.
+#![allow(unsafe_code, reason = "the memory module is where unsafe lives")]
+
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull},
+    sync::atomic::{Ordering, compiler_fence},
+};
+
+use super::Permission;
+
+/// A piece of driver memory that the device may access right now.
+///
+/// The driver may change the bytes at any time, so there are no references to them: they are
+/// copied in and out, and what was copied is not read again.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceRange<'a> {
+    ptr: NonNull<u8>,
+    len: usize,
+    permission: Permission,
+    memory: PhantomData<&'a ()>,
+}
+
+// SAFETY: the range is raw memory that any thread may access; see `from_raw`.
+unsafe impl Send for DeviceRange<'_> {}
+
+/// Up to this length bytes are copied one by one with volatile loads.
+const SMALL: usize = 16;
+
+impl<'a> DeviceRange<'a> {
+    /// A view of `len` bytes at `ptr`.
+    ///
+    /// # Safety
+    /// For `'a`, the bytes must be valid for reads, and for writes if `permission` says so. They
+    /// must only be accessed through raw pointers or atomics: no Rust reference to them may be
+    /// live while the view is used. Others (a guest) may change them at any time.
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn from_raw(ptr: NonNull<u8>, len: usize, permission: Permission) -> Self {
+        Self {
+            ptr,
+            len,
+            permission,
+            memory: PhantomData,
+        }
+    }
+
+    /// Length in bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no bytes in it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether the device may write to it.
+    #[must_use]
+    pub const fn is_writable(&self) -> bool {
+        matches!(self.permission, Permission::Write)
+    }
+
+    /// Where the bytes are, for a system call or a DMA engine. Valid for [`len`](Self::len) bytes,
+    /// for writes only if [`is_writable`](Self::is_writable).
+    #[must_use]
+    pub const fn as_ptr(&self) -> *mut u8 {
+        self.ptr.as_ptr()
+    }
+
+    /// The view without its first `count` bytes; empty if there are no more.
+    #[must_use]
+    pub fn skip(&self, count: usize) -> Self {
+        let count = count.min(self.len);
+        Self {
+            // SAFETY: `count <= len`, so the pointer stays inside or one past the end.
+            ptr: unsafe { self.ptr.add(count) },
+            len: self.len.wrapping_sub(count),
+            ..*self
+        }
+    }
+
+    /// The first `count` bytes of the view, or all.
+    #[must_use]
+    pub fn take(&self, count: usize) -> Self {
+        Self {
+            len: count.min(self.len),
+            ..*self
+        }
+    }
+
+    /// Copies bytes out, as many as both sides have; says how many.
+    #[inline]
+    pub fn copy_to(&self, bytes: &mut [u8]) -> usize {
+        let count = bytes.len().min(self.len);
+        if count <= SMALL {
+            for (at, byte) in bytes.iter_mut().take(count).enumerate() {
+                // SAFETY: `at < count <= len`; see `from_raw` for the validity of the bytes.
+                *byte = unsafe { self.ptr.add(at).as_ptr().read_volatile() };
+            }
+        } else {
+            // SAFETY: `count` bytes are valid on both sides; `bytes` is a unique reference, so the
+            // two do not overlap.
+            unsafe { ptr::copy_nonoverlapping(self.ptr.as_ptr(), bytes.as_mut_ptr(), count) };
+        }
+        // The bytes may change from here on: the compiler must not load them again.
+        compiler_fence(Ordering::SeqCst);
+        count
+    }
+
+    /// Copies bytes in, as many as both sides have; says how many: none into a read-only view.
+    #[inline]
+    pub fn copy_from(&self, bytes: &[u8]) -> usize {
+        if !self.is_writable() {
+            return 0;
+        }
+        let count = bytes.len().min(self.len);
+        // SAFETY: `count` bytes are valid on both sides, `is_writable` was checked; `bytes` is a
+        // reference, so by `from_raw`'s contract it is not to this memory.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.ptr.as_ptr(), count) };
+        compiler_fence(Ordering::SeqCst);
+        count
+    }
+
+    /// Sets every byte; says how many: none of a read-only view.
+    pub fn fill(&self, byte: u8) -> usize {
+        if !self.is_writable() {
+            return 0;
+        }
+        // SAFETY: `len` bytes are valid for writes.
+        unsafe { ptr::write_bytes(self.ptr.as_ptr(), byte, self.len) };
+        compiler_fence(Ordering::SeqCst);
+        self.len
+    }
+
+    /// The 16 bytes of a descriptor at `at`, as two words, each loaded once; `None` past the end.
+    #[inline]
+    pub(crate) fn descriptor(&self, at: usize) -> Option<[u64; 2]> {
+        let rest = self.len.checked_sub(at)?;
+        if rest < 16 {
+            return None;
+        }
+        // SAFETY: 16 bytes from `at` are inside the view.
+        let ptr = unsafe { self.ptr.add(at) };
+        if ptr.as_ptr().addr() & 7 == 0 {
+            let words = ptr.cast::<u64>();
+            // SAFETY: in bounds as above, aligned as just checked.
+            let words = unsafe { [words.read_volatile(), words.add(1).read_volatile()] };
+            return Some(words.map(u64::from_le));
+        }
+        let mut bytes = [0; 16];
+        self.skip(at).copy_to(&mut bytes);
+        Some(split(bytes))
+    }
+}
+
+/// The two little-endian words of a descriptor.
+pub(crate) fn split(bytes: [u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+    [
+        u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_le_bytes([i, j, k, l, m, n, o, p]),
+    ]
+}

@@ -1,0 +1,144 @@
+//! What each offset is.
+
+/// A control register of the block. All are 32 bits wide and little-endian (mmio-15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Register {
+    /// 0x000, "virt" (mmio-01).
+    MagicValue,
+    /// 0x004, 2 (mmio-02).
+    Version,
+    /// 0x008, device type (mmio-29).
+    DeviceId,
+    /// 0x00c
+    VendorId,
+    /// 0x010, a word of the offer (mmio-16).
+    DeviceFeatures,
+    /// 0x014
+    DeviceFeaturesSel,
+    /// 0x020, a word of what the driver accepts (mmio-17).
+    DriverFeatures,
+    /// 0x024
+    DriverFeaturesSel,
+    /// 0x030 (mmio-18)
+    QueueSel,
+    /// 0x034 (mmio-19, mmio-20)
+    QueueSizeMax,
+    /// 0x038
+    QueueSize,
+    /// 0x044 (mmio-06, mmio-08, mmio-21)
+    QueueReady,
+    /// 0x050 (mmio-22)
+    QueueNotify,
+    /// 0x060 (mmio-03 to mmio-05)
+    InterruptStatus,
+    /// 0x064
+    InterruptAck,
+    /// 0x070 (mmio-24, mmio-25)
+    Status,
+    /// 0x080 (mmio-26)
+    QueueDescLow,
+    /// 0x084
+    QueueDescHigh,
+    /// 0x090
+    QueueDriverLow,
+    /// 0x094
+    QueueDriverHigh,
+    /// 0x0a0
+    QueueDeviceLow,
+    /// 0x0a4
+    QueueDeviceHigh,
+    /// 0x0ac
+    ShmSel,
+    /// 0x0b0 (mmio-27)
+    ShmLenLow,
+    /// 0x0b4
+    ShmLenHigh,
+    /// 0x0b8
+    ShmBaseLow,
+    /// 0x0bc
+    ShmBaseHigh,
+    /// 0x0c0
+    QueueReset,
+    /// 0x0fc (mmio-07, mmio-31)
+    ConfigGeneration,
+}
+
+impl Register {
+    /// Where the device configuration space starts (mmio-30).
+    pub const CONFIG: u32 = 0x100;
+
+    /// The register at an offset, if there is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at(offset: u32) -> Option<Self> {
+        Some(match offset {
+            0x000 => Self::MagicValue,
+            0x004 => Self::Version,
+            0x008 => Self::DeviceId,
+            0x00c => Self::VendorId,
+            0x010 => Self::DeviceFeatures,
+            0x014 => Self::DeviceFeaturesSel,
+            0x020 => Self::DriverFeatures,
+            0x024 => Self::DriverFeaturesSel,
+            0x030 => Self::QueueSel,
+            0x034 => Self::QueueSizeMax,
+            0x038 => Self::QueueSize,
+            0x044 => Self::QueueReady,
+            0x050 => Self::QueueNotify,
+            0x060 => Self::InterruptStatus,
+            0x064 => Self::InterruptAck,
+            0x070 => Self::Status,
+            0x080 => Self::QueueDescLow,
+            0x084 => Self::QueueDescHigh,
+            0x090 => Self::QueueDriverLow,
+            0x094 => Self::QueueDriverHigh,
+            0x0a0 => Self::QueueDeviceLow,
+            0x0a4 => Self::QueueDeviceHigh,
+            0x0ac => Self::ShmSel,
+            0x0b0 => Self::ShmLenLow,
+            0x0b4 => Self::ShmLenHigh,
+            0x0b8 => Self::ShmBaseLow,
+            0x0bc => Self::ShmBaseHigh,
+            0x0c0 => Self::QueueReset,
+            0x0fc => Self::ConfigGeneration,
+            _ => return None,
+        })
+    }
+
+    /// The specification's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MagicValue => "MagicValue",
+            Self::Version => "Version",
+            Self::DeviceId => "DeviceID",
+            Self::VendorId => "VendorID",
+            Self::DeviceFeatures => "DeviceFeatures",
+            Self::DeviceFeaturesSel => "DeviceFeaturesSel",
+            Self::DriverFeatures => "DriverFeatures",
+            Self::DriverFeaturesSel => "DriverFeaturesSel",
+            Self::QueueSel => "QueueSel",
+            Self::QueueSizeMax => "QueueSizeMax",
+            Self::QueueSize => "QueueSize",
+            Self::QueueReady => "QueueReady",
+            Self::QueueNotify => "QueueNotify",
+            Self::InterruptStatus => "InterruptStatus",
+            Self::InterruptAck => "InterruptACK",
+            Self::Status => "Status",
+            Self::QueueDescLow => "QueueDescLow",
+            Self::QueueDescHigh => "QueueDescHigh",
+            Self::QueueDriverLow => "QueueDriverLow",
+            Self::QueueDriverHigh => "QueueDriverHigh",
+            Self::QueueDeviceLow => "QueueDeviceLow",
+            Self::QueueDeviceHigh => "QueueDeviceHigh",
+            Self::ShmSel => "SHMSel",
+            Self::ShmLenLow => "SHMLenLow",
+            Self::ShmLenHigh => "SHMLenHigh",
+            Self::ShmBaseLow => "SHMBaseLow",
+            Self::ShmBaseHigh => "SHMBaseHigh",
+            Self::QueueReset => "QueueReset",
+            Self::ConfigGeneration => "ConfigGeneration",
+        }
+    }
+}

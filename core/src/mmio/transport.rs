@@ -1,0 +1,683 @@
+//! The register block: latches, phases, and the messages that accesses turn into.
+
+use virtio_spec::DeviceStatus;
+
+use super::Register;
+use crate::{
+    error::{Frozen, Refusal},
+    features::Features,
+    message::{Message, QueueConfig},
+    model::DeviceConfig,
+    notify::DriverNotify,
+    num,
+    queue_set::QueueSet,
+    shared::{InterruptStatus, Shared},
+};
+
+/// A driver's access to the register block.
+///
+/// Offsets are in bytes from the start of the block, widths in bytes; values are native, as the bus
+/// carries them.
+///
+/// ```
+/// use virtside::mmio::Access;
+/// let kick = Access::Write { offset: 0x50, width: 4, value: 0 };
+/// assert_eq!(kick, Access::write(0x50, 0));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Access {
+    /// A load.
+    Read {
+        /// Offset in bytes.
+        offset: u32,
+        /// 1, 2, 4 or 8.
+        width: u8,
+    },
+    /// A store.
+    Write {
+        /// Offset in bytes.
+        offset: u32,
+        /// 1, 2, 4 or 8.
+        width: u8,
+        /// What is stored; bits beyond the width are ignored.
+        value: u64,
+    },
+}
+
+impl Access {
+    /// A 32-bit load.
+    #[must_use]
+    pub const fn read(offset: u32) -> Self {
+        Self::Read { offset, width: 4 }
+    }
+
+    /// A 32-bit store.
+    #[must_use]
+    pub fn write(offset: u32, value: u32) -> Self {
+        Self::Write {
+            offset,
+            width: 4,
+            value: value.into(),
+        }
+    }
+}
+
+/// An answer that the driver still waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Ticket(u32);
+
+/// The answer to an [`Access`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[must_use]
+pub enum Reply {
+    /// Complete it; a load gives this value, a store 0.
+    Done(u64),
+    /// Complete it; a load gives 0. It was not allowed, and why.
+    Refused(Refusal),
+    /// Do not complete it yet: the driver may reuse memory that a taken queue still works on, or
+    /// the device is not ready to start. `finish(ticket)` says when.
+    Pending(Ticket),
+    /// An earlier access is not complete. This one was not looked at: offer it again afterwards.
+    Busy,
+}
+
+impl Reply {
+    /// What the driver's load gives, or `None` if the access is not complete.
+    #[must_use]
+    pub const fn value(&self) -> Option<u64> {
+        match self {
+            Self::Done(value) => Some(*value),
+            Self::Refused(_) => Some(0),
+            Self::Pending(_) | Self::Busy => None,
+        }
+    }
+
+    /// Why the access was refused, if it was.
+    #[must_use]
+    pub const fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(*refusal),
+            _ => None,
+        }
+    }
+}
+
+/// Where a device is in its life. Not derived from the status bits: a suspended device shows
+/// DRIVER_OK as 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Phase {
+    /// Status is 0.
+    Reset,
+    /// The driver has found the device.
+    Negotiating,
+    /// FEATURES_OK stands.
+    SettingUp,
+    /// DRIVER_OK stands.
+    Live,
+    /// The driver gave up.
+    Failed,
+}
+
+/// What has to happen before the driver's write completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outstanding {
+    Configure(u16),
+    Stop(u16),
+    Ready,
+    Reset,
+}
+
+/// What an access comes to.
+pub(crate) enum Decoded {
+    Reply(Reply),
+    /// Carry this out, then [`Transport::settle`].
+    Message(Message),
+}
+
+impl From<Refusal> for Decoded {
+    fn from(refusal: Refusal) -> Self {
+        Self::Reply(Reply::Refused(refusal))
+    }
+}
+
+const DONE: Decoded = Decoded::Reply(Reply::Done(0));
+
+/// What the driver wrote for one queue, not looked at before QueueReady.
+#[derive(Clone, Copy, Debug)]
+struct Latch {
+    size: u32,
+    desc: u64,
+    driver: u64,
+    device: u64,
+    ready: bool,
+}
+
+impl Latch {
+    const NEW: Self = Self {
+        size: 0,
+        desc: 0,
+        driver: 0,
+        device: 0,
+        ready: false,
+    };
+}
+
+/// The register block of a device with up to `Q` queues.
+///
+/// On its own it turns accesses into [`Message`]s for a set-up conversation; an
+/// [`Engine`](crate::Engine) has one inside.
+#[derive(Debug)]
+pub struct Transport<const Q: usize> {
+    status: DeviceStatus,
+    phase: Phase,
+    device_features_sel: u32,
+    driver_features_sel: u32,
+    driver_features: Features,
+    /// Non-zero bits were accepted in a word that no feature is in.
+    beyond: bool,
+    queue_sel: u32,
+    generation: u32,
+    latches: [Latch; Q],
+    /// Queues that the driver made ready and that were refused.
+    refused: QueueSet<Q>,
+    refused_beyond: bool,
+    refusal: Option<Refusal>,
+    outstanding: Option<Outstanding>,
+    ticket: u32,
+    /// Largest queue that there is room for.
+    capacity: u16,
+}
+
+impl<const Q: usize> Transport<Q> {
+    /// As after reset, for queues of up to `capacity` elements.
+    #[must_use]
+    pub const fn new(capacity: u16) -> Self {
+        Self {
+            status: DeviceStatus::empty(),
+            phase: Phase::Reset,
+            device_features_sel: 0,
+            driver_features_sel: 0,
+            driver_features: Features::empty(),
+            beyond: false,
+            queue_sel: 0,
+            generation: 0,
+            latches: [Latch::NEW; Q],
+            refused: QueueSet::new(),
+            refused_beyond: false,
+            refusal: None,
+            outstanding: None,
+            ticket: 0,
+            capacity,
+        }
+    }
+
+    /// Where the device is in its life.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The device status field, as the driver reads it.
+    #[must_use]
+    pub fn status(&self, shared: &Shared<Q>) -> DeviceStatus {
+        let mut status = self.status;
+        status.set(DeviceStatus::DEVICE_NEEDS_RESET, shared.needs_reset());
+        status
+    }
+
+    /// What the driver accepted so far.
+    #[must_use]
+    pub const fn driver_features(&self) -> Features {
+        self.driver_features
+    }
+
+    /// Why a queue was last refused, until it is made ready or the device is reset.
+    #[must_use]
+    pub fn last_refusal(&self) -> Option<Refusal> {
+        self.refusal
+    }
+
+    /// The configuration space changed (config-04, mmio-07).
+    pub fn bump_generation(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    pub(crate) const fn outstanding(&self) -> Option<Outstanding> {
+        self.outstanding
+    }
+
+    pub(crate) const fn ticket(&self) -> Ticket {
+        Ticket(self.ticket)
+    }
+
+    fn expect(&mut self, outstanding: Outstanding, message: Message) -> Decoded {
+        self.outstanding = Some(outstanding);
+        self.ticket = self.ticket.wrapping_add(1);
+        Decoded::Message(message)
+    }
+
+    /// Takes one access. At most one message comes of it.
+    #[inline]
+    pub(crate) fn access<C: DeviceConfig, I: DriverNotify>(
+        &mut self,
+        access: Access,
+        config: &mut C,
+        shared: &Shared<Q>,
+        notify: &I,
+    ) -> Decoded {
+        if self.outstanding.is_some() {
+            return Decoded::Reply(Reply::Busy);
+        }
+        match access {
+            Access::Read { offset, width } if offset >= Register::CONFIG => {
+                Self::read_config(offset, width, config)
+            }
+            Access::Write {
+                offset,
+                width,
+                value,
+            } if offset >= Register::CONFIG => self.write_config(offset, width, value, config),
+            Access::Read { offset, width } => match decode(offset, width) {
+                Ok(register) => Decoded::Reply(self.read(register, offset, config, shared)),
+                Err(refusal) => refusal.into(),
+            },
+            Access::Write {
+                offset,
+                width,
+                value,
+            } => match decode(offset, width) {
+                Ok(register) => {
+                    self.write(register, offset, num::low(value), config, shared, notify)
+                }
+                Err(refusal) => refusal.into(),
+            },
+        }
+    }
+
+    fn read_config<C: DeviceConfig>(offset: u32, width: u8, config: &C) -> Decoded {
+        let offset = offset.wrapping_sub(Register::CONFIG);
+        let mut bytes = [0; 8];
+        match bytes.get_mut(..usize::from(width)) {
+            Some(part) if width.is_power_of_two() => {
+                if config.read_config(offset, part) {
+                    return Decoded::Reply(Reply::Done(u64::from_le_bytes(bytes)));
+                }
+                Refusal::OutsideConfig { offset, width }.into()
+            }
+            _ => Refusal::BadWidth { offset, width }.into(),
+        }
+    }
+
+    fn write_config<C: DeviceConfig>(
+        &mut self,
+        offset: u32,
+        width: u8,
+        value: u64,
+        config: &mut C,
+    ) -> Decoded {
+        let offset = offset.wrapping_sub(Register::CONFIG);
+        let bytes = value.to_le_bytes();
+        match bytes.get(..usize::from(width)) {
+            Some(part) if width.is_power_of_two() => {
+                // A driver reads, but does not write, before it accepted the device (driver-02).
+                let allowed = matches!(self.phase, Phase::SettingUp | Phase::Live);
+                if allowed && config.write_config(offset, part) {
+                    return DONE;
+                }
+                Refusal::ConfigReadOnly { offset, width }.into()
+            }
+            _ => Refusal::BadWidth { offset, width }.into(),
+        }
+    }
+
+    fn selected<C: DeviceConfig>(&self, config: &C) -> Option<u16> {
+        match u16::try_from(self.queue_sel) {
+            Ok(queue) if usize::from(queue) < Q && config.queue_size_max(queue) != 0 => Some(queue),
+            _ => None,
+        }
+    }
+
+    fn latch(&mut self, queue: u16) -> Option<&mut Latch> {
+        self.latches.get_mut(usize::from(queue))
+    }
+
+    #[inline(always)]
+    fn read<C: DeviceConfig>(
+        &self,
+        register: Register,
+        offset: u32,
+        config: &C,
+        shared: &Shared<Q>,
+    ) -> Reply {
+        let value = match register {
+            Register::MagicValue => u32::from_le_bytes(*b"virt"),
+            Register::Version => 2,
+            Register::DeviceId => config.device_id(),
+            Register::VendorId => config.vendor_id(),
+            Register::DeviceFeatures => {
+                Features::offer(config.features()).word(self.device_features_sel)
+            }
+            Register::QueueSizeMax => self.selected(config).map_or(0, |queue| {
+                u32::from(config.queue_size_max(queue).min(self.capacity))
+            }),
+            Register::QueueReady => {
+                let selected = u16::try_from(self.queue_sel).unwrap_or(u16::MAX);
+                let latch = self.latches.get(usize::from(selected));
+                u32::from(latch.is_some_and(|latch| latch.ready))
+            }
+            Register::InterruptStatus => shared.interrupt_status().bits(),
+            Register::Status => self.status(shared).bits().into(),
+            Register::ConfigGeneration => self.generation,
+            Register::QueueReset => 0,
+            Register::ShmLenLow
+            | Register::ShmLenHigh
+            | Register::ShmBaseLow
+            | Register::ShmBaseHigh => u32::MAX,
+            _ => return Reply::Refused(Refusal::WriteOnly { offset }),
+        };
+        Reply::Done(value.into())
+    }
+
+    #[inline(always)]
+    fn write<C: DeviceConfig, I: DriverNotify>(
+        &mut self,
+        register: Register,
+        offset: u32,
+        value: u32,
+        config: &mut C,
+        shared: &Shared<Q>,
+        notify: &I,
+    ) -> Decoded {
+        match register {
+            Register::DeviceFeaturesSel => self.device_features_sel = value,
+            Register::DriverFeaturesSel => self.driver_features_sel = value,
+            Register::DriverFeatures => {
+                if !matches!(self.phase, Phase::Reset | Phase::Negotiating) {
+                    return Refusal::FeaturesFixed.into();
+                }
+                if !self
+                    .driver_features
+                    .set_word(self.driver_features_sel, value)
+                {
+                    self.beyond = value != 0;
+                }
+            }
+            Register::QueueSel => self.queue_sel = value,
+            Register::QueueSize
+            | Register::QueueDescLow
+            | Register::QueueDescHigh
+            | Register::QueueDriverLow
+            | Register::QueueDriverHigh
+            | Register::QueueDeviceLow
+            | Register::QueueDeviceHigh => {
+                return match self.parameter(register, value, config) {
+                    Ok(()) => DONE,
+                    Err(refusal) => refusal.into(),
+                };
+            }
+            Register::QueueReady => return self.queue_ready(offset, value, config),
+            Register::QueueNotify => return self.queue_notify(value, shared),
+            Register::InterruptAck => {
+                shared.acknowledge(InterruptStatus::from_bits_truncate(value), notify);
+            }
+            Register::Status => return self.write_status(offset, value, config, shared, notify),
+            // No regions: any selection names none.
+            Register::ShmSel => {}
+            Register::QueueReset => return Refusal::NotNegotiated.into(),
+            _ => return Refusal::ReadOnly { offset }.into(),
+        }
+        DONE
+    }
+
+    fn parameter<C: DeviceConfig>(
+        &mut self,
+        register: Register,
+        value: u32,
+        config: &C,
+    ) -> Result<(), Refusal> {
+        let absent = Refusal::NoSuchQueue {
+            queue: self.queue_sel,
+        };
+        let queue = self.selected(config).ok_or(absent)?;
+        let phase = self.phase;
+        let latch = self.latch(queue).ok_or(absent)?;
+        let why = match phase {
+            Phase::Failed => Some(Frozen::Failed),
+            _ if latch.ready => Some(Frozen::QueueReady),
+            Phase::Live => Some(Frozen::Live),
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Err(Refusal::QueueFrozen { queue, why });
+        }
+        match register {
+            Register::QueueSize => latch.size = value,
+            Register::QueueDescLow => latch.desc = num::with_low(latch.desc, value),
+            Register::QueueDescHigh => latch.desc = num::with_high(latch.desc, value),
+            Register::QueueDriverLow => latch.driver = num::with_low(latch.driver, value),
+            Register::QueueDriverHigh => latch.driver = num::with_high(latch.driver, value),
+            Register::QueueDeviceLow => latch.device = num::with_low(latch.device, value),
+            _ => latch.device = num::with_high(latch.device, value),
+        }
+        Ok(())
+    }
+
+    fn queue_ready<C: DeviceConfig>(&mut self, offset: u32, value: u32, config: &C) -> Decoded {
+        if value > 1 {
+            return Refusal::BadValue { offset, value }.into();
+        }
+        let phase = self.phase;
+        let selected = self.selected(config);
+        let absent = Refusal::NoSuchQueue {
+            queue: self.queue_sel,
+        };
+        let Some((queue, latch)) = selected.and_then(|queue| Some((queue, *self.latch(queue)?)))
+        else {
+            if value == 1 && !matches!(phase, Phase::Live | Phase::Failed) {
+                self.refused_beyond = true;
+                self.refusal = Some(absent);
+            }
+            return absent.into();
+        };
+        match (value == 1, latch.ready) {
+            (true, true) | (false, false) => DONE,
+            (false, true) => self.expect(Outstanding::Stop(queue), Message::ResetQueue(queue)),
+            (true, false) => match phase {
+                Phase::Live => Refusal::QueueFrozen {
+                    queue,
+                    why: Frozen::Live,
+                }
+                .into(),
+                Phase::Failed => Refusal::QueueFrozen {
+                    queue,
+                    why: Frozen::Failed,
+                }
+                .into(),
+                _ => {
+                    let Latch {
+                        size,
+                        desc,
+                        driver,
+                        device,
+                        ..
+                    } = latch;
+                    let config = QueueConfig {
+                        queue,
+                        size,
+                        desc,
+                        driver,
+                        device,
+                    };
+                    self.expect(
+                        Outstanding::Configure(queue),
+                        Message::ConfigureQueue(config),
+                    )
+                }
+            },
+        }
+    }
+
+    fn queue_notify(&mut self, value: u32, shared: &Shared<Q>) -> Decoded {
+        let absent = Refusal::NoSuchQueue { queue: value };
+        let Ok(queue) = u16::try_from(value) else {
+            return absent.into();
+        };
+        match self.latches.get(usize::from(queue)) {
+            None => absent.into(),
+            Some(latch) if !latch.ready => Refusal::QueueNotReady { queue }.into(),
+            // At DRIVER_OK every queue counts as notified, so an early kick needs no note.
+            Some(_) if self.phase != Phase::Live => Refusal::WrongPhase.into(),
+            Some(_) => {
+                shared.ring(queue);
+                Decoded::Message(Message::NotifyQueue(queue))
+            }
+        }
+    }
+
+    fn write_status<C: DeviceConfig, I: DriverNotify>(
+        &mut self,
+        offset: u32,
+        value: u32,
+        config: &mut C,
+        shared: &Shared<Q>,
+        notify: &I,
+    ) -> Decoded {
+        if value == 0 {
+            return self.expect(Outstanding::Reset, Message::Reset);
+        }
+        let Ok(byte) = u8::try_from(value) else {
+            return Refusal::BadValue { offset, value }.into();
+        };
+        // These are not the driver's: NEEDS_RESET is the device's, SUSPEND was not negotiated.
+        let foreign = DeviceStatus::DEVICE_NEEDS_RESET | DeviceStatus::SUSPEND;
+        let new = DeviceStatus::from_bits_truncate(byte).difference(foreign);
+        let missing = self.status.difference(new);
+        if !missing.is_empty() {
+            return Refusal::StatusBitsCleared {
+                missing: missing.bits(),
+            }
+            .into();
+        }
+        let added = new.difference(self.status);
+        if self.phase == Phase::Failed {
+            return if added.is_empty() {
+                DONE
+            } else {
+                Refusal::WrongPhase.into()
+            };
+        }
+        self.status |= added.intersection(DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER);
+        if self.phase == Phase::Reset && !self.status.is_empty() {
+            self.phase = Phase::Negotiating;
+        }
+        if added.contains(DeviceStatus::FAILED) {
+            self.status |= DeviceStatus::FAILED;
+            self.phase = Phase::Failed;
+            shared.set_live(false);
+            shared.stop_all();
+            return DONE;
+        }
+        let mut refusal = None;
+        if added.contains(DeviceStatus::FEATURES_OK) {
+            match self.negotiate(config) {
+                Ok(()) => {
+                    self.status |= DeviceStatus::FEATURES_OK;
+                    self.phase = Phase::SettingUp;
+                }
+                Err(why) => refusal = Some(why),
+            }
+        }
+        if added.contains(DeviceStatus::DRIVER_OK) {
+            if self.status.contains(DeviceStatus::FEATURES_OK) {
+                return self.driver_ok(shared, notify);
+            }
+            refusal = refusal.or(Some(Refusal::FeaturesNotNegotiated));
+        }
+        refusal.map_or(DONE, Decoded::from)
+    }
+
+    /// Whether the driver's choice is a valid subset of the offer, with VERSION_1 in it.
+    fn negotiate<C: DeviceConfig>(&self, config: &mut C) -> Result<(), Refusal> {
+        let accepted = self.driver_features;
+        let not_offered = accepted.difference(Features::offer(config.features()));
+        let fits = not_offered == Features::empty()
+            && !self.beyond
+            && accepted.contains(Features::VERSION_1)
+            && config.negotiate(accepted);
+        if fits {
+            Ok(())
+        } else {
+            Err(Refusal::FeaturesRefused { not_offered })
+        }
+    }
+
+    fn driver_ok<I: DriverNotify>(&mut self, shared: &Shared<Q>, notify: &I) -> Decoded {
+        if self.refused_beyond || !self.refused.is_empty() {
+            self.go_live();
+            shared.fail(true, notify);
+            return Refusal::NotReady.into();
+        }
+        let features = self.driver_features;
+        self.expect(Outstanding::Ready, Message::Ready { features })
+    }
+
+    fn go_live(&mut self) {
+        self.status |= DeviceStatus::DRIVER_OK;
+        self.phase = Phase::Live;
+    }
+
+    /// The outstanding message was carried out, or refused; the driver's write completes.
+    pub(crate) fn settle(&mut self, verdict: Result<(), Refusal>) -> Reply {
+        let Some(outstanding) = self.outstanding.take() else {
+            return Reply::Done(0);
+        };
+        match (outstanding, verdict) {
+            (Outstanding::Configure(queue), Ok(())) => {
+                self.refused.remove(queue);
+                self.refusal = None;
+                if let Some(latch) = self.latch(queue) {
+                    latch.ready = true;
+                }
+            }
+            (Outstanding::Configure(queue), Err(refusal)) => {
+                // `Q` words always hold `Q` numbers.
+                let _ = self.refused.insert(queue);
+                self.refusal = Some(refusal);
+            }
+            (Outstanding::Stop(queue), _) => {
+                if let Some(latch) = self.latch(queue) {
+                    latch.ready = false;
+                }
+            }
+            (Outstanding::Ready, _) => self.go_live(),
+            (Outstanding::Reset, _) => {
+                // The generation lives on: a read that straddles the reset must see it change.
+                let (generation, ticket) = (self.generation, self.ticket);
+                *self = Self {
+                    generation,
+                    ticket,
+                    ..Self::new(self.capacity)
+                };
+            }
+        }
+        match verdict {
+            Ok(()) => Reply::Done(0),
+            Err(refusal) => Reply::Refused(refusal),
+        }
+    }
+}
+
+/// The register of an access that is 32 bits wide, and aligned.
+#[inline(always)]
+fn decode(offset: u32, width: u8) -> Result<Register, Refusal> {
+    match Register::at(offset) {
+        Some(register) if width == 4 => Ok(register),
+        None if width == 4 && offset & 3 == 0 => Err(Refusal::NoSuchRegister { offset }),
+        _ => Err(Refusal::BadWidth { offset, width }),
+    }
+}

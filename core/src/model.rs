@@ -1,0 +1,171 @@
+//! What a device is to the engine.
+
+use crate::{
+    check::QueueCheck,
+    error::{DriverFault, HostFault},
+    features::Features,
+    memory::DriverMem,
+    queue::{ChainError, ReadableChain, WritableChain},
+    slots::Token,
+};
+
+/// The face of a device that a driver sees before it goes live: identity, features, queues, and
+/// the device configuration space.
+///
+/// Clauses: features-01..05, config-01..03, mmio-16, mmio-19, mmio-20, mmio-29.
+pub trait DeviceConfig {
+    /// Device type, as in the specification's "Device Types"; 0 is a placeholder slot.
+    fn device_id(&self) -> u32;
+
+    /// Vendor; the specification gives no values.
+    fn vendor_id(&self) -> u32 {
+        u32::from_le_bytes(*b"side")
+    }
+
+    /// What the device would like to offer: bits of its type, and of [`Features::RING`]. What is
+    /// not implemented is left out of the offer (see [`Features::offer`]).
+    fn features(&self) -> Features;
+
+    /// Largest size in elements of this queue; 0 if there is no such queue. The capacity of the
+    /// engine bounds it further.
+    fn queue_size_max(&self, queue: u16) -> u16;
+
+    /// The driver accepted this subset of the offer (VERSION_1 among it). False refuses it:
+    /// FEATURES_OK stays clear.
+    fn negotiate(&mut self, features: Features) -> bool {
+        let _ = features;
+        true
+    }
+
+    /// Copies configuration bytes out, little-endian, from `offset` on. False if the space ends
+    /// before `bytes` does. By default there is no configuration space.
+    fn read_config(&self, offset: u32, bytes: &mut [u8]) -> bool {
+        let _ = (offset, bytes);
+        false
+    }
+
+    /// Writes configuration bytes from `offset` on, all or none; false if they cannot be written.
+    fn write_config(&mut self, offset: u32, bytes: &[u8]) -> bool {
+        let _ = (offset, bytes);
+        false
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Answer {
+    /// Answered; the first `written` device-writable bytes hold the answer.
+    Done {
+        /// Bytes, at most the chain's writable length.
+        written: u32,
+    },
+    /// Not yet: the chain keeps its slot, and is served again from the start after
+    /// `complete(token)` or `backend_ready(queue)`.
+    Pending,
+}
+
+/// Whether the device starts when the driver is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Start {
+    /// It does.
+    Accept,
+    /// It cannot: DRIVER_OK is set, and DEVICE_NEEDS_RESET.
+    Refuse,
+    /// A [`ReadyResponder`](crate::ReadyResponder) will say; the driver's write waits.
+    Later,
+}
+
+/// One chain, as a device model sees it.
+#[derive(Debug)]
+pub struct Request<'a, M> {
+    /// The queue it came from.
+    pub queue: u16,
+    /// Its name while it is pending.
+    pub token: Token,
+    /// Index of its head descriptor, for faults that name it.
+    pub head: u16,
+    /// What the driver sent.
+    pub readable: ReadableChain<'a, M>,
+    /// Where the answer goes.
+    pub writable: WritableChain<'a, M>,
+    pub(crate) fault: Option<HostFault>,
+}
+
+impl<M: DriverMem> Request<'_, M> {
+    /// Notes that something of ours failed. The request is still to be answered.
+    pub fn report(&mut self, fault: HostFault) {
+        self.fault = Some(fault);
+    }
+}
+
+impl From<ChainError> for HostFault {
+    fn from(error: ChainError) -> Self {
+        match error {
+            ChainError::MemoryGone { addr } => Self::MemoryGone { addr },
+            ChainError::Full => Self::Backend,
+        }
+    }
+}
+
+/// A device: its configuration, and what it does with a request.
+///
+/// A model is a page of code without unsafe, rings or registers in it:
+///
+/// ```
+/// use embedded_io::{Read, Write};
+/// use virtside::{Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request};
+///
+/// /// Sends back what it is sent.
+/// struct Echo;
+///
+/// impl DeviceConfig for Echo {
+///     fn device_id(&self) -> u32 { 63 }
+///     fn features(&self) -> Features { Features::RING }
+///     fn queue_size_max(&self, queue: u16) -> u16 { if queue == 0 { 16 } else { 0 } }
+/// }
+///
+/// impl DeviceModel for Echo {
+///     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+///         let mut byte = [0; 1];
+///         while request.writable.remaining() > 0 && request.readable.read(&mut byte) == Ok(1) {
+///             if request.writable.write_all(&byte).is_err() { break; }
+///         }
+///         Ok(Answer::Done { written: request.writable.written() })
+///     }
+/// }
+/// ```
+pub trait DeviceModel: DeviceConfig {
+    /// The device's own policy on which queues it wants, beyond what every queue is checked for.
+    fn queue_check(&self) -> impl QueueCheck {
+        ..
+    }
+
+    /// The driver wants to go live with these features.
+    fn ready(&mut self, features: Features) -> Start {
+        let _ = features;
+        Start::Accept
+    }
+
+    /// The driver reset the device. Nothing pending will be completed.
+    fn reset(&mut self) {}
+
+    /// The driver stopped this queue, or broke it. Nothing pending on it will be completed.
+    fn queue_stopped(&mut self, queue: u16) {
+        let _ = queue;
+    }
+
+    /// Whether a chain of this queue could be served now. While not, chains stay with the driver;
+    /// `backend_ready` says when to ask again.
+    fn can_serve(&self, queue: u16) -> bool {
+        let _ = queue;
+        true
+    }
+
+    /// Serves one request.
+    ///
+    /// # Errors
+    /// The driver broke the protocol: the queue stops, and DEVICE_NEEDS_RESET is set.
+    fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault>;
+}

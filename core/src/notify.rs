@@ -1,0 +1,265 @@
+//! Both directions of notification: the driver's interrupt and the device's doorbell.
+
+use portable_atomic::{AtomicU32, Ordering};
+
+use crate::queue_set::QueueSet;
+
+/// The driver's interrupt.
+///
+/// [`assert`](Self::assert) is called when a bit of InterruptStatus was set,
+/// [`deassert`](Self::deassert) when the driver acknowledged the last one, so a level line follows
+/// InterruptStatus (mmio-32). An edge or a message is sent by `assert` alone. Both may be called
+/// from any thread or handler that has a queue, and must not block.
+///
+/// ```
+/// use virtside::{CountingNotify, DriverNotify};
+/// let line = CountingNotify::new();
+/// line.assert();
+/// assert_eq!((line.asserted(), line.is_high()), (1, true));
+/// line.deassert();
+/// assert!(!line.is_high());
+/// ```
+pub trait DriverNotify {
+    /// Raise the interrupt.
+    fn assert(&self);
+
+    /// Nothing is pending any more. An edge-triggered interrupt has nothing to do.
+    fn deassert(&self) {}
+}
+
+/// No interrupt: a driver that polls.
+impl DriverNotify for () {
+    fn assert(&self) {}
+}
+
+impl<N: DriverNotify + ?Sized> DriverNotify for &N {
+    fn assert(&self) {
+        (**self).assert();
+    }
+    fn deassert(&self) {
+        (**self).deassert();
+    }
+}
+
+/// A line that counts: for tests and statistics.
+#[derive(Debug, Default)]
+pub struct CountingNotify {
+    asserted: AtomicU32,
+    high: AtomicU32,
+}
+
+impl CountingNotify {
+    /// Low, nothing counted.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            asserted: AtomicU32::new(0),
+            high: AtomicU32::new(0),
+        }
+    }
+
+    /// How often the interrupt was raised (modulo 2^32).
+    #[must_use]
+    pub fn asserted(&self) -> u32 {
+        self.asserted.load(Ordering::Acquire)
+    }
+
+    /// Whether the line is high now.
+    #[must_use]
+    pub fn is_high(&self) -> bool {
+        self.high.load(Ordering::Acquire) != 0
+    }
+}
+
+impl DriverNotify for CountingNotify {
+    fn assert(&self) {
+        self.asserted.fetch_add(1, Ordering::AcqRel);
+        self.high.store(1, Ordering::Release);
+    }
+    fn deassert(&self) {
+        self.high.store(0, Ordering::Release);
+    }
+}
+
+/// Holds interrupts back until [`flush`](Self::flush), so that a batch costs one.
+///
+/// ```
+/// use virtside::{BufferedNotify, CountingNotify, DriverNotify};
+/// let line = CountingNotify::new();
+/// let buffered = BufferedNotify::new(&line);
+/// buffered.assert();
+/// buffered.assert();
+/// assert_eq!(line.asserted(), 0);
+/// buffered.flush();
+/// assert_eq!(line.asserted(), 1);
+/// ```
+#[derive(Debug, Default)]
+pub struct BufferedNotify<N> {
+    inner: N,
+    waiting: AtomicU32,
+}
+
+impl<N: DriverNotify> BufferedNotify<N> {
+    /// Holds back what is meant for `inner`.
+    pub const fn new(inner: N) -> Self {
+        Self {
+            inner,
+            waiting: AtomicU32::new(0),
+        }
+    }
+
+    /// Raises the interrupt if it was asserted since the last flush.
+    pub fn flush(&self) {
+        if self.waiting.swap(0, Ordering::AcqRel) != 0 {
+            self.inner.assert();
+        }
+    }
+}
+
+impl<N: DriverNotify> DriverNotify for BufferedNotify<N> {
+    fn assert(&self) {
+        self.waiting.store(1, Ordering::Release);
+    }
+    fn deassert(&self) {
+        self.waiting.store(0, Ordering::Release);
+        self.inner.deassert();
+    }
+}
+
+/// A lock-free set of queues that were kicked.
+///
+/// An interrupt handler (or a thread behind an ioeventfd) [`ring`](Self::ring)s it; `poll` drains
+/// it. Each call is one atomic operation on one word.
+///
+/// ```
+/// use virtside::Doorbell;
+/// static BELL: Doorbell<1> = Doorbell::new();
+/// BELL.ring(3);
+/// assert!(BELL.drain().iter().eq([3]));
+/// assert!(BELL.drain().is_empty());
+/// ```
+#[derive(Debug)]
+pub struct Doorbell<const WORDS: usize> {
+    words: [AtomicU32; WORDS],
+}
+
+impl<const WORDS: usize> Doorbell<WORDS> {
+    /// Silent.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            words: [const { AtomicU32::new(0) }; WORDS],
+        }
+    }
+
+    /// Notes a kick; a number beyond `32 * WORDS` is ignored. Says whether it was noted.
+    pub fn ring(&self, queue: u16) -> bool {
+        match self.words.get(usize::from(queue >> 5)) {
+            Some(word) => {
+                word.fetch_or(1 << (queue & 31), Ordering::AcqRel);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes one queue's kick; says whether there was one.
+    pub fn take(&self, queue: u16) -> bool {
+        let bit = 1 << (queue & 31);
+        match self.words.get(usize::from(queue >> 5)) {
+            Some(word) if word.load(Ordering::Acquire) & bit != 0 => {
+                word.fetch_and(!bit, Ordering::AcqRel) & bit != 0
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether anything rang since the last drain.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.words
+            .iter()
+            .all(|word| word.load(Ordering::Acquire) == 0)
+    }
+
+    /// Takes what rang since the last drain.
+    pub fn drain(&self) -> QueueSet<WORDS> {
+        let mut set = QueueSet::new();
+        for (word, base) in self.words.iter().zip((0u16..).step_by(32)) {
+            // A plain load first: most polls find nothing, and a swap dirties the line.
+            if word.load(Ordering::Acquire) != 0 {
+                let mut bits = word.swap(0, Ordering::AcqRel);
+                while bits != 0 {
+                    let bit = crate::num::low16(bits.trailing_zeros());
+                    bits &= bits.wrapping_sub(1);
+                    let _ = set.insert(base.wrapping_add(bit));
+                }
+            }
+        }
+        set
+    }
+}
+
+impl<const WORDS: usize> Default for Doorbell<WORDS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The interrupt as an output pin: high while anything is pending.
+///
+/// The pin sits in a critical-section mutex, so that `main` and handlers may share the line. A pin
+/// that fails to switch is counted, not hidden: see [`failures`](IrqLine::failures).
+#[cfg(feature = "embedded-hal")]
+pub struct IrqLine<P> {
+    pin: critical_section::Mutex<core::cell::RefCell<P>>,
+    failures: AtomicU32,
+}
+
+#[cfg(feature = "embedded-hal")]
+impl<P> core::fmt::Debug for IrqLine<P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("IrqLine")
+            .field("failures", &self.failures)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "embedded-hal")]
+impl<P: embedded_hal::digital::OutputPin> IrqLine<P> {
+    /// The line on this pin. The pin is not driven until the first interrupt.
+    pub const fn new(pin: P) -> Self {
+        Self {
+            pin: critical_section::Mutex::new(core::cell::RefCell::new(pin)),
+            failures: AtomicU32::new(0),
+        }
+    }
+
+    /// How often the pin failed to switch (modulo 2^32).
+    pub fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Acquire)
+    }
+
+    fn drive(&self, set: impl FnOnce(&mut P) -> Result<(), P::Error>) {
+        let done = critical_section::with(|token| {
+            // Borrowed only here, and the critical section excludes a second borrower.
+            self.pin
+                .borrow(token)
+                .try_borrow_mut()
+                .is_ok_and(|mut pin| set(&mut pin).is_ok())
+        });
+        if !done {
+            self.failures.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+#[cfg(feature = "embedded-hal")]
+impl<P: embedded_hal::digital::OutputPin> DriverNotify for IrqLine<P> {
+    fn assert(&self) {
+        self.drive(P::set_high);
+    }
+    fn deassert(&self) {
+        self.drive(P::set_low);
+    }
+}

@@ -1,0 +1,472 @@
+//! A chain of buffers, copied once out of the driver's memory, and the two ways through it.
+//!
+//! A chain's descriptors are fetched exactly once, when it is popped, and validated there. What
+//! the device works with afterwards is this copy: the driver may rewrite its ring as it likes.
+//! The buffers themselves are the driver's to change at any time; [`ReadableChain`] copies each
+//! byte out once.
+//!
+//! Clauses: split-framing-01, split-desc-01, split-desc-02, driver-18.
+
+use embedded_io::{ErrorKind, ErrorType, Read, Write};
+
+use crate::{
+    error::DriverFault,
+    memory::{DeviceRange, DriverMem, DriverRange, Permission},
+    num,
+};
+
+/// One buffer of a chain: a driver address and a length in bytes, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Segment {
+    /// Driver address of the first byte.
+    pub addr: u64,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// A popped chain of up to `N` buffers: the device-readable ones, then the device-writable ones.
+///
+/// Descriptors of length 0 are legal and leave no segment. `N` is at least the size of the queue,
+/// which bounds a chain's length.
+#[derive(Clone, Debug)]
+pub struct Chain<const N: usize> {
+    segments: heapless::Vec<Segment, N>,
+    readable: u16,
+    head: u16,
+    writing: bool,
+    readable_len: u32,
+    writable_len: u32,
+}
+
+impl<const N: usize> Chain<N> {
+    /// An empty buffer to pop into.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            segments: heapless::Vec::new(),
+            readable: 0,
+            head: 0,
+            writing: false,
+            readable_len: 0,
+            writable_len: 0,
+        }
+    }
+
+    /// Index of the chain's head descriptor: its name in the rings.
+    #[must_use]
+    pub const fn head(&self) -> u16 {
+        self.head
+    }
+
+    /// Device-readable bytes.
+    #[must_use]
+    pub const fn readable_len(&self) -> u32 {
+        self.readable_len
+    }
+
+    /// Device-writable bytes.
+    #[must_use]
+    pub const fn writable_len(&self) -> u32 {
+        self.writable_len
+    }
+
+    /// All segments, readable before writable.
+    #[inline(always)]
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The device-readable segments.
+    #[must_use]
+    pub fn readable_segments(&self) -> &[Segment] {
+        self.segments
+            .get(..usize::from(self.readable))
+            .unwrap_or(&[])
+    }
+
+    /// The device-writable segments.
+    #[must_use]
+    pub fn writable_segments(&self) -> &[Segment] {
+        self.segments
+            .get(usize::from(self.readable)..)
+            .unwrap_or(&[])
+    }
+
+    /// A reader over the device-readable bytes, from the first.
+    pub fn readable<'a, M: DriverMem>(&'a self, mem: &'a M) -> ReadableChain<'a, M> {
+        ReadableChain {
+            cursor: Cursor::new(
+                self.readable_segments(),
+                self.readable_len,
+                mem,
+                Permission::Read,
+            ),
+        }
+    }
+
+    /// A writer over the device-writable bytes, from the first.
+    pub fn writable<'a, M: DriverMem>(&'a self, mem: &'a M) -> WritableChain<'a, M> {
+        WritableChain {
+            cursor: Cursor::new(
+                self.writable_segments(),
+                self.writable_len,
+                mem,
+                Permission::Write,
+            ),
+            written: 0,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, head: u16) {
+        self.segments.clear();
+        self.readable = 0;
+        self.head = head;
+        self.writing = false;
+        self.readable_len = 0;
+        self.writable_len = 0;
+    }
+
+    /// Takes one descriptor's buffer in, after every check that a buffer gets.
+    #[inline(always)]
+    pub(crate) fn push<M: DriverMem>(
+        &mut self,
+        mem: &M,
+        addr: u64,
+        len: u32,
+        writable: bool,
+    ) -> Result<(), DriverFault> {
+        let permission = if writable {
+            self.writing = true;
+            Permission::Write
+        } else if self.writing {
+            return Err(DriverFault::ReadableAfterWritable { head: self.head });
+        } else {
+            Permission::Read
+        };
+        if len == 0 {
+            return Ok(());
+        }
+        let mapped =
+            DriverRange::new(addr, len).is_some_and(|range| mem.is_mapped(range, permission));
+        if !mapped {
+            return Err(DriverFault::BufferUnmapped {
+                addr,
+                len,
+                writable,
+            });
+        }
+        let sum = if writable {
+            &mut self.writable_len
+        } else {
+            self.readable = self.readable.wrapping_add(1);
+            &mut self.readable_len
+        };
+        match sum.checked_add(len) {
+            Some(total) => *sum = total,
+            None => return Err(DriverFault::LengthOverflow { head: self.head }),
+        }
+        match self.segments.push(Segment { addr, len }) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(DriverFault::ChainTooLong { head: self.head }),
+        }
+    }
+}
+
+impl<const N: usize> Default for Chain<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why a chain could not be read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum ChainError {
+    /// No device-writable byte is left.
+    Full,
+    /// Memory that was mapped when the chain was popped is gone.
+    MemoryGone {
+        /// Driver address.
+        addr: u64,
+    },
+}
+
+impl core::fmt::Display for ChainError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Full => f.write_str("the chain has no room left"),
+            Self::MemoryGone { addr } => write!(f, "the memory at {addr:#x} is gone"),
+        }
+    }
+}
+
+impl core::error::Error for ChainError {}
+
+impl embedded_io::Error for ChainError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Full => ErrorKind::WriteZero,
+            Self::MemoryGone { .. } => ErrorKind::Other,
+        }
+    }
+}
+
+/// A position in the segments of one direction.
+#[derive(Debug)]
+struct Cursor<'a, M> {
+    segments: &'a [Segment],
+    /// Bytes of the first segment that are behind the position.
+    offset: u32,
+    remaining: u32,
+    mem: &'a M,
+    permission: Permission,
+}
+
+impl<M> Clone for Cursor<'_, M> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+impl<'a, M: DriverMem> Cursor<'a, M> {
+    fn new(segments: &'a [Segment], remaining: u32, mem: &'a M, permission: Permission) -> Self {
+        Self {
+            segments,
+            offset: 0,
+            remaining,
+            mem,
+            permission,
+        }
+    }
+
+    /// The next contiguous bytes, at most `max` of them, as driver addresses and as memory.
+    fn view(&self, max: u32) -> Result<Option<(DriverRange, DeviceRange<'a>)>, ChainError> {
+        let Some(segment) = self.segments.first() else {
+            return Ok(None);
+        };
+        let addr = segment.addr.wrapping_add(u64::from(self.offset));
+        let len = segment
+            .len
+            .wrapping_sub(self.offset)
+            .min(max)
+            .min(self.remaining);
+        if len == 0 {
+            return Ok(None);
+        }
+        let gone = ChainError::MemoryGone { addr };
+        let range = DriverRange::new(addr, len).ok_or(gone)?;
+        let view = self
+            .mem
+            .translate(range, self.permission)
+            .map_err(|_| gone)?;
+        let view = view.take(num::index(len));
+        if view.is_empty() {
+            return Err(gone);
+        }
+        let range = DriverRange::new(addr, num::clamp_u32(view.len())).ok_or(gone)?;
+        Ok(Some((range, view)))
+    }
+
+    /// Moves on by `count` bytes, at most to the end.
+    fn advance(&mut self, count: u32) {
+        let mut left = count.min(self.remaining);
+        self.remaining = self.remaining.wrapping_sub(left);
+        while let Some((segment, rest)) = self.segments.split_first() {
+            let here = segment.len.wrapping_sub(self.offset);
+            if left < here {
+                self.offset = self.offset.wrapping_add(left);
+                return;
+            }
+            left = left.wrapping_sub(here);
+            self.segments = rest;
+            self.offset = 0;
+        }
+    }
+
+    /// The last `count` bytes as a cursor of their own, which this one then ends before.
+    fn split_end(&mut self, count: u32) -> Option<Self> {
+        let keep = self.remaining.checked_sub(count)?;
+        let mut end = self.clone();
+        end.advance(keep);
+        self.remaining = keep;
+        Some(end)
+    }
+}
+
+/// The device-readable bytes of a chain, as a stream.
+///
+/// ```
+/// # use virtside::{testing::one_chain, DriverMem};
+/// use embedded_io::Read;
+/// # one_chain(b"header", 0, |mem, chain| {
+/// let mut reader = chain.readable(mem);
+/// let mut header = [0; 4];
+/// reader.read_exact(&mut header).unwrap();
+/// assert_eq!(&header, b"head");
+/// assert_eq!(reader.remaining(), 2);
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct ReadableChain<'a, M> {
+    cursor: Cursor<'a, M>,
+}
+
+impl<'a, M: DriverMem> ReadableChain<'a, M> {
+    /// Bytes not read yet.
+    #[must_use]
+    pub fn remaining(&self) -> u32 {
+        self.cursor.remaining
+    }
+
+    /// The next contiguous bytes, at most `max`, without moving on; `None` at the end. For back
+    /// ends that take memory rather than copies; [`skip`](Self::skip) what was used.
+    ///
+    /// # Errors
+    /// [`ChainError::MemoryGone`] if the memory was unmapped since the chain was popped.
+    pub fn view(&self, max: u32) -> Result<Option<DeviceRange<'a>>, ChainError> {
+        let Some((range, view)) = self.cursor.view(max)? else {
+            return Ok(None);
+        };
+        self.cursor.mem.before_read(range);
+        Ok(Some(view))
+    }
+
+    /// Moves on by `count` bytes, at most to the end.
+    pub fn skip(&mut self, count: u32) {
+        self.cursor.advance(count);
+    }
+}
+
+impl<M> ErrorType for ReadableChain<'_, M> {
+    type Error = ChainError;
+}
+
+impl<M: DriverMem> Read for ReadableChain<'_, M> {
+    /// Reads across segments until `bytes` is full or the chain ends; `Ok(0)` means the end.
+    fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ChainError> {
+        let mut done: usize = 0;
+        while let Some(room) = bytes.get_mut(done..).filter(|room| !room.is_empty()) {
+            let Some(view) = self.view(num::clamp_u32(room.len()))? else {
+                break;
+            };
+            let count = view.copy_to(room);
+            self.skip(num::clamp_u32(count));
+            done = done.wrapping_add(count);
+        }
+        Ok(done)
+    }
+}
+
+/// The device-writable bytes of a chain, as a stream.
+///
+/// A full writer gives [`ChainError::Full`], never `Ok(0)`.
+///
+/// ```
+/// # use virtside::{testing::one_chain, DriverMem, ChainError};
+/// use embedded_io::Write;
+/// # one_chain(b"", 4, |mem, chain| {
+/// let mut writer = chain.writable(mem);
+/// writer.write_all(b"abcd").unwrap();
+/// assert_eq!(writer.write(b"e"), Err(ChainError::Full));
+/// assert_eq!(writer.written(), 4);
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct WritableChain<'a, M> {
+    cursor: Cursor<'a, M>,
+    written: u32,
+}
+
+impl<'a, M: DriverMem> WritableChain<'a, M> {
+    /// Bytes not written yet.
+    #[must_use]
+    pub fn remaining(&self) -> u32 {
+        self.cursor.remaining
+    }
+
+    /// Bytes written so far, all of them from the start on.
+    #[must_use]
+    pub fn written(&self) -> u32 {
+        self.written
+    }
+
+    /// The next contiguous bytes, at most `max`, without moving on; `None` at the end. For back
+    /// ends that fill memory rather than copy; [`commit`](Self::commit) what was filled.
+    ///
+    /// # Errors
+    /// [`ChainError::MemoryGone`] if the memory was unmapped since the chain was popped.
+    pub fn view(&self, max: u32) -> Result<Option<DeviceRange<'a>>, ChainError> {
+        Ok(self.cursor.view(max)?.map(|(_, view)| view))
+    }
+
+    /// Counts `count` bytes as written, at most to the end, tells the memory's hooks, and moves on.
+    pub fn commit(&mut self, count: u32) {
+        let mut left = count.min(self.cursor.remaining);
+        while left != 0 {
+            let Some(segment) = self.cursor.segments.first() else {
+                return;
+            };
+            let addr = segment.addr.wrapping_add(u64::from(self.cursor.offset));
+            let here = segment.len.wrapping_sub(self.cursor.offset).min(left);
+            if let Some(range) = DriverRange::new(addr, here) {
+                self.cursor.mem.after_write(range);
+            }
+            self.cursor.advance(here);
+            self.written = self.written.wrapping_add(here);
+            left = left.wrapping_sub(here);
+        }
+    }
+
+    /// Takes the last `count` bytes off as a writer of their own: a status that ends a request,
+    /// however the driver split it. `None`, and nothing is taken, if fewer remain.
+    pub fn split_end(&mut self, count: u32) -> Option<Self> {
+        Some(Self {
+            cursor: self.cursor.split_end(count)?,
+            written: 0,
+        })
+    }
+}
+
+impl<M> ErrorType for WritableChain<'_, M> {
+    type Error = ChainError;
+}
+
+impl<M: DriverMem> Write for WritableChain<'_, M> {
+    /// Writes across segments until `bytes` is used up or the chain is full; at least one byte.
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, ChainError> {
+        let mut done: usize = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            let Some(view) = self.view(num::clamp_u32(rest.len()))? else {
+                break;
+            };
+            let count = view.copy_from(rest);
+            if count == 0 {
+                break;
+            }
+            self.commit(num::clamp_u32(count));
+            done = done.wrapping_add(count);
+        }
+        if done == 0 && !bytes.is_empty() {
+            return Err(ChainError::Full);
+        }
+        Ok(done)
+    }
+
+    fn flush(&mut self) -> Result<(), ChainError> {
+        Ok(())
+    }
+
+    /// Overridden: the provided method panics on `Ok(0)`.
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), ChainError> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let count = self.write(rest)?;
+            rest = rest.get(count..).unwrap_or(&[]);
+        }
+        Ok(())
+    }
+}

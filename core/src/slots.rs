@@ -1,0 +1,135 @@
+//! Where chains are while a device has them.
+
+use crate::queue::Chain;
+
+/// The name of a pending chain. It is void once the chain is answered, or its queue was stopped or
+/// reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Token {
+    slot: u16,
+    serial: u32,
+}
+
+impl Token {
+    pub(crate) const fn slot(self) -> u16 {
+        self.slot
+    }
+}
+
+/// Room for one chain of up to `N` buffers: `16 * N` bytes and a few words.
+///
+/// The caller supplies them, and so decides how many chains may be pending at once. A device that
+/// always answers at once needs one.
+#[derive(Clone, Debug)]
+pub struct ChainSlot<const N: usize> {
+    chain: Chain<N>,
+    state: State,
+    queue: u16,
+    /// Counts uses, so that a token of an earlier one is void.
+    serial: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Free,
+    Pending,
+    /// Pending, and to be served again by the next poll.
+    Again,
+}
+
+impl<const N: usize> ChainSlot<N> {
+    /// Free.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            chain: Chain::new(),
+            state: State::Free,
+            queue: 0,
+            serial: 0,
+        }
+    }
+
+    pub(crate) fn is_free(&self) -> bool {
+        self.state == State::Free
+    }
+
+    pub(crate) fn is_of(&self, queue: u16) -> bool {
+        self.state != State::Free && self.queue == queue
+    }
+
+    pub(crate) fn queue(&self) -> u16 {
+        self.queue
+    }
+
+    pub(crate) fn chain(&self) -> &Chain<N> {
+        &self.chain
+    }
+
+    pub(crate) fn chain_mut(&mut self) -> &mut Chain<N> {
+        &mut self.chain
+    }
+
+    pub(crate) fn occupy(&mut self, queue: u16) {
+        self.state = State::Pending;
+        self.queue = queue;
+    }
+
+    pub(crate) fn release(&mut self) {
+        self.state = State::Free;
+        self.serial = self.serial.wrapping_add(1);
+    }
+
+    pub(crate) fn again(&mut self) {
+        self.state = State::Again;
+    }
+
+    pub(crate) fn wants_again(&self) -> bool {
+        self.state == State::Again
+    }
+
+    pub(crate) fn take_again(&mut self) -> bool {
+        let again = self.state == State::Again;
+        if again {
+            self.state = State::Pending;
+        }
+        again
+    }
+
+    pub(crate) fn token(&self, at: usize) -> Token {
+        Token {
+            slot: crate::num::clamp_u16(at),
+            serial: self.serial,
+        }
+    }
+}
+
+impl<const N: usize> Default for ChainSlot<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How a poll ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Step {
+    /// Nothing to do before the next kick.
+    Idle,
+    /// The budget is used up and there is, or may be, more: poll again.
+    More,
+    /// Chains wait for their back end: poll again after `complete` or `backend_ready`.
+    Blocked,
+}
+
+/// What a device did, modulo 2^32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Counters {
+    /// Chains given back.
+    pub chains: u32,
+    /// Used-buffer interrupts sent.
+    pub interrupts: u32,
+    /// Times the driver did not want one.
+    pub suppressed: u32,
+}

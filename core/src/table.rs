@@ -1,0 +1,317 @@
+//! The queues of a device: the sole owner of every queue that is not taken.
+//!
+//! An entry is off, ready (checked and translated, but not touched before the driver is live),
+//! live, taken, or stopped until reset. A queue gets in only as a [`CheckedQueue`].
+
+use crate::{
+    check::{self, CheckedQueue, QueueCheck},
+    error::{DeviceError, DriverFault, Refusal},
+    features::Features,
+    memory::{DriverMem, RingWindow},
+    message::QueueConfig,
+    num,
+    queue::SplitQueue,
+    queue_set::QueueSet,
+};
+
+/// Where a queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum QueueState {
+    /// Not configured, or stopped by QueueReady = 0.
+    Off,
+    /// Configured; the driver is not live yet.
+    Ready,
+    /// In use, in the device's hands.
+    Live,
+    /// Moved out with `take_queue`.
+    Taken,
+    /// The driver broke its protocol, its memory is gone, or its taken queue was dropped: quiet
+    /// until reset.
+    Dead,
+}
+
+#[derive(Debug)]
+pub(crate) enum Place<W, const N: usize> {
+    Off,
+    Ready(CheckedQueue<W>),
+    Live(SplitQueue<W, N>),
+    Taken,
+    Dead,
+}
+
+#[derive(Debug)]
+struct Entry<W, const N: usize> {
+    place: Place<W, N>,
+    config: QueueConfig,
+    /// Counts stops, so that tokens and taken queues from before one are void.
+    generation: u32,
+    /// When it was configured, relative to the others: policies may depend on it.
+    order: u32,
+    fault: Option<DriverFault>,
+}
+
+#[derive(Debug)]
+pub(crate) struct QueueTable<W, const Q: usize, const N: usize> {
+    entries: [Entry<W, N>; Q],
+    configured: u32,
+}
+
+impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
+    pub(crate) const fn new() -> Self {
+        const {
+            assert!(Q > 0 && Q <= 65535, "a device has 1 to 65535 queues");
+        }
+        Self {
+            entries: [const {
+                Entry {
+                    place: Place::Off,
+                    config: QueueConfig {
+                        queue: 0,
+                        size: 0,
+                        desc: 0,
+                        driver: 0,
+                        device: 0,
+                    },
+                    generation: 0,
+                    order: 0,
+                    fault: None,
+                }
+            }; Q],
+            configured: 0,
+        }
+    }
+
+    fn entry(&self, queue: u16) -> Option<&Entry<W, N>> {
+        self.entries.get(usize::from(queue))
+    }
+
+    fn entry_mut(&mut self, queue: u16) -> Option<&mut Entry<W, N>> {
+        self.entries.get_mut(usize::from(queue))
+    }
+
+    pub(crate) fn state(&self, queue: u16) -> QueueState {
+        match self.entry(queue).map(|entry| &entry.place) {
+            None | Some(Place::Off) => QueueState::Off,
+            Some(Place::Ready(_)) => QueueState::Ready,
+            Some(Place::Live(_)) => QueueState::Live,
+            Some(Place::Taken) => QueueState::Taken,
+            Some(Place::Dead) => QueueState::Dead,
+        }
+    }
+
+    pub(crate) fn config(&self, queue: u16) -> Option<&QueueConfig> {
+        self.entry(queue)
+            .filter(|entry| !matches!(entry.place, Place::Off))
+            .map(|entry| &entry.config)
+    }
+
+    pub(crate) fn fault(&self, queue: u16) -> Option<DriverFault> {
+        self.entry(queue).and_then(|entry| entry.fault)
+    }
+
+    pub(crate) fn live(&mut self, queue: u16) -> Option<&mut SplitQueue<W, N>> {
+        match self.entry_mut(queue).map(|entry| &mut entry.place) {
+            Some(Place::Live(live)) => Some(live),
+            _ => None,
+        }
+    }
+
+    /// The queues that are configured, stopped ones included.
+    pub(crate) fn configured(&self) -> QueueSet<Q> {
+        let mut set = QueueSet::new();
+        for (entry, queue) in self.entries.iter().zip(0u16..) {
+            if !matches!(entry.place, Place::Off) {
+                // `Q` words always hold `Q` numbers.
+                let _ = set.insert(queue);
+            }
+        }
+        set
+    }
+
+    pub(crate) fn stop_with(&mut self, queue: u16, fault: Option<DriverFault>) {
+        if let Some(entry) = self.entry_mut(queue) {
+            entry.place = Place::Dead;
+            entry.fault = entry.fault.or(fault);
+            entry.generation = entry.generation.wrapping_add(1);
+        }
+    }
+
+    /// Forgets a queue. Its rings are not touched again.
+    pub(crate) fn remove(&mut self, queue: u16) {
+        if let Some(entry) = self.entry_mut(queue) {
+            entry.place = Place::Off;
+            entry.fault = None;
+            entry.generation = entry.generation.wrapping_add(1);
+        }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        for queue in 0..num::clamp_u16(Q) {
+            self.remove(queue);
+        }
+    }
+
+    /// Moves a live queue out.
+    pub(crate) fn take(&mut self, queue: u16) -> Result<(SplitQueue<W, N>, u32), Refusal> {
+        let Some(entry) = self.entry_mut(queue) else {
+            return Err(Refusal::NoSuchQueue {
+                queue: queue.into(),
+            });
+        };
+        match core::mem::replace(&mut entry.place, Place::Taken) {
+            Place::Live(live) => Ok((live, entry.generation)),
+            Place::Taken => Err(Refusal::QueueTaken { queue }),
+            other => {
+                entry.place = other;
+                Err(Refusal::QueueNotReady { queue })
+            }
+        }
+    }
+
+    /// Moves a taken queue back in; `Err` if it was stopped or reset meanwhile.
+    pub(crate) fn put_back(
+        &mut self,
+        queue: u16,
+        generation: u32,
+        live: SplitQueue<W, N>,
+    ) -> Result<(), Refusal> {
+        match self.entry_mut(queue) {
+            Some(entry)
+                if entry.generation == generation && matches!(entry.place, Place::Taken) =>
+            {
+                entry.place = Place::Live(live);
+                Ok(())
+            }
+            _ => Err(Refusal::StaleToken),
+        }
+    }
+}
+
+impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
+    /// Checks a configuration against everything that is there, and makes it ready.
+    pub(crate) fn configure<M: DriverMem<Window = W>, P: QueueCheck + ?Sized>(
+        &mut self,
+        config: &QueueConfig,
+        max: u16,
+        features: Features,
+        mem: &M,
+        policy: &P,
+    ) -> Result<(), DeviceError> {
+        let queue = config.queue;
+        match self.state(queue) {
+            _ if usize::from(queue) >= Q => {
+                return Err(Refusal::NoSuchQueue {
+                    queue: queue.into(),
+                }
+                .into());
+            }
+            QueueState::Off => {}
+            _ => return Err(Refusal::QueueExists { queue }.into()),
+        }
+        // The chain buffer bounds what may be offered, and so what may be asked for.
+        let max = max.min(num::clamp_u16(N));
+        let others = self
+            .entries
+            .iter()
+            .filter(|entry| !matches!(entry.place, Place::Off))
+            .map(|entry| &entry.config);
+        let checked = check::check(config, max, features, mem, policy, others)?;
+        self.configured = self.configured.wrapping_add(1);
+        let order = self.configured;
+        if let Some(entry) = self.entry_mut(queue) {
+            entry.config = checked.config;
+            entry.order = order;
+            entry.place = Place::Ready(checked);
+        }
+        Ok(())
+    }
+
+    /// The features are final: if any ready queue was checked with others, all are checked again,
+    /// in the order in which they were configured. `Err` is why the first did not pass.
+    pub(crate) fn check_again<M: DriverMem<Window = W>, P: QueueCheck + ?Sized>(
+        &mut self,
+        features: Features,
+        max: impl Fn(u16) -> u16,
+        mem: &M,
+        policy: &P,
+    ) -> Result<(), DeviceError> {
+        let stale = |entry: &Entry<W, N>| match &entry.place {
+            Place::Ready(checked) => checked.features != features,
+            _ => false,
+        };
+        if !self.entries.iter().any(stale) {
+            return Ok(());
+        }
+        let mut done = QueueSet::<Q>::new();
+        loop {
+            let next = self
+                .entries
+                .iter()
+                .filter(|entry| {
+                    matches!(entry.place, Place::Ready(_)) && !done.contains(entry.config.queue)
+                })
+                .min_by_key(|entry| entry.order)
+                .map(|entry| entry.config);
+            let Some(config) = next else {
+                return Ok(());
+            };
+            let others = self
+                .entries
+                .iter()
+                .filter(|entry| {
+                    !matches!(entry.place, Place::Off) && done.contains(entry.config.queue)
+                })
+                .map(|entry| &entry.config);
+            let max = max(config.queue).min(num::clamp_u16(N));
+            let checked = check::check(&config, max, features, mem, policy, others)?;
+            // `Q` words always hold `Q` numbers.
+            let _ = done.insert(config.queue);
+            if let Some(entry) = self.entry_mut(config.queue) {
+                entry.place = Place::Ready(checked);
+            }
+        }
+    }
+
+    /// The driver is live: every ready queue becomes one. One store to each used ring.
+    pub(crate) fn start(&mut self) {
+        for entry in &mut self.entries {
+            entry.place = match core::mem::replace(&mut entry.place, Place::Off) {
+                Place::Ready(checked) => Place::Live(SplitQueue::new(checked)),
+                other => other,
+            };
+        }
+    }
+
+    /// Translates the rings of one queue again; false if they are gone.
+    pub(crate) fn translate_one<M: DriverMem<Window = W>>(&mut self, queue: u16, mem: &M) -> bool {
+        let Some(entry) = self.entry_mut(queue) else {
+            return false;
+        };
+        if !matches!(entry.place, Place::Ready(_) | Place::Live(_)) {
+            return true;
+        }
+        let Ok(windows) = check::translate_again(&entry.config, mem) else {
+            return false;
+        };
+        match &mut entry.place {
+            Place::Ready(checked) => checked.windows = windows,
+            Place::Live(live) => live.set_windows(windows),
+            _ => {}
+        }
+        true
+    }
+
+    /// Translates every ring again, after the memory changed; the set names the queues whose rings
+    /// are gone. Taken queues are not looked at.
+    pub(crate) fn translate_again<M: DriverMem<Window = W>>(&mut self, mem: &M) -> QueueSet<Q> {
+        let mut gone = QueueSet::new();
+        for queue in 0..num::clamp_u16(Q) {
+            if !self.translate_one(queue, mem) {
+                // `Q` words always hold `Q` numbers.
+                let _ = gone.insert(queue);
+            }
+        }
+        gone
+    }
+}
