@@ -1,5 +1,17 @@
-//! For tests and fuzzing: a driver that can build any ring, right or wrong, and memories that
-//! count, refuse or change under the device's hands.
+//! For tests and fuzzing: a driver that can build any ring, right or wrong, a driver of registers,
+//! and memories that count or change under the device's hands.
+//!
+//! Nothing here is for production, but all of it runs without `std`, on the target too.
+
+mod driver;
+mod fuzz;
+mod memory;
+mod registers;
+
+pub use driver::{Buffer, FakeDriver, INDIRECT, Layout, NEXT, WRITE, fake_queue};
+pub use fuzz::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_split_ring};
+pub use memory::{CountingMem, CountingWindow, Counts, Shift, ShiftingMem, ShiftingWindow};
+pub use registers::Registers;
 
 use crate::{Chain, FlatMem, Ram};
 

@@ -1,0 +1,357 @@
+//! Bodies of the fuzz targets: each takes any bytes, and asserts what must hold whatever a driver
+//! does. They stand here so that `cargo test` replays the corpora through the same code.
+
+use virtio_spec::DeviceStatus;
+
+use super::{Buffer, FakeDriver, Layout, Registers, Shift, ShiftingMem};
+use crate::{
+    ChainSlot, Engine, Features, FlatMem, QueueState, Ram, Shared, Step,
+    memory::DriverMem,
+    message::QueueConfig,
+    mmio::{Access, Phase, Reply},
+    models::{Block, BlockOptions, blk::RamDisk},
+    notify::CountingNotify,
+    num,
+};
+
+/// Memory of one fuzz run.
+pub type FuzzRam = Ram<16384>;
+
+/// Queue elements.
+const N: usize = 8;
+/// Queues.
+const Q: usize = 2;
+/// The driver's name for the first byte of memory.
+const BASE: u64 = 0x1_0000;
+/// Chains per poll.
+const BUDGET: u16 = 16;
+/// Sectors of the disk.
+const SECTORS: usize = 8;
+
+type Disk = Block<RamDisk<[u8; SECTORS * 512]>>;
+type Fuzzed<'a, M> = Engine<Disk, M, &'a CountingNotify, [ChainSlot<N>; 2], &'a Shared<Q>, Q, N>;
+
+/// Bytes of the input, taken from the front; zeroes behind its end.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    fn byte(&mut self) -> u8 {
+        match self.0.split_first() {
+            Some((byte, rest)) => {
+                self.0 = rest;
+                *byte
+            }
+            None => 0,
+        }
+    }
+    fn half(&mut self) -> u16 {
+        u16::from_le_bytes([self.byte(), self.byte()])
+    }
+    fn word(&mut self) -> u32 {
+        u32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
+    }
+}
+
+fn disk() -> Disk {
+    Block::new(
+        RamDisk::new([0x5a; SECTORS * 512]),
+        BlockOptions::new(num::clamp_u16(N))
+            .with_queues(2)
+            .with_id("fuzz"),
+    )
+}
+
+fn engine<'a, M: DriverMem>(
+    mem: M,
+    line: &'a CountingNotify,
+    shared: &'a Shared<Q>,
+) -> Fuzzed<'a, M> {
+    Engine::new(disk(), mem, line, [const { ChainSlot::new() }; 2], shared)
+}
+
+fn layout(queue: u16) -> Layout {
+    Layout::packed_at(
+        BASE.wrapping_add(u64::from(queue).wrapping_mul(0x200)),
+        num::clamp_u16(N),
+    )
+}
+
+fn zero(ram: &'static FuzzRam) {
+    for at in (0..16384).step_by(64) {
+        ram.write(at, &[0; 64]);
+    }
+}
+
+/// The offsets of registers, and some beside them.
+const OFFSETS: [u32; 40] = [
+    0x00,
+    0x04,
+    0x08,
+    0x0c,
+    0x10,
+    0x14,
+    0x20,
+    0x24,
+    0x30,
+    0x34,
+    0x38,
+    0x44,
+    0x50,
+    0x60,
+    0x64,
+    0x70,
+    0x80,
+    0x84,
+    0x90,
+    0x94,
+    0xa0,
+    0xa4,
+    0xac,
+    0xb0,
+    0xb4,
+    0xb8,
+    0xbc,
+    0xc0,
+    0xfc,
+    0x100,
+    0x104,
+    0x120,
+    0x122,
+    0x138,
+    0x139,
+    0x13c,
+    0x02,
+    0x71,
+    0x18,
+    0xffff_fffc,
+];
+
+/// One step of a driver that knows where the registers are, and little else.
+fn random_access(input: &mut Input<'_>) -> Access {
+    let kind = input.byte();
+    let offset = OFFSETS
+        .get(usize::from(input.byte()) % 40)
+        .copied()
+        .unwrap_or(0);
+    let width = match kind & 0x0f {
+        0 => 1,
+        1 => 2,
+        2 => 8,
+        3 => input.byte(),
+        _ => 4,
+    };
+    if kind & 0x80 == 0 {
+        return Access::Read { offset, width };
+    }
+    let value = match kind & 0x70 {
+        0x00 => u64::from(input.word()),
+        0x10 => u64::from(input.byte()),
+        0x20 => 0,
+        0x30 => 1,
+        // What a driver would write there.
+        0x40 => match offset {
+            0x70 => 0xf,
+            0x38 => 8,
+            0x80 => num::low(BASE).into(),
+            0x90 => num::low(layout(0).driver).into(),
+            0xa0 => num::low(layout(0).device).into(),
+            _ => u64::from(input.byte() & 3),
+        },
+        _ => u64::from(input.half()),
+    };
+    Access::Write {
+        offset,
+        width,
+        value,
+    }
+}
+
+/// What must hold between any two steps.
+fn check<M: DriverMem>(engine: &mut Fuzzed<'_, M>, shared: &Shared<Q>) {
+    let status = engine.transport().status(shared);
+    let live = engine.phase() == Phase::Live;
+    assert_eq!(
+        status.contains(DeviceStatus::DRIVER_OK) && !status.contains(DeviceStatus::FAILED),
+        live
+    );
+    assert!(!live || status.contains(DeviceStatus::FEATURES_OK));
+    assert!(live || !shared.is_live());
+    for queue in 0..num::clamp_u16(Q) {
+        let state = engine.queue_state(queue);
+        assert!(live || state != QueueState::Live || engine.phase() == Phase::Failed);
+        if let Some(config) = engine.queue_config(queue) {
+            assert!(config.size.is_power_of_two() && config.size <= 8);
+        }
+        if engine.driver_fault(queue).is_some() {
+            assert_eq!(state, QueueState::Dead);
+            assert!(status.contains(DeviceStatus::DEVICE_NEEDS_RESET));
+        }
+    }
+}
+
+fn configs<M: DriverMem>(engine: &Fuzzed<'_, M>) -> [Option<QueueConfig>; 2] {
+    [
+        engine.queue_config(0).copied(),
+        engine.queue_config(1).copied(),
+    ]
+}
+
+/// Register accesses in any order, and polls between them.
+///
+/// # Panics
+/// If an invariant does not hold.
+pub fn fuzz_registers(ram: &'static FuzzRam, data: &[u8]) {
+    zero(ram);
+    let (line, shared) = (CountingNotify::new(), Shared::new());
+    let mut engine = engine(ram.flat(BASE), &line, &shared);
+    let mut input = Input(data);
+    while !input.is_empty() {
+        let access = random_access(&mut input);
+        let before = configs(&engine);
+        let phase = engine.phase();
+        let reply = engine.access(access);
+        // Nothing is taken, so nothing is ever withheld.
+        assert!(reply.value().is_some(), "{access:?} was answered {reply:?}");
+        let may_configure = matches!(
+            access,
+            Access::Write {
+                offset: 0x44 | 0x70,
+                ..
+            }
+        );
+        assert!(
+            may_configure || configs(&engine) == before,
+            "{access:?} changed a queue"
+        );
+        if phase == Phase::Live && !matches!(access, Access::Write { offset: 0x70, .. }) {
+            // A live queue can only stop.
+            for (was, is) in before.iter().zip(configs(&engine)) {
+                assert!(is.is_none() || is == *was);
+            }
+        }
+        if (matches!(access, Access::Read { .. }) || reply.refusal().is_some())
+            && !matches!(access, Access::Write { offset: 0x70, .. })
+        {
+            assert_eq!(configs(&engine), before);
+        }
+        check(&mut engine, &shared);
+        let _ = engine.poll(BUDGET);
+        check(&mut engine, &shared);
+    }
+    reset_and_work(&mut engine, ram);
+}
+
+/// Whatever happened, a reset cures it: a clean set-up and one request work.
+fn reset_and_work(engine: &mut Fuzzed<'_, FlatMem>, ram: &'static FuzzRam) {
+    assert_eq!(engine.store(0x70, 0), Reply::Done(0));
+    assert_eq!(engine.status(), DeviceStatus::empty());
+    assert_eq!(engine.phase(), Phase::Reset);
+    assert!(engine.configured_queues().next().is_none());
+    zero(ram);
+    let mut driver = FakeDriver::new(ram.flat(BASE), layout(0));
+    assert!(engine.bring_up(Features::VERSION_1, &[driver.config(0)]));
+    let data = BASE.wrapping_add(0x2000);
+    // GET_ID
+    driver.write(data, &[8, 0, 0, 0]);
+    driver.send(
+        3,
+        &[
+            Buffer::readable(data, 16),
+            Buffer::writable(data.wrapping_add(0x100), 20),
+            Buffer::writable(data.wrapping_add(0x200), 1),
+        ],
+    );
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    assert_eq!(driver.take_used(), Some((3, 21)));
+}
+
+/// A live device whose memory, rings included, is the input.
+///
+/// # Panics
+/// If an invariant does not hold.
+pub fn fuzz_split_ring(ram: &'static FuzzRam, data: &[u8]) {
+    zero(ram);
+    let (line, shared) = (CountingNotify::new(), Shared::new());
+    let mut engine = engine(ram.flat(BASE), &line, &shared);
+    let mut input = Input(data);
+    let wanted = input.byte();
+    let mut features = Features::VERSION_1;
+    for (bit, feature) in [(1, Features::EVENT_IDX), (2, Features::INDIRECT_DESC)] {
+        if wanted & bit != 0 {
+            features = features.union(feature);
+        }
+    }
+    assert!(engine.bring_up(features, &[layout(0).config(0)]));
+    let mut last_used: u16 = 0;
+    while !input.is_empty() {
+        // The next round's memory: up to 255 bytes from some offset on.
+        let (at, len) = (input.half(), input.byte());
+        let at = usize::from(at) % 16384;
+        for place in 0..usize::from(len) {
+            if input.is_empty() {
+                break;
+            }
+            ram.write(at.wrapping_add(place), &[input.byte()]);
+        }
+        let _ = engine.kick(0);
+        let _ = engine.poll(BUDGET);
+        let driver = engine.counters().chains;
+        // Used elements are given one for each chain, and no more than the budget.
+        let used = num::low16(driver);
+        assert!(used.wrapping_sub(last_used) <= BUDGET);
+        last_used = used;
+        check(&mut engine, &shared);
+    }
+    reset_and_work(&mut engine, ram);
+}
+
+/// A live device, any registers, any rings, and memory that changes between two loads.
+///
+/// # Panics
+/// If an invariant does not hold.
+pub fn fuzz_shifting(ram: &'static FuzzRam, data: &[u8]) {
+    zero(ram);
+    let (line, shared) = (CountingNotify::new(), Shared::new());
+    let mut input = Input(data);
+    let split = usize::from(input.half()).min(input.0.len());
+    let (script, rest) = input.0.split_at(split);
+    let shift = Shift::new(script, BASE);
+    let mut engine = engine(ShiftingMem::new(ram.flat(BASE), &shift), &line, &shared);
+    let mut driver = FakeDriver::new(ram.flat(BASE), layout(0));
+    assert!(
+        engine.bring_up(Features::RING, &[layout(0).config(0), layout(1).config(1)])
+            || engine.bring_up(Features::RING, &[layout(0).config(0)])
+    );
+    let mut input = Input(rest);
+    while !input.is_empty() {
+        match input.byte() & 3 {
+            0 => {
+                let _ = engine.access(random_access(&mut input));
+            }
+            1 => {
+                let at = usize::from(input.half()) % 16384;
+                ram.write(at, &input.word().to_le_bytes());
+            }
+            _ => {
+                let data = BASE.wrapping_add(0x2000);
+                let head = u16::from(input.byte() & 7);
+                driver.write(data, &[input.byte() & 15]);
+                driver.send(
+                    head,
+                    &[
+                        Buffer::readable(data, 16),
+                        Buffer::writable(data.wrapping_add(0x200), u32::from(input.half())),
+                        Buffer::writable(data.wrapping_add(0x100), 1),
+                    ],
+                );
+                let _ = engine.kick(u16::from(input.byte() & 1));
+            }
+        }
+        let _ = engine.poll(BUDGET);
+        check(&mut engine, &shared);
+    }
+}

@@ -1,0 +1,253 @@
+//! Memories that count accesses, or change under the device's hands.
+
+use portable_atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use crate::memory::{DeviceRange, DriverMem, DriverRange, MemFault, Permission, RingWindow};
+
+/// How often shared memory was touched.
+#[derive(Debug, Default)]
+pub struct Counts {
+    loads: AtomicU32,
+    stores: AtomicU32,
+    descriptors: AtomicU32,
+    translations: AtomicU32,
+}
+
+impl Counts {
+    /// All zero.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            loads: AtomicU32::new(0),
+            stores: AtomicU32::new(0),
+            descriptors: AtomicU32::new(0),
+            translations: AtomicU32::new(0),
+        }
+    }
+
+    /// Ring loads of 16 bits.
+    pub fn loads(&self) -> u32 {
+        self.loads.load(Ordering::Relaxed)
+    }
+
+    /// Ring stores.
+    pub fn stores(&self) -> u32 {
+        self.stores.load(Ordering::Relaxed)
+    }
+
+    /// Descriptors loaded from the table.
+    pub fn descriptors(&self) -> u32 {
+        self.descriptors.load(Ordering::Relaxed)
+    }
+
+    /// Buffer (and indirect table) translations.
+    pub fn translations(&self) -> u32 {
+        self.translations.load(Ordering::Relaxed)
+    }
+
+    /// All ring accesses.
+    pub fn rings(&self) -> u32 {
+        self.loads()
+            .wrapping_add(self.stores())
+            .wrapping_add(self.descriptors())
+    }
+
+    /// Back to zero.
+    pub fn clear(&self) {
+        for count in [
+            &self.loads,
+            &self.stores,
+            &self.descriptors,
+            &self.translations,
+        ] {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn note(count: &AtomicU32) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A memory that counts.
+#[derive(Clone, Debug)]
+pub struct CountingMem<'c, M> {
+    inner: M,
+    counts: &'c Counts,
+}
+
+impl<'c, M> CountingMem<'c, M> {
+    /// Counts what happens to `inner`.
+    pub const fn new(inner: M, counts: &'c Counts) -> Self {
+        Self { inner, counts }
+    }
+}
+
+/// A window that counts.
+#[derive(Debug)]
+pub struct CountingWindow<'c, W> {
+    inner: W,
+    counts: &'c Counts,
+}
+
+impl<W: RingWindow> RingWindow for CountingWindow<'_, W> {
+    fn load_u16(&self, index: usize) -> u16 {
+        Counts::note(&self.counts.loads);
+        self.inner.load_u16(index)
+    }
+    fn load_u16_acquire(&self, index: usize) -> u16 {
+        Counts::note(&self.counts.loads);
+        self.inner.load_u16_acquire(index)
+    }
+    fn store_u16(&self, index: usize, value: u16) {
+        Counts::note(&self.counts.stores);
+        self.inner.store_u16(index, value);
+    }
+    fn store_u16_release(&self, index: usize, value: u16) {
+        Counts::note(&self.counts.stores);
+        self.inner.store_u16_release(index, value);
+    }
+    fn store_u32(&self, index: usize, value: u32) {
+        Counts::note(&self.counts.stores);
+        self.inner.store_u32(index, value);
+    }
+    fn load_descriptor(&self, index: usize) -> [u64; 2] {
+        Counts::note(&self.counts.descriptors);
+        self.inner.load_descriptor(index)
+    }
+    fn full_fence(&self) {
+        self.inner.full_fence();
+    }
+}
+
+impl<'c, M: DriverMem> DriverMem for CountingMem<'c, M> {
+    type Window = CountingWindow<'c, M::Window>;
+
+    fn window(&self, range: DriverRange, permission: Permission) -> Result<Self::Window, MemFault> {
+        Ok(CountingWindow {
+            inner: self.inner.window(range, permission)?,
+            counts: self.counts,
+        })
+    }
+
+    fn translate(
+        &self,
+        range: DriverRange,
+        permission: Permission,
+    ) -> Result<DeviceRange<'_>, MemFault> {
+        Counts::note(&self.counts.translations);
+        self.inner.translate(range, permission)
+    }
+
+    fn is_mapped(&self, range: DriverRange, permission: Permission) -> bool {
+        self.inner.is_mapped(range, permission)
+    }
+}
+
+/// Changes to make to a memory, one before each load: pairs of an offset and a byte.
+#[derive(Debug)]
+pub struct Shift<'s> {
+    script: &'s [u8],
+    at: AtomicUsize,
+    start: u64,
+}
+
+impl<'s> Shift<'s> {
+    /// Takes three bytes of `script` for each load: whether and where (from `start` on) to change
+    /// memory, and to what. Without script left, nothing changes.
+    #[must_use]
+    pub const fn new(script: &'s [u8], start: u64) -> Self {
+        Self {
+            script,
+            at: AtomicUsize::new(0),
+            start,
+        }
+    }
+
+    fn apply<M: DriverMem>(&self, mem: &M) {
+        let at = self.at.fetch_add(3, Ordering::Relaxed);
+        let Some(&[low, high, byte]) = self.script.get(at..).and_then(<[u8]>::first_chunk) else {
+            return;
+        };
+        // Half of all loads go by undisturbed.
+        if high & 0x80 != 0 {
+            return;
+        }
+        let addr = self
+            .start
+            .wrapping_add(u64::from(u16::from_le_bytes([low, high])));
+        if let Some(range) = DriverRange::new(addr, 1) {
+            if let Ok(view) = mem.translate(range, Permission::Write) {
+                view.copy_from(&[byte]);
+            }
+        }
+    }
+}
+
+/// A memory that changes before every load of the device.
+#[derive(Clone, Debug)]
+pub struct ShiftingMem<'s, M> {
+    inner: M,
+    shift: &'s Shift<'s>,
+}
+
+impl<'s, M> ShiftingMem<'s, M> {
+    /// Shifts `inner`.
+    pub const fn new(inner: M, shift: &'s Shift<'s>) -> Self {
+        Self { inner, shift }
+    }
+}
+
+/// A window that changes before every load.
+#[derive(Debug)]
+pub struct ShiftingWindow<'s, M: DriverMem> {
+    inner: M::Window,
+    mem: M,
+    shift: &'s Shift<'s>,
+}
+
+impl<M: DriverMem + Send> RingWindow for ShiftingWindow<'_, M> {
+    fn load_u16(&self, index: usize) -> u16 {
+        self.shift.apply(&self.mem);
+        self.inner.load_u16(index)
+    }
+    fn load_u16_acquire(&self, index: usize) -> u16 {
+        self.shift.apply(&self.mem);
+        self.inner.load_u16_acquire(index)
+    }
+    fn store_u16(&self, index: usize, value: u16) {
+        self.inner.store_u16(index, value);
+    }
+    fn store_u16_release(&self, index: usize, value: u16) {
+        self.inner.store_u16_release(index, value);
+    }
+    fn store_u32(&self, index: usize, value: u32) {
+        self.inner.store_u32(index, value);
+    }
+    fn load_descriptor(&self, index: usize) -> [u64; 2] {
+        self.shift.apply(&self.mem);
+        self.inner.load_descriptor(index)
+    }
+}
+
+impl<'s, M: DriverMem + Clone + Send> DriverMem for ShiftingMem<'s, M> {
+    type Window = ShiftingWindow<'s, M>;
+
+    fn window(&self, range: DriverRange, permission: Permission) -> Result<Self::Window, MemFault> {
+        let inner = self.inner.window(range, permission)?;
+        Ok(ShiftingWindow {
+            inner,
+            mem: self.inner.clone(),
+            shift: self.shift,
+        })
+    }
+
+    fn translate(
+        &self,
+        range: DriverRange,
+        permission: Permission,
+    ) -> Result<DeviceRange<'_>, MemFault> {
+        self.shift.apply(&self.inner);
+        self.inner.translate(range, permission)
+    }
+}
