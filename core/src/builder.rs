@@ -253,6 +253,7 @@ where
             Message::Reset => {
                 builder.queues.clear();
                 builder.configs.clear();
+                builder.shared.reset(&builder.notify);
                 Ok(Progress::Restarted)
             }
             Message::Ready { features } => {

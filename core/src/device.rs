@@ -270,6 +270,37 @@ where
         self.forget(queue, model, slots);
     }
 
+    /// The driver stops this queue ([`Message::ResetQueue`](crate::Message)): true when none of its
+    /// memory will be touched again. False while its taken queue works; it was asked to stop, so
+    /// call again until its owner heard, and acknowledge then.
+    #[must_use = "false means: call again"]
+    pub fn stop_queue<D: DeviceModel>(
+        &mut self,
+        queue: u16,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> bool {
+        let quiet = self.shared.stop(queue);
+        if quiet {
+            self.table.remove(queue);
+            self.forget(queue, model, slots);
+        }
+        quiet
+    }
+
+    /// The driver resets the device ([`Message::Reset`](crate::Message)): true when no memory of
+    /// the driver will be touched again; the device then has no queues and is of no more use. False
+    /// while taken queues work, as for [`stop_queue`](Self::stop_queue).
+    #[must_use = "false means: call again"]
+    pub fn reset_all<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
+        let quiet = self.shared.stop_all();
+        if quiet {
+            self.reset(slots);
+            model.reset();
+        }
+        quiet
+    }
+
     /// The queue's pending chains and kicks are void.
     pub(crate) fn forget<D: DeviceModel>(
         &mut self,
@@ -402,18 +433,22 @@ where
             return;
         };
         match live.pop(&self.mem, slot.chain_mut()) {
-            Ok(Popped::Chain) => {
+            Popped::Chain => {
                 slot.occupy(queue);
                 self.serve(at, queue, model, slots, touched);
             }
-            Ok(Popped::Empty) => match live.enable_kicks() {
+            Popped::Empty => match live.enable_kicks() {
                 Ok(true) => {}
                 Ok(false) => {
                     self.notified.remove(queue);
                 }
                 Err(fault) => self.fault(queue, fault, model, slots),
             },
-            Err(fault) => self.fault(queue, fault, model, slots),
+            Popped::Fault => {
+                if let Some(fault) = slot.chain_mut().take_fault() {
+                    self.fault(queue, fault, model, slots);
+                }
+            }
         }
     }
 
@@ -450,8 +485,11 @@ where
                     written
                 };
                 slot.release();
-                if let Some(live) = self.table.live(queue) {
-                    live.push_used(head, written);
+                if self
+                    .table
+                    .live(queue)
+                    .is_some_and(|live| live.push_used(head, written))
+                {
                     self.counters.chains = self.counters.chains.wrapping_add(1);
                     let _ = touched.insert(queue);
                 }

@@ -274,6 +274,53 @@ pub enum DriverFault {
     },
 }
 
+/// Constructors that keep the assembly of an error off the path on which there is none.
+impl DriverFault {
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn unmapped(addr: u64, len: u32, writable: bool) -> Self {
+        Self::BufferUnmapped {
+            addr,
+            len,
+            writable,
+        }
+    }
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn overflow(head: u16) -> Self {
+        Self::LengthOverflow { head }
+    }
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn too_long(head: u16) -> Self {
+        Self::ChainTooLong { head }
+    }
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn bad_next(next: u16) -> Self {
+        Self::NextOutOfRange { next }
+    }
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn bad_order(head: u16) -> Self {
+        Self::ReadableAfterWritable { head }
+    }
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn bad_head(head: u16, size: u16) -> Self {
+        if head < size {
+            Self::HeadInFlight { head }
+        } else {
+            Self::HeadOutOfRange { head }
+        }
+    }
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn jump(idx: u16, next: u16) -> Self {
+        Self::AvailIndexJump { idx, next }
+    }
+}
+
 impl core::fmt::Display for DriverFault {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         core::fmt::Debug::fmt(self, f)

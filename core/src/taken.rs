@@ -35,18 +35,40 @@ pub struct TakenQueue<W, I, H, const Q: usize, const N: usize>
 where
     H: SharedHandle<Q>,
 {
-    /// `None` once put back.
-    queue: Option<SplitQueue<W, N>>,
-    number: u16,
+    queue: SplitQueue<W, N>,
     generation: u32,
-    in_flight: u16,
     /// Asked to stop, or at fault.
     stopped: bool,
-    /// Said to be quiet, once: the next user of this number may be running.
-    silent: bool,
     faulted: bool,
-    shared: H,
     notify: I,
+    life: Life<H, Q>,
+}
+
+/// Tells the device, once, that the queue is quiet: at the latest when it is dropped.
+#[derive(Debug)]
+struct Life<H, const Q: usize>
+where
+    H: SharedHandle<Q>,
+{
+    shared: H,
+    number: u16,
+    /// Told already: the next user of this number may be running.
+    silent: bool,
+}
+
+impl<H: SharedHandle<Q>, const Q: usize> Life<H, Q> {
+    fn end(&mut self) {
+        if !self.silent {
+            self.silent = true;
+            self.shared.quiet(self.number);
+        }
+    }
+}
+
+impl<H: SharedHandle<Q>, const Q: usize> Drop for Life<H, Q> {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 impl<W, I, H, const Q: usize, const N: usize> TakenQueue<W, I, H, Q, N>
@@ -63,41 +85,43 @@ where
         notify: I,
     ) -> Self {
         shared.start(number);
-        Self {
-            queue: Some(queue),
-            number,
-            generation,
-            in_flight: 0,
-            stopped: false,
-            silent: false,
-            faulted: false,
+        let life = Life {
             shared,
+            number,
+            silent: false,
+        };
+        Self {
+            queue,
+            generation,
+            stopped: false,
+            faulted: false,
             notify,
+            life,
         }
     }
 
     /// Queue number.
     #[must_use]
     pub const fn number(&self) -> u16 {
-        self.number
+        self.life.number
     }
 
-    /// Chains popped and not yet given back.
+    /// Chains popped that are neither given back nor abandoned.
     #[must_use]
-    pub const fn in_flight(&self) -> u16 {
-        self.in_flight
+    pub fn in_flight(&self) -> u16 {
+        self.queue.in_flight()
     }
 
     /// Whether the queue was asked to stop.
     #[inline(always)]
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.stopped || self.shared.must_stop(self.number)
+        self.stopped || self.life.shared.must_stop(self.life.number)
     }
 
     /// Takes the next available chain into `chain`; false if there is none.
     ///
-    /// At most `N + 3` ring accesses and `N` descriptors of an indirect table.
+    /// At most `N + 2` ring accesses and `N` descriptors of an indirect table.
     ///
     /// # Errors
     /// [`Stop`]: nothing more will come from this queue.
@@ -106,43 +130,31 @@ where
         if self.is_stopped() {
             return Err(self.stop());
         }
-        let Some(queue) = &mut self.queue else {
-            return Err(Stop::Asked);
-        };
-        match queue.pop(mem, chain) {
-            Ok(Popped::Chain) => {
-                self.in_flight = self.in_flight.wrapping_add(1);
-                Ok(true)
-            }
-            Ok(Popped::Empty) => Ok(false),
-            Err(fault) => Err(self.fault(fault)),
+        match self.queue.pop(mem, chain) {
+            Popped::Chain => Ok(true),
+            Popped::Empty => Ok(false),
+            Popped::Fault => Err(self.broken(chain)),
         }
     }
 
     /// Gives a chain back with `written` bytes from its first writable byte on. It is not announced
-    /// before [`flush`](Self::flush). Three stores.
+    /// before [`flush`](Self::flush). Two stores, one of an element.
     ///
     /// # Errors
-    /// [`Refusal::StaleToken`] if the chain is not in flight, or the queue was asked to stop (the
-    /// chain is forgotten then). [`HostFault::WrittenTooMuch`] if the chain has less room; it is
-    /// then still in flight.
+    /// [`Refusal::StaleToken`] if the chain is not in flight. [`HostFault::WrittenTooMuch`] if it
+    /// has less room; it is then still in flight.
     #[inline]
     pub fn complete(&mut self, chain: &Chain<N>, written: u32) -> Result<(), DeviceError> {
-        if self.is_stopped() {
-            self.abandon(1);
-            return Err(Refusal::StaleToken.into());
-        }
         let writable = chain.writable_len();
         if written > writable {
             return Err(HostFault::WrittenTooMuch { written, writable }.into());
         }
-        match &mut self.queue {
-            Some(queue) if queue.is_in_flight(chain.head()) => {
-                queue.push_used(chain.head(), written);
-                self.in_flight = self.in_flight.saturating_sub(1);
-                Ok(())
-            }
-            _ => Err(Refusal::StaleToken.into()),
+        // While a chain is in flight the queue is not quiet, so its rings are still the device's
+        // even if it was asked to stop; once it is quiet, no chain is in flight.
+        if self.queue.push_used(chain.head(), written) {
+            Ok(())
+        } else {
+            Err(Refusal::StaleToken.into())
         }
     }
 
@@ -150,12 +162,10 @@ where
     /// whether an interrupt was sent. One load.
     #[inline]
     pub fn flush(&mut self) -> bool {
-        if self.is_stopped() {
-            return false;
-        }
-        let wanted = self.queue.as_mut().is_some_and(SplitQueue::needs_interrupt);
+        let wanted = !self.life.silent && self.queue.needs_interrupt();
         if wanted {
-            self.shared
+            self.life
+                .shared
                 .raise(InterruptStatus::USED_BUFFER, &self.notify);
         }
         wanted
@@ -163,9 +173,8 @@ where
 
     /// Tells the driver that kicks are not needed until [`enable_kicks`](Self::enable_kicks).
     pub fn disable_kicks(&mut self) {
-        let stopped = self.is_stopped();
-        if let Some(queue) = self.queue.as_mut().filter(|_| !stopped) {
-            queue.disable_kicks();
+        if !self.is_stopped() {
+            self.queue.disable_kicks();
         }
     }
 
@@ -177,18 +186,14 @@ where
         if self.is_stopped() {
             return Err(self.stop());
         }
-        match self.queue.as_mut().map(SplitQueue::enable_kicks) {
-            Some(Ok(more)) => Ok(more),
-            Some(Err(fault)) => Err(self.fault(fault)),
-            None => Err(Stop::Asked),
-        }
+        self.queue.enable_kicks().map_err(|fault| self.fault(fault))
     }
 
     /// Whether the driver kicked this queue since this was last asked. (The owner is woken by
     /// whatever rings the doorbell, or polls.)
     #[must_use]
     pub fn was_kicked(&self) -> bool {
-        self.shared.doorbell().take(self.number)
+        self.life.shared.doorbell().take(self.life.number)
     }
 
     /// Stops the queue for a violation that the owner found in a request, as if
@@ -197,9 +202,17 @@ where
         self.fault(fault);
     }
 
-    /// Forgets `count` chains in flight that will not be given back.
-    pub fn abandon(&mut self, count: u16) {
-        self.in_flight = self.in_flight.saturating_sub(count);
+    /// Forgets a chain in flight that will not be given back.
+    pub fn abandon(&mut self, chain: &Chain<N>) {
+        self.queue.lose(chain.head());
+        if self.is_stopped() {
+            self.stop();
+        }
+    }
+
+    /// Forgets every chain in flight.
+    pub fn abandon_all(&mut self) {
+        self.queue.lose_all();
         if self.is_stopped() {
             self.stop();
         }
@@ -207,6 +220,7 @@ where
 
     /// Asked to stop: quiet as soon as nothing is in flight.
     #[cold]
+    #[inline(never)]
     fn stop(&mut self) -> Stop {
         self.stopped = true;
         self.quiet_if_done();
@@ -214,50 +228,36 @@ where
     }
 
     #[cold]
+    #[inline(never)]
+    fn broken(&mut self, chain: &mut Chain<N>) -> Stop {
+        match chain.take_fault() {
+            Some(fault) => self.fault(fault),
+            None => self.stop(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
     fn fault(&mut self, fault: DriverFault) -> Stop {
         self.stopped = true;
         self.faulted = true;
-        self.shared.fail(self.shared.is_live(), &self.notify);
+        self.life
+            .shared
+            .fail(self.life.shared.is_live(), &self.notify);
         self.quiet_if_done();
         Stop::Driver(fault)
     }
-}
 
-impl<W, I, H, const Q: usize, const N: usize> TakenQueue<W, I, H, Q, N>
-where
-    H: SharedHandle<Q>,
-{
     fn quiet_if_done(&mut self) {
-        if self.in_flight == 0 {
-            self.quiet();
+        if self.queue.in_flight() == 0 {
+            self.life.end();
         }
     }
 
-    fn quiet(&mut self) {
-        if !self.silent {
-            self.silent = true;
-            self.shared.quiet(self.number);
-        }
-    }
-
-    /// Takes the queue apart for the device, which decides whether it may go on.
-    pub(crate) fn dissolve(mut self) -> (Option<SplitQueue<W, N>>, u16, u32) {
-        // A queue that was at fault is not to be used again.
-        let queue = if self.faulted {
-            None
-        } else {
-            self.queue.take()
-        };
-        self.quiet();
-        (queue, self.number, self.generation)
-    }
-}
-
-impl<W, I, H, const Q: usize, const N: usize> Drop for TakenQueue<W, I, H, Q, N>
-where
-    H: SharedHandle<Q>,
-{
-    fn drop(&mut self) {
-        self.quiet();
+    /// Takes the queue apart for the device, which decides whether it may go on. One that was at
+    /// fault may not.
+    pub(crate) fn dissolve(self) -> (Option<SplitQueue<W, N>>, u16, u32) {
+        let queue = if self.faulted { None } else { Some(self.queue) };
+        (queue, self.life.number, self.generation)
     }
 }

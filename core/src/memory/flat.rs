@@ -59,8 +59,8 @@ impl<H: MemHooks> DriverMem for FlatMem<H> {
     }
 
     #[inline(always)]
-    fn is_mapped(&self, range: DriverRange, permission: Permission) -> bool {
-        self.region.holds(range, permission)
+    fn is_mapped(&self, start: u64, len: u32, permission: Permission) -> bool {
+        self.region.holds(start, len, permission)
     }
 
     #[inline(always)]

@@ -133,7 +133,7 @@ pub enum MemFault {
 /// static RAM: Ram<4096> = Ram::new();
 /// let memory = RAM.flat(0x8000_0000);
 /// let range = DriverRange::new(0x8000_0ffc, 4).unwrap();
-/// assert!(memory.is_mapped(range, Permission::Write));
+/// assert!(memory.is_mapped(0x8000_0ffc, 4, Permission::Write));
 /// let view = memory.translate(range, Permission::Write).unwrap();
 /// assert_eq!(view.copy_from(&[1, 2, 3, 4]), 4);
 /// ```
@@ -158,9 +158,12 @@ pub trait DriverMem {
         permission: Permission,
     ) -> Result<DeviceRange<'_>, MemFault>;
 
-    /// Whether every byte of the range can be had. Called once for each descriptor.
-    fn is_mapped(&self, range: DriverRange, permission: Permission) -> bool {
-        let mut rest = range;
+    /// Whether every byte can be had of the `len` from driver address `start` on; never if they
+    /// wrap around the end of the address space. Called once for each descriptor.
+    fn is_mapped(&self, start: u64, len: u32, permission: Permission) -> bool {
+        let Some(mut rest) = DriverRange::new(start, len) else {
+            return false;
+        };
         while !rest.is_empty() {
             match self.translate(rest, permission) {
                 Ok(view) if !view.is_empty() => rest = rest.skip(num::clamp_u32(view.len())),
@@ -200,8 +203,8 @@ macro_rules! forward {
             (**self).translate(range, permission)
         }
         #[inline(always)]
-        fn is_mapped(&self, range: DriverRange, permission: Permission) -> bool {
-            (**self).is_mapped(range, permission)
+        fn is_mapped(&self, start: u64, len: u32, permission: Permission) -> bool {
+            (**self).is_mapped(start, len, permission)
         }
         #[inline(always)]
         fn before_read(&self, range: DriverRange) {

@@ -70,12 +70,13 @@ impl Region {
         }
     }
 
-    /// Whether the whole range is in this region, with this access.
+    /// Whether all of it is in this region, with this access. A region does not wrap, so what is
+    /// in it does not either.
     #[inline(always)]
-    pub(crate) fn holds(&self, range: DriverRange, permission: Permission) -> bool {
-        let offset = range.start().wrapping_sub(self.base);
+    pub(crate) fn holds(&self, start: u64, len: u32, permission: Permission) -> bool {
+        let offset = start.wrapping_sub(self.base);
         offset <= self.len
-            && u64::from(range.len()) <= self.len.wrapping_sub(offset)
+            && u64::from(len) <= self.len.wrapping_sub(offset)
             && (permission == Permission::Read || self.permission == Permission::Write)
     }
 
@@ -220,7 +221,10 @@ impl<const R: usize, H: MemHooks> DriverMem for RegionMem<R, H> {
         range: DriverRange,
         permission: Permission,
     ) -> Result<DeviceRange<'_>, MemFault> {
-        let last = self.last().filter(|region| region.holds(range, permission));
+        let (start, len) = (range.start(), range.len());
+        let last = self
+            .last()
+            .filter(|region| region.holds(start, len, permission));
         match last.or_else(|| self.find(range.start())) {
             Some(region) => region.translate(range, permission),
             None => Err(MemFault::Unmapped),
@@ -228,16 +232,10 @@ impl<const R: usize, H: MemHooks> DriverMem for RegionMem<R, H> {
     }
 
     #[inline(always)]
-    fn is_mapped(&self, range: DriverRange, permission: Permission) -> bool {
-        if self
-            .last()
-            .is_some_and(|region| region.holds(range, permission))
-        {
-            return true;
-        }
-        match self.find(range.start()) {
-            Some(region) if region.holds(range, permission) => true,
-            _ => self.spans(range, permission),
+    fn is_mapped(&self, start: u64, len: u32, permission: Permission) -> bool {
+        match self.last() {
+            Some(region) if region.holds(start, len, permission) => true,
+            _ => self.is_elsewhere(start, len, permission),
         }
     }
 
@@ -253,10 +251,18 @@ impl<const R: usize, H: MemHooks> DriverMem for RegionMem<R, H> {
 }
 
 impl<const R: usize, H: MemHooks> RegionMem<R, H> {
-    /// Whether the range is mapped across the border of adjacent regions: at most `R` pieces.
-    #[cold]
-    fn spans(&self, range: DriverRange, permission: Permission) -> bool {
-        let mut rest = range;
+    /// Whether it is in a region other than the last one, or across the border of adjacent ones: at
+    /// most `R` pieces.
+    fn is_elsewhere(&self, start: u64, len: u32, permission: Permission) -> bool {
+        if self
+            .find(start)
+            .is_some_and(|region| region.holds(start, len, permission))
+        {
+            return true;
+        }
+        let Some(mut rest) = DriverRange::new(start, len) else {
+            return false;
+        };
         while !rest.is_empty() {
             match self.translate(rest, permission) {
                 Ok(view) if !view.is_empty() => rest = rest.skip(num::clamp_u32(view.len())),

@@ -29,12 +29,12 @@ pub trait RingWindow: Send {
     /// A store of 16 bits that earlier accesses of any window stay before.
     fn store_u16_release(&self, index: usize, value: u16);
 
-    /// A relaxed store of 32 bits.
-    fn store_u32(&self, index: usize, value: u32);
+    /// Relaxed stores of an element of two 32-bit words, the first at byte `4 + 8 * index`.
+    fn store_element(&self, index: usize, element: [u32; 2]);
 
     /// Relaxed loads of the two 64-bit words of the 16-byte descriptor at `index`, each word (or,
-    /// on a target without 64-bit atomics, each half of it) loaded once.
-    fn load_descriptor(&self, index: usize) -> [u64; 2];
+    /// on a target without 64-bit atomics, each half of it) loaded once. `None` outside the area.
+    fn load_descriptor(&self, index: usize) -> Option<[u64; 2]>;
 
     /// A full fence between stores before and loads after it.
     #[inline(always)]
@@ -48,7 +48,7 @@ pub trait RingWindow: Send {
 pub struct PtrWindow<H = NoHooks> {
     ptr: NonNull<u8>,
     halves: u32,
-    words: u32,
+    elements: u32,
     descriptors: u32,
     start: u64,
     hooks: H,
@@ -78,7 +78,7 @@ impl<H: MemHooks> PtrWindow<H> {
         Self {
             ptr,
             halves: units(2),
-            words: units(4),
+            elements: units(4).saturating_sub(1) >> 1,
             descriptors: units(16),
             start: range.start(),
             hooks,
@@ -97,25 +97,29 @@ impl<H: MemHooks> PtrWindow<H> {
     }
 
     #[inline(always)]
-    fn hook(&self, index: usize, width: u32, hook: impl Fn(&H, DriverRange)) {
-        let offset = num::wide(index).wrapping_mul(u64::from(width));
-        if let Some(range) = DriverRange::new(self.start.wrapping_add(offset), width) {
+    fn hook(&self, offset: u64, len: u32, hook: impl Fn(&H, DriverRange)) {
+        if let Some(range) = DriverRange::new(self.start.wrapping_add(offset), len) {
             hook(&self.hooks, range);
         }
+    }
+
+    #[inline(always)]
+    fn hook_half(&self, index: usize, hook: impl Fn(&H, DriverRange)) {
+        self.hook(num::wide(index).wrapping_mul(2), 2, hook);
     }
 }
 
 impl<H: MemHooks> RingWindow for PtrWindow<H> {
     #[inline(always)]
     fn load_u16(&self, index: usize) -> u16 {
-        self.hook(index, 2, H::before_read);
+        self.hook_half(index, H::before_read);
         self.half(index)
             .map_or(0, |at| u16::from_le(at.load(Ordering::Relaxed)))
     }
 
     #[inline(always)]
     fn load_u16_acquire(&self, index: usize) -> u16 {
-        self.hook(index, 2, H::before_read);
+        self.hook_half(index, H::before_read);
         self.half(index)
             .map_or(0, |at| u16::from_le(at.load(Ordering::Acquire)))
     }
@@ -124,7 +128,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
     fn store_u16(&self, index: usize, value: u16) {
         if let Some(at) = self.half(index) {
             at.store(value.to_le(), Ordering::Relaxed);
-            self.hook(index, 2, H::after_write);
+            self.hook_half(index, H::after_write);
         }
     }
 
@@ -132,34 +136,44 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
     fn store_u16_release(&self, index: usize, value: u16) {
         if let Some(at) = self.half(index) {
             at.store(value.to_le(), Ordering::Release);
-            self.hook(index, 2, H::after_write);
+            self.hook_half(index, H::after_write);
         }
     }
 
     #[inline(always)]
-    fn store_u32(&self, index: usize, value: u32) {
-        if index < num::index(self.words) {
-            // SAFETY: as in `half`, for 4-byte units.
-            let at = unsafe { self.ptr.cast::<AtomicU32>().add(index).as_ref() };
-            at.store(value.to_le(), Ordering::Relaxed);
-            self.hook(index, 4, H::after_write);
+    fn store_element(&self, index: usize, [first, second]: [u32; 2]) {
+        if index < num::index(self.elements) {
+            // SAFETY: `elements` counts the 8-byte elements from byte 4 on that are inside the
+            // memory, and is 0 unless the pointer is 4-aligned; `new` has the rest.
+            let pair = unsafe {
+                self.ptr
+                    .cast::<AtomicU32>()
+                    .add(1)
+                    .cast::<[AtomicU32; 2]>()
+                    .add(index)
+                    .as_ref()
+            };
+            let [one, two] = pair;
+            one.store(first.to_le(), Ordering::Relaxed);
+            two.store(second.to_le(), Ordering::Relaxed);
+            let offset = num::wide(index).wrapping_mul(8).wrapping_add(4);
+            self.hook(offset, 8, H::after_write);
         }
     }
 
     #[inline(always)]
-    fn load_descriptor(&self, index: usize) -> [u64; 2] {
+    fn load_descriptor(&self, index: usize) -> Option<[u64; 2]> {
         if index >= num::index(self.descriptors) {
-            return [0; 2];
+            return None;
         }
-        self.hook(index, 16, H::before_read);
+        self.hook(num::wide(index).wrapping_mul(16), 16, H::before_read);
         #[cfg(target_has_atomic = "64")]
         {
             use core::sync::atomic::AtomicU64;
             // SAFETY: as in `half`, for 16-byte units, of which these are the two words.
             let words = unsafe { self.ptr.cast::<[AtomicU64; 2]>().add(index).as_ref() };
-            words
-                .each_ref()
-                .map(|word| u64::from_le(word.load(Ordering::Relaxed)))
+            let words = words.each_ref();
+            Some(words.map(|word| u64::from_le(word.load(Ordering::Relaxed))))
         }
         #[cfg(not(target_has_atomic = "64"))]
         {
@@ -168,7 +182,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
             let [a, b, c, d] = words
                 .each_ref()
                 .map(|word| u64::from(u32::from_le(word.load(Ordering::Relaxed))));
-            [a | (b << 32), c | (d << 32)]
+            Some([a | (b << 32), c | (d << 32)])
         }
     }
 }

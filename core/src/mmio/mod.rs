@@ -29,5 +29,5 @@ mod registers;
 mod transport;
 
 pub use registers::Register;
-pub use transport::{Access, Phase, Reply, Ticket, Transport};
-pub(crate) use transport::{Decoded, Outstanding};
+pub(crate) use transport::Outstanding;
+pub use transport::{Access, Decoded, Phase, Reply, Ticket, Transport};

@@ -133,9 +133,14 @@ pub(crate) enum Outstanding {
 }
 
 /// What an access comes to.
-pub(crate) enum Decoded {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[must_use]
+pub enum Decoded {
+    /// The answer.
     Reply(Reply),
-    /// Carry this out, then [`Transport::settle`].
+    /// Carry this out, then [`Transport::settle`]: no access is decoded before. Only
+    /// [`Message::NotifyQueue`] is complete as it is (the doorbell was rung).
     Message(Message),
 }
 
@@ -251,7 +256,9 @@ impl<const Q: usize> Transport<Q> {
         self.outstanding
     }
 
-    pub(crate) const fn ticket(&self) -> Ticket {
+    /// Names the message that was not settled yet, for a [`Reply::Pending`].
+    #[must_use]
+    pub const fn ticket(&self) -> Ticket {
         Ticket(self.ticket)
     }
 
@@ -263,7 +270,7 @@ impl<const Q: usize> Transport<Q> {
 
     /// Takes one access. At most one message comes of it.
     #[inline]
-    pub(crate) fn access<C: DeviceConfig, I: DriverNotify>(
+    pub fn access<C: DeviceConfig, I: DriverNotify>(
         &mut self,
         access: Access,
         config: &mut C,
@@ -631,8 +638,9 @@ impl<const Q: usize> Transport<Q> {
         self.phase = Phase::Live;
     }
 
-    /// The outstanding message was carried out, or refused; the driver's write completes.
-    pub(crate) fn settle(&mut self, verdict: Result<(), Refusal>) -> Reply {
+    /// The outstanding message was carried out, or refused; the driver's write completes with this
+    /// reply. (Stopping a queue and a reset cannot be refused.)
+    pub fn settle(&mut self, verdict: Result<(), Refusal>) -> Reply {
         let Some(outstanding) = self.outstanding.take() else {
             return Reply::Done(0);
         };

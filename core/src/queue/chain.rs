@@ -15,28 +15,29 @@ use crate::{
     num,
 };
 
-/// One buffer of a chain: a driver address and a length in bytes, never 0.
+/// One buffer of a chain: a driver address and a length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Segment {
     /// Driver address of the first byte.
     pub addr: u64,
-    /// Length in bytes.
+    /// Length in bytes; a driver may send 0.
     pub len: u32,
 }
 
 /// A popped chain of up to `N` buffers: the device-readable ones, then the device-writable ones.
 ///
-/// Descriptors of length 0 are legal and leave no segment. `N` is at least the size of the queue,
+/// `N` is at least the size of the queue,
 /// which bounds a chain's length.
 #[derive(Clone, Debug)]
 pub struct Chain<const N: usize> {
     segments: heapless::Vec<Segment, N>,
     readable: u16,
     head: u16,
-    writing: bool,
     readable_len: u32,
     writable_len: u32,
+    /// Why there is no chain, if `pop` found the driver at fault.
+    fault: Option<DriverFault>,
 }
 
 impl<const N: usize> Chain<N> {
@@ -47,9 +48,9 @@ impl<const N: usize> Chain<N> {
             segments: heapless::Vec::new(),
             readable: 0,
             head: 0,
-            writing: false,
             readable_len: 0,
             writable_len: 0,
+            fault: None,
         }
     }
 
@@ -119,61 +120,81 @@ impl<const N: usize> Chain<N> {
         }
     }
 
+    /// Empties the buffer for a chain to come.
     #[inline(always)]
     pub(crate) fn begin(&mut self, head: u16) {
         self.segments.clear();
-        self.readable = 0;
         self.head = head;
-        self.writing = false;
+        self.readable = 0;
         self.readable_len = 0;
         self.writable_len = 0;
     }
 
-    /// Takes one descriptor's buffer in, after every check that a buffer gets.
+    /// Notes what the driver did wrong.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn blame(&mut self, fault: DriverFault) -> Broken {
+        self.fault = Some(fault);
+        Broken
+    }
+
+    /// What the driver did wrong, if `pop` said so.
+    pub(crate) fn take_fault(&mut self) -> Option<DriverFault> {
+        self.fault.take()
+    }
+
+    /// Whether a device-writable buffer was taken in.
     #[inline(always)]
-    pub(crate) fn push<M: DriverMem>(
+    pub(crate) fn is_writing(&self) -> bool {
+        self.segments.len() > usize::from(self.readable)
+    }
+
+    /// Takes one descriptor's buffer in, after every check that a buffer gets but that of the sum
+    /// of lengths, which is the caller's to keep.
+    #[inline(always)]
+    pub(crate) fn take<M: DriverMem>(
         &mut self,
         mem: &M,
         addr: u64,
         len: u32,
-        writable: bool,
-    ) -> Result<(), DriverFault> {
-        let permission = if writable {
-            self.writing = true;
-            Permission::Write
-        } else if self.writing {
-            return Err(DriverFault::ReadableAfterWritable { head: self.head });
-        } else {
-            Permission::Read
-        };
-        if len == 0 {
-            return Ok(());
-        }
-        let mapped =
-            DriverRange::new(addr, len).is_some_and(|range| mem.is_mapped(range, permission));
-        if !mapped {
-            return Err(DriverFault::BufferUnmapped {
-                addr,
-                len,
-                writable,
-            });
-        }
-        let sum = if writable {
-            &mut self.writable_len
-        } else {
-            self.readable = self.readable.wrapping_add(1);
-            &mut self.readable_len
-        };
-        match sum.checked_add(len) {
-            Some(total) => *sum = total,
-            None => return Err(DriverFault::LengthOverflow { head: self.head }),
+        permission: Permission,
+    ) -> Result<(), Broken> {
+        // Where a buffer without bytes is does not matter.
+        if !mem.is_mapped(addr, len, permission) && len != 0 {
+            let writable = permission == Permission::Write;
+            return Err(self.blame(DriverFault::unmapped(addr, len, writable)));
         }
         match self.segments.push(Segment { addr, len }) {
             Ok(()) => Ok(()),
-            Err(_) => Err(DriverFault::ChainTooLong { head: self.head }),
+            Err(_) => Err(self.blame(DriverFault::too_long(self.head))),
         }
     }
+
+    /// What was taken in so far is what the device may read, `sum` bytes.
+    #[inline(always)]
+    pub(crate) fn end_readable(&mut self, sum: u64) -> Result<(), Broken> {
+        self.readable = num::clamp_u16(self.segments.len());
+        match u32::try_from(sum) {
+            Ok(sum) => self.readable_len = sum,
+            Err(_) => return Err(self.blame(DriverFault::overflow(self.head))),
+        }
+        Ok(())
+    }
+
+    /// What was taken in since is what the device may write, `sum` bytes.
+    #[inline(always)]
+    pub(crate) fn end_writable(&mut self, sum: u64) -> Result<(), Broken> {
+        match u32::try_from(sum) {
+            Ok(sum) => self.writable_len = sum,
+            Err(_) => return Err(self.blame(DriverFault::overflow(self.head))),
+        }
+        Ok(())
+    }
 }
+
+/// The chain is of no use; it holds the reason.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Broken;
 
 impl<const N: usize> Default for Chain<N> {
     fn default() -> Self {
@@ -234,13 +255,16 @@ impl<M> Clone for Cursor<'_, M> {
 
 impl<'a, M: DriverMem> Cursor<'a, M> {
     fn new(segments: &'a [Segment], remaining: u32, mem: &'a M, permission: Permission) -> Self {
-        Self {
+        let mut cursor = Self {
             segments,
             offset: 0,
             remaining,
             mem,
             permission,
-        }
+        };
+        // Past empty segments, so that the first one has a byte if there is one at all.
+        cursor.advance(0);
+        cursor
     }
 
     /// The next contiguous bytes, at most `max` of them, as driver addresses and as memory.

@@ -2,6 +2,7 @@
 
 pub mod chain;
 mod split;
+mod walk;
 
 pub use chain::{Chain, ChainError, ReadableChain, Segment, WritableChain};
 pub use split::SplitQueue;

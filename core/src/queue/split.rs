@@ -10,9 +10,10 @@
 //! Clauses: split-desc-01..05, split-indirect-01, split-indirect-02, split-avail-01..03,
 //! split-used-01..06, split-usedsup-01..06, split-availsup-01..05.
 
-use virtio_spec::virtq::DescF;
-
-use super::chain::Chain;
+use super::{
+    chain::{Broken, Chain},
+    walk::{Desc, NEXT, follow},
+};
 use crate::{
     check::{CheckedQueue, Windows},
     error::DriverFault,
@@ -20,10 +21,6 @@ use crate::{
     memory::{DriverMem, DriverRange, Permission, RingWindow, split},
     num,
 };
-
-const NEXT: u16 = DescF::NEXT.bits().to_ne();
-const WRITE: u16 = DescF::WRITE.bits().to_ne();
-const INDIRECT: u16 = DescF::INDIRECT.bits().to_ne();
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT`
 const NO_INTERRUPT: u16 = 1;
@@ -37,33 +34,8 @@ pub(crate) enum Popped {
     Chain,
     /// Nothing available.
     Empty,
-}
-
-/// One descriptor, fetched once.
-#[derive(Clone, Copy)]
-struct Desc {
-    addr: u64,
-    len: u32,
-    flags: u16,
-    next: u16,
-}
-
-impl Desc {
-    #[inline(always)]
-    fn from_words([addr, word]: [u64; 2]) -> Self {
-        let rest = num::high(word);
-        Self {
-            addr,
-            len: num::low(word),
-            flags: num::low16(rest),
-            next: num::high16(rest),
-        }
-    }
-
-    #[inline(always)]
-    fn has(&self, flag: u16) -> bool {
-        self.flags & flag != 0
-    }
+    /// The driver's misdeed, in the buffer.
+    Fault,
 }
 
 /// A split virtqueue of up to `N` elements, over three ring windows.
@@ -73,17 +45,21 @@ impl Desc {
 #[derive(Debug)]
 pub struct SplitQueue<W, const N: usize> {
     windows: Windows<W>,
-    size: u16,
+    /// One less than the number of elements.
+    mask: u16,
     next_avail: u16,
     /// The available index as last read.
     avail_idx: u16,
     next_used: u16,
+    /// Chains that were popped and will not be given back.
+    lost: u16,
     /// `next_used` when interrupts were last considered.
     signalled: u16,
     event_idx: bool,
     indirect: bool,
     /// The driver was told not to kick, by the used ring's flags.
     kicks_off: bool,
+    /// Also set for every number from `size` on: heads that there are not.
     in_flight: [bool; N],
 }
 
@@ -97,18 +73,22 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
                 "a split queue holds 2^k elements, k <= 15"
             );
         }
-        let queue = Self {
+        let mut queue = Self {
             windows: checked.windows,
-            size: checked.size,
+            mask: checked.size.wrapping_sub(1),
             next_avail: 0,
             avail_idx: 0,
             next_used: 0,
+            lost: 0,
             signalled: 0,
             event_idx: checked.features.contains(Features::EVENT_IDX),
             indirect: checked.features.contains(Features::INDIRECT_DESC),
             kicks_off: false,
             in_flight: [false; N],
         };
+        for absent in queue.in_flight.iter_mut().skip(usize::from(checked.size)) {
+            *absent = true;
+        }
         queue.windows.device.store_u16(0, 0);
         queue
     }
@@ -116,7 +96,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// Number of elements.
     #[must_use]
     pub const fn size(&self) -> u16 {
-        self.size
+        self.mask.wrapping_add(1)
     }
 
     /// The rings have moved in host memory; their contents have not changed.
@@ -130,11 +110,8 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     fn refill(&mut self) -> Result<bool, DriverFault> {
         let idx = self.windows.driver.load_u16_acquire(1);
         let ahead = idx.wrapping_sub(self.next_avail);
-        if ahead > self.size {
-            return Err(DriverFault::AvailIndexJump {
-                idx,
-                next: self.next_avail,
-            });
+        if ahead > self.size() {
+            return Err(DriverFault::jump(idx, self.next_avail));
         }
         self.avail_idx = idx;
         Ok(ahead != 0)
@@ -142,151 +119,154 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
 
     /// Takes the next available chain, copied and validated, into `chain`.
     ///
-    /// At most `2 + size + 1` ring accesses, or `2 + size` and `size` descriptors of an indirect
-    /// table.
+    /// At most `N + 2` ring accesses and `N` descriptors of an indirect table.
     ///
     /// # Errors
-    /// The driver's misdeed. The chain is then in flight, or not taken, and of no use.
+    /// The driver's misdeed is in `chain`, which is of no other use then.
     #[inline(always)]
-    pub(crate) fn pop<M: DriverMem>(
-        &mut self,
-        mem: &M,
-        chain: &mut Chain<N>,
-    ) -> Result<Popped, DriverFault> {
-        if self.next_avail == self.avail_idx && !self.refill()? {
-            return Ok(Popped::Empty);
+    pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
+        if self.next_avail == self.avail_idx {
+            match self.refill() {
+                Ok(true) => {}
+                Ok(false) => return Popped::Empty,
+                Err(fault) => {
+                    chain.blame(fault);
+                    return Popped::Fault;
+                }
+            }
         }
-        let slot = self.next_avail & self.size.wrapping_sub(1);
+        let slot = self.next_avail & self.mask;
         let head = self
             .windows
             .driver
             .load_u16(usize::from(slot).wrapping_add(2));
-        if head >= self.size {
-            return Err(DriverFault::HeadOutOfRange { head });
-        }
         match self.in_flight.get_mut(usize::from(head)) {
             Some(there) if !*there => *there = true,
-            Some(_) => return Err(DriverFault::HeadInFlight { head }),
-            None => return Err(DriverFault::HeadOutOfRange { head }),
+            _ => {
+                chain.blame(DriverFault::bad_head(head, self.size()));
+                return Popped::Fault;
+            }
         }
         self.next_avail = self.next_avail.wrapping_add(1);
-        chain.begin(head);
-        self.walk(mem, chain, head)?;
-        Ok(Popped::Chain)
+        if self.walk(mem, chain, head).is_err() {
+            self.lose(head);
+            return Popped::Fault;
+        }
+        Popped::Chain
     }
 
-    #[inline(always)]
-    fn walk<M: DriverMem>(
-        &self,
-        mem: &M,
-        chain: &mut Chain<N>,
-        head: u16,
-    ) -> Result<(), DriverFault> {
-        let mut left = self.size;
-        let mut index = head;
-        loop {
-            let desc = Desc::from_words(self.windows.desc.load_descriptor(usize::from(index)));
-            if desc.has(INDIRECT) {
-                return self.walk_table(mem, chain, desc, left);
-            }
-            chain.push(mem, desc.addr, desc.len, desc.has(WRITE))?;
-            if !desc.has(NEXT) {
-                return Ok(());
-            }
-            left = left.wrapping_sub(1);
-            if left == 0 {
-                return Err(DriverFault::ChainTooLong { head });
-            }
-            index = desc.next;
-            if index >= self.size {
-                return Err(DriverFault::NextOutOfRange { next: index });
-            }
+    /// Follows a chain through the descriptor table.
+    #[inline(never)]
+    fn walk<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>, head: u16) -> Result<(), Broken> {
+        let table = &self.windows.desc;
+        let fetch = |index: u16| {
+            table
+                .load_descriptor(usize::from(index))
+                .map(Desc::from_words)
+        };
+        chain.begin(head);
+        match follow(mem, chain, head, fetch)? {
+            None => Ok(()),
+            Some(table) => self.walk_table(mem, chain, table),
         }
     }
 
-    /// Walks the table of an indirect descriptor, of which `left` elements may still come.
+    /// Follows a chain on through the table of an indirect descriptor.
     #[inline(never)]
     fn walk_table<M: DriverMem>(
         &self,
         mem: &M,
         chain: &mut Chain<N>,
         table: Desc,
-        left: u16,
-    ) -> Result<(), DriverFault> {
+    ) -> Result<(), Broken> {
         let head = chain.head();
-        if !self.indirect {
-            return Err(DriverFault::IndirectNotNegotiated { head });
-        }
-        if table.has(NEXT) {
-            return Err(DriverFault::IndirectWithNext { head });
-        }
-        let length = DriverFault::IndirectLength { len: table.len };
-        let count = u16::try_from(table.len >> 4).map_err(|_| length)?;
-        if count == 0 || count > left || table.len & 15 != 0 {
-            return Err(length);
-        }
+        let room = usize::from(self.size()).saturating_sub(chain.segments().len());
         let (addr, len) = (table.addr, table.len);
+        let count = num::index(len >> 4);
         let unmapped = DriverFault::BufferUnmapped {
             addr,
             len,
             writable: false,
         };
-        let range = DriverRange::new(addr, len).ok_or(unmapped)?;
-        if !mem.is_mapped(range, Permission::Read) {
-            return Err(unmapped);
-        }
+        let range = DriverRange::new(addr, len);
+        let fault = if !self.indirect {
+            Some(DriverFault::IndirectNotNegotiated { head })
+        } else if table.has(NEXT) {
+            Some(DriverFault::IndirectWithNext { head })
+        } else if count == 0 || count > room || len & 15 != 0 {
+            Some(DriverFault::IndirectLength { len })
+        } else if !mem.is_mapped(addr, len, Permission::Read) {
+            Some(unmapped)
+        } else {
+            None
+        };
+        let (None, Some(range)) = (fault, range) else {
+            return Err(chain.blame(fault.unwrap_or(unmapped)));
+        };
         mem.before_read(range);
-        let view = mem
-            .translate(range, Permission::Read)
-            .map_err(|_| unmapped)?;
-        let mut left = count;
-        let mut index: u16 = 0;
-        loop {
+        let Ok(view) = mem.translate(range, Permission::Read) else {
+            return Err(chain.blame(unmapped));
+        };
+        let fetch = |index: u16| {
+            if usize::from(index) >= count {
+                return None;
+            }
             let at = u32::from(index).wrapping_mul(16);
-            let words = match view.descriptor(num::index(at)) {
-                Some(words) => words,
-                // The table spans regions.
-                None => gather(mem, range.skip(at)).ok_or(unmapped)?,
-            };
-            let desc = Desc::from_words(words);
-            if desc.has(INDIRECT) {
-                return Err(DriverFault::IndirectNested { head });
-            }
-            chain.push(mem, desc.addr, desc.len, desc.has(WRITE))?;
-            if !desc.has(NEXT) {
-                return Ok(());
-            }
-            left = left.wrapping_sub(1);
-            if left == 0 {
-                return Err(DriverFault::ChainTooLong { head });
-            }
-            index = desc.next;
-            if index >= count {
-                return Err(DriverFault::NextOutOfRange { next: index });
-            }
+            // The view has no such descriptor if the table spans regions.
+            let words = view
+                .descriptor(num::index(at))
+                .or_else(|| gather(mem, range.skip(at)));
+            words.map(Desc::from_words)
+        };
+        match follow(mem, chain, 0, fetch)? {
+            None => Ok(()),
+            Some(_) => Err(chain.blame(DriverFault::IndirectNested { head })),
         }
     }
 
-    /// Whether this head was popped and not given back.
-    pub(crate) fn is_in_flight(&self, head: u16) -> bool {
-        self.in_flight
-            .get(usize::from(head))
-            .is_some_and(|there| *there)
+    /// Chains that were popped and may still be given back.
+    pub(crate) fn in_flight(&self) -> u16 {
+        self.next_avail
+            .wrapping_sub(self.next_used)
+            .wrapping_sub(self.lost)
+    }
+
+    /// A popped chain will not be given back.
+    #[cold]
+    pub(crate) fn lose(&mut self, head: u16) {
+        if let Some(there) = self
+            .in_flight
+            .get_mut(usize::from(head))
+            .filter(|there| **there)
+        {
+            *there = false;
+            self.lost = self.lost.wrapping_add(1);
+        }
+    }
+
+    /// No popped chain will be given back.
+    pub(crate) fn lose_all(&mut self) {
+        for head in 0..self.size() {
+            self.lose(head);
+        }
     }
 
     /// Gives a chain back with `written` bytes in it: element first, then the index, so that the
-    /// driver never sees an index without its element. Three stores.
+    /// driver never sees an index without its element. False, and nothing is given, if the chain
+    /// is not in flight. Two stores, one of an element.
     #[inline(always)]
-    pub(crate) fn push_used(&mut self, head: u16, written: u32) {
-        if let Some(there) = self.in_flight.get_mut(usize::from(head)) {
-            *there = false;
+    pub(crate) fn push_used(&mut self, head: u16, written: u32) -> bool {
+        match self.in_flight.get_mut(usize::from(head)) {
+            Some(there) if *there => *there = false,
+            _ => return false,
         }
-        let slot = usize::from(self.next_used & self.size.wrapping_sub(1));
-        let word = slot.wrapping_mul(2).wrapping_add(1);
-        self.windows.device.store_u32(word, u32::from(head));
-        self.windows.device.store_u32(word.wrapping_add(1), written);
+        let slot = usize::from(self.next_used & self.mask);
+        self.windows
+            .device
+            .store_element(slot, [u32::from(head), written]);
         self.next_used = self.next_used.wrapping_add(1);
         self.windows.device.store_u16_release(1, self.next_used);
+        true
     }
 
     /// Whether the driver wants an interrupt for what was given back since this was last asked.
@@ -306,7 +286,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             let event = self
                 .windows
                 .driver
-                .load_u16(usize::from(self.size).wrapping_add(2));
+                .load_u16(usize::from(self.mask).wrapping_add(3));
             new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
         } else {
             self.windows.driver.load_u16(0) & NO_INTERRUPT == 0
@@ -331,7 +311,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// As for `pop`.
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
         if self.event_idx {
-            let index = usize::from(self.size).wrapping_mul(4).wrapping_add(2);
+            let index = usize::from(self.mask).wrapping_mul(4).wrapping_add(6);
             self.windows.device.store_u16(index, self.next_avail);
         } else if self.kicks_off {
             self.kicks_off = false;

@@ -9,6 +9,7 @@ use crate::memory::{DeviceRange, DriverMem, DriverRange, MemFault, Permission, R
 pub struct Counts {
     loads: AtomicU32,
     stores: AtomicU32,
+    elements: AtomicU32,
     descriptors: AtomicU32,
     translations: AtomicU32,
 }
@@ -20,6 +21,7 @@ impl Counts {
         Self {
             loads: AtomicU32::new(0),
             stores: AtomicU32::new(0),
+            elements: AtomicU32::new(0),
             descriptors: AtomicU32::new(0),
             translations: AtomicU32::new(0),
         }
@@ -30,9 +32,14 @@ impl Counts {
         self.loads.load(Ordering::Relaxed)
     }
 
-    /// Ring stores.
+    /// Ring stores of 16 bits.
     pub fn stores(&self) -> u32 {
         self.stores.load(Ordering::Relaxed)
+    }
+
+    /// Used elements stored.
+    pub fn elements(&self) -> u32 {
+        self.elements.load(Ordering::Relaxed)
     }
 
     /// Descriptors loaded from the table.
@@ -47,9 +54,9 @@ impl Counts {
 
     /// All ring accesses.
     pub fn rings(&self) -> u32 {
-        self.loads()
-            .wrapping_add(self.stores())
-            .wrapping_add(self.descriptors())
+        [self.stores(), self.elements(), self.descriptors()]
+            .iter()
+            .fold(self.loads(), |sum, count| sum.wrapping_add(*count))
     }
 
     /// Back to zero.
@@ -57,6 +64,7 @@ impl Counts {
         for count in [
             &self.loads,
             &self.stores,
+            &self.elements,
             &self.descriptors,
             &self.translations,
         ] {
@@ -107,11 +115,11 @@ impl<W: RingWindow> RingWindow for CountingWindow<'_, W> {
         Counts::note(&self.counts.stores);
         self.inner.store_u16_release(index, value);
     }
-    fn store_u32(&self, index: usize, value: u32) {
-        Counts::note(&self.counts.stores);
-        self.inner.store_u32(index, value);
+    fn store_element(&self, index: usize, element: [u32; 2]) {
+        Counts::note(&self.counts.elements);
+        self.inner.store_element(index, element);
     }
-    fn load_descriptor(&self, index: usize) -> [u64; 2] {
+    fn load_descriptor(&self, index: usize) -> Option<[u64; 2]> {
         Counts::note(&self.counts.descriptors);
         self.inner.load_descriptor(index)
     }
@@ -139,8 +147,8 @@ impl<'c, M: DriverMem> DriverMem for CountingMem<'c, M> {
         self.inner.translate(range, permission)
     }
 
-    fn is_mapped(&self, range: DriverRange, permission: Permission) -> bool {
-        self.inner.is_mapped(range, permission)
+    fn is_mapped(&self, start: u64, len: u32, permission: Permission) -> bool {
+        self.inner.is_mapped(start, len, permission)
     }
 }
 
@@ -176,10 +184,10 @@ impl<'s> Shift<'s> {
         let addr = self
             .start
             .wrapping_add(u64::from(u16::from_le_bytes([low, high])));
-        if let Some(range) = DriverRange::new(addr, 1) {
-            if let Ok(view) = mem.translate(range, Permission::Write) {
-                view.copy_from(&[byte]);
-            }
+        if let Some(range) = DriverRange::new(addr, 1)
+            && let Ok(view) = mem.translate(range, Permission::Write)
+        {
+            view.copy_from(&[byte]);
         }
     }
 }
@@ -221,10 +229,10 @@ impl<M: DriverMem + Send> RingWindow for ShiftingWindow<'_, M> {
     fn store_u16_release(&self, index: usize, value: u16) {
         self.inner.store_u16_release(index, value);
     }
-    fn store_u32(&self, index: usize, value: u32) {
-        self.inner.store_u32(index, value);
+    fn store_element(&self, index: usize, element: [u32; 2]) {
+        self.inner.store_element(index, element);
     }
-    fn load_descriptor(&self, index: usize) -> [u64; 2] {
+    fn load_descriptor(&self, index: usize) -> Option<[u64; 2]> {
         self.shift.apply(&self.mem);
         self.inner.load_descriptor(index)
     }

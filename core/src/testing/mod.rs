@@ -13,7 +13,7 @@ pub use fuzz::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_split_ring};
 pub use memory::{CountingMem, CountingWindow, Counts, Shift, ShiftingMem, ShiftingWindow};
 pub use registers::Registers;
 
-use crate::{Chain, FlatMem, Ram};
+use crate::{Chain, FlatMem, Permission, Ram};
 
 /// Shows `show` a chain of `readable` bytes and room for `writable` more.
 pub fn one_chain(readable: &[u8], writable: u32, show: impl FnOnce(&FlatMem, &Chain<4>)) {
@@ -21,9 +21,11 @@ pub fn one_chain(readable: &[u8], writable: u32, show: impl FnOnce(&FlatMem, &Ch
     let mem = RAM.flat(0);
     RAM.write(0, readable);
     let mut chain = Chain::new();
-    chain.begin(0);
     let len = crate::num::clamp_u32(readable.len());
-    let _ = chain.push(&mem, 0, len, false);
-    let _ = chain.push(&mem, 2048, writable, true);
+    chain.begin(0);
+    let _ = chain.take(&mem, 0, len, Permission::Read);
+    let _ = chain.end_readable(len.into());
+    let _ = chain.take(&mem, 2048, writable, Permission::Write);
+    let _ = chain.end_writable(writable.into());
     show(&mem, &chain);
 }
