@@ -278,15 +278,6 @@ pub enum DriverFault {
 impl DriverFault {
     #[cold]
     #[inline(never)]
-    pub(crate) fn unmapped(addr: u64, len: u32, writable: bool) -> Self {
-        Self::BufferUnmapped {
-            addr,
-            len,
-            writable,
-        }
-    }
-    #[cold]
-    #[inline(never)]
     pub(crate) fn overflow(head: u16) -> Self {
         Self::LengthOverflow { head }
     }

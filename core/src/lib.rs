@@ -75,7 +75,7 @@ pub use error::{Area, DeviceError, DriverFault, Frozen, HostFault, Refusal};
 pub use features::Features;
 pub use memory::{
     DeviceRange, DriverMem, DriverRange, FlatMem, MemFault, MemHooks, NoHooks, Permission,
-    PtrWindow, Ram, Region, RegionMem, RingWindow,
+    PtrWindow, Ram, RawDescriptor, Region, RegionMem, RingWindow,
 };
 pub use message::{Message, QueueConfig};
 pub use model::{Answer, DeviceConfig, DeviceModel, Request, Start};

@@ -37,11 +37,23 @@ where
 {
     queue: SplitQueue<W, N>,
     generation: u32,
-    /// Asked to stop, or at fault.
-    stopped: bool,
+    /// The queue's number; one that there is not, once it was asked to stop or was at fault.
+    watched: u16,
     faulted: bool,
     notify: I,
     life: Life<H, Q>,
+}
+
+#[cold]
+#[inline(never)]
+fn too_much(written: u32, writable: u32) -> DeviceError {
+    HostFault::WrittenTooMuch { written, writable }.into()
+}
+
+#[cold]
+#[inline(never)]
+fn stale() -> DeviceError {
+    Refusal::StaleToken.into()
 }
 
 /// Tells the device, once, that the queue is quiet: at the latest when it is dropped.
@@ -85,6 +97,7 @@ where
         notify: I,
     ) -> Self {
         shared.start(number);
+        let watched = number;
         let life = Life {
             shared,
             number,
@@ -93,7 +106,7 @@ where
         Self {
             queue,
             generation,
-            stopped: false,
+            watched,
             faulted: false,
             notify,
             life,
@@ -116,7 +129,7 @@ where
     #[inline(always)]
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.stopped || self.life.shared.must_stop(self.life.number)
+        self.life.shared.must_stop(self.watched)
     }
 
     /// Takes the next available chain into `chain`; false if there is none.
@@ -147,14 +160,14 @@ where
     pub fn complete(&mut self, chain: &Chain<N>, written: u32) -> Result<(), DeviceError> {
         let writable = chain.writable_len();
         if written > writable {
-            return Err(HostFault::WrittenTooMuch { written, writable }.into());
+            return Err(too_much(written, writable));
         }
         // While a chain is in flight the queue is not quiet, so its rings are still the device's
         // even if it was asked to stop; once it is quiet, no chain is in flight.
         if self.queue.push_used(chain.head(), written) {
             Ok(())
         } else {
-            Err(Refusal::StaleToken.into())
+            Err(stale())
         }
     }
 
@@ -222,7 +235,7 @@ where
     #[cold]
     #[inline(never)]
     fn stop(&mut self) -> Stop {
-        self.stopped = true;
+        self.watched = u16::MAX;
         self.quiet_if_done();
         Stop::Asked
     }
@@ -239,7 +252,7 @@ where
     #[cold]
     #[inline(never)]
     fn fault(&mut self, fault: DriverFault) -> Stop {
-        self.stopped = true;
+        self.watched = u16::MAX;
         self.faulted = true;
         self.life
             .shared

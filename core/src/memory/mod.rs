@@ -19,8 +19,8 @@ mod window;
 
 pub use flat::FlatMem;
 pub use ram::Ram;
-pub use range::DeviceRange;
 pub(crate) use range::split;
+pub use range::{DeviceRange, RawDescriptor};
 pub use regions::{Region, RegionMem};
 pub use window::{PtrWindow, RingWindow};
 

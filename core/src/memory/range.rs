@@ -8,6 +8,7 @@ use core::{
 };
 
 use super::Permission;
+use crate::num;
 
 /// A piece of driver memory that the device may access right now.
 ///
@@ -137,9 +138,9 @@ impl<'a> DeviceRange<'a> {
         self.len
     }
 
-    /// The 16 bytes of a descriptor at `at`, as two words, each loaded once; `None` past the end.
+    /// The descriptor at `at`, each word of it loaded once; `None` past the end.
     #[inline]
-    pub(crate) fn descriptor(&self, at: usize) -> Option<[u64; 2]> {
+    pub(crate) fn descriptor(&self, at: usize) -> Option<RawDescriptor> {
         let rest = self.len.checked_sub(at)?;
         if rest < 16 {
             return None;
@@ -149,16 +150,43 @@ impl<'a> DeviceRange<'a> {
         if ptr.as_ptr().addr() & 7 == 0 {
             let words = ptr.cast::<u64>();
             // SAFETY: in bounds as above, aligned as just checked.
-            let words = unsafe { [words.read_volatile(), words.add(1).read_volatile()] };
-            return Some(words.map(u64::from_le));
+            let [addr, word] = unsafe { [words.read_volatile(), words.add(1).read_volatile()] };
+            let (addr, word) = (u64::from_le(addr), u64::from_le(word));
+            return Some(RawDescriptor {
+                addr,
+                len: num::low(word),
+                rest: num::high(word),
+            });
         }
         let mut bytes = [0; 16];
         self.skip(at).copy_to(&mut bytes);
-        Some(split(bytes))
+        Some(RawDescriptor::from_bytes(bytes))
     }
 }
 
-/// The two little-endian words of a descriptor.
+/// The words of a descriptor of a split ring, each fetched once; nothing in it is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawDescriptor {
+    /// Driver address of the buffer.
+    pub addr: u64,
+    /// Its length in bytes.
+    pub len: u32,
+    /// Flags in the low half, `next` in the high half.
+    pub rest: u32,
+}
+
+impl RawDescriptor {
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        let [addr, word] = split(bytes);
+        Self {
+            addr,
+            len: num::low(word),
+            rest: num::high(word),
+        }
+    }
+}
+
+/// The two little-endian words of 16 bytes.
 pub(crate) fn split(bytes: [u8; 16]) -> [u64; 2] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
     [

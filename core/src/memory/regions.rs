@@ -74,10 +74,13 @@ impl Region {
     /// in it does not either.
     #[inline(always)]
     pub(crate) fn holds(&self, start: u64, len: u32, permission: Permission) -> bool {
-        let offset = start.wrapping_sub(self.base);
-        offset <= self.len
-            && u64::from(len) <= self.len.wrapping_sub(offset)
-            && (permission == Permission::Read || self.permission == Permission::Write)
+        if permission == Permission::Write && self.permission == Permission::Read {
+            return false;
+        }
+        match start.wrapping_sub(self.base).checked_add(len.into()) {
+            Some(end) => end <= self.len,
+            None => false,
+        }
     }
 
     #[inline(always)]
@@ -115,7 +118,7 @@ impl Region {
         // SAFETY: `range.len()` bytes from `ptr` are in the region, for whose memory `new`'s
         // caller vouches as long as the window lives; an area that the device only loads from is
         // asked for with `Permission::Read`.
-        Ok(unsafe { PtrWindow::new(ptr, range, hooks) })
+        unsafe { PtrWindow::new(ptr, range, permission, hooks) }.ok_or(MemFault::Misaligned)
     }
 }
 

@@ -6,35 +6,43 @@ use core::{
     sync::atomic::{AtomicU16, AtomicU32, Ordering, fence},
 };
 
-use super::{DriverRange, MemHooks, NoHooks};
+use super::{DriverRange, MemHooks, NoHooks, Permission, RawDescriptor};
 use crate::num;
 
-/// A kept view of one area of a queue.
+/// A kept view of one area of a split queue.
 ///
-/// Every access is atomic, of one width, little-endian in memory and native in the call. Indices
-/// count units of the access's width from the start of the area: `load_u16(1)` is at byte 2. An
-/// index outside the area loads 0 and stores nothing.
+/// Every access is atomic, of one width, little-endian in memory and native in the call. What a
+/// method is for is in its name; on an area of another kind it still stays inside the area, and
+/// means nothing.
 ///
 /// Implement it to log dirty pages, to maintain caches, or to count accesses in a test.
 pub trait RingWindow: Send {
-    /// A relaxed load of 16 bits.
-    fn load_u16(&self, index: usize) -> u16;
+    /// Descriptor area: relaxed loads of the words of descriptor `index`, each (or, on a target
+    /// without 64-bit atomics, each half of the address) loaded once. `None` outside the area.
+    fn load_descriptor(&self, index: u16) -> Option<RawDescriptor>;
 
-    /// A load of 16 bits that later accesses of any window stay behind.
-    fn load_u16_acquire(&self, index: usize) -> u16;
+    /// Driver area: a relaxed load of `flags`, the first 16 bits.
+    fn load_flags(&self) -> u16;
 
-    /// A relaxed store of 16 bits.
-    fn store_u16(&self, index: usize, value: u16);
+    /// Driver area: a load of `idx`, the second 16 bits, that later accesses stay behind.
+    fn load_idx(&self) -> u16;
 
-    /// A store of 16 bits that earlier accesses of any window stay before.
-    fn store_u16_release(&self, index: usize, value: u16);
+    /// Driver area: a relaxed load of ring entry `index`, modulo the number of entries.
+    fn load_entry(&self, index: u16) -> u16;
 
-    /// Relaxed stores of an element of two 32-bit words, the first at byte `4 + 8 * index`.
-    fn store_element(&self, index: usize, element: [u32; 2]);
+    /// Driver area: a relaxed load of `used_event`, the last 16 bits.
+    fn load_event(&self) -> u16;
 
-    /// Relaxed loads of the two 64-bit words of the 16-byte descriptor at `index`, each word (or,
-    /// on a target without 64-bit atomics, each half of it) loaded once. `None` outside the area.
-    fn load_descriptor(&self, index: usize) -> Option<[u64; 2]>;
+    /// Device area: a relaxed store of `flags`, the first 16 bits.
+    fn store_flags(&self, flags: u16);
+
+    /// Device area: relaxed stores of the two words of ring element `index`, modulo the number of
+    /// elements, and then a store of `index + 1` to `idx`, the second 16 bits, that all of them
+    /// stay before.
+    fn store_used(&self, index: u16, element: [u32; 2]);
+
+    /// Device area: a relaxed store of `avail_event`, the last 16 bits.
+    fn store_event(&self, event: u16);
 
     /// A full fence between stores before and loads after it.
     #[inline(always)]
@@ -43,12 +51,54 @@ pub trait RingWindow: Send {
     }
 }
 
-/// A [`RingWindow`] of plain memory: a pointer, and how many units of each width are there.
+/// A descriptor in memory.
+#[repr(C)]
+struct Words {
+    addr: AtomicAddr,
+    len: AtomicU32,
+    rest: AtomicU32,
+}
+
+#[cfg(target_has_atomic = "64")]
+#[repr(transparent)]
+struct AtomicAddr(core::sync::atomic::AtomicU64);
+
+#[cfg(target_has_atomic = "64")]
+impl AtomicAddr {
+    #[inline(always)]
+    fn load(&self) -> u64 {
+        u64::from_le(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// The driver may not write such an address while it is read; if it does, it gets what it wrote.
+#[cfg(not(target_has_atomic = "64"))]
+#[repr(transparent)]
+struct AtomicAddr([AtomicU32; 2]);
+
+#[cfg(not(target_has_atomic = "64"))]
+impl AtomicAddr {
+    #[inline(always)]
+    fn load(&self) -> u64 {
+        let [low, high] = &self.0;
+        let low = u32::from_le(low.load(Ordering::Relaxed));
+        let high = u32::from_le(high.load(Ordering::Relaxed));
+        num::with_high(low.into(), high)
+    }
+}
+
+/// A [`RingWindow`] of plain memory: a pointer, and what is there for each kind of access.
 #[derive(Debug)]
 pub struct PtrWindow<H = NoHooks> {
     ptr: NonNull<u8>,
-    halves: u32,
-    elements: u32,
+    /// Index of the last 16 bits.
+    last: u32,
+    /// One less than the number of ring entries, a power of two.
+    entries: u16,
+    /// Number of used elements, a power of two; 0 if the memory is not aligned for them, or is not to be
+    /// written.
+    elements: u16,
+    /// Number of descriptors, at most; 0 if the memory is not aligned for them.
     descriptors: u32,
     start: u64,
     hooks: H,
@@ -58,42 +108,55 @@ pub struct PtrWindow<H = NoHooks> {
 unsafe impl<H: Send> Send for PtrWindow<H> {}
 
 impl<H: MemHooks> PtrWindow<H> {
-    /// A window of the `range`, which is at `ptr`.
-    ///
-    /// Widths that `ptr` is not aligned for have no units: their loads give 0.
+    /// A window of the `range`, which is at `ptr`; `None` unless it is 8 bytes long, as the
+    /// smallest area is, and aligned to 2.
     ///
     /// # Safety
-    /// `range.len()` bytes at `ptr` must be valid for reads and writes (or for reads, if the
-    /// window is only ever loaded from) from any thread for as long as the window lives, and be
+    /// `range.len()` bytes at `ptr` must be valid for reads, and for writes if `permission` says
+    /// so, from any thread for as long as the window lives, and be
     /// accessed by others only through atomics, raw pointers, or from outside the program.
     #[must_use]
-    pub unsafe fn new(ptr: NonNull<u8>, range: DriverRange, hooks: H) -> Self {
-        let units = |width: u32| {
-            if ptr.as_ptr().addr() & num::index(width.wrapping_sub(1)) == 0 {
-                range.len().checked_div(width).unwrap_or(0)
-            } else {
-                0
-            }
+    pub unsafe fn new(
+        ptr: NonNull<u8>,
+        range: DriverRange,
+        permission: Permission,
+        hooks: H,
+    ) -> Option<Self> {
+        let aligned = |to: usize| ptr.as_ptr().addr() & to.wrapping_sub(1) == 0;
+        let len = range.len();
+        if len < 8 || !aligned(2) {
+            return None;
+        }
+        let halves = len >> 1;
+        // A ring of 2^k entries has three more halves: two before it and one behind.
+        let room = u16::try_from(halves.wrapping_sub(3)).unwrap_or(u16::MAX);
+        let entries = 1u16.checked_shl(room.ilog2()).unwrap_or(1);
+        let writable = aligned(4) && permission == Permission::Write;
+        let elements = if writable {
+            len.wrapping_sub(6) >> 3
+        } else {
+            0
         };
-        Self {
+        Some(Self {
             ptr,
-            halves: units(2),
-            elements: units(4).saturating_sub(1) >> 1,
-            descriptors: units(16),
+            last: halves.wrapping_sub(1),
+            entries: entries.wrapping_sub(1),
+            elements: elements.checked_ilog2().map_or(0, |log| 1 << log.min(15)),
+            descriptors: if aligned(16) { len >> 4 } else { 0 },
             start: range.start(),
             hooks,
-        }
+        })
     }
 
+    /// The 16 bits at `index`.
+    ///
+    /// # Safety
+    /// `index` must be at most `last`.
     #[inline(always)]
-    fn half(&self, index: usize) -> Option<&AtomicU16> {
-        if index < num::index(self.halves) {
-            // SAFETY: `halves` counts the 2-byte units that are inside the memory, and is 0 unless
-            // the pointer is 2-aligned; `new` has the rest.
-            Some(unsafe { self.ptr.cast::<AtomicU16>().add(index).as_ref() })
-        } else {
-            None
-        }
+    unsafe fn half(&self, index: usize) -> &AtomicU16 {
+        // SAFETY: `last` is the index of the last 2-byte unit inside the memory, which is
+        // 2-aligned; `new` has the rest.
+        unsafe { self.ptr.cast::<AtomicU16>().add(index).as_ref() }
     }
 
     #[inline(always)]
@@ -103,86 +166,107 @@ impl<H: MemHooks> PtrWindow<H> {
         }
     }
 
+    /// # Safety
+    /// As for `half`.
     #[inline(always)]
-    fn hook_half(&self, index: usize, hook: impl Fn(&H, DriverRange)) {
-        self.hook(num::wide(index).wrapping_mul(2), 2, hook);
+    unsafe fn load(&self, index: usize, order: Ordering) -> u16 {
+        self.hook(num::wide(index).wrapping_mul(2), 2, H::before_read);
+        // SAFETY: the caller's promise.
+        u16::from_le(unsafe { self.half(index) }.load(order))
+    }
+
+    /// # Safety
+    /// As for `half`, and `elements` must not be 0: the memory may be written.
+    #[inline(always)]
+    unsafe fn store(&self, index: usize, value: u16, order: Ordering) {
+        // SAFETY: the caller's promise.
+        unsafe { self.half(index) }.store(value.to_le(), order);
+        self.hook(num::wide(index).wrapping_mul(2), 2, H::after_write);
     }
 }
 
 impl<H: MemHooks> RingWindow for PtrWindow<H> {
     #[inline(always)]
-    fn load_u16(&self, index: usize) -> u16 {
-        self.hook_half(index, H::before_read);
-        self.half(index)
-            .map_or(0, |at| u16::from_le(at.load(Ordering::Relaxed)))
-    }
-
-    #[inline(always)]
-    fn load_u16_acquire(&self, index: usize) -> u16 {
-        self.hook_half(index, H::before_read);
-        self.half(index)
-            .map_or(0, |at| u16::from_le(at.load(Ordering::Acquire)))
-    }
-
-    #[inline(always)]
-    fn store_u16(&self, index: usize, value: u16) {
-        if let Some(at) = self.half(index) {
-            at.store(value.to_le(), Ordering::Relaxed);
-            self.hook_half(index, H::after_write);
-        }
-    }
-
-    #[inline(always)]
-    fn store_u16_release(&self, index: usize, value: u16) {
-        if let Some(at) = self.half(index) {
-            at.store(value.to_le(), Ordering::Release);
-            self.hook_half(index, H::after_write);
-        }
-    }
-
-    #[inline(always)]
-    fn store_element(&self, index: usize, [first, second]: [u32; 2]) {
-        if index < num::index(self.elements) {
-            // SAFETY: `elements` counts the 8-byte elements from byte 4 on that are inside the
-            // memory, and is 0 unless the pointer is 4-aligned; `new` has the rest.
-            let pair = unsafe {
-                self.ptr
-                    .cast::<AtomicU32>()
-                    .add(1)
-                    .cast::<[AtomicU32; 2]>()
-                    .add(index)
-                    .as_ref()
-            };
-            let [one, two] = pair;
-            one.store(first.to_le(), Ordering::Relaxed);
-            two.store(second.to_le(), Ordering::Relaxed);
-            let offset = num::wide(index).wrapping_mul(8).wrapping_add(4);
-            self.hook(offset, 8, H::after_write);
-        }
-    }
-
-    #[inline(always)]
-    fn load_descriptor(&self, index: usize) -> Option<[u64; 2]> {
-        if index >= num::index(self.descriptors) {
+    fn load_descriptor(&self, index: u16) -> Option<RawDescriptor> {
+        if u32::from(index) >= self.descriptors {
             return None;
         }
-        self.hook(num::wide(index).wrapping_mul(16), 16, H::before_read);
-        #[cfg(target_has_atomic = "64")]
-        {
-            use core::sync::atomic::AtomicU64;
-            // SAFETY: as in `half`, for 16-byte units, of which these are the two words.
-            let words = unsafe { self.ptr.cast::<[AtomicU64; 2]>().add(index).as_ref() };
-            let words = words.each_ref();
-            Some(words.map(|word| u64::from_le(word.load(Ordering::Relaxed))))
+        self.hook(u64::from(index).wrapping_mul(16), 16, H::before_read);
+        // SAFETY: `descriptors` counts the 16-byte units inside the memory, and is 0 unless it is
+        // 16-aligned; these are the words of one. `new` has the rest.
+        let words = unsafe { self.ptr.cast::<Words>().add(usize::from(index)).as_ref() };
+        let load = |word: &AtomicU32| u32::from_le(word.load(Ordering::Relaxed));
+        Some(RawDescriptor {
+            addr: words.addr.load(),
+            len: load(&words.len),
+            rest: load(&words.rest),
+        })
+    }
+
+    #[inline(always)]
+    fn load_flags(&self) -> u16 {
+        // SAFETY: `last` is at least 3.
+        unsafe { self.load(0, Ordering::Relaxed) }
+    }
+
+    #[inline(always)]
+    fn load_idx(&self) -> u16 {
+        // SAFETY: `last` is at least 3.
+        unsafe { self.load(1, Ordering::Acquire) }
+    }
+
+    #[inline(always)]
+    fn load_entry(&self, index: u16) -> u16 {
+        let entry = usize::from(index & self.entries).wrapping_add(2);
+        // SAFETY: the mask is at most `last - 3`.
+        unsafe { self.load(entry, Ordering::Relaxed) }
+    }
+
+    #[inline(always)]
+    fn load_event(&self) -> u16 {
+        // SAFETY: that is `last`.
+        unsafe { self.load(num::index(self.last), Ordering::Relaxed) }
+    }
+
+    #[inline(always)]
+    fn store_flags(&self, flags: u16) {
+        if self.elements == 0 {
+            return;
         }
-        #[cfg(not(target_has_atomic = "64"))]
-        {
-            // SAFETY: as in `half`, for 16-byte units, of which these are the four words.
-            let words = unsafe { self.ptr.cast::<[AtomicU32; 4]>().add(index).as_ref() };
-            let [a, b, c, d] = words
-                .each_ref()
-                .map(|word| u64::from(u32::from_le(word.load(Ordering::Relaxed))));
-            Some([a | (b << 32), c | (d << 32)])
+        // SAFETY: `last` is at least 3, and there are elements.
+        unsafe { self.store(0, flags, Ordering::Relaxed) }
+    }
+
+    #[inline(always)]
+    fn store_used(&self, index: u16, [id, len]: [u32; 2]) {
+        let Some(mask) = self.elements.checked_sub(1) else {
+            return;
+        };
+        let slot = usize::from(index & mask);
+        // SAFETY: `elements` counts the 8-byte elements from byte 4 on that are inside the memory;
+        // it is not 0, so the memory is 4-aligned and may be written. `new` has the rest.
+        let element = unsafe {
+            let ring = self.ptr.cast::<AtomicU32>().add(1).cast::<[AtomicU32; 2]>();
+            ring.add(slot).as_ref()
+        };
+        let [first, second] = element;
+        first.store(id.to_le(), Ordering::Relaxed);
+        second.store(len.to_le(), Ordering::Relaxed);
+        self.hook(
+            num::wide(slot).wrapping_mul(8).wrapping_add(4),
+            8,
+            H::after_write,
+        );
+        // SAFETY: `last` is at least 3, and there are elements.
+        unsafe { self.store(1, index.wrapping_add(1), Ordering::Release) }
+    }
+
+    #[inline(always)]
+    fn store_event(&self, event: u16) {
+        if self.elements == 0 {
+            return;
         }
+        // SAFETY: that is `last`, and there are elements.
+        unsafe { self.store(num::index(self.last), event, Ordering::Relaxed) }
     }
 }

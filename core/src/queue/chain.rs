@@ -31,7 +31,9 @@ pub struct Segment {
 /// which bounds a chain's length.
 #[derive(Clone, Debug)]
 pub struct Chain<const N: usize> {
-    segments: heapless::Vec<Segment, N>,
+    segments: [Segment; N],
+    /// How many segments there are, and how many of them the device may read.
+    count: u16,
     readable: u16,
     head: u16,
     readable_len: u32,
@@ -45,7 +47,8 @@ impl<const N: usize> Chain<N> {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            segments: heapless::Vec::new(),
+            segments: [Segment { addr: 0, len: 0 }; N],
+            count: 0,
             readable: 0,
             head: 0,
             readable_len: 0,
@@ -76,13 +79,16 @@ impl<const N: usize> Chain<N> {
     #[inline(always)]
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
-        &self.segments
+        match self.segments.get(..usize::from(self.count)) {
+            Some(segments) => segments,
+            None => nothing(),
+        }
     }
 
     /// The device-readable segments.
     #[must_use]
     pub fn readable_segments(&self) -> &[Segment] {
-        self.segments
+        self.segments()
             .get(..usize::from(self.readable))
             .unwrap_or(&[])
     }
@@ -90,7 +96,7 @@ impl<const N: usize> Chain<N> {
     /// The device-writable segments.
     #[must_use]
     pub fn writable_segments(&self) -> &[Segment] {
-        self.segments
+        self.segments()
             .get(usize::from(self.readable)..)
             .unwrap_or(&[])
     }
@@ -120,22 +126,21 @@ impl<const N: usize> Chain<N> {
         }
     }
 
-    /// Empties the buffer for a chain to come.
+    /// A chain is to come. What else is in the buffer stays until `end_readable` or `blame`.
     #[inline(always)]
     pub(crate) fn begin(&mut self, head: u16) {
-        self.segments.clear();
         self.head = head;
-        self.readable = 0;
-        self.readable_len = 0;
-        self.writable_len = 0;
     }
 
     /// Notes what the driver did wrong.
     #[cold]
     #[inline(never)]
-    pub(crate) fn blame(&mut self, fault: DriverFault) -> Broken {
+    pub(crate) fn blame(&mut self, fault: DriverFault) {
+        self.count = 0;
+        self.readable = 0;
+        self.readable_len = 0;
+        self.writable_len = 0;
         self.fault = Some(fault);
-        Broken
     }
 
     /// What the driver did wrong, if `pop` said so.
@@ -143,58 +148,57 @@ impl<const N: usize> Chain<N> {
         self.fault.take()
     }
 
-    /// Whether a device-writable buffer was taken in.
-    #[inline(always)]
-    pub(crate) fn is_writing(&self) -> bool {
-        self.segments.len() > usize::from(self.readable)
+    /// How many segments there are, and whether the last is for writing.
+    pub(crate) fn progress(&self) -> (usize, bool) {
+        (usize::from(self.count), self.count > self.readable)
     }
 
-    /// Takes one descriptor's buffer in, after every check that a buffer gets but that of the sum
-    /// of lengths, which is the caller's to keep.
+    /// Puts a segment at `at`; false if there is no room.
     #[inline(always)]
-    pub(crate) fn take<M: DriverMem>(
-        &mut self,
-        mem: &M,
-        addr: u64,
-        len: u32,
-        permission: Permission,
-    ) -> Result<(), Broken> {
-        // Where a buffer without bytes is does not matter.
-        if !mem.is_mapped(addr, len, permission) && len != 0 {
-            let writable = permission == Permission::Write;
-            return Err(self.blame(DriverFault::unmapped(addr, len, writable)));
-        }
-        match self.segments.push(Segment { addr, len }) {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.blame(DriverFault::too_long(self.head))),
+    pub(crate) fn put(&mut self, at: usize, segment: Segment) -> bool {
+        match self.segments.get_mut(at) {
+            Some(place) => {
+                *place = segment;
+                true
+            }
+            None => false,
         }
     }
 
-    /// What was taken in so far is what the device may read, `sum` bytes.
+    /// The first `count` segments are what the device may read, `len` bytes.
     #[inline(always)]
-    pub(crate) fn end_readable(&mut self, sum: u64) -> Result<(), Broken> {
-        self.readable = num::clamp_u16(self.segments.len());
-        match u32::try_from(sum) {
-            Ok(sum) => self.readable_len = sum,
-            Err(_) => return Err(self.blame(DriverFault::overflow(self.head))),
-        }
-        Ok(())
+    pub(crate) fn end_readable(&mut self, count: usize, len: u64) -> Result<(), DriverFault> {
+        self.count = num::low16(num::low(num::wide(count)));
+        self.readable = self.count;
+        self.readable_len = num::low(len);
+        self.writable_len = 0;
+        self.check_sum(len)
     }
 
-    /// What was taken in since is what the device may write, `sum` bytes.
+    /// The segments up to `count` are what the device may write, `len` bytes.
     #[inline(always)]
-    pub(crate) fn end_writable(&mut self, sum: u64) -> Result<(), Broken> {
-        match u32::try_from(sum) {
-            Ok(sum) => self.writable_len = sum,
-            Err(_) => return Err(self.blame(DriverFault::overflow(self.head))),
+    pub(crate) fn end_writable(&mut self, count: usize, len: u64) -> Result<(), DriverFault> {
+        self.count = num::low16(num::low(num::wide(count)));
+        self.writable_len = num::low(len);
+        self.check_sum(len)
+    }
+
+    #[inline(always)]
+    fn check_sum(&self, len: u64) -> Result<(), DriverFault> {
+        if num::high(len) == 0 {
+            Ok(())
+        } else {
+            Err(DriverFault::overflow(self.head))
         }
-        Ok(())
     }
 }
 
-/// The chain is of no use; it holds the reason.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Broken;
+/// Never: a chain has at most `N` segments.
+#[cold]
+#[inline(never)]
+fn nothing<'a>() -> &'a [Segment] {
+    &[]
+}
 
 impl<const N: usize> Default for Chain<N> {
     fn default() -> Self {

@@ -11,14 +11,14 @@
 //! split-used-01..06, split-usedsup-01..06, split-availsup-01..05.
 
 use super::{
-    chain::{Broken, Chain},
+    chain::Chain,
     walk::{Desc, NEXT, follow},
 };
 use crate::{
     check::{CheckedQueue, Windows},
     error::DriverFault,
     features::Features,
-    memory::{DriverMem, DriverRange, Permission, RingWindow, split},
+    memory::{DriverMem, DriverRange, Permission, RawDescriptor, RingWindow},
     num,
 };
 
@@ -89,7 +89,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         for absent in queue.in_flight.iter_mut().skip(usize::from(checked.size)) {
             *absent = true;
         }
-        queue.windows.device.store_u16(0, 0);
+        queue.windows.device.store_flags(0);
         queue
     }
 
@@ -108,7 +108,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// that the driver wrote before it from being read earlier.
     #[inline(always)]
     fn refill(&mut self) -> Result<bool, DriverFault> {
-        let idx = self.windows.driver.load_u16_acquire(1);
+        let idx = self.windows.driver.load_idx();
         let ahead = idx.wrapping_sub(self.next_avail);
         if ahead > self.size() {
             return Err(DriverFault::jump(idx, self.next_avail));
@@ -135,11 +135,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
                 }
             }
         }
-        let slot = self.next_avail & self.mask;
-        let head = self
-            .windows
-            .driver
-            .load_u16(usize::from(slot).wrapping_add(2));
+        let head = self.windows.driver.load_entry(self.next_avail);
         match self.in_flight.get_mut(usize::from(head)) {
             Some(there) if !*there => *there = true,
             _ => {
@@ -148,27 +144,29 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             }
         }
         self.next_avail = self.next_avail.wrapping_add(1);
-        if self.walk(mem, chain, head).is_err() {
-            self.lose(head);
-            return Popped::Fault;
+        if self.walk(mem, chain, head) {
+            return Popped::Chain;
         }
-        Popped::Chain
+        self.lose(chain.head());
+        Popped::Fault
     }
 
-    /// Follows a chain through the descriptor table.
-    #[inline(never)]
-    fn walk<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>, head: u16) -> Result<(), Broken> {
+    /// Follows a chain through the descriptor table; false if the driver is at fault.
+    #[inline(always)]
+    fn walk<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>, head: u16) -> bool {
         let table = &self.windows.desc;
-        let fetch = |index: u16| {
-            table
-                .load_descriptor(usize::from(index))
-                .map(Desc::from_words)
-        };
+        let fetch = |index: u16| table.load_descriptor(index).map(Desc::new);
         chain.begin(head);
-        match follow(mem, chain, head, fetch)? {
-            None => Ok(()),
-            Some(table) => self.walk_table(mem, chain, table),
-        }
+        let fault = match follow(mem, chain, (0, false), head, fetch) {
+            Ok(None) => return true,
+            Ok(Some(table)) => match self.walk_table(mem, chain, table) {
+                Ok(()) => return true,
+                Err(fault) => fault,
+            },
+            Err(fault) => fault,
+        };
+        chain.blame(fault);
+        false
     }
 
     /// Follows a chain on through the table of an indirect descriptor.
@@ -178,35 +176,33 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         mem: &M,
         chain: &mut Chain<N>,
         table: Desc,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), DriverFault> {
         let head = chain.head();
-        let room = usize::from(self.size()).saturating_sub(chain.segments().len());
-        let (addr, len) = (table.addr, table.len);
+        if !self.indirect {
+            return Err(DriverFault::IndirectNotNegotiated { head });
+        }
+        if table.has(NEXT) {
+            return Err(DriverFault::IndirectWithNext { head });
+        }
+        let (addr, len) = (table.addr, table.len());
         let count = num::index(len >> 4);
+        let room = usize::from(self.size()).saturating_sub(chain.segments().len());
+        if count == 0 || count > room || len & 15 != 0 {
+            return Err(DriverFault::IndirectLength { len });
+        }
         let unmapped = DriverFault::BufferUnmapped {
             addr,
             len,
             writable: false,
         };
-        let range = DriverRange::new(addr, len);
-        let fault = if !self.indirect {
-            Some(DriverFault::IndirectNotNegotiated { head })
-        } else if table.has(NEXT) {
-            Some(DriverFault::IndirectWithNext { head })
-        } else if count == 0 || count > room || len & 15 != 0 {
-            Some(DriverFault::IndirectLength { len })
-        } else if !mem.is_mapped(addr, len, Permission::Read) {
-            Some(unmapped)
-        } else {
-            None
-        };
-        let (None, Some(range)) = (fault, range) else {
-            return Err(chain.blame(fault.unwrap_or(unmapped)));
-        };
+        let range = DriverRange::new(addr, len).ok_or(unmapped)?;
+        if !mem.is_mapped(addr, len, Permission::Read) {
+            return Err(unmapped);
+        }
         mem.before_read(range);
-        let Ok(view) = mem.translate(range, Permission::Read) else {
-            return Err(chain.blame(unmapped));
-        };
+        let view = mem
+            .translate(range, Permission::Read)
+            .map_err(|_| unmapped)?;
         let fetch = |index: u16| {
             if usize::from(index) >= count {
                 return None;
@@ -216,11 +212,11 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             let words = view
                 .descriptor(num::index(at))
                 .or_else(|| gather(mem, range.skip(at)));
-            words.map(Desc::from_words)
+            words.map(Desc::new)
         };
-        match follow(mem, chain, 0, fetch)? {
+        match follow(mem, chain, chain.progress(), 0, fetch)? {
             None => Ok(()),
-            Some(_) => Err(chain.blame(DriverFault::IndirectNested { head })),
+            Some(_) => Err(DriverFault::IndirectNested { head }),
         }
     }
 
@@ -260,12 +256,10 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             Some(there) if *there => *there = false,
             _ => return false,
         }
-        let slot = usize::from(self.next_used & self.mask);
         self.windows
             .device
-            .store_element(slot, [u32::from(head), written]);
+            .store_used(self.next_used, [u32::from(head), written]);
         self.next_used = self.next_used.wrapping_add(1);
-        self.windows.device.store_u16_release(1, self.next_used);
         true
     }
 
@@ -277,19 +271,14 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     #[inline(always)]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
         let (new, old) = (self.next_used, self.signalled);
-        if new == old {
-            return false;
-        }
         self.signalled = new;
         self.windows.device.full_fence();
         if self.event_idx {
-            let event = self
-                .windows
-                .driver
-                .load_u16(usize::from(self.mask).wrapping_add(3));
+            let event = self.windows.driver.load_event();
+            // Never if nothing was given back.
             new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
         } else {
-            self.windows.driver.load_u16(0) & NO_INTERRUPT == 0
+            new != old && self.windows.driver.load_flags() & NO_INTERRUPT == 0
         }
     }
 
@@ -298,7 +287,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     pub(crate) fn disable_kicks(&mut self) {
         if !self.event_idx && !self.kicks_off {
             self.kicks_off = true;
-            self.windows.device.store_u16(0, NO_NOTIFY);
+            self.windows.device.store_flags(NO_NOTIFY);
         }
     }
 
@@ -311,11 +300,10 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// As for `pop`.
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
         if self.event_idx {
-            let index = usize::from(self.mask).wrapping_mul(4).wrapping_add(6);
-            self.windows.device.store_u16(index, self.next_avail);
+            self.windows.device.store_event(self.next_avail);
         } else if self.kicks_off {
             self.kicks_off = false;
-            self.windows.device.store_u16(0, 0);
+            self.windows.device.store_flags(0);
         } else {
             // Kicks were never off: whatever came was or will be announced.
             return Ok(false);
@@ -327,7 +315,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
 
 /// The 16 bytes of a descriptor that lies across the border of two regions.
 #[cold]
-fn gather<M: DriverMem>(mem: &M, from: DriverRange) -> Option<[u64; 2]> {
+fn gather<M: DriverMem>(mem: &M, from: DriverRange) -> Option<RawDescriptor> {
     let mut bytes = [0; 16];
     let mut done: usize = 0;
     while let Some(room) = bytes.get_mut(done..).filter(|room| !room.is_empty()) {
@@ -338,5 +326,5 @@ fn gather<M: DriverMem>(mem: &M, from: DriverRange) -> Option<[u64; 2]> {
         }
         done = done.wrapping_add(count);
     }
-    Some(split(bytes))
+    Some(RawDescriptor::from_bytes(bytes))
 }

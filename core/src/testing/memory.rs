@@ -2,7 +2,9 @@
 
 use portable_atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use crate::memory::{DeviceRange, DriverMem, DriverRange, MemFault, Permission, RingWindow};
+use crate::memory::{
+    DeviceRange, DriverMem, DriverRange, MemFault, Permission, RawDescriptor, RingWindow,
+};
 
 /// How often shared memory was touched.
 #[derive(Debug, Default)]
@@ -99,29 +101,38 @@ pub struct CountingWindow<'c, W> {
 }
 
 impl<W: RingWindow> RingWindow for CountingWindow<'_, W> {
-    fn load_u16(&self, index: usize) -> u16 {
-        Counts::note(&self.counts.loads);
-        self.inner.load_u16(index)
-    }
-    fn load_u16_acquire(&self, index: usize) -> u16 {
-        Counts::note(&self.counts.loads);
-        self.inner.load_u16_acquire(index)
-    }
-    fn store_u16(&self, index: usize, value: u16) {
-        Counts::note(&self.counts.stores);
-        self.inner.store_u16(index, value);
-    }
-    fn store_u16_release(&self, index: usize, value: u16) {
-        Counts::note(&self.counts.stores);
-        self.inner.store_u16_release(index, value);
-    }
-    fn store_element(&self, index: usize, element: [u32; 2]) {
-        Counts::note(&self.counts.elements);
-        self.inner.store_element(index, element);
-    }
-    fn load_descriptor(&self, index: usize) -> Option<[u64; 2]> {
+    fn load_descriptor(&self, index: u16) -> Option<RawDescriptor> {
         Counts::note(&self.counts.descriptors);
         self.inner.load_descriptor(index)
+    }
+    fn load_flags(&self) -> u16 {
+        Counts::note(&self.counts.loads);
+        self.inner.load_flags()
+    }
+    fn load_idx(&self) -> u16 {
+        Counts::note(&self.counts.loads);
+        self.inner.load_idx()
+    }
+    fn load_event(&self) -> u16 {
+        Counts::note(&self.counts.loads);
+        self.inner.load_event()
+    }
+    fn load_entry(&self, index: u16) -> u16 {
+        Counts::note(&self.counts.loads);
+        self.inner.load_entry(index)
+    }
+    fn store_flags(&self, value: u16) {
+        Counts::note(&self.counts.stores);
+        self.inner.store_flags(value);
+    }
+    fn store_event(&self, value: u16) {
+        Counts::note(&self.counts.stores);
+        self.inner.store_event(value);
+    }
+    fn store_used(&self, index: u16, element: [u32; 2]) {
+        Counts::note(&self.counts.elements);
+        Counts::note(&self.counts.stores);
+        self.inner.store_used(index, element);
     }
     fn full_fence(&self) {
         self.inner.full_fence();
@@ -215,26 +226,34 @@ pub struct ShiftingWindow<'s, M: DriverMem> {
 }
 
 impl<M: DriverMem + Send> RingWindow for ShiftingWindow<'_, M> {
-    fn load_u16(&self, index: usize) -> u16 {
-        self.shift.apply(&self.mem);
-        self.inner.load_u16(index)
-    }
-    fn load_u16_acquire(&self, index: usize) -> u16 {
-        self.shift.apply(&self.mem);
-        self.inner.load_u16_acquire(index)
-    }
-    fn store_u16(&self, index: usize, value: u16) {
-        self.inner.store_u16(index, value);
-    }
-    fn store_u16_release(&self, index: usize, value: u16) {
-        self.inner.store_u16_release(index, value);
-    }
-    fn store_element(&self, index: usize, element: [u32; 2]) {
-        self.inner.store_element(index, element);
-    }
-    fn load_descriptor(&self, index: usize) -> Option<[u64; 2]> {
+    fn load_descriptor(&self, index: u16) -> Option<RawDescriptor> {
         self.shift.apply(&self.mem);
         self.inner.load_descriptor(index)
+    }
+    fn load_flags(&self) -> u16 {
+        self.shift.apply(&self.mem);
+        self.inner.load_flags()
+    }
+    fn load_idx(&self) -> u16 {
+        self.shift.apply(&self.mem);
+        self.inner.load_idx()
+    }
+    fn load_event(&self) -> u16 {
+        self.shift.apply(&self.mem);
+        self.inner.load_event()
+    }
+    fn load_entry(&self, index: u16) -> u16 {
+        self.shift.apply(&self.mem);
+        self.inner.load_entry(index)
+    }
+    fn store_flags(&self, value: u16) {
+        self.inner.store_flags(value);
+    }
+    fn store_event(&self, value: u16) {
+        self.inner.store_event(value);
+    }
+    fn store_used(&self, index: u16, element: [u32; 2]) {
+        self.inner.store_used(index, element);
     }
 }
 

@@ -13,7 +13,7 @@ pub use fuzz::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_split_ring};
 pub use memory::{CountingMem, CountingWindow, Counts, Shift, ShiftingMem, ShiftingWindow};
 pub use registers::Registers;
 
-use crate::{Chain, FlatMem, Permission, Ram};
+use crate::{Chain, FlatMem, Ram, Segment};
 
 /// Shows `show` a chain of `readable` bytes and room for `writable` more.
 pub fn one_chain(readable: &[u8], writable: u32, show: impl FnOnce(&FlatMem, &Chain<4>)) {
@@ -23,9 +23,15 @@ pub fn one_chain(readable: &[u8], writable: u32, show: impl FnOnce(&FlatMem, &Ch
     let mut chain = Chain::new();
     let len = crate::num::clamp_u32(readable.len());
     chain.begin(0);
-    let _ = chain.take(&mem, 0, len, Permission::Read);
-    let _ = chain.end_readable(len.into());
-    let _ = chain.take(&mem, 2048, writable, Permission::Write);
-    let _ = chain.end_writable(writable.into());
+    chain.put(0, Segment { addr: 0, len });
+    chain.put(
+        1,
+        Segment {
+            addr: 2048,
+            len: writable,
+        },
+    );
+    let _ = chain.end_readable(1, len.into());
+    let _ = chain.end_writable(2, writable.into());
     show(&mem, &chain);
 }
