@@ -215,8 +215,8 @@ impl<B: BlockBackend> Block<B> {
             return Err(IOERR);
         }
         // All ranges are checked before the first is carried out.
-        for span in self.spans(zeroes, limits, request)? {
-            let Span { offset, len, unmap } = span;
+        let spans = self.spans(zeroes, limits, request)?;
+        for Span { offset, len, unmap } in spans.iter().copied() {
             if zeroes {
                 self.backend.write_zeroes(offset, len, unmap)?;
             } else {

@@ -7,7 +7,7 @@
 //!
 //! Clauses: split-framing-01, split-desc-01, split-desc-02, driver-18.
 
-use embedded_io::{ErrorKind, ErrorType, Read, Write};
+use embedded_io::{ErrorKind, ErrorType, Read, ReadExactError, Write};
 
 use crate::{
     error::DriverFault,
@@ -386,6 +386,11 @@ impl<M: DriverMem> Read for ReadableChain<'_, M> {
             done = done.wrapping_add(count);
         }
         Ok(done)
+    }
+
+    /// Overridden: the provided method could panic.
+    fn read_exact(&mut self, bytes: &mut [u8]) -> Result<(), ReadExactError<ChainError>> {
+        if self.read(bytes)? == bytes.len() { Ok(()) } else { Err(ReadExactError::UnexpectedEof) }
     }
 }
 

@@ -1,0 +1,174 @@
+//! A device of every kind, reachable from one function: if any of it can panic, the panic handler
+//! is linked, and with it a symbol that is nowhere.
+#![no_std]
+
+use core::{hint::black_box, ptr::NonNull};
+
+use virtside::{
+    ChainSlot, Configuring, CountingNotify, Device, DeviceBuilder, DeviceModel, Doorbell,
+    DriverMem, Engine, Features, FlatMem, Message, Permission, Progress, QueueSet, Ram, Region,
+    RegionMem, Shared, Step, Taken, TakenQueue,
+    mmio::{Access, Reply},
+    models::{Block, BlockOptions, Entropy, EntropyError, blk::RamDisk},
+};
+
+unsafe extern "C" {
+    safe fn virtside_must_not_panic() -> !;
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    virtside_must_not_panic()
+}
+
+static LINE: CountingNotify = CountingNotify::new();
+static RAM: Ram<65536> = Ram::new();
+static SHARED: Shared<2> = Shared::new();
+static BELL: Doorbell<2> = Doorbell::new();
+
+type Chains = [ChainSlot<16>; 2];
+
+/// Whatever a driver and a host may do with a device.
+fn exercise<D: DeviceModel, M: DriverMem>(model: D, mem: M, input: &mut dyn FnMut() -> u64)
+where
+    M: Clone,
+{
+    let slots: Chains = [const { ChainSlot::new() }; 2];
+    let mut engine: Engine<D, M, &CountingNotify, Chains, &Shared<2>, 2, 16> =
+        Engine::new(model, mem, &LINE, slots, &SHARED);
+    loop {
+        let offset = u32::from_le_bytes(*black_box(
+            &input()
+                .to_le_bytes()
+                .first_chunk()
+                .copied()
+                .unwrap_or_default(),
+        ));
+        let width = input().to_le_bytes()[0];
+        let access = match input() & 15 {
+            0..6 => Access::Read { offset, width },
+            6..12 => Access::Write {
+                offset,
+                width,
+                value: input(),
+            },
+            12 => {
+                match engine.poll(8) {
+                    Step::Idle | Step::More | Step::Blocked => {}
+                }
+                engine.backend_ready(1);
+                continue;
+            }
+            13 => {
+                let _ = engine.memory_changed();
+                black_box(engine.take_host_fault());
+                black_box(engine.driver_fault(0));
+                black_box(engine.counters());
+                engine.update_config(|model| {
+                    black_box(model.features());
+                });
+                continue;
+            }
+            14 => {
+                if let Ok(taken) = engine.take_queue(0) {
+                    elsewhere(taken, engine.device().memory());
+                }
+                continue;
+            }
+            _ => return,
+        };
+        match engine.access(access) {
+            Reply::Pending(ticket) => {
+                if let Some(responder) = engine.responder() {
+                    responder.accept();
+                }
+                black_box(engine.finish(ticket).value());
+            }
+            reply => {
+                black_box(reply.value());
+            }
+        }
+    }
+}
+
+fn elsewhere<M: DriverMem>(mut taken: Taken<M, &CountingNotify, &Shared<2>, 2, 16>, mem: &M) {
+    let mut slot = virtside::Chain::new();
+    while let Ok(true) = TakenQueue::pop(&mut taken, mem, &mut slot) {
+        let _ = taken.complete(&slot, 0);
+    }
+    taken.disable_kicks();
+    let _ = taken.enable_kicks();
+    black_box(taken.flush());
+}
+
+fn converse(input: &mut dyn FnMut() -> u64) {
+    let builder = DeviceBuilder::new(&SHARED);
+    let mut configuring = Configuring::new(builder, &(0..2), RAM.flat(0));
+    loop {
+        let message = match input() {
+            0 => Message::ConfigureQueue(virtside::QueueConfig {
+                queue: 1,
+                size: 8,
+                desc: input(),
+                driver: input(),
+                device: input(),
+            }),
+            1 => Message::ResetQueue(1),
+            2 => Message::Reset,
+            _ => Message::Ready {
+                features: Features::RING,
+            },
+        };
+        let step: Result<Progress<Device<FlatMem, (), &Shared<2>, 2, 16>, _>, _> =
+            configuring.step(message);
+        match step {
+            Ok(Progress::Ready(device, responder)) => {
+                responder.accept();
+                black_box(device.notify_queue(1).is_ok());
+                return;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                black_box(error);
+                return;
+            }
+        }
+    }
+}
+
+/// The root of the search.
+#[unsafe(no_mangle)]
+pub extern "C" fn virtside_entry(next: extern "C" fn() -> u64) {
+    #[cfg(feature = "control")]
+    assert!(next() != 7, "on purpose");
+    let mut input = || next();
+    let source = |bytes: &mut [u8]| match next() {
+        0 => Err(EntropyError::NotReady),
+        count => {
+            bytes.fill(1);
+            Ok(usize::try_from(count).unwrap_or(0))
+        }
+    };
+    exercise(Entropy::new(source), RAM.flat(0x1000), &mut input);
+    let disk = || {
+        Block::new(
+            RamDisk::new([0u8; 4096]),
+            BlockOptions::new(16).with_queues(2).with_id("disk"),
+        )
+    };
+    exercise(disk(), RAM.flat(0x1000), &mut input);
+    let mut regions = RegionMem::<4>::new();
+    for _ in 0..4 {
+        let base = next();
+        // SAFETY: nothing is ever accessed through it: this function is linked, not run.
+        let region = unsafe { Region::new(base, NonNull::dangling(), 4096, Permission::Write) };
+        let _ = regions.add(region);
+    }
+    exercise(disk(), &regions, &mut input);
+    converse(&mut input);
+    let mut set = QueueSet::<2>::new();
+    let _ = set.insert(u16::from_le_bytes([next().to_le_bytes()[0], 1]));
+    for queue in set.union(&BELL.drain()) {
+        black_box(queue);
+    }
+}
