@@ -279,6 +279,22 @@ where
 ///
 /// Until it is given, the driver's write has not completed, and the device serves nothing. Dropping
 /// it refuses.
+///
+/// ```
+/// use virtside::{Configuring, CountingNotify, DeviceBuilder, Features, Message, Progress, Ram, Shared};
+/// static RAM: Ram<4096> = Ram::new();
+/// static SHARED: Shared<1> = Shared::new();
+/// static LINE: CountingNotify = CountingNotify::new();
+/// let builder = DeviceBuilder::new(&SHARED).map_notify(|()| Ok(&LINE))?;
+/// let mut configuring = Configuring::<_, _, _, _, 1, 16>::new(builder, &(0..1), RAM.flat(0));
+/// match configuring.step(Message::Ready { features: Features::VERSION_1 })? {
+///     Progress::Ready(_device, responder) => responder.refuse(),
+///     other => panic!("{other:?}"),
+/// }
+/// assert!(SHARED.needs_reset() && !SHARED.is_live());
+/// assert_eq!(LINE.asserted(), 1);
+/// # Ok::<(), virtside::DeviceError>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the driver waits for the answer; dropping it refuses"]
 pub struct ReadyResponder<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> {

@@ -312,6 +312,39 @@ pub(crate) fn check<'a, M: DriverMem, P: QueueCheck + ?Sized>(
     })
 }
 
+/// Checks a configuration for itself (rules 2 to 6 of the checks, with no other queue) and
+/// translates its areas, for a device that keeps its queues in its own way.
+///
+/// ```
+/// use virtside::{translate_queue, QueueConfig, Ram, Refusal};
+/// static RAM: Ram<4096> = Ram::new();
+/// let config = QueueConfig { queue: 0, size: 8, desc: 0, driver: 0x80, device: 0x100 };
+/// assert!(translate_queue(&RAM.flat(0), &config).is_ok());
+/// let odd = QueueConfig { size: 0x1_0008, ..config };
+/// assert_eq!(
+///     translate_queue(&RAM.flat(0), &odd).unwrap_err(),
+///     Refusal::QueueSize { queue: 0, size: 0x1_0008, max: 32768 },
+/// );
+/// ```
+///
+/// # Errors
+/// The first check that it does not pass.
+pub fn translate_queue<M: DriverMem>(
+    mem: &M,
+    config: &QueueConfig,
+) -> Result<CheckedQueue<M::Window>, Refusal> {
+    let others = core::iter::empty();
+    check(config, LARGEST, Features::VERSION_1, mem, &.., others).map_err(|error| match error {
+        DeviceError::Refused(refusal) => refusal,
+        _ => Refusal::Policy {
+            queue: config.queue,
+        },
+    })
+}
+
+/// Elements of the largest split queue.
+const LARGEST: u16 = 32768;
+
 /// The same areas in memory that has changed since.
 pub(crate) fn translate_again<M: DriverMem>(
     config: &QueueConfig,

@@ -23,6 +23,36 @@ pub type Taken<M, I, H, const Q: usize, const N: usize> =
 ///
 /// It comes from [`DeviceBuilder::build`](crate::DeviceBuilder::build), or lives inside an
 /// [`Engine`](crate::Engine). It serves nothing before the driver is live.
+///
+/// ```
+/// use virtside::{testing::{Buffer, fake_queue}, Chain, Configuring, DeviceBuilder, Features};
+/// use virtside::{Message, Progress, Ram, Shared};
+/// static RAM: Ram<8192> = Ram::new();
+/// static SHARED: Shared<1> = Shared::new();
+/// let mut driver = fake_queue(RAM.flat(0), 0, 8);
+///
+/// let builder = DeviceBuilder::new(&SHARED);
+/// let mut configuring = Configuring::<_, _, _, _, 1, 8>::new(builder, &(0..1), RAM.flat(0));
+/// let _ = configuring.step(Message::ConfigureQueue(driver.config(0)))?;
+/// let Progress::Ready(mut device, responder) =
+///     configuring.step(Message::Ready { features: Features::VERSION_1 })?
+/// else {
+///     panic!("not ready");
+/// };
+/// responder.accept();
+///
+/// driver.send(3, &[Buffer::writable(0x1000, 4)]);
+/// device.notify_queue(0)?;
+/// let mut queue = device.take_queue(0)?;
+/// let mut chain = Chain::new();
+/// assert!(queue.was_kicked());
+/// assert_eq!(queue.pop(device.memory(), &mut chain), Ok(true));
+/// queue.complete(&chain, 4)?;
+/// assert!(queue.flush(), "the driver wants an interrupt");
+/// assert_eq!(driver.take_used(), Some((3, 4)));
+/// assert!(device.put_back(queue).is_ok());
+/// # Ok::<(), virtside::DeviceError>(())
+/// ```
 pub struct Device<M: DriverMem, I, H, const Q: usize, const N: usize> {
     pub(crate) mem: M,
     pub(crate) notify: I,
@@ -324,6 +354,18 @@ where
         if self.table.state(queue) == QueueState::Live {
             let _ = self.notified.insert(queue);
         }
+    }
+
+    /// Changes the model where it shows to the driver, and announces that if the driver is live. (A
+    /// transport has more to do: see [`Engine::update_config`](crate::Engine::update_config).)
+    pub fn update_config<D: DeviceModel, R>(
+        &mut self,
+        model: &mut D,
+        change: impl FnOnce(&mut D) -> R,
+    ) -> R {
+        let result = change(model);
+        self.config_changed();
+        result
     }
 
     /// Announces a configuration change if the driver is live (notif-01).

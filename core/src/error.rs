@@ -356,6 +356,15 @@ impl core::fmt::Display for HostFault {
 impl core::error::Error for HostFault {}
 
 /// What can go wrong between the first message and a working device.
+///
+/// ```
+/// use virtside::{DeviceError, QueueCheck, Refusal};
+/// let error = (0..1).check_queue(7, core::iter::empty()).unwrap_err();
+/// assert_eq!(error, DeviceError::InvalidQueue(7));
+/// // Any error of blame is one of these.
+/// let error = DeviceError::from(Refusal::NoSuchQueue { queue: 0x1_0007 });
+/// assert!(matches!(error, DeviceError::Refused(_)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

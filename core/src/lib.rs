@@ -68,7 +68,7 @@ mod taken;
 pub mod testing;
 
 pub use builder::{Built, Configuring, DeviceBuilder, Progress, ReadyResponder};
-pub use check::{CheckedQueue, QueueCheck, QueueCheckFn};
+pub use check::{CheckedQueue, QueueCheck, QueueCheckFn, translate_queue};
 pub use device::{Device, Taken};
 pub use engine::Engine;
 pub use error::{Area, DeviceError, DriverFault, Frozen, HostFault, Refusal};
@@ -77,6 +77,9 @@ pub use memory::{
     DeviceRange, DriverMem, DriverRange, FlatMem, MemFault, MemHooks, NoHooks, Permission,
     PtrWindow, Ram, RawDescriptor, Region, RegionMem, RingWindow,
 };
+/// The driver's memory as a guest has it at its simplest: one region.
+pub type GuestMem = FlatMem;
+
 pub use message::{Message, QueueConfig};
 pub use model::{Answer, DeviceConfig, DeviceModel, Request, Start};
 #[cfg(feature = "embedded-hal")]

@@ -14,6 +14,21 @@ use crate::num;
 ///
 /// The driver may change the bytes at any time, so there are no references to them: they are
 /// copied in and out, and what was copied is not read again.
+///
+/// ```
+/// use virtside::{DriverMem, DriverRange, Permission, Ram};
+/// static RAM: Ram<4096> = Ram::new();
+/// let memory = RAM.flat(0x1000);
+/// let range = DriverRange::new(0x1ff8, 8).unwrap();
+/// let view = memory.translate(range, Permission::Write).unwrap();
+/// assert_eq!(view.skip(2).copy_from(b"abc"), 3);
+/// let mut bytes = [0; 8];
+/// assert_eq!(view.copy_to(&mut bytes), 8);
+/// assert_eq!(&bytes, b"\0\0abc\0\0\0");
+/// // What may only be read is not written.
+/// let view = memory.translate(range, Permission::Read).unwrap();
+/// assert_eq!(view.copy_from(b"x"), 0);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceRange<'a> {
     ptr: NonNull<u8>,

@@ -390,7 +390,11 @@ impl<M: DriverMem> Read for ReadableChain<'_, M> {
 
     /// Overridden: the provided method could panic.
     fn read_exact(&mut self, bytes: &mut [u8]) -> Result<(), ReadExactError<ChainError>> {
-        if self.read(bytes)? == bytes.len() { Ok(()) } else { Err(ReadExactError::UnexpectedEof) }
+        if self.read(bytes)? == bytes.len() {
+            Ok(())
+        } else {
+            Err(ReadExactError::UnexpectedEof)
+        }
     }
 }
 

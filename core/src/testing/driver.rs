@@ -114,7 +114,16 @@ pub struct FakeDriver<M> {
     last_used: u16,
 }
 
-/// A driver whose rings are zeroed and lie from `start` on: the ancestor's `fake_queue`.
+/// A driver whose rings are zeroed and lie from `start` on.
+///
+/// ```
+/// use virtside::{testing::{fake_queue, Buffer}, Ram};
+/// static RAM: Ram<4096> = Ram::new();
+/// let mut driver = fake_queue(RAM.flat(0), 0, 8);
+/// driver.send(0, &[Buffer::readable(0x800, 16), Buffer::writable(0x900, 1)]);
+/// assert_eq!(driver.next_avail(), 1);
+/// assert_eq!(driver.take_used(), None);
+/// ```
 pub fn fake_queue<M: DriverMem>(mem: M, start: u64, size: u16) -> FakeDriver<M> {
     FakeDriver::new(mem, Layout::packed_at(start, size))
 }
