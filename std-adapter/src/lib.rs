@@ -1,1 +1,50 @@
-//! Host side.
+//! [`virtside`] on a host: a blocking message loop over MMIO register accesses, and what it needs
+//! around it.
+//!
+//! ```text
+//!  vCPU exits, a socket, a channel          vhost-user, a channel of messages
+//!               |                                        |
+//!          AccessSource  -----  MmioMessages  -----  MessageSource
+//!               |                                        |
+//!             serve                       config_builder_from_stream
+//!               |                                        |
+//!         virtside::Engine                       virtside::Device
+//!               \                                       /
+//!           VmMem, FileDisk, OsEntropy, EventFdNotify, CondvarNotify
+//! ```
+//!
+//! * [`serve`] runs an [`Engine`](virtside::Engine) over an [`AccessSource`], e.g. the
+//!   [`channel`].
+//! * [`config_builder_from_stream`] makes a [`Device`](virtside::Device) of a conversation in
+//!   messages; [`MmioMessages`] makes such a conversation of register accesses.
+//! * [`VmMem`] is driver memory over `vm-memory`.
+//!
+//! # Features
+//!
+//! * `guest`: the other side: unmodified `virtio-drivers` over a [`channel`].
+//! * `cli` (default): the `virtside` command.
+#![deny(unsafe_code, missing_docs, missing_debug_implementations)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod access;
+mod backend;
+pub mod channel;
+#[cfg(feature = "guest")]
+pub mod guest;
+mod io;
+mod memory;
+mod messages;
+mod notify;
+mod serve;
+
+pub use access::{AccessSource, Event, Next, RegisterAccess};
+pub use backend::{FileDisk, OsEntropy};
+pub use io::{StdReader, StdWriter};
+pub use memory::{KeptRegion, VmMem};
+pub use messages::{Ended, MessageSource, MmioMessages, Running, config_builder_from_stream};
+pub use notify::{CondvarNotify, EventFdNotify};
+pub use serve::{BUDGET, Observer, OnAccess, Served, serve};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -328,9 +328,10 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
 /// The device-readable bytes of a chain, as a stream.
 ///
 /// ```
-/// # use virtside::{testing::one_chain, DriverMem};
+/// # use virtside::{testing::one_chain, Ram};
+/// # static RAM: Ram<4096> = Ram::new();
 /// use embedded_io::Read;
-/// # one_chain(b"header", 0, |mem, chain| {
+/// # one_chain(&RAM, b"header", 0, |mem, chain| {
 /// let mut reader = chain.readable(mem);
 /// let mut header = [0; 4];
 /// reader.read_exact(&mut header).unwrap();
@@ -403,9 +404,10 @@ impl<M: DriverMem> Read for ReadableChain<'_, M> {
 /// A full writer gives [`ChainError::Full`], never `Ok(0)`.
 ///
 /// ```
-/// # use virtside::{testing::one_chain, DriverMem, ChainError};
+/// # use virtside::{testing::one_chain, ChainError, Ram};
+/// # static RAM: Ram<4096> = Ram::new();
 /// use embedded_io::Write;
-/// # one_chain(b"", 4, |mem, chain| {
+/// # one_chain(&RAM, b"", 4, |mem, chain| {
 /// let mut writer = chain.writable(mem);
 /// writer.write_all(b"abcd").unwrap();
 /// assert_eq!(writer.write(b"e"), Err(ChainError::Full));

@@ -15,11 +15,15 @@ pub use registers::Registers;
 
 use crate::{Chain, FlatMem, Ram, Segment};
 
-/// Shows `show` a chain of `readable` bytes and room for `writable` more.
-pub fn one_chain(readable: &[u8], writable: u32, show: impl FnOnce(&FlatMem, &Chain<4>)) {
-    static RAM: Ram<4096> = Ram::new();
-    let mem = RAM.flat(0);
-    RAM.write(0, readable);
+/// Shows `show` a chain of `readable` bytes and room for `writable` more, up to 2048 each, in `ram`.
+pub fn one_chain(
+    ram: &'static Ram<4096>,
+    readable: &[u8],
+    writable: u32,
+    show: impl FnOnce(&FlatMem, &Chain<4>),
+) {
+    let mem = ram.flat(0);
+    ram.write(0, readable);
     let mut chain = Chain::new();
     let len = crate::num::clamp_u32(readable.len());
     chain.begin(0);

@@ -1,0 +1,336 @@
+//! An in-process source of register accesses: a bus between driver threads and a device thread.
+//!
+//! It is what a vCPU thread's MMIO exits become when the device has a thread of its own: the driver
+//! side blocks in [`DriverPort::read`] and [`DriverPort::write`] until the device side has completed
+//! the access. One access is on the bus at a time. Both sides look for each other some tens of
+//! microseconds before they sleep.
+
+use std::{
+    fmt, hint, io,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use virtside::mmio::Access;
+
+use crate::access::{AccessSource, Event};
+
+/// Looks at the other side this often before sleeping: some tens of microseconds, which is what
+/// waking a thread takes.
+const SPINS: u32 = 2000;
+
+/// The device is gone: its [`ChannelSource`] was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the device is gone")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// A bus: the driver's side and the device's.
+///
+/// ```
+/// use std::thread;
+/// use virtside::mmio::Access;
+/// use virtside_std::{AccessSource, channel::{self, Closed}, Next};
+///
+/// let (port, mut source) = channel::channel();
+/// let device = thread::spawn(move || {
+///     while let Next::Access(access) = source.next(None)? {
+///         let value = if access.access() == Access::read(4) { 2 } else { 0 };
+///         access.complete(value)?;
+///     }
+///     std::io::Result::Ok(())
+/// });
+/// assert_eq!(port.read(4, 4)?, 2);
+/// drop(port);
+/// assert!(device.join().unwrap().is_ok());
+/// # Ok::<(), Closed>(())
+/// ```
+#[must_use]
+pub fn channel() -> (DriverPort, ChannelSource) {
+    let line = Arc::new(Line {
+        turn: Mutex::new(()),
+        slot: Mutex::new(Slot {
+            request: None,
+            reply: None,
+            woken: false,
+            closed: false,
+            drivers: 1,
+            device_sleeps: false,
+            driver_sleeps: false,
+        }),
+        to_device: Condvar::new(),
+        to_driver: Condvar::new(),
+        called: AtomicBool::new(false),
+        answered: AtomicBool::new(false),
+        spins: match thread::available_parallelism() {
+            Ok(cores) if cores.get() > 1 => SPINS,
+            _ => 0,
+        },
+    });
+    let port = DriverPort {
+        line: Arc::clone(&line),
+    };
+    let source = ChannelSource {
+        line,
+        outstanding: false,
+    };
+    (port, source)
+}
+
+#[derive(Debug)]
+struct Line {
+    /// Held by a driver for a whole access.
+    turn: Mutex<()>,
+    slot: Mutex<Slot>,
+    to_device: Condvar,
+    to_driver: Condvar,
+    /// Hint for the device: there is something in the slot. Written with the slot locked.
+    called: AtomicBool,
+    /// Hint for the driver: there is a reply, or there will be none.
+    answered: AtomicBool,
+    spins: u32,
+}
+
+#[derive(Debug)]
+struct Slot {
+    request: Option<Access>,
+    reply: Option<u64>,
+    woken: bool,
+    /// The source was dropped.
+    closed: bool,
+    /// Ports that there are.
+    drivers: usize,
+    device_sleeps: bool,
+    driver_sleeps: bool,
+}
+
+impl Line {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spin_until(&self, hint: &AtomicBool) {
+        for _ in 0..self.spins {
+            if hint.load(Ordering::Acquire) {
+                return;
+            }
+            hint::spin_loop();
+        }
+    }
+
+    fn call_device(&self, slot: &Slot) {
+        self.called.store(true, Ordering::Release);
+        // Waking nobody costs a system call all the same.
+        if slot.device_sleeps {
+            self.to_device.notify_one();
+        }
+    }
+
+    fn answer_driver(&self, slot: &Slot) {
+        self.answered.store(true, Ordering::Release);
+        if slot.driver_sleeps {
+            self.to_driver.notify_one();
+        }
+    }
+}
+
+/// The driver's side of a bus. Clones are other vCPUs on the same bus.
+///
+/// When the last one is dropped, the device's stream ends.
+#[derive(Debug)]
+pub struct DriverPort {
+    line: Arc<Line>,
+}
+
+impl DriverPort {
+    /// Loads `width` bytes from `offset`; waits until the device has answered.
+    ///
+    /// # Errors
+    /// [`Closed`]
+    pub fn read(&self, offset: u32, width: u8) -> Result<u64, Closed> {
+        self.access(Access::Read { offset, width })
+    }
+
+    /// Stores `width` bytes at `offset`; waits until the device has completed the store.
+    ///
+    /// # Errors
+    /// [`Closed`]
+    pub fn write(&self, offset: u32, width: u8, value: u64) -> Result<(), Closed> {
+        let access = Access::Write {
+            offset,
+            width,
+            value,
+        };
+        self.access(access).map(drop)
+    }
+
+    /// Puts any access on the bus and waits for its reply.
+    ///
+    /// # Errors
+    /// [`Closed`]
+    pub fn access(&self, access: Access) -> Result<u64, Closed> {
+        let line = &*self.line;
+        let _turn = line.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut slot = line.lock();
+            if slot.closed {
+                return Err(Closed);
+            }
+            slot.request = Some(access);
+            line.answered.store(false, Ordering::Relaxed);
+            line.call_device(&slot);
+        }
+        line.spin_until(&line.answered);
+        let mut slot = line.lock();
+        loop {
+            if let Some(value) = slot.reply.take() {
+                return Ok(value);
+            }
+            if slot.closed {
+                slot.request = None;
+                return Err(Closed);
+            }
+            slot.driver_sleeps = true;
+            let woken = line.to_driver.wait(slot);
+            slot = woken.unwrap_or_else(PoisonError::into_inner);
+            slot.driver_sleeps = false;
+        }
+    }
+}
+
+impl Clone for DriverPort {
+    fn clone(&self) -> Self {
+        let line = Arc::clone(&self.line);
+        let mut slot = line.lock();
+        slot.drivers = slot.drivers.saturating_add(1);
+        drop(slot);
+        Self { line }
+    }
+}
+
+impl Drop for DriverPort {
+    fn drop(&mut self) {
+        let mut slot = self.line.lock();
+        slot.drivers = slot.drivers.saturating_sub(1);
+        if slot.drivers == 0 {
+            self.line.call_device(&slot);
+        }
+    }
+}
+
+/// Wakes a [`ChannelSource`] from any thread: a doorbell rang, a back end is done.
+#[derive(Clone, Debug)]
+pub struct Waker {
+    line: Arc<Line>,
+}
+
+impl Waker {
+    /// The source's wait ends with [`Event::Woken`], this one or the next. Wakes that come before
+    /// it are one.
+    pub fn wake(&self) {
+        let mut slot = self.line.lock();
+        slot.woken = true;
+        self.line.call_device(&slot);
+    }
+}
+
+/// The device's side of a bus.
+///
+/// Dropping it gives [`Closed`] to the driver that waits, and to every later access.
+#[derive(Debug)]
+pub struct ChannelSource {
+    line: Arc<Line>,
+    outstanding: bool,
+}
+
+impl ChannelSource {
+    /// A way to wake this source.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Waker {
+            line: Arc::clone(&self.line),
+        }
+    }
+}
+
+impl AccessSource for ChannelSource {
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Event> {
+        let line = &*self.line;
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            if !line.called.load(Ordering::Acquire) {
+                return Ok(Event::Woken);
+            }
+        } else {
+            line.spin_until(&line.called);
+        }
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut slot = line.lock();
+        loop {
+            let event = if let Some(access) = slot.request.take() {
+                self.outstanding = true;
+                Some(Event::Access(access))
+            } else if slot.woken {
+                slot.woken = false;
+                Some(Event::Woken)
+            } else if slot.drivers == 0 {
+                Some(Event::End)
+            } else {
+                None
+            };
+            let more = slot.request.is_some() || slot.woken || slot.drivers == 0;
+            line.called.store(more, Ordering::Relaxed);
+            if let Some(event) = event {
+                return Ok(event);
+            }
+            slot.device_sleeps = true;
+            slot = match deadline {
+                None => line
+                    .to_device
+                    .wait(slot)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        slot.device_sleeps = false;
+                        return Ok(Event::Woken);
+                    }
+                    let waited = line.to_device.wait_timeout(slot, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            slot.device_sleeps = false;
+        }
+    }
+
+    fn complete(&mut self, value: u64) -> io::Result<()> {
+        if !self.outstanding {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.outstanding = false;
+        let mut slot = self.line.lock();
+        slot.reply = Some(value);
+        self.line.answer_driver(&slot);
+        Ok(())
+    }
+}
+
+impl Drop for ChannelSource {
+    fn drop(&mut self) {
+        let mut slot = self.line.lock();
+        slot.closed = true;
+        self.line.answer_driver(&slot);
+    }
+}
+
+#[cfg(test)]
+mod tests;

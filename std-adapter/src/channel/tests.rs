@@ -1,0 +1,73 @@
+use super::*;
+use crate::access::Next;
+
+fn echo(mut source: ChannelSource) -> io::Result<u32> {
+    let mut count = 0;
+    while let Next::Access(access) = source.next(None)? {
+        let value = match access.access() {
+            Access::Read { offset, .. } => u64::from(offset),
+            Access::Write { .. } => 0,
+        };
+        access.complete(value)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+#[test]
+fn every_access_of_every_port_is_answered_once() {
+    let (port, source) = channel();
+    let device = thread::spawn(|| echo(source));
+    let drivers: Vec<_> = (0..4u32)
+        .map(|base| {
+            let port = port.clone();
+            thread::spawn(move || {
+                (0..500).all(|at| port.read(base * 1000 + at, 4) == Ok(u64::from(base * 1000 + at)))
+            })
+        })
+        .collect();
+    drop(port);
+    assert!(drivers.into_iter().all(|driver| driver.join().unwrap()));
+    assert_eq!(device.join().unwrap().unwrap(), 2000);
+}
+
+#[test]
+fn the_stream_ends_with_the_last_port() {
+    let (port, mut source) = channel();
+    let other = port.clone();
+    drop(port);
+    assert_eq!(
+        source.wait(Some(Duration::from_millis(1))).unwrap(),
+        Event::Woken
+    );
+    drop(other);
+    assert_eq!(source.wait(None).unwrap(), Event::End);
+    assert_eq!(source.wait(None).unwrap(), Event::End);
+}
+
+#[test]
+fn a_wake_before_the_wait_is_not_lost() {
+    let (_port, mut source) = channel();
+    source.waker().wake();
+    assert_eq!(source.wait(None).unwrap(), Event::Woken);
+    let waker = source.waker();
+    let sleeper = thread::spawn(move || source.wait(None).unwrap());
+    thread::sleep(Duration::from_millis(5));
+    waker.wake();
+    assert_eq!(sleeper.join().unwrap(), Event::Woken);
+}
+
+#[test]
+fn a_dropped_source_lets_the_waiting_driver_go() {
+    let (port, mut source) = channel();
+    let driver = thread::spawn(move || (port.read(0, 4), port.read(0, 4)));
+    assert_eq!(source.wait(None).unwrap(), Event::Access(Access::read(0)));
+    drop(source);
+    assert_eq!(driver.join().unwrap(), (Err(Closed), Err(Closed)));
+}
+
+#[test]
+fn nothing_can_be_completed_without_an_access() {
+    let (_port, mut source) = channel();
+    assert!(source.complete(1).is_err());
+}

@@ -1,0 +1,89 @@
+//! Files in a FAT file system, from whichever side.
+
+use std::io::{self, Read, Seek, Write};
+
+use fatfs::{FileSystem, FormatVolumeOptions, FsOptions, ReadWriteSeek};
+
+use super::Result;
+
+/// Bytes of a cluster, and so of the largest request.
+const CLUSTER: u32 = 16 << 10;
+
+/// A file as one side sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) name: String,
+    pub(crate) len: u64,
+    pub(crate) checksum: u32,
+}
+
+pub(crate) fn format(disk: impl ReadWriteSeek) -> io::Result<()> {
+    let options = FormatVolumeOptions::new()
+        .bytes_per_cluster(CLUSTER)
+        .volume_label(*b"VIRTSIDE   ");
+    fatfs::format_volume(disk, options)
+}
+
+pub(crate) fn mount<D: ReadWriteSeek>(disk: D) -> io::Result<FileSystem<D>> {
+    FileSystem::new(disk, FsOptions::new())
+}
+
+/// The first of `virtside`, `virtside-1`, .. that is not there yet, created.
+pub(crate) fn new_directory<D: ReadWriteSeek>(fs: &FileSystem<D>) -> Result<String> {
+    let root = fs.root_dir();
+    let there: Vec<String> = root
+        .iter()
+        .map(|entry| entry.map(|entry| entry.file_name().to_lowercase()))
+        .collect::<io::Result<_>>()?;
+    for number in 0..1000 {
+        let name = match number {
+            0 => "virtside".to_owned(),
+            number => format!("virtside-{number}"),
+        };
+        if !there.contains(&name) {
+            root.create_dir(&name)?;
+            return Ok(name);
+        }
+    }
+    Err("the image is full of directories of mine".into())
+}
+
+/// Reads and sums one file; `each` hears of every piece.
+pub(crate) fn read<R: Read>(
+    name: &str,
+    mut file: R,
+    mut each: impl FnMut(usize),
+) -> io::Result<Seen> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut len = 0_u64;
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        let count = file.read(&mut piece)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&piece[..count]);
+        len = len.saturating_add(u64::try_from(count).unwrap_or(0));
+        each(count);
+    }
+    Ok(Seen {
+        name: name.to_owned(),
+        len,
+        checksum: hasher.finalize(),
+    })
+}
+
+/// Every file of a directory, by name.
+pub(crate) fn read_all<D: Read + Write + Seek>(disk: D, directory: &str) -> Result<Vec<Seen>> {
+    let fs = mount(disk)?;
+    let directory = fs.root_dir().open_dir(directory)?;
+    let mut seen = Vec::new();
+    for entry in directory.iter() {
+        let entry = entry?;
+        if entry.is_file() {
+            seen.push(read(&entry.file_name(), entry.to_file(), |_| {})?);
+        }
+    }
+    seen.sort_by(|one, two| one.name.cmp(&two.name));
+    Ok(seen)
+}

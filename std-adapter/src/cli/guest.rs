@@ -1,0 +1,182 @@
+//! The guest: drivers, a file system on the disk, and files of random bytes.
+
+use std::{
+    io::{self, Write},
+    time::{Duration, Instant},
+};
+
+use indicatif::ProgressBar;
+use virtio_drivers::device::rng::VirtIORng;
+use virtside_std::guest::{ChannelTransport, GuestHal};
+
+use super::{
+    Result,
+    device::Side,
+    disk::{Disk, Stream, Work},
+    files::{self, Seen},
+};
+
+/// Bytes of all files together, if there is room for twice as much.
+const TOTAL: u64 = 16 << 20;
+
+/// Files of these sizes first, around the borders of sectors and clusters.
+const SMALL: [u64; 8] = [0, 1, 511, 512, 513, 4096, 16383, 16385];
+
+/// What is left is shared by so many.
+const LARGE: u64 = 4;
+
+/// Bytes asked of the entropy device at once.
+const PIECE: usize = 32 << 10;
+
+pub(crate) struct Guest {
+    pub(crate) block: Side,
+    pub(crate) entropy: Side,
+    pub(crate) format: bool,
+    pub(crate) bar: ProgressBar,
+}
+
+/// What the guest did and saw.
+pub(crate) struct Outcome {
+    pub(crate) directory: String,
+    /// What it wrote.
+    pub(crate) written: Vec<Seen>,
+    /// What it read back.
+    pub(crate) read: Vec<Seen>,
+    pub(crate) block: Work,
+    pub(crate) entropy: Work,
+    pub(crate) time: Duration,
+}
+
+/// The entropy driver as a source of bytes.
+struct Random {
+    driver: VirtIORng<GuestHal, ChannelTransport>,
+    work: Work,
+}
+
+impl Random {
+    fn new(side: Side) -> Result<Self> {
+        let transport = ChannelTransport::new(side.port)?;
+        let mut driver = VirtIORng::new(transport).map_err(broken)?;
+        // It polls.
+        driver.disable_interrupts();
+        Ok(Self {
+            driver,
+            work: Work::default(),
+        })
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let start = Instant::now();
+            let count = self.driver.request_entropy(rest).map_err(broken)?;
+            self.work.add(count, start);
+            rest = rest.get_mut(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+fn broken(error: virtio_drivers::Error) -> io::Error {
+    io::Error::other(format!("entropy driver: {error}"))
+}
+
+impl Guest {
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let start = Instant::now();
+        let mut random = Random::new(self.entropy)?;
+        let transport = ChannelTransport::new(self.block.port)?;
+        let mut disk = Disk::new(transport, self.block.line)?;
+        let bar = self.bar;
+        if self.format {
+            let mut stream = Stream::new(&mut disk);
+            files::format(&mut stream)?;
+            stream.flush()?;
+        }
+        bar.set_message("writing");
+        let (directory, written) = write(&mut disk, &mut random, &bar)?;
+        bar.set_message("reading");
+        let read = read_back(&mut disk, &directory, &written, &bar)?;
+        Ok(Outcome {
+            directory,
+            written,
+            read,
+            block: disk.work,
+            entropy: random.work,
+            time: start.elapsed(),
+        })
+    }
+}
+
+/// Names and lengths of files that fill half of what is free, at most.
+fn plan(free: u64) -> Result<Vec<(String, u64)>> {
+    let total = TOTAL.min(free / 2);
+    let small: u64 = SMALL.iter().sum();
+    let left = total.checked_sub(small);
+    let left = left.ok_or("there is no room for files on the image")?;
+    let large = std::iter::repeat_n(left / LARGE, usize::try_from(LARGE)?);
+    let sizes = SMALL.into_iter().chain(large);
+    Ok((0..)
+        .zip(sizes)
+        .map(|(at, len)| (format!("file-{at:02}.bin"), len))
+        .collect())
+}
+
+/// Writes files into a new directory, and unmounts.
+fn write(disk: &mut Disk, random: &mut Random, bar: &ProgressBar) -> Result<(String, Vec<Seen>)> {
+    let mut stream = Stream::new(disk);
+    let fs = files::mount(&mut stream)?;
+    let stats = fs.stats()?;
+    let free = u64::from(stats.free_clusters()).saturating_mul(stats.cluster_size().into());
+    let plan = plan(free)?;
+    // Written once and read once.
+    bar.set_length(plan.iter().map(|(_, len)| len * 2).sum());
+    let name = files::new_directory(&fs)?;
+    let mut written = Vec::new();
+    {
+        let directory = fs.root_dir().open_dir(&name)?;
+        let mut piece = vec![0; PIECE];
+        for (name, len) in plan {
+            let mut file = directory.create_file(&name)?;
+            let mut hasher = crc32fast::Hasher::new();
+            let mut left = usize::try_from(len)?;
+            while left != 0 {
+                let piece = &mut piece[..left.min(PIECE)];
+                random.fill(piece)?;
+                hasher.update(piece);
+                file.write_all(piece)?;
+                left -= piece.len();
+                bar.inc(u64::try_from(piece.len())?);
+            }
+            file.flush()?;
+            let checksum = hasher.finalize();
+            written.push(Seen {
+                name,
+                len,
+                checksum,
+            });
+        }
+    }
+    fs.unmount()?;
+    stream.flush()?;
+    Ok((name, written))
+}
+
+/// Mounts again, without anything cached, and reads the files.
+fn read_back(
+    disk: &mut Disk,
+    directory: &str,
+    written: &[Seen],
+    bar: &ProgressBar,
+) -> Result<Vec<Seen>> {
+    let fs = files::mount(Stream::new(disk))?;
+    let directory = fs.root_dir().open_dir(directory)?;
+    let mut read = Vec::new();
+    for Seen { name, .. } in written {
+        let file = directory.open_file(name)?;
+        read.push(files::read(name, file, |count| {
+            bar.inc(u64::try_from(count).unwrap_or(0));
+        })?);
+    }
+    Ok(read)
+}

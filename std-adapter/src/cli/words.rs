@@ -1,0 +1,126 @@
+//! Register accesses in words.
+
+use virtio_spec::{DeviceStatus, F, blk, le128};
+use virtside::{
+    DeviceConfig,
+    mmio::{Access, Register, Reply},
+};
+
+use super::device::Machine;
+
+/// What the selector registers were last set to: the meaning of others depends on them.
+#[derive(Default)]
+pub(crate) struct Selectors {
+    device_features: u32,
+    driver_features: u32,
+    pub(crate) queue: u32,
+}
+
+impl Selectors {
+    pub(crate) fn follow(&mut self, access: Access) {
+        let Access::Write { offset, value, .. } = access else {
+            return;
+        };
+        let value = u32::try_from(value).unwrap_or(u32::MAX);
+        match Register::at(offset) {
+            Some(Register::DeviceFeaturesSel) => self.device_features = value,
+            Some(Register::DriverFeaturesSel) => self.driver_features = value,
+            Some(Register::QueueSel) => self.queue = value,
+            _ => {}
+        }
+    }
+
+    /// The access, and the value that it has stored or loaded.
+    pub(crate) fn describe(&self, id: u32, access: Access, reply: Reply) -> String {
+        let (offset, width, verb, value) = match access {
+            Access::Read { offset, width } => (offset, width, "->", reply.value().unwrap_or(0)),
+            Access::Write {
+                offset,
+                width,
+                value,
+            } => (offset, width, "=", value),
+        };
+        let (name, value) = match Register::at(offset) {
+            Some(register) => (register.name().to_owned(), self.value(id, register, value)),
+            None => match offset.checked_sub(Register::CONFIG) {
+                Some(at) => (format!("Config[{at}..+{width}]"), format!("{value:#x}")),
+                None => (format!("{offset:#05x}"), format!("{value:#x}")),
+            },
+        };
+        match reply.refusal() {
+            Some(refusal) => format!("{name:<17} {verb:>2} {value}, refused: {refusal}"),
+            None => format!("{name:<17} {verb:>2} {value}"),
+        }
+    }
+
+    fn value(&self, id: u32, register: Register, value: u64) -> String {
+        let value = u32::try_from(value).unwrap_or(u32::MAX);
+        match register {
+            Register::Status => status(value),
+            Register::DeviceFeatures => features(id, self.device_features, value),
+            Register::DriverFeatures => features(id, self.driver_features, value),
+            Register::QueueDescLow
+            | Register::QueueDescHigh
+            | Register::QueueDriverLow
+            | Register::QueueDriverHigh
+            | Register::QueueDeviceLow
+            | Register::QueueDeviceHigh
+            | Register::MagicValue
+            | Register::VendorId => format!("{value:#010x}"),
+            _ => value.to_string(),
+        }
+    }
+}
+
+fn status(value: u32) -> String {
+    if value == 0 {
+        return "0 (reset)".into();
+    }
+    match u8::try_from(value) {
+        Ok(bits) => names(
+            DeviceStatus::from_bits_retain(bits)
+                .iter_names()
+                .map(|(name, _)| name),
+        ),
+        Err(_) => format!("{value:#x}"),
+    }
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(" | ")
+}
+
+/// The features of one word, by name.
+fn features(id: u32, word: u32, value: u32) -> String {
+    let shift = word.saturating_mul(32);
+    let bits = u128::from(value).checked_shl(shift).unwrap_or(0);
+    if bits == 0 {
+        return format!("{value:#x}");
+    }
+    let bits = le128::from_ne(bits);
+    let block = u32::from(u8::from(virtio_spec::Id::Block));
+    if id == block {
+        names(
+            blk::F::from_bits_retain(bits)
+                .iter_names()
+                .map(|(name, _)| name),
+        )
+    } else {
+        names(F::from_bits_retain(bits).iter_names().map(|(name, _)| name))
+    }
+}
+
+/// What became of a queue that the driver made ready.
+pub(crate) fn verdict<D: DeviceConfig>(machine: &Machine<D>, queue: u32, reply: Reply) -> String {
+    let config = u16::try_from(queue)
+        .ok()
+        .and_then(|queue| machine.queue_config(queue));
+    match (reply.refusal(), config) {
+        (Some(refusal), _) => format!("queue {queue} refused: {refusal}"),
+        (None, Some(config)) => format!(
+            "queue {queue} accepted: {} elements, descriptors at {:#x}, driver area at {:#x}, device area at {:#x}",
+            config.size, config.desc, config.driver, config.device
+        ),
+        (None, None) => format!("queue {queue} is not there"),
+    }
+}

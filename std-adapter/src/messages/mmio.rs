@@ -1,0 +1,239 @@
+//! Messages out of register accesses.
+
+use std::io;
+
+use virtside::{
+    ChainSlot, Device, DeviceConfig, DeviceError, DeviceModel, DriverMem, DriverNotify, Message,
+    QueueConfig, Refusal, SharedHandle,
+    mmio::{Decoded, Reply, Transport},
+};
+
+use super::{
+    MessageSource,
+    running::{Ended, Running},
+};
+use crate::{
+    access::{AccessSource, Event},
+    serve::{Observer, Pause, serve},
+};
+
+/// A virtio-mmio register block as a [`MessageSource`].
+///
+/// Plain register accesses it answers itself; one that amounts to a message is completed when the
+/// message is acknowledged. After [`Message::Ready`] the driver's DRIVER_OK completes in
+/// [`run`](Self::run), which serves the device until the driver resets it.
+///
+/// After a refusal the rest of that conversation is refused as well, until the driver resets; the
+/// reset is then the first message of the next conversation. `notify` and `shared` have to be those
+/// of the [`DeviceBuilder`](virtside::DeviceBuilder).
+#[derive(Debug)]
+pub struct MmioMessages<S, D, I, H, const Q: usize> {
+    source: S,
+    model: D,
+    notify: I,
+    shared: H,
+    transport: Transport<Q>,
+    capacity: u16,
+    /// Waits for its acknowledgement.
+    asked: Option<Message>,
+    /// Something was refused since the last reset.
+    refused: bool,
+    error: Option<io::Error>,
+}
+
+impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
+    /// A register block in reset, for queues of up to `capacity` elements (the device's `N`).
+    pub const fn new(source: S, model: D, notify: I, shared: H, capacity: u16) -> Self {
+        Self {
+            source,
+            model,
+            notify,
+            shared,
+            transport: Transport::new(capacity),
+            capacity,
+            asked: None,
+            refused: false,
+            error: None,
+        }
+    }
+
+    /// The model.
+    pub const fn model(&self) -> &D {
+        &self.model
+    }
+
+    /// The register block.
+    pub const fn transport(&self) -> &Transport<Q> {
+        &self.transport
+    }
+
+    /// Why the source failed, if the conversation ended for that.
+    pub const fn take_error(&mut self) -> Option<io::Error> {
+        self.error.take()
+    }
+}
+
+impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q>
+where
+    S: AccessSource,
+    D: DeviceConfig,
+    I: DriverNotify,
+    H: SharedHandle<Q>,
+{
+    fn broken(&mut self, error: io::Error) -> DeviceError {
+        self.error = Some(error);
+        DeviceError::UnexpectedEndOfStream
+    }
+
+    fn complete(&mut self, reply: Reply) -> Result<(), DeviceError> {
+        let done = self.source.complete(reply.value().unwrap_or(0));
+        done.map_err(|error| self.broken(error))
+    }
+
+    /// A larger queue than the register block promises is refused here: the builder only knows how
+    /// much room there is.
+    fn too_large(&self, config: &QueueConfig) -> Option<Refusal> {
+        let queue = config.queue;
+        let max = self.model.queue_size_max(queue).min(self.capacity);
+        let size = config.size;
+        (size > max.into()).then_some(Refusal::QueueSize { queue, size, max })
+    }
+
+    /// Answers what is no message for the conversation; the rest comes back.
+    fn screen(&mut self, message: Message) -> Result<Option<Message>, DeviceError> {
+        let verdict = match message {
+            Message::Reset => {
+                self.refused = false;
+                return Ok(Some(message));
+            }
+            // The doorbell was rung; there is no device yet that would hear it.
+            Message::NotifyQueue(_) => {
+                self.complete(Reply::Done(0))?;
+                return Ok(None);
+            }
+            Message::ResetQueue(_) if self.refused => Ok(()),
+            _ if self.refused => Err(Refusal::NotReady),
+            Message::ConfigureQueue(config) => match self.too_large(&config) {
+                Some(refusal) => {
+                    let error = DeviceError::BadQueueConfig(config.queue, refusal);
+                    self.asked = Some(message);
+                    self.acknowledge(Err(&error))?;
+                    return Err(error);
+                }
+                None => return Ok(Some(message)),
+            },
+            _ => return Ok(Some(message)),
+        };
+        let reply = self.transport.settle(verdict);
+        self.complete(reply)?;
+        Ok(None)
+    }
+}
+
+impl<S, D, I, H, const Q: usize> MessageSource for MmioMessages<S, D, I, H, Q>
+where
+    S: AccessSource,
+    D: DeviceConfig,
+    I: DriverNotify,
+    H: SharedHandle<Q>,
+{
+    fn next_message(&mut self) -> Result<Option<Message>, DeviceError> {
+        if let Some(message) = self.asked {
+            return Err(DeviceError::UnexpectedMessage(message));
+        }
+        loop {
+            let access = match self.source.wait(None) {
+                Ok(Event::Access(access)) => access,
+                Ok(Event::Woken) => continue,
+                Ok(Event::End) => return Ok(None),
+                Err(error) => return Err(self.broken(error)),
+            };
+            let decoded =
+                self.transport
+                    .access(access, &mut self.model, &self.shared, &self.notify);
+            match decoded {
+                Decoded::Reply(reply) => self.complete(reply)?,
+                Decoded::Message(message) => {
+                    if let Some(message) = self.screen(message)? {
+                        self.asked = Some(message);
+                        return Ok(Some(message));
+                    }
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, verdict: Result<(), &DeviceError>) -> Result<(), DeviceError> {
+        let Some(message) = self.asked.take() else {
+            return Ok(());
+        };
+        self.refused |= verdict.is_err();
+        let reply = self
+            .transport
+            .settle(verdict.map_err(|error| refusal(error, message)));
+        self.complete(reply)
+    }
+}
+
+/// What an error of the conversation is to the driver.
+fn refusal(error: &DeviceError, message: Message) -> Refusal {
+    match (error, message) {
+        (DeviceError::Refused(refusal) | DeviceError::BadQueueConfig(_, refusal), _) => *refusal,
+        (_, Message::ConfigureQueue(QueueConfig { queue, .. })) => Refusal::Policy { queue },
+        _ => Refusal::NotReady,
+    }
+}
+
+impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q>
+where
+    S: AccessSource,
+    D: DeviceModel,
+    I: DriverNotify + Clone,
+    H: SharedHandle<Q>,
+{
+    /// Completes the driver's DRIVER_OK as soon as the
+    /// [`ReadyResponder`](virtside::ReadyResponder) has answered, and serves the device until the
+    /// driver resets it or the stream ends. After a reset the device is of no more use; a new one
+    /// comes of the next conversation.
+    ///
+    /// # Errors
+    /// What the source says.
+    pub fn run<M, O, const N: usize>(
+        &mut self,
+        device: &mut Device<M, I, H, Q, N>,
+        slots: &mut [ChainSlot<N>],
+        observer: &mut O,
+    ) -> io::Result<Ended>
+    where
+        M: DriverMem,
+        O: for<'r> Observer<Running<'r, D, M, I, H, Q, N>>,
+    {
+        if let Some(Message::Ready { .. }) = self.asked {
+            let mut pause = Pause::default();
+            while !self.shared.is_live() && !self.shared.needs_reset() {
+                pause.take();
+            }
+            let accepted = self.shared.is_live();
+            self.asked = None;
+            let verdict = accepted.then_some(()).ok_or(Refusal::NotReady);
+            let reply = self.transport.settle(verdict);
+            self.source.complete(reply.value().unwrap_or(0))?;
+        }
+        let mut running = Running {
+            transport: &mut self.transport,
+            model: &mut self.model,
+            notify: &self.notify,
+            shared: &self.shared,
+            device,
+            slots,
+            outstanding: None,
+            reset: false,
+        };
+        serve(&mut running, &mut self.source, observer)?;
+        Ok(if running.reset {
+            Ended::Reset
+        } else {
+            Ended::Stream
+        })
+    }
+}

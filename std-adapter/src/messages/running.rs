@@ -1,0 +1,131 @@
+//! A device that came of a conversation, behind the register block that led it.
+
+use virtside::{
+    ChainSlot, Device, DeviceModel, DriverMem, DriverNotify, Message, Refusal, SharedHandle, Step,
+    Token,
+    mmio::{Access, Decoded, Reply, Ticket, Transport},
+};
+
+use crate::serve::Served;
+
+/// Why [`MmioMessages::run`](super::MmioMessages::run) returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The driver reset the device.
+    Reset,
+    /// There will be no more accesses.
+    Stream,
+}
+
+/// What [`MmioMessages::run`](super::MmioMessages::run) serves, as its observer sees it.
+pub struct Running<'r, D, M: DriverMem, I, H, const Q: usize, const N: usize> {
+    pub(super) transport: &'r mut Transport<Q>,
+    pub(super) model: &'r mut D,
+    pub(super) notify: &'r I,
+    pub(super) shared: &'r H,
+    pub(super) device: &'r mut Device<M, I, H, Q, N>,
+    pub(super) slots: &'r mut [ChainSlot<N>],
+    pub(super) outstanding: Option<Message>,
+    pub(super) reset: bool,
+}
+
+impl<D, M: DriverMem, I, H, const Q: usize, const N: usize> std::fmt::Debug
+    for Running<'_, D, M, I, H, Q, N>
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running")
+            .field("device", &self.device)
+            .field("outstanding", &self.outstanding)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<D, M, I, H, const Q: usize, const N: usize> Running<'_, D, M, I, H, Q, N>
+where
+    D: DeviceModel,
+    M: DriverMem,
+    I: DriverNotify,
+    H: SharedHandle<Q>,
+{
+    /// The device.
+    pub const fn device(&mut self) -> &mut Device<M, I, H, Q, N> {
+        self.device
+    }
+
+    /// See [`Device::complete`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn complete(&mut self, token: Token) -> Result<(), Refusal> {
+        self.device.complete(token, self.model, self.slots)
+    }
+
+    /// See [`Device::backend_ready`].
+    pub fn backend_ready(&mut self, queue: u16) {
+        self.device.backend_ready(queue, self.slots);
+    }
+
+    /// Carries the outstanding message out if it can be.
+    fn go_on(&mut self) -> Reply {
+        let verdict = match self.outstanding {
+            // The doorbell was rung when it was decoded.
+            None | Some(Message::NotifyQueue(_)) => {
+                self.outstanding = None;
+                return Reply::Done(0);
+            }
+            Some(Message::ResetQueue(queue)) => {
+                if !self.device.stop_queue(queue, self.model, self.slots) {
+                    return Reply::Pending(self.transport.ticket());
+                }
+                Ok(())
+            }
+            Some(Message::Reset) => {
+                if !self.device.reset_all(self.model, self.slots) {
+                    return Reply::Pending(self.transport.ticket());
+                }
+                self.reset = true;
+                Ok(())
+            }
+            // Set-up is over until a reset.
+            Some(_) => Err(Refusal::WrongPhase),
+        };
+        self.outstanding = None;
+        self.transport.settle(verdict)
+    }
+}
+
+impl<D, M, I, H, const Q: usize, const N: usize> Served for Running<'_, D, M, I, H, Q, N>
+where
+    D: DeviceModel,
+    M: DriverMem,
+    I: DriverNotify,
+    H: SharedHandle<Q>,
+{
+    fn access(&mut self, access: Access) -> Reply {
+        let decoded = self
+            .transport
+            .access(access, self.model, self.shared, self.notify);
+        match decoded {
+            Decoded::Reply(reply) => reply,
+            Decoded::Message(message) => {
+                self.outstanding = Some(message);
+                self.go_on()
+            }
+        }
+    }
+
+    fn finish(&mut self, ticket: Ticket) -> Reply {
+        if self.outstanding.is_none() || ticket != self.transport.ticket() {
+            return Reply::Refused(Refusal::StaleTicket);
+        }
+        self.go_on()
+    }
+
+    fn poll(&mut self, budget: u16) -> Step {
+        self.device.poll(self.model, self.slots, budget)
+    }
+
+    fn is_over(&self) -> bool {
+        self.reset
+    }
+}

@@ -1,0 +1,152 @@
+//! The blocking loop: accesses in, replies out, and the queues served in between.
+
+use std::{io, thread, time::Duration};
+
+use virtside::{
+    ChainSlot, DeviceModel, DriverMem, DriverNotify, Engine, SharedHandle, Step,
+    mmio::{Access, Reply, Ticket},
+};
+
+use crate::access::{AccessSource, Next};
+
+/// Chains served before the source is asked for an access again, so that no vCPU waits behind an
+/// endless queue.
+pub const BUDGET: u16 = 64;
+
+/// What [`serve`] runs: a register block with queues behind it. An [`Engine`] is one.
+pub trait Served {
+    /// See [`Engine::access`].
+    fn access(&mut self, access: Access) -> Reply;
+    /// See [`Engine::finish`].
+    fn finish(&mut self, ticket: Ticket) -> Reply;
+    /// See [`Engine::poll`].
+    fn poll(&mut self, budget: u16) -> Step;
+    /// Whether it is over although the source goes on. Asked after each reply.
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+impl<D, M, I, S, H, const Q: usize, const N: usize> Served for Engine<D, M, I, S, H, Q, N>
+where
+    D: DeviceModel,
+    M: DriverMem,
+    I: DriverNotify + Clone,
+    S: AsMut<[ChainSlot<N>]>,
+    H: SharedHandle<Q>,
+{
+    fn access(&mut self, access: Access) -> Reply {
+        Engine::access(self, access)
+    }
+    fn finish(&mut self, ticket: Ticket) -> Reply {
+        Engine::finish(self, ticket)
+    }
+    fn poll(&mut self, budget: u16) -> Step {
+        Engine::poll(self, budget)
+    }
+}
+
+/// Looks on while [`serve`] runs `E`. `()` does not.
+pub trait Observer<E: ?Sized> {
+    /// An access got this reply, which the driver is about to see.
+    fn accessed(&mut self, served: &E, access: Access, reply: Reply) {
+        let _ = (served, access, reply);
+    }
+
+    /// Called before each round of the queues: the place for `complete`, `backend_ready` and
+    /// `memory_changed`, after waking the source.
+    fn before_poll(&mut self, served: &mut E) {
+        let _ = served;
+    }
+}
+
+impl<E: ?Sized> Observer<E> for () {}
+
+impl<E: ?Sized, O: Observer<E> + ?Sized> Observer<E> for &mut O {
+    fn accessed(&mut self, served: &E, access: Access, reply: Reply) {
+        (**self).accessed(served, access, reply);
+    }
+    fn before_poll(&mut self, served: &mut E) {
+        (**self).before_poll(served);
+    }
+}
+
+/// A closure that sees each access and its reply.
+#[derive(Clone, Copy, Debug)]
+pub struct OnAccess<F>(pub F);
+
+impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
+    fn accessed(&mut self, _: &E, access: Access, reply: Reply) {
+        (self.0)(access, reply);
+    }
+}
+
+/// Serves register accesses and queues until the source ends.
+///
+/// Accesses are completed in their order. One that is [`Reply::Pending`] is completed as soon as it
+/// can be; queues are served meanwhile, but no later access is decoded. After each access, and
+/// whenever the source is woken, up to [`BUDGET`] chains are served; while there are more, the
+/// source is only asked whether an access has come.
+///
+/// The end of the stream is a clean end: what was served can be used afterwards, e.g. with another
+/// source.
+///
+/// # Errors
+/// What the source says. [`io::ErrorKind::ResourceBusy`] if an access was outstanding already when
+/// the loop was entered.
+pub fn serve<E, S, O>(served: &mut E, source: &mut S, observer: &mut O) -> io::Result<()>
+where
+    E: Served + ?Sized,
+    S: AccessSource + ?Sized,
+    O: Observer<E> + ?Sized,
+{
+    let mut step = Step::More;
+    while !served.is_over() {
+        let timeout = (step == Step::More).then_some(Duration::ZERO);
+        match source.next(timeout)? {
+            Next::End => break,
+            Next::Woken => {}
+            Next::Access(access) => {
+                let asked = access.access();
+                let mut reply = served.access(asked);
+                let mut pause = Pause::default();
+                while let Reply::Pending(ticket) = reply {
+                    pause.take();
+                    observer.before_poll(served);
+                    served.poll(BUDGET);
+                    reply = served.finish(ticket);
+                }
+                if reply == Reply::Busy {
+                    return Err(io::ErrorKind::ResourceBusy.into());
+                }
+                observer.accessed(served, asked, reply);
+                access.complete(reply.value().unwrap_or(0))?;
+            }
+        }
+        observer.before_poll(served);
+        step = served.poll(BUDGET);
+    }
+    Ok(())
+}
+
+/// Waits for something that tells nobody when it is done: briefly at first, up to a millisecond
+/// later.
+#[derive(Debug, Default)]
+pub(crate) struct Pause {
+    taken: u32,
+}
+
+impl Pause {
+    pub(crate) fn take(&mut self) {
+        if self.taken < 10 {
+            thread::yield_now();
+        } else {
+            let shift = self.taken.saturating_sub(10).min(7);
+            thread::sleep(Duration::from_micros(8 << shift));
+        }
+        self.taken = self.taken.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests;

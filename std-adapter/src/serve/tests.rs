@@ -1,0 +1,178 @@
+use std::{collections::VecDeque, sync::Arc};
+
+use virtside::{
+    Answer, DeviceConfig, DriverFault, Features, FlatMem, Ram, Request, Shared, Start, mmio::Phase,
+};
+
+use super::*;
+use crate::access::Event;
+
+/// Accesses from a list; says between which of them it was asked.
+#[derive(Default)]
+struct Script {
+    accesses: VecDeque<Access>,
+    /// Asked this often without an access before each one.
+    gap: u32,
+    asked: u32,
+    completed: Vec<u64>,
+    outstanding: bool,
+}
+
+impl AccessSource for Script {
+    fn wait(&mut self, _: Option<Duration>) -> io::Result<Event> {
+        assert!(!self.outstanding);
+        if self.asked < self.gap {
+            self.asked += 1;
+            return Ok(Event::Woken);
+        }
+        self.asked = 0;
+        Ok(match self.accesses.pop_front() {
+            Some(access) => {
+                self.outstanding = true;
+                Event::Access(access)
+            }
+            None => Event::End,
+        })
+    }
+
+    fn complete(&mut self, value: u64) -> io::Result<()> {
+        assert!(self.outstanding);
+        self.outstanding = false;
+        self.completed.push(value);
+        Ok(())
+    }
+}
+
+/// A register block with an endless queue.
+#[derive(Default)]
+struct Endless {
+    polls: u32,
+}
+
+impl Served for Endless {
+    fn access(&mut self, access: Access) -> Reply {
+        let Access::Read { offset, .. } = access else {
+            return Reply::Busy;
+        };
+        Reply::Done(offset.into())
+    }
+    fn finish(&mut self, _: Ticket) -> Reply {
+        Reply::Busy
+    }
+    fn poll(&mut self, budget: u16) -> Step {
+        assert_eq!(budget, BUDGET);
+        self.polls += 1;
+        Step::More
+    }
+}
+
+#[test]
+fn an_access_waits_for_one_budget_of_an_endless_queue_at_most() {
+    let mut endless = Endless::default();
+    let mut source = Script {
+        accesses: (0..10).map(Access::read).collect(),
+        ..Script::default()
+    };
+    serve(&mut endless, &mut source, &mut ()).unwrap();
+    assert!(source.completed.iter().copied().eq(0..10));
+    assert_eq!(endless.polls, 10);
+}
+
+#[test]
+fn an_endless_queue_is_served_while_no_access_comes() {
+    let mut endless = Endless::default();
+    let mut source = Script {
+        gap: 100,
+        ..Script::default()
+    };
+    serve(&mut endless, &mut source, &mut ()).unwrap();
+    assert_eq!(endless.polls, 100);
+}
+
+#[test]
+fn an_access_that_was_outstanding_before_is_an_error() {
+    let mut source = Script {
+        accesses: VecDeque::from([Access::write(0, 0)]),
+        ..Script::default()
+    };
+    let error = serve(&mut Endless::default(), &mut source, &mut ()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+}
+
+/// A device that says later whether it starts.
+struct Slow;
+
+impl DeviceConfig for Slow {
+    fn device_id(&self) -> u32 {
+        63
+    }
+    fn features(&self) -> Features {
+        Features::RING
+    }
+    fn queue_size_max(&self, _: u16) -> u16 {
+        16
+    }
+}
+
+impl DeviceModel for Slow {
+    fn ready(&mut self, _: Features) -> Start {
+        Start::Later
+    }
+    fn serve<M: DriverMem>(&mut self, _: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+        Ok(Answer::Pending)
+    }
+}
+
+type Machine = Engine<Slow, FlatMem, (), [ChainSlot<16>; 1], Arc<Shared<1>>, 1, 16>;
+
+/// Accepts when it was asked a few times.
+#[derive(Default)]
+struct Hesitant {
+    rounds: u32,
+    seen: Vec<(Access, Reply)>,
+}
+
+impl Observer<Machine> for Hesitant {
+    fn accessed(&mut self, _: &Machine, access: Access, reply: Reply) {
+        self.seen.push((access, reply));
+    }
+    fn before_poll(&mut self, machine: &mut Machine) {
+        if let Some(responder) = machine.responder() {
+            self.rounds += 1;
+            if self.rounds < 20 {
+                // To be asked for again: dropping it would refuse.
+                std::mem::forget(responder);
+            } else {
+                assert!(responder.accept());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pending_access_is_completed_before_a_later_one_is_decoded() {
+    static RAM: Ram<4096> = Ram::new();
+    let shared = Arc::new(Shared::new());
+    let mut machine = Machine::new(Slow, RAM.flat(0), (), [ChainSlot::new()], shared);
+    let accesses = [
+        Access::write(0x70, 3),
+        Access::write(0x24, 1),
+        Access::write(0x20, 1),
+        Access::write(0x70, 0xb),
+        Access::write(0x70, 0xf),
+        Access::read(0x70),
+    ];
+    let mut source = Script {
+        accesses: VecDeque::from(accesses),
+        ..Script::default()
+    };
+    let mut hesitant = Hesitant::default();
+    serve(&mut machine, &mut source, &mut hesitant).unwrap();
+    assert_eq!(hesitant.rounds, 20);
+    assert_eq!(source.completed, [0, 0, 0, 0, 0, 0xf]);
+    let seen = hesitant.seen.iter().map(|(access, _)| *access);
+    assert!(seen.eq(accesses));
+    // The end of the stream leaves the engine as it is.
+    assert_eq!(machine.phase(), Phase::Live);
+    assert_eq!(machine.access(Access::read(0x70)), Reply::Done(0xf));
+}
