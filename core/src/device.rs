@@ -484,11 +484,11 @@ where
                 Ok(false) => {
                     self.notified.remove(queue);
                 }
-                Err(fault) => self.fault(queue, fault, model, slots),
+                Err(fault) => self.fault(queue, fault, model, slots, touched),
             },
             Popped::Fault => {
                 if let Some(fault) = slot.chain_mut().take_fault() {
-                    self.fault(queue, fault, model, slots);
+                    self.fault(queue, fault, model, slots, touched);
                 }
             }
         }
@@ -537,7 +537,7 @@ where
                 }
             }
             Ok(Answer::Pending) => {}
-            Err(fault) => self.fault(queue, fault, model, slots),
+            Err(fault) => self.fault(queue, fault, model, slots, touched),
         }
         if let Some(fault) = host {
             self.host_fault = Some(fault);
@@ -552,7 +552,14 @@ where
         fault: DriverFault,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
+        touched: &mut QueueSet<Q>,
     ) {
+        // What it gave back before is announced still (split-usedsup-03): it is not asked again.
+        if touched.remove(queue) {
+            let mut last = QueueSet::new();
+            let _ = last.insert(queue);
+            self.announce(&last);
+        }
         self.stop(queue, Some(fault), model, slots);
         self.shared.fail(self.shared.is_live(), &self.notify);
     }

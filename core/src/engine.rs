@@ -11,7 +11,7 @@ use crate::{
     features::Features,
     memory::DriverMem,
     message::{Message, QueueConfig},
-    mmio::{Access, Decoded, Outstanding, Phase, Reply, Ticket, Transport},
+    mmio::{Access, Outstanding, Phase, Reply, Ticket, Transport},
     model::{DeviceModel, Start},
     notify::DriverNotify,
     num,
@@ -177,24 +177,24 @@ where
     #[inline]
     pub fn access(&mut self, access: Access) -> Reply {
         let shared: &Shared<Q> = &self.device.shared;
-        let decoded = self
+        let reply = self
             .transport
             .access(access, &mut self.model, shared, &self.device.notify);
-        match decoded {
-            Decoded::Reply(reply) => reply,
-            Decoded::Message(message) => self.carry_out(message),
+        if let Reply::Pending(_) = reply {
+            return self.carry_out();
         }
+        reply
     }
 
-    fn carry_out(&mut self, message: Message) -> Reply {
-        match message {
-            Message::ConfigureQueue(config) => {
+    #[inline(never)]
+    fn carry_out(&mut self) -> Reply {
+        match self.transport.message() {
+            Some(Message::ConfigureQueue(config)) => {
                 let verdict = self.configure(&config);
                 self.transport.settle(verdict)
             }
-            Message::Ready { features } => self.driver_ready(features),
-            Message::ResetQueue(_) | Message::Reset => self.go_on(),
-            Message::NotifyQueue(_) => Reply::Done(0),
+            Some(Message::Ready { features }) => self.driver_ready(features),
+            _ => self.go_on(),
         }
     }
 

@@ -30,4 +30,4 @@ mod transport;
 
 pub use registers::Register;
 pub(crate) use transport::Outstanding;
-pub use transport::{Access, Decoded, Phase, Reply, Ticket, Transport};
+pub use transport::{Access, Phase, Reply, Ticket, Transport};

@@ -1,67 +1,69 @@
 //! What each offset is.
 
-/// A control register of the block. All are 32 bits wide and little-endian (mmio-15).
+/// A control register of the block, numbered by its offset. All are 32 bits wide and little-endian
+/// (mmio-15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u32)]
 pub enum Register {
     /// 0x000, "virt" (mmio-01).
-    MagicValue,
+    MagicValue = 0x000,
     /// 0x004, 2 (mmio-02).
-    Version,
+    Version = 0x004,
     /// 0x008, device type (mmio-29).
-    DeviceId,
+    DeviceId = 0x008,
     /// 0x00c
-    VendorId,
+    VendorId = 0x00c,
     /// 0x010, a word of the offer (mmio-16).
-    DeviceFeatures,
+    DeviceFeatures = 0x010,
     /// 0x014
-    DeviceFeaturesSel,
+    DeviceFeaturesSel = 0x014,
     /// 0x020, a word of what the driver accepts (mmio-17).
-    DriverFeatures,
+    DriverFeatures = 0x020,
     /// 0x024
-    DriverFeaturesSel,
+    DriverFeaturesSel = 0x024,
     /// 0x030 (mmio-18)
-    QueueSel,
+    QueueSel = 0x030,
     /// 0x034 (mmio-19, mmio-20)
-    QueueSizeMax,
+    QueueSizeMax = 0x034,
     /// 0x038
-    QueueSize,
+    QueueSize = 0x038,
     /// 0x044 (mmio-06, mmio-08, mmio-21)
-    QueueReady,
+    QueueReady = 0x044,
     /// 0x050 (mmio-22)
-    QueueNotify,
+    QueueNotify = 0x050,
     /// 0x060 (mmio-03 to mmio-05)
-    InterruptStatus,
+    InterruptStatus = 0x060,
     /// 0x064
-    InterruptAck,
+    InterruptAck = 0x064,
     /// 0x070 (mmio-24, mmio-25)
-    Status,
+    Status = 0x070,
     /// 0x080 (mmio-26)
-    QueueDescLow,
+    QueueDescLow = 0x080,
     /// 0x084
-    QueueDescHigh,
+    QueueDescHigh = 0x084,
     /// 0x090
-    QueueDriverLow,
+    QueueDriverLow = 0x090,
     /// 0x094
-    QueueDriverHigh,
+    QueueDriverHigh = 0x094,
     /// 0x0a0
-    QueueDeviceLow,
+    QueueDeviceLow = 0x0a0,
     /// 0x0a4
-    QueueDeviceHigh,
+    QueueDeviceHigh = 0x0a4,
     /// 0x0ac
-    ShmSel,
+    ShmSel = 0x0ac,
     /// 0x0b0 (mmio-27)
-    ShmLenLow,
+    ShmLenLow = 0x0b0,
     /// 0x0b4
-    ShmLenHigh,
+    ShmLenHigh = 0x0b4,
     /// 0x0b8
-    ShmBaseLow,
+    ShmBaseLow = 0x0b8,
     /// 0x0bc
-    ShmBaseHigh,
+    ShmBaseHigh = 0x0bc,
     /// 0x0c0
-    QueueReset,
+    QueueReset = 0x0c0,
     /// 0x0fc (mmio-07, mmio-31)
-    ConfigGeneration,
+    ConfigGeneration = 0x0fc,
 }
 
 impl Register {
@@ -104,6 +106,13 @@ impl Register {
             0x0fc => Self::ConfigGeneration,
             _ => return None,
         })
+    }
+
+    /// Its offset in bytes.
+    #[must_use]
+    #[allow(clippy::as_conversions, reason = "the discriminant is the offset")]
+    pub const fn offset(self) -> u32 {
+        self as u32
     }
 
     /// The specification's name.

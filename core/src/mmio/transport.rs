@@ -132,25 +132,13 @@ pub(crate) enum Outstanding {
     Reset,
 }
 
-/// What an access comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[must_use]
-pub enum Decoded {
-    /// The answer.
-    Reply(Reply),
-    /// Carry this out, then [`Transport::settle`]: no access is decoded before. Only
-    /// [`Message::NotifyQueue`] is complete as it is (the doorbell was rung).
-    Message(Message),
-}
-
-impl From<Refusal> for Decoded {
+impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {
-        Self::Reply(Reply::Refused(refusal))
+        Self::Refused(refusal)
     }
 }
 
-const DONE: Decoded = Decoded::Reply(Reply::Done(0));
+const DONE: Reply = Reply::Done(0);
 
 /// What the driver wrote for one queue, not looked at before QueueReady.
 #[derive(Clone, Copy, Debug)]
@@ -262,57 +250,91 @@ impl<const Q: usize> Transport<Q> {
         Ticket(self.ticket)
     }
 
-    fn expect(&mut self, outstanding: Outstanding, message: Message) -> Decoded {
+    fn expect(&mut self, outstanding: Outstanding) -> Reply {
         self.outstanding = Some(outstanding);
         self.ticket = self.ticket.wrapping_add(1);
-        Decoded::Message(message)
+        Reply::Pending(self.ticket())
     }
 
-    /// Takes one access. At most one message comes of it.
-    #[inline]
+    /// What is to be done before the outstanding access completes, if one is: carry it out, then
+    /// [`settle`](Self::settle).
+    #[must_use]
+    pub fn message(&self) -> Option<Message> {
+        Some(match self.outstanding? {
+            Outstanding::Configure(queue) => {
+                let latch = self.latches.get(usize::from(queue))?;
+                let Latch {
+                    size,
+                    desc,
+                    driver,
+                    device,
+                    ..
+                } = *latch;
+                Message::ConfigureQueue(QueueConfig {
+                    queue,
+                    size,
+                    desc,
+                    driver,
+                    device,
+                })
+            }
+            Outstanding::Stop(queue) => Message::ResetQueue(queue),
+            Outstanding::Ready => Message::Ready {
+                features: self.driver_features,
+            },
+            Outstanding::Reset => Message::Reset,
+        })
+    }
+
+    /// Takes one access.
+    ///
+    /// [`Reply::Pending`] means that there is a [`message`](Self::message) to carry out first, and
+    /// that no access is taken before. A kick rings the doorbell of `shared` and needs no message.
+    #[inline(always)]
     pub fn access<C: DeviceConfig, I: DriverNotify>(
         &mut self,
         access: Access,
         config: &mut C,
         shared: &Shared<Q>,
         notify: &I,
-    ) -> Decoded {
+    ) -> Reply {
         if self.outstanding.is_some() {
-            return Decoded::Reply(Reply::Busy);
+            return Reply::Busy;
         }
         match access {
-            Access::Read { offset, width } if offset >= Register::CONFIG => {
-                Self::read_config(offset, width, config)
+            Access::Read { offset, width } => {
+                if offset >= Register::CONFIG {
+                    Self::read_config(offset, width, config)
+                } else if width == 4 {
+                    self.read(offset, config, shared)
+                } else {
+                    Refusal::BadWidth { offset, width }.into()
+                }
             }
             Access::Write {
                 offset,
                 width,
                 value,
-            } if offset >= Register::CONFIG => self.write_config(offset, width, value, config),
-            Access::Read { offset, width } => match decode(offset, width) {
-                Ok(register) => Decoded::Reply(self.read(register, offset, config, shared)),
-                Err(refusal) => refusal.into(),
-            },
-            Access::Write {
-                offset,
-                width,
-                value,
-            } => match decode(offset, width) {
-                Ok(register) => {
-                    self.write(register, offset, num::low(value), config, shared, notify)
+            } => {
+                if offset >= Register::CONFIG {
+                    self.write_config(offset, width, value, config)
+                } else if width == 4 {
+                    self.write(offset, num::low(value), config, shared, notify)
+                } else {
+                    Refusal::BadWidth { offset, width }.into()
                 }
-                Err(refusal) => refusal.into(),
-            },
+            }
         }
     }
 
-    fn read_config<C: DeviceConfig>(offset: u32, width: u8, config: &C) -> Decoded {
+    #[inline(never)]
+    fn read_config<C: DeviceConfig>(offset: u32, width: u8, config: &C) -> Reply {
         let offset = offset.wrapping_sub(Register::CONFIG);
         let mut bytes = [0; 8];
         match bytes.get_mut(..usize::from(width)) {
             Some(part) if width.is_power_of_two() => {
                 if config.read_config(offset, part) {
-                    return Decoded::Reply(Reply::Done(u64::from_le_bytes(bytes)));
+                    return Reply::Done(u64::from_le_bytes(bytes));
                 }
                 Refusal::OutsideConfig { offset, width }.into()
             }
@@ -320,13 +342,14 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
+    #[inline(never)]
     fn write_config<C: DeviceConfig>(
         &mut self,
         offset: u32,
         width: u8,
         value: u64,
         config: &mut C,
-    ) -> Decoded {
+    ) -> Reply {
         let offset = offset.wrapping_sub(Register::CONFIG);
         let bytes = value.to_le_bytes();
         match bytes.get(..usize::from(width)) {
@@ -354,96 +377,99 @@ impl<const Q: usize> Transport<Q> {
     }
 
     #[inline(always)]
-    fn read<C: DeviceConfig>(
-        &self,
-        register: Register,
-        offset: u32,
-        config: &C,
-        shared: &Shared<Q>,
-    ) -> Reply {
-        let value = match register {
-            Register::MagicValue => u32::from_le_bytes(*b"virt"),
-            Register::Version => 2,
-            Register::DeviceId => config.device_id(),
-            Register::VendorId => config.vendor_id(),
-            Register::DeviceFeatures => {
-                Features::offer(config.features()).word(self.device_features_sel)
-            }
-            Register::QueueSizeMax => self.selected(config).map_or(0, |queue| {
-                u32::from(config.queue_size_max(queue).min(self.capacity))
-            }),
-            Register::QueueReady => {
+    fn read<C: DeviceConfig>(&self, offset: u32, config: &C, shared: &Shared<Q>) -> Reply {
+        let value = match offset {
+            at::MAGIC_VALUE => u32::from_le_bytes(*b"virt"),
+            at::VERSION => 2,
+            at::DEVICE_ID => config.device_id(),
+            at::VENDOR_ID => config.vendor_id(),
+            at::DEVICE_FEATURES => self.offered(config),
+            at::QUEUE_SIZE_MAX => self.queue_size_max(config),
+            at::QUEUE_READY => {
                 let selected = u16::try_from(self.queue_sel).unwrap_or(u16::MAX);
                 let latch = self.latches.get(usize::from(selected));
                 u32::from(latch.is_some_and(|latch| latch.ready))
             }
-            Register::InterruptStatus => shared.interrupt_status().bits(),
-            Register::Status => self.status(shared).bits().into(),
-            Register::ConfigGeneration => self.generation,
-            Register::QueueReset => 0,
-            Register::ShmLenLow
-            | Register::ShmLenHigh
-            | Register::ShmBaseLow
-            | Register::ShmBaseHigh => u32::MAX,
-            _ => return Reply::Refused(Refusal::WriteOnly { offset }),
+            at::INTERRUPT_STATUS => shared.interrupt_status().bits(),
+            at::STATUS => self.status(shared).bits().into(),
+            at::CONFIG_GENERATION => self.generation,
+            at::QUEUE_RESET => 0,
+            at::SHM_LEN_LOW | at::SHM_LEN_HIGH | at::SHM_BASE_LOW | at::SHM_BASE_HIGH => u32::MAX,
+            _ => return misplaced(offset, Refusal::WriteOnly { offset }),
         };
         Reply::Done(value.into())
+    }
+
+    #[inline(never)]
+    fn offered<C: DeviceConfig>(&self, config: &C) -> u32 {
+        Features::offer(config.features()).word(self.device_features_sel)
+    }
+
+    #[inline(never)]
+    fn queue_size_max<C: DeviceConfig>(&self, config: &C) -> u32 {
+        self.selected(config).map_or(0, |queue| {
+            u32::from(config.queue_size_max(queue).min(self.capacity))
+        })
     }
 
     #[inline(always)]
     fn write<C: DeviceConfig, I: DriverNotify>(
         &mut self,
-        register: Register,
         offset: u32,
         value: u32,
         config: &mut C,
         shared: &Shared<Q>,
         notify: &I,
-    ) -> Decoded {
-        match register {
-            Register::DeviceFeaturesSel => self.device_features_sel = value,
-            Register::DriverFeaturesSel => self.driver_features_sel = value,
-            Register::DriverFeatures => {
-                if !matches!(self.phase, Phase::Reset | Phase::Negotiating) {
-                    return Refusal::FeaturesFixed.into();
-                }
-                if !self
-                    .driver_features
-                    .set_word(self.driver_features_sel, value)
-                {
-                    self.beyond = value != 0;
-                }
-            }
-            Register::QueueSel => self.queue_sel = value,
-            Register::QueueSize
-            | Register::QueueDescLow
-            | Register::QueueDescHigh
-            | Register::QueueDriverLow
-            | Register::QueueDriverHigh
-            | Register::QueueDeviceLow
-            | Register::QueueDeviceHigh => {
-                return match self.parameter(register, value, config) {
+    ) -> Reply {
+        match offset {
+            at::DEVICE_FEATURES_SEL => self.device_features_sel = value,
+            at::DRIVER_FEATURES_SEL => self.driver_features_sel = value,
+            at::DRIVER_FEATURES => return self.accept_features(value),
+            at::QUEUE_SEL => self.queue_sel = value,
+            at::QUEUE_SIZE
+            | at::QUEUE_DESC_LOW
+            | at::QUEUE_DESC_HIGH
+            | at::QUEUE_DRIVER_LOW
+            | at::QUEUE_DRIVER_HIGH
+            | at::QUEUE_DEVICE_LOW
+            | at::QUEUE_DEVICE_HIGH => {
+                return match self.parameter(offset, value, config) {
                     Ok(()) => DONE,
                     Err(refusal) => refusal.into(),
                 };
             }
-            Register::QueueReady => return self.queue_ready(offset, value, config),
-            Register::QueueNotify => return self.queue_notify(value, shared),
-            Register::InterruptAck => {
+            at::QUEUE_READY => return self.queue_ready(offset, value, config),
+            at::QUEUE_NOTIFY => return self.queue_notify(value, shared),
+            at::INTERRUPT_ACK => {
                 shared.acknowledge(InterruptStatus::from_bits_truncate(value), notify);
             }
-            Register::Status => return self.write_status(offset, value, config, shared, notify),
+            at::STATUS => return self.write_status(offset, value, config, shared, notify),
             // No regions: any selection names none.
-            Register::ShmSel => {}
-            Register::QueueReset => return Refusal::NotNegotiated.into(),
-            _ => return Refusal::ReadOnly { offset }.into(),
+            at::SHM_SEL => {}
+            at::QUEUE_RESET => return Refusal::NotNegotiated.into(),
+            _ => return misplaced(offset, Refusal::ReadOnly { offset }),
         }
         DONE
     }
 
+    #[inline(never)]
+    fn accept_features(&mut self, value: u32) -> Reply {
+        if !matches!(self.phase, Phase::Reset | Phase::Negotiating) {
+            return Refusal::FeaturesFixed.into();
+        }
+        if !self
+            .driver_features
+            .set_word(self.driver_features_sel, value)
+        {
+            self.beyond = value != 0;
+        }
+        DONE
+    }
+
+    #[inline(never)]
     fn parameter<C: DeviceConfig>(
         &mut self,
-        register: Register,
+        offset: u32,
         value: u32,
         config: &C,
     ) -> Result<(), Refusal> {
@@ -462,19 +488,20 @@ impl<const Q: usize> Transport<Q> {
         if let Some(why) = why {
             return Err(Refusal::QueueFrozen { queue, why });
         }
-        match register {
-            Register::QueueSize => latch.size = value,
-            Register::QueueDescLow => latch.desc = num::with_low(latch.desc, value),
-            Register::QueueDescHigh => latch.desc = num::with_high(latch.desc, value),
-            Register::QueueDriverLow => latch.driver = num::with_low(latch.driver, value),
-            Register::QueueDriverHigh => latch.driver = num::with_high(latch.driver, value),
-            Register::QueueDeviceLow => latch.device = num::with_low(latch.device, value),
+        match offset {
+            at::QUEUE_SIZE => latch.size = value,
+            at::QUEUE_DESC_LOW => latch.desc = num::with_low(latch.desc, value),
+            at::QUEUE_DESC_HIGH => latch.desc = num::with_high(latch.desc, value),
+            at::QUEUE_DRIVER_LOW => latch.driver = num::with_low(latch.driver, value),
+            at::QUEUE_DRIVER_HIGH => latch.driver = num::with_high(latch.driver, value),
+            at::QUEUE_DEVICE_LOW => latch.device = num::with_low(latch.device, value),
             _ => latch.device = num::with_high(latch.device, value),
         }
         Ok(())
     }
 
-    fn queue_ready<C: DeviceConfig>(&mut self, offset: u32, value: u32, config: &C) -> Decoded {
+    #[inline(never)]
+    fn queue_ready<C: DeviceConfig>(&mut self, offset: u32, value: u32, config: &C) -> Reply {
         if value > 1 {
             return Refusal::BadValue { offset, value }.into();
         }
@@ -483,7 +510,8 @@ impl<const Q: usize> Transport<Q> {
         let absent = Refusal::NoSuchQueue {
             queue: self.queue_sel,
         };
-        let Some((queue, latch)) = selected.and_then(|queue| Some((queue, *self.latch(queue)?)))
+        let Some((queue, ready)) =
+            selected.and_then(|queue| Some((queue, self.latch(queue)?.ready)))
         else {
             if value == 1 && !matches!(phase, Phase::Live | Phase::Failed) {
                 self.refused_beyond = true;
@@ -491,9 +519,9 @@ impl<const Q: usize> Transport<Q> {
             }
             return absent.into();
         };
-        match (value == 1, latch.ready) {
+        match (value == 1, ready) {
             (true, true) | (false, false) => DONE,
-            (false, true) => self.expect(Outstanding::Stop(queue), Message::ResetQueue(queue)),
+            (false, true) => self.expect(Outstanding::Stop(queue)),
             (true, false) => match phase {
                 Phase::Live => Refusal::QueueFrozen {
                     queue,
@@ -505,31 +533,12 @@ impl<const Q: usize> Transport<Q> {
                     why: Frozen::Failed,
                 }
                 .into(),
-                _ => {
-                    let Latch {
-                        size,
-                        desc,
-                        driver,
-                        device,
-                        ..
-                    } = latch;
-                    let config = QueueConfig {
-                        queue,
-                        size,
-                        desc,
-                        driver,
-                        device,
-                    };
-                    self.expect(
-                        Outstanding::Configure(queue),
-                        Message::ConfigureQueue(config),
-                    )
-                }
+                _ => self.expect(Outstanding::Configure(queue)),
             },
         }
     }
 
-    fn queue_notify(&mut self, value: u32, shared: &Shared<Q>) -> Decoded {
+    fn queue_notify(&mut self, value: u32, shared: &Shared<Q>) -> Reply {
         let absent = Refusal::NoSuchQueue { queue: value };
         let Ok(queue) = u16::try_from(value) else {
             return absent.into();
@@ -541,11 +550,12 @@ impl<const Q: usize> Transport<Q> {
             Some(_) if self.phase != Phase::Live => Refusal::WrongPhase.into(),
             Some(_) => {
                 shared.ring(queue);
-                Decoded::Message(Message::NotifyQueue(queue))
+                DONE
             }
         }
     }
 
+    #[inline(never)]
     fn write_status<C: DeviceConfig, I: DriverNotify>(
         &mut self,
         offset: u32,
@@ -553,9 +563,9 @@ impl<const Q: usize> Transport<Q> {
         config: &mut C,
         shared: &Shared<Q>,
         notify: &I,
-    ) -> Decoded {
+    ) -> Reply {
         if value == 0 {
-            return self.expect(Outstanding::Reset, Message::Reset);
+            return self.expect(Outstanding::Reset);
         }
         let Ok(byte) = u8::try_from(value) else {
             return Refusal::BadValue { offset, value }.into();
@@ -605,7 +615,7 @@ impl<const Q: usize> Transport<Q> {
             }
             refusal = refusal.or(Some(Refusal::FeaturesNotNegotiated));
         }
-        refusal.map_or(DONE, Decoded::from)
+        refusal.map_or(DONE, Reply::from)
     }
 
     /// Whether the driver's choice is a valid subset of the offer, with VERSION_1 in it.
@@ -623,14 +633,13 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
-    fn driver_ok<I: DriverNotify>(&mut self, shared: &Shared<Q>, notify: &I) -> Decoded {
+    fn driver_ok<I: DriverNotify>(&mut self, shared: &Shared<Q>, notify: &I) -> Reply {
         if self.refused_beyond || !self.refused.is_empty() {
             self.go_live();
             shared.fail(true, notify);
             return Refusal::NotReady.into();
         }
-        let features = self.driver_features;
-        self.expect(Outstanding::Ready, Message::Ready { features })
+        self.expect(Outstanding::Ready)
     }
 
     fn go_live(&mut self) {
@@ -680,12 +689,56 @@ impl<const Q: usize> Transport<Q> {
     }
 }
 
-/// The register of an access that is 32 bits wide, and aligned.
-#[inline(always)]
-fn decode(offset: u32, width: u8) -> Result<Register, Refusal> {
+/// An access that no register takes: `refusal` if there is one, for the other direction.
+#[cold]
+#[inline(never)]
+fn misplaced(offset: u32, refusal: Refusal) -> Reply {
     match Register::at(offset) {
-        Some(register) if width == 4 => Ok(register),
-        None if width == 4 && offset & 3 == 0 => Err(Refusal::NoSuchRegister { offset }),
-        _ => Err(Refusal::BadWidth { offset, width }),
+        Some(_) => refusal.into(),
+        None if offset & 3 == 0 => Refusal::NoSuchRegister { offset }.into(),
+        None => Refusal::BadWidth { offset, width: 4 }.into(),
+    }
+}
+
+/// Offsets as patterns.
+mod at {
+    use super::Register;
+
+    macro_rules! offsets {
+        ($($name:ident = $register:ident),* $(,)?) => {
+            $(pub(super) const $name: u32 = Register::$register.offset();)*
+        };
+    }
+
+    offsets! {
+        MAGIC_VALUE = MagicValue,
+        VERSION = Version,
+        DEVICE_ID = DeviceId,
+        VENDOR_ID = VendorId,
+        DEVICE_FEATURES = DeviceFeatures,
+        DEVICE_FEATURES_SEL = DeviceFeaturesSel,
+        DRIVER_FEATURES = DriverFeatures,
+        DRIVER_FEATURES_SEL = DriverFeaturesSel,
+        QUEUE_SEL = QueueSel,
+        QUEUE_SIZE_MAX = QueueSizeMax,
+        QUEUE_SIZE = QueueSize,
+        QUEUE_READY = QueueReady,
+        QUEUE_NOTIFY = QueueNotify,
+        INTERRUPT_STATUS = InterruptStatus,
+        INTERRUPT_ACK = InterruptAck,
+        STATUS = Status,
+        QUEUE_DESC_LOW = QueueDescLow,
+        QUEUE_DESC_HIGH = QueueDescHigh,
+        QUEUE_DRIVER_LOW = QueueDriverLow,
+        QUEUE_DRIVER_HIGH = QueueDriverHigh,
+        QUEUE_DEVICE_LOW = QueueDeviceLow,
+        QUEUE_DEVICE_HIGH = QueueDeviceHigh,
+        SHM_SEL = ShmSel,
+        SHM_LEN_LOW = ShmLenLow,
+        SHM_LEN_HIGH = ShmLenHigh,
+        SHM_BASE_LOW = ShmBaseLow,
+        SHM_BASE_HIGH = ShmBaseHigh,
+        QUEUE_RESET = QueueReset,
+        CONFIG_GENERATION = ConfigGeneration,
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use virtside::{
     ChainSlot, Device, DeviceConfig, DeviceError, DeviceModel, DriverMem, DriverNotify, Message,
     QueueConfig, Refusal, SharedHandle,
-    mmio::{Decoded, Reply, Transport},
+    mmio::{Reply, Transport},
 };
 
 use super::{
@@ -148,12 +148,12 @@ where
                 Ok(Event::End) => return Ok(None),
                 Err(error) => return Err(self.broken(error)),
             };
-            let decoded =
-                self.transport
-                    .access(access, &mut self.model, &self.shared, &self.notify);
-            match decoded {
-                Decoded::Reply(reply) => self.complete(reply)?,
-                Decoded::Message(message) => {
+            let reply = self
+                .transport
+                .access(access, &mut self.model, &self.shared, &self.notify);
+            match self.transport.message() {
+                None => self.complete(reply)?,
+                Some(message) => {
                     if let Some(message) = self.screen(message)? {
                         self.asked = Some(message);
                         return Ok(Some(message));

@@ -3,7 +3,7 @@
 use virtside::{
     ChainSlot, Device, DeviceModel, DriverMem, DriverNotify, Message, Refusal, SharedHandle, Step,
     Token,
-    mmio::{Access, Decoded, Reply, Ticket, Transport},
+    mmio::{Access, Reply, Ticket, Transport},
 };
 
 use crate::serve::Served;
@@ -102,16 +102,14 @@ where
     H: SharedHandle<Q>,
 {
     fn access(&mut self, access: Access) -> Reply {
-        let decoded = self
+        let reply = self
             .transport
             .access(access, self.model, self.shared, self.notify);
-        match decoded {
-            Decoded::Reply(reply) => reply,
-            Decoded::Message(message) => {
-                self.outstanding = Some(message);
-                self.go_on()
-            }
+        if let Reply::Pending(_) = reply {
+            self.outstanding = self.transport.message();
+            return self.go_on();
         }
+        reply
     }
 
     fn finish(&mut self, ticket: Ticket) -> Reply {

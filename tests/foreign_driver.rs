@@ -1,0 +1,224 @@
+//! Unmodified `virtio-drivers` against our devices, behind the blocking loop.
+
+use std::{
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use virtio_drivers::device::{blk::VirtIOBlk, rng::VirtIORng};
+use virtside::{
+    ChainSlot, Counters, DeviceModel, Engine, Shared,
+    models::{Block, BlockBackend, BlockError, BlockFeatures, BlockOptions, Entropy, blk::RamDisk},
+};
+use virtside_std::{
+    CondvarNotify, VmMem,
+    channel::{DriverPort, channel},
+    guest::{ChannelTransport, GuestHal},
+    serve,
+};
+
+const N: usize = 64;
+
+/// A device in a thread; it ends when every port is gone.
+struct Running<D> {
+    port: DriverPort,
+    thread: JoinHandle<io::Result<(D, Counters)>>,
+}
+
+impl<D: DeviceModel + Clone + Send + 'static> Running<D> {
+    fn new(model: D) -> Self {
+        let (port, mut source) = channel();
+        let memory = VmMem::new(GuestHal::memory().expect("guest memory"));
+        let thread = thread::spawn(move || {
+            let mut engine: Engine<D, VmMem, CondvarNotify, _, _, 2, N> = Engine::new(
+                model,
+                memory,
+                CondvarNotify::new(),
+                [const { ChainSlot::new() }; 2],
+                Arc::new(Shared::<2>::new()),
+            );
+            serve(&mut engine, &mut source, &mut ())?;
+            assert_eq!(engine.take_host_fault(), None);
+            assert_eq!(engine.driver_fault(0), None);
+            Ok((engine.model().clone(), engine.counters()))
+        });
+        Self { port, thread }
+    }
+
+    fn transport(&self) -> ChannelTransport {
+        ChannelTransport::new(self.port.clone()).expect("a virtio device")
+    }
+
+    fn join(self) -> (D, Counters) {
+        drop(self.port);
+        self.thread.join().expect("no panic").expect("a clean end")
+    }
+}
+
+/// A small generator, so that a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+const SECTORS: usize = 256;
+
+fn disk() -> Block<RamDisk<Vec<u8>>> {
+    Block::new(
+        RamDisk::new(vec![0; SECTORS * 512]),
+        BlockOptions::new(N as u16).with_id("foreign"),
+    )
+}
+
+/// Random reads, writes and flushes of random lengths, against a copy of what the disk should hold.
+fn shuffle(blk: &mut VirtIOBlk<GuestHal, ChannelTransport>, shadow: &mut [u8], rounds: usize) {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..rounds {
+        let sectors = 1 + random.below(32);
+        let at = random.below(SECTORS - sectors);
+        let part = at * 512..(at + sectors) * 512;
+        match random.below(9) {
+            0..4 => {
+                let fill = random.next().to_le_bytes();
+                for (place, byte) in shadow[part.clone()].iter_mut().zip(fill.iter().cycle()) {
+                    *place = *byte;
+                }
+                blk.write_blocks(at, &shadow[part]).expect("write");
+            }
+            4..8 => {
+                let mut bytes = vec![0; sectors * 512];
+                blk.read_blocks(at, &mut bytes).expect("read");
+                assert!(bytes == shadow[part], "sectors {at} to {}", at + sectors);
+            }
+            _ => blk.flush().expect("flush"),
+        }
+    }
+}
+
+#[test]
+fn a_foreign_driver_reads_and_writes_blocks() {
+    let running = Running::new(disk());
+    let mut shadow = vec![0; SECTORS * 512];
+    {
+        let mut blk =
+            VirtIOBlk::<GuestHal, _>::new(running.transport()).expect("the driver is live");
+        assert_eq!(blk.capacity(), SECTORS as u64);
+        assert!(!blk.readonly());
+        let mut id = [0; 20];
+        assert_eq!(blk.device_id(&mut id), Ok(7));
+        assert_eq!(&id[..7], b"foreign");
+        shuffle(&mut blk, &mut shadow, 10_000);
+    }
+    let (disk, counters) = running.join();
+    assert!(
+        disk.backend().bytes() == shadow,
+        "what the driver wrote is on the disk"
+    );
+    assert!(counters.chains >= 10_000);
+}
+
+#[test]
+fn a_foreign_driver_that_comes_again_finds_a_clean_device() {
+    let running = Running::new(disk());
+    let mut shadow = vec![0; SECTORS * 512];
+    for _ in 0..50 {
+        // Dropping the driver stops its queue and resets the device.
+        let mut blk =
+            VirtIOBlk::<GuestHal, _>::new(running.transport()).expect("the driver is live");
+        shuffle(&mut blk, &mut shadow, 20);
+    }
+    let (disk, _) = running.join();
+    assert!(disk.backend().bytes() == shadow);
+}
+
+#[test]
+fn a_foreign_driver_gets_errors_for_what_is_not_on_the_disk() {
+    let running = Running::new(disk());
+    let mut blk = VirtIOBlk::<GuestHal, _>::new(running.transport()).expect("the driver is live");
+    let mut bytes = vec![0; 1024];
+    assert_eq!(
+        blk.read_blocks(SECTORS - 1, &mut bytes),
+        Err(virtio_drivers::Error::IoError)
+    );
+    assert_eq!(blk.read_blocks(SECTORS - 2, &mut bytes), Ok(()));
+    drop(blk);
+    running.join();
+}
+
+/// The same disk, read-only.
+#[derive(Clone)]
+struct ReadOnly(RamDisk<Vec<u8>>);
+
+impl BlockBackend for ReadOnly {
+    fn capacity(&self) -> u64 {
+        self.0.capacity()
+    }
+    fn features(&self) -> BlockFeatures {
+        BlockFeatures {
+            read_only: true,
+            ..BlockFeatures::default()
+        }
+    }
+    fn read(&mut self, offset: u64, to: &virtside::DeviceRange<'_>) -> Result<(), BlockError> {
+        self.0.read(offset, to)
+    }
+    fn write(&mut self, _: u64, _: &virtside::DeviceRange<'_>) -> Result<(), BlockError> {
+        panic!("a read-only disk is not written");
+    }
+}
+
+#[test]
+fn a_foreign_driver_sees_that_a_disk_is_read_only() {
+    let disk = RamDisk::new(vec![7; SECTORS * 512]);
+    let running = Running::new(Block::new(ReadOnly(disk), BlockOptions::new(16)));
+    let mut blk = VirtIOBlk::<GuestHal, _>::new(running.transport()).expect("the driver is live");
+    assert!(blk.readonly());
+    let mut bytes = vec![0; 512];
+    assert_eq!(blk.read_blocks(3, &mut bytes), Ok(()));
+    assert_eq!(bytes, vec![7; 512]);
+    assert!(blk.write_blocks(3, &bytes).is_err());
+    drop(blk);
+    running.join();
+}
+
+#[test]
+fn a_foreign_driver_gets_entropy() {
+    let mut next = 0u8;
+    let source = move |bytes: &mut [u8]| {
+        for byte in &mut *bytes {
+            next = next.wrapping_add(1);
+            *byte = next;
+        }
+        Ok(bytes.len())
+    };
+    let running = Running::new(Entropy::new(source).with_limit(1000));
+    let mut rng = VirtIORng::<GuestHal, _>::new(running.transport()).expect("the driver is live");
+    let mut expected = 0u8;
+    let mut random = Random(7);
+    for _ in 0..10_000 {
+        let mut bytes = vec![0; 1 + random.below(1500)];
+        let count = rng.request_entropy(&mut bytes).expect("entropy");
+        assert_eq!(
+            count,
+            bytes.len().min(1000),
+            "as much as was asked for, up to the limit"
+        );
+        for byte in &bytes[..count] {
+            expected = expected.wrapping_add(1);
+            assert_eq!(*byte, expected);
+        }
+    }
+    drop(rng);
+    let (_, counters) = running.join();
+    assert_eq!(counters.chains, 10_000);
+}
