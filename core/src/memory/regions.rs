@@ -77,8 +77,8 @@ impl Region {
         if permission == Permission::Write && self.permission == Permission::Read {
             return false;
         }
-        match start.wrapping_sub(self.base).checked_add(len.into()) {
-            Some(end) => end <= self.len,
+        match self.len.checked_sub(start.wrapping_sub(self.base)) {
+            Some(room) => u64::from(len) <= room,
             None => false,
         }
     }
