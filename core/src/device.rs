@@ -210,8 +210,9 @@ where
     /// Moves a queue out, to be served on another thread or core, or in another handler.
     ///
     /// # Errors
-    /// [`Refusal::WrongPhase`] before the driver is live, [`Refusal::QueueTaken`],
-    /// [`Refusal::QueueNotReady`] or [`Refusal::NoSuchQueue`].
+    /// [`Refusal::WrongPhase`] before the driver is live, [`Refusal::QueueBusy`] while chains of it
+    /// are pending, [`Refusal::QueueTaken`], [`Refusal::QueueNotReady`] or
+    /// [`Refusal::NoSuchQueue`].
     pub fn take_queue(&mut self, queue: u16) -> Result<Taken<M, I, H, Q, N>, Refusal>
     where
         I: Clone,

@@ -118,6 +118,11 @@ pub enum Refusal {
         /// Queue number.
         queue: u16,
     },
+    /// Chains of the queue are pending.
+    QueueBusy {
+        /// Queue number.
+        queue: u16,
+    },
     /// The queue's parameters may not be written now.
     QueueFrozen {
         /// Queue number.

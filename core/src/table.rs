@@ -152,7 +152,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// Moves a live queue out.
+    /// Moves a live queue out, unless chains of it are in flight here: they would be lost.
     pub(crate) fn take(&mut self, queue: u16) -> Result<(SplitQueue<W, N>, u32), Refusal> {
         let Some(entry) = self.entry_mut(queue) else {
             return Err(Refusal::NoSuchQueue {
@@ -160,6 +160,10 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             });
         };
         match core::mem::replace(&mut entry.place, Place::Taken) {
+            Place::Live(live) if live.in_flight() != 0 => {
+                entry.place = Place::Live(live);
+                Err(Refusal::QueueBusy { queue })
+            }
             Place::Live(live) => Ok((live, entry.generation)),
             Place::Taken => Err(Refusal::QueueTaken { queue }),
             other => {

@@ -93,12 +93,6 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         queue
     }
 
-    /// Number of elements.
-    #[must_use]
-    pub const fn size(&self) -> u16 {
-        self.mask.wrapping_add(1)
-    }
-
     /// The rings have moved in host memory; their contents have not changed.
     pub(crate) fn set_windows(&mut self, windows: Windows<W>) {
         self.windows = windows;
@@ -220,33 +214,6 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         }
     }
 
-    /// Chains that were popped and may still be given back.
-    pub(crate) fn in_flight(&self) -> u16 {
-        self.next_avail
-            .wrapping_sub(self.next_used)
-            .wrapping_sub(self.lost)
-    }
-
-    /// A popped chain will not be given back.
-    #[cold]
-    pub(crate) fn lose(&mut self, head: u16) {
-        if let Some(there) = self
-            .in_flight
-            .get_mut(usize::from(head))
-            .filter(|there| **there)
-        {
-            *there = false;
-            self.lost = self.lost.wrapping_add(1);
-        }
-    }
-
-    /// No popped chain will be given back.
-    pub(crate) fn lose_all(&mut self) {
-        for head in 0..self.size() {
-            self.lose(head);
-        }
-    }
-
     /// Gives a chain back with `written` bytes in it: element first, then the index, so that the
     /// driver never sees an index without its element. False, and nothing is given, if the chain
     /// is not in flight. Two stores, one of an element.
@@ -310,6 +277,41 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         }
         self.windows.device.full_fence();
         self.refill()
+    }
+}
+
+impl<W, const N: usize> SplitQueue<W, N> {
+    /// Number of elements.
+    #[must_use]
+    pub const fn size(&self) -> u16 {
+        self.mask.wrapping_add(1)
+    }
+
+    /// Chains that were popped and may still be given back.
+    pub(crate) fn in_flight(&self) -> u16 {
+        self.next_avail
+            .wrapping_sub(self.next_used)
+            .wrapping_sub(self.lost)
+    }
+
+    /// A popped chain will not be given back.
+    #[cold]
+    pub(crate) fn lose(&mut self, head: u16) {
+        if let Some(there) = self
+            .in_flight
+            .get_mut(usize::from(head))
+            .filter(|there| **there)
+        {
+            *there = false;
+            self.lost = self.lost.wrapping_add(1);
+        }
+    }
+
+    /// No popped chain will be given back.
+    pub(crate) fn lose_all(&mut self) {
+        for head in 0..self.size() {
+            self.lose(head);
+        }
     }
 }
 
