@@ -1,1 +1,59 @@
-//! To come.
+//! The device configuration space: reads, writes, and its generation.
+
+#[path = "config_space/generation.rs"]
+mod generation;
+#[path = "config_space/reads.rs"]
+mod reads;
+#[path = "config_space/writes.rs"]
+mod writes;
+
+use virtside::{
+    Features,
+    mmio::{Access, Phase, Reply},
+    testing::Registers,
+};
+use virtside_tests::{
+    Guest, config,
+    probe::{Probe, probe},
+    reg,
+};
+
+/// A load from the configuration space.
+fn load(offset: u32, width: u8) -> Access {
+    Access::Read {
+        offset: reg::CONFIG + offset,
+        width,
+    }
+}
+
+/// A store to the configuration space.
+fn store(offset: u32, width: u8, value: u64) -> Access {
+    Access::Write {
+        offset: reg::CONFIG + offset,
+        width,
+        value,
+    }
+}
+
+/// A device in this phase, with 12 bytes of configuration from 1 to 12.
+fn at(phase: Phase) -> Guest<Probe> {
+    let (mut guest, _) = probe();
+    match phase {
+        Phase::Reset => {}
+        Phase::Negotiating => assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0)),
+        Phase::SettingUp => assert!(guest.negotiate(Features::VERSION_1)),
+        Phase::Live => assert!(guest.bring_up(Features::VERSION_1, &[config(0)])),
+        _ => assert_eq!(guest.store(reg::STATUS, 3 | 128), Reply::Done(0)),
+    }
+    assert_eq!(guest.phase(), phase);
+    guest
+}
+
+/// Every phase.
+const PHASES: [Phase; 5] = [
+    Phase::Reset,
+    Phase::Negotiating,
+    Phase::SettingUp,
+    Phase::Live,
+    Phase::Failed,
+];

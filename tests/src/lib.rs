@@ -1,5 +1,11 @@
 //! What the tests share: memory, a device behind registers, and a driver at its rings.
 
+pub mod hooks;
+pub mod rings;
+
+pub mod probe;
+pub mod reg;
+
 use std::sync::Arc;
 
 use virtside::{
@@ -29,8 +35,7 @@ pub type TestRam = &'static Ram<BYTES>;
 /// The line of a test's own.
 pub type Line = &'static CountingNotify;
 /// A device of the tests: `M` may be any memory.
-pub type Guest<D, M = FlatMem> =
-    Engine<D, M, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+pub type Guest<D, M = FlatMem> = Engine<D, M, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
 
 /// Fresh zeroed memory. It is leaked: windows are owned, so a test's memory outlives the test.
 pub fn ram() -> TestRam {
@@ -97,7 +102,10 @@ pub type TestEntropy = Entropy<CountingSource>;
 pub fn live_entropy(features: Features) -> (Guest<TestEntropy>, FakeDriver<FlatMem>, TestRam) {
     let (mut guest, ram) = guest(Entropy::new(CountingSource::default()), 4);
     let driver = driver(ram, 0);
-    assert!(guest.bring_up(features, &[config(0)]), "the driver went live");
+    assert!(
+        guest.bring_up(features, &[config(0)]),
+        "the driver went live"
+    );
     (guest, driver, ram)
 }
 
@@ -109,7 +117,10 @@ pub type TestBlock = Block<RamDisk<Vec<u8>>>;
 /// A block device over `SECTORS` sectors, each filled with its number.
 pub fn test_block() -> TestBlock {
     let bytes = (0..SECTORS * 512).map(|at| (at / 512) as u8).collect();
-    Block::new(RamDisk::new(bytes), BlockOptions::new(SIZE).with_id("virtside-disk"))
+    Block::new(
+        RamDisk::new(bytes),
+        BlockOptions::new(SIZE).with_id("virtside-disk"),
+    )
 }
 
 /// Polls until there is nothing left to do now.
