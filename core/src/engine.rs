@@ -11,7 +11,7 @@ use crate::{
     features::Features,
     memory::DriverMem,
     message::{Message, QueueConfig},
-    mmio::{Access, Outstanding, Phase, Reply, Ticket, Transport},
+    mmio::{Access, Outstanding, Phase, RegisterBlock, Reply, Ticket, Transport},
     model::{DeviceModel, Start},
     notify::DriverNotify,
     num,
@@ -135,7 +135,10 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S
 
     /// Where a queue is.
     #[must_use]
-    pub fn queue_state(&self, queue: u16) -> QueueState {
+    pub fn queue_state(&self, queue: u16) -> QueueState
+    where
+        H: SharedHandle<Q>,
+    {
         self.device.queue_state(queue)
     }
 
@@ -212,7 +215,8 @@ where
         let max = |queue| self.model.queue_size_max(queue);
         let checked = table.check_again(features, max, mem, &self.model.queue_check());
         let responder = self.new_responder();
-        if checked.is_err() {
+        if let Err((queue, error)) = checked {
+            self.transport.note_refusal(refusal(error, queue));
             responder.refuse();
             return self.go_on();
         }
@@ -343,6 +347,22 @@ where
     /// As there.
     pub fn notify_queue(&self, queue: u16) -> Result<(), DeviceError> {
         self.device.notify_queue(queue)
+    }
+}
+
+impl<D, M, I, S, H, const Q: usize, const N: usize> RegisterBlock for Engine<D, M, I, S, H, Q, N>
+where
+    D: DeviceModel,
+    M: DriverMem,
+    I: DriverNotify + Clone,
+    S: AsMut<[ChainSlot<N>]>,
+    H: SharedHandle<Q>,
+{
+    fn access(&mut self, access: Access) -> Reply {
+        Self::access(self, access)
+    }
+    fn finish(&mut self, ticket: Ticket) -> Reply {
+        Self::finish(self, ticket)
     }
 }
 

@@ -229,10 +229,15 @@ impl<const Q: usize> Transport<Q> {
         self.driver_features
     }
 
-    /// Why a queue was last refused, until it is made ready or the device is reset.
+    /// Why a queue was last refused, until every refused queue is ready or the device is reset.
     #[must_use]
     pub fn last_refusal(&self) -> Option<Refusal> {
         self.refusal
+    }
+
+    /// A queue did not pass when it was checked again.
+    pub(crate) fn note_refusal(&mut self, refusal: Refusal) {
+        self.refusal = Some(refusal);
     }
 
     /// The configuration space changed (config-04, mmio-07).
@@ -461,7 +466,8 @@ impl<const Q: usize> Transport<Q> {
             .driver_features
             .set_word(self.driver_features_sel, value)
         {
-            self.beyond = value != 0;
+            // Until reset: which words they were in is not noted.
+            self.beyond |= value != 0;
         }
         DONE
     }
@@ -570,9 +576,13 @@ impl<const Q: usize> Transport<Q> {
         let Ok(byte) = u8::try_from(value) else {
             return Refusal::BadValue { offset, value }.into();
         };
-        // These are not the driver's: NEEDS_RESET is the device's, SUSPEND was not negotiated.
-        let foreign = DeviceStatus::DEVICE_NEEDS_RESET | DeviceStatus::SUSPEND;
-        let new = DeviceStatus::from_bits_truncate(byte).difference(foreign);
+        // Not among them: NEEDS_RESET is the device's, SUSPEND was not negotiated.
+        let the_drivers = DeviceStatus::ACKNOWLEDGE
+            | DeviceStatus::DRIVER
+            | DeviceStatus::FEATURES_OK
+            | DeviceStatus::DRIVER_OK
+            | DeviceStatus::FAILED;
+        let new = DeviceStatus::from_bits_retain(byte).intersection(the_drivers);
         let missing = self.status.difference(new);
         if !missing.is_empty() {
             return Refusal::StatusBitsCleared {
@@ -595,7 +605,7 @@ impl<const Q: usize> Transport<Q> {
         if added.contains(DeviceStatus::FAILED) {
             self.status |= DeviceStatus::FAILED;
             self.phase = Phase::Failed;
-            shared.set_live(false);
+            shared.give_up();
             shared.stop_all();
             return DONE;
         }
@@ -634,9 +644,9 @@ impl<const Q: usize> Transport<Q> {
     }
 
     fn driver_ok<I: DriverNotify>(&mut self, shared: &Shared<Q>, notify: &I) -> Reply {
-        if self.refused_beyond || !self.refused.is_empty() {
+        if self.refused_beyond || !self.refused.is_empty() || shared.needs_reset() {
             self.go_live();
-            shared.fail(true, notify);
+            shared.fail_at_driver_ok(notify);
             return Refusal::NotReady.into();
         }
         self.expect(Outstanding::Ready)
@@ -656,7 +666,9 @@ impl<const Q: usize> Transport<Q> {
         match (outstanding, verdict) {
             (Outstanding::Configure(queue), Ok(())) => {
                 self.refused.remove(queue);
-                self.refusal = None;
+                if self.refused.is_empty() && !self.refused_beyond {
+                    self.refusal = None;
+                }
                 if let Some(latch) = self.latch(queue) {
                     latch.ready = true;
                 }

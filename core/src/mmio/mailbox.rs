@@ -1,0 +1,183 @@
+//! Register accesses through a mailbox in shared RAM, for two sides without traps: two cores of a
+//! chip, or `main` and an interrupt handler.
+//!
+//! The mailbox is eight little-endian words, 4-aligned; each side writes only its own:
+//!
+//! | byte | word | written by | meaning |
+//! |---|---|---|---|
+//! | 0 | request | driver | sequence number, stored last, after the words of the request |
+//! | 4 | kind | driver | width in bytes in bits 0 to 7; bit 31 is set for a store |
+//! | 8 | offset | driver | offset in bytes from the start of the register block |
+//! | 12, 16 | value | driver | low and high half of what is stored |
+//! | 20 | answer | device | the request's sequence number, stored last, after the value |
+//! | 24, 28 | value | device | low and high half of what is loaded |
+//!
+//! The driver writes a request, raises the doorbell (an interrupt to the other side; the mailbox
+//! knows nothing of it), and waits until `answer` equals `request`. There is one request at a time.
+//! Both numbers are 0 at the start; a request's number is one more than the last.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Access, RegisterBlock, Reply, Ticket};
+use crate::num;
+
+/// Bit of `kind` that says store.
+const STORE: u32 = 1 << 31;
+
+/// A mailbox in shared RAM. See the [module](self) for its layout.
+///
+/// ```
+/// use virtside::mmio::{Access, mailbox::{Mailbox, MailboxServer}, Reply};
+/// static MAILBOX: Mailbox = Mailbox::new();
+/// let mut server = MailboxServer::new(&MAILBOX);
+///
+/// let request = MAILBOX.ask(Access::read(0x00));
+/// // The interrupt handler on the other side:
+/// # struct Engine;
+/// # impl virtside::mmio::RegisterBlock for Engine {
+/// #     fn access(&mut self, access: Access) -> Reply {
+/// #         Reply::Done(u64::from(access == Access::read(0x00)))
+/// #     }
+/// #     fn finish(&mut self, _: virtside::mmio::Ticket) -> Reply { Reply::Busy }
+/// # }
+/// # let mut engine = Engine;
+/// server.step(&mut engine);
+/// // Back on this side:
+/// assert_eq!(MAILBOX.answer(request), Some(1));
+/// ```
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Mailbox {
+    request: AtomicU32,
+    kind: AtomicU32,
+    offset: AtomicU32,
+    stored: [AtomicU32; 2],
+    answer: AtomicU32,
+    loaded: [AtomicU32; 2],
+}
+
+fn put(words: &[AtomicU32; 2], value: u64) {
+    let [low, high] = words;
+    low.store(num::low(value).to_le(), Ordering::Relaxed);
+    high.store(num::high(value).to_le(), Ordering::Relaxed);
+}
+
+fn get(words: &[AtomicU32; 2]) -> u64 {
+    let [low, high] = words;
+    let low = u32::from_le(low.load(Ordering::Relaxed));
+    num::with_high(low.into(), u32::from_le(high.load(Ordering::Relaxed)))
+}
+
+impl Mailbox {
+    /// With nothing asked and nothing answered.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            request: AtomicU32::new(0),
+            kind: AtomicU32::new(0),
+            offset: AtomicU32::new(0),
+            stored: [AtomicU32::new(0), AtomicU32::new(0)],
+            answer: AtomicU32::new(0),
+            loaded: [AtomicU32::new(0), AtomicU32::new(0)],
+        }
+    }
+
+    /// The driver's side: writes a request; gives its number. The doorbell comes next. Five stores
+    /// and a load.
+    pub fn ask(&self, access: Access) -> u32 {
+        let (kind, offset, value) = match access {
+            Access::Read { offset, width } => (u32::from(width), offset, 0),
+            Access::Write {
+                offset,
+                width,
+                value,
+            } => (u32::from(width) | STORE, offset, value),
+        };
+        self.kind.store(kind.to_le(), Ordering::Relaxed);
+        self.offset.store(offset.to_le(), Ordering::Relaxed);
+        put(&self.stored, value);
+        let number = u32::from_le(self.request.load(Ordering::Relaxed)).wrapping_add(1);
+        // The device reads the words of the request after it has seen the number.
+        self.request.store(number.to_le(), Ordering::Release);
+        number
+    }
+
+    /// The driver's side: what the access gave, once it was answered. Up to three loads.
+    #[must_use]
+    pub fn answer(&self, request: u32) -> Option<u64> {
+        let answer = u32::from_le(self.answer.load(Ordering::Acquire));
+        (answer == request).then(|| get(&self.loaded))
+    }
+
+    /// The device's side: the request that was not answered yet. Up to six loads.
+    fn asked(&self) -> Option<(u32, Access)> {
+        let number = u32::from_le(self.request.load(Ordering::Acquire));
+        if number == u32::from_le(self.answer.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let kind = u32::from_le(self.kind.load(Ordering::Relaxed));
+        let offset = u32::from_le(self.offset.load(Ordering::Relaxed));
+        let [width, ..] = kind.to_le_bytes();
+        let access = if kind & STORE == 0 {
+            Access::Read { offset, width }
+        } else {
+            Access::Write {
+                offset,
+                width,
+                value: get(&self.stored),
+            }
+        };
+        Some((number, access))
+    }
+
+    /// The device's side: completes a request. Three stores.
+    fn complete(&self, number: u32, value: u64) {
+        put(&self.loaded, value);
+        self.answer.store(number.to_le(), Ordering::Release);
+    }
+}
+
+/// The device's end of a [`Mailbox`].
+#[derive(Debug)]
+pub struct MailboxServer<'m> {
+    mailbox: &'m Mailbox,
+    /// The request that the device is not done with.
+    pending: Option<(u32, Ticket)>,
+}
+
+impl<'m> MailboxServer<'m> {
+    /// Serves this mailbox.
+    pub const fn new(mailbox: &'m Mailbox) -> Self {
+        Self {
+            mailbox,
+            pending: None,
+        }
+    }
+
+    /// Takes the request in the mailbox, if there is one, and answers it; called when the doorbell
+    /// rang. Says whether a request was answered. At most nine accesses of the mailbox.
+    ///
+    /// While the engine's reply is pending, nothing is answered; call this again then, from
+    /// whatever makes progress.
+    pub fn step(&mut self, engine: &mut impl RegisterBlock) -> bool {
+        let (number, reply) = match self.pending.take() {
+            Some((number, ticket)) => (number, engine.finish(ticket)),
+            None => match self.mailbox.asked() {
+                Some((number, asked)) => (number, engine.access(asked)),
+                None => return false,
+            },
+        };
+        match reply {
+            Reply::Pending(ticket) => {
+                self.pending = Some((number, ticket));
+                false
+            }
+            // Something else is outstanding: the request stays in the mailbox.
+            Reply::Busy => false,
+            Reply::Done(_) | Reply::Refused(_) => {
+                self.mailbox.complete(number, reply.value().unwrap_or(0));
+                true
+            }
+        }
+    }
+}
