@@ -306,7 +306,6 @@ pub struct ReadyResponder<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> {
 
 impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, H, Q> {
     pub(crate) fn new(shared: H, notify: I) -> Self {
-        shared.expect_answer();
         Self {
             epoch: shared.epoch(),
             shared,
@@ -315,15 +314,11 @@ impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, H, Q
         }
     }
 
-    /// The device starts: every queue counts as notified. False if the driver reset meanwhile.
+    /// The device starts: every queue counts as notified. False if the driver reset meanwhile, or
+    /// another responder answered.
     pub fn accept(mut self) -> bool {
         self.given = true;
-        // Answered first: whoever sees the device live may complete the driver's write.
-        let valid = self.shared.give_answer(self.epoch, true);
-        if valid {
-            self.shared.set_live(true);
-        }
-        valid
+        self.shared.give_answer(self.epoch, true)
     }
 
     /// The device does not start: DEVICE_NEEDS_RESET and a configuration interrupt.

@@ -132,8 +132,14 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize> Device<M, I, H, Q, N> {
 
     /// Where a queue is.
     #[must_use]
-    pub fn queue_state(&self, queue: u16) -> QueueState {
-        self.table.state(queue)
+    pub fn queue_state(&self, queue: u16) -> QueueState
+    where
+        H: SharedHandle<Q>,
+    {
+        match self.table.state(queue) {
+            QueueState::Taken if self.shared.was_dropped(queue) => QueueState::Dead,
+            state => state,
+        }
     }
 
     /// How the driver laid a queue out, if it did.
@@ -171,7 +177,7 @@ where
     /// # Errors
     /// [`DeviceError::InvalidQueue`] if it was not configured.
     pub fn notify_queue(&self, queue: u16) -> Result<(), DeviceError> {
-        match self.table.state(queue) {
+        match self.queue_state(queue) {
             QueueState::Off | QueueState::Dead => Err(DeviceError::InvalidQueue(queue)),
             _ => {
                 self.shared.ring(queue);
@@ -237,7 +243,7 @@ where
     ///
     /// # Errors
     /// Gives the queue back while chains are in flight. [`Refusal::StaleToken`] if the queue was
-    /// reset meanwhile: it is then gone, and need not be put back.
+    /// reset meanwhile, or its driver was at fault: it is then gone, and need not be put back.
     #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
     pub fn put_back(
         &mut self,
@@ -247,9 +253,15 @@ where
             return Err(Ok(taken));
         }
         let (queue, number, generation) = taken.dissolve();
-        let Some(queue) = queue else {
-            self.table.stop_with(number, None);
-            return Err(Err(Refusal::StaleToken));
+        let queue = match queue {
+            Ok(queue) => queue,
+            Err(fault) => {
+                if self.table.is_out(number, generation) {
+                    self.table.stop_with(number, Some(fault));
+                    self.shared.fail(self.shared.is_live(), &self.notify);
+                }
+                return Err(Err(Refusal::StaleToken));
+            }
         };
         self.table
             .put_back(number, generation, queue)
@@ -381,7 +393,9 @@ where
     /// each in turn; interrupts are sent at the end.
     ///
     /// At most `budget * (N + 5) + 2 * min(budget, Q)` ring accesses, and `budget * N` descriptors
-    /// of indirect tables, beside what the model reads and writes in buffers.
+    /// of indirect tables, beside what the model reads and writes in buffers. The first poll after
+    /// the driver went live by a [`ReadyResponder`](crate::ReadyResponder) stores once to each ready
+    /// queue's used ring, too.
     pub fn poll<D: DeviceModel>(
         &mut self,
         model: &mut D,
@@ -427,7 +441,7 @@ where
             self.take_one(at, queue, model, slots, &mut touched);
         }
         self.announce(&touched);
-        self.rest(&blocked, slots)
+        self.rest(&blocked, &touched, slots)
     }
 
     /// Takes the kicks of the queues that are here.
@@ -436,7 +450,7 @@ where
             return;
         }
         for queue in self.shared.doorbell().drain() {
-            match self.table.state(queue) {
+            match self.queue_state(queue) {
                 QueueState::Live => {
                     let _ = self.notified.insert(queue);
                 }
@@ -585,10 +599,16 @@ where
     }
 
     /// How a poll ends: kicks are not needed for queues that will be looked at anyway.
-    fn rest(&mut self, blocked: &QueueSet<Q>, slots: &[ChainSlot<N>]) -> Step {
+    /// (Of those, the ones that gave something back now: no poll pays for more than its budget.)
+    fn rest(
+        &mut self,
+        blocked: &QueueSet<Q>,
+        touched: &QueueSet<Q>,
+        slots: &[ChainSlot<N>],
+    ) -> Step {
         let waiting = self.notified.difference(blocked);
         if !waiting.is_empty() {
-            for queue in waiting {
+            for queue in waiting.intersection(touched) {
                 if let Some(live) = self.table.live(queue) {
                     live.disable_kicks();
                 }

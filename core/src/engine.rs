@@ -33,6 +33,9 @@ use crate::{
 /// | [`poll(b)`](Self::poll) | `b * (N + 5) + 2 * min(b, Q)` in rings, `b * N` indirect descriptors, and the model's |
 /// | [`complete`](Self::complete) | 4 in rings, and the model's |
 ///
+/// If the model answered DRIVER_OK with [`Start::Later`], its `Q` accesses come with
+/// [`finish`](Self::finish) or the first `poll`, whichever is first.
+///
 /// ```
 /// use virtside::{mmio::{Access, Reply}, models::Entropy, ChainSlot, Engine, Ram, Shared};
 /// static RAM: Ram<65536> = Ram::new();

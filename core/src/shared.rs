@@ -39,10 +39,16 @@ pub(crate) enum Answer {
 const STOPPED: u32 = 0;
 const RUNNING: u32 = 1;
 const STOPPING: u32 = 2;
+/// As STOPPED, and its owner dropped it.
+const DROPPED: u32 = 3;
 
 const WAITING: u32 = 0;
 const ACCEPTED: u32 = 1;
 const REFUSED: u32 = 2;
+/// The driver gave up (FAILED).
+const OVER: u32 = 3;
+/// The answer's bits of `Shared::life`; the others count resets.
+const ANSWER: u32 = 3;
 
 /// What a device of up to `Q` queues shares with its taken queues and interrupt handlers.
 ///
@@ -61,11 +67,11 @@ pub struct Shared<const Q: usize> {
     doorbell: Doorbell<Q>,
     interrupt: AtomicU32,
     needs_reset: AtomicU32,
-    driver_ok: AtomicU32,
-    /// Counts resets, so that an answer to DRIVER_OK from before one is void.
-    epoch: AtomicU32,
-    answer: AtomicU32,
-    /// STOPPED, RUNNING or STOPPING, per queue: written by the device, and STOPPED by the queue.
+    /// The answer to DRIVER_OK and the number of resets, in one word: an answer is given once, and
+    /// one from before a reset is void.
+    life: AtomicU32,
+    /// STOPPED, RUNNING, STOPPING or DROPPED, per queue: RUNNING and STOPPING are written by the
+    /// device, the others by the queue.
     taken: [AtomicU32; Q],
 }
 
@@ -82,9 +88,7 @@ impl<const Q: usize> Shared<Q> {
             doorbell: Doorbell::new(),
             interrupt: AtomicU32::new(0),
             needs_reset: AtomicU32::new(0),
-            driver_ok: AtomicU32::new(0),
-            epoch: AtomicU32::new(0),
-            answer: AtomicU32::new(WAITING),
+            life: AtomicU32::new(WAITING),
             taken: [const { AtomicU32::new(STOPPED) }; Q],
         }
     }
@@ -124,11 +128,12 @@ impl<const Q: usize> Shared<Q> {
     /// Whether the driver is live: DRIVER_OK was written and accepted.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.driver_ok.load(Ordering::Acquire) != 0
+        self.life.load(Ordering::Acquire) & ANSWER == ACCEPTED
     }
 
-    pub(crate) fn set_live(&self, live: bool) {
-        self.driver_ok.store(u32::from(live), Ordering::Release);
+    /// The driver wrote FAILED: not live until reset.
+    pub(crate) fn give_up(&self) {
+        self.life.fetch_or(OVER, Ordering::AcqRel);
     }
 
     /// Whether DEVICE_NEEDS_RESET is set.
@@ -146,28 +151,35 @@ impl<const Q: usize> Shared<Q> {
         }
     }
 
+    /// Sets DEVICE_NEEDS_RESET, or announces that it was set before DRIVER_OK.
+    pub(crate) fn fail_at_driver_ok<I: DriverNotify>(&self, notify: &I) {
+        self.needs_reset.store(1, Ordering::Release);
+        self.raise(InterruptStatus::CONFIG_CHANGE, notify);
+    }
+
+    /// Names the time between two resets.
     pub(crate) fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Acquire)
+        self.life.load(Ordering::Acquire) & !ANSWER
     }
 
-    pub(crate) fn expect_answer(&self) {
-        self.answer.store(WAITING, Ordering::Release);
-    }
-
+    /// Answers DRIVER_OK; false if it was answered before, or in another epoch.
     pub(crate) fn give_answer(&self, epoch: u32, accepted: bool) -> bool {
-        if self.epoch() != epoch {
-            return false;
-        }
         let answer = if accepted { ACCEPTED } else { REFUSED };
-        self.answer.store(answer, Ordering::Release);
-        true
+        self.life
+            .compare_exchange(
+                epoch | WAITING,
+                epoch | answer,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
+            .is_ok()
     }
 
     pub(crate) fn answer(&self) -> Answer {
-        match self.answer.load(Ordering::Acquire) {
+        match self.life.load(Ordering::Acquire) & ANSWER {
+            WAITING => Answer::Waiting,
             ACCEPTED => Answer::Accepted,
-            REFUSED => Answer::Refused,
-            _ => Answer::Waiting,
+            _ => Answer::Refused,
         }
     }
 
@@ -188,7 +200,7 @@ impl<const Q: usize> Shared<Q> {
         };
         // Only RUNNING may become STOPPING: the queue may fall quiet at this moment.
         let asked = state.compare_exchange(RUNNING, STOPPING, Ordering::AcqRel, Ordering::Acquire);
-        matches!(asked, Err(STOPPED))
+        matches!(asked, Err(STOPPED | DROPPED))
     }
 
     /// Whether a taken queue has to stop. The hot path's one load.
@@ -205,11 +217,28 @@ impl<const Q: usize> Shared<Q> {
         }
     }
 
+    /// From the taken queue: it is gone. If it was quiet before, the number may have another owner.
+    pub(crate) fn dropped(&self, queue: u16, was_quiet: bool) {
+        let Some(state) = self.taken(queue) else {
+            return;
+        };
+        if was_quiet {
+            let _ = state.compare_exchange(STOPPED, DROPPED, Ordering::AcqRel, Ordering::Acquire);
+        } else {
+            state.store(DROPPED, Ordering::Release);
+        }
+    }
+
+    /// Whether the queue that was last taken under this number was dropped.
+    pub(crate) fn was_dropped(&self, queue: u16) -> bool {
+        self.taken(queue)
+            .is_some_and(|state| state.load(Ordering::Acquire) == DROPPED)
+    }
+
     /// Device reset, after every taken queue is quiet (mmio-05).
     pub(crate) fn reset<I: DriverNotify>(&self, notify: &I) {
-        self.set_live(false);
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.answer.store(WAITING, Ordering::Release);
+        let next = self.epoch().wrapping_add(ANSWER.wrapping_add(1));
+        self.life.store(next | WAITING, Ordering::Release);
         self.needs_reset.store(0, Ordering::Release);
         self.doorbell.drain();
         self.interrupt.store(0, Ordering::Release);

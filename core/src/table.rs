@@ -180,15 +180,23 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         generation: u32,
         live: SplitQueue<W, N>,
     ) -> Result<(), Refusal> {
+        if !self.is_out(queue, generation) {
+            return Err(Refusal::StaleToken);
+        }
         match self.entry_mut(queue) {
-            Some(entry)
-                if entry.generation == generation && matches!(entry.place, Place::Taken) =>
-            {
+            Some(entry) => {
                 entry.place = Place::Live(live);
                 Ok(())
             }
-            _ => Err(Refusal::StaleToken),
+            None => Err(Refusal::StaleToken),
         }
+    }
+
+    /// Whether what was taken under this number and generation is what the queue still is.
+    pub(crate) fn is_out(&self, queue: u16, generation: u32) -> bool {
+        self.entry(queue).is_some_and(|entry| {
+            entry.generation == generation && matches!(entry.place, Place::Taken)
+        })
     }
 }
 
@@ -231,17 +239,21 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         Ok(())
     }
 
-    /// The features are final: if any ready queue was checked with others, all are checked again,
-    /// in the order in which they were configured. `Err` is why the first did not pass.
+    /// The features are final: if any ready queue was checked with others, or is larger than they
+    /// let it be, all are checked again, in the order in which they were configured. `Err` is why
+    /// the first did not pass.
     pub(crate) fn check_again<M: DriverMem<Window = W>, P: QueueCheck + ?Sized>(
         &mut self,
         features: Features,
         max: impl Fn(u16) -> u16,
         mem: &M,
         policy: &P,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), (u16, DeviceError)> {
         let stale = |entry: &Entry<W, N>| match &entry.place {
-            Place::Ready(checked) => checked.features != features,
+            // The model may want fewer or smaller queues since it heard the features.
+            Place::Ready(checked) => {
+                checked.features != features || checked.size > max(checked.config.queue)
+            }
             _ => false,
         };
         if !self.entries.iter().any(stale) {
@@ -268,7 +280,8 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
                 })
                 .map(|entry| &entry.config);
             let max = max(config.queue).min(num::clamp_u16(N));
-            let checked = check::check(&config, max, features, mem, policy, others)?;
+            let checked = check::check(&config, max, features, mem, policy, others)
+                .map_err(|error| (config.queue, error))?;
             // `Q` words always hold `Q` numbers.
             let _ = done.insert(config.queue);
             if let Some(entry) = self.entry_mut(config.queue) {

@@ -39,7 +39,7 @@ where
     generation: u32,
     /// The queue's number; one that there is not, once it was asked to stop or was at fault.
     watched: u16,
-    faulted: bool,
+    fault: Option<DriverFault>,
     notify: I,
     life: Life<H, Q>,
 }
@@ -79,7 +79,7 @@ impl<H: SharedHandle<Q>, const Q: usize> Life<H, Q> {
 
 impl<H: SharedHandle<Q>, const Q: usize> Drop for Life<H, Q> {
     fn drop(&mut self) {
-        self.end();
+        self.shared.dropped(self.number, self.silent);
     }
 }
 
@@ -107,7 +107,7 @@ where
             queue,
             generation,
             watched,
-            faulted: false,
+            fault: None,
             notify,
             life,
         }
@@ -206,7 +206,8 @@ where
     /// whatever rings the doorbell, or polls.)
     #[must_use]
     pub fn was_kicked(&self) -> bool {
-        self.life.shared.doorbell().take(self.life.number)
+        // Once it is quiet, kicks are for the next user of this number.
+        !self.life.silent && self.life.shared.doorbell().take(self.life.number)
     }
 
     /// Stops the queue for a violation that the owner found in a request, as if
@@ -253,24 +254,33 @@ where
     #[inline(never)]
     fn fault(&mut self, fault: DriverFault) -> Stop {
         self.watched = u16::MAX;
-        self.faulted = true;
-        self.life
-            .shared
-            .fail(self.life.shared.is_live(), &self.notify);
+        self.fault = self.fault.or(Some(fault));
+        // Once it is quiet, the device may be in another life: then `put_back` decides.
+        if !self.life.silent {
+            let shared = &self.life.shared;
+            shared.fail(shared.is_live(), &self.notify);
+        }
         self.quiet_if_done();
         Stop::Driver(fault)
     }
 
     fn quiet_if_done(&mut self) {
         if self.queue.in_flight() == 0 {
+            // The driver hears of what was given back: its rings cannot be looked at later.
+            self.flush();
             self.life.end();
         }
     }
 
-    /// Takes the queue apart for the device, which decides whether it may go on. One that was at
-    /// fault may not.
-    pub(crate) fn dissolve(self) -> (Option<SplitQueue<W, N>>, u16, u32) {
-        let queue = if self.faulted { None } else { Some(self.queue) };
+    /// Takes the queue apart for the device, which decides whether it may go on. One whose driver
+    /// was at fault may not.
+    #[allow(clippy::type_complexity, reason = "either the queue or the fault")]
+    pub(crate) fn dissolve(mut self) -> (Result<SplitQueue<W, N>, DriverFault>, u16, u32) {
+        self.life.end();
+        let queue = match self.fault {
+            None => Ok(self.queue),
+            Some(fault) => Err(fault),
+        };
         (queue, self.life.number, self.generation)
     }
 }

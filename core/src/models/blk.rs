@@ -238,22 +238,28 @@ impl<B: BlockBackend> Block<B> {
             return Err(IOERR);
         }
         let mut spans = heapless::Vec::new();
+        let mut fits = true;
         while request.readable.remaining() != 0 {
             let mut bytes = [0; 16];
             request.readable.read_exact(&mut bytes).map_err(|_| IOERR)?;
             let [sector, rest] = crate::memory::split(bytes);
             let (sectors, flags) = (num::low(rest), num::high(rest));
             let unmap = flags & 1 != 0;
-            // Reserved flags, or UNMAP where it has no meaning (blk-25, blk-26).
+            // Reserved flags, or UNMAP where it has no meaning (blk-25, blk-26): in any range, and
+            // whatever is wrong with another.
             if flags & !1 != 0 || (unmap && !zeroes) {
                 return Err(UNSUPP);
             }
-            if sectors > limits.max_sectors {
-                return Err(IOERR);
-            }
             let len = u64::from(sectors).wrapping_mul(SECTOR.into());
-            let offset = self.locate(sector, len)?;
-            spans.push(Span { offset, len, unmap }).map_err(|_| IOERR)?;
+            match self.locate(sector, len) {
+                Ok(offset) if sectors <= limits.max_sectors => {
+                    spans.push(Span { offset, len, unmap }).map_err(|_| IOERR)?;
+                }
+                _ => fits = false,
+            }
+        }
+        if !fits {
+            return Err(IOERR);
         }
         Ok(spans)
     }
@@ -353,12 +359,13 @@ impl<B: BlockBackend> DeviceModel for Block<B> {
             }
             Err(Failure::NotReady) => return Ok(Answer::Pending),
         };
+        // The length counts from the first writable byte: the status counts if all before it does.
+        let mut whole = request.writable.remaining() == 0;
         if let Err(error) = end.write_all(&[status]) {
             request.report(error.into());
+            whole = false;
         }
-        // The length counts from the first writable byte: the status counts if all before it does.
         let written = request.writable.written();
-        let whole = request.writable.remaining() == 0;
         Ok(Answer::Done {
             written: written.saturating_add(u32::from(whole)),
         })

@@ -25,6 +25,8 @@ const Q: usize = 2;
 const BASE: u64 = 0x1_0000;
 /// Chains per poll.
 const BUDGET: u16 = 16;
+/// All rings are within so many bytes.
+const RINGS: usize = 0x400;
 /// Sectors of the disk.
 const SECTORS: usize = 8;
 
@@ -179,6 +181,14 @@ fn check<M: DriverMem>(engine: &mut Fuzzed<'_, M>, shared: &Shared<Q>) {
     );
     assert!(!live || status.contains(DeviceStatus::FEATURES_OK));
     assert!(live || !shared.is_live());
+    // A level line follows InterruptStatus.
+    assert_eq!(
+        engine.device().notify().is_high(),
+        !shared.interrupt_status().is_empty()
+    );
+    // The memory is always there and the disk never fails, so only an address that was used
+    // without its check could have led to this.
+    assert_eq!(engine.take_host_fault(), None);
     for queue in 0..num::clamp_u16(Q) {
         let state = engine.queue_state(queue);
         assert!(live || state != QueueState::Live || engine.phase() == Phase::Failed);
@@ -211,7 +221,7 @@ pub fn fuzz_registers(ram: &'static FuzzRam, data: &[u8]) {
     while !input.is_empty() {
         let access = random_access(&mut input);
         let before = configs(&engine);
-        let phase = engine.phase();
+        let (phase, status) = (engine.phase(), engine.transport().status(&shared));
         let reply = engine.access(access);
         // Nothing is taken, so nothing is ever withheld.
         assert!(reply.value().is_some(), "{access:?} was answered {reply:?}");
@@ -237,11 +247,46 @@ pub fn fuzz_registers(ram: &'static FuzzRam, data: &[u8]) {
         {
             assert_eq!(configs(&engine), before);
         }
+        let is = engine.transport().status(&shared);
+        match access {
+            Access::Write {
+                offset: 0x70,
+                width: 4,
+                value,
+            } if num::low(value) != 0 => assert!(is.contains(status)),
+            // A reset.
+            Access::Write {
+                offset: 0x70,
+                width: 4,
+                ..
+            } => {
+                assert_eq!((is, engine.phase()), (DeviceStatus::empty(), Phase::Reset));
+                assert_eq!(configs(&engine), [None; 2]);
+                assert!(shared.interrupt_status().is_empty());
+            }
+            _ => assert_eq!((is, engine.phase()), (status, phase)),
+        }
         check(&mut engine, &shared);
+        let rings = digest(ram, RINGS);
         let _ = engine.poll(BUDGET);
+        assert!(engine.phase() == Phase::Live || digest(ram, RINGS) == rings);
         check(&mut engine, &shared);
     }
     reset_and_work(&mut engine, ram);
+}
+
+/// Tells memories apart, by their first `len` bytes.
+fn digest(ram: &'static FuzzRam, len: usize) -> u64 {
+    let mut sum: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut bytes = [0; 64];
+    for at in (0..len).step_by(64) {
+        ram.read(at, &mut bytes);
+        for word in bytes.chunks_exact(8) {
+            let word = <[u8; 8]>::try_from(word).unwrap_or_default();
+            sum = (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+    sum
 }
 
 /// Whatever happened, a reset cures it: a clean set-up and one request work.
@@ -298,11 +343,20 @@ pub fn fuzz_split_ring(ram: &'static FuzzRam, data: &[u8]) {
             ram.write(at.wrapping_add(place), &[input.byte()]);
         }
         let _ = engine.kick(0);
-        let _ = engine.poll(BUDGET);
-        let driver = engine.counters().chains;
+        let dead = engine.driver_fault(0).is_some();
+        let before = if dead { digest(ram, 16384) } else { 0 };
+        let interrupts = line.asserted();
+        let step = engine.poll(BUDGET);
         // Used elements are given one for each chain, and no more than the budget.
-        let used = num::low16(driver);
+        let used = num::low16(engine.counters().chains);
         assert!(used.wrapping_sub(last_used) <= BUDGET);
+        // One interrupt for the batch, and one if the driver was found at fault.
+        let sent = line.asserted().wrapping_sub(interrupts);
+        assert!(sent <= 2 && (sent < 2 || engine.driver_fault(0).is_some()));
+        if dead {
+            assert_eq!((digest(ram, 16384), sent, used), (before, 0, last_used));
+            assert_eq!(step, Step::Idle);
+        }
         last_used = used;
         check(&mut engine, &shared);
     }
@@ -354,4 +408,9 @@ pub fn fuzz_shifting(ram: &'static FuzzRam, data: &[u8]) {
         let _ = engine.poll(BUDGET);
         check(&mut engine, &shared);
     }
+    assert_eq!(engine.store(0x70, 0), Reply::Done(0));
+    assert_eq!(engine.status(), DeviceStatus::empty());
+    let before = digest(ram, 16384);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    assert_eq!(digest(ram, 16384), before);
 }

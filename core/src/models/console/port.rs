@@ -1,0 +1,305 @@
+//! One port: what the host wants of it, what the driver knows of it, and which control message is
+//! next.
+//!
+//! Messages are not queued but owed: a bit for each kind says that the driver is still to be told.
+//! So there is always room, and what changes again before the driver was told is told once.
+
+use virtio_spec::console::Device as Event;
+
+use crate::slots::Token;
+
+/// Columns and rows of a console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ConsoleSize {
+    /// Characters in a row.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+bitflags::bitflags! {
+    /// Control messages that the driver is still to get, in the order in which they go.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct Owed: u8 {
+        const REMOVE = 1;
+        const ADD = 2;
+        const CONSOLE = 4;
+        const NAME = 8;
+        const SIZE = 16;
+        const OPEN = 32;
+    }
+}
+
+/// A port of a console device, over its host's end `T`.
+///
+/// What is changed while the driver is live reaches it as control messages: call
+/// `backend_ready(CONTROL_RECEIVEQ)` afterwards.
+///
+/// ```
+/// # use virtside::models::{ConsoleError, ConsolePort};
+/// # struct Log;
+/// # impl ConsolePort for Log {
+/// #     fn has_input(&self) -> bool { false }
+/// #     fn read(&mut self, _: &mut [u8]) -> Result<usize, ConsoleError> { Err(ConsoleError::NotReady) }
+/// #     fn write(&mut self, bytes: &[u8]) -> Result<usize, ConsoleError> { Ok(bytes.len()) }
+/// # }
+/// use virtside::models::console::Port;
+/// let mut port = Port::new(Log).with_name("org.example.log").unplugged();
+/// port.plug();
+/// assert!(!port.is_ready(), "the driver has not heard of it yet");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Port<T> {
+    pub(super) io: T,
+    pub(super) name: &'static str,
+    pub(super) size: Option<ConsoleSize>,
+    is_console: bool,
+    plugged: bool,
+    open: bool,
+    /// The driver was told that it exists, and not that it is gone.
+    announced: bool,
+    ready: bool,
+    driver_open: bool,
+    owed: Owed,
+    /// The pending chain of the receiveq: the port had said that it has input, and gave none.
+    pub(super) input: Option<Token>,
+    /// The pending chain of the transmitq, and how much of it was written.
+    pub(super) output: Option<(Token, u32)>,
+}
+
+impl<T> Port<T> {
+    /// A port that is there, open, without a name, and no console.
+    pub const fn new(io: T) -> Self {
+        Self {
+            io,
+            name: "",
+            size: None,
+            is_console: false,
+            plugged: true,
+            open: true,
+            announced: false,
+            ready: false,
+            driver_open: false,
+            owed: Owed::ADD,
+            input: None,
+            output: None,
+        }
+    }
+
+    /// Nominates it as a console (CONSOLE_PORT).
+    #[must_use]
+    pub fn console(self) -> Self {
+        Self {
+            is_console: true,
+            ..self
+        }
+    }
+
+    /// Gives it a name (PORT_NAME). One that the driver leaves no room for is cut.
+    #[must_use]
+    pub fn with_name(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    /// Gives it a size: that of port 0 is shown in the configuration space, that of any console is
+    /// sent (RESIZE).
+    #[must_use]
+    pub fn with_size(self, size: ConsoleSize) -> Self {
+        Self {
+            size: Some(size),
+            ..self
+        }
+    }
+
+    /// It is not there until it is plugged in.
+    #[must_use]
+    pub fn unplugged(self) -> Self {
+        Self {
+            plugged: false,
+            owed: Owed::empty(),
+            ..self
+        }
+    }
+
+    /// It is there, but the host's end is closed.
+    #[must_use]
+    pub fn closed(self) -> Self {
+        Self {
+            open: false,
+            ..self
+        }
+    }
+
+    /// The host's end.
+    pub const fn io(&self) -> &T {
+        &self.io
+    }
+
+    /// The host's end.
+    pub const fn io_mut(&mut self) -> &mut T {
+        &mut self.io
+    }
+
+    /// Its size, if it has one.
+    pub const fn size(&self) -> Option<ConsoleSize> {
+        self.size
+    }
+
+    /// Whether it is there.
+    pub const fn is_plugged(&self) -> bool {
+        self.plugged
+    }
+
+    /// Whether the host's end is open.
+    pub const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether the driver said that it can use it.
+    pub const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Whether the driver's end is open.
+    pub const fn is_driver_open(&self) -> bool {
+        self.driver_open
+    }
+
+    /// Changes its size. That of port 0 shows in the configuration space, so do this in
+    /// [`update_config`](crate::Engine::update_config).
+    pub fn resize(&mut self, size: ConsoleSize) {
+        self.size = Some(size);
+        if self.is_console {
+            self.owe(Owed::SIZE);
+        }
+    }
+
+    /// Opens or closes the host's end. Output to a closed port is dropped; what waits to be written
+    /// is dropped at `backend_ready` for the [`transmitq`](super::transmitq).
+    pub fn set_open(&mut self, open: bool) {
+        if self.open != open {
+            self.open = open;
+            self.owe(Owed::OPEN);
+        }
+    }
+
+    /// Adds the port, if it is not there.
+    pub fn plug(&mut self) {
+        if !self.plugged {
+            self.plugged = true;
+            // A removal that the driver has not heard of goes first (console-03).
+            self.owed |= Owed::ADD;
+        }
+    }
+
+    /// What the driver knows is as before; anything more it is told when it is ready.
+    fn owe(&mut self, owed: Owed) {
+        if self.ready {
+            self.owed |= owed;
+        }
+    }
+
+    /// The message that is next, if one is.
+    pub(super) fn next(&self) -> Option<Event> {
+        let first = [
+            (Owed::REMOVE, Event::DeviceRemove),
+            (Owed::ADD, Event::DeviceAdd),
+            (Owed::CONSOLE, Event::ConsolePort),
+            (Owed::NAME, Event::PortName),
+            (Owed::SIZE, Event::Resize),
+            (Owed::OPEN, Event::PortOpen),
+        ];
+        let owed = |(bit, _): &&(Owed, Event)| self.owed.contains(*bit);
+        first.iter().find(owed).map(|(_, event)| *event)
+    }
+
+    /// The driver has this message now.
+    pub(super) fn told(&mut self, event: Event) {
+        let bit = match event {
+            Event::DeviceRemove => {
+                self.announced = false;
+                Owed::REMOVE
+            }
+            Event::DeviceAdd => {
+                self.announced = true;
+                Owed::ADD
+            }
+            Event::ConsolePort => Owed::CONSOLE,
+            Event::PortName => Owed::NAME,
+            Event::Resize => Owed::SIZE,
+            _ => Owed::OPEN,
+        };
+        self.owed.remove(bit);
+    }
+
+    /// Whether what the driver says concerns this port, and not one that was unplugged.
+    pub(super) fn is_known(&self) -> bool {
+        self.announced && self.plugged && !self.owed.contains(Owed::REMOVE)
+    }
+
+    /// PORT_READY of the driver.
+    pub(super) fn set_ready(&mut self, ready: bool) {
+        if ready && !self.ready {
+            self.owed.set(Owed::CONSOLE, self.is_console);
+            self.owed.set(Owed::NAME, !self.name.is_empty());
+            self.owed
+                .set(Owed::SIZE, self.is_console && self.size.is_some());
+            self.owed.set(Owed::OPEN, self.open);
+        }
+        if !ready {
+            self.owed = Owed::empty();
+        }
+        self.ready = ready;
+    }
+}
+
+impl<T: super::ConsolePort> Port<T> {
+    /// Removes the port, if it is there. Output to it is dropped; what waits to be written is
+    /// dropped at `backend_ready` for the [`transmitq`](super::transmitq).
+    pub fn unplug(&mut self) {
+        if self.plugged {
+            self.plugged = false;
+            self.ready = false;
+            self.set_driver_open(false);
+            // Only what was added is removed (console-05).
+            self.owed = if self.announced {
+                Owed::REMOVE
+            } else {
+                Owed::empty()
+            };
+        }
+    }
+
+    /// PORT_OPEN of the driver.
+    pub(super) fn set_driver_open(&mut self, open: bool) {
+        if self.driver_open != open {
+            self.driver_open = open;
+            self.io.driver_open(open);
+        }
+    }
+
+    /// The driver forgot all it knew.
+    pub(super) fn reset(&mut self) {
+        self.set_driver_open(false);
+        self.announced = false;
+        self.ready = false;
+        self.owed = if self.plugged {
+            Owed::ADD
+        } else {
+            Owed::empty()
+        };
+        self.input = None;
+        self.output = None;
+    }
+
+    /// Whether the driver is to get input.
+    pub(super) fn listens(&self, multiport: bool) -> bool {
+        self.plugged && self.open && (self.driver_open || !multiport)
+    }
+
+    /// Whether output goes anywhere.
+    pub(super) fn takes_output(&self) -> bool {
+        self.plugged && self.open
+    }
+}

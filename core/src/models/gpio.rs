@@ -1,0 +1,617 @@
+//! The gpio device, over a bank of lines: pins of `embedded-hal`, or a [`GpioLines`] of your own.
+//!
+//! Requests: names, directions, values and interrupts of lines. An interrupt needs the driver twice:
+//! it is *enabled* over the requestq (SET_IRQ_TYPE), and *unmasked* by a buffer on the eventq, which
+//! the device keeps until the line interrupts. To give it back:
+//!
+//! 1. The host tells the model: [`Gpio::interrupt`] from a handler that knows, or [`Gpio::sense`]
+//!    from a loop that looks at levels.
+//! 2. [`Gpio::due`] names what is to be given back: buffers of lines that interrupted, and those of
+//!    interrupts that the driver disabled meanwhile. Ask it after those calls **and after each
+//!    `poll`**, and pass each name to [`Engine::complete`](crate::Engine::complete).
+//!
+//! What the driver gets wrong is answered with an error, and nothing changes: a line that is not
+//! there, a value that means nothing, a direction that the line cannot have, an interrupt of an
+//! output, an output whose interrupt is enabled, a second type for an enabled interrupt. An eventq
+//! buffer that cannot be kept comes back as invalid at once: for a line that is not there, for an
+//! interrupt that is not enabled, and a second one for the same line. Only a request without a
+//! single byte for the status stops its queue.
+//!
+//! Every request takes up to three calls to the bank, GET_LINE_NAMES one write for each of the `L`
+//! lines, an eventq buffer a search through the `L` lines, a reset `2 * L` calls. Requests are
+//! carried out and answered in the order in which they come, whatever their lines.
+//!
+//! Supply one chain slot for each line that can interrupt, and one more for requests.
+//!
+//! Clauses: gpio-01 to gpio-06, gpio-09 to gpio-23.
+
+mod lines;
+mod pins;
+mod wire;
+
+pub use lines::{Abilities, GpioError, GpioLine, GpioLines};
+pub use pins::{InputLine, OpenDrainLine, OutputLine, StatefulLine};
+pub use wire::{Direction, Trigger};
+
+use embedded_io::{Read, ReadExactError, Write};
+
+use wire::{F_IRQ, IRQ_INVALID, IRQ_VALID, Kind, REQUEST, STATUS_ERR, STATUS_OK};
+
+use crate::{
+    error::{DriverFault, HostFault},
+    features::Features,
+    memory::DriverMem,
+    model::{Answer, DeviceConfig, DeviceModel, Request},
+    num,
+    queue::ChainError,
+    slots::Token,
+};
+
+/// The queue of requests.
+pub const REQUESTQ: u16 = 0;
+/// The queue of interrupts, if `VIRTIO_GPIO_F_IRQ` was negotiated.
+pub const EVENTQ: u16 = 1;
+
+/// Why lines cannot have these names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum NameError {
+    /// The name of this line is not 7-bit ASCII, or holds a zero.
+    NotAscii {
+        /// Line number.
+        line: u16,
+    },
+    /// A line before this one has the same name.
+    Twice {
+        /// Line number.
+        line: u16,
+    },
+}
+
+impl core::fmt::Display for NameError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NotAscii { line } => write!(f, "the name of line {line} is not 7-bit ASCII"),
+            Self::Twice { line } => write!(f, "the name of line {line} is that of another"),
+        }
+    }
+}
+
+impl core::error::Error for NameError {}
+
+/// What the driver wants of a line.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    direction: Direction,
+    /// How it is driven as an output, now or later (gpio-20).
+    value: Option<bool>,
+    /// What its interrupt is enabled for.
+    trigger: Option<Trigger>,
+    /// The level that was last sensed.
+    last: bool,
+    /// It interrupted and the driver was not told: an edge at any time, a level only while there is
+    /// an event (gpio-10, gpio-11).
+    fired: bool,
+    /// The eventq buffer: while there is one, the interrupt is unmasked.
+    event: Option<Token>,
+    /// The eventq buffer of an interrupt that was disabled: it is to be given back as invalid.
+    void: Option<Token>,
+}
+
+impl State {
+    const NEW: Self = Self {
+        direction: Direction::None,
+        value: None,
+        trigger: None,
+        last: false,
+        fired: false,
+        event: None,
+        void: None,
+    };
+
+    /// The interrupt is disabled: nothing is kept for it (gpio-12, gpio-14).
+    fn disable(&mut self) {
+        self.trigger = None;
+        self.fired = false;
+        self.void = self.event.take().or(self.void);
+    }
+
+    fn due(&self) -> Option<Token> {
+        self.void.or(self.event.filter(|_| self.fired))
+    }
+}
+
+/// The gpio device over a bank `B` of up to `L` lines.
+///
+/// ```
+/// # #[derive(Debug)] struct Pin;
+/// # impl embedded_hal::digital::ErrorType for Pin { type Error = core::convert::Infallible; }
+/// # impl embedded_hal::digital::InputPin for Pin {
+/// #     fn is_high(&mut self) -> Result<bool, Self::Error> { Ok(true) }
+/// #     fn is_low(&mut self) -> Result<bool, Self::Error> { Ok(false) }
+/// # }
+/// # impl embedded_hal::digital::OutputPin for Pin {
+/// #     fn set_high(&mut self) -> Result<(), Self::Error> { Ok(()) }
+/// #     fn set_low(&mut self) -> Result<(), Self::Error> { Ok(()) }
+/// # }
+/// # let (led_pin, button_pin) = (Pin, Pin);
+/// use virtside::models::{Gpio, gpio::{GpioLine, InputLine, OutputLine}};
+/// use virtside::{ChainSlot, Engine, Ram, Shared};
+/// static RAM: Ram<65536> = Ram::new();
+/// static SHARED: Shared<2> = Shared::new();
+///
+/// let mut led = OutputLine::new(led_pin);
+/// let mut button = InputLine::new(button_pin).with_interrupt();
+/// let lines: [&mut dyn GpioLine; 2] = [&mut led, &mut button];
+/// let gpio = Gpio::new(lines).with_names(["LED red", "button"])?;
+/// let slots = [const { ChainSlot::new() }; 2];
+/// let mut engine: Engine<_, _, _, _, _, 2, 16> =
+///     Engine::new(gpio, RAM.flat(0x8000_0000), (), slots, &SHARED);
+///
+/// // The button's handler:
+/// engine.model_mut().interrupt(1);
+/// // Then, and after each poll:
+/// engine.poll(8);
+/// while let Some(token) = engine.model().due() {
+///     engine.complete(token)?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Gpio<B, const L: usize> {
+    lines: B,
+    names: [&'static str; L],
+    states: [State; L],
+    negotiated: Option<Features>,
+}
+
+/// Why a request is answered with ERR.
+enum Failure {
+    Refused,
+    /// Something of ours is to blame.
+    Ours(HostFault),
+}
+
+impl From<GpioError> for Failure {
+    fn from(error: GpioError) -> Self {
+        match error {
+            GpioError::Unsupported => Self::Refused,
+            GpioError::Failed => Self::Ours(HostFault::Backend),
+        }
+    }
+}
+
+impl From<ReadExactError<ChainError>> for Failure {
+    fn from(error: ReadExactError<ChainError>) -> Self {
+        match error {
+            ReadExactError::UnexpectedEof => Self::Refused,
+            ReadExactError::Other(error) => Self::Ours(error.into()),
+        }
+    }
+}
+
+impl<B: GpioLines, const L: usize> Gpio<B, L> {
+    /// The device over this bank, or its first `L` lines, all without a name.
+    pub const fn new(lines: B) -> Self {
+        Self {
+            lines,
+            names: [""; L],
+            states: [State::NEW; L],
+            negotiated: None,
+        }
+    }
+
+    /// Names the lines; an empty name is none. About `L * L` comparisons.
+    ///
+    /// # Errors
+    /// [`NameError`]: names are ASCII, and none is there twice (gpio-05, gpio-16).
+    pub fn with_names(self, names: [&'static str; L]) -> Result<Self, NameError> {
+        for (at, name) in names.iter().enumerate() {
+            let line = num::clamp_u16(at);
+            if !name.bytes().all(|byte| byte.is_ascii() && byte != 0) {
+                return Err(NameError::NotAscii { line });
+            }
+            if !name.is_empty() && names.iter().take(at).any(|other| other == name) {
+                return Err(NameError::Twice { line });
+            }
+        }
+        Ok(Self { names, ..self })
+    }
+
+    /// The bank.
+    pub const fn lines(&self) -> &B {
+        &self.lines
+    }
+
+    /// The bank.
+    pub const fn lines_mut(&mut self) -> &mut B {
+        &mut self.lines
+    }
+
+    /// How many lines the device has.
+    pub fn count(&self) -> u16 {
+        self.lines.count().min(num::clamp_u16(L))
+    }
+
+    /// The direction that the driver gave a line.
+    pub fn direction(&self, line: u16) -> Direction {
+        self.states
+            .get(usize::from(line))
+            .map_or(Direction::None, |state| state.direction)
+    }
+
+    /// What a line's interrupt is enabled for, if it is.
+    pub fn trigger(&self, line: u16) -> Option<Trigger> {
+        self.states.get(usize::from(line))?.trigger
+    }
+
+    /// A line interrupted, in the way that it was enabled for; without effect if it was not. Gives
+    /// the buffer to [`complete`](crate::Engine::complete), if the driver listens.
+    ///
+    /// An edge is kept while it does not; a level is looked at again when it does.
+    pub fn interrupt(&mut self, line: u16) -> Option<Token> {
+        let state = self.states.get_mut(usize::from(line))?;
+        if state.trigger?.is_edge() || state.event.is_some() {
+            state.fired = true;
+        }
+        state.event.filter(|_| state.fired)
+    }
+
+    /// Looks at the level of a line whose interrupt is enabled: for pins that cannot interrupt. Then
+    /// as [`interrupt`](Self::interrupt), if the level, or its change since it was last looked at, is
+    /// what the driver waits for.
+    ///
+    /// # Errors
+    /// [`GpioError`]; nothing happened.
+    pub fn sense(&mut self, line: u16) -> Result<Option<Token>, GpioError> {
+        let Some(trigger) = self.trigger(line) else {
+            return Ok(None);
+        };
+        let now = self.lines.level(line)?;
+        let Some(state) = self.states.get_mut(usize::from(line)) else {
+            return Ok(None);
+        };
+        let before = core::mem::replace(&mut state.last, now);
+        if trigger.fires(before, now) {
+            return Ok(self.interrupt(line));
+        }
+        Ok(None)
+    }
+
+    /// A buffer that is to be given back: pass it to [`complete`](crate::Engine::complete), and ask
+    /// again until there is none.
+    pub fn due(&self) -> Option<Token> {
+        self.states.iter().find_map(State::due)
+    }
+
+    fn can_interrupt(&self) -> bool {
+        (0..self.count()).any(|line| self.lines.abilities(line).contains(Abilities::INTERRUPT))
+    }
+
+    fn has_irq(&self) -> bool {
+        self.negotiated
+            .is_some_and(|features| features.contains(F_IRQ))
+    }
+
+    /// Bytes of the names block; 0 if there are no names at all (gpio-03, gpio-04).
+    fn names_size(&self) -> u32 {
+        let names = self.names.iter().take(usize::from(self.count()));
+        if names.clone().all(|name| name.is_empty()) {
+            return 0;
+        }
+        names.fold(0u32, |sum, name| {
+            sum.saturating_add(num::clamp_u32(name.len()))
+                .saturating_add(1)
+        })
+    }
+
+    /// A line that is there.
+    fn state(&mut self, line: u16) -> Result<&mut State, Failure> {
+        let there = line < self.count();
+        self.states
+            .get_mut(usize::from(line))
+            .filter(|_| there)
+            .ok_or(Failure::Refused)
+    }
+
+    fn names<M: DriverMem>(&self, request: &mut Request<'_, M>) -> Result<(), ChainError> {
+        request.writable.write_all(&[STATUS_OK])?;
+        for name in self.names.iter().take(usize::from(self.count())) {
+            request.writable.write_all(name.as_bytes())?;
+            request.writable.write_all(&[0])?;
+        }
+        Ok(())
+    }
+
+    fn set_direction(&mut self, line: u16, direction: Direction) -> Result<(), Failure> {
+        let abilities = self.lines.abilities(line);
+        let State { value, trigger, .. } = *self.state(line)?;
+        let possible = match direction {
+            Direction::None => return self.forget(line),
+            Direction::Output => abilities.contains(Abilities::OUTPUT) && trigger.is_none(),
+            Direction::Input => abilities.contains(Abilities::INPUT),
+        };
+        if !possible {
+            return Err(Failure::Refused);
+        }
+        let high = value.filter(|_| direction == Direction::Output);
+        self.lines.set_direction(line, direction, high)?;
+        self.state(line)?.direction = direction;
+        Ok(())
+    }
+
+    /// Nothing is left but a buffer to give back (gpio-09).
+    fn forget(&mut self, line: u16) -> Result<(), Failure> {
+        let state = self.state(line)?;
+        let enabled = state.trigger.is_some();
+        state.disable();
+        let void = state.void;
+        *state = State { void, ..State::NEW };
+        let disabled = if enabled {
+            self.lines.set_trigger(line, None)
+        } else {
+            Ok(())
+        };
+        self.lines.set_direction(line, Direction::None, None)?;
+        Ok(disabled?)
+    }
+
+    fn set_value(&mut self, line: u16, high: bool) -> Result<(), Failure> {
+        if !self.lines.abilities(line).contains(Abilities::OUTPUT) {
+            return Err(Failure::Refused);
+        }
+        if self.state(line)?.direction == Direction::Output {
+            self.lines.drive(line, high)?;
+        }
+        self.state(line)?.value = Some(high);
+        Ok(())
+    }
+
+    fn set_trigger(&mut self, line: u16, trigger: Option<Trigger>) -> Result<(), Failure> {
+        let abilities = self.lines.abilities(line);
+        let state = *self.state(line)?;
+        if !self.has_irq() || state.direction == Direction::Output {
+            return Err(Failure::Refused);
+        }
+        match (state.trigger, trigger) {
+            (None, None) => Ok(()),
+            (Some(_), None) => {
+                self.state(line)?.disable();
+                Ok(self.lines.set_trigger(line, None)?)
+            }
+            (Some(old), Some(new)) if old == new => Ok(()),
+            (None, Some(_)) if abilities.contains(Abilities::INTERRUPT) => {
+                let last = self.lines.level(line)?;
+                self.lines.set_trigger(line, trigger)?;
+                let state = self.state(line)?;
+                state.trigger = trigger;
+                state.last = last;
+                Ok(())
+            }
+            _ => Err(Failure::Refused),
+        }
+    }
+
+    /// Carries out a request with a simple answer, which is its value.
+    fn carry_out(&mut self, kind: Kind, line: u16, value: u32) -> Result<u8, Failure> {
+        match kind {
+            Kind::LineNames => Err(Failure::Refused),
+            Kind::GetDirection => Ok(self.state(line)?.direction.value()),
+            Kind::SetDirection => {
+                let direction = Direction::parse(value).ok_or(Failure::Refused)?;
+                self.set_direction(line, direction).map(|()| 0)
+            }
+            Kind::GetValue => {
+                self.state(line)?;
+                Ok(self.lines.level(line)?.into())
+            }
+            Kind::SetValue if value <= 1 => self.set_value(line, value == 1).map(|()| 0),
+            Kind::SetValue => Err(Failure::Refused),
+            Kind::SetTrigger => {
+                let trigger = Trigger::parse(value).ok_or(Failure::Refused)?;
+                self.set_trigger(line, trigger).map(|()| 0)
+            }
+        }
+    }
+
+    fn request<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Answer {
+        let mut header = [0; REQUEST];
+        let room = request.writable.remaining();
+        let outcome = match request.readable.read_exact(&mut header) {
+            Ok(()) => {
+                let [k, l, a, b, value @ ..] = header;
+                let (line, value) = (u16::from_le_bytes([a, b]), u32::from_le_bytes(value));
+                match Kind::parse(u16::from_le_bytes([k, l])) {
+                    Some(Kind::LineNames) => {
+                        let size = self.names_size();
+                        if size != 0 && room > size {
+                            if let Err(error) = self.names(request) {
+                                request.report(error.into());
+                            }
+                            return done(request);
+                        }
+                        Err(Failure::Refused)
+                    }
+                    // What cannot be answered whole is not done.
+                    Some(kind) if room >= 2 => self.carry_out(kind, line, value),
+                    _ => Err(Failure::Refused),
+                }
+            }
+            Err(error) => Err(error.into()),
+        };
+        let answer = match outcome {
+            Ok(value) => [STATUS_OK, value],
+            Err(failure) => {
+                if let Failure::Ours(fault) = failure {
+                    request.report(fault);
+                }
+                [STATUS_ERR, 0]
+            }
+        };
+        let room = num::index(room).min(answer.len());
+        reply(request, answer.get(..room).unwrap_or(&answer))
+    }
+
+    /// The status of an eventq buffer, or `None` to keep it.
+    fn event<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Option<u8> {
+        let token = Some(request.token);
+        for state in &mut self.states {
+            if state.void == token {
+                state.void = None;
+                return Some(IRQ_INVALID);
+            }
+            if state.event == token {
+                if !state.fired {
+                    return None;
+                }
+                state.event = None;
+                state.fired = false;
+                return Some(IRQ_VALID);
+            }
+        }
+        let mut line = [0; 2];
+        match request.readable.read_exact(&mut line).map_err(Failure::from) {
+            Ok(()) => {}
+            Err(Failure::Refused) => return Some(IRQ_INVALID),
+            Err(Failure::Ours(fault)) => {
+                request.report(fault);
+                return Some(IRQ_INVALID);
+            }
+        }
+        let line = u16::from_le_bytes(line);
+        let Ok(&mut State { trigger, event, void, .. }) = self.state(line) else {
+            return Some(IRQ_INVALID);
+        };
+        let (Some(trigger), None) = (trigger, event.or(void)) else {
+            return Some(IRQ_INVALID);
+        };
+        // A level that is there already; edges were kept.
+        let active = !trigger.is_edge()
+            && match self.lines.level(line) {
+                Ok(level) => trigger.fires(level, level),
+                Err(error) => {
+                    if error == GpioError::Failed {
+                        request.report(HostFault::Backend);
+                    }
+                    false
+                }
+            };
+        let state = self.state(line).ok()?;
+        if active || state.fired {
+            state.fired = false;
+            return Some(IRQ_VALID);
+        }
+        state.event = token;
+        None
+    }
+
+    /// No eventq buffer is kept any more: all interrupts are masked.
+    fn mask_all(&mut self) {
+        for state in &mut self.states {
+            state.event = None;
+            state.void = None;
+            state.fired &= state.trigger.is_some_and(Trigger::is_edge);
+        }
+    }
+}
+
+fn done<M: DriverMem>(request: &Request<'_, M>) -> Answer {
+    Answer::Done {
+        written: request.writable.written(),
+    }
+}
+
+fn reply<M: DriverMem>(request: &mut Request<'_, M>, bytes: &[u8]) -> Answer {
+    if let Err(error) = request.writable.write_all(bytes) {
+        request.report(error.into());
+    }
+    done(request)
+}
+
+impl<B: GpioLines, const L: usize> DeviceConfig for Gpio<B, L> {
+    fn device_id(&self) -> u32 {
+        u32::from(u8::from(virtio_spec::Id::Gpio))
+    }
+
+    fn features(&self) -> Features {
+        if self.can_interrupt() {
+            Features::RING.union(F_IRQ)
+        } else {
+            Features::RING
+        }
+    }
+
+    fn queue_size_max(&self, queue: u16) -> u16 {
+        // Before the driver chose, it may look at both.
+        let events = match self.negotiated {
+            None => self.can_interrupt(),
+            Some(features) => features.contains(F_IRQ),
+        };
+        match queue {
+            REQUESTQ => u16::MAX,
+            EVENTQ if events => u16::MAX,
+            _ => 0,
+        }
+    }
+
+    fn negotiate(&mut self, features: Features) -> bool {
+        self.negotiated = Some(features);
+        true
+    }
+
+    fn read_config(&self, offset: u32, bytes: &mut [u8]) -> bool {
+        let [a, b] = self.count().to_le_bytes();
+        let [c, d, e, f] = self.names_size().to_le_bytes();
+        let space = [a, b, 0, 0, c, d, e, f];
+        let part = space
+            .get(num::index(offset)..)
+            .and_then(|rest| rest.get(..bytes.len()));
+        match part {
+            Some(part) => {
+                bytes.copy_from_slice(part);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl<B: GpioLines, const L: usize> DeviceModel for Gpio<B, L> {
+    fn reset(&mut self) {
+        self.negotiated = None;
+        for line in 0..self.count() {
+            let Ok(state) = self.state(line) else {
+                break;
+            };
+            let used = state.direction != Direction::None || state.trigger.is_some();
+            state.event = None;
+            state.void = None;
+            if used {
+                // Nobody is left to tell if it fails.
+                let _ = self.forget(line);
+            } else {
+                *state = State::NEW;
+            }
+        }
+    }
+
+    fn queue_stopped(&mut self, queue: u16) {
+        if queue == EVENTQ {
+            self.mask_all();
+        }
+    }
+
+    fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+        // Without a byte for the status there is no way to answer.
+        if request.writable.remaining() == 0 {
+            return Err(DriverFault::BadRequest { head: request.head });
+        }
+        if request.queue != EVENTQ {
+            return Ok(self.request(request));
+        }
+        Ok(match self.event(request) {
+            Some(status) => reply(request, &[status]),
+            None => Answer::Pending,
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! Pins of `embedded-hal` as lines.
+//!
+//! Such a pin has its direction from its type, so a line offers the directions that its pin has.
+//! While the driver does not use an output, the pin stays as it was driven last.
+
+use embedded_hal::digital::{InputPin, OutputPin, StatefulOutputPin};
+
+use super::{Abilities, Direction, GpioError, GpioLine};
+
+fn failed<E>(_: E) -> GpioError {
+    GpioError::Failed
+}
+
+fn drive(pin: &mut impl OutputPin, high: bool) -> Result<(), GpioError> {
+    pin.set_state(high.into()).map_err(failed)
+}
+
+/// An input.
+///
+/// ```
+/// # #[derive(Debug)] struct Pin;
+/// # impl embedded_hal::digital::ErrorType for Pin { type Error = core::convert::Infallible; }
+/// # impl embedded_hal::digital::InputPin for Pin {
+/// #     fn is_high(&mut self) -> Result<bool, Self::Error> { Ok(true) }
+/// #     fn is_low(&mut self) -> Result<bool, Self::Error> { Ok(false) }
+/// # }
+/// # let button = Pin;
+/// use virtside::models::gpio::{GpioLine, InputLine};
+/// let mut line = InputLine::new(button).with_interrupt();
+/// assert_eq!(line.level(), Ok(true));
+/// ```
+#[derive(Clone, Debug)]
+pub struct InputLine<P> {
+    pin: P,
+    interrupts: bool,
+}
+
+impl<P: InputPin> InputLine<P> {
+    /// The line of this pin.
+    pub const fn new(pin: P) -> Self {
+        Self {
+            pin,
+            interrupts: false,
+        }
+    }
+
+    /// It may interrupt: see [`Abilities::INTERRUPT`].
+    #[must_use]
+    pub fn with_interrupt(self) -> Self {
+        Self {
+            interrupts: true,
+            ..self
+        }
+    }
+}
+
+impl<P: InputPin> GpioLine for InputLine<P> {
+    fn abilities(&self) -> Abilities {
+        let mut abilities = Abilities::INPUT;
+        abilities.set(Abilities::INTERRUPT, self.interrupts);
+        abilities
+    }
+    fn set_direction(&mut self, _: Direction, _: Option<bool>) -> Result<(), GpioError> {
+        Ok(())
+    }
+    fn level(&mut self) -> Result<bool, GpioError> {
+        self.pin.is_high().map_err(failed)
+    }
+    fn drive(&mut self, _: bool) -> Result<(), GpioError> {
+        Err(GpioError::Unsupported)
+    }
+}
+
+/// An output that cannot be read back: its value is what it was last driven to, and none before.
+#[derive(Clone, Debug)]
+pub struct OutputLine<P> {
+    pin: P,
+    driven: Option<bool>,
+}
+
+impl<P: OutputPin> OutputLine<P> {
+    /// The line of this pin.
+    pub const fn new(pin: P) -> Self {
+        Self { pin, driven: None }
+    }
+}
+
+impl<P: OutputPin> GpioLine for OutputLine<P> {
+    fn abilities(&self) -> Abilities {
+        Abilities::OUTPUT
+    }
+    fn set_direction(&mut self, direction: Direction, high: Option<bool>) -> Result<(), GpioError> {
+        match (direction, high) {
+            (Direction::Output, Some(high)) => self.drive(high),
+            (Direction::Output, None) => Ok(()),
+            // All is forgotten (gpio-09).
+            (Direction::Input | Direction::None, _) => {
+                self.driven = None;
+                Ok(())
+            }
+        }
+    }
+    fn level(&mut self) -> Result<bool, GpioError> {
+        self.driven.ok_or(GpioError::Unsupported)
+    }
+    fn drive(&mut self, high: bool) -> Result<(), GpioError> {
+        drive(&mut self.pin, high)?;
+        self.driven = Some(high);
+        Ok(())
+    }
+}
+
+/// An output whose driven value can be read back.
+#[derive(Clone, Debug)]
+pub struct StatefulLine<P> {
+    pin: P,
+}
+
+impl<P: StatefulOutputPin> StatefulLine<P> {
+    /// The line of this pin.
+    pub const fn new(pin: P) -> Self {
+        Self { pin }
+    }
+}
+
+impl<P: StatefulOutputPin> GpioLine for StatefulLine<P> {
+    fn abilities(&self) -> Abilities {
+        Abilities::OUTPUT
+    }
+    fn set_direction(&mut self, direction: Direction, high: Option<bool>) -> Result<(), GpioError> {
+        match high {
+            Some(high) if direction == Direction::Output => self.drive(high),
+            _ => Ok(()),
+        }
+    }
+    fn level(&mut self) -> Result<bool, GpioError> {
+        self.pin.is_set_high().map_err(failed)
+    }
+    fn drive(&mut self, high: bool) -> Result<(), GpioError> {
+        drive(&mut self.pin, high)
+    }
+}
+
+/// A pin that drives and senses at once, such as an open drain: as an input, and while it is not
+/// used, it is let go (driven high).
+#[derive(Clone, Debug)]
+pub struct OpenDrainLine<P> {
+    pin: P,
+    interrupts: bool,
+}
+
+impl<P: InputPin + OutputPin> OpenDrainLine<P> {
+    /// The line of this pin.
+    pub const fn new(pin: P) -> Self {
+        Self {
+            pin,
+            interrupts: false,
+        }
+    }
+
+    /// It may interrupt: see [`Abilities::INTERRUPT`].
+    #[must_use]
+    pub fn with_interrupt(self) -> Self {
+        Self {
+            interrupts: true,
+            ..self
+        }
+    }
+}
+
+impl<P: InputPin + OutputPin> GpioLine for OpenDrainLine<P> {
+    fn abilities(&self) -> Abilities {
+        let mut abilities = Abilities::INPUT | Abilities::OUTPUT;
+        abilities.set(Abilities::INTERRUPT, self.interrupts);
+        abilities
+    }
+    fn set_direction(&mut self, direction: Direction, high: Option<bool>) -> Result<(), GpioError> {
+        match direction {
+            Direction::Output => high.map_or(Ok(()), |high| drive(&mut self.pin, high)),
+            Direction::Input | Direction::None => drive(&mut self.pin, true),
+        }
+    }
+    fn level(&mut self) -> Result<bool, GpioError> {
+        self.pin.is_high().map_err(failed)
+    }
+    fn drive(&mut self, high: bool) -> Result<(), GpioError> {
+        drive(&mut self.pin, high)
+    }
+}

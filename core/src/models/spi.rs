@@ -1,0 +1,224 @@
+//! The SPI controller, over a small [`SpiController`].
+//!
+//! [`SpiLines`] is a controller over an embedded-hal bus, chip select pins and a delay;
+//! [`SpiDevices`] is one over devices whose chip select is not ours to drive.
+//!
+//! # Worst case
+//!
+//! One request is one transfer of at most `BYTES` bytes, whose time is the controller's, and copies
+//! the head, the data and the result once. The configuration space is made anew at each access.
+//!
+//! Clauses: spi-01 to spi-12.
+
+mod controller;
+mod devices;
+mod lines;
+
+pub use controller::{
+    SpiCapabilities, SpiController, SpiData, SpiError, SpiFunctions, SpiMode, SpiSettings,
+    SpiWidths,
+};
+pub use devices::{SpiChip, SpiDevices};
+pub use lines::{FixedClock, SpiClock, SpiLines};
+
+use embedded_io::{Read, ReadExactError, Write};
+
+use crate::{
+    error::{DriverFault, HostFault},
+    features::Features,
+    memory::DriverMem,
+    model::{Answer, DeviceConfig, DeviceModel, Request},
+    num,
+    queue::ChainError,
+};
+
+const TRANS_OK: u8 = 0;
+const PARAM_ERR: u8 = 1;
+const TRANS_ERR: u8 = 2;
+
+/// Bytes of a request's head.
+const HEAD: usize = 32;
+
+/// The SPI controller device, with room for transfers of up to `BYTES` bytes.
+///
+/// Data goes through a buffer of that size. A longer transfer fails with TRANS_ERR: the
+/// configuration space has no field to say so before.
+///
+/// ```
+/// use embedded_hal::{delay::DelayNs, digital, spi::{self, MODE_0}};
+/// use virtside::models::{Spi, spi::{FixedClock, SpiLines}};
+/// # #[derive(Debug)]
+/// # struct Bus;
+/// # impl spi::ErrorType for Bus { type Error = core::convert::Infallible; }
+/// # impl spi::SpiBus for Bus {
+/// #     fn read(&mut self, _: &mut [u8]) -> Result<(), Self::Error> { Ok(()) }
+/// #     fn write(&mut self, _: &[u8]) -> Result<(), Self::Error> { Ok(()) }
+/// #     fn transfer(&mut self, _: &mut [u8], _: &[u8]) -> Result<(), Self::Error> { Ok(()) }
+/// #     fn transfer_in_place(&mut self, _: &mut [u8]) -> Result<(), Self::Error> { Ok(()) }
+/// #     fn flush(&mut self) -> Result<(), Self::Error> { Ok(()) }
+/// # }
+/// # struct Pin;
+/// # impl digital::ErrorType for Pin { type Error = core::convert::Infallible; }
+/// # impl digital::OutputPin for Pin {
+/// #     fn set_low(&mut self) -> Result<(), Self::Error> { Ok(()) }
+/// #     fn set_high(&mut self) -> Result<(), Self::Error> { Ok(()) }
+/// # }
+/// # struct Timer;
+/// # impl DelayNs for Timer { fn delay_ns(&mut self, _: u32) {} }
+///
+/// // Two chips on one bus that was set up for mode 0 and 1 MHz; pauses of up to 20 us.
+/// let clock = FixedClock::new(MODE_0, 1_000_000);
+/// let lines = SpiLines::new(Bus, [Pin, Pin], Timer, clock).with_delays(20_000);
+/// let device = Spi::<_, 256>::new(lines);
+/// # let _ = device;
+/// ```
+#[derive(Clone, Debug)]
+pub struct Spi<C, const BYTES: usize> {
+    controller: C,
+    buffer: [u8; BYTES],
+}
+
+/// Why a request is not answered with TRANS_OK.
+enum Failure {
+    Parameters,
+    Transfer,
+    /// As `Transfer`, and something of ours is to blame.
+    Ours(HostFault),
+}
+
+impl From<SpiError> for Failure {
+    fn from(error: SpiError) -> Self {
+        match error {
+            SpiError::Unsupported => Self::Parameters,
+            SpiError::Failed => Self::Ours(HostFault::Backend),
+        }
+    }
+}
+
+impl From<ChainError> for Failure {
+    fn from(error: ChainError) -> Self {
+        Self::Ours(error.into())
+    }
+}
+
+impl From<ReadExactError<ChainError>> for Failure {
+    fn from(error: ReadExactError<ChainError>) -> Self {
+        match error {
+            ReadExactError::UnexpectedEof => Self::Parameters,
+            ReadExactError::Other(error) => error.into(),
+        }
+    }
+}
+
+impl<C: SpiController, const BYTES: usize> Spi<C, BYTES> {
+    /// The device of this controller.
+    pub const fn new(controller: C) -> Self {
+        Self {
+            controller,
+            buffer: [0; BYTES],
+        }
+    }
+
+    /// The controller.
+    pub const fn controller(&self) -> &C {
+        &self.controller
+    }
+
+    /// The controller; a change of its capabilities goes through `update_config`.
+    pub const fn controller_mut(&mut self) -> &mut C {
+        &mut self.controller
+    }
+
+    fn carry_out<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), Failure> {
+        let mut head = [0; HEAD];
+        request.readable.read_exact(&mut head)?;
+        let settings = self.controller.capabilities().tidy().check(&head);
+        let settings = settings.ok_or(Failure::Parameters)?;
+        // What there is of data says which of the three types of transfer it is (spi-05, spi-06).
+        let (tx, rx) = (request.readable.remaining(), request.writable.remaining());
+        if tx.max(rx) == 0 || (tx != 0 && rx != 0 && tx != rx) {
+            return Err(Failure::Parameters);
+        }
+        let bytes = self.buffer.get_mut(..num::index(tx.max(rx)));
+        let bytes = bytes.ok_or(Failure::Transfer)?;
+        if tx == 0 {
+            bytes.fill(0);
+        } else {
+            request.readable.read_exact(bytes)?;
+        }
+        let data = match (tx, rx) {
+            (0, _) => SpiData::Read(&mut *bytes),
+            (_, 0) => SpiData::Write(bytes),
+            _ => SpiData::Exchange(&mut *bytes),
+        };
+        self.controller.transfer(&settings, data)?;
+        if rx != 0 {
+            request.writable.write_all(bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl<C: SpiController, const BYTES: usize> DeviceConfig for Spi<C, BYTES> {
+    fn device_id(&self) -> u32 {
+        u32::from(u8::from(virtio_spec::Id::Spi))
+    }
+
+    fn features(&self) -> Features {
+        Features::RING
+    }
+
+    fn queue_size_max(&self, queue: u16) -> u16 {
+        if queue == 0 { u16::MAX } else { 0 }
+    }
+
+    fn read_config(&self, offset: u32, bytes: &mut [u8]) -> bool {
+        let space = self.controller.capabilities().tidy().space();
+        let part = space
+            .get(num::index(offset)..)
+            .and_then(|rest| rest.get(..bytes.len()));
+        match part {
+            Some(part) => {
+                bytes.copy_from_slice(part);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl<C: SpiController, const BYTES: usize> DeviceModel for Spi<C, BYTES> {
+    fn reset(&mut self) {
+        self.controller.release();
+    }
+
+    fn queue_stopped(&mut self, _queue: u16) {
+        self.controller.release();
+    }
+
+    fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+        // Without a byte for the result there is no way to answer.
+        let Some(mut end) = request.writable.split_end(1) else {
+            return Err(DriverFault::BadRequest { head: request.head });
+        };
+        let result = match self.carry_out(request) {
+            Ok(()) => TRANS_OK,
+            Err(Failure::Parameters) => PARAM_ERR,
+            Err(Failure::Transfer) => TRANS_ERR,
+            Err(Failure::Ours(fault)) => {
+                request.report(fault);
+                TRANS_ERR
+            }
+        };
+        // The length counts from the first writable byte: the result counts if all before it does.
+        let mut whole = request.writable.remaining() == 0;
+        if let Err(error) = end.write_all(&[result]) {
+            request.report(error.into());
+            whole = false;
+        }
+        let written = request.writable.written();
+        Ok(Answer::Done {
+            written: written.saturating_add(u32::from(whole)),
+        })
+    }
+}

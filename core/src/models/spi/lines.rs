@@ -1,0 +1,265 @@
+//! A controller over an embedded-hal bus, pins and a delay.
+
+use core::slice;
+
+use embedded_hal::{
+    delay::DelayNs,
+    digital::OutputPin,
+    spi::{Mode, SpiBus},
+};
+
+use super::controller::{
+    SpiCapabilities, SpiController, SpiData, SpiError, SpiFunctions, SpiMode, SpiSettings, count,
+};
+
+/// How the clock of bus `B` is set; embedded-hal leaves that to each bus.
+///
+/// [`FixedClock`] never changes it. To serve chips that want different clocks, implement this with
+/// what the bus has for it.
+pub trait SpiClock<B> {
+    /// The values of CPHA and CPOL that can be set; nothing else of it counts.
+    fn functions(&self) -> SpiFunctions;
+
+    /// The highest rate in Hz; 0 for no limit.
+    fn max_hz(&self) -> u32;
+
+    /// Sets the mode and a rate of at most `hz` (any if 0). Called before each transfer, while no
+    /// other chip is selected.
+    ///
+    /// # Errors
+    /// [`SpiError::Unsupported`] if there is no such rate.
+    fn set(&mut self, bus: &mut B, mode: Mode, hz: u32) -> Result<(), SpiError>;
+}
+
+/// The clock that the bus was set up with.
+///
+/// A request for another mode or rate is answered with PARAM_ERR; for a slower rate too, as its
+/// chip might not stand this one. A request for a rate of 0 is taken as no wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct FixedClock {
+    mode: SpiMode,
+    hz: u32,
+}
+
+impl FixedClock {
+    /// This mode, and this rate in Hz. With 0 every rate is accepted, and none is set: for a bus that
+    /// is slower than its chips.
+    #[must_use]
+    pub const fn new(mode: Mode, hz: u32) -> Self {
+        Self {
+            mode: SpiMode::from_clock(mode),
+            hz,
+        }
+    }
+
+    pub(super) fn check(&self, mode: Mode, hz: u32) -> Result<(), SpiError> {
+        if mode == self.mode.clock() && (self.hz == 0 || hz == 0 || hz == self.hz) {
+            Ok(())
+        } else {
+            Err(SpiError::Unsupported)
+        }
+    }
+}
+
+impl<B> SpiClock<B> for FixedClock {
+    fn functions(&self) -> SpiFunctions {
+        self.mode.needs()
+    }
+
+    fn max_hz(&self) -> u32 {
+        self.hz
+    }
+
+    fn set(&mut self, _bus: &mut B, mode: Mode, hz: u32) -> Result<(), SpiError> {
+        self.check(mode, hz)
+    }
+}
+
+/// A controller of `CS` chips on one embedded-hal bus, each selected by a pin that is low.
+///
+/// Words are of 8 bits, most significant first, on single lines. The pins must be high to begin
+/// with; a chip that is selected by a high pin gets an inverted one.
+///
+/// # Which transfers belong together
+///
+/// A chip stays selected after a transfer without `cs_change`, as the specification has it, until a
+/// transfer with it, a transfer that fails, a transfer with another chip, or a reset. Some drivers,
+/// Linux 6.18's among them, never ask for the end of what belongs together: for them, and for chips
+/// that want no more than one transfer at a time, there is
+/// [`one_by_one`](Self::one_by_one).
+///
+/// # Worst case
+///
+/// A transfer takes, beside the time on the bus, at most `BYTES + 4` pauses (`BYTES` being the size
+/// of the device's buffer), each of at most what [`with_delays`](Self::with_delays) allows; without
+/// it there are none.
+#[derive(Clone, Debug)]
+pub struct SpiLines<B, P, D, C, const CS: usize> {
+    bus: B,
+    pins: [P; CS],
+    delay: D,
+    clock: C,
+    max_delay_ns: u32,
+    cs_change: bool,
+    /// What the chip was last asked for that is selected.
+    selected: Option<SpiSettings>,
+}
+
+impl<B, P, D, C, const CS: usize> SpiLines<B, P, D, C, CS>
+where
+    B: SpiBus,
+    P: OutputPin,
+    D: DelayNs,
+    C: SpiClock<B>,
+{
+    /// A controller of the chips on this bus, in the order of their pins.
+    pub const fn new(bus: B, pins: [P; CS], delay: D, clock: C) -> Self {
+        Self {
+            bus,
+            pins,
+            delay,
+            clock,
+            max_delay_ns: 0,
+            cs_change: true,
+            selected: None,
+        }
+    }
+
+    /// Allows the driver to ask for pauses of up to this many nanoseconds each: between words, and
+    /// before and after a chip is selected. The device does nothing else in them.
+    #[must_use]
+    pub fn with_delays(self, max_ns: u32) -> Self {
+        Self {
+            max_delay_ns: max_ns,
+            ..self
+        }
+    }
+
+    /// Selects a chip for each transfer anew (`cs_change_supported` is 0).
+    #[must_use]
+    pub fn one_by_one(self) -> Self {
+        Self {
+            cs_change: false,
+            ..self
+        }
+    }
+
+    /// The bus.
+    pub const fn bus_mut(&mut self) -> &mut B {
+        &mut self.bus
+    }
+
+    fn pause(&mut self, ns: u32) {
+        if ns != 0 {
+            self.delay.delay_ns(ns);
+        }
+    }
+
+    fn select(&mut self, settings: &SpiSettings) -> Result<(), SpiError> {
+        let before = self.selected.map(|before| before.chip_select);
+        if before.is_some_and(|chip| chip != settings.chip_select) {
+            self.deselect()?;
+        }
+        let mode = settings.mode.clock();
+        self.clock.set(&mut self.bus, mode, settings.freq_hz)?;
+        let again = self.selected.replace(*settings).is_some();
+        if !again {
+            let pin = self.pins.get_mut(usize::from(settings.chip_select));
+            let pin = pin.ok_or(SpiError::Unsupported)?;
+            pin.set_low().map_err(failed)?;
+            self.pause(settings.cs_setup_ns);
+        }
+        Ok(())
+    }
+
+    /// Nothing is selected afterwards, unless it fails: then the next call tries again.
+    fn deselect(&mut self) -> Result<(), SpiError> {
+        let Some(settings) = self.selected else {
+            return Ok(());
+        };
+        self.pause(settings.cs_hold_ns);
+        if let Some(pin) = self.pins.get_mut(usize::from(settings.chip_select)) {
+            pin.set_high().map_err(failed)?;
+        }
+        self.selected = None;
+        self.pause(settings.cs_inactive_ns);
+        Ok(())
+    }
+
+    fn exchange(&mut self, word_delay_ns: u32, data: SpiData<'_>) -> Result<(), SpiError> {
+        if word_delay_ns == 0 {
+            self.move_words(data)?;
+        } else {
+            let mut pause = 0;
+            let mut one = |this: &mut Self, word: SpiData<'_>| {
+                this.pause(core::mem::replace(&mut pause, word_delay_ns));
+                this.move_words(word)?;
+                this.bus.flush().map_err(failed)
+            };
+            match data {
+                SpiData::Read(bytes) => bytes
+                    .iter_mut()
+                    .try_for_each(|byte| one(self, SpiData::Read(slice::from_mut(byte)))),
+                SpiData::Write(bytes) => bytes
+                    .iter()
+                    .try_for_each(|byte| one(self, SpiData::Write(slice::from_ref(byte)))),
+                SpiData::Exchange(bytes) => bytes
+                    .iter_mut()
+                    .try_for_each(|byte| one(self, SpiData::Exchange(slice::from_mut(byte)))),
+            }?;
+        }
+        self.bus.flush().map_err(failed)
+    }
+
+    fn move_words(&mut self, data: SpiData<'_>) -> Result<(), SpiError> {
+        match data {
+            SpiData::Read(bytes) => self.bus.read(bytes),
+            SpiData::Write(bytes) => self.bus.write(bytes),
+            SpiData::Exchange(bytes) => self.bus.transfer_in_place(bytes),
+        }
+        .map_err(failed)
+    }
+}
+
+fn failed<E>(_: E) -> SpiError {
+    SpiError::Failed
+}
+
+impl<B, P, D, C, const CS: usize> SpiController for SpiLines<B, P, D, C, CS>
+where
+    B: SpiBus,
+    P: OutputPin,
+    D: DelayNs,
+    C: SpiClock<B>,
+{
+    fn capabilities(&self) -> SpiCapabilities {
+        let others = SpiFunctions::CS_HIGH | SpiFunctions::LSB_FIRST | SpiFunctions::LOOP;
+        SpiCapabilities {
+            chip_selects: count(CS),
+            cs_change: self.cs_change,
+            functions: self.clock.functions().difference(others),
+            max_freq_hz: self.clock.max_hz(),
+            max_word_delay_ns: self.max_delay_ns,
+            max_cs_setup_ns: self.max_delay_ns,
+            max_cs_hold_ns: self.max_delay_ns,
+            max_cs_inactive_ns: self.max_delay_ns,
+            ..SpiCapabilities::default()
+        }
+    }
+
+    fn transfer(&mut self, settings: &SpiSettings, data: SpiData<'_>) -> Result<(), SpiError> {
+        let done = self
+            .select(settings)
+            .and_then(|()| self.exchange(settings.word_delay_ns, data));
+        if done.is_ok() && self.cs_change && !settings.cs_change {
+            return Ok(());
+        }
+        let end = self.deselect();
+        done.and(end)
+    }
+
+    fn release(&mut self) {
+        let _ = self.deselect();
+    }
+}
