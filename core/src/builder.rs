@@ -6,7 +6,7 @@
 use crate::{
     check::{self, QueueCheck},
     device::Device,
-    error::DeviceError,
+    error::{DeviceError, Refusal},
     features::Features,
     memory::DriverMem,
     message::{Message, QueueConfig},
@@ -257,6 +257,12 @@ where
                 Ok(Progress::Restarted)
             }
             Message::Ready { features } => {
+                // Nothing that is not implemented, and VERSION_1: as a transport would have offered.
+                let offer = Features::offer(features);
+                if offer != features {
+                    let not_offered = features.difference(offer);
+                    return Err(Refusal::FeaturesRefused { not_offered }.into());
+                }
                 let Some((builder, mem)) = self.parts.take() else {
                     return Err(DeviceError::UnexpectedMessage(message));
                 };
@@ -318,7 +324,7 @@ impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, H, Q
     /// another responder answered.
     pub fn accept(mut self) -> bool {
         self.given = true;
-        self.shared.give_answer(self.epoch, true)
+        self.shared.accept(self.epoch)
     }
 
     /// The device does not start: DEVICE_NEEDS_RESET and a configuration interrupt.
@@ -333,9 +339,7 @@ impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, H, Q
 
     fn deny(&mut self) {
         self.given = true;
-        if self.shared.give_answer(self.epoch, false) {
-            self.shared.fail(true, &self.notify);
-        }
+        self.shared.refuse(self.epoch, &self.notify);
     }
 }
 

@@ -158,6 +158,25 @@ pub struct CheckedQueue<W> {
     pub(crate) windows: Windows<W>,
 }
 
+impl<W> CheckedQueue<W> {
+    /// What was checked.
+    #[must_use]
+    pub const fn config(&self) -> &QueueConfig {
+        &self.config
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub const fn size(&self) -> u16 {
+        self.size
+    }
+
+    /// The kept views of the descriptor, driver and device area.
+    pub fn into_windows(self) -> [W; 3] {
+        [self.windows.desc, self.windows.driver, self.windows.device]
+    }
+}
+
 /// The kept views of a queue's three areas.
 #[derive(Debug)]
 pub(crate) struct Windows<W> {

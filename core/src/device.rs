@@ -64,6 +64,8 @@ pub struct Device<M: DriverMem, I, H, const Q: usize, const N: usize> {
     /// Where the round-robin goes on.
     turn: u16,
     started: bool,
+    /// The configuration changed under a driver that is not live yet: it hears of it then.
+    changed: bool,
     host_fault: Option<HostFault>,
     counters: Counters,
 }
@@ -92,6 +94,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize> Device<M, I, H, Q, N> {
             notified: QueueSet::new(),
             turn: 0,
             started: false,
+            changed: false,
             host_fault: None,
             counters: Counters {
                 chains: 0,
@@ -196,6 +199,9 @@ where
             self.started = true;
             self.table.start();
             self.notified = self.table.configured();
+            if core::mem::take(&mut self.changed) {
+                self.config_changed(true);
+            }
         }
         true
     }
@@ -207,13 +213,15 @@ where
         self.notified.clear();
         self.turn = 0;
         self.started = false;
+        self.changed = false;
         for slot in slots {
             slot.release();
         }
         self.shared.reset(&self.notify);
     }
 
-    /// Moves a queue out, to be served on another thread or core, or in another handler.
+    /// Moves a queue out, to be served on another thread or core, or in another handler. Its
+    /// doorbell rings: the owner looks, and calls `enable_kicks` before it sleeps.
     ///
     /// # Errors
     /// [`Refusal::WrongPhase`] before the driver is live, [`Refusal::QueueBusy`] while chains of it
@@ -377,15 +385,18 @@ where
         change: impl FnOnce(&mut D) -> R,
     ) -> R {
         let result = change(model);
-        self.config_changed();
+        self.config_changed(false);
         result
     }
 
-    /// Announces a configuration change if the driver is live (notif-01).
-    pub(crate) fn config_changed(&self) {
+    /// Announces a configuration change if the driver is live (notif-01), or as soon as it is if it
+    /// has `begun` to set up: it may have read what has changed.
+    pub(crate) fn config_changed(&mut self, begun: bool) {
         if self.shared.is_live() {
             self.shared
                 .raise(InterruptStatus::CONFIG_CHANGE, &self.notify);
+        } else {
+            self.changed |= begun;
         }
     }
 
@@ -444,21 +455,15 @@ where
         self.rest(&blocked, &touched, slots)
     }
 
-    /// Takes the kicks of the queues that are here.
+    /// Takes the kicks of the queues that are here. Those of taken queues are not ours to hear.
     fn hear(&mut self) {
         if self.shared.doorbell().is_silent() {
             return;
         }
-        for queue in self.shared.doorbell().drain() {
-            match self.queue_state(queue) {
-                QueueState::Live => {
-                    let _ = self.notified.insert(queue);
-                }
-                // Not ours to hear.
-                QueueState::Taken => {
-                    self.shared.ring(queue);
-                }
-                _ => {}
+        let taken = self.table.taken();
+        for queue in self.shared.doorbell().drain_except(&taken) {
+            if self.table.state(queue) == QueueState::Live {
+                let _ = self.notified.insert(queue);
             }
         }
     }
@@ -629,14 +634,17 @@ where
     /// Serves a pending chain again, now that its back end is done with it.
     ///
     /// # Errors
-    /// [`Refusal::StaleToken`] if the chain is not pending: it was answered, or its queue was
-    /// stopped or reset.
+    /// [`Refusal::StaleToken`] if the chain is not pending: it was answered, its queue was stopped
+    /// or reset, or the driver gave the device up.
     pub fn complete<D: DeviceModel>(
         &mut self,
         token: Token,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), Refusal> {
+        if !self.shared.is_live() {
+            return Err(Refusal::StaleToken);
+        }
         let at = usize::from(token.slot());
         let queue = match slots.get(at) {
             Some(slot) if !slot.is_free() && slot.token(at) == token => slot.queue(),

@@ -52,6 +52,8 @@ pub struct Engine<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> {
     transport: Transport<Q>,
     slots: S,
     may_take: bool,
+    /// Somebody has to answer DRIVER_OK, and nobody was asked yet.
+    unanswered: bool,
 }
 
 impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> core::fmt::Debug
@@ -80,6 +82,7 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S
             transport: Transport::new(num::clamp_u16(N)),
             slots,
             may_take: true,
+            unanswered: false,
         }
     }
 
@@ -229,7 +232,10 @@ where
                 responder.accept();
             }
             Start::Refuse => responder.refuse(),
-            Start::Later => responder.forget(),
+            Start::Later => {
+                responder.forget();
+                self.unanswered = true;
+            }
         }
         self.go_on()
     }
@@ -238,10 +244,11 @@ where
         ReadyResponder::new(self.device.shared.clone(), self.device.notify.clone())
     }
 
-    /// The answer that the driver waits for, if the model said [`Start::Later`].
+    /// The answer that the driver waits for, if the model said [`Start::Later`]; once for each
+    /// DRIVER_OK.
     pub fn responder(&mut self) -> Option<ReadyResponder<I, H, Q>> {
         match self.transport.outstanding() {
-            Some(Outstanding::Ready) if self.device.shared.answer() == Answer::Waiting => {
+            Some(Outstanding::Ready) if core::mem::take(&mut self.unanswered) => {
                 Some(self.new_responder())
             }
             _ => None,
@@ -295,7 +302,8 @@ where
     pub fn update_config<R>(&mut self, change: impl FnOnce(&mut D) -> R) -> R {
         let result = change(&mut self.model);
         self.transport.bump_generation();
-        self.device.config_changed();
+        self.device
+            .config_changed(self.transport.phase() != Phase::Reset);
         result
     }
 

@@ -91,7 +91,7 @@ pub enum Refusal {
     FeaturesFixed,
     /// The driver's features do not fit: FEATURES_OK stays clear, other bits of the write stand.
     FeaturesRefused {
-        /// Accepted but never offered.
+        /// Accepted but never offered; empty if VERSION_1 is missing, or the device said no.
         not_offered: Features,
     },
     /// DRIVER_OK without FEATURES_OK has no effect; other bits of the write stand.
@@ -228,7 +228,7 @@ pub enum DriverFault {
         /// What it names.
         next: u16,
     },
-    /// A chain is longer than the queue, or loops.
+    /// A chain is longer than the largest queue, or loops.
     ChainTooLong {
         /// Its head.
         head: u16,
@@ -238,7 +238,7 @@ pub enum DriverFault {
         /// Head of the chain.
         head: u16,
     },
-    /// The lengths of one chain add up to 2^32 or more.
+    /// The lengths of one direction of a chain add up to 2^32 or more.
     LengthOverflow {
         /// Head of the chain.
         head: u16,
@@ -267,7 +267,8 @@ pub enum DriverFault {
         /// Head of the chain.
         head: u16,
     },
-    /// An indirect table of length 0, of no whole number of descriptors, or longer than the queue.
+    /// An indirect table of length 0, of no whole number of descriptors, or with more than there is
+    /// room for.
     IndirectLength {
         /// Its length in bytes.
         len: u32,

@@ -35,7 +35,7 @@
 //!
 //! # Features
 //!
-//! * `defmt`: `defmt::Format` on every public type.
+//! * `defmt`: `defmt::Format` on messages, accesses, replies, errors and states.
 //! * `critical-section`: atomics on targets without compare-and-swap, by critical section.
 //! * `embedded-hal`: [`IrqLine`], the driver's interrupt as an output pin.
 //! * `testing`: a fake driver and memories for tests and fuzzing.

@@ -26,8 +26,14 @@ pub trait DeviceConfig {
     /// not implemented is left out of the offer (see [`Features::offer`]).
     fn features(&self) -> Features;
 
+    /// There is room for this many queues of this many elements. Called before the driver's first
+    /// access: a device that would offer more has to stay within it.
+    fn fit(&mut self, queues: u16, elements: u16) {
+        let _ = (queues, elements);
+    }
+
     /// Largest size in elements of this queue; 0 if there is no such queue. The capacity of the
-    /// engine bounds it further.
+    /// engine bounds it further, and it is rounded down to a power of two.
     fn queue_size_max(&self, queue: u16) -> u16;
 
     /// The driver accepted this subset of the offer (VERSION_1 among it). False refuses it:
@@ -142,7 +148,8 @@ pub trait DeviceModel: DeviceConfig {
         ..
     }
 
-    /// The driver wants to go live with these features.
+    /// The driver wants to go live with these features. Asked by an engine; a device built of
+    /// messages has its [`ReadyResponder`](crate::ReadyResponder) from the start.
     fn ready(&mut self, features: Features) -> Start {
         let _ = features;
         Start::Accept

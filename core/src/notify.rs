@@ -129,7 +129,7 @@ impl<N: DriverNotify> DriverNotify for BufferedNotify<N> {
 /// A lock-free set of queues that were kicked.
 ///
 /// An interrupt handler (or a thread behind an ioeventfd) [`ring`](Self::ring)s it; `poll` drains
-/// it. Each call is one atomic operation on one word.
+/// it. Ringing is one atomic operation on one word.
 ///
 /// ```
 /// use virtside::Doorbell;
@@ -182,18 +182,18 @@ impl<const WORDS: usize> Doorbell<WORDS> {
             .all(|word| word.load(Ordering::Acquire) == 0)
     }
 
-    /// Takes what rang since the last drain.
+    /// Takes what rang since the last drain. Up to two atomic operations on each word.
     pub fn drain(&self) -> QueueSet<WORDS> {
+        self.drain_except(&QueueSet::new())
+    }
+
+    /// The same, but leaves the kicks of `others`.
+    pub fn drain_except(&self, others: &QueueSet<WORDS>) -> QueueSet<WORDS> {
         let mut set = QueueSet::new();
-        for (word, base) in self.words.iter().zip((0u16..).step_by(32)) {
-            // A plain load first: most polls find nothing, and a swap dirties the line.
-            if word.load(Ordering::Acquire) != 0 {
-                let mut bits = word.swap(0, Ordering::AcqRel);
-                while bits != 0 {
-                    let bit = crate::num::low16(bits.trailing_zeros());
-                    bits &= bits.wrapping_sub(1);
-                    let _ = set.insert(base.wrapping_add(bit));
-                }
+        for ((word, mine), theirs) in self.words.iter().zip(set.words_mut()).zip(others.words()) {
+            // A plain load first: most polls find nothing, and a write dirties the line.
+            if word.load(Ordering::Acquire) & !theirs != 0 {
+                *mine = word.fetch_and(*theirs, Ordering::AcqRel) & !theirs;
             }
         }
         set

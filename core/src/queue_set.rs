@@ -154,6 +154,14 @@ impl<const WORDS: usize> QueueSet<WORDS> {
         })
     }
 
+    pub(crate) fn words(&self) -> &[u32; WORDS] {
+        &self.words
+    }
+
+    pub(crate) fn words_mut(&mut self) -> &mut [u32; WORDS] {
+        &mut self.words
+    }
+
     /// Takes every member out.
     pub fn clear(&mut self) {
         self.words = [0; WORDS];

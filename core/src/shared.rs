@@ -3,7 +3,7 @@
 //! Everything else has one owner at a time. What is here is single words with single meanings, so
 //! there is no lock: a taken queue's hot path loads one of them.
 
-use portable_atomic::{AtomicU32, Ordering};
+use portable_atomic::{AtomicU32, Ordering, fence};
 
 use crate::{
     notify::{Doorbell, DriverNotify},
@@ -45,10 +45,12 @@ const DROPPED: u32 = 3;
 const WAITING: u32 = 0;
 const ACCEPTED: u32 = 1;
 const REFUSED: u32 = 2;
+/// Being refused: DEVICE_NEEDS_RESET comes before the answer.
+const REFUSING: u32 = 3;
 /// The driver gave up (FAILED).
-const OVER: u32 = 3;
+const OVER: u32 = 7;
 /// The answer's bits of `Shared::life`; the others count resets.
-const ANSWER: u32 = 3;
+const ANSWER: u32 = 7;
 
 /// What a device of up to `Q` queues shares with its taken queues and interrupt handlers.
 ///
@@ -84,6 +86,9 @@ impl<const Q: usize> Shared<Q> {
     /// For a device in reset.
     #[must_use]
     pub const fn new() -> Self {
+        const {
+            assert!(Q > 0 && Q <= 2048, "a device has 1 to 2048 queues");
+        }
         Self {
             doorbell: Doorbell::new(),
             interrupt: AtomicU32::new(0),
@@ -109,20 +114,38 @@ impl<const Q: usize> Shared<Q> {
     pub(crate) fn raise<I: DriverNotify>(&self, bits: InterruptStatus, notify: &I) {
         self.interrupt.fetch_or(bits.bits(), Ordering::AcqRel);
         notify.assert();
+        self.follow(true, notify);
+    }
+
+    /// Lets a level line follow what is pending, from `high` on. Several cores may drive it: each
+    /// looks after it has driven, so the last one leaves it right. More than one round only if
+    /// another core changed what is pending meanwhile.
+    fn follow<I: DriverNotify>(&self, mut high: bool, notify: &I) {
+        loop {
+            // The line is driven before it is looked whether that was right.
+            fence(Ordering::SeqCst);
+            let pending = self.interrupt.load(Ordering::Acquire) != 0;
+            if pending == high {
+                return;
+            }
+            high = pending;
+            if high {
+                notify.assert();
+            } else {
+                notify.deassert();
+            }
+        }
     }
 
     /// Clears pending bits, and lets a level line follow what is left.
     pub(crate) fn acknowledge<I: DriverNotify>(&self, bits: InterruptStatus, notify: &I) {
         let left = self.interrupt.fetch_and(!bits.bits(), Ordering::AcqRel) & !bits.bits();
-        if left != 0 {
-            notify.assert();
-            return;
-        }
-        notify.deassert();
-        // A queue on another core may have raised between the two: its line must not stay low.
-        if self.interrupt.load(Ordering::Acquire) != 0 {
+        if left == 0 {
+            notify.deassert();
+        } else {
             notify.assert();
         }
+        self.follow(left != 0, notify);
     }
 
     /// Whether the driver is live: DRIVER_OK was written and accepted.
@@ -162,22 +185,30 @@ impl<const Q: usize> Shared<Q> {
         self.life.load(Ordering::Acquire) & !ANSWER
     }
 
-    /// Answers DRIVER_OK; false if it was answered before, or in another epoch.
-    pub(crate) fn give_answer(&self, epoch: u32, accepted: bool) -> bool {
-        let answer = if accepted { ACCEPTED } else { REFUSED };
-        self.life
-            .compare_exchange(
-                epoch | WAITING,
-                epoch | answer,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            )
-            .is_ok()
+    /// Accepts DRIVER_OK; false if it was answered before, or in another epoch.
+    pub(crate) fn accept(&self, epoch: u32) -> bool {
+        self.turn(epoch | WAITING, epoch | ACCEPTED)
+    }
+
+    /// Refuses DRIVER_OK, unless it was answered before, or in another epoch: DEVICE_NEEDS_RESET
+    /// and its interrupt first, so that a reset after the answer finds both.
+    pub(crate) fn refuse<I: DriverNotify>(&self, epoch: u32, notify: &I) {
+        if self.turn(epoch | WAITING, epoch | REFUSING) {
+            self.fail(true, notify);
+            self.turn(epoch | REFUSING, epoch | REFUSED);
+        }
+    }
+
+    fn turn(&self, from: u32, to: u32) -> bool {
+        let turned = self
+            .life
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        turned.is_ok()
     }
 
     pub(crate) fn answer(&self) -> Answer {
         match self.life.load(Ordering::Acquire) & ANSWER {
-            WAITING => Answer::Waiting,
+            WAITING | REFUSING => Answer::Waiting,
             ACCEPTED => Answer::Accepted,
             _ => Answer::Refused,
         }
@@ -200,6 +231,10 @@ impl<const Q: usize> Shared<Q> {
         };
         // Only RUNNING may become STOPPING: the queue may fall quiet at this moment.
         let asked = state.compare_exchange(RUNNING, STOPPING, Ordering::AcqRel, Ordering::Acquire);
+        if asked.is_ok() {
+            // Its owner may be waiting for a kick.
+            self.ring(queue);
+        }
         matches!(asked, Err(STOPPED | DROPPED))
     }
 

@@ -128,7 +128,7 @@ pub enum Step {
 pub struct Counters {
     /// Chains given back.
     pub chains: u32,
-    /// Used-buffer interrupts sent.
+    /// Used-buffer interrupts sent. (Taken queues send their own.)
     pub interrupts: u32,
     /// Times the driver did not want one.
     pub suppressed: u32,

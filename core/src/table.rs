@@ -31,6 +31,14 @@ pub enum QueueState {
     Dead,
 }
 
+/// The largest split queue that is no larger than either.
+pub(crate) fn largest(wanted: u16, capacity: u16) -> u16 {
+    wanted
+        .min(capacity)
+        .checked_ilog2()
+        .map_or(0, |log| 1 << log)
+}
+
 #[derive(Debug)]
 pub(crate) enum Place<W, const N: usize> {
     Off,
@@ -60,7 +68,7 @@ pub(crate) struct QueueTable<W, const Q: usize, const N: usize> {
 impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     pub(crate) const fn new() -> Self {
         const {
-            assert!(Q > 0 && Q <= 65535, "a device has 1 to 65535 queues");
+            assert!(Q > 0 && Q <= 2048, "a device has 1 to 2048 queues");
         }
         Self {
             entries: [const {
@@ -115,6 +123,18 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             Some(Place::Live(live)) => Some(live),
             _ => None,
         }
+    }
+
+    /// The queues that are moved out.
+    pub(crate) fn taken(&self) -> QueueSet<Q> {
+        let mut set = QueueSet::new();
+        for (entry, queue) in self.entries.iter().zip(0u16..) {
+            if matches!(entry.place, Place::Taken) {
+                // `Q` words always hold `Q` numbers.
+                let _ = set.insert(queue);
+            }
+        }
+        set
     }
 
     /// The queues that are configured, stopped ones included.
@@ -222,7 +242,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             _ => return Err(Refusal::QueueExists { queue }.into()),
         }
         // The chain buffer bounds what may be offered, and so what may be asked for.
-        let max = max.min(num::clamp_u16(N));
+        let max = largest(max, num::clamp_u16(N));
         let others = self
             .entries
             .iter()
@@ -279,7 +299,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
                     !matches!(entry.place, Place::Off) && done.contains(entry.config.queue)
                 })
                 .map(|entry| &entry.config);
-            let max = max(config.queue).min(num::clamp_u16(N));
+            let max = largest(max(config.queue), num::clamp_u16(N));
             let checked = check::check(&config, max, features, mem, policy, others)
                 .map_err(|error| (config.queue, error))?;
             // `Q` words always hold `Q` numbers.

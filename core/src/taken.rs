@@ -13,7 +13,7 @@ use crate::{
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Stop {
-    /// The driver stopped or reset the queue, or the memory changed. Give back or
+    /// The driver stopped or reset the queue, or the memory changed (its doorbell rang, too). Give back or
     /// [`abandon`](TakenQueue::abandon) what is in flight and put the queue back or drop it: the
     /// driver's write is not answered before.
     Asked,
@@ -164,11 +164,13 @@ where
         }
         // While a chain is in flight the queue is not quiet, so its rings are still the device's
         // even if it was asked to stop; once it is quiet, no chain is in flight.
-        if self.queue.push_used(chain.head(), written) {
-            Ok(())
-        } else {
-            Err(stale())
+        if !self.queue.push_used(chain.head(), written) {
+            return Err(stale());
         }
+        if self.watched == u16::MAX {
+            self.stop();
+        }
+        Ok(())
     }
 
     /// Announces what was given back since the last flush, if the driver wants to hear of it; says
@@ -276,6 +278,8 @@ where
     /// was at fault may not.
     #[allow(clippy::type_complexity, reason = "either the queue or the fault")]
     pub(crate) fn dissolve(mut self) -> (Result<SplitQueue<W, N>, DriverFault>, u16, u32) {
+        // The driver hears of what was given back: nobody looks at it later.
+        self.flush();
         self.life.end();
         let queue = match self.fault {
             None => Ok(self.queue),

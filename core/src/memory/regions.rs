@@ -85,7 +85,7 @@ impl Region {
 
     #[inline(always)]
     pub(crate) fn translate<'a>(
-        &self,
+        &'a self,
         range: DriverRange,
         permission: Permission,
     ) -> Result<DeviceRange<'a>, MemFault> {

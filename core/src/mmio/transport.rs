@@ -12,6 +12,7 @@ use crate::{
     num,
     queue_set::QueueSet,
     shared::{InterruptStatus, Shared},
+    table::largest,
 };
 
 /// A driver's access to the register block.
@@ -126,6 +127,8 @@ pub enum Phase {
 /// What has to happen before the driver's write completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outstanding {
+    /// The device does not know yet how much room there is: nothing the driver waits for.
+    Fit,
     Configure(u16),
     Stop(u16),
     Ready,
@@ -203,7 +206,7 @@ impl<const Q: usize> Transport<Q> {
             refused: QueueSet::new(),
             refused_beyond: false,
             refusal: None,
-            outstanding: None,
+            outstanding: Some(Outstanding::Fit),
             ticket: 0,
             capacity,
         }
@@ -245,8 +248,9 @@ impl<const Q: usize> Transport<Q> {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    pub(crate) const fn outstanding(&self) -> Option<Outstanding> {
+    pub(crate) fn outstanding(&self) -> Option<Outstanding> {
         self.outstanding
+            .filter(|outstanding| *outstanding != Outstanding::Fit)
     }
 
     /// Names the message that was not settled yet, for a [`Reply::Pending`].
@@ -265,7 +269,8 @@ impl<const Q: usize> Transport<Q> {
     /// [`settle`](Self::settle).
     #[must_use]
     pub fn message(&self) -> Option<Message> {
-        Some(match self.outstanding? {
+        Some(match self.outstanding()? {
+            Outstanding::Fit => return None,
             Outstanding::Configure(queue) => {
                 let latch = self.latches.get(usize::from(queue))?;
                 let Latch {
@@ -303,7 +308,7 @@ impl<const Q: usize> Transport<Q> {
         shared: &Shared<Q>,
         notify: &I,
     ) -> Reply {
-        if self.outstanding.is_some() {
+        if self.outstanding.is_some() && !self.fit(config) {
             return Reply::Busy;
         }
         match access {
@@ -330,6 +335,19 @@ impl<const Q: usize> Transport<Q> {
                 }
             }
         }
+    }
+
+    /// Before the first access: tells the device how much room there is. False if something else is
+    /// outstanding.
+    #[cold]
+    #[inline(never)]
+    fn fit<C: DeviceConfig>(&mut self, config: &mut C) -> bool {
+        let fits = self.outstanding().is_none();
+        if fits {
+            self.outstanding = None;
+            config.fit(num::clamp_u16(Q), self.capacity);
+        }
+        fits
     }
 
     #[inline(never)]
@@ -413,7 +431,7 @@ impl<const Q: usize> Transport<Q> {
     #[inline(never)]
     fn queue_size_max<C: DeviceConfig>(&self, config: &C) -> u32 {
         self.selected(config).map_or(0, |queue| {
-            u32::from(config.queue_size_max(queue).min(self.capacity))
+            u32::from(largest(config.queue_size_max(queue), self.capacity))
         })
     }
 
@@ -512,6 +530,11 @@ impl<const Q: usize> Transport<Q> {
             return Refusal::BadValue { offset, value }.into();
         }
         let phase = self.phase;
+        // A queue that is ready can be stopped even if what was negotiated since hides it.
+        let made = u16::try_from(self.queue_sel).unwrap_or(u16::MAX);
+        if value == 0 && self.latch(made).is_some_and(|latch| latch.ready) {
+            return self.expect(Outstanding::Stop(made));
+        }
         let selected = self.selected(config);
         let absent = Refusal::NoSuchQueue {
             queue: self.queue_sel,
@@ -526,8 +549,12 @@ impl<const Q: usize> Transport<Q> {
             return absent.into();
         };
         match (value == 1, ready) {
-            (true, true) | (false, false) => DONE,
-            (false, true) => self.expect(Outstanding::Stop(queue)),
+            (true, true) => DONE,
+            (false, _) => {
+                // It goes on without this queue, then.
+                self.refused.remove(queue);
+                DONE
+            }
             (true, false) => match phase {
                 Phase::Live => Refusal::QueueFrozen {
                     queue,
@@ -683,9 +710,10 @@ impl<const Q: usize> Transport<Q> {
                     latch.ready = false;
                 }
             }
+            (Outstanding::Fit, _) => {}
             (Outstanding::Ready, _) => self.go_live(),
             (Outstanding::Reset, _) => {
-                // The generation lives on: a read that straddles the reset must see it change.
+                // The generation lives on, so that it never repeats across a reset.
                 let (generation, ticket) = (self.generation, self.ticket);
                 *self = Self {
                     generation,

@@ -14,7 +14,7 @@ mod config;
 pub use backend::{BlockBackend, BlockError, BlockFeatures, RamDisk, RangeLimits};
 pub use config::{BlockOptions, Topology};
 
-use embedded_io::{Read, Write};
+use embedded_io::{Read, ReadExactError, Write};
 use virtio_spec::blk::{F, T};
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     model::{Answer, DeviceConfig, DeviceModel, Request},
     num,
     queue::ChainError,
+    table::largest,
 };
 
 /// Bytes of a sector, whatever `blk_size` says (blk-68).
@@ -95,6 +96,17 @@ struct Span {
     offset: u64,
     len: u64,
     unmap: bool,
+}
+
+/// Reads all of `bytes`; a request that is too short is the driver's doing, lost memory ours.
+fn read_whole<M: DriverMem>(request: &mut Request<'_, M>, bytes: &mut [u8]) -> Result<(), Failure> {
+    request
+        .readable
+        .read_exact(bytes)
+        .map_err(|error| match error {
+            ReadExactError::UnexpectedEof => IOERR,
+            ReadExactError::Other(error) => error.into(),
+        })
 }
 
 fn feature(flag: F) -> Features {
@@ -241,7 +253,7 @@ impl<B: BlockBackend> Block<B> {
         let mut fits = true;
         while request.readable.remaining() != 0 {
             let mut bytes = [0; 16];
-            request.readable.read_exact(&mut bytes).map_err(|_| IOERR)?;
+            read_whole(request, &mut bytes)?;
             let [sector, rest] = crate::memory::split(bytes);
             let (sectors, flags) = (num::low(rest), num::high(rest));
             let unmap = flags & 1 != 0;
@@ -266,10 +278,7 @@ impl<B: BlockBackend> Block<B> {
 
     fn carry_out<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), Failure> {
         let mut header = [0; HEADER];
-        request
-            .readable
-            .read_exact(&mut header)
-            .map_err(|_| IOERR)?;
+        read_whole(request, &mut header)?;
         let [kind, sector] = crate::memory::split(header);
         match T::try_from(num::low(kind)) {
             Ok(T::In) => self.read(sector, request),
@@ -292,6 +301,11 @@ impl<B: BlockBackend> DeviceConfig for Block<B> {
 
     fn features(&self) -> Features {
         config::offer(&self.backend.features(), &self.options)
+    }
+
+    fn fit(&mut self, queues: u16, elements: u16) {
+        self.options.queues = self.options.queues.min(queues);
+        self.options.queue_size = largest(self.options.queue_size, elements);
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {

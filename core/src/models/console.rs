@@ -180,7 +180,10 @@ impl<T, const P: usize> Console<T, P> {
     /// A device of these ports. A driver without MULTIPORT has the first.
     pub const fn with_ports(ports: [Port<T>; P]) -> Self {
         const {
-            assert!(P > 0 && P < 32767, "a port at least, and two queues for each");
+            assert!(
+                P > 0 && P < 32767,
+                "a port at least, and two queues for each"
+            );
         }
         Self {
             ports,
@@ -320,10 +323,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
             && self.ports.iter().any(|port| port.next().is_some())
     }
 
-    fn tell<M: DriverMem>(
-        &mut self,
-        request: &mut Request<'_, M>,
-    ) -> Result<Answer, DriverFault> {
+    fn tell<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
         if !self.has_news() {
             return Ok(Answer::Pending);
         }
@@ -380,10 +380,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
         Ok(done(request))
     }
 
-    fn hear<M: DriverMem>(
-        &mut self,
-        request: &mut Request<'_, M>,
-    ) -> Result<Answer, DriverFault> {
+    fn hear<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
         let mut header = [0; HEADER];
         match request.readable.read_exact(&mut header) {
             Ok(()) => {
@@ -464,11 +461,7 @@ impl<T: ConsolePort, const P: usize> DeviceConfig for Console<T, P> {
 
     fn read_config(&self, offset: u32, bytes: &mut [u8]) -> bool {
         let ConsoleSize { cols, rows } = self.size().unwrap_or_default();
-        let ports = if self.multiport {
-            num::clamp_u32(P)
-        } else {
-            0
-        };
+        let ports = if self.multiport { num::clamp_u32(P) } else { 0 };
         let [a, b] = cols.to_le_bytes();
         let [c, d] = rows.to_le_bytes();
         let [e, f, g, h] = ports.to_le_bytes();

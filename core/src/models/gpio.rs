@@ -324,8 +324,8 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     }
 
     fn set_direction(&mut self, line: u16, direction: Direction) -> Result<(), Failure> {
-        let abilities = self.lines.abilities(line);
         let State { value, trigger, .. } = *self.state(line)?;
+        let abilities = self.lines.abilities(line);
         let possible = match direction {
             Direction::None => return self.forget(line),
             Direction::Output => abilities.contains(Abilities::OUTPUT) && trigger.is_none(),
@@ -357,10 +357,11 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     }
 
     fn set_value(&mut self, line: u16, high: bool) -> Result<(), Failure> {
+        let direction = self.state(line)?.direction;
         if !self.lines.abilities(line).contains(Abilities::OUTPUT) {
             return Err(Failure::Refused);
         }
-        if self.state(line)?.direction == Direction::Output {
+        if direction == Direction::Output {
             self.lines.drive(line, high)?;
         }
         self.state(line)?.value = Some(high);
@@ -368,7 +369,6 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     }
 
     fn set_trigger(&mut self, line: u16, trigger: Option<Trigger>) -> Result<(), Failure> {
-        let abilities = self.lines.abilities(line);
         let state = *self.state(line)?;
         if !self.has_irq() || state.direction == Direction::Output {
             return Err(Failure::Refused);
@@ -380,7 +380,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
                 Ok(self.lines.set_trigger(line, None)?)
             }
             (Some(old), Some(new)) if old == new => Ok(()),
-            (None, Some(_)) if abilities.contains(Abilities::INTERRUPT) => {
+            (None, Some(_)) if self.lines.abilities(line).contains(Abilities::INTERRUPT) => {
                 let last = self.lines.level(line)?;
                 self.lines.set_trigger(line, trigger)?;
                 let state = self.state(line)?;
@@ -470,7 +470,11 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             }
         }
         let mut line = [0; 2];
-        match request.readable.read_exact(&mut line).map_err(Failure::from) {
+        match request
+            .readable
+            .read_exact(&mut line)
+            .map_err(Failure::from)
+        {
             Ok(()) => {}
             Err(Failure::Refused) => return Some(IRQ_INVALID),
             Err(Failure::Ours(fault)) => {
@@ -479,7 +483,13 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             }
         }
         let line = u16::from_le_bytes(line);
-        let Ok(&mut State { trigger, event, void, .. }) = self.state(line) else {
+        let Ok(&mut State {
+            trigger,
+            event,
+            void,
+            ..
+        }) = self.state(line)
+        else {
             return Some(IRQ_INVALID);
         };
         let (Some(trigger), None) = (trigger, event.or(void)) else {

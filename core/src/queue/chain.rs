@@ -50,7 +50,8 @@ impl<const N: usize> Chain<N> {
             segments: [Segment { addr: 0, len: 0 }; N],
             count: 0,
             readable: 0,
-            head: 0,
+            // No head of any queue.
+            head: u16::MAX,
             readable_len: 0,
             writable_len: 0,
             fault: None,

@@ -38,6 +38,17 @@ pub(crate) enum Popped {
     Fault,
 }
 
+/// Where a head is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// With the driver.
+    Free,
+    /// With the device.
+    InFlight,
+    /// Nowhere: its number is beyond the size of the queue.
+    Absent,
+}
+
 /// A split virtqueue of up to `N` elements, over three ring windows.
 ///
 /// It is made only from a [`CheckedQueue`]. Methods that find the driver at fault leave the queue
@@ -59,8 +70,7 @@ pub struct SplitQueue<W, const N: usize> {
     indirect: bool,
     /// The driver was told not to kick, by the used ring's flags.
     kicks_off: bool,
-    /// Also set for every number from `size` on: heads that there are not.
-    in_flight: [bool; N],
+    in_flight: [Head; N],
 }
 
 impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
@@ -84,10 +94,10 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             event_idx: checked.features.contains(Features::EVENT_IDX),
             indirect: checked.features.contains(Features::INDIRECT_DESC),
             kicks_off: false,
-            in_flight: [false; N],
+            in_flight: [Head::Free; N],
         };
         for absent in queue.in_flight.iter_mut().skip(usize::from(checked.size)) {
-            *absent = true;
+            *absent = Head::Absent;
         }
         queue.windows.device.store_flags(0);
         queue
@@ -131,7 +141,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         }
         let head = self.windows.driver.load_entry(self.next_avail);
         match self.in_flight.get_mut(usize::from(head)) {
-            Some(there) if !*there => *there = true,
+            Some(there) if *there == Head::Free => *there = Head::InFlight,
             _ => {
                 chain.blame(DriverFault::bad_head(head, self.size()));
                 return Popped::Fault;
@@ -180,7 +190,9 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         }
         let (addr, len) = (table.addr, table.len());
         let count = num::index(len >> 4);
-        let room = usize::from(self.size()).saturating_sub(chain.segments().len());
+        // Bounded by the buffer rather than by the queue: a driver whose queue is smaller than the
+        // device's largest may still count on requests of the size that the device announced.
+        let room = N.saturating_sub(chain.segments().len());
         if count == 0 || count > room || len & 15 != 0 {
             return Err(DriverFault::IndirectLength { len });
         }
@@ -220,7 +232,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     #[inline(always)]
     pub(crate) fn push_used(&mut self, head: u16, written: u32) -> bool {
         match self.in_flight.get_mut(usize::from(head)) {
-            Some(there) if *there => *there = false,
+            Some(there) if *there == Head::InFlight => *there = Head::Free,
             _ => return false,
         }
         self.windows
@@ -300,9 +312,9 @@ impl<W, const N: usize> SplitQueue<W, N> {
         if let Some(there) = self
             .in_flight
             .get_mut(usize::from(head))
-            .filter(|there| **there)
+            .filter(|there| **there == Head::InFlight)
         {
-            *there = false;
+            *there = Head::Free;
             self.lost = self.lost.wrapping_add(1);
         }
     }

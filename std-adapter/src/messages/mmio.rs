@@ -3,8 +3,8 @@
 use std::io;
 
 use virtside::{
-    ChainSlot, Device, DeviceConfig, DeviceError, DeviceModel, DriverMem, DriverNotify, Message,
-    QueueConfig, Refusal, SharedHandle,
+    ChainSlot, Device, DeviceError, DeviceModel, DriverMem, DriverNotify, Message, QueueConfig,
+    Refusal, SharedHandle,
     mmio::{Reply, Transport},
 };
 
@@ -76,7 +76,7 @@ impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
 impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q>
 where
     S: AccessSource,
-    D: DeviceConfig,
+    D: DeviceModel,
     I: DriverNotify,
     H: SharedHandle<Q>,
 {
@@ -104,6 +104,7 @@ where
         let verdict = match message {
             Message::Reset => {
                 self.refused = false;
+                self.model.reset();
                 return Ok(Some(message));
             }
             // The doorbell was rung; there is no device yet that would hear it.
@@ -133,7 +134,7 @@ where
 impl<S, D, I, H, const Q: usize> MessageSource for MmioMessages<S, D, I, H, Q>
 where
     S: AccessSource,
-    D: DeviceConfig,
+    D: DeviceModel,
     I: DriverNotify,
     H: SharedHandle<Q>,
 {

@@ -52,6 +52,18 @@ where
         self.device
     }
 
+    /// See [`Device::memory_changed`].
+    #[must_use = "false means: call again"]
+    pub fn memory_changed(&mut self) -> bool {
+        self.device.memory_changed(self.model, self.slots)
+    }
+
+    /// See [`Engine::update_config`](virtside::Engine::update_config).
+    pub fn update_config<R>(&mut self, change: impl FnOnce(&mut D) -> R) -> R {
+        self.transport.bump_generation();
+        self.device.update_config(self.model, change)
+    }
+
     /// See [`Device::complete`].
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use virtside::{
-    Answer, DeviceConfig, DriverFault, Features, FlatMem, Ram, Request, Shared, Start, mmio::Phase,
+    Answer, DeviceConfig, DriverFault, Features, FlatMem, Ram, ReadyResponder, Request, Shared,
+    Start, mmio::Phase,
 };
 
 use super::*;
@@ -129,6 +130,7 @@ type Machine = Engine<Slow, FlatMem, (), [ChainSlot<16>; 1], Arc<Shared<1>>, 1, 
 #[derive(Default)]
 struct Hesitant {
     rounds: u32,
+    responder: Option<ReadyResponder<(), Arc<Shared<1>>, 1>>,
     seen: Vec<(Access, Reply)>,
 }
 
@@ -137,13 +139,14 @@ impl Observer<Machine> for Hesitant {
         self.seen.push((access, reply));
     }
     fn before_poll(&mut self, machine: &mut Machine) {
+        // Handed out once.
         if let Some(responder) = machine.responder() {
+            assert!(self.responder.replace(responder).is_none());
+        }
+        if self.responder.is_some() {
             self.rounds += 1;
-            if self.rounds < 20 {
-                // To be asked for again: dropping it would refuse.
-                std::mem::forget(responder);
-            } else {
-                assert!(responder.accept());
+            if self.rounds == 20 {
+                assert!(self.responder.take().is_some_and(ReadyResponder::accept));
             }
         }
     }

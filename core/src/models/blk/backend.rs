@@ -11,7 +11,8 @@ pub enum BlockError {
     /// It does not know how: UNSUPP.
     Unsupported,
     /// Not yet. The request stays pending and is asked again from its start, with the same calls in
-    /// the same order, after `complete(token)` or `backend_ready(queue)`.
+    /// the same order, after `complete(token)` or `backend_ready(queue)`. A back end that answers so
+    /// should have one chain slot, or tell requests apart by their offsets.
     NotReady,
 }
 
@@ -57,8 +58,9 @@ pub struct BlockFeatures {
 
 /// A disk.
 ///
-/// Offsets and lengths are in bytes and multiples of 512, but for ranges: a driver may split a
-/// sector over several. All of them have been checked to be on the disk.
+/// Offsets and lengths are in bytes, and have been checked to be on the disk. A request is a whole
+/// number of sectors, but a call need not be: a driver may split a sector over several buffers, and
+/// each is a call of its own. A back end that can only do whole sectors has to gather them.
 pub trait BlockBackend {
     /// Capacity in sectors of 512 bytes.
     fn capacity(&self) -> u64;

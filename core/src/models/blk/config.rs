@@ -117,7 +117,8 @@ impl BlockOptions {
     }
 }
 
-/// What the device offers (blk-01, blk-02, blk-05).
+/// What the device offers: FLUSH and CONFIG_WCE if there is a cache to flush (blk-01, blk-02,
+/// blk-05).
 pub(super) fn offer(backend: &BlockFeatures, options: &BlockOptions) -> Features {
     let mut flags = F::empty();
     flags.set(F::SEG_MAX, options.queue_size > 2);

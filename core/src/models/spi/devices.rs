@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A chip behind an embedded-hal device, and the clock that was set up for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct SpiChip<S> {
     device: S,
     clock: FixedClock,

@@ -1,0 +1,294 @@
+//! Unmodified `virtio-drivers` over register accesses of any kind.
+//!
+//! Only `core`, `virtio-drivers` and `zerocopy` are used here: `tests/firmware` compiles this file
+//! for its image too.
+
+use core::fmt;
+
+use virtio_drivers::{
+    Error, PhysAddr, Result,
+    transport::{DeviceStatus, DeviceType, InterruptStatus, Transport},
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+const MAGIC_VALUE: u32 = 0x000;
+const VERSION: u32 = 0x004;
+const DEVICE_ID: u32 = 0x008;
+const VENDOR_ID: u32 = 0x00c;
+const DEVICE_FEATURES: u32 = 0x010;
+const DEVICE_FEATURES_SEL: u32 = 0x014;
+const DRIVER_FEATURES: u32 = 0x020;
+const DRIVER_FEATURES_SEL: u32 = 0x024;
+const QUEUE_SEL: u32 = 0x030;
+const QUEUE_SIZE_MAX: u32 = 0x034;
+const QUEUE_SIZE: u32 = 0x038;
+const QUEUE_READY: u32 = 0x044;
+const QUEUE_NOTIFY: u32 = 0x050;
+const INTERRUPT_STATUS: u32 = 0x060;
+const INTERRUPT_ACK: u32 = 0x064;
+const STATUS: u32 = 0x070;
+/// Low halves of the descriptor, driver and device area; each high half follows.
+const QUEUE_AREAS: [u32; 3] = [0x080, 0x090, 0x0a0];
+const CONFIG_GENERATION: u32 = 0x0fc;
+const CONFIG: u32 = 0x100;
+
+/// Bytes of the configuration space, as of a register block of 512 bytes.
+const CONFIG_LEN: usize = 0x100;
+
+/// A way to the registers. An access returns when the device has completed it.
+pub trait Port {
+    /// The device is gone.
+    type Closed;
+
+    /// Loads `width` bytes (1, 2, 4 or 8) from `offset`.
+    ///
+    /// # Errors
+    /// [`Self::Closed`](Port::Closed)
+    fn read(&self, offset: u32, width: u8) -> core::result::Result<u64, Self::Closed>;
+
+    /// Stores `width` bytes (1, 2, 4 or 8) at `offset`.
+    ///
+    /// # Errors
+    /// [`Self::Closed`](Port::Closed)
+    fn write(&self, offset: u32, width: u8, value: u64) -> core::result::Result<(), Self::Closed>;
+}
+
+/// Why there is no device to drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeError<C> {
+    /// The device is gone.
+    Closed(C),
+    /// Not a virtio-mmio device of version 2.
+    NotVirtio {
+        /// MagicValue
+        magic: u32,
+        /// Version
+        version: u32,
+    },
+    /// A device type that `virtio_drivers` does not know.
+    UnknownDevice(u32),
+}
+
+impl<C: fmt::Display> fmt::Display for ProbeError<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(closed) => closed.fmt(f),
+            Self::NotVirtio { magic, version } => {
+                write!(
+                    f,
+                    "no virtio-mmio device: magic {magic:#x}, version {version}"
+                )
+            }
+            Self::UnknownDevice(id) => write!(f, "unknown device type {id}"),
+        }
+    }
+}
+
+impl<C: fmt::Debug + fmt::Display> core::error::Error for ProbeError<C> {}
+
+impl<C> From<C> for ProbeError<C> {
+    fn from(closed: C) -> Self {
+        Self::Closed(closed)
+    }
+}
+
+/// A `virtio_drivers` transport over a [`Port`].
+///
+/// It makes the register accesses that `virtio_drivers`' own `MmioTransport` makes, in the same
+/// order and widths; that one needs registers in memory.
+///
+/// A device that is gone reads as 0 and takes no writes, so that drivers can be dropped.
+#[derive(Debug)]
+pub struct PortTransport<P: Port> {
+    port: P,
+    device_type: DeviceType,
+}
+
+impl<P: Port> PortTransport<P> {
+    /// Looks for a device.
+    ///
+    /// # Errors
+    /// [`ProbeError`]
+    pub fn new(port: P) -> core::result::Result<Self, ProbeError<P::Closed>> {
+        let read = |offset| port.read(offset, 4).map(low);
+        let magic = read(MAGIC_VALUE)?;
+        let id = read(DEVICE_ID)?;
+        let version = read(VERSION)?;
+        if magic != u32::from_le_bytes(*b"virt") || version != 2 {
+            return Err(ProbeError::NotVirtio { magic, version });
+        }
+        let device_type = DeviceType::try_from(id).map_err(|_| ProbeError::UnknownDevice(id))?;
+        Ok(Self { port, device_type })
+    }
+
+    /// VendorID
+    #[must_use]
+    pub fn vendor_id(&self) -> u32 {
+        self.read(VENDOR_ID)
+    }
+
+    fn read(&self, offset: u32) -> u32 {
+        self.port.read(offset, 4).map_or(0, low)
+    }
+
+    fn write(&self, offset: u32, value: u32) {
+        // A write to a device that is gone has no effect.
+        let _ = self.port.write(offset, 4, value.into());
+    }
+
+    fn write_areas(&self, areas: [PhysAddr; 3]) {
+        for (offset, area) in QUEUE_AREAS.into_iter().zip(areas) {
+            self.write(offset, low(area));
+            self.write(offset.saturating_add(4), low(area >> 32));
+        }
+    }
+
+    /// Checks a field of the configuration space; gives its offset and the width of one access.
+    fn field<T>(offset: usize) -> Result<(u32, usize)> {
+        let end = offset.checked_add(size_of::<T>());
+        match (u32::try_from(offset), end) {
+            (Ok(at), Some(end)) if end <= CONFIG_LEN => {
+                // Fields are accessed whole; what is no register's width goes in aligned parts.
+                let width = match size_of::<T>() {
+                    width @ (1 | 2 | 4 | 8) => width,
+                    _ => align_of::<T>(),
+                };
+                Ok((at.saturating_add(CONFIG), width))
+            }
+            _ => Err(Error::ConfigSpaceTooSmall),
+        }
+    }
+}
+
+fn low(value: u64) -> u32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+fn width(part: &[u8]) -> u8 {
+    u8::try_from(part.len()).unwrap_or(0)
+}
+
+/// Offsets of the parts of a field.
+fn parts(start: u32, width: usize) -> impl Iterator<Item = u32> {
+    (start..).step_by(width.max(1))
+}
+
+impl<P: Port> Transport for PortTransport<P> {
+    fn device_type(&self) -> DeviceType {
+        self.device_type
+    }
+
+    fn read_device_features(&mut self) -> u64 {
+        self.write(DEVICE_FEATURES_SEL, 0);
+        let bits = u64::from(self.read(DEVICE_FEATURES));
+        self.write(DEVICE_FEATURES_SEL, 1);
+        bits | u64::from(self.read(DEVICE_FEATURES)) << 32
+    }
+
+    fn write_driver_features(&mut self, features: u64) {
+        self.write(DRIVER_FEATURES_SEL, 0);
+        self.write(DRIVER_FEATURES, low(features));
+        self.write(DRIVER_FEATURES_SEL, 1);
+        self.write(DRIVER_FEATURES, low(features >> 32));
+    }
+
+    fn max_queue_size(&mut self, queue: u16) -> u32 {
+        self.write(QUEUE_SEL, queue.into());
+        self.read(QUEUE_SIZE_MAX)
+    }
+
+    fn notify(&mut self, queue: u16) {
+        self.write(QUEUE_NOTIFY, queue.into());
+    }
+
+    fn get_status(&self) -> DeviceStatus {
+        DeviceStatus::from_bits_retain(self.read(STATUS))
+    }
+
+    fn set_status(&mut self, status: DeviceStatus) {
+        self.write(STATUS, status.bits());
+    }
+
+    fn set_guest_page_size(&mut self, _: u32) {
+        // A register of the legacy interface.
+    }
+
+    fn requires_legacy_layout(&self) -> bool {
+        false
+    }
+
+    fn queue_set(
+        &mut self,
+        queue: u16,
+        size: u32,
+        descriptors: PhysAddr,
+        driver_area: PhysAddr,
+        device_area: PhysAddr,
+    ) {
+        self.write(QUEUE_SEL, queue.into());
+        self.write(QUEUE_SIZE, size);
+        self.write_areas([descriptors, driver_area, device_area]);
+        self.write(QUEUE_READY, 1);
+    }
+
+    fn queue_unset(&mut self, queue: u16) {
+        self.write(QUEUE_SEL, queue.into());
+        self.write(QUEUE_READY, 0);
+        while self.read(QUEUE_READY) != 0 {}
+        self.write(QUEUE_SIZE, 0);
+        self.write_areas([0; 3]);
+    }
+
+    fn queue_used(&mut self, queue: u16) -> bool {
+        self.write(QUEUE_SEL, queue.into());
+        self.read(QUEUE_READY) != 0
+    }
+
+    fn ack_interrupt(&mut self) -> InterruptStatus {
+        let pending = self.read(INTERRUPT_STATUS);
+        if pending != 0 {
+            self.write(INTERRUPT_ACK, pending);
+        }
+        InterruptStatus::from_bits_truncate(pending)
+    }
+
+    fn read_config_generation(&self) -> u32 {
+        self.read(CONFIG_GENERATION)
+    }
+
+    fn read_config_space<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T> {
+        let (start, size) = Self::field::<T>(offset)?;
+        let mut value = T::new_zeroed();
+        let bytes = value.as_mut_bytes();
+        for (part, at) in bytes.chunks_mut(size.max(1)).zip(parts(start, size)) {
+            let loaded = self.port.read(at, width(part)).unwrap_or(0).to_le_bytes();
+            for (byte, loaded) in part.iter_mut().zip(loaded) {
+                *byte = loaded;
+            }
+        }
+        Ok(value)
+    }
+
+    fn write_config_space<T: IntoBytes + Immutable>(
+        &mut self,
+        offset: usize,
+        value: T,
+    ) -> Result<()> {
+        let (start, size) = Self::field::<T>(offset)?;
+        for (part, at) in value.as_bytes().chunks(size.max(1)).zip(parts(start, size)) {
+            let mut stored = [0; 8];
+            for (byte, value) in stored.iter_mut().zip(part) {
+                *byte = *value;
+            }
+            let _ = self.port.write(at, width(part), u64::from_le_bytes(stored));
+        }
+        Ok(())
+    }
+}
+
+impl<P: Port> Drop for PortTransport<P> {
+    fn drop(&mut self) {
+        self.set_status(DeviceStatus::empty());
+    }
+}
