@@ -1,1 +1,335 @@
-//! To come.
+//! The entropy device: random bytes, as many as it has.
+
+use virtside::{
+    Features, FlatMem, HostFault, Step,
+    models::{Entropy, EntropyError, EntropySource},
+    testing::{Buffer, FakeDriver, Registers},
+};
+use virtside_tests::{
+    BASE, CountingSource, DATA, Guest, SIZE, TestEntropy, TestRam, config, driver, guest,
+    guest_over, live_entropy, ram,
+    rings::{GuardedMem, settle},
+};
+
+/// A live device that counts upwards and gives at most so many bytes at once.
+fn limited(limit: u32) -> (Guest<TestEntropy>, FakeDriver<FlatMem>, TestRam) {
+    let model = Entropy::new(CountingSource::default()).with_limit(limit);
+    let (mut guest, ram) = guest(model, 4);
+    assert!(guest.bring_up(Features::RING, &[config(0)]));
+    (guest, driver(ram, 0), ram)
+}
+
+/// Sends a chain; what came back, if anything did.
+fn ask<E: EntropySource>(
+    guest: &mut Guest<Entropy<E>>,
+    driver: &mut FakeDriver<FlatMem>,
+    buffers: &[Buffer],
+) -> Option<u32> {
+    driver.send(0, buffers);
+    let _ = guest.kick(0);
+    settle(guest);
+    driver.take_used().map(|(head, len)| {
+        assert_eq!(head, 0);
+        len
+    })
+}
+
+fn bytes(driver: &FakeDriver<FlatMem>, addr: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    driver.read(addr, &mut bytes);
+    bytes
+}
+
+/// What the counting source gives, from this byte on.
+fn counted(from: usize, len: usize) -> Vec<u8> {
+    (from..from + len).map(|at| (at + 1) as u8).collect()
+}
+
+#[test]
+fn it_is_a_device_of_type_4_with_one_queue_and_no_features_of_its_own() {
+    let (mut guest, _) = guest(Entropy::new(CountingSource::default()), 1);
+    assert_eq!(guest.load(0x08), 4);
+    assert_eq!(guest.offered(), Features::RING);
+    for (queue, size) in [(0, u32::from(SIZE)), (1, 0), (2, 0)] {
+        let _ = guest.store(0x30, queue);
+        assert_eq!(guest.load(0x34), size);
+    }
+    assert!(guest.negotiate(Features::VERSION_1));
+    let access = virtside::mmio::Access::Read {
+        offset: 0x100,
+        width: 1,
+    };
+    assert!(
+        guest.access(access).refusal().is_some(),
+        "there is no configuration space"
+    );
+}
+
+#[test]
+fn a_buffer_is_filled_with_what_the_source_gives() {
+    for len in [1, 2, 63, 64, 65, 128, 1000, 4096] {
+        let (mut guest, mut driver, _) = live_entropy(Features::VERSION_1);
+        assert_eq!(
+            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, len)]),
+            Some(len)
+        );
+        let len = len as usize;
+        assert_eq!(bytes(&driver, DATA, len), counted(0, len));
+        assert_eq!(
+            bytes(&driver, DATA + len as u64, 8),
+            [0; 8],
+            "and not a byte more"
+        );
+    }
+}
+
+#[test]
+fn every_request_gets_new_bytes() {
+    let (mut guest, mut driver, _) = live_entropy(Features::VERSION_1);
+    for turn in 0..20 {
+        assert_eq!(
+            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 10)]),
+            Some(10)
+        );
+        assert_eq!(bytes(&driver, DATA, 10), counted(10 * turn, 10));
+    }
+}
+
+#[test]
+fn several_segments_are_filled_in_order() {
+    let (mut guest, mut driver, _) = live_entropy(Features::RING);
+    let buffers = [
+        Buffer::writable(DATA + 0x400, 3),
+        Buffer::writable(0, 0),
+        Buffer::writable(DATA, 100),
+        Buffer::writable(DATA + 0x200, 70),
+    ];
+    assert_eq!(ask(&mut guest, &mut driver, &buffers), Some(173));
+    assert_eq!(bytes(&driver, DATA + 0x400, 3), counted(0, 3));
+    assert_eq!(bytes(&driver, DATA, 100), counted(3, 100));
+    assert_eq!(bytes(&driver, DATA + 0x200, 70), counted(103, 70));
+}
+
+#[test]
+fn a_long_buffer_is_filled_up_to_the_limit() {
+    for limit in [1, 7, 64, 65, 200] {
+        let (mut guest, mut driver, _) = limited(limit);
+        assert_eq!(
+            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 300)]),
+            Some(limit)
+        );
+        let limit = limit as usize;
+        assert_eq!(bytes(&driver, DATA, limit), counted(0, limit));
+        assert_eq!(bytes(&driver, DATA + limit as u64, 8), [0; 8]);
+        // A shorter one is filled whole.
+        assert_eq!(
+            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 1)]),
+            Some(1)
+        );
+    }
+}
+
+#[test]
+fn by_default_the_limit_is_4096_bytes() {
+    let (mut guest, mut driver, _) = live_entropy(Features::VERSION_1);
+    assert_eq!(
+        ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 20_000)]),
+        Some(4096)
+    );
+}
+
+#[test]
+fn a_limit_of_nothing_is_a_limit_of_one_byte() {
+    let (mut guest, mut driver, _) = limited(0);
+    assert_eq!(
+        ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 9)]),
+        Some(1)
+    );
+    assert_eq!(bytes(&driver, DATA, 2), [1, 0]);
+}
+
+#[test]
+fn the_limit_may_end_within_any_segment() {
+    let (mut guest, mut driver, _) = limited(5);
+    let buffers = [Buffer::writable(DATA, 3), Buffer::writable(DATA + 64, 3)];
+    assert_eq!(ask(&mut guest, &mut driver, &buffers), Some(5));
+    assert_eq!(bytes(&driver, DATA + 64, 3), [4, 5, 0]);
+}
+
+#[test]
+fn a_request_without_room_is_given_back_empty() {
+    let (mut guest, mut driver, _) = live_entropy(Features::VERSION_1);
+    for buffers in [
+        vec![Buffer::readable(DATA, 8)],
+        vec![Buffer::writable(DATA, 0)],
+        vec![Buffer::readable(DATA, 0), Buffer::writable(0, 0)],
+    ] {
+        assert_eq!(ask(&mut guest, &mut driver, &buffers), Some(0));
+    }
+    assert_eq!(guest.take_host_fault(), None);
+}
+
+#[test]
+fn a_readable_part_is_ignored() {
+    let (mut guest, mut driver, _) = live_entropy(Features::VERSION_1);
+    driver.write(DATA, &[0x55; 8]);
+    let buffers = [Buffer::readable(DATA, 8), Buffer::writable(DATA + 64, 6)];
+    assert_eq!(ask(&mut guest, &mut driver, &buffers), Some(6));
+    assert_eq!(bytes(&driver, DATA, 8), [0x55; 8]);
+    assert_eq!(bytes(&driver, DATA + 64, 6), counted(0, 6));
+}
+
+#[test]
+fn many_requests_are_served_in_one_batch() {
+    let (mut guest, mut driver, _) = live_entropy(Features::RING);
+    for head in 0..SIZE {
+        let buffer = Buffer::writable(DATA + 16 * u64::from(head), 16);
+        driver.write_chain(head, &[buffer]);
+        driver.offer(head);
+    }
+    driver.publish();
+    let _ = guest.kick(0);
+    assert_eq!(settle(&mut guest), Step::Idle);
+    assert_eq!(driver.used_idx(), SIZE);
+    assert_eq!(bytes(&driver, DATA, 256), counted(0, 256));
+}
+
+/// A source that follows a script: how many bytes it gives, or what is wrong.
+#[derive(Debug)]
+struct Scripted(Vec<Result<usize, EntropyError>>);
+
+impl EntropySource for Scripted {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<usize, EntropyError> {
+        bytes.fill(0xcc);
+        if self.0.is_empty() {
+            Ok(bytes.len())
+        } else {
+            self.0.remove(0)
+        }
+    }
+}
+
+fn scripted(
+    script: Vec<Result<usize, EntropyError>>,
+) -> (Guest<Entropy<Scripted>>, FakeDriver<FlatMem>) {
+    let (mut guest, ram) = guest(Entropy::new(Scripted(script)), 4);
+    assert!(guest.bring_up(Features::RING, &[config(0)]));
+    (guest, driver(ram, 0))
+}
+
+#[test]
+fn a_source_that_gives_little_at_once_is_asked_until_the_buffer_is_full() {
+    let (mut guest, mut driver) = scripted(vec![Ok(1), Ok(2), Ok(64)]);
+    assert_eq!(
+        ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 100)]),
+        Some(100)
+    );
+    assert_eq!(
+        bytes(&driver, DATA, 101),
+        [vec![0xcc; 100], vec![0]].concat()
+    );
+}
+
+#[test]
+fn with_nothing_to_give_the_request_waits() {
+    for (trouble, fault) in [
+        (Err(EntropyError::NotReady), None),
+        (Err(EntropyError::Failed), Some(HostFault::Backend)),
+        // A source has to give at least one byte, or say why not.
+        (Ok(0), Some(HostFault::Backend)),
+    ] {
+        let (mut guest, mut driver) = scripted(vec![trouble, trouble]);
+        assert_eq!(
+            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 5)]),
+            None
+        );
+        assert_eq!(guest.poll(9), Step::Blocked);
+        assert_eq!(guest.take_host_fault(), fault);
+        assert_eq!(bytes(&driver, DATA, 5), [0; 5], "nothing was written");
+        assert_eq!(guest.load(0x60), 0);
+        // Still nothing.
+        guest.backend_ready(0);
+        assert_eq!(settle(&mut guest), Step::Blocked);
+        assert_eq!((driver.take_used(), guest.take_host_fault()), (None, fault));
+        // Now there is something.
+        guest.backend_ready(0);
+        assert_eq!(settle(&mut guest), Step::Idle);
+        assert_eq!(driver.take_used(), Some((0, 5)));
+        assert_eq!(bytes(&driver, DATA, 5), [0xcc; 5]);
+        assert_eq!((guest.load(0x60), guest.take_host_fault()), (1, None));
+    }
+}
+
+#[test]
+fn some_bytes_are_an_answer() {
+    for (trouble, fault) in [
+        (Err(EntropyError::NotReady), None),
+        (Err(EntropyError::Failed), Some(HostFault::Backend)),
+        (Ok(0), Some(HostFault::Backend)),
+    ] {
+        let (mut guest, mut driver) = scripted(vec![Ok(3), trouble]);
+        assert_eq!(
+            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 5)]),
+            Some(3)
+        );
+        assert_eq!(guest.take_host_fault(), fault);
+        assert_eq!(bytes(&driver, DATA, 5), [0xcc, 0xcc, 0xcc, 0, 0]);
+    }
+}
+
+#[test]
+fn requests_that_wait_do_not_overtake_each_other() {
+    let waits = vec![Err(EntropyError::NotReady); 3];
+    let (mut guest, mut driver) = scripted(waits);
+    for head in 0..3 {
+        let buffer = Buffer::writable(DATA + 16 * u64::from(head), 1 + u32::from(head));
+        driver.write_chain(head, &[buffer]);
+        driver.offer(head);
+    }
+    driver.publish();
+    let _ = guest.kick(0);
+    assert_eq!(settle(&mut guest), Step::Blocked);
+    guest.backend_ready(0);
+    assert_eq!(settle(&mut guest), Step::Idle);
+    for head in 0..3 {
+        assert_eq!(driver.take_used(), Some((head, head + 1)));
+    }
+}
+
+#[test]
+fn a_source_that_claims_more_than_it_was_asked_for_is_not_believed() {
+    let (mut guest, mut driver) = scripted(vec![Ok(1000)]);
+    assert_eq!(
+        ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 5)]),
+        Some(5)
+    );
+    assert_eq!(bytes(&driver, DATA, 6), [0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0]);
+}
+
+#[test]
+fn memory_that_is_gone_ends_the_request_with_what_was_written() {
+    let ram = ram();
+    let mem = GuardedMem::new(ram.flat(BASE));
+    let source = Scripted(vec![Err(EntropyError::NotReady)]);
+    let mut guest = guest_over(Entropy::new(source), mem, 4);
+    assert!(guest.bring_up(Features::RING, &[config(0)]));
+    let mut driver = driver(ram, 0);
+    driver.send(
+        0,
+        &[
+            Buffer::writable(DATA, 10),
+            Buffer::writable(DATA + 0x1000, 10),
+        ],
+    );
+    let _ = guest.kick(0);
+    assert_eq!(settle(&mut guest), Step::Blocked);
+    guest.memory_mut().deny(DATA + 0x1000, 16);
+    assert!(guest.memory_changed());
+    guest.backend_ready(0);
+    assert_eq!(settle(&mut guest), Step::Idle);
+    assert_eq!(driver.take_used(), Some((0, 10)));
+    let fault = HostFault::MemoryGone {
+        addr: DATA + 0x1000,
+    };
+    assert_eq!(guest.take_host_fault(), Some(fault));
+}

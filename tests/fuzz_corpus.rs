@@ -1,1 +1,102 @@
-//! To come.
+//! Replays the fuzz corpora, and random inputs besides, through the bodies of the fuzz targets.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use virtside::testing::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_split_ring};
+
+type Body = fn(&'static FuzzRam, &[u8]);
+
+/// One memory for each target, and one run at a time in it.
+static RAMS: [FuzzRam; 3] = [FuzzRam::new(), FuzzRam::new(), FuzzRam::new()];
+static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
+
+const BODIES: [(&str, Body); 3] = [
+    ("registers", fuzz_registers),
+    ("split_ring", fuzz_split_ring),
+    ("shifting", fuzz_shifting),
+];
+
+/// Runs these inputs through a target; a failure names its input.
+fn run(target: usize, inputs: impl IntoIterator<Item = (String, Vec<u8>)>) -> usize {
+    let (name, body) = BODIES[target];
+    let _turn = TURNS[target].lock();
+    let mut count = 0;
+    for (input, bytes) in inputs {
+        let ran = std::panic::catch_unwind(|| body(&RAMS[target], &bytes));
+        assert!(ran.is_ok(), "{name} fails for {input}: {bytes:02x?}");
+        count += 1;
+    }
+    count
+}
+
+fn corpus(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/corpus")
+        .join(name)
+}
+
+/// Replays a corpus, which has to be there.
+fn replay(target: usize) {
+    let folder = corpus(BODIES[target].0);
+    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let mut files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
+    files.sort();
+    let inputs = files.into_iter().map(|file| {
+        let bytes = fs::read(&file).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+        (file.display().to_string(), bytes)
+    });
+    let count = run(target, inputs);
+    assert!(count >= 20, "the corpus {folder:?} has only {count} files");
+}
+
+/// Runs random inputs, always the same ones: short and long, of any bytes or of few different ones.
+fn random(target: usize) {
+    let mut seed = 0x1234_5678_9abc_def1u64 + target as u64;
+    let mut next = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let inputs = (0..1500).map(|round| {
+        let len = next() % if round % 10 == 0 { 1500 } else { 120 };
+        let mask = [0xff, 0xff, 0x9f, 0x07][round % 4];
+        let bytes = (0..len).map(|_| next() as u8 & mask).collect();
+        (format!("random input {round}"), bytes)
+    });
+    assert_eq!(run(target, inputs), 1500);
+}
+
+#[test]
+fn the_registers_corpus_runs_clean() {
+    replay(0);
+}
+
+#[test]
+fn the_split_ring_corpus_runs_clean() {
+    replay(1);
+}
+
+#[test]
+fn the_shifting_corpus_runs_clean() {
+    replay(2);
+}
+
+#[test]
+fn random_register_accesses_run_clean() {
+    random(0);
+}
+
+#[test]
+fn random_rings_run_clean() {
+    random(1);
+}
+
+#[test]
+fn random_changes_run_clean() {
+    random(2);
+}

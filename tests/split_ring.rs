@@ -18,6 +18,12 @@ mod interrupts;
 mod kicks;
 #[path = "split_ring/reference.rs"]
 mod reference;
+#[path = "split_ring/rings.rs"]
+mod rings;
+#[path = "split_ring/streams.rs"]
+mod streams;
+#[path = "split_ring/threads.rs"]
+mod threads;
 #[path = "split_ring/untouched.rs"]
 mod untouched;
 #[path = "split_ring/used.rs"]

@@ -1,1 +1,109 @@
-//! To come.
+//! Queues that live elsewhere: who may have them, and what a driver's reset waits for.
+
+#[path = "taken_queue/owner.rs"]
+mod owner;
+#[path = "taken_queue/remap.rs"]
+mod remap;
+#[path = "taken_queue/stale.rs"]
+mod stale;
+#[path = "taken_queue/threads.rs"]
+mod threads;
+#[path = "taken_queue/withheld.rs"]
+mod withheld;
+
+use std::sync::Arc;
+
+use virtside::{
+    Chain, DriverMem, Features, FlatMem, Shared, Stop, Taken,
+    mmio::{Reply, Ticket},
+    testing::{FakeDriver, Registers},
+};
+use virtside_tests::{
+    Guest, Line, N, Q, TestRam, config, driver,
+    probe::{Probe, probe, publish},
+    reg,
+};
+
+/// A queue that is out of its device.
+type Queue = Taken<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+
+/// A live device with queues 0 and 1, queue 0 taken.
+struct Out {
+    guest: Guest<Probe>,
+    ram: TestRam,
+    queue: Queue,
+    driver: FakeDriver<FlatMem>,
+    chain: Chain<N>,
+}
+
+fn out() -> Out {
+    let (mut guest, ram) = probe();
+    let driver = driver(ram, 0);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    let queue = guest.take_queue(0).expect("a live queue");
+    Out {
+        guest,
+        ram,
+        queue,
+        driver,
+        chain: Chain::new(),
+    }
+}
+
+/// The same, with one chain in flight.
+fn in_flight() -> Out {
+    let mut out = out();
+    publish(&mut out.driver, 0, b"in flight");
+    assert_eq!(out.queue.pop(&mem(out.ram), &mut out.chain), Ok(true));
+    assert_eq!(out.queue.in_flight(), 1);
+    out
+}
+
+fn mem(ram: TestRam) -> FlatMem {
+    ram.flat(virtside_tests::BASE)
+}
+
+/// Copies what the driver sent to where the answer goes; says how much.
+fn echo<M: DriverMem>(mem: &M, chain: &Chain<N>) -> u32 {
+    let (mut from, mut to) = (chain.readable(mem), chain.writable(mem));
+    while let (Ok(Some(text)), Ok(Some(room))) = (from.view(u32::MAX), to.view(u32::MAX)) {
+        let mut bytes = vec![0; text.len().min(room.len())];
+        text.copy_to(&mut bytes);
+        room.copy_from(&bytes);
+        from.skip(bytes.len() as u32);
+        to.commit(bytes.len() as u32);
+    }
+    to.written()
+}
+
+/// Serves one request of a taken queue, if there is one, and announces it.
+fn serve_one<M: DriverMem>(queue: &mut Queue, mem: &M, chain: &mut Chain<N>) -> Result<bool, Stop> {
+    let found = queue.pop(mem, chain)?;
+    if found {
+        let written = echo(mem, chain);
+        assert_eq!(queue.complete(chain, written), Ok(()));
+        queue.flush();
+    }
+    Ok(found)
+}
+
+/// The driver resets the device, and has to wait.
+#[track_caller]
+fn reset_waits(guest: &mut Guest<Probe>) -> Ticket {
+    waits(guest.store(reg::STATUS, 0))
+}
+
+/// The driver stops queue 0, and has to wait.
+#[track_caller]
+fn stop_waits(guest: &mut Guest<Probe>) -> Ticket {
+    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    waits(guest.store(reg::QUEUE_READY, 0))
+}
+
+#[track_caller]
+fn waits(reply: Reply) -> Ticket {
+    match reply {
+        Reply::Pending(ticket) => ticket,
+        other => panic!("the driver was answered {other:?}"),
+    }
+}

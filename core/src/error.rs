@@ -238,7 +238,7 @@ pub enum DriverFault {
         /// Head of the chain.
         head: u16,
     },
-    /// The lengths of one direction of a chain add up to 2^32 or more.
+    /// The lengths of one chain add up to 2^32 or more.
     LengthOverflow {
         /// Head of the chain.
         head: u16,

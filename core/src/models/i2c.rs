@@ -95,6 +95,7 @@ impl I2cAddress {
 /// One call of a bus, from START to STOP. Slices may be empty: then only the address is sent, as
 /// for the SMBus command "Quick".
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum I2cTransfer<'a> {
     /// Fills all of it.
     Read(&'a mut [u8]),
@@ -147,6 +148,7 @@ impl<B: embedded_hal::i2c::I2c> I2cBus for B {
 
 /// A bus with both kinds of address.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TenBit<B>(pub B);
 
 impl<B: embedded_hal::i2c::I2c<u8> + embedded_hal::i2c::I2c<u16>> I2cBus for TenBit<B> {

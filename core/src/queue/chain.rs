@@ -181,7 +181,8 @@ impl<const N: usize> Chain<N> {
     pub(crate) fn end_writable(&mut self, count: usize, len: u64) -> Result<(), DriverFault> {
         self.count = num::low16(num::low(num::wide(count)));
         self.writable_len = num::low(len);
-        self.check_sum(len)
+        // Both directions together.
+        self.check_sum(len.wrapping_add(self.readable_len.into()))
     }
 
     #[inline(always)]

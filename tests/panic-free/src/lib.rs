@@ -2,6 +2,8 @@
 //! is linked, and with it a symbol that is nowhere.
 #![no_std]
 
+mod buses;
+
 use core::{hint::black_box, ptr::NonNull};
 
 use virtside::{
@@ -9,7 +11,11 @@ use virtside::{
     DriverMem, Engine, Features, FlatMem, Message, Permission, Progress, QueueSet, Ram, Region,
     RegionMem, Shared, Step, Taken, TakenQueue,
     mmio::{Access, Reply},
-    models::{Block, BlockOptions, Entropy, EntropyError, blk::RamDisk},
+    models::{
+        Block, BlockOptions, Entropy, EntropyError, I2c, Spi, SpiDevices, SpiLines, TenBit,
+        blk::RamDisk,
+        spi::{FixedClock, SpiChip},
+    },
 };
 
 unsafe extern "C" {
@@ -165,6 +171,24 @@ pub extern "C" fn virtside_entry(next: extern "C" fn() -> u64) {
         let _ = regions.add(region);
     }
     exercise(disk(), &regions, &mut input);
+    let any = buses::Any(next);
+    let adapter = I2c::<_, 64>::new(any);
+    exercise(adapter.clone(), RAM.flat(0x1000), &mut input);
+    exercise(adapter.combining(), &regions, &mut input);
+    let adapter = I2c::<_, 64>::new(TenBit(any)).combining();
+    exercise(adapter, RAM.flat(0x1000), &mut input);
+    let mode = embedded_hal::spi::MODE_3;
+    let lines = SpiLines::new(any, [any; 3], any, FixedClock::new(mode, 1_000_000));
+    exercise(
+        Spi::<_, 64>::new(lines.clone().one_by_one()),
+        &regions,
+        &mut input,
+    );
+    let lines = lines.with_delays(1000);
+    exercise(Spi::<_, 64>::new(lines), RAM.flat(0x1000), &mut input);
+    let chips = [SpiChip::new(buses::AnyDevice(any), mode, 0); 2];
+    let chips = SpiDevices::new(chips);
+    exercise(Spi::<_, 64>::new(chips), RAM.flat(0x1000), &mut input);
     converse(&mut input);
     let mut set = QueueSet::<2>::new();
     let _ = set.insert(u16::from_le_bytes([next().to_le_bytes()[0], 1]));

@@ -307,6 +307,7 @@ pub struct SpiSettings {
 
 /// The data of one transfer; never empty.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SpiData<'a> {
     /// Half-duplex: fills all of it. It is zeroed before.
     Read(&'a mut [u8]),

@@ -1,0 +1,172 @@
+//! One queue, or several with MQ.
+
+use virtio_spec::blk::F;
+use virtside::{
+    Features, QueueState, Refusal, Step,
+    mmio::{Access, Reply},
+    models::{Block, BlockOptions},
+    testing::{Buffer, Registers},
+};
+use virtside_tests::{DATA, Guest, Q, SIZE, TestRam, config, driver, guest, rings::settle};
+
+use super::support::*;
+
+fn device(queues: u16) -> (Guest<Block<Disk>>, TestRam) {
+    let options = BlockOptions::new(SIZE).with_queues(queues);
+    guest(Block::new(Disk::new(), options), 2)
+}
+
+/// QueueSizeMax of each queue that there could be.
+fn sizes(guest: &mut Guest<Block<Disk>>) -> Vec<u32> {
+    let size = |queue| {
+        let _ = guest.store(0x30, queue);
+        guest.load(0x34)
+    };
+    (0..=Q as u32).map(size).collect()
+}
+
+#[test]
+fn a_device_with_one_queue_has_one_queue() {
+    let (mut guest, _) = device(1);
+    assert_eq!(sizes(&mut guest), [16, 0, 0, 0, 0]);
+    assert!(guest.negotiate(Features::from_bits(0) | all()));
+    assert_eq!(sizes(&mut guest), [16, 0, 0, 0, 0]);
+}
+
+#[test]
+fn with_mq_the_driver_gets_all_queues() {
+    let (mut guest, _) = device(3);
+    assert!(guest.negotiate(all() | feature(F::MQ)));
+    assert_eq!(sizes(&mut guest), [16, 16, 16, 0, 0]);
+}
+
+#[test]
+fn without_mq_the_driver_gets_one_queue() {
+    let (mut guest, _) = device(3);
+    assert!(guest.negotiate(all()));
+    assert_eq!(sizes(&mut guest), [16, 0, 0, 0, 0]);
+    let refusal = Refusal::NoSuchQueue { queue: 1 };
+    assert_eq!(guest.configure(&config(1)), Reply::Refused(refusal));
+}
+
+#[test]
+fn a_reset_takes_the_choice_back() {
+    let (mut guest, _) = device(3);
+    assert!(guest.negotiate(all()));
+    let _ = guest.store(0x70, 0);
+    assert_eq!(sizes(&mut guest), [16, 16, 16, 0, 0]);
+    assert!(guest.negotiate(all() | feature(F::MQ)));
+    assert_eq!(sizes(&mut guest), [16, 16, 16, 0, 0]);
+}
+
+#[test]
+fn every_queue_serves_requests() {
+    let (mut guest, ram) = device(3);
+    let configs = [config(0), config(1), config(2)];
+    assert!(guest.bring_up(all() | feature(F::MQ), &configs));
+    let mut drivers: Vec<_> = (0..3).map(|queue| driver(ram, queue)).collect();
+    for (queue, driver) in drivers.iter_mut().enumerate() {
+        let at = DATA + 0x1000 * queue as u64;
+        driver.write(at, &[0; 8]);
+        driver.write(at + 8, &(10 + queue as u64).to_le_bytes());
+        driver.send(
+            queue as u16,
+            &[
+                Buffer::readable(at, 16),
+                Buffer::writable(at + 0x200, 512),
+                Buffer::writable(at + 0x800, 1),
+            ],
+        );
+        let _ = guest.kick(queue as u16);
+    }
+    assert_eq!(settle(&mut guest), Step::Idle);
+    for (queue, driver) in drivers.iter_mut().enumerate() {
+        assert_eq!(driver.take_used(), Some((queue as u32, 513)));
+        let mut bytes = [0; 512];
+        driver.read(DATA + 0x1000 * queue as u64 + 0x200, &mut bytes);
+        assert_eq!(bytes, [10 + queue as u8; 512]);
+    }
+}
+
+#[test]
+fn with_mq_not_all_queues_need_be_used() {
+    let (mut guest, ram) = device(3);
+    assert!(guest.bring_up(all() | feature(F::MQ), &[config(1)]));
+    let mut driver = driver(ram, 1);
+    driver.write(DATA, &[4, 0, 0, 0]);
+    driver.send(
+        0,
+        &[Buffer::readable(DATA, 16), Buffer::writable(DATA + 64, 1)],
+    );
+    let _ = guest.kick(1);
+    settle(&mut guest);
+    assert_eq!(driver.take_used(), Some((0, 1)));
+}
+
+/// A driver may lay queues out before it negotiates; what it then may not use does not go live.
+#[test]
+fn a_queue_laid_out_before_mq_was_declined_does_not_go_live() {
+    for features_first in [false, true] {
+        let (mut guest, _) = device(3);
+        let _ = guest.store(0x70, 3);
+        let write_features = |guest: &mut Guest<Block<Disk>>| {
+            for word in 0..2 {
+                let _ = guest.store(0x24, word);
+                let _ = guest.store(0x20, Features::VERSION_1.word(word));
+            }
+        };
+        if features_first {
+            write_features(&mut guest);
+        }
+        assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+        assert_eq!(
+            guest.configure(&config(1)),
+            Reply::Done(0),
+            "all queues are there yet"
+        );
+        write_features(&mut guest);
+        let _ = guest.store(0x70, 0xb);
+        assert_eq!(guest.load(0x70), 0xb);
+        assert!(
+            guest.go_live().refusal().is_some(),
+            "features first: {features_first}"
+        );
+        assert_eq!(
+            guest.load(0x70),
+            0x4f,
+            "DRIVER_OK stands, and so does DEVICE_NEEDS_RESET"
+        );
+        assert_ne!(guest.queue_state(1), QueueState::Live);
+        settle(&mut guest);
+        assert_ne!(guest.queue_state(1), QueueState::Live);
+    }
+}
+
+#[test]
+fn queues_are_as_large_as_the_options_say() {
+    for size in [1, 2, 8, 16, 1024] {
+        let (mut guest, _) = guest(Block::new(Disk::new(), BlockOptions::new(size)), 1);
+        let _ = guest.store(0x30, 0);
+        // The engine has room for 16 elements.
+        assert_eq!(guest.load(0x34), u32::from(size.min(16)));
+    }
+}
+
+#[test]
+fn no_more_is_announced_than_the_engine_has_room_for() {
+    let options = BlockOptions::new(1024).with_queues(99);
+    let (mut guest, _) = guest(Block::new(Disk::new(), options), 1);
+    assert_eq!(sizes(&mut guest), [16, 16, 16, 16, 0]);
+    assert!(guest.negotiate(all() | feature(F::MQ)));
+    assert_eq!(sizes(&mut guest), [16, 16, 16, 16, 0]);
+    // num_queues, and seg_max: a queue of 16 less header and status.
+    let (queues, segments) = (
+        Access::Read {
+            offset: 0x122,
+            width: 2,
+        },
+        Access::read(0x10c),
+    );
+    assert_eq!(guest.access(queues), Reply::Done(4));
+    assert_eq!(guest.access(segments), Reply::Done(14));
+}

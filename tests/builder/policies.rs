@@ -1,0 +1,302 @@
+//! Which queues a device wants: the stock policies, and one's own.
+
+use std::{cell::RefCell, ops::Bound};
+
+use virtside::{
+    Answer, DeviceConfig, DeviceError, DeviceModel, DriverFault, DriverMem, Features, QueueCheck,
+    QueueCheckFn, QueueConfig, QueueSet, Refusal, Request, mmio::Reply, testing::Registers,
+};
+use virtside_tests::{SIZE, config, guest, layout};
+
+/// Whether a policy wants each of the queues 0 to 9 beside these.
+fn wants(policy: &(impl QueueCheck + ?Sized), existing: &[u16]) -> Vec<u16> {
+    (0..10)
+        .filter(|queue| {
+            let answer = policy.check_queue(*queue, existing.iter().copied());
+            answer
+                .map_err(Into::into)
+                .map_err(|error: DeviceError| {
+                    assert_eq!(error, DeviceError::InvalidQueue(*queue));
+                })
+                .is_ok()
+        })
+        .collect()
+}
+
+#[test]
+fn a_slice_wants_the_numbers_in_it_each_once() {
+    assert_eq!(wants(&[3, 0, 7][..], &[]), [0, 3, 7]);
+    assert_eq!(wants(&[3, 0, 7][..], &[0, 5]), [3, 7]);
+    assert_eq!(wants(&[3, 0, 7][..], &[0, 3, 7]), []);
+    assert_eq!(wants(&[][..], &[]), []);
+    assert_eq!(wants(&[2, 2][..], &[2]), []);
+}
+
+#[test]
+fn a_range_of_any_kind_wants_the_numbers_in_it_each_once() {
+    assert_eq!(wants(&(2..4), &[]), [2, 3]);
+    assert_eq!(wants(&(2..4), &[3]), [2]);
+    assert_eq!(wants(&(2..=4), &[]), [2, 3, 4]);
+    assert_eq!(wants(&(..2), &[]), [0, 1]);
+    assert_eq!(wants(&(..=2), &[1]), [0, 2]);
+    assert_eq!(wants(&(7..), &[]), [7, 8, 9]);
+    assert_eq!(wants(&(..), &[0, 1, 2, 3, 4]), [5, 6, 7, 8, 9]);
+    assert_eq!(wants(&(4..4), &[]), []);
+    assert_eq!(
+        wants(&(Bound::Excluded(5), Bound::Included(7)), &[]),
+        [6, 7]
+    );
+    assert!(
+        (0..=u16::MAX)
+            .check_queue(u16::MAX, std::iter::empty())
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_queue_set_wants_its_members_each_once() {
+    let set = QueueSet::<1>::from_slice(&[1, 8]).expect("they fit");
+    assert_eq!(wants(&set, &[]), [1, 8]);
+    assert_eq!(wants(&set, &[8, 2]), [1]);
+    assert_eq!(wants(&QueueSet::<0>::new(), &[]), []);
+}
+
+#[test]
+fn a_closure_decides_by_what_is_there() {
+    // No more than two queues, and none twice as large as another's number.
+    let policy = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
+        let existing: Vec<u16> = existing.collect();
+        if existing.len() < 2 && !existing.iter().any(|other| queue == 2 * other) {
+            Ok(())
+        } else {
+            Err(DeviceError::InvalidQueue(queue))
+        }
+    });
+    assert_eq!(wants(&policy, &[3]), [0, 1, 2, 3, 4, 5, 7, 8, 9]);
+    assert_eq!(wants(&policy, &[3, 4]), []);
+}
+
+/// A refusal that says more than a number.
+#[derive(Debug)]
+struct TooMany(u16);
+
+impl From<TooMany> for DeviceError {
+    fn from(error: TooMany) -> Self {
+        Refusal::QueueFrozen {
+            queue: error.0,
+            why: virtside::Frozen::Failed,
+        }
+        .into()
+    }
+}
+
+#[test]
+fn a_policy_may_have_an_error_of_its_own() {
+    let policy = QueueCheckFn(|queue, _: &mut dyn Iterator<Item = u16>| Err(TooMany(queue)));
+    let error: DeviceError = policy.check_queue(4, [].into_iter()).unwrap_err().into();
+    let refusal = Refusal::QueueFrozen {
+        queue: 4,
+        why: virtside::Frozen::Failed,
+    };
+    assert_eq!(error, DeviceError::Refused(refusal));
+}
+
+#[test]
+fn by_default_a_configuration_is_judged_by_its_number() {
+    let seen = RefCell::new(Vec::new());
+    let policy = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
+        seen.borrow_mut()
+            .push((queue, existing.collect::<Vec<_>>()));
+        Err(DeviceError::InvalidQueue(queue))
+    });
+    let config = QueueConfig {
+        queue: 6,
+        size: 1 << 20,
+        desc: 1,
+        driver: 1,
+        device: 1,
+    };
+    let verdict = policy.check_config(&config, Features::RING, [2, 9].into_iter());
+    assert_eq!(verdict, Err(DeviceError::InvalidQueue(6)));
+    assert_eq!(*seen.borrow(), [(6, vec![2, 9])]);
+}
+
+/// Wants queues of 8 elements, and with INDIRECT_DESC also larger ones.
+#[derive(Clone)]
+struct BySize;
+
+impl QueueCheck for BySize {
+    type Error = DeviceError;
+    fn check_queue(&self, _: u16, _: impl Iterator<Item = u16>) -> Result<(), DeviceError> {
+        unreachable!("the whole configuration is judged");
+    }
+    fn check_config(
+        &self,
+        config: &QueueConfig,
+        features: Features,
+        mut existing: impl Iterator<Item = u16>,
+    ) -> Result<(), DeviceError> {
+        let known = existing.any(|queue| queue == config.queue);
+        if !known && (config.size == 8 || features.contains(Features::INDIRECT_DESC)) {
+            Ok(())
+        } else {
+            Err(DeviceError::InvalidQueue(config.queue))
+        }
+    }
+}
+
+/// A device with this policy.
+struct Picky<P>(P);
+
+impl<P> DeviceConfig for Picky<P> {
+    fn device_id(&self) -> u32 {
+        42
+    }
+    fn features(&self) -> Features {
+        Features::RING
+    }
+    fn queue_size_max(&self, _: u16) -> u16 {
+        SIZE
+    }
+}
+
+impl<P: Clone + QueueCheck> DeviceModel for Picky<P> {
+    fn queue_check(&self) -> impl QueueCheck {
+        self.0.clone()
+    }
+    fn serve<M: DriverMem>(&mut self, _: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+        Ok(Answer::Done { written: 0 })
+    }
+}
+
+#[test]
+fn a_policy_may_judge_size_and_features() {
+    for (features, size, verdict) in [
+        (Features::VERSION_1, 8, None),
+        (Features::VERSION_1, 16, Some(Refusal::Policy { queue: 0 })),
+        (Features::RING, 16, None),
+    ] {
+        let (mut guest, _) = guest(Picky(BySize), 1);
+        assert!(guest.negotiate(features));
+        let mut config = config(0);
+        config.size = size;
+        assert_eq!(guest.configure(&config).refusal(), verdict);
+        assert_eq!(guest.load(0x44), u32::from(verdict.is_none()));
+    }
+}
+
+#[test]
+fn at_driver_ok_the_policy_is_asked_again_if_the_features_have_changed() {
+    let (mut guest, _) = guest(Picky(BySize), 1);
+    let _ = guest.store(0x70, 3);
+    for (word, value) in [(0, Features::RING.word(0)), (1, 1)] {
+        let _ = guest.store(0x24, word);
+        let _ = guest.store(0x20, value);
+    }
+    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    // The driver thinks better of INDIRECT_DESC.
+    let _ = guest.store(0x24, 0);
+    let _ = guest.store(0x20, 0);
+    let _ = guest.store(0x70, 0xb);
+    assert_eq!(guest.go_live(), Reply::Refused(Refusal::NotReady));
+    assert_eq!(guest.load(0x70), 0x4f);
+}
+
+#[test]
+fn at_driver_ok_the_policy_is_asked_in_the_order_in_which_the_queues_came() {
+    // Wants the higher numbers first.
+    let policy = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
+        let existing: Vec<u16> = existing.collect();
+        if existing.iter().all(|other| *other > queue) {
+            Ok(())
+        } else {
+            Err(DeviceError::InvalidQueue(queue))
+        }
+    });
+    let (mut guest, _) = guest(Picky(policy), 1);
+    let _ = guest.store(0x70, 3);
+    for queue in [3, 0, 2, 1] {
+        let wanted = queue != 2 && queue != 1;
+        assert_eq!(guest.configure(&config(queue)) == Reply::Done(0), wanted);
+    }
+    // 0 makes way, so that 2 and 1 may come.
+    for (queue, ready) in [(0, 0), (2, 1), (1, 1)] {
+        let _ = guest.store(0x30, queue);
+        assert_eq!(guest.store(0x44, ready), Reply::Done(0));
+    }
+    // The features come last, so all of them are checked again.
+    let _ = guest.store(0x24, 1);
+    let _ = guest.store(0x20, 1);
+    let _ = guest.store(0x70, 0xb);
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_eq!(guest.load(0x70), 0xf);
+    assert!(guest.configured_queues().eq(1..4));
+}
+
+#[test]
+fn what_passed_every_other_check_is_asked_for_last() {
+    let asked = std::rc::Rc::new(RefCell::new(0));
+    let inside = asked.clone();
+    let policy = QueueCheckFn(move |_, _: &mut dyn Iterator<Item = u16>| {
+        *inside.borrow_mut() += 1;
+        Ok::<(), DeviceError>(())
+    });
+    let (mut guest, _) = guest(Picky(policy), 1);
+    assert!(guest.negotiate(Features::VERSION_1));
+    for wrong in [
+        QueueConfig {
+            size: 0,
+            ..config(0)
+        },
+        QueueConfig {
+            size: 17,
+            ..config(0)
+        },
+        QueueConfig {
+            desc: 1,
+            ..config(0)
+        },
+        QueueConfig {
+            driver: layout(0).desc,
+            ..config(0)
+        },
+        QueueConfig {
+            device: 0,
+            ..config(0)
+        },
+    ] {
+        assert!(guest.configure(&wrong).refusal().is_some());
+    }
+    assert_eq!(*asked.borrow(), 0);
+    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    assert_eq!(*asked.borrow(), 1);
+}
+
+#[test]
+fn the_existing_queues_are_those_that_are_ready_now() {
+    let seen = std::rc::Rc::new(RefCell::new(Vec::new()));
+    let inside = seen.clone();
+    let policy = QueueCheckFn(move |queue, existing: &mut dyn Iterator<Item = u16>| {
+        inside
+            .borrow_mut()
+            .push((queue, existing.collect::<Vec<_>>()));
+        if queue == 2 {
+            Err(DeviceError::InvalidQueue(2))
+        } else {
+            Ok(())
+        }
+    });
+    let (mut guest, _) = guest(Picky(policy), 1);
+    assert!(guest.negotiate(Features::VERSION_1));
+    for queue in [3, 2, 0] {
+        let _ = guest.configure(&config(queue));
+    }
+    let _ = guest.store(0x30, 3);
+    let _ = guest.store(0x44, 0);
+    let _ = guest.configure(&config(1));
+    assert_eq!(
+        *seen.borrow(),
+        [(3, vec![]), (2, vec![3]), (0, vec![3]), (1, vec![0])]
+    );
+    assert!(guest.configured_queues().eq([0, 1]));
+}

@@ -1,0 +1,247 @@
+//! `ReadyResponder`: nothing happens before it is answered, and what happens then.
+
+use std::sync::Arc;
+
+use virtside::{
+    Answer, ChainSlot, Device, DeviceBuilder, DeviceConfig, DeviceError, DeviceModel, DriverFault,
+    DriverMem, Features, FlatMem, Message, Progress, QueueState, ReadyResponder, Refusal, Request,
+    Shared, Start, Step,
+    mmio::{Access, Reply},
+    testing::{Buffer, FakeDriver, Registers},
+};
+use virtside_tests::{
+    BASE, DATA, Line, N, Q, SIZE, TestRam, config, driver, guest, ram,
+    rings::{Plan, Scribe, shot},
+};
+
+type Handle = Arc<Shared<Q>>;
+
+/// A device that is ready but not answered, its responder, and a driver with a chain sent.
+struct Waiting {
+    device: Device<FlatMem, Line, Handle, Q, N>,
+    responder: Option<ReadyResponder<Line, Handle, Q>>,
+    shared: Handle,
+    line: Line,
+    ram: TestRam,
+    driver: FakeDriver<FlatMem>,
+    model: Scribe,
+    slots: [ChainSlot<N>; 2],
+}
+
+impl Waiting {
+    fn new() -> Self {
+        let (line, ram): (Line, _) = (Box::leak(Box::default()), ram());
+        let shared = Arc::new(Shared::new());
+        let builder = DeviceBuilder::new(shared.clone())
+            .map_notify(|()| Ok(line))
+            .expect("it maps");
+        let mem = ram.flat(BASE);
+        let mut talk = virtside::Configuring::<_, _, _, _, Q, N>::new(builder, &.., mem);
+        let mut driver = driver(ram, 1);
+        driver.send(0, &[Buffer::writable(DATA, 3)]);
+        let configure = Message::ConfigureQueue(config(1));
+        assert!(matches!(talk.step(configure), Ok(Progress::Configured(1))));
+        let ready = talk.step(Message::Ready {
+            features: Features::VERSION_1,
+        });
+        let Ok(Progress::Ready(device, responder)) = ready else {
+            panic!("not ready");
+        };
+        Self {
+            device,
+            responder: Some(responder),
+            shared,
+            line,
+            ram,
+            driver,
+            model: Scribe::new(Plan::Fill(7)),
+            slots: [ChainSlot::new(), ChainSlot::new()],
+        }
+    }
+
+    fn poll(&mut self) -> Step {
+        self.device.poll(&mut self.model, &mut self.slots, 9)
+    }
+
+    fn answer(&mut self) -> ReadyResponder<Line, Handle, Q> {
+        self.responder.take().expect("it is answered once")
+    }
+}
+
+#[test]
+fn the_device_is_silent_until_it_is_accepted() {
+    let mut waiting = Waiting::new();
+    let before = shot(waiting.ram);
+    waiting.shared.doorbell().ring(1);
+    assert_eq!(waiting.device.notify_queue(1), Ok(()));
+    assert_eq!(waiting.poll(), Step::Idle);
+    assert!(waiting.device.take_queue(1).is_err());
+    assert!(waiting.model.seen.is_empty());
+    assert_eq!(shot(waiting.ram), before);
+    assert_eq!(
+        (waiting.line.asserted(), waiting.shared.is_live()),
+        (0, false)
+    );
+    assert_eq!(waiting.device.queue_state(1), QueueState::Ready);
+}
+
+#[test]
+fn when_it_is_accepted_every_queue_counts_as_notified() {
+    let mut waiting = Waiting::new();
+    assert!(waiting.answer().accept());
+    assert!(waiting.shared.is_live() && !waiting.shared.needs_reset());
+    // Nobody kicked.
+    assert_eq!(waiting.poll(), Step::Idle);
+    assert_eq!(waiting.driver.take_used(), Some((0, 3)));
+    assert_eq!(waiting.line.asserted(), 1);
+    assert_eq!(waiting.device.queue_state(1), QueueState::Live);
+}
+
+#[test]
+fn when_it_is_refused_the_driver_is_told_to_reset() {
+    let mut waiting = Waiting::new();
+    waiting.answer().refuse();
+    assert!(waiting.shared.needs_reset() && !waiting.shared.is_live());
+    assert_eq!(waiting.line.asserted(), 1);
+    assert_eq!(waiting.shared.interrupt_status().bits(), 2);
+    assert_eq!(waiting.poll(), Step::Idle);
+    assert!(waiting.model.seen.is_empty());
+}
+
+#[test]
+fn to_drop_it_is_to_refuse() {
+    let mut waiting = Waiting::new();
+    drop(waiting.answer());
+    assert!(waiting.shared.needs_reset() && !waiting.shared.is_live());
+    assert_eq!(
+        (
+            waiting.line.asserted(),
+            waiting.shared.interrupt_status().bits()
+        ),
+        (1, 2)
+    );
+    assert_eq!(waiting.poll(), Step::Idle);
+    assert!(waiting.model.seen.is_empty());
+}
+
+#[test]
+fn an_answer_from_before_a_reset_is_void() {
+    for accept in [true, false] {
+        let mut waiting = Waiting::new();
+        let responder = waiting.answer();
+        assert!(
+            waiting
+                .device
+                .reset_all(&mut waiting.model, &mut waiting.slots)
+        );
+        assert_eq!(waiting.model.resets, 1);
+        if accept {
+            assert!(!responder.accept());
+        } else {
+            responder.refuse();
+        }
+        assert!(!waiting.shared.is_live() && !waiting.shared.needs_reset());
+        assert_eq!((waiting.line.asserted(), waiting.poll()), (0, Step::Idle));
+    }
+}
+
+/// A device that answers the driver's DRIVER_OK like this.
+struct Starting(Start);
+
+impl DeviceConfig for Starting {
+    fn device_id(&self) -> u32 {
+        42
+    }
+    fn features(&self) -> Features {
+        Features::RING
+    }
+    fn queue_size_max(&self, _: u16) -> u16 {
+        SIZE
+    }
+}
+
+impl DeviceModel for Starting {
+    fn ready(&mut self, features: Features) -> Start {
+        assert_eq!(features, Features::VERSION_1);
+        self.0
+    }
+    fn serve<M: DriverMem>(&mut self, _: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+        Ok(Answer::Done { written: 0 })
+    }
+}
+
+/// A device that was asked to start, the reply, and the driver with a chain sent.
+fn started(start: Start) -> (virtside_tests::Guest<Starting>, Reply, FakeDriver<FlatMem>) {
+    let (mut guest, ram) = guest(Starting(start), 1);
+    assert!(guest.negotiate(Features::VERSION_1));
+    let mut driver = driver(ram, 0);
+    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    driver.send(0, &[Buffer::writable(DATA, 1)]);
+    let reply = guest.go_live();
+    (guest, reply, driver)
+}
+
+#[test]
+fn a_model_that_accepts_is_live_at_once() {
+    let (mut guest, reply, driver) = started(Start::Accept);
+    assert_eq!((reply, guest.load(0x70)), (Reply::Done(0), 0xf));
+    assert!(guest.responder().is_none());
+    assert_eq!((guest.poll(9), driver.used_idx()), (Step::Idle, 1));
+}
+
+#[test]
+fn a_model_that_refuses_needs_a_reset() {
+    let (mut guest, reply, driver) = started(Start::Refuse);
+    assert_eq!(
+        (reply, guest.load(0x70)),
+        (Reply::Refused(Refusal::NotReady), 0x4f)
+    );
+    assert_eq!(
+        (guest.load(0x60), guest.device().notify().asserted()),
+        (2, 1)
+    );
+    assert_eq!((guest.poll(9), driver.used_idx()), (Step::Idle, 0));
+}
+
+#[test]
+fn a_model_that_answers_later_holds_the_driver_s_write_back() {
+    for accept in [true, false] {
+        let (mut guest, reply, driver) = started(Start::Later);
+        let Reply::Pending(ticket) = reply else {
+            panic!("{reply:?}");
+        };
+        assert_eq!(guest.access(Access::read(0x70)), Reply::Busy);
+        assert_eq!(guest.finish(ticket), Reply::Pending(ticket));
+        assert_eq!((guest.poll(9), driver.used_idx()), (Step::Idle, 0));
+        let responder = guest.responder().expect("the driver waits");
+        let (done, status) = if accept {
+            assert!(responder.accept());
+            (Reply::Done(0), 0xf)
+        } else {
+            responder.refuse();
+            (Reply::Refused(Refusal::NotReady), 0x4f)
+        };
+        assert!(guest.responder().is_none());
+        assert_eq!(guest.finish(ticket), done);
+        assert_eq!(guest.finish(ticket), Reply::Refused(Refusal::StaleTicket));
+        assert_eq!(guest.load(0x70), status);
+        assert_eq!(guest.poll(9), Step::Idle);
+        assert_eq!(driver.used_idx(), u16::from(accept));
+    }
+}
+
+#[test]
+fn a_device_of_messages_knows_which_queues_can_be_kicked() {
+    let mut waiting = Waiting::new();
+    for queue in [0, 2, 3, 4, u16::MAX] {
+        let error = Err(DeviceError::InvalidQueue(queue));
+        assert_eq!(waiting.device.notify_queue(queue), error);
+    }
+    assert!(waiting.answer().accept());
+    waiting.poll();
+    waiting.driver.send(1, &[Buffer::writable(DATA, 4)]);
+    assert_eq!(waiting.poll(), Step::Idle, "nobody kicked");
+    assert_eq!(waiting.device.notify_queue(1), Ok(()));
+    assert_eq!(waiting.poll(), Step::Idle);
+    assert_eq!(waiting.model.heads(), [0, 1]);
+}

@@ -1,0 +1,123 @@
+//! Emergency writes.
+
+use virtio_spec::console::F;
+use virtside::{
+    Features, Refusal,
+    mmio::{Access, Reply},
+    models::{Console, ConsoleError, ConsolePort},
+    testing::Registers,
+};
+use virtside_tests::ram;
+
+use super::support::*;
+
+fn write(offset: u32, width: u8, value: u64) -> Access {
+    Access::Write {
+        offset: 0x100 + offset,
+        width,
+        value,
+    }
+}
+
+#[test]
+fn the_low_byte_of_an_emergency_write_goes_out() {
+    let mut desk = Desk::new();
+    for (value, byte) in [(0x41, 0x41), (0xffff_ff42, 0x42), (0x100, 0)] {
+        assert_eq!(desk.machine.reach(write(8, 4, value)), Reply::Done(0));
+        assert_eq!(std::mem::take(&mut desk.tape(0).emergencies), [byte]);
+    }
+    assert_eq!(desk.config(8), [0; 4], "and is not to be read");
+    assert_eq!(desk.written(0), []);
+}
+
+#[test]
+fn an_emergency_write_may_be_of_any_width_that_has_the_low_byte() {
+    let mut desk = Desk::new();
+    for width in [1, 2, 4] {
+        assert_eq!(desk.machine.reach(write(8, width, 0x43)), Reply::Done(0));
+        assert_eq!(std::mem::take(&mut desk.tape(0).emergencies), [0x43]);
+    }
+}
+
+#[test]
+fn nothing_else_in_the_configuration_can_be_written() {
+    let mut desk = Desk::over(Console::new(Tape::new()).with_size(80, 25));
+    for (offset, width) in [
+        (0, 2),
+        (2, 2),
+        (0, 4),
+        (4, 4),
+        (4, 8),
+        (9, 1),
+        (10, 2),
+        (8, 8),
+        (12, 4),
+    ] {
+        let refusal = Refusal::ConfigReadOnly { offset, width };
+        let reply = desk.machine.reach(write(offset, width, 0x44));
+        assert_eq!(reply.refusal(), Some(refusal));
+    }
+    assert_eq!(desk.tape(0).emergencies, []);
+    assert_eq!(desk.config(0), [80, 0, 25, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn an_emergency_write_needs_neither_the_feature_nor_a_queue() {
+    let mut desk = Desk::with(Console::new(Tape::new()), Features::VERSION_1);
+    assert_eq!(desk.machine.reach(write(8, 4, 0x45)), Reply::Done(0));
+    assert_eq!(desk.tape(0).emergencies, [0x45]);
+
+    let mut device = machine(Console::new(Tape::new()), ram());
+    assert!(device.negotiate(Features::RING | feature(F::EMERG_WRITE)));
+    assert_eq!(device.reach(write(8, 4, 0x46)), Reply::Done(0));
+    let port = device.model().port(0).expect("port 0");
+    assert_eq!(port.io().emergencies, [0x46]);
+}
+
+#[test]
+fn an_emergency_write_works_while_the_ring_is_broken() {
+    let mut desk = Desk::new();
+    desk.queues[1].set_avail_idx(1000);
+    desk.kick(1);
+    assert!(desk.machine.driver_fault(1).is_some());
+    assert_eq!(desk.machine.reach(write(8, 4, 0x47)), Reply::Done(0));
+    assert_eq!(desk.tape(0).emergencies, [0x47]);
+}
+
+#[test]
+fn an_emergency_write_goes_to_port_0() {
+    let mut desk = Desk::three();
+    assert_eq!(desk.machine.reach(write(8, 4, 0x48)), Reply::Done(0));
+    assert_eq!(desk.tape(0).emergencies, [0x48]);
+    assert_eq!(desk.tape(1).emergencies, []);
+}
+
+/// A port that leaves emergencies to the trait.
+#[derive(Debug)]
+struct Plain(Tape);
+
+impl ConsolePort for Plain {
+    fn has_input(&self) -> bool {
+        false
+    }
+    fn read(&mut self, _: &mut [u8]) -> Result<usize, ConsoleError> {
+        Err(ConsoleError::NotReady)
+    }
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, ConsoleError> {
+        self.0.write(bytes)
+    }
+}
+
+#[test]
+fn a_port_without_a_way_of_its_own_writes_an_emergency_like_any_byte() {
+    let mut desk: Desk<1, Plain> = Desk::over(Console::new(Plain(Tape::new())));
+    assert_eq!(desk.machine.reach(write(8, 4, 0x49)), Reply::Done(0));
+    assert_eq!(desk.port(0).io().0.output, [0x49]);
+    // And what cannot go out now is lost.
+    desk.port(0).io_mut().0.room = 0;
+    assert_eq!(desk.machine.reach(write(8, 4, 0x50)), Reply::Done(0));
+    desk.port(0).io_mut().0.room = 9;
+    desk.machine.backend_ready(1);
+    desk.settle();
+    assert_eq!(desk.port(0).io().0.output, [0x49]);
+}

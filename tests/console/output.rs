@@ -1,0 +1,195 @@
+//! From the driver to the port.
+
+use virtside::{
+    HostFault, Step,
+    models::ConsoleError,
+    testing::{Buffer, Registers},
+};
+
+use super::support::*;
+
+#[test]
+fn output_reaches_the_port_and_the_buffer_comes_back() {
+    let mut desk = Desk::new();
+    let line = desk.machine.device().notify().asserted();
+    desk.send(1, b"hello");
+    assert!(desk.sent(1));
+    assert!(!desk.sent(1));
+    assert_eq!(desk.written(0), b"hello");
+    assert_eq!(desk.machine.device().notify().asserted(), line + 1);
+}
+
+#[test]
+fn output_of_several_buffers_keeps_its_order() {
+    let mut desk = Desk::new();
+    for (head, text) in [(3, b"one "), (1, b"two "), (2, b"tri ")] {
+        let at = Desk::<1>::at(1, head);
+        desk.queues[1].write(at, text);
+        desk.queues[1].write_chain(head, &[Buffer::readable(at, 4)]);
+        desk.queues[1].offer(head);
+    }
+    desk.queues[1].publish();
+    desk.kick(1);
+    assert_eq!(desk.written(0), b"one two tri ");
+    for head in [3, 1, 2] {
+        assert_eq!(desk.queues[1].take_used(), Some((head, 0)));
+    }
+}
+
+#[test]
+fn a_long_buffer_is_written_whole() {
+    let bytes: Vec<u8> = (0..1000).map(|at| (at * 7) as u8).collect();
+    let mut desk = Desk::new();
+    desk.send(1, &bytes);
+    assert!(desk.sent(1));
+    assert_eq!(desk.written(0), bytes);
+}
+
+#[test]
+fn a_port_that_takes_little_at_a_time_gets_it_all() {
+    let bytes: Vec<u8> = (0..200).collect();
+    let mut desk = Desk::new();
+    desk.tape(0).piece = 7;
+    desk.send(1, &bytes);
+    assert!(desk.sent(1));
+    assert_eq!(desk.written(0), bytes);
+}
+
+#[test]
+fn an_empty_buffer_comes_back() {
+    let mut desk = Desk::new();
+    desk.send(1, b"");
+    assert!(desk.sent(1));
+    // Not even a full port keeps it.
+    desk.tape(0).room = 0;
+    desk.send(1, b"");
+    assert!(desk.sent(1));
+}
+
+#[test]
+fn the_writable_part_of_an_output_buffer_is_left_alone() {
+    let mut desk = Desk::new();
+    let at = Desk::<1>::at(1, 0);
+    desk.queues[1].write(at, b"hello");
+    desk.queues[1].write(at + 16, &[UNTOUCHED; 16]);
+    let buffers = [Buffer::readable(at, 5), Buffer::writable(at + 16, 16)];
+    desk.queues[1].send(0, &buffers);
+    desk.kick(1);
+    assert!(desk.sent(1));
+    assert_eq!(desk.written(0), b"hello");
+    assert_eq!(desk.bytes(at + 16, 16), [UNTOUCHED; 16]);
+    desk.queues[1].send(0, &[Buffer::writable(at, 16)]);
+    desk.kick(1);
+    assert!(desk.sent(1));
+    assert_eq!(desk.written(0), b"");
+}
+
+#[test]
+fn output_that_the_port_cannot_take_waits_and_is_not_written_twice() {
+    let bytes: Vec<u8> = (0..200).collect();
+    let mut desk = Desk::new();
+    desk.tape(0).room = 0;
+    assert_eq!(desk.send(1, &bytes), Step::Blocked);
+    assert_eq!(desk.written(0), []);
+    let mut done = 0;
+    for room in [1, 63, 64, 2, 69] {
+        assert_eq!(desk.drain(0, room), Step::Blocked);
+        assert_eq!(desk.written(0), bytes[done..done + room]);
+        assert!(!desk.sent(1));
+        done += room;
+    }
+    desk.drain(0, 1000);
+    assert_eq!(desk.written(0), bytes[done..]);
+    assert!(desk.sent(1));
+    assert_eq!(desk.host_fault(), None);
+}
+
+#[test]
+fn a_port_that_is_asked_again_too_early_loses_nothing() {
+    let mut desk = Desk::new();
+    desk.tape(0).room = 2;
+    desk.send(1, b"hello");
+    for _ in 0..3 {
+        desk.machine.backend_ready(1);
+        assert_eq!(desk.settle(), Step::Blocked);
+    }
+    desk.drain(0, 9);
+    assert_eq!(desk.written(0), b"hello");
+}
+
+#[test]
+fn later_buffers_wait_behind_the_one_that_waits() {
+    let mut desk = Desk::new();
+    desk.tape(0).room = 2;
+    for text in [&b"one "[..], b"two ", b"three"] {
+        assert_eq!(desk.send(1, text), Step::Blocked);
+    }
+    assert_eq!(desk.written(0), b"on");
+    desk.tape(0).room = 4;
+    // A kick alone does not let them overtake.
+    desk.kick(1);
+    assert_eq!(desk.written(0), b"");
+    assert_eq!(desk.drain(0, 4), Step::Blocked);
+    assert_eq!(desk.written(0), b"e tw");
+    assert!(desk.sent(1));
+    assert!(!desk.sent(1));
+    // Input is not blocked by it.
+    desk.offer(0, 16);
+    desk.arrive(0, b"in");
+    assert_eq!(desk.got(0).as_deref(), Some(&b"in"[..]));
+    desk.drain(0, 99);
+    assert_eq!(desk.written(0), b"o three");
+    assert!(desk.sent(1) && desk.sent(1));
+}
+
+#[test]
+fn a_port_that_takes_nothing_is_not_ready() {
+    // Whether it says so or not.
+    let mut desk = Desk::new();
+    desk.tape(0).piece = 0;
+    assert_eq!(desk.send(1, b"hello"), Step::Blocked);
+    assert!(!desk.sent(1));
+    desk.tape(0).piece = 9;
+    desk.machine.backend_ready(1);
+    desk.settle();
+    assert_eq!(desk.written(0), b"hello");
+}
+
+#[test]
+fn a_port_that_fails_is_our_fault_and_the_buffer_comes_back() {
+    let mut desk = Desk::new();
+    desk.tape(0).piece = 3;
+    desk.tape(0).trouble = vec![None, Some(ConsoleError::Failed)];
+    desk.send(1, b"hello");
+    assert!(desk.sent(1));
+    assert_eq!(desk.written(0), b"hel", "the rest is lost");
+    assert_eq!(desk.host_fault(), Some(HostFault::Backend));
+    assert_eq!(desk.machine.driver_fault(1), None);
+    desk.send(1, b"again");
+    assert_eq!(desk.written(0), b"again");
+}
+
+#[test]
+fn a_stopped_queue_takes_what_waits_along() {
+    let mut desk = Desk::new();
+    desk.tape(0).room = 2;
+    desk.send(1, b"hello");
+    let _ = desk.machine.store(0x30, 1);
+    let _ = desk.machine.store(0x44, 0);
+    desk.drain(0, 99);
+    assert_eq!(desk.written(0), b"he");
+    assert_eq!(desk.queues[1].used_idx(), 0);
+}
+
+#[test]
+fn a_reset_forgets_how_far_a_buffer_was_written() {
+    let mut desk = Desk::new();
+    desk.tape(0).room = 2;
+    desk.send(1, b"hello");
+    desk.restart();
+    desk.drain(0, 99);
+    assert_eq!(desk.written(0), b"he");
+    desk.send(1, b"again");
+    assert!(desk.sent(1));
+    assert_eq!(desk.written(0), b"again");
+}

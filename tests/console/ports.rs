@@ -1,0 +1,258 @@
+//! Ports that come and go, and their bytes.
+
+use virtside::{
+    Features, Step,
+    models::{
+        Console,
+        console::{Port, receiveq, transmitq},
+    },
+    testing::Registers,
+};
+
+use super::support::*;
+
+/// All three ports are ready, and the driver has opened them.
+fn open() -> Desk<3> {
+    let mut desk = Desk::three();
+    desk.news();
+    for port in 0..3 {
+        desk.tell(port, PORT_READY, 1);
+        desk.tell(port, OPEN, 1);
+    }
+    desk.news();
+    desk
+}
+
+#[test]
+fn every_port_has_bytes_of_its_own() {
+    let mut desk = open();
+    for port in 0..3 {
+        let text = [b'0' + port as u8; 5];
+        desk.send(transmitq(port), &text);
+        assert!(desk.sent(transmitq(port)));
+        assert_eq!(desk.written(port), text);
+        desk.offer(receiveq(port), 16);
+    }
+    for port in [2, 0, 1] {
+        let text = [b'a' + port as u8; 3];
+        desk.arrive(port, &text);
+        assert_eq!(desk.got(receiveq(port)).as_deref(), Some(&text[..]));
+    }
+    for queue in [0, 1, 4, 5, 6, 7] {
+        assert_eq!(desk.queues[queue].take_used(), None);
+    }
+}
+
+#[test]
+fn a_port_that_waits_does_not_stop_the_others() {
+    let mut desk = open();
+    for port in 0..3 {
+        desk.tape(port).room = 1;
+        desk.tape(port).claims = Some(true);
+        desk.send(transmitq(port), b"hello");
+        desk.offer(receiveq(port), 16);
+    }
+    // All six data queues hold a buffer, and there is a slot left for messages.
+    desk.tell(0, DEVICE_READY, 1);
+    desk.port(1).set_open(false);
+    assert_eq!(desk.news(), [(1, OPEN, 0)]);
+    for port in [2, 0] {
+        desk.drain(port, 99);
+        assert_eq!(desk.written(port), b"hello");
+        desk.arrive(port, b"in");
+        assert_eq!(desk.got(receiveq(port)).as_deref(), Some(&b"in"[..]));
+    }
+}
+
+#[test]
+fn a_port_that_the_driver_has_not_opened_gets_no_input() {
+    let mut desk = open();
+    desk.tell(1, OPEN, 0);
+    desk.offer(4, 16);
+    assert_eq!(desk.arrive(1, b"hello"), Step::Blocked);
+    assert_eq!(desk.got(4), None);
+    assert_eq!(desk.tape(1).input, b"hello", "it is kept");
+    desk.tell(1, OPEN, 1);
+    assert_eq!(desk.got(4).as_deref(), Some(&b"hello"[..]));
+}
+
+#[test]
+fn a_port_that_is_closed_while_its_buffer_waits_keeps_it() {
+    let mut desk = open();
+    desk.tape(1).claims = Some(true);
+    desk.offer(4, 16);
+    desk.tape(1).claims = None;
+    desk.tell(1, OPEN, 0);
+    desk.arrive(1, b"hello");
+    assert_eq!(desk.got(4), None);
+    desk.tell(1, OPEN, 1);
+    desk.machine.backend_ready(4);
+    desk.settle();
+    assert_eq!(desk.got(4).as_deref(), Some(&b"hello"[..]));
+}
+
+#[test]
+fn output_to_a_port_that_the_host_closed_is_dropped() {
+    let mut desk = open();
+    desk.tape(1).room = 2;
+    desk.send(5, b"hello");
+    assert!(!desk.sent(5));
+    desk.port(1).set_open(false);
+    desk.drain(1, 99);
+    assert!(desk.sent(5), "what waited comes back");
+    desk.send(5, b"more");
+    assert!(desk.sent(5));
+    assert_eq!(desk.written(1), b"he");
+    desk.offer(4, 16);
+    desk.arrive(1, b"in");
+    assert_eq!(desk.got(4), None, "nor is there input");
+    desk.port(1).set_open(true);
+    desk.send(5, b"again");
+    assert_eq!(desk.written(1), b"again");
+    assert_eq!(desk.got(4).as_deref(), Some(&b"in"[..]));
+}
+
+#[test]
+fn a_port_that_is_not_there_is_not_announced() {
+    let ports = [Port::new(Tape::new()), Port::new(Tape::new()).unplugged()];
+    let mut desk = Desk::over(Console::with_ports(ports));
+    desk.tell(0, DEVICE_READY, 1);
+    assert_eq!(desk.news(), [(0, ADD, 0)]);
+    assert!(!desk.port(1).is_plugged());
+    // What the driver says of it makes no sense.
+    desk.tell(1, PORT_READY, 1);
+    desk.tell(1, OPEN, 1);
+    assert_eq!(desk.machine.model().ignored(), 2);
+    desk.send(5, b"hello");
+    assert!(desk.sent(5), "and what it sends there is dropped");
+    assert_eq!(desk.written(1), b"");
+    assert_eq!(desk.config(4), [2, 0, 0, 0], "but there is room for it");
+    // Plugged in, it is announced.
+    desk.port(1).plug();
+    assert_eq!(desk.news(), [(1, ADD, 0)]);
+    desk.tell(1, PORT_READY, 1);
+    desk.tell(1, OPEN, 1);
+    assert_eq!(desk.news(), [(1, OPEN, 1)]);
+    desk.send(5, b"hello");
+    assert_eq!(desk.written(1), b"hello");
+}
+
+#[test]
+fn a_port_that_is_unplugged_is_removed_once() {
+    let mut desk = open();
+    desk.port(1).unplug();
+    desk.port(1).unplug();
+    assert_eq!(desk.news(), [(1, REMOVE, 0)]);
+    assert_eq!(desk.tape(1).opened, [true, false]);
+    assert!(!desk.port(1).is_ready() && !desk.port(1).is_driver_open());
+    // Whatever else happens to it is not said.
+    desk.port(1).set_open(false);
+    desk.port(1).set_open(true);
+    assert_eq!(desk.news(), []);
+}
+
+#[test]
+fn a_port_that_was_never_announced_is_not_removed() {
+    let mut desk = Desk::over(three());
+    desk.port(1).unplug();
+    desk.tell(0, DEVICE_READY, 1);
+    assert_eq!(desk.news(), [(0, ADD, 0), (2, ADD, 0)]);
+    // The driver had no buffer before it was plugged in and out.
+    desk.port(1).plug();
+    desk.port(1).unplug();
+    assert_eq!(desk.news(), []);
+    desk.port(1).plug();
+    assert_eq!(desk.news(), [(1, ADD, 0)]);
+}
+
+#[test]
+fn a_port_is_removed_before_it_is_added_again() {
+    let mut desk = open();
+    desk.port(1).unplug();
+    desk.port(1).plug();
+    desk.port(1).plug();
+    // What the driver says now is of the port that is gone.
+    desk.tell(1, OPEN, 0);
+    desk.tell(1, PORT_READY, 1);
+    assert_eq!(desk.machine.model().ignored(), 2);
+    assert_eq!(desk.got(2), Some(control(1, REMOVE, 0)));
+    assert_eq!(desk.news(), [(1, ADD, 0)]);
+    desk.tell(1, PORT_READY, 1);
+    assert_eq!(desk.news(), [(1, NAME, 0), (1, OPEN, 1)]);
+    // In and out any number of times is once.
+    for _ in 0..3 {
+        desk.port(1).unplug();
+        desk.port(1).plug();
+    }
+    assert_eq!(desk.news(), [(1, REMOVE, 0), (1, ADD, 0)]);
+}
+
+#[test]
+fn output_that_waits_for_a_port_that_is_unplugged_comes_back() {
+    let mut desk = open();
+    desk.tape(1).room = 2;
+    desk.send(5, b"hello");
+    desk.send(5, b"world");
+    desk.port(1).unplug();
+    desk.drain(1, 99);
+    assert!(desk.sent(5) && desk.sent(5));
+    assert_eq!(desk.written(1), b"he");
+    // Plugged in again, it starts with what comes then.
+    desk.port(1).plug();
+    desk.send(5, b"again");
+    assert_eq!(desk.written(1), b"again");
+}
+
+#[test]
+fn port_0_may_be_unplugged_too() {
+    let mut desk = open();
+    desk.port(0).unplug();
+    assert_eq!(desk.news(), [(0, REMOVE, 0)]);
+    desk.send(1, b"hello");
+    assert!(desk.sent(1));
+    assert_eq!(desk.written(0), b"");
+    desk.offer(0, 16);
+    desk.arrive(0, b"in");
+    assert_eq!(desk.got(0), None);
+    // Even for a driver that has no other.
+    let mut desk = Desk::with(three(), Features::RING);
+    desk.port(0).unplug();
+    desk.send(1, b"hello");
+    assert!(desk.sent(1));
+    assert_eq!(desk.written(0), b"");
+}
+
+#[test]
+fn a_port_that_was_unplugged_stays_so_over_a_reset() {
+    let mut desk = open();
+    desk.port(1).unplug();
+    desk.port(2).unplug();
+    desk.restart();
+    desk.port(2).plug();
+    desk.tell(0, DEVICE_READY, 1);
+    assert_eq!(desk.news(), [(0, ADD, 0), (2, ADD, 0)]);
+}
+
+#[test]
+fn a_stopped_queue_concerns_its_port_only() {
+    let mut desk = open();
+    for port in 0..3 {
+        desk.tape(port).room = 1;
+        desk.send(transmitq(port), b"hello");
+    }
+    let _ = desk.machine.store(0x30, 5);
+    let _ = desk.machine.store(0x44, 0);
+    for port in 0..3 {
+        desk.drain(port, 99);
+    }
+    assert_eq!(desk.written(0), b"hello");
+    assert_eq!(desk.written(1), b"h");
+    assert_eq!(desk.written(2), b"hello");
+    // Control queues keep nothing that could be lost.
+    for queue in [2, 3] {
+        let _ = desk.machine.store(0x30, queue);
+        let _ = desk.machine.store(0x44, 0);
+    }
+    desk.send(1, b"still");
+    assert_eq!(desk.written(0), b"still");
+}

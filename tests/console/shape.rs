@@ -1,0 +1,171 @@
+//! Identity, offer, queues and the configuration space.
+
+use virtio_spec::console::F;
+use virtside::{
+    Features, InterruptStatus, Refusal,
+    mmio::Access,
+    models::{
+        Console,
+        console::{ConsoleSize, Port, receiveq, transmitq},
+    },
+    testing::Registers,
+};
+use virtside_tests::{config, ram};
+
+use super::support::*;
+
+#[test]
+fn it_is_device_3() {
+    assert_eq!(Desk::new().machine.load(0x08), 3);
+}
+
+#[test]
+fn what_it_has_is_what_it_offers() {
+    let offer = |console| machine(console, ram()).offered();
+    let emergency = feature(F::EMERG_WRITE);
+    assert_eq!(offer(Console::new(Tape::new())), Features::RING | emergency);
+    assert_eq!(
+        offer(Console::new(Tape::new()).with_size(80, 25)),
+        Features::RING | emergency | feature(F::SIZE)
+    );
+    let multiport = Features::RING | emergency | feature(F::MULTIPORT);
+    assert_eq!(machine(three(), ram()).offered(), multiport);
+    let size = ConsoleSize { cols: 80, rows: 25 };
+    let ports = [
+        Port::new(Tape::new()).with_size(size),
+        Port::new(Tape::new()),
+    ];
+    let mut device = machine(Console::with_ports(ports), ram());
+    assert_eq!(device.offered(), multiport | feature(F::SIZE));
+    // That is the size of port 0.
+    let ports = [
+        Port::new(Tape::new()),
+        Port::new(Tape::new()).with_size(size),
+    ];
+    let mut device = machine(Console::with_ports(ports), ram());
+    assert_eq!(device.offered(), multiport);
+}
+
+/// QueueSizeMax of the first nine queues.
+fn queues(guest: &mut impl Registers) -> [bool; 9] {
+    std::array::from_fn(|queue| {
+        let _ = guest.store(0x30, queue as u32);
+        guest.load(0x34) != 0
+    })
+}
+
+#[test]
+fn one_port_has_two_queues() {
+    let mut device = machine(Console::new(Tape::new()), ram());
+    let two = [true, true, false, false, false, false, false, false, false];
+    assert_eq!(queues(&mut device), two);
+    assert!(device.negotiate(Features::RING | feature(F::EMERG_WRITE)));
+    assert_eq!(queues(&mut device), two);
+}
+
+#[test]
+fn other_queues_are_there_only_with_multiport() {
+    let mut device = machine(three(), ram());
+    let all = [true, true, true, true, true, true, true, true, false];
+    let two = [true, true, false, false, false, false, false, false, false];
+    assert_eq!(queues(&mut device), all, "before the driver chose");
+    assert!(device.negotiate(Features::RING));
+    assert_eq!(queues(&mut device), two);
+    assert!(device.configure(&config(2)).refusal().is_some());
+    assert!(device.negotiate(Features::RING | feature(F::MULTIPORT)));
+    assert_eq!(queues(&mut device), all);
+    assert_eq!(device.configure(&config(7)).refusal(), None);
+    // A device of one port may have control queues, too.
+    let mut device = machine(Console::with_ports([Port::new(Tape::new())]), ram());
+    assert!(device.negotiate(Features::RING | feature(F::MULTIPORT)));
+    let four = [true, true, true, true, false, false, false, false, false];
+    assert_eq!(queues(&mut device), four);
+}
+
+#[test]
+fn a_port_has_the_queues_that_the_specification_says() {
+    assert_eq!([0, 1, 2, 3].map(receiveq), [0, 4, 6, 8]);
+    assert_eq!([0, 1, 2, 3].map(transmitq), [1, 5, 7, 9]);
+}
+
+#[test]
+fn the_configuration_shows_the_size_and_the_number_of_ports() {
+    let mut desk = Desk::over(Console::new(Tape::new()).with_size(80, 25));
+    assert_eq!(desk.config(0), [80, 0, 25, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(desk.machine.load(0x100), 25 << 16 | 80);
+    let mut desk = Desk::over(Console::new(Tape::new()).with_size(0x1234, 0x5678));
+    assert_eq!(desk.config(0), [0x34, 0x12, 0x78, 0x56]);
+    let mut desk = Desk::over(three());
+    assert_eq!(desk.config(0), [0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+    let mut desk = Desk::new();
+    assert_eq!(desk.config(0), [0; 12], "what is not offered is zero");
+}
+
+#[test]
+fn the_configuration_is_of_12_bytes() {
+    let mut desk = Desk::new();
+    for (offset, width) in [(12, 1), (12, 4), (10, 4), (8, 8)] {
+        let access = Access::Read {
+            offset: 0x100 + offset,
+            width,
+        };
+        let refusal = Refusal::OutsideConfig { offset, width };
+        assert_eq!(desk.machine.reach(access).refusal(), Some(refusal));
+    }
+}
+
+#[test]
+fn a_new_size_is_shown_and_announced() {
+    let mut desk = Desk::over(Console::new(Tape::new()).with_size(80, 25));
+    let generation = desk.machine.load(0xfc);
+    let line = desk.machine.device().notify().asserted();
+    desk.machine.update_config(|console| {
+        let port = console.port_mut(0).expect("port 0");
+        port.resize(ConsoleSize {
+            cols: 132,
+            rows: 50,
+        });
+    });
+    assert_eq!(desk.config(0), [132, 0, 50, 0]);
+    assert_ne!(desk.machine.load(0xfc), generation);
+    assert_eq!(
+        desk.machine.load(0x60),
+        InterruptStatus::CONFIG_CHANGE.bits()
+    );
+    assert_eq!(desk.machine.device().notify().asserted(), line + 1);
+}
+
+#[test]
+fn the_size_of_another_port_is_not_shown() {
+    let size = ConsoleSize { cols: 80, rows: 25 };
+    let ports = [
+        Port::new(Tape::new()).with_size(size),
+        Port::new(Tape::new()).console(),
+    ];
+    let mut desk = Desk::over(Console::with_ports(ports));
+    let before: [u8; 12] = desk.config(0);
+    desk.port(1).resize(ConsoleSize {
+        cols: 132,
+        rows: 50,
+    });
+    assert_eq!(desk.config(0), before);
+    assert_eq!(
+        desk.port(1).size(),
+        Some(ConsoleSize {
+            cols: 132,
+            rows: 50
+        })
+    );
+    assert_eq!(desk.machine.load(0x60), 0);
+}
+
+#[test]
+fn there_is_no_port_beyond_the_last() {
+    let mut desk = Desk::over(three());
+    let console = desk.machine.model_mut();
+    assert!(console.port(2).is_some());
+    for port in [3, 0xffff] {
+        assert!(console.port(port).is_none());
+        assert!(console.port_mut(port).is_none());
+    }
+}

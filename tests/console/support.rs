@@ -1,0 +1,373 @@
+//! A port that writes down what it is sent, and a driver of all queues.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use virtio_spec::console::F;
+use virtside::{
+    ChainSlot, Engine, Features, FlatMem, HostFault, Shared, Step,
+    mmio::Access,
+    models::{
+        Console, ConsoleError, ConsolePort,
+        console::{CONTROL_RECEIVEQ, CONTROL_TRANSMITQ, Port},
+    },
+    testing::{Buffer, FakeDriver, Registers},
+};
+use virtside_tests::{BASE, BUDGET, DATA, Line, N, TestRam, config, driver, ram};
+
+/// Queues: enough for three ports.
+pub const Q: usize = 8;
+
+pub const DEVICE_READY: u16 = 0;
+pub const ADD: u16 = 1;
+pub const REMOVE: u16 = 2;
+pub const PORT_READY: u16 = 3;
+pub const CONSOLE: u16 = 4;
+pub const RESIZE: u16 = 5;
+pub const OPEN: u16 = 6;
+pub const NAME: u16 = 7;
+
+/// Nothing that the device writes.
+pub const UNTOUCHED: u8 = 0xee;
+
+/// A port that keeps everything.
+#[derive(Debug)]
+pub struct Tape {
+    /// What the driver is to read.
+    pub input: VecDeque<u8>,
+    /// What the driver wrote.
+    pub output: Vec<u8>,
+    /// How much more it takes, and how much of it at once.
+    pub room: usize,
+    pub piece: usize,
+    /// What it says of its input whatever there is.
+    pub claims: Option<bool>,
+    /// What the next calls answer instead, one each.
+    pub trouble: Vec<Option<ConsoleError>>,
+    pub emergencies: Vec<u8>,
+    pub opened: Vec<bool>,
+}
+
+impl Tape {
+    pub fn new() -> Self {
+        Self {
+            input: VecDeque::new(),
+            output: Vec::new(),
+            room: usize::MAX,
+            piece: usize::MAX,
+            claims: None,
+            trouble: Vec::new(),
+            emergencies: Vec::new(),
+            opened: Vec::new(),
+        }
+    }
+
+    fn trouble(&mut self) -> Result<(), ConsoleError> {
+        if self.trouble.is_empty() {
+            return Ok(());
+        }
+        self.trouble.remove(0).map_or(Ok(()), Err)
+    }
+}
+
+impl ConsolePort for Tape {
+    fn has_input(&self) -> bool {
+        self.claims.unwrap_or(!self.input.is_empty())
+    }
+    fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ConsoleError> {
+        self.trouble()?;
+        let count = bytes.len().min(self.input.len()).min(self.piece);
+        for (place, byte) in bytes.iter_mut().zip(self.input.drain(..count)) {
+            *place = byte;
+        }
+        Ok(count)
+    }
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, ConsoleError> {
+        assert!(!bytes.is_empty());
+        self.trouble()?;
+        if self.room == 0 {
+            return Err(ConsoleError::NotReady);
+        }
+        let count = bytes.len().min(self.room).min(self.piece);
+        self.room -= count;
+        self.output.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+    fn emergency(&mut self, byte: u8) {
+        self.emergencies.push(byte);
+    }
+    fn driver_open(&mut self, open: bool) {
+        self.opened.push(open);
+    }
+}
+
+pub type Machine<T, const P: usize> =
+    Engine<Console<T, P>, FlatMem, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+
+/// A console device in reset.
+pub fn machine<T: ConsolePort, const P: usize>(
+    console: Console<T, P>,
+    ram: TestRam,
+) -> Machine<T, P> {
+    let line: Line = Box::leak(Box::default());
+    let slots = (0..=2 * P).map(|_| ChainSlot::new()).collect();
+    Engine::new(
+        console,
+        ram.flat(BASE),
+        line,
+        slots,
+        Arc::new(Shared::new()),
+    )
+}
+
+/// A feature of the console device.
+pub fn feature(flag: F) -> Features {
+    Features::from_spec(flag.bits())
+}
+
+/// A live console device of `P` ports, and its driver.
+#[derive(Debug)]
+pub struct Desk<const P: usize = 1, T: ConsolePort = Tape> {
+    pub machine: Machine<T, P>,
+    pub queues: Vec<FakeDriver<FlatMem>>,
+    pub ram: TestRam,
+    next: u16,
+}
+
+impl Desk {
+    /// One port.
+    pub fn new() -> Self {
+        Self::with(Console::new(Tape::new()), Features::from_bits(u128::MAX))
+    }
+}
+
+impl Desk<3> {
+    /// Three ports: a console, one with a name, and a plain one; the driver is ready for messages,
+    /// and has heard of no port yet.
+    pub fn three() -> Self {
+        let mut desk = Self::over(three());
+        desk.tell(0, DEVICE_READY, 1);
+        desk
+    }
+}
+
+/// A console, a port with a name, and a plain one.
+pub fn three() -> Console<Tape, 3> {
+    Console::with_ports([
+        Port::new(Tape::new()).console(),
+        Port::new(Tape::new()).with_name("org.example.a"),
+        Port::new(Tape::new()),
+    ])
+}
+
+impl<const P: usize, T: ConsolePort> Desk<P, T> {
+    /// With all that it offers.
+    pub fn over(console: Console<T, P>) -> Self {
+        Self::with(console, Features::from_bits(u128::MAX))
+    }
+
+    /// With what it offers of these.
+    pub fn with(console: Console<T, P>, wanted: Features) -> Self {
+        let ram = ram();
+        let mut machine = machine(console, ram);
+        let features = machine.offered().intersection(wanted | Features::VERSION_1);
+        let queues = if features.contains(feature(F::MULTIPORT)) {
+            2 * P + 2
+        } else {
+            2
+        };
+        let mut desk = Self {
+            machine,
+            queues: Vec::new(),
+            ram,
+            next: 0,
+        };
+        desk.bring_up(features, queues as u16);
+        desk
+    }
+
+    fn bring_up(&mut self, features: Features, queues: u16) {
+        self.queues = (0..queues).map(|queue| driver(self.ram, queue)).collect();
+        let configs: Vec<_> = (0..queues).map(config).collect();
+        assert!(self.machine.bring_up(features, &configs));
+        self.next = 0;
+    }
+
+    /// Resets, and goes live again with clean rings.
+    pub fn restart(&mut self) {
+        let features = self.machine.features();
+        let _ = self.machine.store(0x70, 0);
+        self.bring_up(features, self.queues.len() as u16);
+    }
+
+    pub fn port(&mut self, port: u16) -> &mut Port<T> {
+        self.machine
+            .model_mut()
+            .port_mut(port)
+            .expect("there is such a port")
+    }
+
+    /// Polls until there is nothing left to do, which must not take forever.
+    pub fn settle(&mut self) -> Step {
+        for _ in 0..1000 {
+            let before = self.machine.counters().chains;
+            let step = self.machine.poll(BUDGET);
+            // What one queue brought may be news for another that was looked at before.
+            if step != Step::More && self.machine.counters().chains == before {
+                return step;
+            }
+        }
+        panic!("the device always finds more to do");
+    }
+
+    /// Where the buffer of a chain is.
+    pub fn at(queue: u16, head: u16) -> u64 {
+        DATA + 0x4000 * u64::from(queue) + 0x400 * u64::from(head)
+    }
+
+    pub fn bytes(&self, addr: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.queues[0].read(addr, &mut bytes);
+        bytes
+    }
+
+    /// A head that is not in use, if the driver takes what is given back.
+    fn head(&mut self) -> u16 {
+        self.next = (self.next + 1) % 16;
+        self.next
+    }
+
+    pub fn kick(&mut self, queue: u16) -> Step {
+        let _ = self.machine.kick(queue);
+        self.settle()
+    }
+
+    /// Offers room for so many bytes, and serves.
+    pub fn offer(&mut self, queue: u16, room: u32) -> Step {
+        let head = self.head();
+        let at = Self::at(queue, head);
+        self.queues[usize::from(queue)].write(at, &[UNTOUCHED; 0x400]);
+        self.queues[usize::from(queue)].send(head, &[Buffer::writable(at, room)]);
+        self.kick(queue)
+    }
+
+    /// Sends these bytes, and serves.
+    pub fn send(&mut self, queue: u16, bytes: &[u8]) -> Step {
+        let head = self.head();
+        let at = Self::at(queue, head);
+        self.queues[usize::from(queue)].write(at, bytes);
+        self.queues[usize::from(queue)].send(head, &[Buffer::readable(at, bytes.len() as u32)]);
+        self.kick(queue)
+    }
+
+    /// The next buffer that came back: what the device wrote to it.
+    #[track_caller]
+    pub fn got(&mut self, queue: u16) -> Option<Vec<u8>> {
+        let (head, used) = self.queues[usize::from(queue)].take_used()?;
+        let bytes = self.bytes(Self::at(queue, head as u16), used as usize + 1);
+        assert_eq!(bytes[used as usize], UNTOUCHED, "nothing is written beyond");
+        Some(bytes[..used as usize].to_vec())
+    }
+
+    /// Whether the next buffer that was sent came back.
+    #[track_caller]
+    pub fn sent(&mut self, queue: u16) -> bool {
+        match self.queues[usize::from(queue)].take_used() {
+            Some((_, used)) => {
+                assert_eq!(used, 0, "nothing is written to a transmitq");
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The driver sends a control message, which comes back.
+    #[track_caller]
+    pub fn tell(&mut self, port: u32, event: u16, value: u16) {
+        self.send(CONTROL_TRANSMITQ, &control(port, event, value));
+        assert!(self.sent(CONTROL_TRANSMITQ));
+    }
+
+    /// The driver gives a buffer for a control message: the one that comes, if one does.
+    #[track_caller]
+    pub fn hear(&mut self) -> Option<(u32, u16, u16, Vec<u8>)> {
+        let bytes = match self.got(CONTROL_RECEIVEQ) {
+            Some(bytes) => bytes,
+            None => {
+                // A buffer that was not used before is still there.
+                if self.queues[2].next_avail() == self.queues[2].used_idx() {
+                    self.offer(CONTROL_RECEIVEQ, 0x100);
+                } else {
+                    self.machine.backend_ready(CONTROL_RECEIVEQ);
+                    self.settle();
+                }
+                self.got(CONTROL_RECEIVEQ)?
+            }
+        };
+        let (header, tail) = bytes.split_at(8);
+        let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+        let port = u32::from(word(0)) | u32::from(word(2)) << 16;
+        Some((port, word(4), word(6), tail.to_vec()))
+    }
+
+    /// All control messages that there are: port, event, value.
+    #[track_caller]
+    pub fn news(&mut self) -> Vec<(u32, u16, u16)> {
+        std::iter::from_fn(|| {
+            self.hear()
+                .map(|(port, event, value, _)| (port, event, value))
+        })
+        .collect()
+    }
+
+    pub fn host_fault(&mut self) -> Option<HostFault> {
+        self.machine.take_host_fault()
+    }
+
+    /// Bytes of the configuration space.
+    pub fn config<const L: usize>(&mut self, offset: u32) -> [u8; L] {
+        std::array::from_fn(|at| {
+            let access = Access::Read {
+                offset: 0x100 + offset + at as u32,
+                width: 1,
+            };
+            self.machine.reach(access).value().expect("a reply") as u8
+        })
+    }
+}
+
+impl<const P: usize> Desk<P> {
+    pub fn tape(&mut self, port: u16) -> &mut Tape {
+        self.port(port).io_mut()
+    }
+
+    /// Input arrives at a port.
+    pub fn arrive(&mut self, port: u16, bytes: &[u8]) -> Step {
+        self.tape(port).input.extend(bytes);
+        self.machine
+            .backend_ready(virtside::models::console::receiveq(port));
+        self.settle()
+    }
+
+    /// What the driver wrote to a port since this was last asked.
+    pub fn written(&mut self, port: u16) -> Vec<u8> {
+        std::mem::take(&mut self.tape(port).output)
+    }
+
+    /// The port can take so much more.
+    pub fn drain(&mut self, port: u16, room: usize) -> Step {
+        self.tape(port).room = room;
+        self.machine
+            .backend_ready(virtside::models::console::transmitq(port));
+        self.settle()
+    }
+}
+
+/// A control message, as the driver writes it.
+pub fn control(port: u32, event: u16, value: u16) -> Vec<u8> {
+    [
+        &port.to_le_bytes()[..],
+        &event.to_le_bytes(),
+        &value.to_le_bytes(),
+    ]
+    .concat()
+}

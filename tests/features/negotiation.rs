@@ -1,0 +1,328 @@
+//! What a driver accepts, when it may, and what comes of it.
+
+use proptest::prelude::*;
+use virtside::{
+    Features, QueueState, Refusal,
+    mmio::{Phase, Reply},
+    testing::{FakeDriver, Registers},
+};
+use virtside_tests::{
+    BASE, BUDGET, Guest, N, SIZE, config, driver, layout,
+    probe::{Event, Probe, assert_works, pending, probe, publish, seen},
+    reg,
+};
+
+/// Bits of every word, ring features among them.
+const WISHES: Features =
+    Features::from_bits((1 << 28) | (1 << 29) | 1 | (1 << 23) | (1 << 42) | (1 << 50) | (1 << 127));
+
+fn wishing(wishes: Features) -> Guest<Probe> {
+    let (mut guest, _) = probe();
+    guest.model_mut().wishes = wishes;
+    guest
+}
+
+/// One word of what the driver accepts.
+fn accept(guest: &mut Guest<Probe>, word: u32, value: u32) -> Reply {
+    assert_eq!(guest.store(reg::DRIVER_FEATURES_SEL, word), Reply::Done(0));
+    guest.store(reg::DRIVER_FEATURES, value)
+}
+
+/// A driver that has accepted VERSION_1, and may go on.
+fn accepting_version_1(guest: &mut Guest<Probe>) {
+    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
+    assert_eq!(accept(guest, 1, 1), Reply::Done(0));
+}
+
+/// FEATURES_OK was refused: it reads 0, and a driver that goes on anyway gets nowhere.
+#[track_caller]
+fn assert_refused(guest: &mut Guest<Probe>, not_offered: Features) {
+    let refusal = Refusal::FeaturesRefused { not_offered };
+    for value in [11, 11, 15] {
+        assert_eq!(guest.store(reg::STATUS, value), Reply::Refused(refusal));
+        assert_eq!(guest.load(reg::STATUS), 3);
+        assert_eq!(guest.phase(), Phase::Negotiating);
+    }
+    assert_eq!(guest.features(), Features::empty());
+}
+
+#[test]
+fn every_subset_of_the_offer_with_version_1_is_accepted() {
+    let mut guest = wishing(WISHES);
+    let bits: Vec<u32> = (0..128)
+        .filter(|bit| WISHES.bits() >> bit & 1 != 0)
+        .collect();
+    for choice in 0..1u32 << bits.len() {
+        let chosen = bits.iter().enumerate().fold(1 << 32, |set, (at, bit)| {
+            set | u128::from(choice >> at & 1) << bit
+        });
+        let chosen = Features::from_bits(chosen);
+        assert!(guest.bring_up(chosen, &[]), "{chosen:?}");
+        assert_eq!(guest.load(reg::STATUS), 15);
+        assert_eq!(guest.features(), chosen);
+        let heard = [Event::Negotiate(chosen), Event::Ready(chosen)];
+        assert_eq!(guest.model().log[guest.model().log.len() - 2..], heard);
+    }
+}
+
+#[test]
+fn the_whole_offer_is_accepted() {
+    let mut guest = wishing(WISHES);
+    let offer = guest.offered();
+    assert_eq!(offer, WISHES | Features::VERSION_1);
+    assert!(guest.bring_up(offer, &[config(0)]));
+    assert_eq!(guest.features(), offer);
+}
+
+#[test]
+fn a_bit_that_was_not_offered_is_refused_whichever_it_is() {
+    let mut guest = wishing(WISHES);
+    for number in 0..128 {
+        let bit = Features::from_bits(1 << number);
+        if (WISHES | Features::VERSION_1).contains(bit) {
+            continue;
+        }
+        assert!(!guest.negotiate(Features::VERSION_1 | bit), "bit {number}");
+        assert_refused(&mut guest, bit);
+        assert_eq!(
+            guest
+                .model()
+                .count(Event::Negotiate(Features::VERSION_1 | bit)),
+            0
+        );
+    }
+}
+
+#[test]
+fn a_bit_beyond_the_last_word_is_refused() {
+    for word in [4, 5, 63, 0x1_0000, u32::MAX] {
+        let mut guest = wishing(WISHES);
+        accepting_version_1(&mut guest);
+        let _ = accept(&mut guest, word, 1);
+        assert_refused(&mut guest, Features::empty());
+        // It must not have ended up in a word that there is.
+        assert_eq!(guest.transport().driver_features(), Features::VERSION_1);
+        // After a reset it is forgotten.
+        accepting_version_1(&mut guest);
+        assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+    }
+}
+
+#[test]
+fn a_bit_beyond_the_last_word_is_not_hidden_by_a_zero_in_another_word() {
+    let mut guest = wishing(WISHES);
+    accepting_version_1(&mut guest);
+    let _ = accept(&mut guest, 5, 1);
+    let _ = accept(&mut guest, 6, 0);
+    assert_refused(&mut guest, Features::empty());
+}
+
+#[test]
+fn zeroes_beyond_the_last_word_are_harmless() {
+    let mut guest = wishing(WISHES);
+    accepting_version_1(&mut guest);
+    for word in [4, 5, u32::MAX] {
+        assert_eq!(accept(&mut guest, word, 0), Reply::Done(0));
+    }
+    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(guest.load(reg::STATUS), 11);
+}
+
+#[test]
+fn features_without_version_1_are_refused() {
+    let mut guest = wishing(WISHES);
+    for features in [Features::empty(), Features::EVENT_IDX, WISHES] {
+        assert!(!guest.negotiate(features));
+        assert_refused(&mut guest, Features::empty());
+    }
+    assert!(guest.model().log.iter().all(|event| *event == Event::Reset));
+}
+
+#[test]
+fn a_refused_driver_may_accept_less_without_a_reset() {
+    let (mut guest, ram) = probe();
+    let mut driver = driver(ram, 0);
+    let packed = Features::RING_PACKED;
+    assert!(!guest.negotiate(Features::VERSION_1 | packed));
+    assert_refused(&mut guest, packed);
+    assert_eq!(accept(&mut guest, 1, 1), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_eq!(guest.features(), Features::VERSION_1);
+    assert_works(&mut guest, &mut driver, 0);
+}
+
+#[test]
+fn a_model_may_refuse_what_is_offered() {
+    let (mut guest, _) = probe();
+    guest.model_mut().agrees = false;
+    assert!(!guest.negotiate(Features::RING));
+    assert_eq!(guest.load(reg::STATUS), 3);
+    let refusal = Refusal::FeaturesRefused {
+        not_offered: Features::empty(),
+    };
+    assert_eq!(guest.store(reg::STATUS, 11), Reply::Refused(refusal));
+    assert_eq!(guest.model().count(Event::Negotiate(Features::RING)), 2);
+    // And agree to less.
+    guest.model_mut().agrees = true;
+    assert_eq!(accept(&mut guest, 0, 0), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(guest.load(reg::STATUS), 11);
+    assert_eq!(
+        guest.model().count(Event::Negotiate(Features::VERSION_1)),
+        1
+    );
+}
+
+#[test]
+fn words_may_be_accepted_in_any_sequence_and_the_last_write_counts() {
+    let mut guest = wishing(WISHES);
+    assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
+    for (word, value) in [
+        (3, 0x8000_0000),
+        (1, u32::MAX),
+        (0, 1),
+        (1, 1 | 1 << 10),
+        (2, 0),
+        (0, 1 << 29),
+        (1, 1 | 1 << 18),
+    ] {
+        assert_eq!(accept(&mut guest, word, value), Reply::Done(0));
+    }
+    let accepted = Features::from_bits(1 << 127 | 1 << 50 | 1 << 32 | 1 << 29);
+    assert_eq!(guest.transport().driver_features(), accepted);
+    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
+    assert_eq!(guest.features(), accepted);
+}
+
+#[test]
+fn features_are_fixed_once_features_ok_stands() {
+    let mut guest = wishing(WISHES);
+    assert!(guest.negotiate(Features::RING));
+    for status in [11, 15, 15 | 128] {
+        assert_eq!(guest.store(reg::STATUS, status), Reply::Done(0));
+        let before = seen(&guest);
+        for word in [0, 1, 2, 3, 4] {
+            for value in [0, 1, u32::MAX] {
+                let reply = accept(&mut guest, word, value);
+                assert_eq!(reply, Reply::Refused(Refusal::FeaturesFixed));
+                assert_eq!(seen(&guest), before, "word {word} at {status:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_live_device_has_the_features_of_features_ok() {
+    let mut guest = wishing(WISHES);
+    assert!(guest.negotiate(Features::RING));
+    assert!(accept(&mut guest, 0, 0).refusal().is_some());
+    assert_eq!(guest.features(), Features::empty(), "not live yet");
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_eq!(guest.features(), Features::RING);
+    assert_eq!(guest.model().count(Event::Ready(Features::RING)), 1);
+}
+
+#[test]
+fn a_set_that_was_accepted_once_is_accepted_after_every_reset() {
+    let mut guest = wishing(WISHES);
+    let (all, few) = (guest.offered(), Features::VERSION_1);
+    for features in [all, all, few, all, few, few] {
+        assert!(guest.bring_up(features, &[config(0)]));
+        assert_eq!(guest.features(), features);
+    }
+    // A refusal in between does not spoil it.
+    assert!(!guest.negotiate(Features::empty()));
+    assert!(guest.bring_up(all, &[config(0)]));
+}
+
+#[test]
+fn a_reset_forgets_what_was_accepted() {
+    let mut guest = wishing(WISHES);
+    assert!(guest.bring_up(Features::RING, &[]));
+    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(guest.features(), Features::empty());
+    assert_eq!(guest.transport().driver_features(), Features::empty());
+    // So a driver that chooses nothing has not chosen VERSION_1.
+    assert!(guest.store(reg::STATUS, 11).refusal().is_some());
+    assert_eq!(guest.load(reg::STATUS), 3);
+}
+
+#[test]
+fn a_feature_that_was_not_accepted_is_not_used() {
+    let (mut guest, ram) = probe();
+    for (features, interrupts) in [(Features::VERSION_1, 1), (Features::RING, 0)] {
+        let mut driver = driver(ram, 0);
+        assert!(guest.bring_up(features, &[config(0)]));
+        // Where EVENT_IDX is in use, this asks for no interrupt before the 8th used buffer; where
+        // it is not, these bytes mean nothing.
+        driver.set_used_event(7);
+        publish(&mut driver, 0, b"text");
+        guest.poll(BUDGET);
+        assert_eq!(driver.used_idx(), 1);
+        assert_eq!(pending(&mut guest), interrupts, "{features:?}");
+        // Nor is the event index written that the driver would look at with it.
+        let event = if interrupts == 1 { 0 } else { 1 };
+        assert_eq!(driver.avail_event(), event);
+    }
+}
+
+#[test]
+fn a_driver_may_leave_the_platform_features_out() {
+    // Addresses are then used as they are.
+    let (mut guest, ram) = probe();
+    guest.model_mut().wishes =
+        Features::RING | Features::ACCESS_PLATFORM | Features::ORDER_PLATFORM;
+    let offer = guest.offered();
+    for features in [Features::VERSION_1, offer] {
+        let mut driver = driver(ram, 0);
+        assert!(guest.bring_up(features, &[config(0)]));
+        assert_works(&mut guest, &mut driver, 0);
+    }
+}
+
+#[test]
+fn without_access_platform_any_address_of_memory_is_reached_untranslated() {
+    // Rings and buffers at both ends of memory.
+    let (mut guest, ram) = probe();
+    let end = BASE + virtside_tests::BYTES as u64;
+    let low = FakeDriver::new(ram.flat(BASE), layout(0));
+    let last = virtside::testing::Layout::packed_at(0, SIZE).end();
+    let high = virtside::testing::Layout::packed_at(end - last, SIZE);
+    let mut driver = FakeDriver::new(ram.flat(BASE), high);
+    assert!(guest.bring_up(Features::VERSION_1, &[low.config(0), driver.config(1)]));
+    assert_eq!(guest.queue_state(1), QueueState::Live);
+    assert_works(&mut guest, &mut driver, 1);
+    assert_eq!(usize::from(SIZE), N);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_choice_is_accepted_if_it_is_a_subset_of_the_offer_with_version_1(
+        wishes in any::<u128>(),
+        choice in any::<u128>(),
+        spare in any::<u128>(),
+        within in any::<bool>(),
+        version_1 in any::<bool>(),
+    ) {
+        let mut guest = wishing(Features::from_bits(wishes));
+        let offer = guest.offered().bits();
+        let choice = match within {
+            true => choice & offer,
+            // Mostly zeroes, or no choice would ever fit.
+            false => choice & spare & (offer | 1 << (spare % 128)),
+        };
+        let choice = if version_1 { choice | 1 << 32 } else { choice };
+        let fits = choice & !offer == 0 && choice >> 32 & 1 == 1;
+        prop_assert_eq!(guest.negotiate(Features::from_bits(choice)), fits);
+        prop_assert_eq!(guest.load(reg::STATUS), if fits { 11 } else { 3 });
+    }
+}

@@ -1,0 +1,160 @@
+//! Eventq buffers that are not kept.
+
+use virtside::{
+    DriverFault, HostFault, QueueState, Step,
+    models::gpio::GpioError,
+    testing::{Buffer, Registers},
+};
+
+use super::support::*;
+
+#[test]
+fn a_buffer_for_an_interrupt_that_is_not_enabled_comes_back_as_invalid() {
+    let mut board = Board::new();
+    for line in [LED, BUTTON, WIRE, JUMPER] {
+        assert_eq!(board.listen(line), Step::Idle);
+        assert_eq!(board.heard(line), Some(INVALID));
+    }
+    // And leaves the interrupt masked.
+    board.does(IRQ_TYPE, BUTTON, HIGH);
+    board.fire(BUTTON);
+    assert_eq!(board.event(), None);
+}
+
+#[test]
+fn a_buffer_for_a_line_that_is_not_there_comes_back_as_invalid() {
+    let mut board = Board::new();
+    for line in [L as u16, 0x100, 0xffff] {
+        board.offer(0, line);
+        let _ = board.guest.kick(1);
+        board.settle();
+        assert_eq!(board.event(), Some((0, INVALID)));
+    }
+}
+
+#[test]
+fn a_second_buffer_for_a_line_comes_back_as_invalid_and_the_first_is_kept() {
+    let mut board = Board::new();
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.listen(BUTTON);
+    for head in [4, 6] {
+        board.offer(head, BUTTON);
+        let _ = board.guest.kick(1);
+        board.settle();
+        assert_eq!(board.event(), Some((head, INVALID)));
+    }
+    board.fire(BUTTON);
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+}
+
+#[test]
+fn a_buffer_that_is_too_short_for_a_line_comes_back_as_invalid() {
+    let mut board = Board::new();
+    board.does(IRQ_TYPE, 0x0001, RISING);
+    for len in [0, 1] {
+        board.offer(0, BUTTON);
+        board.events.write_chain(
+            0,
+            &[
+                Buffer::readable(EVENTS, len),
+                Buffer::writable(EVENTS + 8, 1),
+            ],
+        );
+        let _ = board.guest.kick(1);
+        board.settle();
+        assert_eq!(board.event(), Some((0, INVALID)));
+    }
+}
+
+#[test]
+fn a_buffer_without_room_for_the_status_stops_the_queue() {
+    let mut board = Board::new();
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.does(IRQ_TYPE, WIRE, RISING);
+    board.listen(WIRE);
+    board.events.write(EVENTS, &BUTTON.to_le_bytes());
+    board.events.send(0, &[Buffer::readable(EVENTS, 2)]);
+    let _ = board.guest.kick(1);
+    board.settle();
+    assert_eq!(board.fault(1), Some(DriverFault::BadRequest { head: 0 }));
+    assert_eq!(board.guest.queue_state(1), QueueState::Dead);
+    assert_eq!(board.guest.status().bits() & 0x40, 0x40, "it needs a reset");
+    // What was kept is forgotten.
+    board.fire(WIRE);
+    assert_eq!(board.event(), None);
+    assert_eq!(board.guest.model().due(), None);
+    board.restart();
+    board.does(IRQ_TYPE, WIRE, RISING);
+    board.listen(WIRE);
+    board.fire(WIRE);
+    assert_eq!(board.heard(WIRE), Some(VALID));
+}
+
+#[test]
+fn a_level_that_cannot_be_sensed_counts_as_not_there() {
+    for (error, fault) in [
+        (GpioError::Failed, Some(HostFault::Backend)),
+        (GpioError::Unsupported, None),
+    ] {
+        let mut board = Board::new();
+        board.does(IRQ_TYPE, BUTTON, HIGH);
+        board.set_level(BUTTON, true);
+        board.bank().trouble = vec![Some(error)];
+        assert_eq!(board.listen(BUTTON), Step::Blocked);
+        assert_eq!(board.event(), None);
+        assert_eq!(board.host_fault(), fault);
+        board.fire(BUTTON);
+        assert_eq!(board.heard(BUTTON), Some(VALID));
+    }
+}
+
+#[test]
+fn a_buffer_that_is_kept_stays_kept_when_it_is_looked_at_again() {
+    let mut board = Board::new();
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.listen(BUTTON);
+    // The driver writes another line into it: it was read once.
+    board.events.write(EVENTS + 0x20, &LED.to_le_bytes());
+    board.guest.backend_ready(1);
+    assert_eq!(board.settle(), Step::Blocked);
+    assert_eq!(board.event(), None);
+    board.fire(BUTTON);
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+}
+
+#[test]
+fn kept_buffers_of_all_lines_leave_room_for_requests() {
+    // As many slots as lines that interrupt, and one.
+    use virtside::models::gpio::{Abilities, Gpio};
+    use virtside_tests::{config, driver, guest, rings::settle};
+    let mut bank = Bank::new();
+    bank.abilities = [Abilities::INPUT | Abilities::INTERRUPT; L];
+    let (mut device, ram) = guest(Gpio::<_, L>::new(bank), L + 1);
+    let features = device.offered();
+    assert!(device.bring_up(features, &[config(0), config(1)]));
+    let mut board = Board {
+        requests: driver(ram, 0),
+        events: driver(ram, 1),
+        guest: device,
+        ram,
+    };
+    for line in 0..L as u16 {
+        board.does(IRQ_TYPE, line, RISING);
+        board.listen(line);
+    }
+    // More than there is room for, and all in one batch.
+    for head in [8, 10, 12] {
+        board.offer(head, BUTTON);
+    }
+    let _ = board.guest.kick(1);
+    settle(&mut board.guest);
+    assert_eq!(
+        [board.event(), board.event(), board.event()],
+        [Some((8, INVALID)), Some((10, INVALID)), Some((12, INVALID)),]
+    );
+    for line in 0..L as u16 {
+        assert_eq!(board.does(GET_VALUE, line, 0), 0);
+        board.does(IRQ_TYPE, line, NONE);
+        assert_eq!(board.heard(line), Some(INVALID));
+    }
+}

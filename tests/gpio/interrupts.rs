@@ -1,0 +1,429 @@
+//! From the line to the driver: enabled over the requestq, unmasked over the eventq.
+
+use virtside::{
+    Step,
+    models::gpio::{Direction, GpioError, Trigger},
+    testing::Registers,
+};
+
+use super::support::*;
+
+fn edges() -> impl Iterator<Item = u32> {
+    TYPES.into_iter().filter(|kind| kind.2).map(|kind| kind.0)
+}
+
+/// The levels, and the one that each waits for.
+fn levels() -> impl Iterator<Item = (u32, bool)> {
+    [(HIGH, true), (LOW, false)].into_iter()
+}
+
+/// Enables the button's interrupt while it is not active.
+fn enabled(kind: u32) -> Board {
+    let mut board = Board::new();
+    board.set_level(BUTTON, kind == LOW);
+    board.does(IRQ_TYPE, BUTTON, kind);
+    board
+}
+
+#[test]
+fn the_bank_is_told_what_the_driver_waits_for() {
+    for (kind, trigger, _) in TYPES {
+        let mut board = Board::new();
+        assert_eq!(board.does(IRQ_TYPE, BUTTON, kind), 0);
+        assert_eq!(
+            board.calls(),
+            [Call::Level(BUTTON), Call::Trigger(BUTTON, Some(trigger))]
+        );
+        assert_eq!(board.guest.model().trigger(BUTTON), Some(trigger));
+        assert_eq!(board.does(IRQ_TYPE, BUTTON, NONE), 0);
+        assert_eq!(board.calls(), [Call::Trigger(BUTTON, None)]);
+        assert_eq!(board.guest.model().trigger(BUTTON), None);
+        assert_eq!(board.does(IRQ_TYPE, BUTTON, NONE), 0);
+        assert_eq!(board.calls(), [], "it is disabled already");
+    }
+}
+
+#[test]
+fn an_interrupt_that_is_enabled_and_unmasked_is_delivered() {
+    for (kind, ..) in TYPES {
+        let mut board = enabled(kind);
+        assert_eq!(board.listen(BUTTON), Step::Blocked, "the buffer is kept");
+        assert_eq!(board.event(), None);
+        let line = board.guest.device().notify().asserted();
+        board.fire(BUTTON);
+        assert_eq!(board.heard(BUTTON), Some(VALID));
+        assert_eq!(board.event(), None);
+        assert_eq!(board.guest.device().notify().asserted(), line + 1);
+        assert_eq!(board.settle(), Step::Idle);
+    }
+}
+
+#[test]
+fn the_host_gets_the_buffer_to_complete_from_the_handler() {
+    let mut board = enabled(RISING);
+    assert_eq!(
+        board.guest.model_mut().interrupt(BUTTON),
+        None,
+        "nobody listens"
+    );
+    board.does(IRQ_TYPE, BUTTON, NONE);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.listen(BUTTON);
+    let token = board
+        .guest
+        .model_mut()
+        .interrupt(BUTTON)
+        .expect("the driver listens");
+    assert_eq!(board.guest.model().due(), Some(token));
+    assert_eq!(board.guest.complete(token), Ok(()));
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+    assert_eq!(board.guest.model().due(), None);
+}
+
+#[test]
+fn an_interrupt_that_is_not_enabled_is_not_delivered() {
+    let mut board = Board::new();
+    board.fire(BUTTON);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.listen(BUTTON);
+    assert_eq!(board.event(), None, "what was before does not count");
+    // An interrupt of another line, or of none, is not this one's.
+    for line in [WIRE, JUMPER, L as u16, 0xffff] {
+        board.fire(line);
+        assert_eq!(board.event(), None);
+    }
+}
+
+#[test]
+fn an_interrupt_that_is_masked_is_not_delivered() {
+    for (kind, ..) in TYPES {
+        let mut board = enabled(kind);
+        board.fire(BUTTON);
+        assert_eq!(board.event(), None);
+        assert_eq!(board.events.used_idx(), 0);
+    }
+}
+
+#[test]
+fn an_edge_while_masked_is_latched_and_delivered_once() {
+    for kind in edges() {
+        let mut board = enabled(kind);
+        // Any number of them is one.
+        board.fire(BUTTON);
+        board.fire(BUTTON);
+        board.listen(BUTTON);
+        assert_eq!(board.heard(BUTTON), Some(VALID));
+        board.listen(BUTTON);
+        assert_eq!(board.event(), None);
+        // Delivered, it is masked until the buffer comes again.
+        board.fire(BUTTON);
+        assert_eq!(board.heard(BUTTON), Some(VALID));
+        board.fire(BUTTON);
+        assert_eq!(board.event(), None);
+        board.listen(BUTTON);
+        assert_eq!(board.heard(BUTTON), Some(VALID));
+    }
+}
+
+#[test]
+fn a_level_while_masked_is_not_latched() {
+    for (kind, active) in levels() {
+        let mut board = enabled(kind);
+        board.set_level(BUTTON, active);
+        board.fire(BUTTON);
+        board.set_level(BUTTON, !active);
+        board.listen(BUTTON);
+        assert_eq!(
+            board.event(),
+            None,
+            "it has gone before the driver listened"
+        );
+        board.fire(BUTTON);
+        assert_eq!(board.heard(BUTTON), Some(VALID));
+    }
+}
+
+#[test]
+fn a_level_that_is_still_there_is_delivered_again_when_it_is_unmasked() {
+    for (kind, active) in levels() {
+        let mut board = enabled(kind);
+        board.set_level(BUTTON, active);
+        for _ in 0..3 {
+            board.listen(BUTTON);
+            assert_eq!(board.heard(BUTTON), Some(VALID));
+        }
+        board.set_level(BUTTON, !active);
+        board.listen(BUTTON);
+        assert_eq!(board.event(), None);
+    }
+}
+
+#[test]
+fn disabling_gives_the_buffer_back_as_invalid() {
+    for (kind, ..) in TYPES {
+        for message in [(IRQ_TYPE, NONE), (SET_DIRECTION, NONE)] {
+            let mut board = enabled(kind);
+            board.listen(BUTTON);
+            let line = board.guest.device().notify().asserted();
+            board.does(message.0, BUTTON, message.1);
+            assert_eq!(board.heard(BUTTON), Some(INVALID));
+            assert_eq!(board.event(), None);
+            assert!(board.guest.device().notify().asserted() > line);
+            // And masks it.
+            board.fire(BUTTON);
+            assert_eq!(board.event(), None);
+        }
+    }
+}
+
+#[test]
+fn disabling_gives_back_the_buffer_of_this_line_only() {
+    let mut board = Board::new();
+    for line in [BUTTON, WIRE] {
+        board.does(IRQ_TYPE, line, RISING);
+        board.listen(line);
+    }
+    board.does(IRQ_TYPE, WIRE, NONE);
+    assert_eq!(board.heard(WIRE), Some(INVALID));
+    assert_eq!(board.event(), None);
+    board.fire(BUTTON);
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+}
+
+#[test]
+fn disabling_throws_a_latched_edge_away() {
+    for kind in edges() {
+        for message in [(IRQ_TYPE, NONE), (SET_DIRECTION, NONE)] {
+            let mut board = enabled(kind);
+            board.fire(BUTTON);
+            board.does(message.0, BUTTON, message.1);
+            board.does(IRQ_TYPE, BUTTON, kind);
+            board.listen(BUTTON);
+            assert_eq!(board.event(), None);
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_that_is_disabled_just_when_it_occurs_gives_its_buffer_back_once() {
+    for (kind, ..) in TYPES {
+        let mut board = enabled(kind);
+        board.listen(BUTTON);
+        // The handler ran, and before the buffer is given back the driver disables it: delivered or
+        // not, that is all.
+        assert!(board.guest.model_mut().interrupt(BUTTON).is_some());
+        board.does(IRQ_TYPE, BUTTON, NONE);
+        assert!(board.heard(BUTTON).is_some());
+        assert_eq!(board.event(), None);
+        board.does(IRQ_TYPE, BUTTON, kind);
+        board.listen(BUTTON);
+        assert_eq!(board.event(), None);
+    }
+}
+
+#[test]
+fn a_buffer_of_a_disabled_interrupt_comes_back_although_it_is_enabled_again_meanwhile() {
+    use virtside::testing::Buffer;
+    let mut board = enabled(RISING);
+    board.listen(BUTTON);
+    // Both requests in one poll: what is due is given back after the second.
+    for (head, value) in [(0, NONE), (2, FALLING)] {
+        let at = REQUEST + 16 * u64::from(head);
+        board.requests.write(at, &request(IRQ_TYPE, BUTTON, value));
+        let buffers = [Buffer::readable(at, 8), Buffer::writable(ANSWER, 2)];
+        board.requests.write_chain(head, &buffers);
+        board.requests.offer(head);
+    }
+    board.requests.publish();
+    let _ = board.guest.kick(0);
+    let _ = board.guest.poll(64);
+    // An interrupt does not take its place before.
+    let model = board.guest.model_mut();
+    let void = model.due();
+    assert!(void.is_some());
+    model.interrupt(BUTTON);
+    assert_eq!(model.due(), void);
+    board.settle();
+    assert_eq!(board.heard(BUTTON), Some(INVALID));
+    // The edge was latched since it was enabled again.
+    board.listen(BUTTON);
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+}
+
+#[test]
+fn every_line_has_its_own_interrupt() {
+    let mut board = Board::new();
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.does(IRQ_TYPE, WIRE, FALLING);
+    board.listen(WIRE);
+    board.listen(BUTTON);
+    board.fire(BUTTON);
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+    board.fire(WIRE);
+    assert_eq!(board.heard(WIRE), Some(VALID));
+    // Both at once.
+    board.listen(BUTTON);
+    board.listen(WIRE);
+    board.guest.model_mut().interrupt(WIRE);
+    board.guest.model_mut().interrupt(BUTTON);
+    board.settle();
+    let mut heard = [board.event(), board.event()];
+    heard.sort();
+    assert_eq!(heard, [Some((2 * BUTTON, VALID)), Some((2 * WIRE, VALID))]);
+}
+
+#[test]
+fn an_interrupt_does_not_need_a_direction() {
+    // Linux enables interrupts of lines as it finds them.
+    let mut board = enabled(RISING);
+    assert_eq!(board.guest.model().direction(BUTTON), Direction::None);
+    board.listen(BUTTON);
+    board.does(SET_DIRECTION, BUTTON, IN);
+    assert_eq!(board.event(), None, "and a direction does not disable it");
+    board.fire(BUTTON);
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+}
+
+#[test]
+fn a_stopped_eventq_masks_every_interrupt() {
+    let mut board = Board::new();
+    board.set_level(BUTTON, false);
+    board.does(IRQ_TYPE, BUTTON, HIGH);
+    board.does(IRQ_TYPE, WIRE, RISING);
+    board.listen(BUTTON);
+    board.listen(WIRE);
+    board.guest.model_mut().interrupt(BUTTON);
+    board.guest.model_mut().interrupt(WIRE);
+    let _ = board.guest.store(0x30, 1);
+    let _ = board.guest.store(0x44, 0);
+    assert_eq!(board.guest.model().due(), None);
+    board.fire(BUTTON);
+    assert_eq!(board.events.used_idx(), 0);
+    // Requests go on.
+    assert_eq!(board.does(GET_VALUE, BUTTON, 0), 0);
+}
+
+#[test]
+fn a_reset_forgets_every_interrupt() {
+    let mut board = Board::new();
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.does(IRQ_TYPE, WIRE, RISING);
+    board.listen(BUTTON);
+    board.fire(WIRE);
+    let token = board
+        .guest
+        .model_mut()
+        .interrupt(BUTTON)
+        .expect("the driver listens");
+    board.restart();
+    assert_eq!(board.guest.model().due(), None);
+    assert!(board.guest.complete(token).is_err(), "it is stale");
+    for line in [BUTTON, WIRE] {
+        assert_eq!(board.guest.model().trigger(line), None);
+        board.does(IRQ_TYPE, line, RISING);
+        board.listen(line);
+        assert_eq!(board.event(), None);
+    }
+}
+
+#[test]
+fn an_edge_is_sensed_between_two_looks_at_a_line() {
+    for (kind, _, _) in TYPES.into_iter().filter(|kind| kind.2) {
+        let mut board = Board::new();
+        board.does(IRQ_TYPE, BUTTON, kind);
+        let mut before = false;
+        for now in [false, true, true, false, false, true, false] {
+            board.listen(BUTTON);
+            board.set_level(BUTTON, now);
+            let due = board.guest.model_mut().sense(BUTTON).expect("it is sensed");
+            board.settle();
+            let rises = kind != FALLING && !before && now;
+            let falls = kind != RISING && before && !now;
+            assert_eq!(due.is_some(), rises || falls);
+            let expected = (rises || falls).then_some((2 * BUTTON, VALID));
+            assert_eq!(board.event(), expected);
+            if expected.is_none() {
+                // The buffer is still there: make the next one the only one.
+                board.does(IRQ_TYPE, BUTTON, NONE);
+                assert_eq!(board.heard(BUTTON), Some(INVALID));
+                board.does(IRQ_TYPE, BUTTON, kind);
+            }
+            before = now;
+        }
+    }
+}
+
+#[test]
+fn a_level_is_sensed_as_long_as_it_is_there() {
+    for (kind, active) in levels() {
+        let mut board = enabled(kind);
+        board.listen(BUTTON);
+        assert_eq!(board.guest.model_mut().sense(BUTTON), Ok(None));
+        board.set_level(BUTTON, active);
+        for _ in 0..3 {
+            board
+                .guest
+                .model_mut()
+                .sense(BUTTON)
+                .expect("it is sensed")
+                .expect("it is due");
+            board.settle();
+            assert_eq!(board.heard(BUTTON), Some(VALID));
+            board.set_level(BUTTON, !active);
+            board.listen(BUTTON);
+            board.set_level(BUTTON, active);
+        }
+    }
+}
+
+#[test]
+fn a_line_is_only_looked_at_if_its_interrupt_is_enabled() {
+    let mut board = Board::new();
+    for line in [BUTTON, L as u16, 0xffff] {
+        assert_eq!(board.guest.model_mut().sense(line), Ok(None));
+    }
+    assert_eq!(board.calls(), []);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.bank().trouble = vec![Some(GpioError::Failed)];
+    assert_eq!(
+        board.guest.model_mut().sense(BUTTON),
+        Err(GpioError::Failed)
+    );
+    board.set_level(BUTTON, true);
+    board.listen(BUTTON);
+    assert!(
+        board.guest.model_mut().sense(BUTTON).unwrap().is_some(),
+        "nothing is lost"
+    );
+}
+
+#[test]
+fn an_edge_since_the_interrupt_was_enabled_is_sensed() {
+    // The line is looked at when the interrupt is enabled, so the first look tells a change.
+    let mut board = Board::new();
+    board.set_level(BUTTON, true);
+    board.does(IRQ_TYPE, BUTTON, FALLING);
+    board.set_level(BUTTON, false);
+    assert_eq!(
+        board.guest.model_mut().sense(BUTTON),
+        Ok(None),
+        "nobody listens"
+    );
+    board.listen(BUTTON);
+    assert_eq!(board.heard(BUTTON), Some(VALID), "but it was latched");
+}
+
+#[test]
+fn triggers_know_what_makes_them_fire() {
+    for (before, now) in [(false, false), (false, true), (true, false), (true, true)] {
+        let fires = TYPES.map(|(_, trigger, _)| trigger.fires(before, now));
+        let expected = [!before && now, before && !now, before != now, now, !now];
+        assert_eq!(fires, expected);
+    }
+    assert!(
+        TYPES
+            .into_iter()
+            .all(|(_, trigger, edge)| trigger.is_edge() == edge)
+    );
+    assert!(!Trigger::HighLevel.is_edge());
+}

@@ -1,0 +1,230 @@
+//! How a message is cut into buffers does not matter; nor does what comes before it.
+
+use proptest::{collection::vec, prelude::*};
+use virtside::{
+    models::gpio::{Abilities, Direction, Gpio},
+    testing::{Buffer, Registers},
+};
+
+use super::support::*;
+
+/// Cuts `len` bytes from `addr` on into pieces; some are empty.
+fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<Buffer> {
+    let mut ends: Vec<u32> = cuts.iter().map(|cut| cut % (len + 1)).collect();
+    ends.push(len);
+    ends.sort_unstable();
+    let mut start = 0;
+    let mut pieces = Vec::new();
+    for end in ends {
+        let addr = addr + u64::from(start);
+        pieces.push(Buffer {
+            addr,
+            len: end - start,
+            writable,
+        });
+        start = end;
+    }
+    pieces
+}
+
+/// What the driver does, and the world.
+#[derive(Clone, Debug)]
+enum Act {
+    Ask(u16, u16, u32),
+    Listen(u16),
+    Fire(u16),
+    Level(u16, bool),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let line = 0..L as u16 + 1;
+    let value = prop_oneof![0u32..5, Just(8)];
+    prop_oneof![
+        4 => (2u16..7, line.clone(), value).prop_map(|(kind, line, value)| Act::Ask(kind, line, value)),
+        2 => line.clone().prop_map(Act::Listen),
+        2 => line.prop_map(Act::Fire),
+        1 => (0..L as u16, any::<bool>()).prop_map(|(line, high)| Act::Level(line, high)),
+    ]
+}
+
+/// What a line should be, in the words of the specification.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    direction: u32,
+    value: Option<bool>,
+    level: bool,
+    enabled: u32,
+    latched: bool,
+    unmasked: bool,
+}
+
+impl Line {
+    fn is_edge(&self) -> bool {
+        (1..=3).contains(&self.enabled)
+    }
+    fn is_active(&self) -> bool {
+        (self.enabled == HIGH && self.level) || (self.enabled == LOW && !self.level)
+    }
+}
+
+/// What should come of a request: its answer, and whether the line's buffer comes back.
+fn expect(lines: &mut [Line; L], kind: u16, line: u16, value: u32) -> (Option<u8>, bool) {
+    let bank = Bank::new();
+    let Some(state) = lines.get_mut(usize::from(line)) else {
+        return (None, false);
+    };
+    let can = |ability| bank.abilities[usize::from(line)].contains(ability);
+    let returned = |state: &mut Line| std::mem::take(&mut state.unmasked);
+    match (kind, value) {
+        (GET_DIRECTION, _) => (Some(state.direction as u8), false),
+        (SET_DIRECTION, NONE) => {
+            let level = state.level;
+            let back = returned(state);
+            *state = Line {
+                level,
+                ..Line::default()
+            };
+            (Some(0), back)
+        }
+        (SET_DIRECTION, OUT) if can(Abilities::OUTPUT) && state.enabled == 0 => {
+            state.direction = OUT;
+            state.level = state.value.unwrap_or(state.level);
+            (Some(0), false)
+        }
+        (SET_DIRECTION, IN) if can(Abilities::INPUT) => {
+            state.direction = IN;
+            (Some(0), false)
+        }
+        (GET_VALUE, _) => (Some(state.level.into()), false),
+        (SET_VALUE, 0 | 1) if can(Abilities::OUTPUT) => {
+            state.value = Some(value == 1);
+            if state.direction == OUT {
+                state.level = value == 1;
+            }
+            (Some(0), false)
+        }
+        (IRQ_TYPE, _) if state.direction == OUT => (None, false),
+        (IRQ_TYPE, NONE) => {
+            state.enabled = 0;
+            state.latched = false;
+            (Some(0), returned(state))
+        }
+        (IRQ_TYPE, RISING | FALLING | BOTH | HIGH | LOW) => {
+            if state.enabled == value {
+                (Some(0), false)
+            } else if state.enabled == 0 && can(Abilities::INTERRUPT) {
+                state.enabled = value;
+                (Some(0), false)
+            } else {
+                (None, false)
+            }
+        }
+        _ => (None, false),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn how_a_request_is_split_over_descriptors_does_not_matter(
+        names: bool,
+        extra in 0u32..4,
+        cuts in (vec(any::<u32>(), 0..6), vec(any::<u32>(), 0..6)),
+    ) {
+        let gpio = Gpio::new(Bank::new()).with_names(["a", "", "bcd", ""]).unwrap();
+        let mut board = Board::over(gpio);
+        board.set_level(WIRE, true);
+        let (kind, answer): (_, &[u8]) = if names { (NAMES, b"\0a\0\0bcd\0\0") } else { (GET_VALUE, &[OK, 1]) };
+        board.write_request(kind, WIRE, 0);
+        let len = answer.len() as u32;
+        let mut buffers = cut(REQUEST, 8 + extra, &cuts.0, false);
+        buffers.extend(cut(ANSWER, len + extra, &cuts.1, true));
+        prop_assert_eq!(board.send(&buffers), Some(len));
+        prop_assert_eq!(board.bytes(ANSWER, answer.len()), answer);
+        prop_assert_eq!(board.bytes(ANSWER + u64::from(len), 1), [UNTOUCHED]);
+    }
+
+    #[test]
+    fn how_an_event_is_split_over_descriptors_does_not_matter(
+        cuts in (vec(any::<u32>(), 0..4), vec(any::<u32>(), 0..4)),
+        room in 1u32..4,
+    ) {
+        let mut board = Board::new();
+        board.does(IRQ_TYPE, BUTTON, RISING);
+        board.events.write(EVENTS, &BUTTON.to_le_bytes());
+        board.events.write(EVENTS + 8, &[UNTOUCHED; 4]);
+        let mut buffers = cut(EVENTS, 2, &cuts.0, false);
+        buffers.extend(cut(EVENTS + 8, room, &cuts.1, true));
+        board.events.send(0, &buffers);
+        let _ = board.guest.kick(1);
+        board.settle();
+        prop_assert_eq!(board.events.used_idx(), 0);
+        board.fire(BUTTON);
+        prop_assert_eq!(board.event(), Some((0, VALID)));
+    }
+
+    /// Against the words of the specification, step by step.
+    #[test]
+    fn a_line_is_what_the_driver_and_the_world_made_of_it(acts in vec(act(), 1..60)) {
+        let mut board = Board::new();
+        let mut lines = [Line::default(); L];
+        for act in acts {
+            let mut expected = None;
+            match act {
+                Act::Ask(kind, line, value) => {
+                    let (answer, back) = expect(&mut lines, kind, line, value);
+                    let answer = answer.map_or((ERR, 0), |value| (OK, value));
+                    prop_assert_eq!(board.ask(kind, line, value), answer);
+                    expected = back.then_some((2 * line, INVALID));
+                }
+                Act::Listen(line) => {
+                    board.listen(line);
+                    expected = match lines.get_mut(usize::from(line)) {
+                        // The driver must not, and so it does not: its first buffer has that head.
+                        Some(state) if state.unmasked => {
+                            prop_assert_eq!(board.fault(1).is_some(), true);
+                            return Ok(());
+                        }
+                        Some(state) if state.enabled != 0 => {
+                            if state.latched || state.is_active() {
+                                state.latched = false;
+                                Some((2 * line, VALID))
+                            } else {
+                                state.unmasked = true;
+                                None
+                            }
+                        }
+                        _ => Some((2 * line, INVALID)),
+                    };
+                }
+                Act::Fire(line) => {
+                    board.fire(line);
+                    if let Some(state) = lines.get_mut(usize::from(line)) && state.enabled != 0 {
+                        if std::mem::take(&mut state.unmasked) {
+                            expected = Some((2 * line, VALID));
+                        } else {
+                            state.latched = state.is_edge();
+                        }
+                    }
+                }
+                Act::Level(line, high) => {
+                    lines[usize::from(line)].level = high;
+                    board.set_level(line, high);
+                }
+            }
+            prop_assert_eq!(board.event(), expected);
+            prop_assert_eq!(board.event(), None);
+            prop_assert_eq!(board.host_fault(), None);
+            for (line, state) in (0..).zip(lines) {
+                let direction = match state.direction {
+                    OUT => Direction::Output,
+                    IN => Direction::Input,
+                    _ => Direction::None,
+                };
+                prop_assert_eq!(board.guest.model().direction(line), direction);
+                prop_assert_eq!(board.guest.model().trigger(line).is_some(), state.enabled != 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Several requests at a time, and what becomes of a group one of which fails.
+
+use virtside::testing::Registers;
+use virtside_tests::{config, driver, reg};
+
+use super::support::*;
+
+#[test]
+fn requests_are_carried_out_and_answered_in_order() {
+    let mut rig = Rig::new();
+    let outcomes = rig.ask(&[
+        write(0x10, &[1]),
+        read(0x11, 2),
+        write(0x12, &[]),
+        read(0x13, 1),
+        write(0x14, &[4, 5]),
+    ]);
+    assert_eq!(outcomes, [done(), got([1, 2]), done(), got([3]), done()]);
+    assert_eq!(
+        rig.calls(),
+        [
+            Write(0x10, vec![1]),
+            Read(0x11, 2),
+            Write(0x12, vec![]),
+            Read(0x13, 1),
+            Write(0x14, vec![4, 5]),
+        ]
+    );
+    assert_eq!(rig.order, [0, 3, 6, 9, 12]);
+}
+
+#[test]
+fn a_failed_request_fails_the_rest_of_its_group() {
+    // Whichever of the group it is.
+    for first in 0..4 {
+        let mut rig = Rig::new();
+        rig.trouble((0..5).map(|at| (at == first).then_some(NAK)));
+        let outcomes = rig.ask(&[
+            write(0x10, &[1]).and(),
+            read(0x11, 2).and(),
+            write(0x12, &[3]).and(),
+            read(0x13, 4),
+            write(0x14, &[5]),
+        ]);
+        let statuses: Vec<u8> = outcomes.iter().map(|outcome| outcome.status).collect();
+        let expected: Vec<u8> = (0..5)
+            .map(|at| u8::from((first..4).contains(&at)))
+            .collect();
+        assert_eq!(statuses, expected);
+        // What comes after it in the group is not even tried; what comes after the group is.
+        assert_eq!(rig.calls().len(), first + 2);
+        assert_eq!(rig.host_fault(), None);
+    }
+}
+
+#[test]
+fn a_read_that_fails_with_its_group_leaves_its_buffer_alone() {
+    let mut rig = Rig::new();
+    rig.trouble([Some(NAK)]);
+    let outcomes = rig.ask(&[write(0x10, &[1]).and(), read(0x10, 6)]);
+    assert_eq!(outcomes, [failed(), failed_read(6)]);
+}
+
+#[test]
+fn a_failed_request_on_its_own_fails_no_other() {
+    let mut rig = Rig::new();
+    rig.trouble([Some(NAK), None, Some(NAK), None]);
+    let outcomes = rig.ask(&[
+        write(0x10, &[1]),
+        read(0x10, 1),
+        read(0x10, 1),
+        write(0x10, &[2]),
+    ]);
+    assert_eq!(outcomes, [failed(), got([1]), failed_read(1), done()]);
+}
+
+#[test]
+fn a_group_that_went_well_has_no_effect_on_the_next() {
+    let mut rig = Rig::new();
+    let outcomes = rig.ask(&[
+        write(0x10, &[1]).and(),
+        read(0x10, 1),
+        write(0x10, &[2]).and(),
+        read(0x10, 1),
+    ]);
+    assert!(outcomes.iter().all(|outcome| outcome.status == OK));
+}
+
+#[test]
+fn a_failed_last_request_ends_its_group() {
+    let mut rig = Rig::new();
+    rig.trouble([None, Some(NAK)]);
+    let outcomes = rig.ask(&[
+        write(0x10, &[1]).and(),
+        read(0x10, 1),
+        write(0x10, &[2]).and(),
+        read(0x10, 1),
+    ]);
+    assert_eq!(outcomes, [done(), failed_read(1), done(), got([1])]);
+}
+
+#[test]
+fn a_request_that_makes_no_sense_fails_its_group_too() {
+    let nonsense = [
+        // A reserved flag, an address of neither format, one that this bus cannot do, and more
+        // than there is room for.
+        Message {
+            flags: 4,
+            ..write(0x10, &[1])
+        },
+        Message {
+            addr: 0x21,
+            ..write(0x10, &[1])
+        },
+        Message {
+            addr: 0x12f2,
+            ..write(0x10, &[1])
+        },
+        write(0x10, &[1; BYTES + 1]),
+    ];
+    for bad in nonsense {
+        let mut rig = Rig::new();
+        let group = [
+            bad.clone().and(),
+            write(0x10, &[2]).and(),
+            read(0x10, 3),
+            read(0x10, 1),
+        ];
+        let outcomes = rig.ask(&group);
+        assert_eq!(outcomes, [failed(), failed(), failed_read(3), got([1])]);
+        // And so on its own.
+        assert_eq!(rig.ask(&[bad, read(0x10, 1)]), [failed(), got([2])]);
+        assert_eq!(rig.calls(), [Read(0x10, 1), Read(0x10, 1)]);
+    }
+}
+
+#[test]
+fn a_group_may_come_in_several_kicks() {
+    let mut rig = Rig::new();
+    rig.trouble([Some(NAK)]);
+    assert_eq!(rig.one(write(0x10, &[1]).and()), failed());
+    assert_eq!(rig.one(write(0x10, &[2]).and()), failed());
+    assert_eq!(rig.one(read(0x10, 1)), failed_read(1));
+    assert_eq!(rig.one(read(0x10, 1)), got([1]));
+    assert_eq!(rig.calls().len(), 2);
+}
+
+#[test]
+fn a_reset_ends_a_group_that_failed() {
+    let mut rig = Rig::new();
+    rig.trouble([Some(NAK)]);
+    assert_eq!(rig.one(write(0x10, &[1]).and()), failed());
+    assert!(rig.guest.bring_up(features(), &[config(0)]));
+    rig.driver = driver(rig.ram, 0);
+    assert_eq!(rig.one(read(0x10, 1)), got([1]));
+}
+
+#[test]
+fn a_stopped_queue_ends_a_group_that_failed() {
+    let mut rig = Rig::new();
+    rig.trouble([Some(NAK)]);
+    assert_eq!(rig.one(write(0x10, &[1]).and()), failed());
+    let _ = rig.guest.store(reg::QUEUE_SEL, 0);
+    let _ = rig.guest.store(reg::QUEUE_READY, 0);
+    assert_eq!(rig.guest.load(reg::QUEUE_READY), 0);
+    // Before a reset it cannot be used again.
+    assert!(rig.guest.bring_up(features(), &[config(0)]));
+    rig.driver = driver(rig.ram, 0);
+    assert_eq!(rig.one(read(0x10, 1)), got([1]));
+}

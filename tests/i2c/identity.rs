@@ -1,0 +1,46 @@
+//! What the driver sees before it goes live.
+
+use virtio_spec::DeviceStatus;
+use virtside::{
+    Features,
+    mmio::Access,
+    models::{I2c, i2c::ZERO_LENGTH_REQUEST},
+    testing::Registers,
+};
+use virtside_tests::{SIZE, guest, reg};
+
+use super::support::*;
+
+#[test]
+fn it_is_a_device_of_type_34_with_one_queue_and_no_configuration_space() {
+    let (mut guest, _) = guest(I2c::<_, BYTES>::new(Recorder::default()), 1);
+    assert_eq!(guest.load(reg::DEVICE_ID), 34);
+    for (queue, size) in [(0, u32::from(SIZE)), (1, 0), (2, 0)] {
+        let _ = guest.store(reg::QUEUE_SEL, queue);
+        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), size);
+    }
+    let access = Access::Read {
+        offset: reg::CONFIG,
+        width: 1,
+    };
+    assert!(guest.access(access).refusal().is_some());
+}
+
+#[test]
+fn zero_length_requests_are_offered() {
+    let (mut guest, _) = guest(I2c::<_, BYTES>::new(Recorder::default()), 1);
+    assert_eq!(guest.offered(), Features::RING | Features::from_bits(1));
+    assert_eq!(ZERO_LENGTH_REQUEST, Features::from_bits(1));
+}
+
+#[test]
+fn a_driver_that_does_not_accept_zero_length_requests_is_rejected() {
+    let (mut guest, _) = guest(I2c::<_, BYTES>::new(Recorder::default()), 1);
+    for features in [Features::VERSION_1, Features::RING] {
+        assert!(!guest.negotiate(features));
+        let status = guest.status();
+        assert!(!status.contains(DeviceStatus::FEATURES_OK));
+        assert!(!status.contains(DeviceStatus::DEVICE_NEEDS_RESET));
+    }
+    assert!(guest.negotiate(Features::VERSION_1 | ZERO_LENGTH_REQUEST));
+}

@@ -1,0 +1,385 @@
+//! A bus that writes down what is asked of it, and a driver that asks.
+
+use std::collections::VecDeque;
+
+use embedded_hal::i2c::{AddressMode, ErrorKind, ErrorType, I2c as Bus, Operation};
+use virtside::{
+    DriverMem, Features, FlatMem, HostFault, Step,
+    models::{I2c, I2cBus, TenBit, i2c::ZERO_LENGTH_REQUEST},
+    testing::{Buffer, FakeDriver, Registers},
+};
+use virtside_tests::{BASE, BUDGET, DATA, Guest, TestRam, config, driver, guest_over, ram};
+
+pub const OK: u8 = 0;
+pub const ERR: u8 = 1;
+
+pub const FAIL_NEXT: u32 = 1;
+pub const M_RD: u32 = 2;
+
+/// Room of the tests' adapters.
+pub const BYTES: usize = 32;
+
+/// No request leaves this in its status or its buffer.
+pub const UNTOUCHED: u8 = 0xee;
+
+/// What was asked of a bus, with 10-bit addresses from 0x1000 on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Read(u16, usize),
+    Write(u16, Vec<u8>),
+    WriteRead(u16, Vec<u8>, usize),
+}
+
+pub use Call::{Read, Write, WriteRead};
+
+/// A bus that writes calls down. Reads give 1, 2, 3 and so on.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    pub calls: Vec<Call>,
+    /// What the next calls answer instead, one each.
+    pub trouble: VecDeque<Option<ErrorKind>>,
+    /// Nobody is at this address.
+    pub hole: Option<u16>,
+    next: u8,
+}
+
+impl Recorder {
+    fn called(&mut self, call: Call) -> Result<(), ErrorKind> {
+        let (Read(addr, _) | Write(addr, _) | WriteRead(addr, ..)) = call;
+        self.calls.push(call);
+        if self.hole == Some(addr) {
+            return Err(NAK);
+        }
+        self.trouble.pop_front().flatten().map_or(Ok(()), Err)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            self.next = self.next.wrapping_add(1);
+            *byte = self.next;
+        }
+    }
+}
+
+pub const NAK: ErrorKind =
+    ErrorKind::NoAcknowledge(embedded_hal::i2c::NoAcknowledgeSource::Address);
+
+impl ErrorType for Recorder {
+    type Error = ErrorKind;
+}
+
+/// An address as calls have it.
+pub trait Noted: AddressMode {
+    fn noted(self) -> u16;
+}
+
+impl Noted for u8 {
+    fn noted(self) -> u16 {
+        self.into()
+    }
+}
+
+impl Noted for u16 {
+    fn noted(self) -> u16 {
+        self + 0x1000
+    }
+}
+
+impl<A: Noted> Bus<A> for Recorder {
+    fn read(&mut self, address: A, bytes: &mut [u8]) -> Result<(), ErrorKind> {
+        self.called(Read(address.noted(), bytes.len()))?;
+        self.fill(bytes);
+        Ok(())
+    }
+    fn write(&mut self, address: A, bytes: &[u8]) -> Result<(), ErrorKind> {
+        self.called(Write(address.noted(), bytes.to_vec()))
+    }
+    fn write_read(&mut self, address: A, sent: &[u8], bytes: &mut [u8]) -> Result<(), ErrorKind> {
+        self.called(WriteRead(address.noted(), sent.to_vec(), bytes.len()))?;
+        self.fill(bytes);
+        Ok(())
+    }
+    fn transaction(&mut self, _: A, _: &mut [Operation<'_>]) -> Result<(), ErrorKind> {
+        panic!("the adapter has no use for this");
+    }
+}
+
+/// A request of one segment.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub addr: u16,
+    pub flags: u32,
+    pub data: Data,
+}
+
+#[derive(Clone, Debug)]
+pub enum Data {
+    Sent(Vec<u8>),
+    Room(u32),
+}
+
+/// A write to the chip at this 7-bit address.
+pub fn write(chip: u8, bytes: &[u8]) -> Message {
+    Message {
+        addr: u16::from(chip) << 1,
+        flags: 0,
+        data: Data::Sent(bytes.to_vec()),
+    }
+}
+
+/// A read of so many bytes from the chip at this 7-bit address.
+pub fn read(chip: u8, len: u32) -> Message {
+    Message {
+        addr: u16::from(chip) << 1,
+        flags: M_RD,
+        data: Data::Room(len),
+    }
+}
+
+impl Message {
+    /// Not the last of its group.
+    pub fn and(mut self) -> Self {
+        self.flags |= FAIL_NEXT;
+        self
+    }
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub status: u8,
+    pub used: u32,
+    /// What is in the buffer.
+    pub data: Vec<u8>,
+}
+
+/// A write that went well, or a read of nothing.
+pub fn done() -> Outcome {
+    Outcome {
+        status: OK,
+        used: 1,
+        data: vec![],
+    }
+}
+
+/// A read that gave this.
+pub fn got(data: impl IntoIterator<Item = u8>) -> Outcome {
+    let data: Vec<u8> = data.into_iter().collect();
+    Outcome {
+        status: OK,
+        used: data.len() as u32 + 1,
+        data,
+    }
+}
+
+/// A write that failed, or a read of nothing.
+pub fn failed() -> Outcome {
+    Outcome {
+        status: ERR,
+        used: 1,
+        data: vec![],
+    }
+}
+
+/// A read of so many bytes that failed: the buffer is as it was, and the status is behind it.
+pub fn failed_read(len: usize) -> Outcome {
+    Outcome {
+        status: ERR,
+        used: 0,
+        data: vec![UNTOUCHED; len],
+    }
+}
+
+/// A live adapter and its driver.
+pub struct Rig<B: I2cBus, M: DriverMem = FlatMem> {
+    pub guest: Guest<I2c<B, BYTES>, M>,
+    pub driver: FakeDriver<FlatMem>,
+    pub ram: TestRam,
+    /// Heads in the order in which they came back.
+    pub order: Vec<u16>,
+}
+
+/// What everyone negotiates.
+pub fn features() -> Features {
+    Features::RING | ZERO_LENGTH_REQUEST
+}
+
+impl Rig<Recorder> {
+    /// Answers every request at once.
+    pub fn new() -> Self {
+        Self::over(Recorder::default())
+    }
+
+    /// Combines, with so many chain slots.
+    pub fn combining(slots: usize) -> Self {
+        Rig::with(I2c::new(Recorder::default()).combining(), slots)
+    }
+
+    /// Lets the next calls of the bus fail.
+    pub fn trouble(&mut self, trouble: impl IntoIterator<Item = Option<ErrorKind>>) {
+        self.guest.model_mut().bus_mut().trouble = trouble.into_iter().collect();
+    }
+
+    /// What was asked of the bus since this was last asked.
+    pub fn calls(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.guest.model_mut().bus_mut().calls)
+    }
+}
+
+impl Rig<TenBit<Recorder>> {
+    /// What was asked of the bus since this was last asked.
+    pub fn calls(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.guest.model_mut().bus_mut().0.calls)
+    }
+}
+
+impl<B: I2cBus> Rig<B> {
+    /// Over this bus; with one slot, because every request is answered at once.
+    pub fn over(bus: B) -> Self {
+        Self::with(I2c::new(bus), 1)
+    }
+
+    pub fn with(model: I2c<B, BYTES>, slots: usize) -> Self {
+        let ram = ram();
+        Self::at(model, ram.flat(BASE), ram, slots)
+    }
+}
+
+impl<B: I2cBus, M: DriverMem> Rig<B, M> {
+    /// The same, where the device sees memory through `mem`.
+    pub fn at(model: I2c<B, BYTES>, mem: M, ram: TestRam, slots: usize) -> Self {
+        let mut guest = guest_over(model, mem, slots);
+        assert!(guest.bring_up(features(), &[config(0)]));
+        Self {
+            guest,
+            driver: driver(ram, 0),
+            ram,
+            order: Vec::new(),
+        }
+    }
+
+    /// Where request `index` lies: header, 0x10 behind it the data, 0x200 behind it the status.
+    pub fn place(index: usize) -> u64 {
+        DATA + 0x400 * index as u64
+    }
+
+    /// Writes a request down; gives its chain.
+    pub fn put(&mut self, index: usize, message: &Message) -> Vec<Buffer> {
+        let at = Self::place(index);
+        self.driver.write(at, &message.addr.to_le_bytes());
+        self.driver.write(at + 2, &[0; 2]);
+        self.driver.write(at + 4, &message.flags.to_le_bytes());
+        self.driver.write(at + 0x200, &[UNTOUCHED]);
+        let mut buffers = vec![Buffer::readable(at, 8)];
+        match &message.data {
+            Data::Sent(bytes) if bytes.is_empty() => {}
+            Data::Sent(bytes) => {
+                self.driver.write(at + 0x10, bytes);
+                buffers.push(Buffer::readable(at + 0x10, bytes.len() as u32));
+            }
+            Data::Room(0) => {}
+            Data::Room(len) => {
+                self.driver
+                    .write(at + 0x10, &vec![UNTOUCHED; *len as usize]);
+                buffers.push(Buffer::writable(at + 0x10, *len));
+            }
+        }
+        buffers.push(Buffer::writable(at + 0x200, 1));
+        buffers
+    }
+
+    /// Writes a request down and offers it. There is room for five at a time.
+    pub fn offer(&mut self, index: usize, message: &Message) {
+        let buffers = self.put(index, message);
+        let head = 3 * index as u16;
+        self.driver.write_chain(head, &buffers);
+        self.driver.offer(head);
+    }
+
+    /// Publishes what was offered, kicks, and polls as a host does; says how it ended.
+    pub fn run(&mut self) -> Step {
+        self.driver.publish();
+        let _ = self.guest.kick(0);
+        self.poll()
+    }
+
+    /// Polls until nothing is left, and says that nothing more is coming whenever the device waits.
+    pub fn poll(&mut self) -> Step {
+        for _ in 0..100 {
+            match self.guest.poll(BUDGET) {
+                Step::More => {}
+                Step::Blocked => self.guest.backend_ready(0),
+                Step::Idle => return Step::Idle,
+            }
+        }
+        panic!("the device always waits for more");
+    }
+
+    /// What came back, as heads and lengths.
+    pub fn take_used(&mut self) -> Vec<(u16, u32)> {
+        std::iter::from_fn(|| self.driver.take_used())
+            .map(|(head, used)| (head as u16, used))
+            .collect()
+    }
+
+    pub fn bytes(&self, addr: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.driver.read(addr, &mut bytes);
+        bytes
+    }
+
+    pub fn status(&self, index: usize) -> u8 {
+        self.bytes(Self::place(index) + 0x200, 1)[0]
+    }
+
+    pub fn outcome(&self, index: usize, message: &Message, used: u32) -> Outcome {
+        let len = match message.data {
+            Data::Sent(_) => 0,
+            Data::Room(len) => len as usize,
+        };
+        let data = self.bytes(Self::place(index) + 0x10, len);
+        Outcome {
+            status: self.status(index),
+            used,
+            data,
+        }
+    }
+
+    /// Sends these requests at once; what came of each. All must be answered, each once.
+    pub fn ask(&mut self, messages: &[Message]) -> Vec<Outcome> {
+        for (index, message) in messages.iter().enumerate() {
+            self.offer(index, message);
+        }
+        assert_eq!(self.run(), Step::Idle);
+        let used = self.take_used();
+        self.order = used.iter().map(|(head, _)| *head).collect();
+        assert_eq!(used.len(), messages.len());
+        let outcome = |(index, message): (usize, &Message)| {
+            let head = 3 * index as u16;
+            let len = used
+                .iter()
+                .find(|used| used.0 == head)
+                .expect("an answer")
+                .1;
+            self.outcome(index, message, len)
+        };
+        messages.iter().enumerate().map(outcome).collect()
+    }
+
+    /// Sends one request; what came of it.
+    pub fn one(&mut self, message: Message) -> Outcome {
+        self.ask(&[message]).remove(0)
+    }
+
+    /// Sends a chain of whatever buffers, at head 0; the length, if it came back.
+    pub fn send(&mut self, buffers: &[Buffer]) -> Option<u32> {
+        self.driver.write_chain(0, buffers);
+        self.driver.offer(0);
+        self.run();
+        self.take_used().first().map(|used| used.1)
+    }
+
+    pub fn host_fault(&mut self) -> Option<HostFault> {
+        self.guest.take_host_fault()
+    }
+}

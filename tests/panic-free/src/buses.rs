@@ -1,0 +1,128 @@
+//! Buses on which anything may happen, for the models over embedded-hal.
+
+use embedded_hal::{
+    delay::DelayNs,
+    digital::{self, OutputPin},
+    i2c::{self, I2c},
+    spi::{self, SpiBus, SpiDevice},
+};
+
+/// Fails, or not, as `next` says.
+#[derive(Clone, Copy, Debug)]
+pub struct Any(pub extern "C" fn() -> u64);
+
+/// What fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure(u64);
+
+impl Any {
+    fn happens(self, bytes: &mut [u8]) -> Result<(), Failure> {
+        for byte in bytes {
+            *byte = (self.0)().to_le_bytes()[0];
+        }
+        match (self.0)() {
+            0 => Ok(()),
+            kind => Err(Failure(kind)),
+        }
+    }
+}
+
+impl i2c::Error for Failure {
+    fn kind(&self) -> i2c::ErrorKind {
+        match self.0 {
+            1 => i2c::ErrorKind::NoAcknowledge(i2c::NoAcknowledgeSource::Unknown),
+            _ => i2c::ErrorKind::Bus,
+        }
+    }
+}
+
+impl spi::Error for Failure {
+    fn kind(&self) -> spi::ErrorKind {
+        spi::ErrorKind::Other
+    }
+}
+
+impl digital::Error for Failure {
+    fn kind(&self) -> digital::ErrorKind {
+        digital::ErrorKind::Other
+    }
+}
+
+impl i2c::ErrorType for Any {
+    type Error = Failure;
+}
+
+impl<A: i2c::AddressMode> I2c<A> for Any {
+    fn transaction(&mut self, _: A, operations: &mut [i2c::Operation<'_>]) -> Result<(), Failure> {
+        for operation in operations {
+            match operation {
+                i2c::Operation::Read(bytes) => self.happens(bytes)?,
+                i2c::Operation::Write(_) => self.happens(&mut [])?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl spi::ErrorType for Any {
+    type Error = Failure;
+}
+
+impl SpiBus for Any {
+    fn read(&mut self, words: &mut [u8]) -> Result<(), Failure> {
+        self.happens(words)
+    }
+    fn write(&mut self, _: &[u8]) -> Result<(), Failure> {
+        self.happens(&mut [])
+    }
+    fn transfer(&mut self, read: &mut [u8], _: &[u8]) -> Result<(), Failure> {
+        self.happens(read)
+    }
+    fn transfer_in_place(&mut self, words: &mut [u8]) -> Result<(), Failure> {
+        self.happens(words)
+    }
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.happens(&mut [])
+    }
+}
+
+/// The same as a device: no type is both a bus and one.
+#[derive(Clone, Copy, Debug)]
+pub struct AnyDevice(pub Any);
+
+impl spi::ErrorType for AnyDevice {
+    type Error = Failure;
+}
+
+impl SpiDevice for AnyDevice {
+    fn transaction(&mut self, operations: &mut [spi::Operation<'_, u8>]) -> Result<(), Failure> {
+        for operation in operations {
+            match operation {
+                spi::Operation::Read(words)
+                | spi::Operation::Transfer(words, _)
+                | spi::Operation::TransferInPlace(words) => self.0.happens(words)?,
+                _ => self.0.happens(&mut [])?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl digital::ErrorType for Any {
+    type Error = Failure;
+}
+
+impl OutputPin for Any {
+    fn set_low(&mut self) -> Result<(), Failure> {
+        self.happens(&mut [])
+    }
+    fn set_high(&mut self) -> Result<(), Failure> {
+        self.happens(&mut [])
+    }
+}
+
+impl DelayNs for Any {
+    fn delay_ns(&mut self, _: u32) {
+        let _ = self.happens(&mut []);
+    }
+}

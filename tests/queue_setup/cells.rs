@@ -1,0 +1,290 @@
+//! The table of `virtside::mmio`: phase by QueueReady, and what can then be written. RING_RESET is
+//! never negotiated, so its two columns are one, and QueueReset is refused in every cell.
+
+use virtside::{
+    Features, Frozen, QueueConfig, QueueState, Refusal,
+    mmio::{Phase, Reply},
+    testing::{Layout, Registers},
+};
+use virtside_tests::{
+    BASE, Guest, config, driver,
+    probe::{Event, Probe, assert_works, probe, ready, seen},
+    reg,
+};
+
+/// Another layout for queue 0, with every register different.
+fn elsewhere() -> QueueConfig {
+    Layout::packed_at(BASE + 0x5010, 8).config(0)
+}
+
+/// A device in this phase, its queue 0 laid out as `config(0)`, and ready or not.
+fn at(phase: Phase, queue_ready: u32) -> Guest<Probe> {
+    let (mut guest, _) = probe();
+    match phase {
+        Phase::Reset => {}
+        Phase::Negotiating => assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0)),
+        _ => assert!(guest.negotiate(Features::VERSION_1)),
+    }
+    guest.lay_out(&config(0));
+    if queue_ready == 1 {
+        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    }
+    match phase {
+        Phase::Live => assert_eq!(guest.go_live(), Reply::Done(0)),
+        Phase::Failed => assert_eq!(guest.store(reg::STATUS, 11 | 128), Reply::Done(0)),
+        _ => {}
+    }
+    assert_eq!(
+        (guest.phase(), guest.load(reg::QUEUE_READY)),
+        (phase, queue_ready)
+    );
+    // There is no way around the table.
+    let before = seen(&guest);
+    let reply = guest.store(reg::QUEUE_RESET, 1);
+    assert_eq!(reply, Reply::Refused(Refusal::NotNegotiated));
+    assert_eq!(guest.load(reg::QUEUE_RESET), 0);
+    assert_eq!(seen(&guest), before);
+    guest
+}
+
+/// What each parameter is written to for this layout.
+fn parameters(config: &QueueConfig) -> [(u32, u32); 7] {
+    [
+        (reg::QUEUE_SIZE, config.size),
+        (reg::QUEUE_DESC_LOW, config.desc as u32),
+        (reg::QUEUE_DESC_HIGH, (config.desc >> 32) as u32),
+        (reg::QUEUE_DRIVER_LOW, config.driver as u32),
+        (reg::QUEUE_DRIVER_HIGH, (config.driver >> 32) as u32),
+        (reg::QUEUE_DEVICE_LOW, config.device as u32),
+        (reg::QUEUE_DEVICE_HIGH, (config.device >> 32) as u32),
+    ]
+}
+
+/// Parameters are written: the next QueueReady = 1 finds them.
+fn parameters_are_written(phase: Phase, queue_ready: u32) {
+    let mut guest = at(phase, queue_ready);
+    let before = seen(&guest);
+    for (offset, value) in parameters(&elsewhere()) {
+        assert_eq!(guest.store(offset, value), Reply::Done(0), "{offset:#x}");
+    }
+    assert_eq!(
+        seen(&guest),
+        before,
+        "nothing is looked at before QueueReady"
+    );
+    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(guest.queue_config(0), Some(&elsewhere()));
+}
+
+/// Parameters are refused, whatever is written, and what was written before stands.
+fn parameters_are_refused(phase: Phase, queue_ready: u32) {
+    let mut guest = at(phase, queue_ready);
+    let why = match (phase, queue_ready) {
+        (Phase::Failed, _) => Frozen::Failed,
+        (_, 1) => Frozen::QueueReady,
+        _ => Frozen::Live,
+    };
+    let before = seen(&guest);
+    for (offset, value) in parameters(&elsewhere()) {
+        for value in [value, 0, u32::MAX] {
+            let refusal = Refusal::QueueFrozen { queue: 0, why };
+            assert_eq!(guest.store(offset, value), Reply::Refused(refusal));
+            assert_eq!(seen(&guest), before, "{offset:#x}");
+        }
+    }
+    assert_eq!(guest.load(reg::QUEUE_READY), queue_ready);
+    if phase != Phase::Live && phase != Phase::Failed {
+        // The latches show at the next check.
+        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+        assert_eq!(guest.queue_config(0), Some(&config(0)));
+    }
+}
+
+/// QueueReady = 1 checks the queue: a good one becomes ready, a bad one does not.
+fn one_is_checked(phase: Phase, queue_ready: u32) {
+    let mut guest = at(phase, queue_ready);
+    assert_eq!(guest.store(reg::QUEUE_SIZE, 3), Reply::Done(0));
+    let before = seen(&guest);
+    assert!(guest.store(reg::QUEUE_READY, 1).refusal().is_some());
+    assert_eq!(guest.load(reg::QUEUE_READY), 0);
+    assert_eq!(seen(&guest), before);
+    assert_eq!(guest.store(reg::QUEUE_SIZE, 16), Reply::Done(0));
+    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(guest.load(reg::QUEUE_READY), 1);
+    assert_eq!(guest.queue_state(0), QueueState::Ready);
+    assert_eq!(guest.queue_config(0), Some(&config(0)));
+}
+
+/// QueueReady = 1 is refused.
+fn one_is_refused(phase: Phase, queue_ready: u32) {
+    let mut guest = at(phase, queue_ready);
+    let why = match phase {
+        Phase::Failed => Frozen::Failed,
+        _ => Frozen::Live,
+    };
+    let before = seen(&guest);
+    let refusal = Refusal::QueueFrozen { queue: 0, why };
+    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
+    assert_eq!(guest.load(reg::QUEUE_READY), 0);
+    assert_eq!(seen(&guest), before);
+    assert_eq!(guest.queue_state(0), QueueState::Off);
+}
+
+/// The value is there already: the write is taken and changes nothing.
+fn nothing_to_do(phase: Phase, queue_ready: u32) {
+    let mut guest = at(phase, queue_ready);
+    let before = seen(&guest);
+    assert_eq!(guest.store(reg::QUEUE_READY, queue_ready), Reply::Done(0));
+    assert_eq!(guest.load(reg::QUEUE_READY), queue_ready);
+    assert_eq!(seen(&guest), before);
+    assert_eq!(guest.model().count(Event::Stopped(0)), 0);
+}
+
+/// QueueReady = 0 stops the queue.
+fn zero_stops(phase: Phase, queue_ready: u32) {
+    let mut guest = at(phase, queue_ready);
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(guest.load(reg::QUEUE_READY), 0);
+    assert_eq!(guest.phase(), phase);
+    assert_eq!(guest.queue_state(0), QueueState::Off);
+    assert_eq!(guest.queue_config(0), None);
+    assert_eq!(guest.model().count(Event::Stopped(0)), 1);
+    let _ = guest.kick(0);
+    guest.poll(1);
+    assert_eq!(guest.model().count(Event::Served(0)), 0);
+}
+
+/// One test for each cell.
+macro_rules! cells {
+    ($($phase:ident $module:ident {$($ready:literal $name:ident $check:ident)*})*) => {$(
+        mod $module {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                $check(Phase::$phase, $ready);
+            })*
+        }
+    )*};
+}
+
+cells! {
+    Reset in_reset {
+        0 the_parameters_of_a_queue_are_written parameters_are_written
+        0 one_makes_a_queue_ready_if_it_passes one_is_checked
+        0 zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 one_leaves_a_ready_queue nothing_to_do
+        1 zero_stops_a_ready_queue zero_stops
+    }
+    Negotiating in_negotiation {
+        0 the_parameters_of_a_queue_are_written parameters_are_written
+        0 one_makes_a_queue_ready_if_it_passes one_is_checked
+        0 zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 one_leaves_a_ready_queue nothing_to_do
+        1 zero_stops_a_ready_queue zero_stops
+    }
+    SettingUp in_setting_up {
+        0 the_parameters_of_a_queue_are_written parameters_are_written
+        0 one_makes_a_queue_ready_if_it_passes one_is_checked
+        0 zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 one_leaves_a_ready_queue nothing_to_do
+        1 zero_stops_a_ready_queue zero_stops
+    }
+    Live in_life {
+        0 the_parameters_of_a_queue_are_refused parameters_are_refused
+        0 one_is_refused_to_a_queue_that_is_not_ready one_is_refused
+        0 zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 one_leaves_a_ready_queue nothing_to_do
+        1 zero_stops_a_ready_queue zero_stops
+    }
+    Failed after_failed {
+        0 the_parameters_of_a_queue_are_refused parameters_are_refused
+        0 one_is_refused_to_a_queue_that_is_not_ready one_is_refused
+        0 zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 one_leaves_a_ready_queue nothing_to_do
+        1 zero_stops_a_ready_queue zero_stops
+    }
+}
+
+#[test]
+fn a_value_that_is_neither_zero_nor_one_is_refused() {
+    for queue_ready in [0, 1] {
+        let mut guest = at(Phase::SettingUp, queue_ready);
+        let before = seen(&guest);
+        for value in [2, 3, 0x100, 0x1_0001, u32::MAX] {
+            let refusal = Refusal::BadValue {
+                offset: reg::QUEUE_READY,
+                value,
+            };
+            assert_eq!(
+                guest.store(reg::QUEUE_READY, value),
+                Reply::Refused(refusal)
+            );
+            assert_eq!(guest.load(reg::QUEUE_READY), queue_ready);
+            assert_eq!(seen(&guest), before);
+        }
+    }
+}
+
+#[test]
+fn a_queue_goes_up_and_down_before_the_driver_is_live() {
+    let (mut guest, ram) = probe();
+    assert!(guest.negotiate(Features::VERSION_1));
+    for layout in [config(0), elsewhere(), elsewhere(), config(0)] {
+        assert_eq!(guest.configure(&layout), Reply::Done(0));
+        assert_eq!(guest.queue_config(0), Some(&layout));
+        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        assert_eq!(guest.queue_state(0), QueueState::Off);
+    }
+    let mut driver = driver(ram, 0);
+    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_works(&mut guest, &mut driver, 0);
+}
+
+#[test]
+fn a_queue_that_was_stopped_in_life_comes_back_only_with_a_reset() {
+    let (mut guest, ram) = probe();
+    let mut driver = driver(ram, 0);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    assert_works(&mut guest, &mut driver, 0);
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    let before = seen(&guest);
+    for (offset, value) in parameters(&elsewhere()) {
+        assert!(guest.store(offset, value).refusal().is_some());
+    }
+    assert!(guest.store(reg::QUEUE_READY, 1).refusal().is_some());
+    assert_eq!(ready(&mut guest, 0), 0);
+    assert_eq!(seen(&guest), before);
+    driver = virtside_tests::driver(ram, 0);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    assert_works(&mut guest, &mut driver, 0);
+}
+
+#[test]
+fn registers_rewritten_in_life_do_not_move_a_queue() {
+    let (mut guest, ram) = probe();
+    let mut driver = driver(ram, 0);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    assert_works(&mut guest, &mut driver, 0);
+    let mut marked = [0x77; 0x400];
+    ram.write(0x5000, &marked);
+    for queue in [1, 0] {
+        assert_eq!(guest.store(reg::QUEUE_SEL, queue), Reply::Done(0));
+        for (offset, value) in parameters(&elsewhere()) {
+            assert!(guest.store(offset, value).refusal().is_some());
+        }
+        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    }
+    for _ in 0..40 {
+        assert_works(&mut guest, &mut driver, 0);
+    }
+    assert_eq!(guest.queue_config(0), Some(&config(0)));
+    ram.read(0x5000, &mut marked);
+    assert_eq!(marked, [0x77; 0x400]);
+}

@@ -1,0 +1,139 @@
+//! A queue that was made ready before FEATURES_OK is checked once more at DRIVER_OK.
+
+use virtside::{Features, Refusal, mmio::Reply, testing::Registers};
+use virtside_tests::{
+    BUDGET, Guest, TestRam, config, driver,
+    probe::{Event, Probe, assert_works, pending, probe, publish},
+    reg,
+};
+
+use crate::assert_accepted;
+
+const NEEDS_RESET: u32 = 64;
+
+/// A driver that has accepted these features, but not written FEATURES_OK.
+fn negotiating(features: Features) -> (Guest<Probe>, TestRam) {
+    let (mut guest, ram) = probe();
+    assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
+    accept(&mut guest, features);
+    (guest, ram)
+}
+
+fn accept(guest: &mut Guest<Probe>, features: Features) {
+    for word in 0..2 {
+        assert_eq!(guest.store(reg::DRIVER_FEATURES_SEL, word), Reply::Done(0));
+        let reply = guest.store(reg::DRIVER_FEATURES, features.word(word));
+        assert_eq!(reply, Reply::Done(0));
+    }
+}
+
+/// The driver goes on to DRIVER_OK, which a queue that does not fit any more spoils.
+#[track_caller]
+fn assert_spoils(guest: &mut Guest<Probe>, ram: TestRam, why: Refusal) {
+    let mut early = driver(ram, 0);
+    publish(&mut early, 0, b"in vain");
+    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(
+        guest.store(reg::STATUS, 15),
+        Reply::Refused(Refusal::NotReady)
+    );
+    assert_eq!(guest.load(reg::STATUS), 15 | NEEDS_RESET);
+    assert_eq!(pending(guest), 2);
+    assert_eq!(guest.device().notify().asserted(), 1);
+    guest.poll(BUDGET);
+    assert_eq!(guest.model().count(Event::Served(0)), 0);
+    assert_eq!(guest.transport().last_refusal(), Some(why));
+}
+
+#[test]
+fn a_queue_that_fits_is_ready_whenever_it_was_set_up() {
+    for phase in [0, 3] {
+        let (mut guest, ram) = probe();
+        if phase != 0 {
+            assert_eq!(guest.store(reg::STATUS, phase), Reply::Done(0));
+        }
+        assert_accepted(&mut guest, &config(0));
+        accept(&mut guest, Features::RING);
+        assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+        assert_accepted(&mut guest, &config(1));
+        assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
+        for queue in [0, 1] {
+            let mut driver = driver(ram, queue);
+            driver.set_used_event(0);
+            assert_works(&mut guest, &mut driver, queue);
+            // With the features that were negotiated, not those that were known then.
+            assert_eq!(driver.avail_event(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_queue_that_needs_a_feature_which_the_driver_gave_up_spoils_driver_ok() {
+    let (mut guest, ram) = negotiating(Features::RING);
+    guest.model_mut().policy.needs = vec![(0, Features::EVENT_IDX)];
+    assert_accepted(&mut guest, &config(0));
+    accept(&mut guest, Features::VERSION_1);
+    assert_spoils(&mut guest, ram, Refusal::Policy { queue: 0 });
+}
+
+#[test]
+fn a_queue_that_does_not_exist_with_the_negotiated_features_spoils_driver_ok() {
+    // As queue 1 of a block device whose driver did not accept MQ.
+    let (mut guest, ram) = negotiating(Features::VERSION_1);
+    guest.model_mut().sizes_negotiated = Some([16, 0, 0, 0]);
+    assert_accepted(&mut guest, &config(0));
+    assert_accepted(&mut guest, &config(1));
+    assert_spoils(&mut guest, ram, Refusal::NoSuchQueue { queue: 1 });
+}
+
+#[test]
+fn a_queue_that_the_negotiated_features_hide_can_still_be_stopped() {
+    let (mut guest, ram) = negotiating(Features::VERSION_1);
+    guest.model_mut().sizes_negotiated = Some([16, 0, 0, 0]);
+    assert_accepted(&mut guest, &config(0));
+    assert_accepted(&mut guest, &config(1));
+    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(guest.store(reg::QUEUE_SEL, 1), Reply::Done(0));
+    assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), 0);
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(guest.load(reg::QUEUE_READY), 0);
+    assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
+    let mut driver = driver(ram, 0);
+    assert_works(&mut guest, &mut driver, 0);
+}
+
+#[test]
+fn a_queue_that_is_too_large_with_the_negotiated_features_spoils_driver_ok() {
+    let (mut guest, ram) = negotiating(Features::VERSION_1);
+    guest.model_mut().sizes_negotiated = Some([8, 16, 8, 0]);
+    assert_accepted(&mut guest, &config(0));
+    let refusal = Refusal::QueueSize {
+        queue: 0,
+        size: 16,
+        max: 8,
+    };
+    assert_spoils(&mut guest, ram, refusal);
+}
+
+#[test]
+fn a_policy_about_the_order_sees_the_order_again() {
+    let (mut guest, ram) = negotiating(Features::VERSION_1);
+    guest.model_mut().policy.after = vec![(0, 2), (1, 0)];
+    let small = |queue| virtside::QueueConfig {
+        size: 8,
+        ..config(queue)
+    };
+    for queue in [2, 0, 1] {
+        assert_accepted(&mut guest, &small(queue));
+    }
+    accept(&mut guest, Features::RING);
+    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
+    assert_eq!(guest.load(reg::STATUS), 15);
+    let layout = virtside::testing::Layout {
+        size: 8,
+        ..virtside_tests::layout(1)
+    };
+    let mut driver = virtside::testing::FakeDriver::new(ram.flat(virtside_tests::BASE), layout);
+    assert_works(&mut guest, &mut driver, 1);
+}

@@ -1,0 +1,280 @@
+//! Where areas may lie: mapped, with the right access, in one piece, at any 64-bit address.
+
+use virtside::{
+    Area, DriverMem, Features, Permission, QueueConfig, Refusal, Region, RegionMem,
+    mmio::Reply,
+    testing::{FakeDriver, Layout, Registers},
+};
+use virtside_tests::{
+    BASE, BYTES, Guest, SIZE, TestRam, config, guest_over,
+    probe::{Probe, assert_works, probe},
+    ram, reg,
+};
+
+use crate::{assert_accepted, assert_refused};
+
+/// Area, alignment, and length at 16 elements.
+const AREAS: [(Area, u64, u64); 3] = [
+    (Area::Descriptor, 16, 16 * 16),
+    (Area::Driver, 2, 6 + 2 * 16),
+    (Area::Device, 4, 6 + 8 * 16),
+];
+
+/// A layout somewhat behind the start of memory, with one area elsewhere.
+fn with(area: Area, start: u64) -> QueueConfig {
+    let mut config = QueueConfig {
+        queue: 0,
+        ..config(1)
+    };
+    match area {
+        Area::Descriptor => config.desc = start,
+        Area::Driver => config.driver = start,
+        Area::Device => config.device = start,
+    }
+    config
+}
+
+fn unmapped(area: Area, start: u64, len: u64) -> Refusal {
+    Refusal::Unmapped {
+        queue: 0,
+        area,
+        start,
+        len: len as u32,
+    }
+}
+
+/// A device over this memory that is being set up.
+fn over<M: DriverMem>(mem: M) -> Guest<Probe, M> {
+    let mut guest = guest_over(Probe::default(), mem, 1);
+    assert!(guest.negotiate(Features::VERSION_1));
+    guest
+}
+
+/// Memory of these parts of `ram`: driver address, offset, length, and access.
+fn regions(ram: TestRam, parts: &[(u64, usize, usize, Permission)]) -> RegionMem<4> {
+    let mut mem = RegionMem::new();
+    for &(base, at, len, permission) in parts {
+        assert!(at + len <= BYTES);
+        // SAFETY: within RAM that is never freed and only reached through raw pointers.
+        let region = unsafe { Region::new(base, ram.as_ptr().add(at), len, permission) };
+        assert!(mem.add(region).is_ok());
+    }
+    mem
+}
+
+#[test]
+fn an_area_outside_memory_is_refused() {
+    let (mut guest, _) = probe();
+    assert!(guest.negotiate(Features::VERSION_1));
+    let end = BASE + BYTES as u64;
+    for (area, align, len) in AREAS {
+        let last = (end - len) / align * align;
+        for start in [
+            0,
+            BASE - 0x1000,
+            // Only its last bytes are there, or only its first.
+            BASE - align,
+            last + align,
+            end - align,
+            end,
+            u64::MAX / 16 * 16 - 0x1000,
+        ] {
+            assert_refused(&mut guest, &with(area, start), unmapped(area, start, len));
+        }
+    }
+}
+
+#[test]
+fn an_area_may_end_with_the_last_byte_of_memory_and_begin_with_the_first() {
+    for (area, align, len) in AREAS {
+        // The size of the memory is such that the area ends with it.
+        let ram = ram();
+        let bytes = 0x1_0000 + len as usize % align as usize;
+        let everything = [(BASE, 0, bytes, Permission::Write)];
+        let mut guest = over(regions(ram, &everything));
+        let last = BASE + bytes as u64 - len;
+        assert_eq!(last % align, 0);
+        assert_accepted(&mut guest, &with(area, last));
+        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        let beyond = last + align;
+        assert_refused(&mut guest, &with(area, beyond), unmapped(area, beyond, len));
+    }
+    let (mut guest, ram) = probe();
+    let mut first = FakeDriver::new(ram.flat(BASE), Layout::packed_at(BASE, SIZE));
+    assert!(guest.bring_up(Features::VERSION_1, &[first.config(0)]));
+    assert_works(&mut guest, &mut first, 0);
+}
+
+#[test]
+fn an_area_may_end_with_the_address_space() {
+    // 6 + 8 * 16 is no multiple of 4, so only the descriptor area can end exactly there.
+    let ram = ram();
+    let top = 0u64.wrapping_sub(BYTES as u64);
+    let mem = ram.flat(top);
+    let layout = Layout {
+        desc: 0u64.wrapping_sub(256),
+        driver: top,
+        device: top + 0x1000,
+        size: SIZE,
+    };
+    let driver = FakeDriver::new(mem.clone(), layout);
+    let mut guest = over(mem);
+    assert_accepted(&mut guest, &driver.config(0));
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    // One byte of answer, so that the chain can lie in the last descriptor of all.
+    let mut driver = driver;
+    driver.send(15, &[virtside::testing::Buffer::writable(top + 0x2000, 1)]);
+    guest.poll(1);
+    assert_eq!(driver.take_used(), Some((15, 0)));
+}
+
+#[test]
+fn an_area_over_a_hole_is_refused() {
+    let ram = ram();
+    // A hole of 32 bytes in the middle.
+    let mem = regions(
+        ram,
+        &[
+            (BASE, 0, 0x8000, Permission::Write),
+            (BASE + 0x8020, 0x8020, 0x7fe0, Permission::Write),
+        ],
+    );
+    let mut guest = over(mem);
+    for (area, align, len) in AREAS {
+        for start in [
+            BASE + 0x8000 - align,
+            BASE + 0x8000,
+            BASE + 0x8010,
+            (BASE + 0x8020 - len).next_multiple_of(align),
+        ] {
+            assert_refused(&mut guest, &with(area, start), unmapped(area, start, len));
+        }
+        for start in [(BASE + 0x8000 - len) / align * align, BASE + 0x8020] {
+            assert_accepted(&mut guest, &with(area, start));
+            assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        }
+    }
+}
+
+#[test]
+fn an_area_that_is_not_in_one_piece_is_refused() {
+    // Two regions that touch for the driver, and are apart for the device.
+    let ram = ram();
+    let mem = regions(
+        ram,
+        &[
+            (BASE, 0, 0x8000, Permission::Write),
+            (BASE + 0x8000, 0x1_8000, 0x8000, Permission::Write),
+        ],
+    );
+    let mut guest = over(mem);
+    for (area, align, len) in AREAS {
+        let start = BASE + 0x8000 - align;
+        assert_refused(&mut guest, &with(area, start), unmapped(area, start, len));
+    }
+}
+
+#[test]
+fn rings_in_three_regions_work() {
+    let ram = ram();
+    let mem = regions(
+        ram,
+        &[
+            (BASE, 0, 0x1000, Permission::Read),
+            (BASE + 0x4000, 0x4000, 0x1000, Permission::Read),
+            (BASE + 0x8000, 0x8000, 0x1000, Permission::Write),
+            // Buffers.
+            (BASE + 0x1_0000, 0x1_0000, 0x1_0000, Permission::Write),
+        ],
+    );
+    let layout = Layout {
+        size: SIZE,
+        desc: BASE,
+        driver: BASE + 0x4000,
+        device: BASE + 0x8000,
+    };
+    let mut driver = FakeDriver::new(ram.flat(BASE), layout);
+    let mut guest = over(mem);
+    assert_accepted(&mut guest, &driver.config(0));
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_works(&mut guest, &mut driver, 0);
+}
+
+#[test]
+fn memory_that_the_device_may_only_read_is_no_place_for_the_device_area() {
+    let ram = ram();
+    let mem = regions(
+        ram,
+        &[
+            (BASE, 0, 0x1_0000, Permission::Write),
+            (BASE + 0x1_0000, 0x1_0000, 0x1_0000, Permission::Read),
+        ],
+    );
+    let mut guest = over(mem);
+    let read_only = BASE + 0x1_1000;
+    let refusal = unmapped(Area::Device, read_only, 134);
+    assert_refused(&mut guest, &with(Area::Device, read_only), refusal);
+    // The driver's areas may well be there: the device never writes to them.
+    for area in [Area::Descriptor, Area::Driver] {
+        assert_accepted(&mut guest, &with(area, read_only));
+        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    }
+    assert_accepted(&mut guest, &config(0));
+}
+
+#[test]
+fn the_high_halves_of_addresses_count() {
+    let base = 0x0123_4567_8000_0000;
+    let ram = ram();
+    let mut guest = guest_over(Probe::default(), ram.flat(base), 1);
+    let layout = Layout::packed_at(base + 0x1000, SIZE);
+    let mut driver = FakeDriver::new(ram.flat(base), layout);
+    assert!(guest.negotiate(Features::VERSION_1));
+    let low = |address: u64| address & 0xffff_ffff;
+    for area in 0..3 {
+        // The right low half is not enough, nor is a wrong high half.
+        for high in [0, 0x0123_4566_0000_0000, 0x8123_4567_0000_0000] {
+            let mut bad = layout.config(0);
+            let (area, start, len) = match area {
+                0 => (Area::Descriptor, &mut bad.desc, 256),
+                1 => (Area::Driver, &mut bad.driver, 38),
+                _ => (Area::Device, &mut bad.device, 134),
+            };
+            *start = low(*start) | high;
+            let start = *start;
+            assert_refused(&mut guest, &bad, unmapped(area, start, len));
+        }
+    }
+    assert_accepted(&mut guest, &layout.config(0));
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    let data = base + 0x2000;
+    driver.send(0, &[virtside::testing::Buffer::writable(data, 4)]);
+    guest.poll(1);
+    assert_eq!(driver.take_used(), Some((0, 0)));
+}
+
+#[test]
+fn the_halves_of_an_address_may_be_written_in_either_order_and_one_by_one() {
+    let base = 0x1_0000_0000;
+    let ram = ram();
+    let mut guest = over(ram.flat(base));
+    let config = Layout::packed_at(base + 0x1000, SIZE).config(0);
+    guest.lay_out(&QueueConfig {
+        desc: u64::MAX,
+        driver: u64::MAX,
+        device: u64::MAX,
+        ..config
+    });
+    for (offset, area) in [
+        (reg::QUEUE_DESC_LOW, config.desc),
+        (reg::QUEUE_DRIVER_LOW, config.driver),
+        (reg::QUEUE_DEVICE_LOW, config.device),
+    ] {
+        // High first, and the low half twice: each leaves the other as it is.
+        assert_eq!(guest.store(offset + 4, 1), Reply::Done(0));
+        assert_eq!(guest.store(offset, 0xdead_bee0), Reply::Done(0));
+        assert_eq!(guest.store(offset, area as u32), Reply::Done(0));
+    }
+    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(guest.queue_config(0), Some(&config));
+}

@@ -1,0 +1,224 @@
+//! No two areas share a byte, whichever queues they belong to.
+
+use virtside::{Area, Features, QueueConfig, Refusal, mmio::Reply, testing::Registers};
+use virtside_tests::{
+    BASE, Guest,
+    probe::{Probe, probe},
+    reg,
+};
+
+use crate::{assert_accepted, assert_refused};
+
+/// Area, alignment, and length at 16 elements.
+const AREAS: [(Area, u64, u64); 3] = [
+    (Area::Descriptor, 16, 16 * 16),
+    (Area::Driver, 2, 6 + 2 * 16),
+    (Area::Device, 4, 6 + 8 * 16),
+];
+
+/// Three areas that are far from each other and from any other queue's.
+fn apart(queue: u16) -> QueueConfig {
+    let start = BASE + 0x4000 * u64::from(queue) + 0x1000;
+    QueueConfig {
+        queue,
+        size: 16,
+        desc: start,
+        driver: start + 0x1000,
+        device: start + 0x2000,
+    }
+}
+
+fn start(config: &QueueConfig, area: Area) -> u64 {
+    match area {
+        Area::Descriptor => config.desc,
+        Area::Driver => config.driver,
+        Area::Device => config.device,
+    }
+}
+
+fn moved(mut config: QueueConfig, area: Area, to: u64) -> QueueConfig {
+    match area {
+        Area::Descriptor => config.desc = to,
+        Area::Driver => config.driver = to,
+        Area::Device => config.device = to,
+    }
+    config
+}
+
+/// Where an area of `(align, len)` shares bytes with one of `len` bytes at `at`: its last byte, its
+/// first, and all of them.
+fn collisions(at: u64, their_len: u64, align: u64, len: u64) -> [u64; 3] {
+    let down = |address: u64| address / align * align;
+    [down(at + their_len - 1), down(at + align - len), down(at)].map(|start| {
+        if start + len <= at {
+            start + align
+        } else {
+            start
+        }
+    })
+}
+
+/// The two places next to an area: just behind it, and just before it.
+fn neighbours(at: u64, their_len: u64, align: u64, len: u64) -> [u64; 2] {
+    [
+        (at + their_len).next_multiple_of(align),
+        (at - len) / align * align,
+    ]
+}
+
+fn setting_up() -> Guest<Probe> {
+    let (mut guest, _) = probe();
+    assert!(guest.negotiate(Features::VERSION_1));
+    guest
+}
+
+/// Undoes a successful configuration.
+fn stop(guest: &mut Guest<Probe>) {
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+}
+
+#[test]
+fn a_queue_whose_own_areas_overlap_is_refused() {
+    let mut guest = setting_up();
+    let mut tried = 0;
+    for (first, (area, _, its_len)) in AREAS.into_iter().enumerate() {
+        for (other, align, len) in AREAS.into_iter().skip(first + 1) {
+            let at = start(&apart(0), area);
+            for to in collisions(at, its_len, align, len) {
+                tried += 1;
+                let refusal = Refusal::Overlap {
+                    queue: 0,
+                    area,
+                    with: 0,
+                };
+                assert_refused(&mut guest, &moved(apart(0), other, to), refusal);
+            }
+            for to in neighbours(at, its_len, align, len) {
+                assert_accepted(&mut guest, &moved(apart(0), other, to));
+                stop(&mut guest);
+            }
+        }
+    }
+    assert_eq!(tried, 9);
+}
+
+#[test]
+fn a_queue_that_overlaps_another_is_refused_whichever_areas_they_are() {
+    let mut guest = setting_up();
+    assert_accepted(&mut guest, &apart(1));
+    let mut tried = 0;
+    for (theirs, _, their_len) in AREAS {
+        for (mine, align, len) in AREAS {
+            let at = start(&apart(1), theirs);
+            for to in collisions(at, their_len, align, len) {
+                tried += 1;
+                let refusal = Refusal::Overlap {
+                    queue: 0,
+                    area: mine,
+                    with: 1,
+                };
+                assert_refused(&mut guest, &moved(apart(0), mine, to), refusal);
+            }
+            for to in neighbours(at, their_len, align, len) {
+                assert_accepted(&mut guest, &moved(apart(0), mine, to));
+                stop(&mut guest);
+            }
+        }
+    }
+    assert_eq!(tried, 27);
+    assert_accepted(&mut guest, &apart(0));
+    assert_eq!(guest.go_live(), Reply::Done(0));
+}
+
+#[test]
+fn a_queue_with_the_rings_of_another_is_refused() {
+    let mut guest = setting_up();
+    assert_accepted(&mut guest, &apart(0));
+    let same = QueueConfig {
+        queue: 1,
+        ..apart(0)
+    };
+    let refusal = Refusal::Overlap {
+        queue: 1,
+        area: Area::Descriptor,
+        with: 0,
+    };
+    assert_refused(&mut guest, &same, refusal);
+}
+
+#[test]
+fn every_other_queue_is_looked_at_not_only_the_last() {
+    let mut guest = setting_up();
+    for queue in [2, 0] {
+        let config = QueueConfig {
+            size: 8,
+            ..apart(queue)
+        };
+        assert_accepted(&mut guest, &config);
+    }
+    for with in [0, 2] {
+        let bad = moved(apart(1), Area::Driver, apart(with).device);
+        let refusal = Refusal::Overlap {
+            queue: 1,
+            area: Area::Driver,
+            with,
+        };
+        assert_refused(&mut guest, &bad, refusal);
+    }
+}
+
+#[test]
+fn the_sizes_that_are_in_force_say_where_areas_end() {
+    // Two queues of 8 fit where two of 16 do not.
+    let mut guest = setting_up();
+    let near = |queue: u16, size: u32| QueueConfig {
+        queue,
+        size,
+        desc: BASE + 16 * 8 * u64::from(queue),
+        driver: BASE + 0x1000 + 0x100 * u64::from(queue),
+        device: BASE + 0x2000 + 0x100 * u64::from(queue),
+    };
+    assert_accepted(&mut guest, &near(0, 16));
+    let refusal = Refusal::Overlap {
+        queue: 1,
+        area: Area::Descriptor,
+        with: 0,
+    };
+    assert_refused(&mut guest, &near(1, 8), refusal);
+    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    stop(&mut guest);
+    assert_accepted(&mut guest, &near(0, 8));
+    assert_accepted(&mut guest, &near(1, 8));
+}
+
+#[test]
+fn a_queue_that_was_stopped_is_in_nobodys_way() {
+    let mut guest = setting_up();
+    assert_accepted(&mut guest, &apart(0));
+    stop(&mut guest);
+    let same = QueueConfig {
+        queue: 1,
+        ..apart(0)
+    };
+    assert_accepted(&mut guest, &same);
+    // A reset clears the place as well.
+    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert_accepted(&mut guest, &apart(0));
+}
+
+#[test]
+fn what_was_only_written_and_not_made_ready_is_in_nobodys_way() {
+    let mut guest = setting_up();
+    guest.lay_out(&apart(0));
+    let same = QueueConfig {
+        queue: 1,
+        ..apart(0)
+    };
+    assert_accepted(&mut guest, &same);
+    let refusal = Refusal::Overlap {
+        queue: 0,
+        area: Area::Descriptor,
+        with: 1,
+    };
+    assert_refused(&mut guest, &apart(0), refusal);
+}

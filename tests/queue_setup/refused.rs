@@ -1,0 +1,339 @@
+//! Each reason why a queue is refused: number, size, alignment, wrapping around, policy.
+
+use virtside::{
+    Area, Features, QueueConfig, QueueState, Refusal,
+    mmio::Reply,
+    testing::{FakeDriver, Layout, Registers},
+};
+use virtside_tests::{
+    BASE, Guest, N, SIZE, TestRam, config, driver, guest,
+    probe::{Policy, Probe, assert_works, probe, ready, seen},
+    reg,
+};
+
+use crate::{assert_accepted, assert_refused};
+
+/// A device that is being set up, with queue 1 ready.
+fn setting_up() -> (Guest<Probe>, TestRam) {
+    let (mut guest, ram) = probe();
+    assert!(guest.negotiate(Features::RING));
+    assert_accepted(&mut guest, &config(1));
+    (guest, ram)
+}
+
+/// Whatever was refused before: set up right, both queues work.
+#[track_caller]
+fn assert_curable(guest: &mut Guest<Probe>, ram: TestRam) {
+    let mut drivers = [driver(ram, 0), driver(ram, 1)];
+    assert_accepted(guest, &config(0));
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    for (driver, queue) in drivers.iter_mut().zip(0..) {
+        assert_works(guest, driver, queue);
+    }
+}
+
+#[test]
+fn a_size_that_is_zero_or_no_power_of_two_or_too_large_is_refused_in_full_width() {
+    let (mut guest, ram) = setting_up();
+    for size in [
+        0,
+        3,
+        5,
+        6,
+        7,
+        12,
+        15,
+        17,
+        24,
+        32,
+        0x100,
+        0x8000,
+        // What a 16-bit device would take for 0, 1, 16, or 4.
+        0x1_0000,
+        0x1_0001,
+        0x1_0010,
+        0x8000_0010,
+        0x0004_0004,
+        0x8000_0000,
+        0xffff_0010,
+        u32::MAX,
+    ] {
+        let bad = QueueConfig { size, ..config(0) };
+        let refusal = Refusal::QueueSize {
+            queue: 0,
+            size,
+            max: SIZE,
+        };
+        assert_refused(&mut guest, &bad, refusal);
+    }
+    assert_curable(&mut guest, ram);
+}
+
+#[test]
+fn every_power_of_two_up_to_the_maximum_is_accepted() {
+    for size in [1, 2, 4, 8, 16] {
+        let (mut guest, ram) = probe();
+        let mut driver = FakeDriver::new(ram.flat(BASE), Layout::packed_at(BASE, size));
+        assert!(guest.negotiate(Features::VERSION_1));
+        assert_accepted(&mut guest, &driver.config(0));
+        assert_eq!(guest.go_live(), Reply::Done(0));
+        // One descriptor is not enough for the request that this sends.
+        if size > 1 {
+            assert_works(&mut guest, &mut driver, 0);
+        }
+    }
+}
+
+#[test]
+fn a_queues_own_maximum_counts_where_it_is_less() {
+    let (mut guest, _) = setting_up();
+    let bad = config(2);
+    let refusal = Refusal::QueueSize {
+        queue: 2,
+        size: 16,
+        max: 8,
+    };
+    assert_refused(&mut guest, &bad, refusal);
+    assert_accepted(&mut guest, &QueueConfig { size: 8, ..bad });
+}
+
+#[test]
+fn the_room_for_chains_counts_where_it_is_less() {
+    // The model would take 65535, but the engine's chains hold 16 buffers.
+    let (mut guest, _) = guest(
+        virtside::models::Entropy::new(virtside_tests::CountingSource::default()),
+        1,
+    );
+    assert!(guest.negotiate(Features::VERSION_1));
+    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    assert_eq!(guest.load(reg::QUEUE_SIZE_MAX) as usize, N);
+    let reply = guest.configure(&QueueConfig {
+        size: 32,
+        ..config(0)
+    });
+    let refusal = Refusal::QueueSize {
+        queue: 0,
+        size: 32,
+        max: SIZE,
+    };
+    assert_eq!(reply, Reply::Refused(refusal));
+    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+}
+
+#[test]
+fn a_maximum_that_is_no_power_of_two_is_rounded_down() {
+    // Or a driver that takes the maximum, as most do, would be refused.
+    let (mut guest, _) = probe();
+    for (size, maximum) in [
+        (1, 1),
+        (3, 2),
+        (12, 8),
+        (15, 8),
+        (16, 16),
+        (17, 16),
+        (u16::MAX, 16),
+    ] {
+        guest.model_mut().sizes[0] = size;
+        assert!(guest.negotiate(Features::VERSION_1));
+        assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), maximum, "{size}");
+        let good = QueueConfig {
+            size: maximum,
+            ..config(0)
+        };
+        assert_accepted(&mut guest, &good);
+        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        let size = maximum * 2;
+        let refusal = Refusal::QueueSize {
+            queue: 0,
+            size,
+            max: maximum as u16,
+        };
+        assert_refused(&mut guest, &QueueConfig { size, ..good }, refusal);
+    }
+}
+
+/// The start of one area, replaced.
+fn with(area: Area, start: u64) -> QueueConfig {
+    let mut config = config(0);
+    match area {
+        Area::Descriptor => config.desc = start,
+        Area::Driver => config.driver = start,
+        Area::Device => config.device = start,
+    }
+    config
+}
+
+const AREAS: [(Area, u64, u64); 3] = [
+    // Alignment, and length at 16 elements.
+    (Area::Descriptor, 16, 16 * 16),
+    (Area::Driver, 2, 6 + 2 * 16),
+    (Area::Device, 4, 6 + 8 * 16),
+];
+
+#[test]
+fn an_area_that_is_not_aligned_is_refused() {
+    let (mut guest, ram) = setting_up();
+    for (area, align, _) in AREAS {
+        for off in 1..align {
+            let start = BASE + 0x8000 + off;
+            let refusal = Refusal::Misaligned {
+                queue: 0,
+                area,
+                start,
+            };
+            assert_refused(&mut guest, &with(area, start), refusal);
+        }
+        // Aligned as little as is allowed.
+        assert_accepted(&mut guest, &with(area, BASE + 0x8000 + align));
+        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    }
+    assert_curable(&mut guest, ram);
+}
+
+#[test]
+fn an_area_that_wraps_around_is_refused() {
+    let (mut guest, ram) = setting_up();
+    for (area, align, len) in AREAS {
+        let wrapping = (len - 1) / align * align;
+        for before_end in [align, wrapping] {
+            let start = 0u64.wrapping_sub(before_end);
+            let refusal = Refusal::Wraps {
+                queue: 0,
+                area,
+                start,
+            };
+            assert_refused(&mut guest, &with(area, start), refusal);
+        }
+        // One step lower it does not wrap; there is only no memory.
+        let start = 0u64.wrapping_sub(wrapping + align);
+        let refusal = Refusal::Unmapped {
+            queue: 0,
+            area,
+            start,
+            len: len as u32,
+        };
+        assert_refused(&mut guest, &with(area, start), refusal);
+    }
+    assert_curable(&mut guest, ram);
+}
+
+#[test]
+fn a_number_that_the_device_does_not_have_is_refused_in_full_width() {
+    let (mut guest, ram) = setting_up();
+    // Queue 3 has size 0; 4 is beyond the engine; the others end in 0 or 1.
+    for queue in [
+        3,
+        4,
+        0x100,
+        0xffff,
+        0x1_0000,
+        0x1_0001,
+        0x8000_0000,
+        u32::MAX,
+    ] {
+        let before = seen(&guest);
+        assert_eq!(guest.store(reg::QUEUE_SEL, queue), Reply::Done(0));
+        let refusal = Refusal::NoSuchQueue { queue };
+        assert_eq!(guest.store(reg::QUEUE_SIZE, 16), Reply::Refused(refusal));
+        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
+        assert_eq!(guest.load(reg::QUEUE_READY), 0, "{queue:#x}");
+        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Refused(refusal));
+        assert_eq!(seen(&guest), before, "{queue:#x}");
+        assert_eq!(guest.transport().last_refusal(), Some(refusal));
+    }
+    assert_eq!(guest.queue_config(1), Some(&config(1)));
+    assert_eq!(ready(&mut guest, 0), 0);
+    // A driver that wanted a queue that there is not cannot go live with the others.
+    assert_accepted(&mut guest, &config(0));
+    assert_eq!(guest.go_live(), Reply::Refused(Refusal::NotReady));
+    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert!(guest.negotiate(Features::RING));
+    assert_accepted(&mut guest, &config(1));
+    assert_curable(&mut guest, ram);
+}
+
+#[test]
+fn a_queue_that_the_models_policy_does_not_want_is_refused() {
+    let (mut guest, ram) = setting_up();
+    guest.model_mut().policy.unwanted = vec![0];
+    assert_refused(&mut guest, &config(0), Refusal::Policy { queue: 0 });
+    guest.model_mut().policy = Policy::default();
+    assert_curable(&mut guest, ram);
+}
+
+#[test]
+fn a_policy_sees_the_features_and_the_other_queues() {
+    let (mut guest, ram) = setting_up();
+    let platform = Features::ACCESS_PLATFORM;
+    guest.model_mut().policy.needs = vec![(0, Features::RING | platform)];
+    assert_refused(&mut guest, &config(0), Refusal::Policy { queue: 0 });
+    guest.model_mut().policy.needs = vec![(0, Features::RING)];
+    guest.model_mut().policy.after = vec![(0, 2)];
+    assert_refused(&mut guest, &config(0), Refusal::Policy { queue: 0 });
+    guest.model_mut().policy.after = vec![(0, 1)];
+    assert_curable(&mut guest, ram);
+}
+
+#[test]
+fn a_refused_queue_is_put_right_by_rewriting_what_was_wrong() {
+    let (mut guest, ram) = setting_up();
+    let mut driver = driver(ram, 0);
+    let bad = QueueConfig {
+        size: 0x1_0010,
+        driver: config(0).driver + 1,
+        ..config(0)
+    };
+    assert!(guest.configure(&bad).refusal().is_some());
+    assert_eq!(guest.store(reg::QUEUE_SIZE, 16), Reply::Done(0));
+    let refusal = Refusal::Misaligned {
+        queue: 0,
+        area: Area::Driver,
+        start: bad.driver,
+    };
+    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
+    let low = config(0).driver as u32;
+    assert_eq!(guest.store(reg::QUEUE_DRIVER_LOW, low), Reply::Done(0));
+    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(guest.transport().last_refusal(), None);
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_works(&mut guest, &mut driver, 0);
+}
+
+#[test]
+fn a_refusal_is_remembered_while_other_queues_are_made_ready() {
+    // Or nobody could say why the device did not start.
+    let (mut guest, _) = probe();
+    assert!(guest.negotiate(Features::VERSION_1));
+    let bad = QueueConfig {
+        size: 3,
+        ..config(0)
+    };
+    let refusal = Refusal::QueueSize {
+        queue: 0,
+        size: 3,
+        max: SIZE,
+    };
+    assert_refused(&mut guest, &bad, refusal);
+    assert_accepted(&mut guest, &config(1));
+    assert_eq!(guest.transport().last_refusal(), Some(refusal));
+    assert_eq!(guest.go_live(), Reply::Refused(Refusal::NotReady));
+    assert_eq!(guest.transport().last_refusal(), Some(refusal));
+    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(guest.transport().last_refusal(), None);
+}
+
+#[test]
+fn a_refused_queue_is_off_and_deaf() {
+    let (mut guest, _) = setting_up();
+    let bad = QueueConfig {
+        size: 3,
+        ..config(0)
+    };
+    assert!(guest.configure(&bad).refusal().is_some());
+    assert_eq!(guest.queue_state(0), QueueState::Off);
+    assert!(guest.configured_queues().eq([1]));
+    let refusal = Refusal::QueueNotReady { queue: 0 };
+    assert_eq!(guest.kick(0), Reply::Refused(refusal));
+    assert!(guest.notify_queue(0).is_err());
+}

@@ -1,0 +1,163 @@
+//! QueueSel: which queue the queue registers are about, and in which order queues come up.
+
+use virtside::{
+    Features, QueueConfig, QueueState, Refusal,
+    mmio::Reply,
+    testing::{FakeDriver, Layout, Registers},
+};
+use virtside_tests::{
+    BASE, Guest, TestRam, config, driver,
+    probe::{Probe, assert_works, probe, ready, seen},
+    reg,
+};
+
+use crate::assert_accepted;
+
+fn setting_up() -> (Guest<Probe>, TestRam) {
+    let (mut guest, ram) = probe();
+    assert!(guest.negotiate(Features::VERSION_1));
+    (guest, ram)
+}
+
+/// Where queue `queue` lies here: queue 2 has 8 elements at most.
+fn small(queue: u16) -> QueueConfig {
+    Layout::packed_at(BASE + 0x1000 * u64::from(queue), 8).config(queue)
+}
+
+#[test]
+fn every_queue_has_registers_of_its_own() {
+    let (mut guest, _) = setting_up();
+    // One parameter of each queue in turn, as no driver would do it.
+    for (offset, pick) in [
+        (
+            reg::QUEUE_SIZE,
+            (|config| u64::from(config.size)) as fn(QueueConfig) -> u64,
+        ),
+        (reg::QUEUE_DESC_LOW, |config| config.desc),
+        (reg::QUEUE_DESC_HIGH, |config| config.desc >> 32),
+        (reg::QUEUE_DRIVER_LOW, |config| config.driver),
+        (reg::QUEUE_DRIVER_HIGH, |config| config.driver >> 32),
+        (reg::QUEUE_DEVICE_LOW, |config| config.device),
+        (reg::QUEUE_DEVICE_HIGH, |config| config.device >> 32),
+    ] {
+        for queue in [2, 0, 1] {
+            assert_eq!(guest.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
+            let value = pick(small(queue)) as u32;
+            assert_eq!(guest.store(offset, value), Reply::Done(0));
+        }
+    }
+    for queue in [1, 2, 0] {
+        assert_eq!(guest.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
+        assert_eq!(guest.load(reg::QUEUE_READY), 0);
+        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+        assert_eq!(guest.queue_config(queue), Some(&small(queue)));
+    }
+}
+
+#[test]
+fn ready_and_maximum_are_those_of_the_selected_queue() {
+    let (mut guest, _) = setting_up();
+    assert_accepted(&mut guest, &small(1));
+    for (queue, maximum, is_ready) in [
+        (0, 16, 0),
+        (1, 16, 1),
+        (2, 8, 0),
+        (3, 0, 0),
+        (4, 0, 0),
+        (0xffff, 0, 0),
+        (0x1_0001, 0, 0),
+        (u32::MAX, 0, 0),
+        (1, 16, 1),
+    ] {
+        assert_eq!(guest.store(reg::QUEUE_SEL, queue), Reply::Done(0));
+        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), maximum, "{queue:#x}");
+        assert_eq!(guest.load(reg::QUEUE_READY), is_ready, "{queue:#x}");
+    }
+}
+
+#[test]
+fn stopping_one_queue_leaves_the_others() {
+    let (mut guest, ram) = setting_up();
+    for queue in [0, 1] {
+        assert_accepted(&mut guest, &config(queue));
+    }
+    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!((ready(&mut guest, 0), ready(&mut guest, 1)), (0, 1));
+    let mut driver = driver(ram, 1);
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_eq!(guest.queue_state(0), QueueState::Off);
+    assert_works(&mut guest, &mut driver, 1);
+}
+
+#[test]
+fn queues_may_be_made_ready_in_any_order_and_some_never() {
+    let orders: [&[u16]; 16] = [
+        &[],
+        &[0],
+        &[1],
+        &[2],
+        &[0, 1],
+        &[1, 0],
+        &[0, 2],
+        &[2, 0],
+        &[1, 2],
+        &[2, 1],
+        &[0, 1, 2],
+        &[0, 2, 1],
+        &[1, 0, 2],
+        &[1, 2, 0],
+        &[2, 0, 1],
+        &[2, 1, 0],
+    ];
+    for order in orders {
+        let (mut guest, ram) = setting_up();
+        for &queue in order {
+            assert_accepted(&mut guest, &small(queue));
+        }
+        assert_eq!(guest.go_live(), Reply::Done(0));
+        for queue in 0..3 {
+            let layout = Layout::packed_at(BASE + 0x1000 * u64::from(queue), 8);
+            let mut driver = FakeDriver::new(ram.flat(BASE), layout);
+            if order.contains(&queue) {
+                assert_works(&mut guest, &mut driver, queue);
+            } else {
+                assert_eq!(guest.queue_state(queue), QueueState::Off);
+                let refusal = Refusal::QueueNotReady { queue };
+                assert_eq!(guest.kick(queue), Reply::Refused(refusal));
+            }
+        }
+        assert_eq!(guest.configured_queues().count(), order.len());
+    }
+}
+
+#[test]
+fn reading_and_selecting_changes_nothing() {
+    let (mut guest, _) = setting_up();
+    assert_accepted(&mut guest, &config(0));
+    let before = seen(&guest);
+    for queue in [0, 1, 2, 3, 4, 77, u32::MAX] {
+        assert_eq!(guest.store(reg::QUEUE_SEL, queue), Reply::Done(0));
+        guest.load(reg::QUEUE_SIZE_MAX);
+        guest.load(reg::QUEUE_READY);
+        assert_eq!(seen(&guest), before);
+    }
+}
+
+#[test]
+fn a_reset_forgets_every_parameter() {
+    let (mut guest, _) = setting_up();
+    assert_accepted(&mut guest, &config(0));
+    guest.lay_out(&config(1));
+    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    for queue in [0, 1] {
+        assert_eq!(ready(&mut guest, queue), 0);
+        // Made ready without a parameter written, it has size 0.
+        let refusal = Refusal::QueueSize {
+            queue,
+            size: 0,
+            max: 16,
+        };
+        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
+    }
+}

@@ -1,0 +1,263 @@
+//! Reset, and QueueReady = 0, with requests that the device has taken and not answered.
+
+use virtside::{
+    Features, QueueState, Refusal, Step, Token,
+    mmio::Reply,
+    testing::{FakeDriver, Registers},
+};
+use virtside_tests::{
+    BASE, BUDGET, Guest, TestRam, config, driver,
+    probe::{Event, Probe, answer, assert_works, pending, probe, publish, ready},
+    reg,
+};
+
+/// A live device that holds two requests of each of its queues 0 and 1: tokens by queue.
+struct Holding {
+    guest: Guest<Probe>,
+    ram: TestRam,
+    drivers: [FakeDriver<virtside::FlatMem>; 2],
+    tokens: [[Token; 2]; 2],
+}
+
+fn holding() -> Holding {
+    let (mut guest, ram) = probe();
+    let mut drivers = [driver(ram, 0), driver(ram, 1)];
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    guest.model_mut().holds = true;
+    let mut tokens = Vec::new();
+    for (driver, queue) in drivers.iter_mut().zip(0..) {
+        publish(driver, queue, b"first");
+        publish(driver, queue, b"second");
+        assert_eq!(guest.kick(queue), Reply::Done(0));
+        assert_eq!(guest.poll(BUDGET), Step::Blocked);
+        let held = &guest.model().held;
+        tokens.push([held[held.len() - 2], held[held.len() - 1]]);
+    }
+    assert_eq!(guest.model().held.len(), 4);
+    assert_eq!(guest.counters().chains, 0);
+    let tokens = [tokens[0], tokens[1]];
+    Holding {
+        guest,
+        ram,
+        drivers,
+        tokens,
+    }
+}
+
+/// The rings of one queue.
+fn rings(ram: TestRam, queue: u16) -> Vec<u8> {
+    let mut bytes = vec![0; 0x1000];
+    ram.read(0x1000 * usize::from(queue), &mut bytes);
+    bytes
+}
+
+#[test]
+fn a_pending_request_is_answered_when_it_is_complete() {
+    // What the others are measured by.
+    let mut h = holding();
+    assert_eq!(h.guest.complete(h.tokens[0][1]), Ok(()));
+    assert_eq!(
+        answer(&mut h.drivers[0], 0).as_deref(),
+        Some(&b"second"[..])
+    );
+    assert_eq!(h.guest.complete(h.tokens[0][0]), Ok(()));
+    assert_eq!(answer(&mut h.drivers[0], 0).as_deref(), Some(&b"first"[..]));
+    assert_eq!(pending(&mut h.guest), 1);
+    // Once.
+    for token in h.tokens[0] {
+        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+    }
+    assert_eq!(h.drivers[0].used_idx(), 2);
+}
+
+#[test]
+fn a_reset_does_not_wait_for_pending_requests() {
+    let mut h = holding();
+    assert_eq!(h.guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(h.guest.load(reg::STATUS), 0);
+    assert_eq!(h.guest.poll(BUDGET), Step::Idle);
+}
+
+#[test]
+fn a_token_from_before_a_reset_is_stale() {
+    let mut h = holding();
+    assert_eq!(h.guest.store(reg::STATUS, 0), Reply::Done(0));
+    // The memory is somebody else's now.
+    h.ram.write(0, &[0xa5; 0x2000]);
+    let before = [rings(h.ram, 0), rings(h.ram, 1)];
+    let served = h.guest.model().log.len();
+    for token in h.tokens.concat() {
+        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+    }
+    assert_eq!([rings(h.ram, 0), rings(h.ram, 1)], before);
+    assert_eq!(h.guest.model().log.len(), served, "the model was not asked");
+    assert_eq!(pending(&mut h.guest), 0);
+    assert!(!h.guest.device().notify().is_high());
+}
+
+#[test]
+fn a_token_from_before_a_reset_does_not_complete_a_request_of_after_it() {
+    let mut h = holding();
+    h.drivers = [driver(h.ram, 0), driver(h.ram, 1)];
+    assert!(
+        h.guest
+            .bring_up(Features::VERSION_1, &[config(0), config(1)])
+    );
+    // The same slots, the same heads.
+    for (driver, queue) in h.drivers.iter_mut().zip(0..) {
+        publish(driver, queue, b"newer");
+        publish(driver, queue, b"still");
+    }
+    assert_eq!(h.guest.poll(BUDGET), Step::Blocked);
+    let new = h.guest.model().held.clone();
+    assert_eq!(new.len(), 4);
+    for token in h.tokens.concat() {
+        assert!(!new.contains(&token));
+        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+    }
+    assert_eq!((h.drivers[0].used_idx(), h.drivers[1].used_idx()), (0, 0));
+    for token in new {
+        assert_eq!(h.guest.complete(token), Ok(()));
+    }
+    assert_eq!((h.drivers[0].used_idx(), h.drivers[1].used_idx()), (2, 2));
+    assert_eq!(answer(&mut h.drivers[0], 0).as_deref(), Some(&b"newer"[..]));
+}
+
+#[test]
+fn a_reset_gives_every_slot_back() {
+    // All four are taken; a device that lost one would hold fewer each time.
+    let mut h = holding();
+    for _ in 0..10 {
+        h.drivers = [driver(h.ram, 0), driver(h.ram, 1)];
+        assert!(
+            h.guest
+                .bring_up(Features::VERSION_1, &[config(0), config(1)])
+        );
+        for _ in 0..5 {
+            publish(&mut h.drivers[0], 0, b"text");
+        }
+        assert_eq!(h.guest.poll(BUDGET), Step::Blocked);
+        assert_eq!(h.guest.model().held.len(), 4);
+    }
+}
+
+#[test]
+fn the_memory_of_outstanding_buffers_may_be_reused_at_once() {
+    let mut h = holding();
+    assert_eq!(h.guest.store(reg::STATUS, 0), Reply::Done(0));
+    // Rings and buffers become something else, and the device does other work meanwhile.
+    let marked = vec![0x3c; 0x4000];
+    h.ram.write(0x1_0000, &marked);
+    h.ram.write(0, &marked[..0x1000]);
+    for token in h.tokens.concat() {
+        assert!(h.guest.complete(token).is_err());
+    }
+    h.guest.model_mut().holds = false;
+    let layout = virtside::testing::Layout::packed_at(BASE + 0x8000, 16);
+    let mut elsewhere = FakeDriver::new(h.ram.flat(BASE), layout);
+    assert!(
+        h.guest
+            .bring_up(Features::VERSION_1, &[elsewhere.config(2 - 1)])
+    );
+    elsewhere.send(0, &[]);
+    h.guest.poll(BUDGET);
+    let mut now = vec![0; 0x4000];
+    h.ram.read(0x1_0000, &mut now);
+    assert!(now == marked);
+    assert_eq!(rings(h.ram, 0), marked[..0x1000]);
+}
+
+#[test]
+fn stopping_a_queue_makes_its_pending_requests_void_and_no_others() {
+    let mut h = holding();
+    assert_eq!(ready(&mut h.guest, 0), 1);
+    assert_eq!(h.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    // The driver reads it back to know that the queue is quiet.
+    assert_eq!(h.guest.load(reg::QUEUE_READY), 0);
+    assert_eq!(h.guest.queue_state(0), QueueState::Off);
+    assert_eq!(h.guest.model().count(Event::Stopped(0)), 1);
+    let before = rings(h.ram, 0);
+    for token in h.tokens[0] {
+        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+    }
+    h.guest.backend_ready(0);
+    assert_eq!(h.guest.poll(BUDGET), Step::Blocked, "queue 1 still waits");
+    assert_eq!(rings(h.ram, 0), before);
+    assert_eq!(pending(&mut h.guest), 0);
+
+    for token in h.tokens[1] {
+        assert_eq!(h.guest.complete(token), Ok(()));
+    }
+    assert_eq!(answer(&mut h.drivers[1], 1).as_deref(), Some(&b"first"[..]));
+    assert_eq!(
+        answer(&mut h.drivers[1], 1).as_deref(),
+        Some(&b"second"[..])
+    );
+    h.guest.model_mut().holds = false;
+    assert_works(&mut h.guest, &mut h.drivers[1], 1);
+}
+
+#[test]
+fn a_stopped_queue_gives_its_slots_to_the_others() {
+    let mut h = holding();
+    assert_eq!(ready(&mut h.guest, 0), 1);
+    publish(&mut h.drivers[1], 1, b"third");
+    assert_eq!(h.guest.kick(1), Reply::Done(0));
+    assert_eq!(h.guest.poll(BUDGET), Step::Blocked);
+    assert_eq!(h.guest.model().held.len(), 4, "there is no slot for it");
+    assert_eq!(h.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(h.guest.poll(BUDGET), Step::Blocked);
+    assert_eq!(h.guest.model().held.len(), 5);
+}
+
+#[test]
+fn a_stopped_queue_is_not_looked_at_again() {
+    let (mut guest, ram) = probe();
+    let mut driver = driver(ram, 0);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    assert_works(&mut guest, &mut driver, 0);
+    publish(&mut driver, 0, b"kicked");
+    assert_eq!(guest.kick(0), Reply::Done(0));
+    assert_eq!(ready(&mut guest, 0), 1);
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    let before = rings(ram, 0);
+    guest.device().shared().doorbell().ring(0);
+    guest.backend_ready(0);
+    assert!(guest.notify_queue(0).is_err());
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert!(guest.take_queue(0).is_err());
+    assert_eq!(rings(ram, 0), before);
+    assert_eq!(guest.model().count(Event::Served(0)), 1);
+}
+
+#[test]
+fn a_broken_queue_loses_its_pending_requests() {
+    let mut h = holding();
+    h.drivers[0].set_avail_idx(1000);
+    assert_eq!(h.guest.kick(0), Reply::Done(0));
+    // A slot, or the device would not look.
+    assert_eq!(h.guest.complete(h.tokens[1][0]), Ok(()));
+    h.guest.poll(BUDGET);
+    assert_eq!(h.guest.queue_state(0), QueueState::Dead);
+    for token in h.tokens[0] {
+        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+    }
+    assert_eq!(h.drivers[0].used_idx(), 0);
+    assert_eq!(h.guest.complete(h.tokens[1][1]), Ok(()));
+    assert_eq!(h.drivers[1].used_idx(), 2);
+}
+
+#[test]
+fn after_failed_no_pending_request_is_answered() {
+    let mut h = holding();
+    assert_eq!(h.guest.store(reg::STATUS, 15 | 128), Reply::Done(0));
+    let before = [rings(h.ram, 0), rings(h.ram, 1)];
+    h.guest.backend_ready(0);
+    for token in h.tokens.concat() {
+        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+    }
+    assert_eq!(h.guest.poll(BUDGET), Step::Idle);
+    assert_eq!([rings(h.ram, 0), rings(h.ram, 1)], before);
+    assert_eq!(pending(&mut h.guest), 0);
+    assert_eq!(h.guest.device().notify().asserted(), 0);
+}

@@ -1,0 +1,117 @@
+//! What the driver sees before it goes live.
+
+use virtside::{
+    Features, Refusal,
+    mmio::Access,
+    models::{
+        Spi,
+        spi::{SpiCapabilities, SpiFunctions, SpiWidths},
+    },
+    testing::Registers,
+};
+use virtside_tests::{Guest, SIZE, guest, reg};
+
+use super::support::*;
+
+fn device(capabilities: SpiCapabilities) -> Guest<Spi<Recorder, BYTES>> {
+    guest(Spi::new(Recorder::new(capabilities)), 1).0
+}
+
+#[test]
+fn it_is_a_device_of_type_45_with_one_queue_and_no_features_of_its_own() {
+    let mut guest = device(everything());
+    assert_eq!(guest.load(reg::DEVICE_ID), 45);
+    assert_eq!(guest.offered(), Features::RING);
+    for (queue, size) in [(0, u32::from(SIZE)), (1, 0), (2, 0)] {
+        let _ = guest.store(reg::QUEUE_SEL, queue);
+        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), size);
+    }
+}
+
+#[test]
+fn every_field_of_the_configuration_is_there_before_anything_was_negotiated() {
+    let mut guest = device(everything());
+    let words: [u32; 7] = [0x8000_8080, 0x7f, 8_000_000, 1000, 2000, 3000, 4000];
+    let words = words.iter().flat_map(|word| word.to_le_bytes());
+    let expected: Vec<u8> = [3, 1, 7, 7].into_iter().chain(words).collect();
+    assert_eq!(space(&mut guest), expected);
+    // And word by word.
+    for (at, word) in expected.chunks(4).enumerate() {
+        let offset = reg::CONFIG + 4 * at as u32;
+        assert_eq!(
+            guest.load(offset),
+            u32::from_le_bytes(word.try_into().unwrap())
+        );
+    }
+}
+
+#[test]
+fn the_configuration_ends_behind_its_last_field() {
+    let mut guest = device(everything());
+    for (offset, width) in [(32, 1), (32, 4), (30, 4), (31, 2), (u32::MAX - 0x100, 1)] {
+        let access = Access::Read {
+            offset: reg::CONFIG + offset,
+            width,
+        };
+        assert!(guest.access(access).refusal().is_some());
+    }
+}
+
+#[test]
+fn the_driver_can_write_nothing() {
+    let mut guest = device(everything());
+    let before = space(&mut guest);
+    for offset in 0..32 {
+        let access = Access::Write {
+            offset: reg::CONFIG + offset,
+            width: 1,
+            value: 0xff,
+        };
+        let refusal = guest.access(access).refusal();
+        assert_eq!(refusal, Some(Refusal::ConfigReadOnly { offset, width: 1 }));
+    }
+    assert_eq!(space(&mut guest), before);
+}
+
+#[test]
+fn a_controller_that_says_nothing_of_itself_has_the_least() {
+    let mut guest = device(SpiCapabilities::default());
+    let mut expected = vec![0; 32];
+    // Words of 8 bits, CPHA = 0 and CPOL = 0.
+    expected[4] = 0x80;
+    expected[8] = 0b0101;
+    assert_eq!(space(&mut guest), expected);
+}
+
+#[test]
+fn reserved_bits_of_the_widths_are_zero_whatever_the_controller_says() {
+    let careless = SpiWidths::from_bits_retain(0xfd);
+    let mut guest = device(SpiCapabilities {
+        tx_widths: careless,
+        rx_widths: SpiWidths::from_bits_retain(0xf8),
+        functions: SpiFunctions::from_bits_retain(0xffff_ffff),
+        ..everything()
+    });
+    let space = space(&mut guest);
+    assert_eq!(space[2..4], [5, 0]);
+    assert_eq!(space[8..12], [0x7f, 0, 0, 0]);
+}
+
+#[test]
+fn there_is_at_least_one_cpha_and_one_cpol() {
+    for (said, shown) in [
+        (0, 0b0101),
+        (0b0010, 0b0110),
+        (0b1000, 0b1001),
+        (0b1010, 0b1010),
+        (0b1111, 0b1111),
+        (0x70, 0x75),
+    ] {
+        let functions = SpiFunctions::from_bits_truncate(said);
+        let mut guest = device(SpiCapabilities {
+            functions,
+            ..everything()
+        });
+        assert_eq!(guest.load(reg::CONFIG + 8), shown);
+    }
+}

@@ -1,0 +1,135 @@
+//! The three types of transfer.
+
+use virtside_tests::{
+    BASE,
+    rings::{changes, shot},
+};
+
+use super::support::*;
+
+fn data(rig: &mut Rig<Recorder>) -> Vec<Data> {
+    rig.calls().into_iter().map(|(_, data)| data).collect()
+}
+
+#[test]
+fn a_half_duplex_write_sends_its_bytes() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.ask(PLAIN, &[1, 2, 3], 0), outcome(OK));
+    assert_eq!(data(&mut rig), [Data::Write(vec![1, 2, 3])]);
+    assert_eq!(rig.host_fault(), None);
+}
+
+#[test]
+fn a_half_duplex_read_fills_its_buffer() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.ask(PLAIN, &[], 5), got([1; 5]));
+    assert_eq!(data(&mut rig), [Data::Read(5)]);
+}
+
+#[test]
+fn a_full_duplex_transfer_does_both() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.ask(PLAIN, &[10, 20, 30], 3), got([11, 21, 31]));
+    assert_eq!(data(&mut rig), [Data::Exchange(vec![10, 20, 30])]);
+}
+
+#[test]
+fn buffers_of_different_lengths_are_a_parameter_error() {
+    for (sent, room) in [(1, 2), (2, 1), (3, 32), (32, 31), (33, 32)] {
+        let mut rig = Rig::new();
+        let outcome = rig.ask(PLAIN, &vec![0x55; sent], room);
+        assert_eq!(outcome, refused(PARAM_ERR, room));
+        assert_eq!(data(&mut rig), []);
+        assert_eq!(rig.host_fault(), None);
+    }
+    let mut rig = Rig::new();
+    assert_eq!(rig.ask(PLAIN, &[0x55; 32], 32), got([0x56; 32]));
+}
+
+#[test]
+fn a_request_without_data_is_a_parameter_error() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.ask(PLAIN, &[], 0), outcome(PARAM_ERR));
+    assert_eq!(data(&mut rig), []);
+}
+
+#[test]
+fn a_read_never_sends_what_another_request_left_in_the_room() {
+    let mut rig = Rig::new();
+    rig.ask(PLAIN, &[0x55; 32], 0);
+    // This controller gives what it is given, plus 1.
+    assert_eq!(rig.ask(PLAIN, &[], 32), got([1; 32]));
+}
+
+#[test]
+fn as_many_bytes_as_the_device_has_room_for_can_be_moved() {
+    let mut rig = Rig::new();
+    let all: Vec<u8> = (0..BYTES as u8).collect();
+    assert_eq!(rig.ask(PLAIN, &all, 0), outcome(OK));
+    assert_eq!(rig.ask(PLAIN, &[], BYTES), got([1; BYTES]));
+    assert_eq!(rig.ask(PLAIN, &all, BYTES), got(1..=BYTES as u8));
+}
+
+#[test]
+fn nothing_that_the_driver_sent_is_changed() {
+    let mut rig = Rig::new();
+    for (tx, room) in [
+        (&[1, 2, 3][..], 0),
+        (&[], 3),
+        (&[1, 2, 3], 3),
+        (&[1], 3),
+        (&[7; 40], 40),
+    ] {
+        for head in [
+            PLAIN,
+            Head {
+                chip_select: 9,
+                ..PLAIN
+            },
+        ] {
+            let buffers = rig.put(&head, tx, room);
+            rig.driver.write_chain(0, &buffers);
+            rig.driver.offer(0);
+            rig.driver.publish();
+            let before = shot(rig.ram);
+            let _ = virtside::testing::Registers::kick(&mut rig.guest, 0);
+            virtside_tests::rings::settle(&mut rig.guest);
+            let layout = *rig.driver.layout();
+            for addr in changes(&before, &shot(rig.ram))
+                .into_iter()
+                .map(|at| BASE + at as u64)
+            {
+                let allowed = addr == RESULT
+                    || (RX..RX + room as u64).contains(&addr)
+                    || (layout.device..layout.end()).contains(&addr);
+                assert!(allowed, "{addr:#x}");
+            }
+            assert_ne!(rig.bytes(RESULT, 1), [UNTOUCHED]);
+        }
+    }
+}
+
+#[test]
+fn several_requests_are_carried_out_in_order() {
+    let mut rig = Rig::new();
+    for at in 0..4u64 {
+        let place = 0x1000 * (at + 1);
+        rig.driver.write(HEAD + place, &PLAIN.bytes());
+        rig.driver.write(TX + place, &[at as u8]);
+        let buffers = [
+            virtside::testing::Buffer::readable(HEAD + place, 32),
+            virtside::testing::Buffer::readable(TX + place, 1),
+            virtside::testing::Buffer::writable(RESULT + place, 1),
+        ];
+        rig.driver.write_chain(4 * at as u16, &buffers);
+        rig.driver.offer(4 * at as u16);
+    }
+    rig.driver.publish();
+    let _ = virtside::testing::Registers::kick(&mut rig.guest, 0);
+    virtside_tests::rings::settle(&mut rig.guest);
+    let sent: Vec<Data> = (0..4).map(|at| Data::Write(vec![at])).collect();
+    assert_eq!(data(&mut rig), sent);
+    for at in 0..4 {
+        assert_eq!(rig.driver.take_used(), Some((4 * at, 1)));
+    }
+}

@@ -1,0 +1,215 @@
+//! What becomes of a queue whose driver broke the protocol.
+
+use super::*;
+
+/// A queue that was broken with a loop, and what was pending then.
+fn broken() -> Rig {
+    let mut rig = Rig::new(Features::empty());
+    rig.driver.write_desc(0, (DATA, 4), NEXT, 0);
+    rig.driver.offer(0);
+    rig.driver.publish();
+    rig.kick();
+    assert_eq!(rig.fault(), Some(DriverFault::ChainTooLong { head: 0 }));
+    rig
+}
+
+#[test]
+fn the_queue_stops_and_the_device_needs_a_reset() {
+    let mut rig = broken();
+    assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+    assert!(
+        rig.guest
+            .status()
+            .contains(DeviceStatus::DEVICE_NEEDS_RESET)
+    );
+    assert!(rig.guest.status().contains(DeviceStatus::DRIVER_OK));
+    assert_eq!(rig.guest.model().stopped, [0]);
+}
+
+#[test]
+fn there_is_exactly_one_configuration_interrupt() {
+    let mut rig = broken();
+    assert_eq!(rig.interrupts(), 1);
+    assert_eq!(rig.acknowledge(), InterruptStatus::CONFIG_CHANGE);
+    for _ in 0..3 {
+        rig.driver.offer(0);
+        rig.driver.publish();
+        assert_eq!(rig.kick(), Step::Idle);
+    }
+    assert_eq!(
+        (rig.interrupts(), rig.acknowledge()),
+        (1, InterruptStatus::empty())
+    );
+}
+
+#[test]
+fn a_second_broken_queue_gives_no_second_interrupt() {
+    let (mut guest, ram) = guest(Scribe::new(Plan::Fill(0)), 2);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    for queue in [0, 1] {
+        driver(ram, queue).set_avail_idx(99);
+        let _ = guest.kick(queue);
+        settle(&mut guest);
+        let fault = DriverFault::AvailIndexJump { idx: 99, next: 0 };
+        assert_eq!(guest.driver_fault(queue), Some(fault));
+    }
+    assert_eq!(guest.device().notify().asserted(), 1);
+}
+
+#[test]
+fn nothing_is_written_and_nothing_read_any_more() {
+    let mut rig = broken();
+    let before = rig.shot();
+    rig.driver.set_avail_idx(0);
+    let mut ring = rig.driver.clone();
+    ring.set_next(0, 0);
+    ring.send(3, &[Buffer::writable(DATA, 64)]);
+    let after = rig.shot();
+    assert_ne!(before, after);
+    rig.kick();
+    rig.guest.backend_ready(0);
+    rig.poll();
+    assert!(rig.guest.memory_changed());
+    assert_eq!(
+        rig.guest.notify_queue(0),
+        Err(virtside::DeviceError::InvalidQueue(0))
+    );
+    rig.poll();
+    assert_eq!(rig.shot(), after);
+    assert!(rig.guest.model().seen.is_empty());
+}
+
+#[test]
+fn other_queues_go_on() {
+    let (mut guest, ram) = guest(Scribe::new(Plan::Fill(7)), 2);
+    let configs: Vec<_> = (0..Q as u16).map(config).collect();
+    assert!(guest.bring_up(Features::VERSION_1, &configs));
+    let mut drivers: Vec<_> = (0..Q as u16).map(|queue| driver(ram, queue)).collect();
+    // All at once: the broken one is served between the others.
+    for (queue, driver) in drivers.iter_mut().enumerate() {
+        let head = if queue == 1 { 77 } else { 2 };
+        driver.write_chain(2, &[Buffer::writable(DATA, 3)]);
+        driver.offer(head);
+        driver.publish();
+        let _ = guest.kick(queue as u16);
+    }
+    assert_eq!(settle(&mut guest), Step::Idle);
+    assert_eq!(
+        guest.driver_fault(1),
+        Some(DriverFault::HeadOutOfRange { head: 77 })
+    );
+    for queue in [0, 2, 3] {
+        assert_eq!(guest.driver_fault(queue), None);
+        let driver = &mut drivers[usize::from(queue)];
+        assert_eq!(driver.take_used(), Some((2, 3)));
+        driver.send(4, &[Buffer::writable(DATA, 5)]);
+        assert_eq!(guest.kick(queue), Reply::Done(0));
+        settle(&mut guest);
+        assert_eq!(
+            driver.take_used(),
+            Some((4, 5)),
+            "queue {queue} still works"
+        );
+    }
+}
+
+#[test]
+fn chains_given_back_before_the_fault_stay_given_back_and_are_announced() {
+    let mut rig = Rig::new(Features::empty());
+    rig.driver.write_chain(0, &[Buffer::writable(DATA, 3)]);
+    rig.driver.offer(0);
+    rig.driver.offer(99);
+    rig.driver.publish();
+    rig.kick();
+    assert_eq!(rig.fault(), Some(DriverFault::HeadOutOfRange { head: 99 }));
+    assert_eq!(rig.driver.take_used(), Some((0, 3)));
+    // The driver wants to hear of every used chain (split-usedsup-03), this one too.
+    assert_eq!(rig.acknowledge(), InterruptStatus::all());
+}
+
+#[test]
+fn chains_in_flight_are_forgotten() {
+    let mut rig = Rig::new(Features::empty());
+    rig.guest.model_mut().plan = Plan::Wait;
+    rig.driver.send(0, &[Buffer::writable(DATA, 3)]);
+    rig.kick();
+    let token = rig.last().token;
+    rig.driver.offer(99);
+    rig.driver.publish();
+    assert_eq!(rig.kick(), Step::Idle);
+    rig.guest.model_mut().plan = Plan::Fill(1);
+    let before = rig.shot();
+    assert_eq!(
+        rig.guest.complete(token),
+        Err(virtside::Refusal::StaleToken)
+    );
+    rig.guest.backend_ready(0);
+    assert_eq!(rig.poll(), Step::Idle);
+    assert_eq!(rig.shot(), before);
+}
+
+#[test]
+fn a_fault_that_the_model_finds_stops_the_queue_too() {
+    let mut rig = Rig::new(Features::empty());
+    let fault = DriverFault::BadRequest { head: 6 };
+    rig.guest.model_mut().plan = Plan::Blame(fault);
+    rig.driver.send(6, &[Buffer::writable(DATA, 3)]);
+    assert_eq!(rig.kick(), Step::Idle);
+    assert_eq!((rig.fault(), rig.driver.used_idx()), (Some(fault), 0));
+    assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+    assert_eq!(
+        (rig.interrupts(), rig.acknowledge()),
+        (1, InterruptStatus::CONFIG_CHANGE)
+    );
+}
+
+#[test]
+fn a_queue_stopped_by_the_driver_after_the_fault_stays_unusable() {
+    let mut rig = broken();
+    let _ = rig.guest.store(0x30, 0);
+    assert_eq!(rig.guest.store(0x44, 0), Reply::Done(0));
+    assert_eq!(rig.guest.load(0x44), 0);
+    assert!(rig.guest.store(0x44, 1).refusal().is_some());
+    assert!(
+        rig.guest
+            .status()
+            .contains(DeviceStatus::DEVICE_NEEDS_RESET)
+    );
+    let before = shot(rig.ram);
+    rig.kick();
+    assert_eq!(shot(rig.ram), before);
+}
+
+#[test]
+fn a_reset_cures_it() {
+    let mut rig = broken();
+    assert_eq!(rig.guest.store(0x70, 0), Reply::Done(0));
+    assert_eq!(rig.guest.phase(), Phase::Reset);
+    assert_eq!(
+        (rig.guest.status(), rig.fault()),
+        (DeviceStatus::empty(), None)
+    );
+    rig.restart(Features::EVENT_IDX);
+    rig.driver.send(0, &[Buffer::writable(DATA, 3)]);
+    assert_eq!(rig.kick(), Step::Idle);
+    assert_eq!(rig.driver.take_used(), Some((0, 3)));
+    assert_eq!(rig.guest.status().bits(), 0xf);
+    // And a new fault gives a new interrupt.
+    let _ = rig.acknowledge();
+    let before = rig.interrupts();
+    rig.driver.set_avail_idx(0x4000);
+    rig.kick();
+    assert_eq!(rig.interrupts(), before + 1);
+    assert_eq!(rig.acknowledge(), InterruptStatus::CONFIG_CHANGE);
+}
+
+#[test]
+fn rings_of_a_broken_queue_may_be_used_for_a_new_one_after_reset() {
+    let mut rig = broken();
+    let layout = Layout::packed_at(BASE + 64, 4);
+    assert!(rig.guest.bring_up(Features::VERSION_1, &[layout.config(0)]));
+    let mut other = virtside::testing::FakeDriver::new(rig.ram.flat(BASE), layout);
+    other.send(3, &[Buffer::writable(DATA, 8)]);
+    rig.kick();
+    assert_eq!(other.take_used(), Some((3, 8)));
+}

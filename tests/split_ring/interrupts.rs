@@ -1,0 +1,317 @@
+//! When the driver is interrupted for used buffers, and when it is not.
+
+use std::sync::{Arc, Mutex};
+
+use virtside::{
+    Features, InterruptStatus, Step,
+    testing::{Buffer, FakeDriver, Registers},
+};
+use virtside_tests::{
+    BASE, DATA, Q, SIZE, config, driver, guest,
+    hooks::Interloper,
+    rings::{Plan, Rig, Scribe, scratch, settle},
+};
+
+const USED: InterruptStatus = InterruptStatus::USED_BUFFER;
+const NONE: InterruptStatus = InterruptStatus::empty();
+
+/// Sends `count` chains at once, lets the device work, and takes what came back; whether there was
+/// an interrupt.
+fn batch(rig: &mut Rig, count: u16) -> bool {
+    for head in 0..count {
+        rig.driver.write_chain(head, &[Buffer::writable(DATA, 1)]);
+        rig.driver.offer(head);
+    }
+    rig.driver.publish();
+    let before = rig.interrupts();
+    assert_eq!(rig.kick(), Step::Idle);
+    for head in 0..count {
+        assert_eq!(rig.driver.take_used(), Some((head.into(), 1)));
+    }
+    rig.guest.model_mut().seen.clear();
+    let sent = rig.interrupts() - before;
+    assert!(sent <= 1, "one interrupt for a batch is enough");
+    assert_eq!(rig.acknowledge(), if sent == 1 { USED } else { NONE });
+    sent == 1
+}
+
+mod by_flags {
+    use super::*;
+
+    #[test]
+    fn a_used_buffer_is_announced() {
+        let mut rig = Rig::new(Features::empty());
+        assert!(batch(&mut rig, 1));
+        assert!(batch(&mut rig, 16));
+        assert_eq!(rig.guest.counters().interrupts, 2);
+        assert_eq!(rig.guest.counters().suppressed, 0);
+    }
+
+    #[test]
+    fn a_used_buffer_is_not_announced_to_a_driver_that_asked_for_quiet() {
+        let mut rig = Rig::new(Features::empty());
+        rig.driver.set_avail_flags(1);
+        assert!(!batch(&mut rig, 1));
+        assert!(!batch(&mut rig, 16));
+        assert_eq!(rig.guest.counters().interrupts, 0);
+        assert_eq!(rig.guest.counters().suppressed, 2);
+        assert_eq!(rig.interrupts(), 0);
+    }
+
+    #[test]
+    fn the_driver_may_change_its_mind_at_any_time() {
+        let mut rig = Rig::new(Features::empty());
+        for flags in [1, 0, 1, 1, 0, 0, 1, 0] {
+            rig.driver.set_avail_flags(flags);
+            assert_eq!(batch(&mut rig, 3), flags == 0);
+        }
+    }
+
+    #[test]
+    fn interrupts_may_stay_off_for_good() {
+        let mut rig = Rig::new(Features::empty());
+        rig.driver.set_avail_flags(1);
+        for _ in 0..200 {
+            assert!(!batch(&mut rig, SIZE));
+        }
+    }
+
+    #[test]
+    fn used_event_means_nothing_without_event_idx() {
+        let mut rig = Rig::new(Features::empty());
+        for (turn, event) in [0, 1, 2, 3, 40, 0x7fff, 0x8000, 0xfffe, 0xffff]
+            .iter()
+            .enumerate()
+        {
+            for flags in [0, 1] {
+                rig.driver.set_used_event(*event);
+                rig.driver.set_avail_flags(flags);
+                assert_eq!(batch(&mut rig, 1 + turn as u16), flags == 0);
+            }
+        }
+    }
+}
+
+mod by_event_idx {
+    use super::*;
+
+    #[test]
+    fn the_entry_that_used_event_names_is_announced_and_no_other() {
+        for event in 0..20 {
+            let mut rig = Rig::new(Features::EVENT_IDX);
+            rig.driver.set_used_event(event);
+            for entry in 0..40 {
+                assert_eq!(
+                    batch(&mut rig, 1),
+                    entry == event,
+                    "entry {entry}, event {event}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_is_announced_exactly_if_it_has_the_entry_in_it() {
+        let mut rig = Rig::new(Features::EVENT_IDX);
+        // Up to the wrap, so that the comparisons below go over it.
+        rig.driver.set_used_event(0xffff);
+        for _ in 0..4000 {
+            assert!(!batch(&mut rig, SIZE));
+        }
+        let mut old: u16 = 4000 * SIZE;
+        for _ in 0..2 {
+            for count in 1..=SIZE {
+                for distance in -3i16..20 {
+                    let event = old.wrapping_add_signed(distance);
+                    rig.driver.set_used_event(event);
+                    let crossed = event.wrapping_sub(old) < count;
+                    assert_eq!(batch(&mut rig, count), crossed, "{event:#x} from {old:#x}");
+                    old = old.wrapping_add(count);
+                }
+            }
+        }
+        assert!(old < 4000 * SIZE, "the index has wrapped");
+    }
+
+    #[test]
+    fn an_event_far_ahead_is_not_announced() {
+        let mut rig = Rig::new(Features::EVENT_IDX);
+        for event in [16, 100, 0x7fff, 0x8000, 0x8001, 0xffff] {
+            rig.driver.set_used_event(event);
+            assert!(!batch(&mut rig, 1));
+        }
+    }
+
+    #[test]
+    fn avail_flags_mean_nothing_with_event_idx() {
+        for flags in [0, 1, 0xffff] {
+            let mut rig = Rig::new(Features::EVENT_IDX);
+            rig.driver.set_avail_flags(flags);
+            rig.driver.set_used_event(2);
+            for entry in 0..5 {
+                assert_eq!(batch(&mut rig, 1), entry == 2);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_counted_while_nobody_asked_is_not_counted_again() {
+        let mut rig = Rig::new(Features::EVENT_IDX);
+        rig.driver.set_used_event(9);
+        assert!(!batch(&mut rig, 5));
+        // Entry 2 was announced to nobody then, and is not now.
+        rig.driver.set_used_event(2);
+        assert!(!batch(&mut rig, 5));
+        rig.driver.set_used_event(10);
+        assert!(batch(&mut rig, 1));
+    }
+}
+
+#[test]
+fn nothing_used_means_no_interrupt() {
+    for features in [Features::empty(), Features::EVENT_IDX] {
+        let mut rig = Rig::new(features);
+        for _ in 0..5 {
+            assert_eq!(rig.kick(), Step::Idle);
+        }
+        assert_eq!((rig.interrupts(), rig.acknowledge()), (0, NONE));
+        rig.guest.model_mut().plan = Plan::Wait;
+        rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
+        assert_eq!(rig.kick(), Step::Blocked);
+        assert_eq!((rig.interrupts(), rig.acknowledge()), (0, NONE));
+    }
+}
+
+#[test]
+fn a_chain_completed_later_is_announced_then() {
+    for features in [Features::empty(), Features::EVENT_IDX] {
+        let mut rig = Rig::new(features);
+        rig.guest.model_mut().plan = Plan::Wait;
+        rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
+        rig.kick();
+        let token = rig.last().token;
+        rig.guest.model_mut().plan = Plan::Fill(1);
+        assert_eq!(rig.guest.complete(token), Ok(()));
+        assert_eq!((rig.interrupts(), rig.acknowledge()), (1, USED));
+    }
+}
+
+#[test]
+fn a_completed_chain_is_not_announced_to_a_driver_that_asked_for_quiet() {
+    let mut rig = Rig::new(Features::empty());
+    rig.driver.set_avail_flags(1);
+    rig.guest.model_mut().plan = Plan::Wait;
+    rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
+    rig.kick();
+    let token = rig.last().token;
+    rig.guest.model_mut().plan = Plan::Fill(1);
+    assert_eq!(rig.guest.complete(token), Ok(()));
+    assert_eq!(rig.driver.take_used(), Some((0, 1)));
+    assert_eq!((rig.interrupts(), rig.acknowledge()), (0, NONE));
+}
+
+#[test]
+fn one_interrupt_serves_several_queues_if_any_wants_it() {
+    for wanting in 0..1u16 << Q {
+        let (mut guest, ram) = guest(Scribe::new(Plan::Fill(7)), 2);
+        let configs: Vec<_> = (0..Q as u16).map(config).collect();
+        assert!(guest.bring_up(Features::VERSION_1, &configs));
+        for queue in 0..Q as u16 {
+            let mut driver = driver(ram, queue);
+            driver.set_avail_flags(u16::from(wanting & (1 << queue) == 0));
+            driver.send(0, &[Buffer::writable(DATA, 1)]);
+            let _ = guest.kick(queue);
+        }
+        settle(&mut guest);
+        assert_eq!(guest.device().notify().asserted(), u32::from(wanting != 0));
+        let quiet = (Q as u16).wrapping_sub(wanting.count_ones() as u16);
+        assert_eq!(guest.counters().suppressed, quiet.into());
+    }
+}
+
+/// A driver that sleeps until it is interrupted.
+#[derive(Debug)]
+struct Sleeper {
+    driver: FakeDriver<virtside::FlatMem>,
+    event_idx: bool,
+    taken: u16,
+    asleep: bool,
+}
+
+impl Sleeper {
+    /// Takes what there is, asks for an interrupt, and looks once more before it sleeps.
+    fn work_and_sleep(&mut self) {
+        loop {
+            while self.driver.take_used().is_some() {
+                self.taken += 1;
+            }
+            if self.event_idx {
+                self.driver.set_used_event(self.taken);
+            } else {
+                self.driver.set_avail_flags(0);
+            }
+            if self.driver.used_idx() == self.taken {
+                self.asleep = true;
+                return;
+            }
+            self.driver.set_avail_flags(1);
+        }
+    }
+}
+
+/// Whichever access of the device falls between the driver's last look and its sleep, it wakes.
+#[test]
+fn a_driver_that_asks_for_interrupts_and_sleeps_is_woken() {
+    const CHAINS: u16 = 3;
+    for features in [Features::empty(), Features::EVENT_IDX] {
+        for budget in 1..=4 {
+            let mut moments = 0;
+            for moment in 0.. {
+                let (ram, interloper) = (scratch(), Interloper::default());
+                let mem = ram.flat(BASE).with_hooks(interloper.hook());
+                let mut rig = Rig::over(mem, ram, features, SIZE);
+                // Quiet so far: interrupts are off, or wanted for an entry long past.
+                rig.driver.set_avail_flags(1);
+                rig.driver.set_used_event(0xfff0);
+                for head in 0..CHAINS {
+                    rig.driver.write_chain(head, &[Buffer::writable(DATA, 1)]);
+                    rig.driver.offer(head);
+                }
+                rig.driver.publish();
+                let sleeper = Arc::new(Mutex::new(Sleeper {
+                    driver: rig.driver.clone(),
+                    event_idx: features == Features::EVENT_IDX,
+                    taken: 0,
+                    asleep: false,
+                }));
+                let inside = sleeper.clone();
+                interloper.arm(moment, move || inside.lock().unwrap().work_and_sleep());
+                while rig.guest.poll(budget) == Step::More {
+                    if rig.acknowledge() == USED {
+                        let mut sleeper = sleeper.lock().unwrap();
+                        if sleeper.asleep {
+                            sleeper.work_and_sleep();
+                        }
+                    }
+                }
+                if !interloper.has_acted() {
+                    break;
+                }
+                let interrupted = rig.acknowledge() == USED;
+                let mut sleeper = sleeper.lock().unwrap();
+                if interrupted {
+                    sleeper.work_and_sleep();
+                }
+                assert_eq!(
+                    sleeper.taken, CHAINS,
+                    "asleep at access {moment}, budget {budget}"
+                );
+                moments += 1;
+            }
+            assert!(
+                moments > 10,
+                "the driver was let in at only {moments} moments"
+            );
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! For tests at the rings: a device that writes down what it is sent, and memories of several kinds.
+
+use std::sync::{Arc, Mutex};
+
+use virtside::{
+    Answer, DeviceConfig, DeviceModel, DeviceRange, DriverFault, DriverMem, DriverRange, Features,
+    FlatMem, HostFault, InterruptStatus, MemFault, Permission, Region, Request, Step, Token,
+    testing::{FakeDriver, Layout, Registers},
+};
+
+use crate::{BASE, BUDGET, BYTES, Guest, Q, SIZE, TestRam, guest_over, ram};
+
+/// What a device was sent once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Queue number.
+    pub queue: u16,
+    /// Head descriptor.
+    pub head: u16,
+    /// The readable bytes, or the first [`PLENTY`].
+    pub sent: Vec<u8>,
+    /// Writable bytes.
+    pub room: u32,
+    /// Its name while pending.
+    pub token: Token,
+}
+
+/// What the device does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Fills all the room with this byte, or the first [`PLENTY`].
+    Fill(u8),
+    /// Writes nothing, and says that it wrote so much.
+    Claim(u32),
+    /// Does not answer yet.
+    Wait,
+    /// Finds the driver at fault.
+    Blame(DriverFault),
+    /// Reports a failure of its own, and writes nothing.
+    Fail(HostFault),
+}
+
+/// A device of [`Q`] queues that writes down what it is sent.
+#[derive(Debug)]
+pub struct Scribe {
+    /// Each time it was asked to serve a request.
+    pub seen: Vec<Seen>,
+    /// What it does.
+    pub plan: Plan,
+    /// Queues that it cannot serve now.
+    pub busy: Vec<u16>,
+    /// Queues of which it heard that they were stopped.
+    pub stopped: Vec<u16>,
+    /// Resets of which it heard.
+    pub resets: u32,
+}
+
+impl Scribe {
+    /// Does this with every request.
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            seen: Vec::new(),
+            plan,
+            busy: Vec::new(),
+            stopped: Vec::new(),
+            resets: 0,
+        }
+    }
+
+    /// The heads that it was sent, in order.
+    pub fn heads(&self) -> Vec<u16> {
+        self.seen.iter().map(|seen| seen.head).collect()
+    }
+
+    /// The queues that it was sent requests from, in order.
+    pub fn queues(&self) -> Vec<u16> {
+        self.seen.iter().map(|seen| seen.queue).collect()
+    }
+}
+
+/// More than this is neither read nor filled: some tests send 4 GiB.
+pub const PLENTY: usize = BYTES;
+
+impl DeviceConfig for Scribe {
+    fn device_id(&self) -> u32 {
+        42
+    }
+    fn features(&self) -> Features {
+        Features::RING
+    }
+    fn queue_size_max(&self, queue: u16) -> u16 {
+        if usize::from(queue) < Q { u16::MAX } else { 0 }
+    }
+}
+
+impl DeviceModel for Scribe {
+    fn reset(&mut self) {
+        self.resets += 1;
+    }
+    fn queue_stopped(&mut self, queue: u16) {
+        self.stopped.push(queue);
+    }
+    fn can_serve(&self, queue: u16) -> bool {
+        !self.busy.contains(&queue)
+    }
+
+    fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+        let room = request.writable.remaining();
+        let mut sent = Vec::new();
+        while let Ok(Some(view)) = request.readable.view(u32::MAX) {
+            let mut bytes = vec![0; view.len().min(PLENTY)];
+            view.copy_to(&mut bytes);
+            sent.extend_from_slice(&bytes);
+            request.readable.skip(bytes.len() as u32);
+            if sent.len() >= PLENTY {
+                break;
+            }
+        }
+        let (queue, head, token) = (request.queue, request.head, request.token);
+        self.seen.push(Seen {
+            queue,
+            head,
+            sent,
+            room,
+            token,
+        });
+        match self.plan {
+            Plan::Fill(byte) => {
+                while (request.writable.written() as usize) < PLENTY
+                    && let Ok(Some(view)) = request.writable.view(PLENTY as u32)
+                {
+                    view.fill(byte);
+                    request.writable.commit(view.len() as u32);
+                }
+                Ok(Answer::Done {
+                    written: request.writable.written(),
+                })
+            }
+            Plan::Claim(written) => Ok(Answer::Done { written }),
+            Plan::Wait => Ok(Answer::Pending),
+            Plan::Blame(fault) => Err(fault),
+            Plan::Fail(fault) => {
+                request.report(fault);
+                Ok(Answer::Done { written: 0 })
+            }
+        }
+    }
+}
+
+/// A live [`Scribe`] and the driver of its queue 0.
+#[derive(Debug)]
+pub struct Rig<M: DriverMem = FlatMem> {
+    /// The device.
+    pub guest: Guest<Scribe, M>,
+    /// The driver at queue 0.
+    pub driver: FakeDriver<FlatMem>,
+    /// All memory, from [`BASE`] on.
+    pub ram: TestRam,
+}
+
+impl Rig {
+    /// With these features beside VERSION_1, a queue of 16, and everything filled with 0xa5. In
+    /// [`scratch`] memory: one of them at a time.
+    pub fn new(features: Features) -> Self {
+        Self::sized(features, SIZE)
+    }
+
+    /// The same, with a queue of this size.
+    pub fn sized(features: Features, size: u16) -> Self {
+        let ram = scratch();
+        Self::over(ram.flat(BASE), ram, features, size)
+    }
+}
+
+impl<M: DriverMem> Rig<M> {
+    /// The same, where the device sees memory through `mem`.
+    pub fn over(mem: M, ram: TestRam, features: Features, size: u16) -> Self {
+        Self::at(mem, ram, features, Layout::packed_at(BASE, size))
+    }
+
+    /// The same, with rings elsewhere. The driver sees `ram` at [`BASE`].
+    pub fn at(mem: M, ram: TestRam, features: Features, layout: Layout) -> Self {
+        let driver = FakeDriver::new(ram.flat(BASE), layout);
+        let mut guest = guest_over(Scribe::new(Plan::Fill(0xa5)), mem, 4);
+        let features = features | Features::VERSION_1;
+        assert!(
+            guest.bring_up(features, &[layout.config(0)]),
+            "the driver went live"
+        );
+        Self { guest, driver, ram }
+    }
+
+    /// Kicks queue 0 and polls until there is nothing left to do.
+    pub fn kick(&mut self) -> Step {
+        let _ = self.guest.kick(0);
+        self.poll()
+    }
+
+    /// Polls until there is nothing left to do.
+    pub fn poll(&mut self) -> Step {
+        settle(&mut self.guest)
+    }
+
+    /// Everything in memory.
+    pub fn shot(&self) -> Vec<u8> {
+        shot(self.ram)
+    }
+
+    /// What stopped queue 0.
+    pub fn fault(&self) -> Option<DriverFault> {
+        self.guest.driver_fault(0)
+    }
+
+    /// What the device was sent last.
+    pub fn last(&self) -> &Seen {
+        self.guest
+            .model()
+            .seen
+            .last()
+            .expect("the device was sent a request")
+    }
+
+    /// Interrupts since the device was made.
+    pub fn interrupts(&self) -> u32 {
+        self.guest.device().notify().asserted()
+    }
+
+    /// What is pending, which is then acknowledged.
+    pub fn acknowledge(&mut self) -> InterruptStatus {
+        let bits = self.guest.load(0x60);
+        let _ = self.guest.store(0x64, bits);
+        InterruptStatus::from_bits_truncate(bits)
+    }
+
+    /// Resets, and goes live again with clean rings.
+    pub fn restart(&mut self, features: Features) {
+        let layout = *self.driver.layout();
+        assert!(self.guest.negotiate(features | Features::VERSION_1));
+        self.driver = FakeDriver::new(self.ram.flat(BASE), layout);
+        assert_eq!(self.guest.configure(&layout.config(0)).refusal(), None);
+        assert_eq!(self.guest.go_live().value(), Some(0));
+    }
+}
+
+/// Polls until the step is not [`Step::More`], which must not take forever.
+pub fn settle<D: DeviceModel, M: DriverMem>(guest: &mut Guest<D, M>) -> Step {
+    for _ in 0..10_000 {
+        match guest.poll(BUDGET) {
+            Step::More => {}
+            step => return step,
+        }
+    }
+    panic!("the device always finds more to do");
+}
+
+/// Zeroed memory, the same for each call of a thread: for tests that need it often.
+pub fn scratch() -> TestRam {
+    thread_local! {
+        static SCRATCH: TestRam = ram();
+    }
+    SCRATCH.with(|ram| {
+        ram.write(0, &[0; BYTES]);
+        *ram
+    })
+}
+
+/// Everything in memory.
+pub fn shot(ram: TestRam) -> Vec<u8> {
+    let mut bytes = vec![0; BYTES];
+    ram.read(0, &mut bytes);
+    bytes
+}
+
+/// Offsets into memory at which two shots differ.
+pub fn changes(before: &[u8], after: &[u8]) -> Vec<usize> {
+    if before == after {
+        return Vec::new();
+    }
+    (0..before.len())
+        .filter(|at| before[*at] != after[*at])
+        .collect()
+}
+
+/// `len` bytes of `ram` from offset `from` on, as the driver's memory at `base`.
+pub fn region(base: u64, ram: TestRam, from: usize, len: usize, permission: Permission) -> Region {
+    assert!(from + len <= BYTES);
+    // SAFETY: `from` is inside the memory.
+    let ptr = unsafe { ram.as_ptr().add(from) };
+    // SAFETY: the bytes are there, leaked, and only ever reached through raw pointers.
+    unsafe { Region::new(base, ptr, len, permission) }
+}
+
+/// Memory whose driver addresses repeat every [`BYTES`] bytes: as much of it as anyone asks for.
+#[derive(Clone, Debug)]
+pub struct EchoMem(pub FlatMem);
+
+impl DriverMem for EchoMem {
+    type Window = <FlatMem as DriverMem>::Window;
+
+    fn window(&self, range: DriverRange, permission: Permission) -> Result<Self::Window, MemFault> {
+        self.0.window(range, permission)
+    }
+
+    fn translate(
+        &self,
+        range: DriverRange,
+        permission: Permission,
+    ) -> Result<DeviceRange<'_>, MemFault> {
+        let offset = range.start() % BYTES as u64;
+        let here = u64::from(range.len()).min(BYTES as u64 - offset);
+        let part = DriverRange::new(BASE + offset, here as u32).ok_or(MemFault::Unmapped)?;
+        self.0.translate(part, permission)
+    }
+}
+
+/// Memory behind an IOMMU, as it were: some of it can be denied at any time.
+#[derive(Clone, Debug)]
+pub struct GuardedMem<M> {
+    inner: M,
+    denied: Arc<Mutex<Option<DriverRange>>>,
+}
+
+impl<M> GuardedMem<M> {
+    /// Denies nothing.
+    pub fn new(inner: M) -> Self {
+        Self {
+            inner,
+            denied: Arc::default(),
+        }
+    }
+
+    /// Denies this range, and no other. The guard works for every clone.
+    pub fn deny(&self, start: u64, len: u32) {
+        *self.denied.lock().unwrap() = DriverRange::new(start, len);
+    }
+
+    /// Denies nothing any more.
+    pub fn allow_all(&self) {
+        *self.denied.lock().unwrap() = None;
+    }
+
+    fn denied(&self) -> Option<DriverRange> {
+        *self.denied.lock().unwrap()
+    }
+}
+
+impl<M: DriverMem> DriverMem for GuardedMem<M> {
+    type Window = M::Window;
+
+    fn window(&self, range: DriverRange, permission: Permission) -> Result<M::Window, MemFault> {
+        match self.denied() {
+            Some(denied) if denied.overlaps(&range) => Err(MemFault::Denied),
+            _ => self.inner.window(range, permission),
+        }
+    }
+
+    fn translate(
+        &self,
+        range: DriverRange,
+        permission: Permission,
+    ) -> Result<DeviceRange<'_>, MemFault> {
+        let view = self.inner.translate(range, permission)?;
+        match self.denied() {
+            Some(denied) if denied.overlaps(&range) => {
+                let before = denied.start().saturating_sub(range.start());
+                if before == 0 {
+                    Err(MemFault::Denied)
+                } else {
+                    Ok(view.take(before as usize))
+                }
+            }
+            _ => Ok(view),
+        }
+    }
+
+    fn before_read(&self, range: DriverRange) {
+        self.inner.before_read(range);
+    }
+
+    fn after_write(&self, range: DriverRange) {
+        self.inner.after_write(range);
+    }
+}

@@ -1,0 +1,202 @@
+//! A queue from before a reset: whatever its owner still does with it, the device of after the
+//! reset is not touched by it.
+
+use virtside::{
+    DriverFault, Features, QueueState, Refusal, Step, Stop,
+    mmio::Reply,
+    testing::{FakeDriver, Registers},
+};
+use virtside_tests::{
+    BUDGET, Guest, TestRam, config, driver,
+    probe::{Probe, answer, assert_works, pending, publish, seen},
+    reg,
+};
+
+use crate::{Queue, in_flight, mem, out, reset_waits, stop_waits};
+
+/// A live device that was reset, and a quiet queue 0 of its former life.
+struct Reborn {
+    guest: Guest<Probe>,
+    ram: TestRam,
+    old: Queue,
+    driver: FakeDriver<virtside::FlatMem>,
+}
+
+fn reborn() -> Reborn {
+    let mut o = in_flight();
+    let ticket = reset_waits(&mut o.guest);
+    o.queue.abandon_all();
+    assert_eq!(o.guest.finish(ticket), Reply::Done(0));
+    bring_up(o.guest, o.ram, o.queue)
+}
+
+/// The same with an old queue whose driver was at fault.
+fn reborn_from_fault() -> Reborn {
+    let mut o = out();
+    o.driver.set_avail_idx(1000);
+    assert!(matches!(
+        o.queue.pop(&mem(o.ram), &mut o.chain),
+        Err(Stop::Driver(_))
+    ));
+    assert_eq!(o.guest.store(reg::STATUS, 0), Reply::Done(0));
+    bring_up(o.guest, o.ram, o.queue)
+}
+
+fn bring_up(mut guest: Guest<Probe>, ram: TestRam, old: Queue) -> Reborn {
+    let driver = driver(ram, 0);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    Reborn {
+        guest,
+        ram,
+        old,
+        driver,
+    }
+}
+
+#[test]
+fn it_cannot_be_put_back() {
+    let mut r = reborn();
+    let before = seen(&r.guest);
+    assert!(matches!(
+        r.guest.put_back(r.old),
+        Err(Err(Refusal::StaleToken))
+    ));
+    assert_eq!(seen(&r.guest), before);
+    assert_works(&mut r.guest, &mut r.driver, 0);
+}
+
+#[test]
+fn it_cannot_be_put_back_in_the_place_of_one_that_is_out() {
+    let mut r = reborn();
+    let new = r.guest.take_queue(0).expect("a live queue");
+    assert!(matches!(
+        r.guest.put_back(r.old),
+        Err(Err(Refusal::StaleToken))
+    ));
+    assert_eq!(r.guest.queue_state(0), QueueState::Taken);
+    assert!(!new.is_stopped());
+    assert!(r.guest.put_back(new).is_ok());
+    assert_works(&mut r.guest, &mut r.driver, 0);
+}
+
+#[test]
+fn putting_back_a_faulty_one_does_not_stop_its_successor() {
+    let mut r = reborn_from_fault();
+    let before = seen(&r.guest);
+    assert!(matches!(
+        r.guest.put_back(r.old),
+        Err(Err(Refusal::StaleToken))
+    ));
+    assert_eq!(seen(&r.guest), before);
+    assert_works(&mut r.guest, &mut r.driver, 0);
+}
+
+#[test]
+fn putting_back_a_faulty_one_after_its_queue_was_stopped_leaves_it_off() {
+    let mut o = out();
+    o.driver.set_avail_idx(1000);
+    assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
+    assert_eq!(o.guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    assert_eq!(o.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(o.guest.queue_state(0), QueueState::Off);
+    assert!(matches!(
+        o.guest.put_back(o.queue),
+        Err(Err(Refusal::StaleToken))
+    ));
+    assert_eq!(o.guest.queue_state(0), QueueState::Off);
+    assert_eq!(o.guest.queue_config(0), None);
+}
+
+#[test]
+fn it_takes_no_chains() {
+    let mut r = reborn();
+    let mut chain = virtside::Chain::new();
+    publish(&mut r.driver, 0, b"not for it");
+    assert_eq!(r.old.pop(&mem(r.ram), &mut chain), Err(Stop::Asked));
+    assert_eq!(r.old.enable_kicks(), Err(Stop::Asked));
+    r.old.disable_kicks();
+    assert!(!r.old.flush());
+    assert_eq!(r.driver.used_flags(), 0);
+    assert_eq!(r.guest.kick(0), Reply::Done(0));
+    assert_eq!(r.guest.poll(BUDGET), Step::Idle);
+    assert_eq!(
+        answer(&mut r.driver, 0).as_deref(),
+        Some(&b"not for it"[..])
+    );
+}
+
+#[test]
+fn it_hears_no_kicks_that_are_for_its_successor() {
+    let mut r = reborn();
+    publish(&mut r.driver, 0, b"text");
+    assert_eq!(r.guest.kick(0), Reply::Done(0));
+    assert!(!r.old.was_kicked());
+    assert_eq!(r.guest.poll(BUDGET), Step::Idle);
+    assert_eq!(answer(&mut r.driver, 0).as_deref(), Some(&b"text"[..]));
+
+    let new = r.guest.take_queue(0).expect("a live queue");
+    assert!(new.was_kicked());
+    assert_eq!(r.guest.kick(0), Reply::Done(0));
+    assert!(!r.old.was_kicked());
+    assert!(new.was_kicked());
+}
+
+#[test]
+fn a_fault_that_its_owner_reports_late_is_no_fault_of_its_successor() {
+    let mut r = reborn();
+    let before = seen(&r.guest);
+    r.old.report(DriverFault::BadRequest { head: 0 });
+    assert_eq!(seen(&r.guest), before);
+    assert_eq!(r.guest.load(reg::STATUS), 15);
+    assert_eq!(pending(&mut r.guest), 0);
+    assert_works(&mut r.guest, &mut r.driver, 0);
+}
+
+#[test]
+fn dropping_it_does_not_silence_its_successor() {
+    for from_fault in [false, true] {
+        let mut r = if from_fault {
+            reborn_from_fault()
+        } else {
+            reborn()
+        };
+        let mut new = r.guest.take_queue(0).expect("a live queue");
+        let mut chain = virtside::Chain::new();
+        publish(&mut r.driver, 0, b"text");
+        assert_eq!(new.pop(&mem(r.ram), &mut chain), Ok(true));
+        drop(r.old);
+        // Or a reset would not wait for the one that works.
+        assert!(!new.is_stopped());
+        let ticket = reset_waits(&mut r.guest);
+        assert_eq!(r.guest.finish(ticket), Reply::Pending(ticket));
+        new.abandon(&chain);
+        assert_eq!(r.guest.finish(ticket), Reply::Done(0));
+    }
+}
+
+#[test]
+fn abandoning_its_chains_again_does_not_silence_its_successor() {
+    let mut r = reborn();
+    let new = r.guest.take_queue(0).expect("a live queue");
+    r.old.abandon_all();
+    let ticket = reset_waits(&mut r.guest);
+    assert_eq!(r.guest.finish(ticket), Reply::Pending(ticket));
+    drop(new);
+    assert_eq!(r.guest.finish(ticket), Reply::Done(0));
+}
+
+#[test]
+fn one_whose_queue_was_stopped_cannot_be_put_back() {
+    let mut o = in_flight();
+    let ticket = stop_waits(&mut o.guest);
+    o.queue.abandon(&o.chain);
+    assert_eq!(o.guest.finish(ticket), Reply::Done(0));
+    let before = seen(&o.guest);
+    assert!(matches!(
+        o.guest.put_back(o.queue),
+        Err(Err(Refusal::StaleToken))
+    ));
+    assert_eq!(seen(&o.guest), before);
+    assert_eq!(o.guest.queue_state(0), QueueState::Off);
+}

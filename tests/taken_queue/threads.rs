@@ -1,0 +1,252 @@
+//! A taken queue on another thread, while a driver works, stops, and resets.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering, fence},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use virtside::{
+    Chain, Features, FlatMem, Stop,
+    mmio::{Reply, Ticket},
+    testing::{Buffer, FakeDriver, Registers},
+};
+use virtside_tests::{
+    BUDGET, DATA, Guest, TestRam, config, driver,
+    probe::{Probe, assert_works, probe},
+    reg,
+};
+
+use crate::{Queue, mem, serve_one};
+
+/// Far more than anything here takes, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `done` gives something.
+#[track_caller]
+fn until<T>(mut done: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = done() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "it does not come");
+        thread::yield_now();
+    }
+}
+
+/// What a worker leaves when it was asked to stop, and how many requests it served.
+type Worker = JoinHandle<(Queue, usize)>;
+
+/// Serves a taken queue until it is asked to stop, or told to leave.
+fn work(mut queue: Queue, ram: TestRam, leave: Arc<AtomicBool>) -> Worker {
+    thread::spawn(move || {
+        let (mem, mut chain, mut served) = (mem(ram), Chain::new(), 0);
+        while !leave.load(Ordering::Relaxed) {
+            match serve_one(&mut queue, &mem, &mut chain) {
+                Ok(true) => served += 1,
+                Ok(false) => thread::yield_now(),
+                Err(Stop::Asked) => break,
+                Err(stop) => panic!("{stop:?}"),
+            }
+        }
+        (queue, served)
+    })
+}
+
+fn stays() -> Arc<AtomicBool> {
+    Arc::new(AtomicBool::new(false))
+}
+
+/// Sends `number` and waits for it to come back. At most 255 times in one life: the fake driver
+/// does not write its index in one piece.
+fn exchange(driver: &mut FakeDriver<FlatMem>, number: u32) {
+    let head = driver.next_avail() % 8 * 2;
+    let at = DATA + 0x40 * u64::from(head);
+    driver.write(at, &number.to_le_bytes());
+    driver.write(at + 0x20, &[0; 4]);
+    let buffers = [Buffer::readable(at, 4), Buffer::writable(at + 0x20, 4)];
+    driver.write_chain(head, &buffers);
+    driver.offer(head);
+    fence(Ordering::SeqCst);
+    driver.publish();
+    let used = until(|| driver.take_used());
+    fence(Ordering::SeqCst);
+    assert_eq!(used, (head.into(), 4));
+    let mut bytes = [0; 4];
+    driver.read(at + 0x20, &mut bytes);
+    assert_eq!(u32::from_le_bytes(bytes), number);
+}
+
+/// Waits until the driver's write is complete.
+#[track_caller]
+fn finish(guest: &mut Guest<Probe>, ticket: Ticket) {
+    let reply = until(|| Some(guest.finish(ticket)).filter(|reply| reply.value().is_some()));
+    assert_eq!(reply, Reply::Done(0));
+}
+
+#[track_caller]
+fn complete(guest: &mut Guest<Probe>, reply: Reply) {
+    match reply {
+        Reply::Pending(ticket) => finish(guest, ticket),
+        reply => assert_eq!(reply, Reply::Done(0)),
+    }
+}
+
+#[test]
+fn requests_are_served_on_another_thread_while_the_device_serves_its_own() {
+    let (mut guest, ram) = probe();
+    for life in 0..4 {
+        let mut there = driver(ram, 0);
+        let mut here = driver(ram, 1);
+        assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+        let queue = guest.take_queue(0).expect("a live queue");
+        let worker = work(queue, ram, stays());
+        for number in 0..200 {
+            exchange(&mut there, life * 1000 + number);
+            if number % 8 == 0 {
+                // Interrupts of the two come as they like, so no count of them is expected.
+                virtside_tests::probe::publish(&mut here, 1, b"here");
+                assert_eq!(guest.kick(1), Reply::Done(0));
+                guest.poll(BUDGET);
+                assert!(here.take_used().is_some());
+            }
+        }
+        assert_eq!(guest.load(reg::INTERRUPT_STATUS), 1);
+        let reply = guest.store(reg::STATUS, 0);
+        complete(&mut guest, reply);
+        let (_, served) = worker.join().expect("no assertion failed");
+        assert_eq!(served, 200);
+    }
+}
+
+#[test]
+fn a_queue_is_handed_to_and_fro_between_threads() {
+    let (mut guest, ram) = probe();
+    let mut driver = driver(ram, 0);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    for round in 0..20 {
+        let queue = guest.take_queue(0).expect("a live queue");
+        let leave = stays();
+        let worker = work(queue, ram, leave.clone());
+        for number in 0..5 {
+            exchange(&mut driver, round * 100 + number);
+        }
+        leave.store(true, Ordering::Relaxed);
+        let (queue, served) = worker.join().expect("no assertion failed");
+        assert_eq!(served, 5);
+        assert!(guest.put_back(queue).is_ok());
+        assert_eq!(guest.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
+    }
+    assert_works(&mut guest, &mut driver, 0);
+}
+
+/// The driver fills the rings and buffers as soon as its write completed, and looks whether
+/// anything of it changes while the worker's queue still exists.
+fn assert_untouched(ram: TestRam, round: u8, worker: Worker) {
+    let (rings, data) = ([round; 0x1000], [round; 0x1000]);
+    ram.write(0, &rings);
+    ram.write(0x1_0000, &data);
+    let (queue, _) = worker.join().expect("no assertion failed");
+    assert_eq!(queue.in_flight(), 0);
+    drop(queue);
+    let (mut now, mut data_now) = ([0; 0x1000], [0; 0x1000]);
+    ram.read(0, &mut now);
+    ram.read(0x1_0000, &mut data_now);
+    assert!(
+        now == rings && data_now == data,
+        "memory was touched after the reset"
+    );
+}
+
+/// Publishes many requests at once, none of which is waited for.
+fn flood(driver: &mut FakeDriver<FlatMem>) {
+    for _ in 0..8 {
+        let head = driver.next_avail() % 8 * 2;
+        let at = DATA + 0x40 * u64::from(head);
+        let buffers = [
+            Buffer::readable(at, 0x20),
+            Buffer::writable(at + 0x20, 0x20),
+        ];
+        driver.write_chain(head, &buffers);
+        driver.offer(head);
+    }
+    fence(Ordering::SeqCst);
+    driver.publish();
+}
+
+#[test]
+fn a_reset_under_load_completes_and_no_memory_is_touched_afterwards() {
+    let (mut guest, ram) = probe();
+    for round in 1..=200u8 {
+        let mut driver = driver(ram, 0);
+        assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+        let queue = guest.take_queue(0).expect("a live queue");
+        let worker = work(queue, ram, stays());
+        flood(&mut driver);
+        for _ in 0..round {
+            thread::yield_now();
+        }
+        let reply = guest.store(reg::STATUS, 0);
+        complete(&mut guest, reply);
+        assert_untouched(ram, round, worker);
+        assert_eq!(guest.load(reg::STATUS), 0);
+    }
+}
+
+#[test]
+fn stopping_a_queue_under_load_completes_and_no_memory_is_touched_afterwards() {
+    let (mut guest, ram) = probe();
+    for round in 1..=200u8 {
+        let mut driver = driver(ram, 0);
+        assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+        let queue = guest.take_queue(0).expect("a live queue");
+        let worker = work(queue, ram, stays());
+        flood(&mut driver);
+        for _ in 0..round {
+            thread::yield_now();
+        }
+        assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+        let reply = guest.store(reg::QUEUE_READY, 0);
+        complete(&mut guest, reply);
+        assert_untouched(ram, round, worker);
+        assert_eq!(guest.load(reg::QUEUE_READY), 0);
+    }
+}
+
+#[test]
+fn kicks_from_another_thread_reach_the_owner() {
+    let (mut guest, ram) = probe();
+    let mut driver = driver(ram, 0);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    let mut queue = guest.take_queue(0).expect("a live queue");
+    let shared = guest.device().shared().clone();
+    // An owner that sleeps until it is kicked.
+    let worker = thread::spawn(move || {
+        let (mem, mut chain, mut served) = (mem(ram), Chain::new(), 0);
+        while served < 100 {
+            until(|| queue.was_kicked().then_some(()));
+            while serve_one(&mut queue, &mem, &mut chain) == Ok(true) {
+                served += 1;
+            }
+        }
+        queue
+    });
+    let head = 0;
+    for number in 0..100u32 {
+        driver.write(DATA, &number.to_le_bytes());
+        let buffers = [Buffer::readable(DATA, 4), Buffer::writable(DATA + 0x20, 4)];
+        driver.write_chain(head, &buffers);
+        driver.offer(head);
+        fence(Ordering::SeqCst);
+        driver.publish();
+        // As a VMM's ioeventfd would, past the registers.
+        shared.doorbell().ring(0);
+        until(|| driver.take_used());
+    }
+    let queue = worker.join().expect("no assertion failed");
+    assert!(guest.put_back(queue).is_ok());
+}
