@@ -108,7 +108,7 @@ impl<P: Port> PortTransport<P> {
     /// Looks for a device.
     ///
     /// # Errors
-    /// [`ProbeError`]
+    /// There is none, or it is not one that `virtio_drivers` knows.
     pub fn new(port: P) -> core::result::Result<Self, ProbeError<P::Closed>> {
         let read = |offset| port.read(offset, 4).map(low);
         let magic = read(MAGIC_VALUE)?;
