@@ -16,5 +16,7 @@ mod queues;
 mod ranges;
 #[path = "blk/requests.rs"]
 mod requests;
+#[path = "blk/room.rs"]
+mod room;
 #[path = "blk/support.rs"]
 mod support;

@@ -4,6 +4,8 @@
 mod conversation;
 #[path = "builder/device.rs"]
 mod device;
+#[path = "builder/offered.rs"]
+mod offered;
 #[path = "builder/policies.rs"]
 mod policies;
 #[path = "builder/queue_set.rs"]

@@ -1,5 +1,7 @@
 //! The device configuration space: reads, writes, and its generation.
 
+#[path = "config_space/early.rs"]
+mod early;
 #[path = "config_space/generation.rs"]
 mod generation;
 #[path = "config_space/reads.rs"]

@@ -1,5 +1,7 @@
 //! Queues that live elsewhere: who may have them, and what a driver's reset waits for.
 
+#[path = "taken_queue/announced.rs"]
+mod announced;
 #[path = "taken_queue/owner.rs"]
 mod owner;
 #[path = "taken_queue/remap.rs"]

@@ -1,0 +1,58 @@
+//! A device whose options ask for more than its engine has room for.
+
+use virtside::{
+    Features, Ram,
+    mmio::Reply,
+    models::{Block, BlockOptions, blk::RamDisk},
+    testing::Registers,
+};
+use virtside_tests::{BASE, N, Q, SIZE, guest_over};
+
+#[test]
+fn options_beyond_the_engine_are_cut_to_what_it_has_room_for() {
+    static RAM: Ram<4096> = Ram::new();
+    let options = BlockOptions::new(100).with_queues(64);
+    let mut guest = guest_over(
+        Block::new(RamDisk::new(vec![0; 4096]), options),
+        RAM.flat(BASE),
+        1,
+    );
+    assert_eq!(guest.load(0x10c), u32::from(SIZE) - 2, "seg_max");
+    assert_eq!(guest.load(0x120) >> 16, Q as u32, "num_queues");
+    assert_eq!(guest.load(0x34), N as u32, "QueueSizeMax");
+}
+
+#[test]
+fn a_largest_size_that_is_no_power_of_two_is_rounded_down() {
+    static RAM: Ram<4096> = Ram::new();
+    let options = BlockOptions::new(12);
+    let mut guest = guest_over(
+        Block::new(RamDisk::new(vec![0; 4096]), options),
+        RAM.flat(BASE),
+        1,
+    );
+    assert_eq!(guest.load(0x34), 8);
+}
+
+#[test]
+fn a_ready_queue_that_negotiation_hides_can_still_be_stopped() {
+    static RAM: Ram<65536> = Ram::new();
+    let options = BlockOptions::new(SIZE).with_queues(2);
+    let mut guest = guest_over(
+        Block::new(RamDisk::new(vec![0; 4096]), options),
+        RAM.flat(BASE),
+        1,
+    );
+    assert_eq!(guest.store(0x70, 3), Reply::Done(0));
+    assert_eq!(guest.configure(&virtside_tests::config(1)), Reply::Done(0));
+    assert_eq!(guest.store(0x24, 1), Reply::Done(0));
+    assert_eq!(
+        guest.store(0x20, Features::VERSION_1.word(1)),
+        Reply::Done(0)
+    );
+    assert_eq!(guest.store(0x70, 0xb), Reply::Done(0));
+    assert_eq!(guest.load(0x34), 0, "without MQ there is no queue 1");
+    assert_eq!(guest.load(0x44), 1);
+    assert_eq!(guest.store(0x44, 0), Reply::Done(0));
+    assert_eq!(guest.load(0x44), 0);
+}

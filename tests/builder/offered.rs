@@ -1,0 +1,25 @@
+//! The message path refuses what no transport would have offered.
+
+use virtside::{
+    Configuring, DeviceBuilder, DeviceError, Features, Message, Progress, Ram, Refusal, Shared,
+};
+
+#[test]
+fn features_that_are_not_implemented_are_refused_and_may_be_asked_for_differently() {
+    static RAM: Ram<4096> = Ram::new();
+    let shared = Shared::<1>::new();
+    let builder = DeviceBuilder::new(&shared);
+    let mut configuring = Configuring::<_, _, _, _, 1, 8>::new(builder, &(0..1), RAM.flat(0));
+    let packed = Features::VERSION_1.union(Features::RING_PACKED);
+    for features in [packed, Features::EVENT_IDX] {
+        let not_offered = features.difference(Features::RING);
+        assert_eq!(
+            configuring.step(Message::Ready { features }).unwrap_err(),
+            DeviceError::Refused(Refusal::FeaturesRefused { not_offered })
+        );
+    }
+    let ready = configuring.step(Message::Ready {
+        features: Features::RING,
+    });
+    assert!(matches!(ready, Ok(Progress::Ready(..))));
+}

@@ -1,0 +1,54 @@
+//! What was given back is announced, however the queue comes to rest.
+
+use virtside::{
+    Chain, Features, Stop,
+    models::Entropy,
+    testing::{Buffer, Registers},
+};
+use virtside_tests::{CountingSource, DATA, config, driver, guest};
+
+#[test]
+fn what_was_given_back_before_the_queue_is_put_back_is_announced() {
+    let (mut guest, ram) = guest(Entropy::new(CountingSource::default()), 1);
+    let mut driver = driver(ram, 0);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    driver.send(0, &[Buffer::writable(DATA, 8)]);
+    let mut queue = guest.take_queue(0).expect("taken");
+    let mut chain = Chain::new();
+    assert_eq!(queue.pop(guest.device().memory(), &mut chain), Ok(true));
+    // The memory may change while a chain is out: the queue is asked to stop.
+    assert!(!guest.memory_changed());
+    assert_eq!(
+        queue.pop(guest.device().memory(), &mut Chain::new()),
+        Err(Stop::Asked)
+    );
+    assert_eq!(queue.complete(&chain, 8), Ok(()));
+    assert!(guest.put_back(queue).is_ok());
+    assert_eq!(driver.take_used(), Some((0, 8)));
+    assert_eq!(
+        guest.device().notify().asserted(),
+        1,
+        "the driver waits for it"
+    );
+    assert!(guest.memory_changed());
+}
+
+#[test]
+fn the_last_chain_given_back_makes_a_stopped_queue_quiet() {
+    let (mut guest, ram) = guest(Entropy::new(CountingSource::default()), 1);
+    let mut driver = driver(ram, 0);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    driver.send(0, &[Buffer::writable(DATA, 8)]);
+    let mut queue = guest.take_queue(0).expect("taken");
+    let mut chain = Chain::new();
+    assert_eq!(queue.pop(guest.device().memory(), &mut chain), Ok(true));
+    assert!(queue.was_kicked(), "a taken queue has to be looked at");
+    assert!(!guest.memory_changed());
+    assert!(queue.was_kicked(), "its owner may sleep until it is kicked");
+    assert_eq!(
+        queue.pop(guest.device().memory(), &mut Chain::new()),
+        Err(Stop::Asked)
+    );
+    assert_eq!(queue.complete(&chain, 8), Ok(()));
+    assert!(guest.memory_changed(), "without another word of its owner");
+}
