@@ -127,8 +127,6 @@ pub enum Phase {
 /// What has to happen before the driver's write completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outstanding {
-    /// The device does not know yet how much room there is: nothing the driver waits for.
-    Fit,
     Configure(u16),
     Stop(u16),
     Ready,
@@ -184,6 +182,8 @@ pub struct Transport<const Q: usize> {
     refused_beyond: bool,
     refusal: Option<Refusal>,
     outstanding: Option<Outstanding>,
+    /// The device was told how much room there is.
+    fitted: bool,
     ticket: u32,
     /// Largest queue that there is room for.
     capacity: u16,
@@ -206,7 +206,8 @@ impl<const Q: usize> Transport<Q> {
             refused: QueueSet::new(),
             refused_beyond: false,
             refusal: None,
-            outstanding: Some(Outstanding::Fit),
+            outstanding: None,
+            fitted: false,
             ticket: 0,
             capacity,
         }
@@ -248,9 +249,8 @@ impl<const Q: usize> Transport<Q> {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    pub(crate) fn outstanding(&self) -> Option<Outstanding> {
+    pub(crate) const fn outstanding(&self) -> Option<Outstanding> {
         self.outstanding
-            .filter(|outstanding| *outstanding != Outstanding::Fit)
     }
 
     /// Names the message that was not settled yet, for a [`Reply::Pending`].
@@ -269,8 +269,7 @@ impl<const Q: usize> Transport<Q> {
     /// [`settle`](Self::settle).
     #[must_use]
     pub fn message(&self) -> Option<Message> {
-        Some(match self.outstanding()? {
-            Outstanding::Fit => return None,
+        Some(match self.outstanding? {
             Outstanding::Configure(queue) => {
                 let latch = self.latches.get(usize::from(queue))?;
                 let Latch {
@@ -308,13 +307,13 @@ impl<const Q: usize> Transport<Q> {
         shared: &Shared<Q>,
         notify: &I,
     ) -> Reply {
-        if self.outstanding.is_some() && !self.fit(config) {
+        if self.outstanding.is_some() {
             return Reply::Busy;
         }
         match access {
             Access::Read { offset, width } => {
                 if offset >= Register::CONFIG {
-                    Self::read_config(offset, width, config)
+                    self.read_config(offset, width, config)
                 } else if width == 4 {
                     self.read(offset, config, shared)
                 } else {
@@ -337,21 +336,17 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
-    /// Before the first access: tells the device how much room there is. False if something else is
-    /// outstanding.
-    #[cold]
-    #[inline(never)]
-    fn fit<C: DeviceConfig>(&mut self, config: &mut C) -> bool {
-        let fits = self.outstanding().is_none();
-        if fits {
-            self.outstanding = None;
+    /// Tells the device how much room there is, before the driver first sees what depends on it.
+    fn fit<C: DeviceConfig>(&mut self, config: &mut C) {
+        if !self.fitted {
+            self.fitted = true;
             config.fit(num::clamp_u16(Q), self.capacity);
         }
-        fits
     }
 
     #[inline(never)]
-    fn read_config<C: DeviceConfig>(offset: u32, width: u8, config: &C) -> Reply {
+    fn read_config<C: DeviceConfig>(&mut self, offset: u32, width: u8, config: &mut C) -> Reply {
+        self.fit(config);
         let offset = offset.wrapping_sub(Register::CONFIG);
         let mut bytes = [0; 8];
         match bytes.get_mut(..usize::from(width)) {
@@ -400,7 +395,7 @@ impl<const Q: usize> Transport<Q> {
     }
 
     #[inline(always)]
-    fn read<C: DeviceConfig>(&self, offset: u32, config: &C, shared: &Shared<Q>) -> Reply {
+    fn read<C: DeviceConfig>(&mut self, offset: u32, config: &mut C, shared: &Shared<Q>) -> Reply {
         let value = match offset {
             at::MAGIC_VALUE => u32::from_le_bytes(*b"virt"),
             at::VERSION => 2,
@@ -424,12 +419,14 @@ impl<const Q: usize> Transport<Q> {
     }
 
     #[inline(never)]
-    fn offered<C: DeviceConfig>(&self, config: &C) -> u32 {
+    fn offered<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
+        self.fit(config);
         Features::offer(config.features()).word(self.device_features_sel)
     }
 
     #[inline(never)]
-    fn queue_size_max<C: DeviceConfig>(&self, config: &C) -> u32 {
+    fn queue_size_max<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
+        self.fit(config);
         self.selected(config).map_or(0, |queue| {
             u32::from(largest(config.queue_size_max(queue), self.capacity))
         })
@@ -495,8 +492,9 @@ impl<const Q: usize> Transport<Q> {
         &mut self,
         offset: u32,
         value: u32,
-        config: &C,
+        config: &mut C,
     ) -> Result<(), Refusal> {
+        self.fit(config);
         let absent = Refusal::NoSuchQueue {
             queue: self.queue_sel,
         };
@@ -525,7 +523,8 @@ impl<const Q: usize> Transport<Q> {
     }
 
     #[inline(never)]
-    fn queue_ready<C: DeviceConfig>(&mut self, offset: u32, value: u32, config: &C) -> Reply {
+    fn queue_ready<C: DeviceConfig>(&mut self, offset: u32, value: u32, config: &mut C) -> Reply {
+        self.fit(config);
         if value > 1 {
             return Refusal::BadValue { offset, value }.into();
         }
@@ -597,6 +596,7 @@ impl<const Q: usize> Transport<Q> {
         shared: &Shared<Q>,
         notify: &I,
     ) -> Reply {
+        self.fit(config);
         if value == 0 {
             return self.expect(Outstanding::Reset);
         }
@@ -710,14 +710,19 @@ impl<const Q: usize> Transport<Q> {
                     latch.ready = false;
                 }
             }
-            (Outstanding::Fit, _) => {}
             (Outstanding::Ready, _) => self.go_live(),
             (Outstanding::Reset, _) => {
                 // The generation lives on, so that it never repeats across a reset.
-                let (generation, ticket) = (self.generation, self.ticket);
+                let Self {
+                    generation,
+                    ticket,
+                    fitted,
+                    ..
+                } = *self;
                 *self = Self {
                     generation,
                     ticket,
+                    fitted,
                     ..Self::new(self.capacity)
                 };
             }

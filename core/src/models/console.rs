@@ -31,14 +31,17 @@
 //!
 //! Clauses: console-01 to console-12.
 
+mod control;
 mod io;
 mod port;
+mod queues;
 
 pub use io::{ConsoleError, ConsolePort, IoPort, SplitPort};
 pub use port::{ConsoleSize, Port};
+pub use queues::{CONTROL_RECEIVEQ, CONTROL_TRANSMITQ, receiveq, transmitq};
 
-use embedded_io::{Read, ReadExactError, Write};
-use virtio_spec::console::{Device as Event, F};
+use queues::{Role, role};
+use virtio_spec::console::F;
 
 use crate::{
     error::{DriverFault, HostFault},
@@ -52,55 +55,8 @@ use crate::{
 const PIECE: usize = 64;
 const PIECE_U32: u32 = 64;
 
-/// Bytes of `virtio_console_control`.
-const HEADER: usize = 8;
-
 /// Offset of `emerg_wr`.
 const EMERG_WR: u32 = 8;
-
-/// Control messages to the driver, with MULTIPORT.
-pub const CONTROL_RECEIVEQ: u16 = 2;
-/// Control messages of the driver, with MULTIPORT.
-pub const CONTROL_TRANSMITQ: u16 = 3;
-
-/// The queue in which a port gives input to the driver.
-#[must_use]
-pub const fn receiveq(port: u16) -> u16 {
-    // The control queues lie between port 0 and the others.
-    if port == 0 {
-        0
-    } else {
-        port.saturating_add(1).saturating_mul(2)
-    }
-}
-
-/// The queue in which a port takes output of the driver.
-#[must_use]
-pub const fn transmitq(port: u16) -> u16 {
-    receiveq(port).saturating_add(1)
-}
-
-/// What a queue is for.
-#[derive(Clone, Copy)]
-enum Role {
-    Input(usize),
-    Output(usize),
-    ToDriver,
-    FromDriver,
-}
-
-fn role(queue: u16) -> Role {
-    let port = match queue >> 1 {
-        0 => Some(0),
-        pair => pair.checked_sub(2).map(|rest| rest.saturating_add(1)),
-    };
-    match (port.map(usize::from), queue & 1) {
-        (Some(port), 0) => Role::Input(port),
-        (Some(port), _) => Role::Output(port),
-        (None, 0) => Role::ToDriver,
-        (None, _) => Role::FromDriver,
-    }
-}
 
 fn feature(flag: F) -> Features {
     Features::from_spec(flag.bits())
@@ -314,112 +270,6 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
             }
         }
         done(request)
-    }
-
-    /// Whether there is something to tell the driver (console-10).
-    fn has_news(&self) -> bool {
-        self.has_multiport()
-            && self.driver_ready
-            && self.ports.iter().any(|port| port.next().is_some())
-    }
-
-    fn tell<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
-        if !self.has_news() {
-            return Ok(Answer::Pending);
-        }
-        let news = |(id, port): (u32, _)| -> Option<(u32, &mut Port<T>, Event)> {
-            let port: &mut Port<T> = port;
-            let event = port.next()?;
-            Some((id, port, event))
-        };
-        let Some((id, port, event)) = (0..).zip(&mut self.ports).find_map(news) else {
-            return Ok(Answer::Pending);
-        };
-        let size = port.size.unwrap_or_default();
-        let [a, b] = size.cols.to_le_bytes();
-        let [c, d] = size.rows.to_le_bytes();
-        let size = [a, b, c, d];
-        let room = num::index(request.writable.remaining());
-        let after = room.checked_sub(HEADER);
-        let tail = match (event, after) {
-            (Event::PortName, Some(room)) => {
-                let name = port.name;
-                name.get(..name.floor_char_boundary(room))
-                    .unwrap_or("")
-                    .as_bytes()
-            }
-            (Event::Resize, Some(room)) if room >= size.len() => &size,
-            (Event::Resize, _) | (_, None) => {
-                return Err(DriverFault::BadRequest { head: request.head });
-            }
-            _ => &[],
-        };
-        let value = match event {
-            Event::PortOpen => u16::from(port.is_open()),
-            Event::ConsolePort => 1,
-            _ => 0,
-        };
-        let mut header = [0; HEADER];
-        let fields = id
-            .to_le_bytes()
-            .into_iter()
-            .chain(u16::from(event).to_le_bytes())
-            .chain(value.to_le_bytes());
-        for (place, byte) in header.iter_mut().zip(fields) {
-            *place = byte;
-        }
-        let told = match request.writable.write_all(&header) {
-            Ok(()) => request.writable.write_all(tail),
-            Err(error) => Err(error),
-        };
-        match told {
-            Ok(()) => port.told(event),
-            // It goes with the next buffer.
-            Err(error) => request.report(error.into()),
-        }
-        Ok(done(request))
-    }
-
-    fn hear<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
-        let mut header = [0; HEADER];
-        match request.readable.read_exact(&mut header) {
-            Ok(()) => {
-                let [a, b, c, d, e, f, value @ ..] = header;
-                let id = u32::from_le_bytes([a, b, c, d]);
-                let event = Event::try_from(u16::from_le_bytes([e, f])).ok();
-                if !self.heed(id, event, u16::from_le_bytes(value)) {
-                    self.ignored = self.ignored.wrapping_add(1);
-                }
-            }
-            Err(ReadExactError::UnexpectedEof) => {
-                return Err(DriverFault::BadRequest { head: request.head });
-            }
-            Err(ReadExactError::Other(error)) => request.report(error.into()),
-        }
-        Ok(done(request))
-    }
-
-    /// Takes a control message of the driver; false if it makes no sense.
-    fn heed(&mut self, id: u32, event: Option<Event>, value: u16) -> bool {
-        let value = match value {
-            0 => false,
-            1 => true,
-            _ => return false,
-        };
-        if event == Some(Event::DeviceReady) {
-            self.driver_ready = value;
-            return true;
-        }
-        let port = self
-            .ports
-            .get_mut(num::index(id))
-            .filter(|port| port.is_known());
-        match (event, port) {
-            (Some(Event::PortReady), Some(port)) => port.set_ready(value),
-            (Some(Event::PortOpen), Some(port)) => port.set_driver_open(value),
-            _ => return false,
-        }
-        true
     }
 }
 

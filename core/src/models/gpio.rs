@@ -26,15 +26,20 @@
 //! Clauses: gpio-01 to gpio-06, gpio-09 to gpio-23.
 
 mod lines;
+mod names;
 mod pins;
+mod state;
 mod wire;
 
 pub use lines::{Abilities, GpioError, GpioLine, GpioLines};
+pub use names::NameError;
 pub use pins::{InputLine, OpenDrainLine, OutputLine, StatefulLine};
 pub use wire::{Direction, Trigger};
 
 use embedded_io::{Read, ReadExactError, Write};
 
+use names::Names;
+use state::State;
 use wire::{F_IRQ, IRQ_INVALID, IRQ_VALID, Kind, REQUEST, STATUS_ERR, STATUS_OK};
 
 use crate::{
@@ -51,75 +56,6 @@ use crate::{
 pub const REQUESTQ: u16 = 0;
 /// The queue of interrupts, if `VIRTIO_GPIO_F_IRQ` was negotiated.
 pub const EVENTQ: u16 = 1;
-
-/// Why lines cannot have these names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum NameError {
-    /// The name of this line is not 7-bit ASCII, or holds a zero.
-    NotAscii {
-        /// Line number.
-        line: u16,
-    },
-    /// A line before this one has the same name.
-    Twice {
-        /// Line number.
-        line: u16,
-    },
-}
-
-impl core::fmt::Display for NameError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::NotAscii { line } => write!(f, "the name of line {line} is not 7-bit ASCII"),
-            Self::Twice { line } => write!(f, "the name of line {line} is that of another"),
-        }
-    }
-}
-
-impl core::error::Error for NameError {}
-
-/// What the driver wants of a line.
-#[derive(Clone, Copy, Debug)]
-struct State {
-    direction: Direction,
-    /// How it is driven as an output, now or later (gpio-20).
-    value: Option<bool>,
-    /// What its interrupt is enabled for.
-    trigger: Option<Trigger>,
-    /// The level that was last sensed.
-    last: bool,
-    /// It interrupted and the driver was not told: an edge at any time, a level only while there is
-    /// an event (gpio-10, gpio-11).
-    fired: bool,
-    /// The eventq buffer: while there is one, the interrupt is unmasked.
-    event: Option<Token>,
-    /// The eventq buffer of an interrupt that was disabled: it is to be given back as invalid.
-    void: Option<Token>,
-}
-
-impl State {
-    const NEW: Self = Self {
-        direction: Direction::None,
-        value: None,
-        trigger: None,
-        last: false,
-        fired: false,
-        event: None,
-        void: None,
-    };
-
-    /// The interrupt is disabled: nothing is kept for it (gpio-12, gpio-14).
-    fn disable(&mut self) {
-        self.trigger = None;
-        self.fired = false;
-        self.void = self.event.take().or(self.void);
-    }
-
-    fn due(&self) -> Option<Token> {
-        self.void.or(self.event.filter(|_| self.fired))
-    }
-}
 
 /// The gpio device over a bank `B` of up to `L` lines.
 ///
@@ -160,7 +96,7 @@ impl State {
 #[derive(Clone, Debug)]
 pub struct Gpio<B, const L: usize> {
     lines: B,
-    names: [&'static str; L],
+    names: Names<L>,
     states: [State; L],
     negotiated: Option<Features>,
 }
@@ -195,7 +131,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     pub const fn new(lines: B) -> Self {
         Self {
             lines,
-            names: [""; L],
+            names: Names::NONE,
             states: [State::NEW; L],
             negotiated: None,
         }
@@ -206,16 +142,10 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     /// # Errors
     /// [`NameError`]: names are ASCII, and none is there twice (gpio-05, gpio-16).
     pub fn with_names(self, names: [&'static str; L]) -> Result<Self, NameError> {
-        for (at, name) in names.iter().enumerate() {
-            let line = num::clamp_u16(at);
-            if !name.bytes().all(|byte| byte.is_ascii() && byte != 0) {
-                return Err(NameError::NotAscii { line });
-            }
-            if !name.is_empty() && names.iter().take(at).any(|other| other == name) {
-                return Err(NameError::Twice { line });
-            }
-        }
-        Ok(Self { names, ..self })
+        Ok(Self {
+            names: Names::new(names)?,
+            ..self
+        })
     }
 
     /// The bank.
@@ -293,16 +223,8 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             .is_some_and(|features| features.contains(F_IRQ))
     }
 
-    /// Bytes of the names block; 0 if there are no names at all (gpio-03, gpio-04).
     fn names_size(&self) -> u32 {
-        let names = self.names.iter().take(usize::from(self.count()));
-        if names.clone().all(|name| name.is_empty()) {
-            return 0;
-        }
-        names.fold(0u32, |sum, name| {
-            sum.saturating_add(num::clamp_u32(name.len()))
-                .saturating_add(1)
-        })
+        self.names.size(self.count())
     }
 
     /// A line that is there.
@@ -316,11 +238,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
 
     fn names<M: DriverMem>(&self, request: &mut Request<'_, M>) -> Result<(), ChainError> {
         request.writable.write_all(&[STATUS_OK])?;
-        for name in self.names.iter().take(usize::from(self.count())) {
-            request.writable.write_all(name.as_bytes())?;
-            request.writable.write_all(&[0])?;
-        }
-        Ok(())
+        self.names.write(self.count(), &mut request.writable)
     }
 
     fn set_direction(&mut self, line: u16, direction: Direction) -> Result<(), Failure> {

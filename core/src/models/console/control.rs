@@ -1,0 +1,129 @@
+//! Control messages of both sides, with MULTIPORT.
+
+use embedded_io::{Read, ReadExactError, Write};
+use virtio_spec::console::Device as Event;
+
+use super::{Console, ConsolePort, Port, done};
+use crate::{
+    error::DriverFault,
+    memory::DriverMem,
+    model::{Answer, Request},
+    num,
+};
+
+/// Bytes of `virtio_console_control`.
+const HEADER: usize = 8;
+
+impl<T: ConsolePort, const P: usize> Console<T, P> {
+    /// Whether there is something to tell the driver (console-10).
+    pub(super) fn has_news(&self) -> bool {
+        self.has_multiport()
+            && self.driver_ready
+            && self.ports.iter().any(|port| port.next().is_some())
+    }
+
+    pub(super) fn tell<M: DriverMem>(
+        &mut self,
+        request: &mut Request<'_, M>,
+    ) -> Result<Answer, DriverFault> {
+        if !self.has_news() {
+            return Ok(Answer::Pending);
+        }
+        let news = |(id, port): (u32, _)| -> Option<(u32, &mut Port<T>, Event)> {
+            let port: &mut Port<T> = port;
+            let event = port.next()?;
+            Some((id, port, event))
+        };
+        let Some((id, port, event)) = (0..).zip(&mut self.ports).find_map(news) else {
+            return Ok(Answer::Pending);
+        };
+        let size = port.size.unwrap_or_default();
+        let [a, b] = size.cols.to_le_bytes();
+        let [c, d] = size.rows.to_le_bytes();
+        let size = [a, b, c, d];
+        let room = num::index(request.writable.remaining());
+        let after = room.checked_sub(HEADER);
+        let tail = match (event, after) {
+            (Event::PortName, Some(room)) => {
+                let name = port.name;
+                name.get(..name.floor_char_boundary(room))
+                    .unwrap_or("")
+                    .as_bytes()
+            }
+            (Event::Resize, Some(room)) if room >= size.len() => &size,
+            (Event::Resize, _) | (_, None) => {
+                return Err(DriverFault::BadRequest { head: request.head });
+            }
+            _ => &[],
+        };
+        let value = match event {
+            Event::PortOpen => u16::from(port.is_open()),
+            Event::ConsolePort => 1,
+            _ => 0,
+        };
+        let mut header = [0; HEADER];
+        let fields = id
+            .to_le_bytes()
+            .into_iter()
+            .chain(u16::from(event).to_le_bytes())
+            .chain(value.to_le_bytes());
+        for (place, byte) in header.iter_mut().zip(fields) {
+            *place = byte;
+        }
+        let told = match request.writable.write_all(&header) {
+            Ok(()) => request.writable.write_all(tail),
+            Err(error) => Err(error),
+        };
+        match told {
+            Ok(()) => port.told(event),
+            // It goes with the next buffer.
+            Err(error) => request.report(error.into()),
+        }
+        Ok(done(request))
+    }
+
+    pub(super) fn hear<M: DriverMem>(
+        &mut self,
+        request: &mut Request<'_, M>,
+    ) -> Result<Answer, DriverFault> {
+        let mut header = [0; HEADER];
+        match request.readable.read_exact(&mut header) {
+            Ok(()) => {
+                let [a, b, c, d, e, f, value @ ..] = header;
+                let id = u32::from_le_bytes([a, b, c, d]);
+                let event = Event::try_from(u16::from_le_bytes([e, f])).ok();
+                if !self.heed(id, event, u16::from_le_bytes(value)) {
+                    self.ignored = self.ignored.wrapping_add(1);
+                }
+            }
+            Err(ReadExactError::UnexpectedEof) => {
+                return Err(DriverFault::BadRequest { head: request.head });
+            }
+            Err(ReadExactError::Other(error)) => request.report(error.into()),
+        }
+        Ok(done(request))
+    }
+
+    /// Takes a control message of the driver; false if it makes no sense.
+    fn heed(&mut self, id: u32, event: Option<Event>, value: u16) -> bool {
+        let value = match value {
+            0 => false,
+            1 => true,
+            _ => return false,
+        };
+        if event == Some(Event::DeviceReady) {
+            self.driver_ready = value;
+            return true;
+        }
+        let port = self
+            .ports
+            .get_mut(num::index(id))
+            .filter(|port| port.is_known());
+        match (event, port) {
+            (Some(Event::PortReady), Some(port)) => port.set_ready(value),
+            (Some(Event::PortOpen), Some(port)) => port.set_driver_open(value),
+            _ => return false,
+        }
+        true
+    }
+}

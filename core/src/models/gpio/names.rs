@@ -1,0 +1,80 @@
+//! The names of the lines.
+
+use embedded_io::Write;
+
+use crate::{num, queue::ChainError};
+
+/// Why lines cannot have these names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum NameError {
+    /// The name of this line is not 7-bit ASCII, or holds a zero.
+    NotAscii {
+        /// Line number.
+        line: u16,
+    },
+    /// A line before this one has the same name.
+    Twice {
+        /// Line number.
+        line: u16,
+    },
+}
+
+impl core::fmt::Display for NameError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NotAscii { line } => write!(f, "the name of line {line} is not 7-bit ASCII"),
+            Self::Twice { line } => write!(f, "the name of line {line} is that of another"),
+        }
+    }
+}
+
+impl core::error::Error for NameError {}
+
+/// The names of up to `L` lines, each ASCII, and none there twice.
+#[derive(Clone, Debug)]
+pub(super) struct Names<const L: usize>([&'static str; L]);
+
+impl<const L: usize> Names<L> {
+    /// No line has a name.
+    pub(super) const NONE: Self = Self([""; L]);
+
+    pub(super) fn new(names: [&'static str; L]) -> Result<Self, NameError> {
+        for (at, name) in names.iter().enumerate() {
+            let line = num::clamp_u16(at);
+            if !name.bytes().all(|byte| byte.is_ascii() && byte != 0) {
+                return Err(NameError::NotAscii { line });
+            }
+            if !name.is_empty() && names.iter().take(at).any(|other| other == name) {
+                return Err(NameError::Twice { line });
+            }
+        }
+        Ok(Self(names))
+    }
+
+    /// Bytes of the names block of so many lines; 0 if there are no names at all (gpio-03,
+    /// gpio-04).
+    pub(super) fn size(&self, lines: u16) -> u32 {
+        let names = self.0.iter().take(usize::from(lines));
+        if names.clone().all(|name| name.is_empty()) {
+            return 0;
+        }
+        names.fold(0u32, |sum, name| {
+            sum.saturating_add(num::clamp_u32(name.len()))
+                .saturating_add(1)
+        })
+    }
+
+    /// Writes the names block.
+    pub(super) fn write(
+        &self,
+        lines: u16,
+        to: &mut impl Write<Error = ChainError>,
+    ) -> Result<(), ChainError> {
+        for name in self.0.iter().take(usize::from(lines)) {
+            to.write_all(name.as_bytes())?;
+            to.write_all(&[0])?;
+        }
+        Ok(())
+    }
+}
