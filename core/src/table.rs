@@ -241,19 +241,39 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             QueueState::Off => {}
             _ => return Err(Refusal::QueueExists { queue }.into()),
         }
+        let others = self.configured();
+        self.install(config, max, features, mem, policy, &others)?;
+        self.configured = self.configured.wrapping_add(1);
+        let order = self.configured;
+        if let Some(entry) = self.entry_mut(queue) {
+            entry.order = order;
+        }
+        Ok(())
+    }
+
+    /// Checks a queue against `others` that are configured, and makes it ready. One copy serves both
+    /// callers: it is the largest function of a set-up.
+    #[inline(never)]
+    fn install<M: DriverMem<Window = W>, P: QueueCheck + ?Sized>(
+        &mut self,
+        config: &QueueConfig,
+        max: u16,
+        features: Features,
+        mem: &M,
+        policy: &P,
+        others: &QueueSet<Q>,
+    ) -> Result<(), DeviceError> {
         // The chain buffer bounds what may be offered, and so what may be asked for.
         let max = largest(max, num::clamp_u16(N));
         let others = self
             .entries
             .iter()
-            .filter(|entry| !matches!(entry.place, Place::Off))
-            .map(|entry| &entry.config);
+            .zip(0u16..)
+            .filter(|(_, queue)| others.contains(*queue))
+            .map(|(entry, _)| &entry.config);
         let checked = check::check(config, max, features, mem, policy, others)?;
-        self.configured = self.configured.wrapping_add(1);
-        let order = self.configured;
-        if let Some(entry) = self.entry_mut(queue) {
+        if let Some(entry) = self.entry_mut(config.queue) {
             entry.config = checked.config;
-            entry.order = order;
             entry.place = Place::Ready(checked);
         }
         Ok(())
@@ -292,21 +312,11 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             let Some(config) = next else {
                 return Ok(());
             };
-            let others = self
-                .entries
-                .iter()
-                .filter(|entry| {
-                    !matches!(entry.place, Place::Off) && done.contains(entry.config.queue)
-                })
-                .map(|entry| &entry.config);
-            let max = largest(max(config.queue), num::clamp_u16(N));
-            let checked = check::check(&config, max, features, mem, policy, others)
+            let max = max(config.queue);
+            self.install(&config, max, features, mem, policy, &done)
                 .map_err(|error| (config.queue, error))?;
             // `Q` words always hold `Q` numbers.
             let _ = done.insert(config.queue);
-            if let Some(entry) = self.entry_mut(config.queue) {
-                entry.place = Place::Ready(checked);
-            }
         }
     }
 

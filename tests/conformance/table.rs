@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The parts and how many clauses each has, numbered from 1.
-pub const PARTS: [(&str, usize); 22] = [
+pub const PARTS: [(&str, usize); 24] = [
     ("status", 5),
     ("features", 5),
     ("reset", 3),
@@ -26,6 +26,8 @@ pub const PARTS: [(&str, usize); 22] = [
     ("driver", 24),
     ("i2c", 14),
     ("spi", 12),
+    ("console", 12),
+    ("gpio", 23),
 ];
 
 /// What a clause may wait for.

@@ -417,3 +417,16 @@ fn a_driver_without_multiport_hears_nothing() {
     desk.settle();
     assert_eq!(desk.machine.counters().chains, chains);
 }
+
+#[test]
+#[ignore = "core does not ask again in one poll"]
+fn what_one_queue_brings_is_served_to_another_without_a_further_call() {
+    let mut desk = Desk::over(three());
+    desk.offer(CONTROL_RECEIVEQ, 16);
+    let at = Desk::<3>::at(3, 0);
+    desk.queues[3].write(at, &control(0, DEVICE_READY, 1));
+    desk.queues[3].send(0, &[Buffer::readable(at, 8)]);
+    let _ = desk.machine.kick(3);
+    while desk.machine.poll(8) == Step::More {}
+    assert_eq!(desk.got(CONTROL_RECEIVEQ), Some(control(0, ADD, 0)));
+}

@@ -121,3 +121,32 @@ fn a_port_without_a_way_of_its_own_writes_an_emergency_like_any_byte() {
     desk.settle();
     assert_eq!(desk.port(0).io().0.output, [0x49]);
 }
+
+#[test]
+#[ignore = "core lets no write through before FEATURES_OK"]
+fn an_emergency_write_works_at_any_time() {
+    use virtio_spec::DeviceStatus;
+    let mut device = machine(Console::new(Tape::new()), ram());
+    let mut byte = 0x60;
+    let mut works = |device: &mut Machine<Tape, 1>| {
+        byte += 1;
+        assert_eq!(device.reach(write(8, 4, byte.into())), Reply::Done(0));
+        let port = device.model_mut().port_mut(0).expect("port 0");
+        assert_eq!(std::mem::take(&mut port.io_mut().emergencies), [byte]);
+    };
+    works(&mut device);
+    for status in [1, 3, 11, 15] {
+        let _ = device.store(0x70, status);
+        works(&mut device);
+    }
+    let _ = device.set_status(DeviceStatus::from_bits_retain(0x80 | 15));
+    works(&mut device);
+    let _ = device.store(0x70, 0);
+    works(&mut device);
+    // The rest stays as it was.
+    let refusal = Refusal::ConfigReadOnly {
+        offset: 4,
+        width: 4,
+    };
+    assert_eq!(device.reach(write(4, 4, 1)).refusal(), Some(refusal));
+}

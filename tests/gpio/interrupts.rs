@@ -3,7 +3,7 @@
 use virtside::{
     Step,
     models::gpio::{Direction, GpioError, Trigger},
-    testing::Registers,
+    testing::{Buffer, Registers},
 };
 
 use super::support::*;
@@ -223,7 +223,6 @@ fn an_interrupt_that_is_disabled_just_when_it_occurs_gives_its_buffer_back_once(
 
 #[test]
 fn a_buffer_of_a_disabled_interrupt_comes_back_although_it_is_enabled_again_meanwhile() {
-    use virtside::testing::Buffer;
     let mut board = enabled(RISING);
     board.listen(BUTTON);
     // Both requests in one poll: what is due is given back after the second.
@@ -426,4 +425,28 @@ fn triggers_know_what_makes_them_fire() {
             .all(|(_, trigger, edge)| trigger.is_edge() == edge)
     );
     assert!(!Trigger::HighLevel.is_edge());
+}
+
+#[test]
+#[ignore = "core does not ask the model what is due"]
+fn a_buffer_that_is_due_is_given_back_by_the_next_poll() {
+    let mut board = enabled(RISING);
+    board.offer(2, BUTTON);
+    let _ = board.guest.kick(1);
+    assert_eq!(board.guest.poll(8), Step::Blocked);
+    board.guest.model_mut().interrupt(BUTTON);
+    assert_eq!(board.guest.poll(8), Step::Idle);
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+    // And so is one whose interrupt the driver disables.
+    board.offer(2, BUTTON);
+    let _ = board.guest.kick(1);
+    assert_eq!(board.guest.poll(8), Step::Blocked);
+    board
+        .requests
+        .write(REQUEST, &request(IRQ_TYPE, BUTTON, NONE));
+    let buffers = [Buffer::readable(REQUEST, 8), Buffer::writable(ANSWER, 2)];
+    board.requests.send(0, &buffers);
+    let _ = board.guest.kick(0);
+    while board.guest.poll(8) == Step::More {}
+    assert_eq!(board.heard(BUTTON), Some(INVALID));
 }

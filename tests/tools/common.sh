@@ -73,3 +73,15 @@ msrv() {
   [ -n "$v" ] || die "no rust-version for $1"
   echo "$v"
 }
+
+# same_rustc RUSTC FOLDER...: empties build folders that another rustc was used for last. Cargo tells
+# compilers apart by version only, and cross-std has several ways to the libraries of one.
+same_rustc() {
+  local rustc=$1 folder
+  shift
+  for folder; do
+    [ "$(cat "$folder/.rustc" 2>/dev/null)" = "$rustc" ] || rm -rf "$folder"
+    mkdir -p "$folder"
+    echo "$rustc" > "$folder/.rustc"
+  done
+}

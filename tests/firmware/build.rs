@@ -1,0 +1,20 @@
+//! Where the linker finds `memory.x`, and which scripts the image is linked with.
+
+use std::{env, fs, path::Path};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=memory.x");
+    println!("cargo:rerun-if-changed=build.rs");
+    // What defmt leaves out of the transcript is decided when it is compiled.
+    println!("cargo:rustc-env=DEFMT_LOG=info");
+    // Elsewhere the library is compiled, and no image is linked.
+    if env::var("CARGO_CFG_TARGET_ARCH")? == "arm" {
+        let out = env::var("OUT_DIR")?;
+        fs::copy("memory.x", Path::new(&out).join("memory.x"))?;
+        println!("cargo:rustc-link-search={out}");
+        for script in ["-Tlink.x", "-Tdefmt.x"] {
+            println!("cargo:rustc-link-arg-bins={script}");
+        }
+    }
+    Ok(())
+}

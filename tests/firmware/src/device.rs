@@ -1,0 +1,259 @@
+//! The device side: everything here runs in the doorbell's interrupt handler, but for [`init`].
+
+mod back_ends;
+
+use core::cell::RefCell;
+
+use critical_section::Mutex;
+use virtside::{
+    ChainSlot, DeviceModel, DriverNotify, Engine, Shared, Step,
+    mmio::{
+        Access, Phase, RegisterBlock, Reply, Ticket,
+        mailbox::{Mailbox, MailboxServer},
+    },
+    models::{
+        Block, BlockOptions, Console, Entropy, I2c,
+        blk::RamDisk,
+        console::{ConsolePort, ConsoleSize, receiveq},
+    },
+};
+
+use back_ends::{Echo, Pool, Sensor};
+
+use crate::{
+    measure::{self, Stack, Timed},
+    platform,
+    shared::{BASE, COMMON},
+};
+
+/// Elements of the largest queue.
+const SIZE: usize = 16;
+/// Chains that one interrupt serves of each device: the rest is for the next.
+const BUDGET: u16 = 4;
+/// Bytes of the disk.
+const DISK: usize = 64 << 10;
+
+/// The driver's interrupt.
+#[derive(Clone, Copy, Debug)]
+struct Line;
+
+impl DriverNotify for Line {
+    #[inline]
+    fn assert(&self) {
+        platform::raise_interrupt();
+        measure::raised();
+    }
+}
+
+type TheEngine<D, const Q: usize, const S: usize> =
+    Engine<D, Timed, Line, [ChainSlot<SIZE>; S], &'static Shared<Q>, Q, SIZE>;
+
+/// A device, and the mailbox that its register accesses arrive in.
+struct Station<D, const Q: usize, const S: usize> {
+    name: &'static str,
+    engine: TheEngine<D, Q, S>,
+    server: MailboxServer<'static>,
+    /// Looks after the back end when chains were served; true if more may be now.
+    tend: fn(&mut TheEngine<D, Q, S>) -> bool,
+    /// The budget was used up.
+    more: bool,
+    /// As it was last reported.
+    phase: Phase,
+    access_stack: Stack,
+    poll_stack: Stack,
+}
+
+impl<D, const Q: usize, const S: usize> Station<D, Q, S> {
+    const fn new(
+        name: &'static str,
+        model: D,
+        mailbox: &'static Mailbox,
+        shared: &'static Shared<Q>,
+        tend: fn(&mut TheEngine<D, Q, S>) -> bool,
+    ) -> Self {
+        Self {
+            name,
+            engine: Engine::new(
+                model,
+                Timed(COMMON.ram.flat(BASE)),
+                Line,
+                [const { ChainSlot::new() }; S],
+                shared,
+            ),
+            server: MailboxServer::new(mailbox),
+            tend,
+            more: false,
+            phase: Phase::Reset,
+            access_stack: Stack::new(),
+            poll_stack: Stack::new(),
+        }
+    }
+}
+
+impl<D: DeviceModel, const Q: usize, const S: usize> Station<D, Q, S> {
+    /// Takes one register access and serves some chains; true if there are more.
+    fn step(&mut self) -> bool {
+        let mut watched = Watched {
+            engine: &mut self.engine,
+            stack: &self.access_stack,
+        };
+        if !self.server.step(&mut watched) && !self.more {
+            return false;
+        }
+        let step = self.poll_stack.of(|| self.engine.poll(BUDGET));
+        self.more = step == Step::More || (self.tend)(&mut self.engine);
+        if self.phase != self.engine.phase() {
+            self.report();
+        }
+        self.more
+    }
+
+    #[inline(never)]
+    fn report(&mut self) {
+        self.phase = self.engine.phase();
+        defmt::info!("device {=str}: {}", self.name, self.phase);
+        if self.phase == Phase::Reset {
+            defmt::info!(
+                "device {=str}: {=u32} chains, {=u32} interrupts, {=u32} not wanted",
+                self.name,
+                self.engine.counters().chains,
+                self.engine.counters().interrupts,
+                self.engine.counters().suppressed
+            );
+            defmt::info!(
+                "measured: {=str}, stack of access {=u32} bytes, of poll {=u32}",
+                self.name,
+                self.access_stack.most(),
+                self.poll_stack.most()
+            );
+        }
+        if self.phase != Phase::Live {
+            return;
+        }
+        defmt::info!("device {=str}: {}", self.name, self.engine.features());
+        for queue in self.engine.configured_queues() {
+            let state = self.engine.queue_state(queue);
+            let size = self
+                .engine
+                .queue_config(queue)
+                .map_or(0, |config| config.size);
+            defmt::info!(
+                "device {=str}: queue {=u16} of {=u32}, {}",
+                self.name,
+                queue,
+                size,
+                state
+            );
+        }
+    }
+}
+
+/// An engine whose stack is watched.
+struct Watched<'e, D, const Q: usize, const S: usize> {
+    engine: &'e mut TheEngine<D, Q, S>,
+    stack: &'e Stack,
+}
+
+impl<D: DeviceModel, const Q: usize, const S: usize> RegisterBlock for Watched<'_, D, Q, S> {
+    #[inline]
+    fn access(&mut self, access: Access) -> Reply {
+        self.stack.of(|| self.engine.access(access))
+    }
+    #[inline]
+    fn finish(&mut self, ticket: Ticket) -> Reply {
+        self.engine.finish(ticket)
+    }
+}
+
+type Cell<D, const Q: usize, const S: usize> = Mutex<RefCell<Station<D, Q, S>>>;
+
+const fn cell<D, const Q: usize, const S: usize>(station: Station<D, Q, S>) -> Cell<D, Q, S> {
+    Mutex::new(RefCell::new(station))
+}
+
+static ENTROPY_SHARED: Shared<1> = Shared::new();
+static ENTROPY: Cell<Entropy<Pool>, 1, 1> = cell(Station::new(
+    "entropy",
+    Entropy::new(Pool::new()),
+    &COMMON.entropy,
+    &ENTROPY_SHARED,
+    |_| false,
+));
+
+static BLOCK_SHARED: Shared<1> = Shared::new();
+static BLOCK: Cell<Block<RamDisk<[u8; DISK]>>, 1, 1> = cell(Station::new(
+    "block",
+    Block::new(RamDisk::new([0; DISK]), BlockOptions::new(16)),
+    &COMMON.block,
+    &BLOCK_SHARED,
+    |_| false,
+));
+
+static CONSOLE_SHARED: Shared<2> = Shared::new();
+static CONSOLE: Cell<Console<Echo>, 2, 3> = cell(Station::new(
+    "console",
+    Console::new(Echo::new()),
+    &COMMON.console,
+    &CONSOLE_SHARED,
+    |engine| {
+        let input = |engine: &TheEngine<Console<Echo>, 2, 3>| {
+            engine
+                .model()
+                .port(0)
+                .is_some_and(|port| port.io().has_input())
+        };
+        if !input(engine) {
+            return false;
+        }
+        engine.backend_ready(receiveq(0));
+        // What is left waits for a buffer, and its kick.
+        engine.poll(BUDGET) == Step::More
+    },
+));
+
+static I2C_SHARED: Shared<1> = Shared::new();
+static I2C: Cell<I2c<Sensor, 32>, 1, 1> = cell(Station::new(
+    "i2c",
+    I2c::new(Sensor::new()),
+    &COMMON.i2c,
+    &I2C_SHARED,
+    |_| false,
+));
+
+/// What cannot be said in a constant; before the first doorbell.
+pub fn init() {
+    with(&CONSOLE, |station| {
+        station.engine.update_config(|console| {
+            if let Some(port) = console.port_mut(0) {
+                port.resize(ConsoleSize { cols: 80, rows: 25 });
+            }
+        });
+        false
+    });
+}
+
+/// True if `work` says so.
+fn with<D, const Q: usize, const S: usize>(
+    cell: &Cell<D, Q, S>,
+    work: impl FnOnce(&mut Station<D, Q, S>) -> bool,
+) -> bool {
+    critical_section::with(|token| {
+        // Only one handler borrows a device, and it does not nest.
+        cell.borrow(token)
+            .try_borrow_mut()
+            .is_ok_and(|mut station| work(&mut station))
+    })
+}
+
+/// The doorbell's interrupt handler: steps every device.
+pub fn doorbell() {
+    let more = [
+        with(&ENTROPY, Station::step),
+        with(&BLOCK, Station::step),
+        with(&CONSOLE, Station::step),
+        with(&I2C, Station::step),
+    ];
+    if more.contains(&true) {
+        platform::ring_doorbell();
+    }
+}

@@ -1,0 +1,40 @@
+//! Console.
+
+use core::fmt::Write;
+
+use virtio_drivers::device::console::VirtIOConsole;
+
+use super::{Failure, MailPort, Outcome, PortTransport, SharedHal, expect, interrupts};
+use crate::platform;
+
+pub(super) fn run(transport: PortTransport<MailPort>) -> Outcome {
+    let mut driver = VirtIOConsole::<SharedHal, _>::new(transport)?;
+    let size = driver.size()?.ok_or(Failure::Wrong("a size is offered"))?;
+    defmt::info!("driver console: {=u16}x{=u16}", size.columns, size.rows);
+
+    let sent = "who is there?";
+    let before = interrupts();
+    write!(driver, "{sent}").map_err(|_| Failure::Wrong("what is written is sent"))?;
+    platform::wait_until(|| interrupts() != before);
+    driver.ack_interrupt()?;
+    let mut bytes = [0; 32];
+    let mut count = 0;
+    while let Some(byte) = driver.recv(true)? {
+        if let Some(place) = bytes.get_mut(count) {
+            *place = byte;
+        }
+        count += 1;
+    }
+    let answer = bytes
+        .get(..count)
+        .and_then(|bytes| core::str::from_utf8(bytes).ok());
+    let answer = answer.ok_or(Failure::Wrong("the answer is as long as it should be"))?;
+    defmt::info!("driver console: sent {=str}, received {=str}", sent, answer);
+    expect(
+        answer.eq_ignore_ascii_case(sent) && answer != sent,
+        "it comes back in capitals",
+    )?;
+
+    driver.emergency_write(b'!')?;
+    Ok(())
+}

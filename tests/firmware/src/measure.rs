@@ -1,0 +1,217 @@
+//! Instruments: instructions from the doorbell on, and stack.
+//!
+//! Under `qemu-system-arm -icount shift=6` every instruction takes 64 ns, which is 1.6 ticks of the
+//! 25 MHz that SysTick counts at: more than one, so that no instruction is lost. What an instruction
+//! is in ticks is not taken for granted but measured first, with a loop of known length.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use virtside::{DeviceRange, RingWindow};
+use virtside::{DriverMem, DriverRange, FlatMem, MemFault, Permission, PtrWindow, RawDescriptor};
+
+use crate::platform;
+
+static RANG: AtomicU32 = AtomicU32::new(0);
+static PUBLISHED: AtomicU32 = AtomicU32::new(0);
+static RAISED: AtomicU32 = AtomicU32::new(0);
+
+fn since_doorbell(to: &AtomicU32) {
+    let now = platform::now();
+    to.store(
+        platform::ticks(RANG.load(Ordering::Relaxed), now),
+        Ordering::Relaxed,
+    );
+}
+
+/// The driver is about to ring.
+#[inline]
+pub fn rang() {
+    RANG.store(platform::now(), Ordering::Relaxed);
+}
+
+/// The device has raised the driver's interrupt.
+#[inline]
+pub fn raised() {
+    since_doorbell(&RAISED);
+}
+
+/// Instructions between two moments.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    ticks: u32,
+    instructions: u32,
+}
+
+impl Scale {
+    /// Times a loop of known length.
+    pub fn measure() -> Self {
+        let time = |rounds| {
+            let start = platform::now();
+            platform::spin(rounds);
+            platform::ticks(start, platform::now())
+        };
+        // The difference of two loops: the call and the clock cancel out.
+        let (long, short) = (time(1100), time(100));
+        Self {
+            ticks: long.wrapping_sub(short),
+            instructions: 2000,
+        }
+    }
+
+    fn instructions(self, ticks: &AtomicU32) -> u32 {
+        let ticks = ticks.load(Ordering::Relaxed);
+        let scaled = u64::from(ticks) * u64::from(self.instructions);
+        // To the nearest.
+        let half = u64::from(self.ticks / 2);
+        u32::try_from((scaled + half) / u64::from(self.ticks.max(1))).unwrap_or(u32::MAX)
+    }
+
+    /// From the last doorbell before it to the last store of a used index.
+    pub fn to_publish(self) -> u32 {
+        self.instructions(&PUBLISHED)
+    }
+
+    /// From the last doorbell before it to the last driver's interrupt.
+    pub fn to_interrupt(self) -> u32 {
+        self.instructions(&RAISED)
+    }
+
+    /// Ticks of a thousand instructions: 1600 under `-icount shift=6`.
+    pub fn ticks_of_a_thousand(self) -> u32 {
+        self.ticks / 2
+    }
+}
+
+/// The shared RAM, with a look at the clock whenever a used index was stored. Nothing happens
+/// before that store that would not happen without.
+#[derive(Clone, Debug)]
+pub struct Timed(pub FlatMem);
+
+/// A window of [`Timed`].
+#[derive(Debug)]
+pub struct TimedWindow(PtrWindow);
+
+impl DriverMem for Timed {
+    type Window = TimedWindow;
+
+    fn window(&self, range: DriverRange, permission: Permission) -> Result<TimedWindow, MemFault> {
+        self.0.window(range, permission).map(TimedWindow)
+    }
+
+    #[inline(always)]
+    fn translate(
+        &self,
+        range: DriverRange,
+        permission: Permission,
+    ) -> Result<DeviceRange<'_>, MemFault> {
+        self.0.translate(range, permission)
+    }
+
+    #[inline(always)]
+    fn is_mapped(&self, start: u64, len: u32, permission: Permission) -> bool {
+        self.0.is_mapped(start, len, permission)
+    }
+}
+
+impl RingWindow for TimedWindow {
+    #[inline(always)]
+    fn load_descriptor(&self, index: u16) -> Option<RawDescriptor> {
+        self.0.load_descriptor(index)
+    }
+    #[inline(always)]
+    fn load_flags(&self) -> u16 {
+        self.0.load_flags()
+    }
+    #[inline(always)]
+    fn load_idx(&self) -> u16 {
+        self.0.load_idx()
+    }
+    #[inline(always)]
+    fn load_entry(&self, index: u16) -> u16 {
+        self.0.load_entry(index)
+    }
+    #[inline(always)]
+    fn load_event(&self) -> u16 {
+        self.0.load_event()
+    }
+    #[inline(always)]
+    fn store_flags(&self, flags: u16) {
+        self.0.store_flags(flags);
+    }
+    #[inline(always)]
+    fn store_used(&self, index: u16, element: [u32; 2]) {
+        self.0.store_used(index, element);
+        since_doorbell(&PUBLISHED);
+    }
+    #[inline(always)]
+    fn store_event(&self, event: u16) {
+        self.0.store_event(event);
+    }
+}
+
+/// Whether [`Stack`] paints: it takes time.
+static PAINTING: AtomicU32 = AtomicU32::new(0);
+
+/// Turns the stack measurement on or off.
+pub fn paint(on: bool) {
+    PAINTING.store(u32::from(on), Ordering::Relaxed);
+}
+
+/// Most stack that a call took so far, in bytes.
+#[derive(Debug)]
+pub struct Stack(AtomicU32);
+
+/// Words below the stack pointer that are painted, and looked at.
+const WORDS: usize = 1024;
+const PAINT: u32 = 0xa5a5_5a5a;
+
+impl Stack {
+    /// None so far.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Bytes.
+    pub fn most(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Calls `work`, in a critical section: handlers have their frames on the same stack.
+    #[inline(always)]
+    pub fn of<R>(&self, work: impl FnOnce() -> R) -> R {
+        if PAINTING.load(Ordering::Relaxed) == 0 {
+            return work();
+        }
+        self.watch(work)
+    }
+
+    #[inline(never)]
+    fn watch<R>(&self, work: impl FnOnce() -> R) -> R {
+        let top = platform::stack_pointer();
+        let word = |at: usize| core::ptr::without_provenance_mut::<u32>(top - 4 * (at + 1));
+        for at in 0..WORDS {
+            // SAFETY: RAM that is reserved for the stack; nothing is on it below the pointer.
+            unsafe { word(at).write_volatile(PAINT) };
+        }
+        let result = apart(work);
+        // SAFETY: as above.
+        let is_paint = |at: &usize| unsafe { word(*at).read_volatile() } == PAINT;
+        let clean = (0..WORDS).rev().take_while(is_paint).count();
+        let used = u32::try_from(4 * (WORDS - clean)).unwrap_or(u32::MAX);
+        self.0.store(self.most().max(used), Ordering::Relaxed);
+        result
+    }
+}
+
+impl Default for Stack {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A frame of its own, below the one that paints.
+#[inline(never)]
+fn apart<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
