@@ -50,6 +50,13 @@ pub trait DeviceConfig {
         false
     }
 
+    /// Whether the field at `offset` may be written in any phase, before FEATURES_OK too. By default
+    /// none may.
+    fn is_always_writable(&self, offset: u32) -> bool {
+        let _ = offset;
+        false
+    }
+
     /// Writes configuration bytes from `offset` on, all or none; false if they cannot be written.
     fn write_config(&mut self, offset: u32, bytes: &[u8]) -> bool {
         let _ = (offset, bytes);

@@ -123,7 +123,6 @@ fn a_port_without_a_way_of_its_own_writes_an_emergency_like_any_byte() {
 }
 
 #[test]
-#[ignore = "core lets no write through before FEATURES_OK"]
 fn an_emergency_write_works_at_any_time() {
     use virtio_spec::DeviceStatus;
     let mut device = machine(Console::new(Tape::new()), ram());

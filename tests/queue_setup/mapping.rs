@@ -278,3 +278,20 @@ fn the_halves_of_an_address_may_be_written_in_either_order_and_one_by_one() {
     assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
     assert_eq!(guest.queue_config(0), Some(&config));
 }
+
+#[test]
+fn a_queue_moves_with_its_memory_before_the_driver_is_live() {
+    let (mut guest, old) = probe();
+    assert!(guest.negotiate(Features::VERSION_1));
+    assert_accepted(&mut guest, &config(0));
+    let new = ram();
+    *guest.memory_mut() = new.flat(BASE);
+    assert!(guest.memory_changed());
+    let mut driver = FakeDriver::new(new.flat(BASE), virtside_tests::layout(0));
+    old.write(0, &[0x77; 0x1000]);
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_works(&mut guest, &mut driver, 0);
+    let mut bytes = [0; 0x1000];
+    old.read(0, &mut bytes);
+    assert_eq!(bytes, [0x77; 0x1000], "the old memory was touched");
+}

@@ -179,6 +179,7 @@ fn putting_the_queue_back_completes_the_drivers_write() {
 fn a_reset_waits_for_every_taken_queue() {
     let mut o = in_flight();
     let second = o.guest.take_queue(1).expect("a live queue");
+    assert_eq!((o.queue.number(), second.number()), (0, 1));
     let ticket = reset_waits(&mut o.guest);
     drop(second);
     assert_eq!(o.guest.finish(ticket), Reply::Pending(ticket));

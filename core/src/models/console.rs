@@ -330,6 +330,10 @@ impl<T: ConsolePort, const P: usize> DeviceConfig for Console<T, P> {
 
     /// An emergency write (console-01, console-02), negotiated or not, in any width that starts with
     /// the low byte.
+    fn is_always_writable(&self, offset: u32) -> bool {
+        offset == EMERG_WR
+    }
+
     fn write_config(&mut self, offset: u32, bytes: &[u8]) -> bool {
         match (offset, bytes, self.ports.first_mut()) {
             (EMERG_WR, [byte] | [byte, _] | [byte, _, _, _], Some(port)) => {

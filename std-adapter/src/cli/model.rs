@@ -20,6 +20,12 @@ impl<D: DeviceConfig> DeviceConfig for FlagsOnly<D> {
     fn queue_size_max(&self, queue: u16) -> u16 {
         self.0.queue_size_max(queue)
     }
+    fn fit(&mut self, queues: u16, elements: u16) {
+        self.0.fit(queues, elements);
+    }
+    fn is_always_writable(&self, offset: u32) -> bool {
+        self.0.is_always_writable(offset)
+    }
     fn negotiate(&mut self, features: Features) -> bool {
         self.0.negotiate(features)
     }
