@@ -50,7 +50,7 @@ need_component() {
   cargo "$command" --version >/dev/null 2>&1 || rustup component add "$1" >&2
 }
 
-# need_crate CRATE VERSION: a command from crates.io; reinstalled if the version does not match.
+# need_crate CRATE VERSION: a command from the package registry; reinstalled if the version does not match.
 need_crate() {
   # Not grep -q: it would end cargo early, and pipefail would take that for an error.
   cargo install --list | grep "^$1 v$2:" >/dev/null || cargo install --locked --quiet "$1" --version "$2" >&2
