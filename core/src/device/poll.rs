@@ -1,0 +1,277 @@
+//! Serving the queues: which chain is next, what the model makes of it, and who hears of it.
+
+use super::Device;
+use crate::{
+    error::{DriverFault, HostFault, Refusal},
+    memory::DriverMem,
+    model::{Answer, DeviceModel, Request},
+    notify::DriverNotify,
+    queue::Popped,
+    queue_set::QueueSet,
+    shared::{InterruptStatus, SharedHandle},
+    slots::{ChainSlot, Step, Token},
+    table::QueueState,
+};
+
+impl<M, I, H, const Q: usize, const N: usize> Device<M, I, H, Q, N>
+where
+    M: DriverMem,
+    I: DriverNotify,
+    H: SharedHandle<Q>,
+{
+    /// Serves up to `budget` chains or looks into as many empty queues, round-robin, one chain of
+    /// each in turn; interrupts are sent at the end.
+    ///
+    /// At most `budget * (N + 5) + 2 * min(budget, Q)` ring accesses, and `budget * N` descriptors
+    /// of indirect tables, beside what the model reads and writes in buffers. The first poll after
+    /// the driver went live by a [`ReadyResponder`](crate::ReadyResponder) stores once to each ready
+    /// queue's used ring, too.
+    pub fn poll<D: DeviceModel>(
+        &mut self,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+        budget: u16,
+    ) -> Step {
+        if !self.start_if_live() {
+            return Step::Idle;
+        }
+        self.hear();
+        let mut left = budget;
+        let mut blocked = QueueSet::<Q>::new();
+        let mut touched = QueueSet::<Q>::new();
+        // Chains that were pending and may be served now come first: they are older.
+        for at in 0..slots.len() {
+            if left == 0 {
+                break;
+            }
+            let Some(slot) = slots.get_mut(at) else {
+                break;
+            };
+            if !slot.take_again() {
+                continue;
+            }
+            left = left.wrapping_sub(1);
+            let queue = slot.queue();
+            self.serve(at, queue, model, slots, &mut touched);
+        }
+        while left != 0 {
+            let Some(queue) = self.next_turn(&blocked) else {
+                break;
+            };
+            if !model.can_serve(queue) {
+                let _ = blocked.insert(queue);
+                continue;
+            }
+            let Some(at) = slots.iter().position(ChainSlot::is_free) else {
+                blocked = blocked.union(&self.notified);
+                break;
+            };
+            left = left.wrapping_sub(1);
+            self.turn = queue.wrapping_add(1);
+            self.take_one(at, queue, model, slots, &mut touched);
+        }
+        self.announce(&touched);
+        self.rest(&blocked, &touched, slots)
+    }
+
+    /// Takes the kicks of the queues that are here. Those of taken queues are not ours to hear.
+    fn hear(&mut self) {
+        if self.shared.doorbell().is_silent() {
+            return;
+        }
+        let taken = self.table.taken();
+        for queue in self.shared.doorbell().drain_except(&taken) {
+            if self.table.state(queue) == QueueState::Live {
+                let _ = self.notified.insert(queue);
+            }
+        }
+    }
+
+    /// The next notified queue from `turn` on that is not blocked.
+    fn next_turn(&self, blocked: &QueueSet<Q>) -> Option<u16> {
+        let candidates = self.notified.difference(blocked);
+        let mut first = None;
+        for queue in candidates {
+            if queue >= self.turn {
+                return Some(queue);
+            }
+            first = first.or(Some(queue));
+        }
+        first
+    }
+
+    /// Pops one chain of a queue into a free slot and serves it, or finds the queue empty.
+    fn take_one<D: DeviceModel>(
+        &mut self,
+        at: usize,
+        queue: u16,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+        touched: &mut QueueSet<Q>,
+    ) {
+        let (Some(live), Some(slot)) = (self.table.live(queue), slots.get_mut(at)) else {
+            self.notified.remove(queue);
+            return;
+        };
+        match live.pop(&self.mem, slot.chain_mut()) {
+            Popped::Chain => {
+                slot.occupy(queue);
+                self.serve(at, queue, model, slots, touched);
+            }
+            Popped::Empty => match live.enable_kicks() {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.notified.remove(queue);
+                }
+                Err(fault) => self.fault(queue, fault, model, slots, touched),
+            },
+            Popped::Fault => {
+                if let Some(fault) = slot.chain_mut().take_fault() {
+                    self.fault(queue, fault, model, slots, touched);
+                }
+            }
+        }
+    }
+
+    /// Lets the model serve the chain in a slot, and gives it back if it is done.
+    fn serve<D: DeviceModel>(
+        &mut self,
+        at: usize,
+        queue: u16,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+        touched: &mut QueueSet<Q>,
+    ) {
+        let Some(slot) = slots.get_mut(at) else {
+            return;
+        };
+        let chain = slot.chain();
+        let (head, writable) = (chain.head(), chain.writable_len());
+        let mut request = Request {
+            queue,
+            token: slot.token(at),
+            head,
+            readable: chain.readable(&self.mem),
+            writable: chain.writable(&self.mem),
+            fault: None,
+        };
+        let answer = model.serve(&mut request);
+        let mut host = request.fault;
+        match answer {
+            Ok(Answer::Done { written }) => {
+                let written = if written > writable {
+                    host = Some(HostFault::WrittenTooMuch { written, writable });
+                    0
+                } else {
+                    written
+                };
+                slot.release();
+                if self
+                    .table
+                    .live(queue)
+                    .is_some_and(|live| live.push_used(head, written))
+                {
+                    self.counters.chains = self.counters.chains.wrapping_add(1);
+                    let _ = touched.insert(queue);
+                }
+            }
+            Ok(Answer::Pending) => {}
+            Err(fault) => self.fault(queue, fault, model, slots, touched),
+        }
+        if let Some(fault) = host {
+            self.host_fault = Some(fault);
+        }
+    }
+
+    /// The driver broke the protocol of a queue.
+    #[cold]
+    fn fault<D: DeviceModel>(
+        &mut self,
+        queue: u16,
+        fault: DriverFault,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+        touched: &mut QueueSet<Q>,
+    ) {
+        // What it gave back before is announced still (split-usedsup-03): it is not asked again.
+        if touched.remove(queue) {
+            let mut last = QueueSet::new();
+            let _ = last.insert(queue);
+            self.announce(&last);
+        }
+        self.stop(queue, Some(fault), model, slots);
+        self.shared.fail(self.shared.is_live(), &self.notify);
+    }
+
+    /// One interrupt for all that was given back, if any of the queues' drivers wants it.
+    fn announce(&mut self, touched: &QueueSet<Q>) {
+        let mut wanted = false;
+        for queue in touched {
+            if let Some(live) = self.table.live(queue) {
+                if live.needs_interrupt() {
+                    wanted = true;
+                } else {
+                    self.counters.suppressed = self.counters.suppressed.wrapping_add(1);
+                }
+            }
+        }
+        if wanted {
+            self.counters.interrupts = self.counters.interrupts.wrapping_add(1);
+            self.shared
+                .raise(InterruptStatus::USED_BUFFER, &self.notify);
+        }
+    }
+
+    /// How a poll ends: kicks are not needed for queues that will be looked at anyway.
+    /// (Of those, the ones that gave something back now: no poll pays for more than its budget.)
+    fn rest(
+        &mut self,
+        blocked: &QueueSet<Q>,
+        touched: &QueueSet<Q>,
+        slots: &[ChainSlot<N>],
+    ) -> Step {
+        let waiting = self.notified.difference(blocked);
+        if !waiting.is_empty() {
+            for queue in waiting.intersection(touched) {
+                if let Some(live) = self.table.live(queue) {
+                    live.disable_kicks();
+                }
+            }
+            return Step::More;
+        }
+        if slots.iter().any(ChainSlot::wants_again) {
+            return Step::More;
+        }
+        let pending = slots.iter().any(|slot| !slot.is_free());
+        if pending || !self.notified.is_empty() {
+            Step::Blocked
+        } else {
+            Step::Idle
+        }
+    }
+
+    /// Serves a pending chain again, now that its back end is done with it.
+    ///
+    /// # Errors
+    /// [`Refusal::StaleToken`] if the chain is not pending: it was answered, its queue was stopped
+    /// or reset, or the driver gave the device up.
+    pub fn complete<D: DeviceModel>(
+        &mut self,
+        token: Token,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Result<(), Refusal> {
+        if !self.shared.is_live() {
+            return Err(Refusal::StaleToken);
+        }
+        let at = usize::from(token.slot());
+        let queue = match slots.get(at) {
+            Some(slot) if !slot.is_free() && slot.token(at) == token => slot.queue(),
+            _ => return Err(Refusal::StaleToken),
+        };
+        let mut touched = QueueSet::new();
+        self.serve(at, queue, model, slots, &mut touched);
+        self.announce(&touched);
+        Ok(())
+    }
+}
