@@ -14,6 +14,7 @@ use crate::{
     num,
     queue_set::QueueSet,
     shared::SharedHandle,
+    trace::NoTrace,
 };
 
 /// Collects what a device needs: the interrupt, the shared block, and the queues.
@@ -126,7 +127,7 @@ impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
         mem: M,
         policy: &P,
     ) -> Result<Device<M, I, H, Q, N>, DeviceError> {
-        let mut device = Device::new(mem, self.notify, self.shared);
+        let mut device = Device::new(mem, self.notify, self.shared, NoTrace);
         for config in &self.configs {
             device
                 .table

@@ -14,6 +14,7 @@ use crate::{
     slots::{ChainSlot, Counters},
     table::{QueueState, QueueTable},
     taken::TakenQueue,
+    trace::{Event, NoTrace, Trace},
 };
 
 /// The queue type that [`Device::take_queue`] moves out.
@@ -54,7 +55,7 @@ pub type Taken<M, I, H, const Q: usize, const N: usize> =
 /// assert!(device.put_back(queue).is_ok());
 /// # Ok::<(), virtside::DeviceError>(())
 /// ```
-pub struct Device<M: DriverMem, I, H, const Q: usize, const N: usize> {
+pub struct Device<M: DriverMem, I, H, const Q: usize, const N: usize, T = NoTrace> {
     pub(crate) mem: M,
     pub(crate) notify: I,
     pub(crate) shared: H,
@@ -69,10 +70,11 @@ pub struct Device<M: DriverMem, I, H, const Q: usize, const N: usize> {
     changed: bool,
     host_fault: Option<HostFault>,
     counters: Counters,
+    pub(crate) trace: T,
 }
 
-impl<M: DriverMem, I, H, const Q: usize, const N: usize> core::fmt::Debug
-    for Device<M, I, H, Q, N>
+impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> core::fmt::Debug
+    for Device<M, I, H, Q, N, T>
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Device")
@@ -84,8 +86,8 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize> core::fmt::Debug
     }
 }
 
-impl<M: DriverMem, I, H, const Q: usize, const N: usize> Device<M, I, H, Q, N> {
-    pub(crate) const fn new(mem: M, notify: I, shared: H) -> Self {
+impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N, T> {
+    pub(crate) const fn new(mem: M, notify: I, shared: H, trace: T) -> Self {
         Self {
             mem,
             notify,
@@ -102,7 +104,32 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize> Device<M, I, H, Q, N> {
                 interrupts: 0,
                 suppressed: 0,
             },
+            trace,
         }
+    }
+
+    /// The same device, but `trace` hears what it does.
+    #[must_use]
+    pub fn with_trace<U: Trace>(self, trace: U) -> Device<M, I, H, Q, N, U> {
+        Device {
+            mem: self.mem,
+            notify: self.notify,
+            shared: self.shared,
+            table: self.table,
+            features: self.features,
+            notified: self.notified,
+            turn: self.turn,
+            started: self.started,
+            changed: self.changed,
+            host_fault: self.host_fault,
+            counters: self.counters,
+            trace,
+        }
+    }
+
+    /// What hears what the device does.
+    pub const fn trace_mut(&mut self) -> &mut T {
+        &mut self.trace
     }
 
     /// The queues that the driver configured, lowest first.
@@ -170,11 +197,12 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize> Device<M, I, H, Q, N> {
     }
 }
 
-impl<M, I, H, const Q: usize, const N: usize> Device<M, I, H, Q, N>
+impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N, T>
 where
     M: DriverMem,
     I: DriverNotify,
     H: SharedHandle<Q>,
+    T: Trace,
 {
     /// The driver kicked this queue, or the host wants it looked at.
     ///
@@ -267,7 +295,11 @@ where
             Err(fault) => {
                 if self.table.is_out(number, generation) {
                     self.table.stop_with(number, Some(fault));
-                    self.shared.fail(self.shared.is_live(), &self.notify);
+                    self.trace.event(&Event::DriverFault {
+                        queue: number,
+                        fault,
+                    });
+                    self.needs_reset();
                 }
                 return Err(Err(Refusal::StaleToken));
             }
@@ -305,9 +337,15 @@ where
     }
 
     fn ring_gone(&mut self, queue: u16) {
-        self.host_fault = Some(HostFault::RingGone { queue });
+        self.failed(HostFault::RingGone { queue });
         self.table.stop_with(queue, None);
-        self.shared.fail(self.shared.is_live(), &self.notify);
+        self.needs_reset();
+    }
+
+    /// Something of ours failed.
+    fn failed(&mut self, fault: HostFault) {
+        self.host_fault = Some(fault);
+        self.trace.event(&Event::HostFault { fault });
     }
 
     /// A queue stops for good; its pending chains are forgotten.
@@ -394,10 +432,21 @@ where
     /// has `begun` to set up: it may have read what has changed.
     pub(crate) fn config_changed(&mut self, begun: bool) {
         if self.shared.is_live() {
-            self.shared
-                .raise(InterruptStatus::CONFIG_CHANGE, &self.notify);
+            self.interrupt(InterruptStatus::CONFIG_CHANGE);
         } else {
             self.changed |= begun;
         }
+    }
+
+    fn needs_reset(&mut self) {
+        if self.shared.fail(self.shared.is_live(), &self.notify) {
+            let status = InterruptStatus::CONFIG_CHANGE;
+            self.trace.event(&Event::Interrupt { status });
+        }
+    }
+
+    fn interrupt(&mut self, status: InterruptStatus) {
+        self.trace.event(&Event::Interrupt { status });
+        self.shared.raise(status, &self.notify);
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     shared::{Answer, Shared, SharedHandle},
     slots::{ChainSlot, Counters, Step, Token},
     table::QueueState,
+    trace::{Event, NoTrace, Trace},
 };
 
 /// A virtio-mmio device: model `D` over memory `M` with interrupt `I`, up to `Q` queues of up to
@@ -46,9 +47,9 @@ use crate::{
 /// assert_eq!(engine.access(Access::read(0)), Reply::Done(0x7472_6976));
 /// assert_eq!(engine.access(Access::read(8)), Reply::Done(4));
 /// ```
-pub struct Engine<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> {
+pub struct Engine<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T = NoTrace> {
     model: D,
-    device: Device<M, I, H, Q, N>,
+    device: Device<M, I, H, Q, N, T>,
     transport: Transport<Q>,
     slots: S,
     may_take: bool,
@@ -56,8 +57,8 @@ pub struct Engine<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> {
     unanswered: bool,
 }
 
-impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> core::fmt::Debug
-    for Engine<D, M, I, S, H, Q, N>
+impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> core::fmt::Debug
+    for Engine<D, M, I, S, H, Q, N, T>
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Engine")
@@ -70,6 +71,13 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> core::fmt::Debug
 impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S, H, Q, N> {
     /// A device in reset.
     pub const fn new(model: D, mem: M, notify: I, slots: S, shared: H) -> Self {
+        Self::traced(model, mem, notify, slots, shared, NoTrace)
+    }
+}
+
+impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, S, H, Q, N, T> {
+    /// A device in reset; `trace` hears what it does.
+    pub const fn traced(model: D, mem: M, notify: I, slots: S, shared: H, trace: T) -> Self {
         const {
             assert!(
                 N.is_power_of_two() && N <= 32768,
@@ -78,7 +86,7 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S
         }
         Self {
             model,
-            device: Device::new(mem, notify, shared),
+            device: Device::new(mem, notify, shared, trace),
             transport: Transport::new(num::clamp_u16(N)),
             slots,
             may_take: true,
@@ -108,13 +116,18 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S
     }
 
     /// The queues, faults and counters.
-    pub const fn device(&self) -> &Device<M, I, H, Q, N> {
+    pub const fn device(&self) -> &Device<M, I, H, Q, N, T> {
         &self.device
     }
 
     /// The register block.
     pub const fn transport(&self) -> &Transport<Q> {
         &self.transport
+    }
+
+    /// What hears what the device does.
+    pub const fn trace_mut(&mut self) -> &mut T {
+        &mut self.device.trace
     }
 
     /// The driver's memory, to change it; then call [`memory_changed`](Self::memory_changed).
@@ -172,27 +185,39 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S
     }
 }
 
-impl<D, M, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S, H, Q, N>
+impl<D, M, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, S, H, Q, N, T>
 where
     D: DeviceModel,
     M: DriverMem,
     I: DriverNotify + Clone,
     S: AsMut<[ChainSlot<N>]>,
     H: SharedHandle<Q>,
+    T: Trace,
 {
     /// Takes one register access of the driver.
     ///
     /// A kick is only noted: [`poll`](Self::poll) serves it.
     #[inline]
     pub fn access(&mut self, access: Access) -> Reply {
+        let from = self.transport.phase();
         let shared: &Shared<Q> = &self.device.shared;
-        let reply = self
+        let mut reply = self
             .transport
             .access(access, &mut self.model, shared, &self.device.notify);
         if let Reply::Pending(_) = reply {
-            return self.carry_out();
+            reply = self.carry_out();
         }
+        self.device.trace.event(&Event::Access { access, reply });
+        self.trace_phase(from);
         reply
+    }
+
+    #[inline(always)]
+    fn trace_phase(&mut self, from: Phase) {
+        let to = self.transport.phase();
+        if from != to {
+            self.device.trace.event(&Event::Phase { from, to });
+        }
     }
 
     #[inline(never)]
@@ -200,6 +225,9 @@ where
         match self.transport.message() {
             Some(Message::ConfigureQueue(config)) => {
                 let verdict = self.configure(&config);
+                if verdict.is_ok() {
+                    self.device.trace.event(&Event::QueueReady { config });
+                }
                 self.transport.settle(verdict)
             }
             Some(Message::Ready { features }) => self.driver_ready(features),
@@ -260,7 +288,13 @@ where
         if self.transport.outstanding().is_none() || self.transport.ticket() != ticket {
             return Reply::Refused(Refusal::StaleTicket);
         }
-        self.go_on()
+        let from = self.transport.phase();
+        let reply = self.go_on();
+        if !matches!(reply, Reply::Pending(_)) {
+            self.device.trace.event(&Event::Completed { reply });
+            self.trace_phase(from);
+        }
+        reply
     }
 
     /// Completes the outstanding access if it can be.
@@ -271,6 +305,7 @@ where
                 let (device, slots) = (&mut self.device, self.slots.as_mut());
                 device.table.remove(queue);
                 device.forget(queue, &mut self.model, slots);
+                device.trace.event(&Event::QueueStopped { queue });
                 self.transport.settle(Ok(()))
             }
             Some(Outstanding::Reset) if shared.stop_all() => {
@@ -361,13 +396,15 @@ where
     }
 }
 
-impl<D, M, I, S, H, const Q: usize, const N: usize> RegisterBlock for Engine<D, M, I, S, H, Q, N>
+impl<D, M, I, S, H, const Q: usize, const N: usize, T> RegisterBlock
+    for Engine<D, M, I, S, H, Q, N, T>
 where
     D: DeviceModel,
     M: DriverMem,
     I: DriverNotify + Clone,
     S: AsMut<[ChainSlot<N>]>,
     H: SharedHandle<Q>,
+    T: Trace,
 {
     fn access(&mut self, access: Access) -> Reply {
         Self::access(self, access)

@@ -36,8 +36,11 @@
 //! # Features
 //!
 //! * `defmt`: `defmt::Format` on messages, accesses, replies, errors and states.
-//! * `critical-section`: atomics on targets without compare-and-swap, by critical section.
-//! * `embedded-hal`: [`IrqLine`], the driver's interrupt as an output pin.
+//! * `critical-section`: `EngineCell`; atomics on targets without compare-and-swap, by critical
+//!   section.
+//! * `embedded-hal`: `IrqLine`, the driver's interrupt as an output pin, and the models over
+//!   embedded-hal: i2c, spi, gpio.
+//! * `log`: `LogTrace`, a device's events through the `log` crate.
 //! * `testing`: a fake driver and memories for tests and fuzzing.
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -46,6 +49,8 @@
 extern crate std;
 
 mod builder;
+#[cfg(feature = "critical-section")]
+mod cell;
 mod check;
 mod device;
 mod engine;
@@ -66,8 +71,11 @@ mod table;
 mod taken;
 #[cfg(any(feature = "testing", test, doctest))]
 pub mod testing;
+mod trace;
 
 pub use builder::{Built, Configuring, DeviceBuilder, Progress, ReadyResponder};
+#[cfg(feature = "critical-section")]
+pub use cell::EngineCell;
 pub use check::{CheckedQueue, QueueCheck, QueueCheckFn, translate_queue};
 pub use device::{Device, Taken};
 pub use engine::Engine;
@@ -91,3 +99,8 @@ pub use shared::{InterruptStatus, Shared, SharedHandle};
 pub use slots::{ChainSlot, Counters, Step, Token};
 pub use table::QueueState;
 pub use taken::{Stop, TakenQueue};
+#[cfg(feature = "defmt")]
+pub use trace::DefmtTrace;
+#[cfg(feature = "log")]
+pub use trace::LogTrace;
+pub use trace::{Event, NoTrace, Trace, Weight};

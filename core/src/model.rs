@@ -74,7 +74,8 @@ pub enum Answer {
         written: u32,
     },
     /// Not yet: the chain keeps its slot, and is served again from the start after
-    /// `complete(token)` or `backend_ready(queue)`.
+    /// `complete(token)` or `backend_ready(queue)`, or when the model says that it is
+    /// [`due`](DeviceModel::due).
     Pending,
 }
 
@@ -171,10 +172,22 @@ pub trait DeviceModel: DeviceConfig {
     }
 
     /// Whether a chain of this queue could be served now. While not, chains stay with the driver;
-    /// `backend_ready` says when to ask again.
+    /// it is asked again in every poll, and `backend_ready` says when one is worth while.
     fn can_serve(&self, queue: u16) -> bool {
         let _ = queue;
         true
+    }
+
+    /// A pending chain that can be answered now. `poll` serves it again, and asks until there is
+    /// none; one that is no longer pending counts as none.
+    fn due(&self) -> Option<Token> {
+        None
+    }
+
+    /// Nothing more of this queue comes in this poll: it is empty, or every slot is in use. The
+    /// place to settle what waited for the next request.
+    fn drained(&mut self, queue: u16) {
+        let _ = queue;
     }
 
     /// Serves one request.

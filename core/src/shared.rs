@@ -166,12 +166,14 @@ impl<const Q: usize> Shared<Q> {
     }
 
     /// Sets DEVICE_NEEDS_RESET; the first time after DRIVER_OK, with the configuration interrupt
-    /// that has to follow it (status-03, status-04).
-    pub(crate) fn fail<I: DriverNotify>(&self, driver_ok: bool, notify: &I) {
+    /// that has to follow it (status-03, status-04); says whether there was one.
+    pub(crate) fn fail<I: DriverNotify>(&self, driver_ok: bool, notify: &I) -> bool {
         let before = self.needs_reset.swap(1, Ordering::AcqRel);
-        if before == 0 && driver_ok {
+        let first = before == 0 && driver_ok;
+        if first {
             self.raise(InterruptStatus::CONFIG_CHANGE, notify);
         }
+        first
     }
 
     /// Sets DEVICE_NEEDS_RESET, or announces that it was set before DRIVER_OK.

@@ -3,7 +3,7 @@
 use std::{io, thread, time::Duration};
 
 use virtside::{
-    ChainSlot, DeviceModel, DriverMem, DriverNotify, Engine, SharedHandle, Step,
+    ChainSlot, DeviceModel, DriverMem, DriverNotify, Engine, SharedHandle, Step, Trace,
     mmio::{Access, Reply, Ticket},
 };
 
@@ -27,13 +27,14 @@ pub trait Served {
     }
 }
 
-impl<D, M, I, S, H, const Q: usize, const N: usize> Served for Engine<D, M, I, S, H, Q, N>
+impl<D, M, I, S, H, const Q: usize, const N: usize, T> Served for Engine<D, M, I, S, H, Q, N, T>
 where
     D: DeviceModel,
     M: DriverMem,
     I: DriverNotify + Clone,
     S: AsMut<[ChainSlot<N>]>,
     H: SharedHandle<Q>,
+    T: Trace,
 {
     fn access(&mut self, access: Access) -> Reply {
         Engine::access(self, access)

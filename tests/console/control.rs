@@ -419,7 +419,6 @@ fn a_driver_without_multiport_hears_nothing() {
 }
 
 #[test]
-#[ignore = "core does not ask again in one poll"]
 fn what_one_queue_brings_is_served_to_another_without_a_further_call() {
     let mut desk = Desk::over(three());
     desk.offer(CONTROL_RECEIVEQ, 16);

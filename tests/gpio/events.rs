@@ -1,7 +1,7 @@
 //! Eventq buffers that are not kept.
 
 use virtside::{
-    DriverFault, HostFault, QueueState, Step,
+    DeviceModel, DriverFault, HostFault, QueueState, Step,
     models::gpio::GpioError,
     testing::{Buffer, Registers},
 };

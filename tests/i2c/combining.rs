@@ -139,16 +139,11 @@ fn segments_of_nothing_are_combined_like_others() {
 }
 
 #[test]
-fn a_write_waits_until_the_host_says_that_nothing_more_is_coming() {
+fn a_write_whose_read_is_not_there_is_carried_out_on_its_own() {
     let mut rig = Rig::combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.driver.publish();
     let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(BUDGET), Step::Blocked);
-    assert_eq!(rig.guest.poll(BUDGET), Step::Blocked);
-    assert_eq!(rig.calls(), []);
-    assert_eq!(rig.take_used(), []);
-    rig.guest.backend_ready(0);
     assert_eq!(rig.guest.poll(BUDGET), Step::Idle);
     assert_eq!(rig.calls(), [Write(0x50, vec![1])]);
     assert_eq!(rig.take_used(), [(0, 1)]);
@@ -159,18 +154,32 @@ fn a_write_waits_until_the_host_says_that_nothing_more_is_coming() {
 }
 
 #[test]
-fn a_read_that_comes_with_a_later_kick_is_still_combined() {
+fn a_read_that_comes_before_the_queue_is_found_empty_is_still_combined() {
     let mut rig = Rig::combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.driver.publish();
     let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(BUDGET), Step::Blocked);
+    assert_eq!(rig.guest.poll(1), Step::More);
     rig.offer(1, &read(0x50, 2));
     assert_eq!(rig.run(), Step::Idle);
     assert_eq!(rig.calls(), [WriteRead(0x50, vec![1], 2)]);
     let mut used = rig.take_used();
     used.sort_unstable();
     assert_eq!(used, [(0, 1), (3, 3)]);
+}
+
+#[test]
+fn a_host_can_hurry_a_kept_write() {
+    let mut rig = Rig::combining(2);
+    rig.offer(0, &write(0x50, &[1]).and());
+    rig.offer(1, &read(0x50, 2));
+    rig.driver.publish();
+    let _ = rig.guest.kick(0);
+    assert_eq!(rig.guest.poll(1), Step::More);
+    rig.guest.backend_ready(0);
+    assert_eq!(rig.guest.poll(BUDGET), Step::Idle);
+    assert_eq!(rig.calls(), [Write(0x50, vec![1]), Read(0x50, 2)]);
+    assert_eq!(rig.take_used(), [(0, 1), (3, 3)]);
 }
 
 #[test]
@@ -189,7 +198,7 @@ fn a_write_is_sent_as_it_was_when_it_was_taken() {
     rig.offer(0, &write(0x50, &[1, 2]).and());
     rig.driver.publish();
     let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(BUDGET), Step::Blocked);
+    assert_eq!(rig.guest.poll(1), Step::More);
     let at = Rig::<Recorder>::place(0);
     rig.driver.write(at, &[0xff; 0x20]);
     rig.poll();
@@ -218,10 +227,9 @@ fn nothing_else_is_taken_before_the_write_is_answered() {
     }
     rig.driver.publish();
     let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(BUDGET), Step::Blocked);
+    assert_eq!(rig.guest.poll(2), Step::More);
     assert_eq!(rig.calls(), [WriteRead(0x50, vec![1], 2)]);
     assert_eq!(rig.take_used(), [(3, 3)]);
-    rig.guest.backend_ready(0);
     assert_eq!(rig.guest.poll(BUDGET), Step::Idle);
     assert_eq!(rig.calls(), [Write(0x50, vec![3])]);
     assert_eq!(rig.take_used(), [(0, 1), (6, 1)]);
@@ -243,9 +251,7 @@ fn a_budget_of_one_chain_at_a_time_makes_no_difference() {
     rig.driver.publish();
     let _ = rig.guest.kick(0);
     for _ in 0..20 {
-        if rig.guest.poll(1) == Step::Blocked {
-            rig.guest.backend_ready(0);
-        }
+        let _ = rig.guest.poll(1);
     }
     assert_eq!(rig.guest.poll(1), Step::Idle);
     assert_eq!(
@@ -342,11 +348,10 @@ fn a_reset_forgets_a_kept_write() {
         rig.offer(0, &write(0x50, &[1]).and());
         rig.driver.publish();
         let _ = rig.guest.kick(0);
-        assert_eq!(rig.guest.poll(BUDGET), Step::Blocked);
+        assert_eq!(rig.guest.poll(1), Step::More);
         if stop {
             let _ = rig.guest.store(reg::QUEUE_SEL, 0);
             let _ = rig.guest.store(reg::QUEUE_READY, 0);
-            rig.guest.backend_ready(0);
             assert_eq!(rig.guest.poll(BUDGET), Step::Idle);
             assert_eq!(rig.calls(), []);
         }
@@ -364,7 +369,7 @@ fn a_reset_forgets_an_answer_that_waits() {
     rig.offer(1, &read(0x50, 1));
     rig.driver.publish();
     let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(BUDGET), Step::Blocked);
+    assert_eq!(rig.guest.poll(2), Step::More);
     assert!(rig.guest.bring_up(features(), &[config(0)]));
     rig.driver = driver(rig.ram, 0);
     let outcomes = rig.ask(&[write(0x50, &[2]).and(), read(0x50, 1)]);

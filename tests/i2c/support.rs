@@ -303,16 +303,15 @@ impl<B: I2cBus, M: DriverMem> Rig<B, M> {
         self.poll()
     }
 
-    /// Polls until nothing is left, and says that nothing more is coming whenever the device waits.
+    /// Polls until nothing is left.
     pub fn poll(&mut self) -> Step {
         for _ in 0..100 {
             match self.guest.poll(BUDGET) {
                 Step::More => {}
-                Step::Blocked => self.guest.backend_ready(0),
-                Step::Idle => return Step::Idle,
+                step => return step,
             }
         }
-        panic!("the device always waits for more");
+        panic!("there is always more");
     }
 
     /// What came back, as heads and lengths.

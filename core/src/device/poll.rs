@@ -11,13 +11,15 @@ use crate::{
     shared::{InterruptStatus, SharedHandle},
     slots::{ChainSlot, Step, Token},
     table::QueueState,
+    trace::{Event, Trace},
 };
 
-impl<M, I, H, const Q: usize, const N: usize> Device<M, I, H, Q, N>
+impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N, T>
 where
     M: DriverMem,
     I: DriverNotify,
     H: SharedHandle<Q>,
+    T: Trace,
 {
     /// Serves up to `budget` chains or looks into as many empty queues, round-robin, one chain of
     /// each in turn; interrupts are sent at the end.
@@ -38,6 +40,7 @@ where
         self.hear();
         let mut left = budget;
         let mut blocked = QueueSet::<Q>::new();
+        let mut unready = QueueSet::<Q>::new();
         let mut touched = QueueSet::<Q>::new();
         // Chains that were pending and may be served now come first: they are older.
         for at in 0..slots.len() {
@@ -55,14 +58,24 @@ where
             self.serve(at, queue, model, slots, &mut touched);
         }
         while left != 0 {
+            if let Some((at, queue)) = due(model, slots) {
+                left = left.wrapping_sub(1);
+                self.serve(at, queue, model, slots, &mut touched);
+                continue;
+            }
             let Some(queue) = self.next_turn(&blocked) else {
                 break;
             };
             if !model.can_serve(queue) {
                 let _ = blocked.insert(queue);
+                let _ = unready.insert(queue);
                 continue;
             }
             let Some(at) = slots.iter().position(ChainSlot::is_free) else {
+                model.drained(queue);
+                if due(model, slots).is_some() {
+                    continue;
+                }
                 blocked = blocked.union(&self.notified);
                 break;
             };
@@ -71,6 +84,11 @@ where
             self.take_one(at, queue, model, slots, &mut touched);
         }
         self.announce(&touched);
+        // What one queue brought may be what another one waits for.
+        let again = unready.iter().any(|queue| model.can_serve(queue));
+        if again || due(model, slots).is_some() {
+            return Step::More;
+        }
         self.rest(&blocked, &touched, slots)
     }
 
@@ -116,12 +134,20 @@ where
         match live.pop(&self.mem, slot.chain_mut()) {
             Popped::Chain => {
                 slot.occupy(queue);
+                let chain = slot.chain();
+                self.trace.event(&Event::Popped {
+                    queue,
+                    head: chain.head(),
+                    readable: chain.readable_len(),
+                    writable: chain.writable_len(),
+                });
                 self.serve(at, queue, model, slots, touched);
             }
             Popped::Empty => match live.enable_kicks() {
                 Ok(true) => {}
                 Ok(false) => {
                     self.notified.remove(queue);
+                    model.drained(queue);
                 }
                 Err(fault) => self.fault(queue, fault, model, slots, touched),
             },
@@ -147,9 +173,10 @@ where
         };
         let chain = slot.chain();
         let (head, writable) = (chain.head(), chain.writable_len());
+        let token = slot.token(at);
         let mut request = Request {
             queue,
-            token: slot.token(at),
+            token,
             head,
             readable: chain.readable(&self.mem),
             writable: chain.writable(&self.mem),
@@ -173,13 +200,18 @@ where
                 {
                     self.counters.chains = self.counters.chains.wrapping_add(1);
                     let _ = touched.insert(queue);
+                    self.trace.event(&Event::Used {
+                        queue,
+                        head,
+                        written,
+                    });
                 }
             }
-            Ok(Answer::Pending) => {}
+            Ok(Answer::Pending) => self.trace.event(&Event::Pending { queue, token }),
             Err(fault) => self.fault(queue, fault, model, slots, touched),
         }
         if let Some(fault) = host {
-            self.host_fault = Some(fault);
+            self.failed(fault);
         }
     }
 
@@ -199,8 +231,9 @@ where
             let _ = last.insert(queue);
             self.announce(&last);
         }
+        self.trace.event(&Event::DriverFault { queue, fault });
         self.stop(queue, Some(fault), model, slots);
-        self.shared.fail(self.shared.is_live(), &self.notify);
+        self.needs_reset();
     }
 
     /// One interrupt for all that was given back, if any of the queues' drivers wants it.
@@ -217,8 +250,7 @@ where
         }
         if wanted {
             self.counters.interrupts = self.counters.interrupts.wrapping_add(1);
-            self.shared
-                .raise(InterruptStatus::USED_BUFFER, &self.notify);
+            self.interrupt(InterruptStatus::USED_BUFFER);
         }
     }
 
@@ -274,4 +306,12 @@ where
         self.announce(&touched);
         Ok(())
     }
+}
+
+/// The slot of the pending chain that the model wants served again, and its queue.
+fn due<D: DeviceModel, const N: usize>(model: &D, slots: &[ChainSlot<N>]) -> Option<(usize, u16)> {
+    let token = model.due()?;
+    let at = usize::from(token.slot());
+    let slot = slots.get(at)?;
+    (!slot.is_free() && slot.token(at) == token).then(|| (at, slot.queue()))
 }

@@ -6,9 +6,9 @@
 //!
 //! 1. The host tells the model: [`Gpio::interrupt`] from a handler that knows, or [`Gpio::sense`]
 //!    from a loop that looks at levels.
-//! 2. [`Gpio::due`] names what is to be given back: buffers of lines that interrupted, and those of
-//!    interrupts that the driver disabled meanwhile. Ask it after those calls **and after each
-//!    `poll`**, and pass each name to [`Engine::complete`](crate::Engine::complete).
+//! 2. The next `poll` gives the buffer back, as it does with those of interrupts that the driver
+//!    disabled meanwhile. (A token that 1. gave can also be passed to
+//!    [`Engine::complete`](crate::Engine::complete) at once.)
 //!
 //! What the driver gets wrong is answered with an error, and nothing changes: a line that is not
 //! there, a value that means nothing, a direction that the line cannot have, an interrupt of an
@@ -18,8 +18,8 @@
 //! single byte for the status stops its queue.
 //!
 //! Every request takes up to three calls to the bank, GET_LINE_NAMES one write for each of the `L`
-//! lines, an eventq buffer a search through the `L` lines, a reset `2 * L` calls. Requests are
-//! carried out and answered in the order in which they come, whatever their lines.
+//! lines, an eventq buffer a search through the `L` lines, a reset `2 * L` calls. A poll searches
+//! the lines for what is due, once for each chain and once more. Requests are carried out and answered in the order in which they come, whatever their lines.
 //!
 //! Supply one chain slot for each line that can interrupt, and one more for requests.
 //!
@@ -86,11 +86,7 @@ pub const EVENTQ: u16 = 1;
 ///
 /// // The button's handler:
 /// engine.model_mut().interrupt(1);
-/// // Then, and after each poll:
 /// engine.poll(8);
-/// while let Some(token) = engine.model().due() {
-///     engine.complete(token)?;
-/// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -206,12 +202,6 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             return Ok(self.interrupt(line));
         }
         Ok(None)
-    }
-
-    /// A buffer that is to be given back: pass it to [`complete`](crate::Engine::complete), and ask
-    /// again until there is none.
-    pub fn due(&self) -> Option<Token> {
-        self.states.iter().find_map(State::due)
     }
 
     fn can_interrupt(&self) -> bool {
@@ -527,6 +517,10 @@ impl<B: GpioLines, const L: usize> DeviceModel for Gpio<B, L> {
         if queue == EVENTQ {
             self.mask_all();
         }
+    }
+
+    fn due(&self) -> Option<Token> {
+        self.states.iter().find_map(State::due)
     }
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {

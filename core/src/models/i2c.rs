@@ -13,11 +13,10 @@
 //! a START and a STOP of its own: embedded-hal would run two segments of one direction together, and
 //! has nothing for two addresses.
 //!
-//! A kept write is answered later, so the host has to do two things: give the engine two chain slots
-//! (with one, nothing is ever combined), and call `backend_ready(0)` whenever `poll` ends with
-//! [`Step::Blocked`](crate::Step::Blocked), then poll again. That says that nothing more is coming
-//! now: a kept write whose read is not there is carried out on its own, and what was carried out is
-//! answered. Without `combining`, every request is answered at once, and one slot is enough.
+//! A kept write is answered later, so the engine needs two chain slots; with one, nothing is ever
+//! combined. A write whose read is not there when the queue is empty is carried out on its own:
+//! drivers make a whole group available before they kick. Without `combining`, every request is
+//! answered at once, and one slot is enough.
 //!
 //! # Worst case
 //!
@@ -210,8 +209,6 @@ struct Held {
     token: Token,
     address: I2cAddress,
     len: usize,
-    /// It was asked for again only because another one was to be answered.
-    fresh: bool,
 }
 
 /// Why a request is not answered with MSG_OK; and whether that is a fault of ours.
@@ -305,8 +302,8 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         }
     }
 
-    /// Carries out a write and the read that follows it as one transaction. The host has its part
-    /// in it: see [the module](self#combined-transactions).
+    /// Carries out a write and the read that follows it as one transaction: see
+    /// [the module](self#combined-transactions).
     #[must_use]
     pub fn combining(self) -> Self {
         Self {
@@ -329,19 +326,10 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
     fn attend<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Option<Outcome> {
         let token = request.token;
         if let Some((_, done)) = self.settled.take_if(|(settled, _)| *settled == token) {
-            if let Some(held) = &mut self.held {
-                held.fresh = true;
-            }
             return Some(done);
         }
-        if let Some(held) = self.held.as_mut().filter(|held| held.token == token) {
-            if self.settled.is_some() || core::mem::take(&mut held.fresh) {
-                return None;
-            }
-            let done = self.write_held();
-            // Only a request that is not the last of its group is ever held.
-            self.failing = done.is_err();
-            return Some(done);
+        if self.held.is_some_and(|held| held.token == token) {
+            return Some(self.write_held());
         }
         self.attend_new(request)
     }
@@ -360,12 +348,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
                 self.failing = more && done.is_err();
                 return Some(done);
             }
-            let done = self.write_held();
-            self.failing = done.is_err();
-            if let Err(Failed(Some(fault))) = done {
-                request.report(fault);
-            }
-            self.settled = Some((held.token, done.map_err(|_| FAILED)));
+            self.settle_held();
         }
         let done = if self.failing {
             Err(FAILED)
@@ -401,7 +384,6 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
                 token: request.token,
                 address,
                 len,
-                fresh: false,
             });
             return Ok(false);
         }
@@ -413,7 +395,17 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
     fn write_held(&mut self) -> Outcome {
         let held = self.held.take().ok_or(FAILED)?;
         let bytes = self.buffer.get(..held.len).ok_or(FAILED)?;
-        Ok(self.bus.transfer(held.address, I2cTransfer::Write(bytes))?)
+        let done = self.bus.transfer(held.address, I2cTransfer::Write(bytes));
+        // Only a request that is not the last of its group is ever held.
+        self.failing = done.is_err();
+        Ok(done?)
+    }
+
+    /// The same; the answer waits for its request to be served.
+    fn settle_held(&mut self) {
+        if let Some(held) = self.held {
+            self.settled = Some((held.token, self.write_held()));
+        }
     }
 
     /// Carries out the kept write and this read.
@@ -472,6 +464,16 @@ impl<B: I2cBus, const BYTES: usize> DeviceModel for I2c<B, BYTES> {
 
     fn can_serve(&self, _queue: u16) -> bool {
         self.settled.is_none()
+    }
+
+    fn due(&self) -> Option<Token> {
+        self.settled.map(|(token, _)| token)
+    }
+
+    fn drained(&mut self, _queue: u16) {
+        if self.settled.is_none() {
+            self.settle_held();
+        }
     }
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
