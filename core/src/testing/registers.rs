@@ -13,6 +13,7 @@ use crate::{
     num,
     shared::SharedHandle,
     slots::ChainSlot,
+    trace::Trace,
 };
 
 /// Something with a register block.
@@ -110,13 +111,14 @@ pub trait Registers {
     }
 }
 
-impl<D, M, I, S, H, const Q: usize, const N: usize> Registers for Engine<D, M, I, S, H, Q, N>
+impl<D, M, I, S, H, const Q: usize, const N: usize, T> Registers for Engine<D, M, I, S, H, Q, N, T>
 where
     D: DeviceModel,
     M: DriverMem,
     I: DriverNotify + Clone,
     S: AsMut<[ChainSlot<N>]>,
     H: SharedHandle<Q>,
+    T: Trace,
 {
     fn reach(&mut self, access: Access) -> Reply {
         self.access(access)
