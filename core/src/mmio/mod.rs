@@ -25,18 +25,16 @@
 //! Rewriting queue registers after activation is the worst class of bugs that virtio devices have
 //! had; a queue's parameters are copied when it is checked, and the copy is what is used.
 
+mod access;
+mod config;
 pub mod mailbox;
+mod queues;
 mod registers;
+mod status;
 mod transport;
 
+pub use access::{Access, RegisterBlock, Reply, Ticket};
 pub use registers::Register;
+pub use status::Phase;
 pub(crate) use transport::Outstanding;
-/// Something that takes register accesses: an [`Engine`](crate::Engine), or what stands for one.
-pub trait RegisterBlock {
-    /// See [`Engine::access`](crate::Engine::access).
-    fn access(&mut self, access: Access) -> Reply;
-    /// See [`Engine::finish`](crate::Engine::finish).
-    fn finish(&mut self, ticket: Ticket) -> Reply;
-}
-
-pub use transport::{Access, Phase, Reply, Ticket, Transport};
+pub use transport::Transport;

@@ -151,3 +151,46 @@ impl Register {
         }
     }
 }
+
+/// Offsets as patterns.
+pub(super) mod at {
+    use super::Register;
+
+    macro_rules! offsets {
+        ($($name:ident = $register:ident),* $(,)?) => {
+            $(pub(in crate::mmio) const $name: u32 = Register::$register.offset();)*
+        };
+    }
+
+    offsets! {
+        MAGIC_VALUE = MagicValue,
+        VERSION = Version,
+        DEVICE_ID = DeviceId,
+        VENDOR_ID = VendorId,
+        DEVICE_FEATURES = DeviceFeatures,
+        DEVICE_FEATURES_SEL = DeviceFeaturesSel,
+        DRIVER_FEATURES = DriverFeatures,
+        DRIVER_FEATURES_SEL = DriverFeaturesSel,
+        QUEUE_SEL = QueueSel,
+        QUEUE_SIZE_MAX = QueueSizeMax,
+        QUEUE_SIZE = QueueSize,
+        QUEUE_READY = QueueReady,
+        QUEUE_NOTIFY = QueueNotify,
+        INTERRUPT_STATUS = InterruptStatus,
+        INTERRUPT_ACK = InterruptAck,
+        STATUS = Status,
+        QUEUE_DESC_LOW = QueueDescLow,
+        QUEUE_DESC_HIGH = QueueDescHigh,
+        QUEUE_DRIVER_LOW = QueueDriverLow,
+        QUEUE_DRIVER_HIGH = QueueDriverHigh,
+        QUEUE_DEVICE_LOW = QueueDeviceLow,
+        QUEUE_DEVICE_HIGH = QueueDeviceHigh,
+        SHM_SEL = ShmSel,
+        SHM_LEN_LOW = ShmLenLow,
+        SHM_LEN_HIGH = ShmLenHigh,
+        SHM_BASE_LOW = ShmBaseLow,
+        SHM_BASE_HIGH = ShmBaseHigh,
+        QUEUE_RESET = QueueReset,
+        CONFIG_GENERATION = ConfigGeneration,
+    }
+}

@@ -1,0 +1,191 @@
+//! How driver and device come to terms: the status field, its phases, and the features.
+
+use virtio_spec::DeviceStatus;
+
+use super::{Outstanding, Reply, Transport, access::DONE};
+use crate::{
+    error::Refusal, features::Features, model::DeviceConfig, notify::DriverNotify, shared::Shared,
+};
+
+/// Where a device is in its life. Not derived from the status bits: a suspended device shows
+/// DRIVER_OK as 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Phase {
+    /// Status is 0.
+    Reset,
+    /// The driver has found the device.
+    Negotiating,
+    /// FEATURES_OK stands.
+    SettingUp,
+    /// DRIVER_OK stands.
+    Live,
+    /// The driver gave up.
+    Failed,
+}
+
+/// How far driver and device have come.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    status: DeviceStatus,
+    phase: Phase,
+    pub(super) device_features_sel: u32,
+    pub(super) driver_features_sel: u32,
+    driver_features: Features,
+    /// Non-zero bits were accepted in a word that no feature is in.
+    beyond: bool,
+}
+
+impl Handshake {
+    pub(super) const NEW: Self = Self {
+        status: DeviceStatus::empty(),
+        phase: Phase::Reset,
+        device_features_sel: 0,
+        driver_features_sel: 0,
+        driver_features: Features::empty(),
+        beyond: false,
+    };
+}
+
+impl<const Q: usize> Transport<Q> {
+    /// Where the device is in its life.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.handshake.phase
+    }
+
+    /// The device status field, as the driver reads it.
+    #[must_use]
+    pub fn status(&self, shared: &Shared<Q>) -> DeviceStatus {
+        let mut status = self.handshake.status;
+        status.set(DeviceStatus::DEVICE_NEEDS_RESET, shared.needs_reset());
+        status
+    }
+
+    /// What the driver accepted so far.
+    #[must_use]
+    pub const fn driver_features(&self) -> Features {
+        self.handshake.driver_features
+    }
+
+    #[inline(never)]
+    pub(super) fn offered<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
+        self.fit(config);
+        Features::offer(config.features()).word(self.handshake.device_features_sel)
+    }
+
+    #[inline(never)]
+    pub(super) fn accept_features(&mut self, value: u32) -> Reply {
+        if !matches!(self.handshake.phase, Phase::Reset | Phase::Negotiating) {
+            return Refusal::FeaturesFixed.into();
+        }
+        if !self
+            .handshake
+            .driver_features
+            .set_word(self.handshake.driver_features_sel, value)
+        {
+            // Until reset: which words they were in is not noted.
+            self.handshake.beyond |= value != 0;
+        }
+        DONE
+    }
+
+    #[inline(never)]
+    pub(super) fn write_status<C: DeviceConfig, I: DriverNotify>(
+        &mut self,
+        offset: u32,
+        value: u32,
+        config: &mut C,
+        shared: &Shared<Q>,
+        notify: &I,
+    ) -> Reply {
+        self.fit(config);
+        if value == 0 {
+            return self.expect(Outstanding::Reset);
+        }
+        let Ok(byte) = u8::try_from(value) else {
+            return Refusal::BadValue { offset, value }.into();
+        };
+        // Not among them: NEEDS_RESET is the device's, SUSPEND was not negotiated.
+        let the_drivers = DeviceStatus::ACKNOWLEDGE
+            | DeviceStatus::DRIVER
+            | DeviceStatus::FEATURES_OK
+            | DeviceStatus::DRIVER_OK
+            | DeviceStatus::FAILED;
+        let new = DeviceStatus::from_bits_retain(byte).intersection(the_drivers);
+        let missing = self.handshake.status.difference(new);
+        if !missing.is_empty() {
+            return Refusal::StatusBitsCleared {
+                missing: missing.bits(),
+            }
+            .into();
+        }
+        let added = new.difference(self.handshake.status);
+        if self.handshake.phase == Phase::Failed {
+            return if added.is_empty() {
+                DONE
+            } else {
+                Refusal::WrongPhase.into()
+            };
+        }
+        self.handshake.status |=
+            added.intersection(DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER);
+        if self.handshake.phase == Phase::Reset && !self.handshake.status.is_empty() {
+            self.handshake.phase = Phase::Negotiating;
+        }
+        if added.contains(DeviceStatus::FAILED) {
+            self.handshake.status |= DeviceStatus::FAILED;
+            self.handshake.phase = Phase::Failed;
+            shared.give_up();
+            shared.stop_all();
+            return DONE;
+        }
+        let mut refusal = None;
+        if added.contains(DeviceStatus::FEATURES_OK) {
+            match self.negotiate(config) {
+                Ok(()) => {
+                    self.handshake.status |= DeviceStatus::FEATURES_OK;
+                    self.handshake.phase = Phase::SettingUp;
+                }
+                Err(why) => refusal = Some(why),
+            }
+        }
+        if added.contains(DeviceStatus::DRIVER_OK) {
+            if self.handshake.status.contains(DeviceStatus::FEATURES_OK) {
+                return self.driver_ok(shared, notify);
+            }
+            refusal = refusal.or(Some(Refusal::FeaturesNotNegotiated));
+        }
+        refusal.map_or(DONE, Reply::from)
+    }
+
+    /// Whether the driver's choice is a valid subset of the offer, with VERSION_1 in it.
+    fn negotiate<C: DeviceConfig>(&self, config: &mut C) -> Result<(), Refusal> {
+        let accepted = self.handshake.driver_features;
+        let not_offered = accepted.difference(Features::offer(config.features()));
+        let fits = not_offered == Features::empty()
+            && !self.handshake.beyond
+            && accepted.contains(Features::VERSION_1)
+            && config.negotiate(accepted);
+        if fits {
+            Ok(())
+        } else {
+            Err(Refusal::FeaturesRefused { not_offered })
+        }
+    }
+
+    fn driver_ok<I: DriverNotify>(&mut self, shared: &Shared<Q>, notify: &I) -> Reply {
+        if self.queues.any_refused() || shared.needs_reset() {
+            self.go_live();
+            shared.fail_at_driver_ok(notify);
+            return Refusal::NotReady.into();
+        }
+        self.expect(Outstanding::Ready)
+    }
+
+    pub(super) fn go_live(&mut self) {
+        self.handshake.status |= DeviceStatus::DRIVER_OK;
+        self.handshake.phase = Phase::Live;
+    }
+}
