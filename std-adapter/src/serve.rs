@@ -4,7 +4,7 @@ use std::{io, thread, time::Duration};
 
 use virtside::{
     ChainSlot, DeviceModel, DriverMem, DriverNotify, Engine, SharedHandle, Step, Trace,
-    mmio::{Access, Reply, Ticket},
+    mmio::{Access, RegisterBlock, Reply},
 };
 
 use crate::access::{AccessSource, Next};
@@ -14,11 +14,7 @@ use crate::access::{AccessSource, Next};
 pub const BUDGET: u16 = 64;
 
 /// What [`serve`] runs: a register block with queues behind it. An [`Engine`] is one.
-pub trait Served {
-    /// See [`Engine::access`].
-    fn access(&mut self, access: Access) -> Reply;
-    /// See [`Engine::finish`].
-    fn finish(&mut self, ticket: Ticket) -> Reply;
+pub trait Served: RegisterBlock {
     /// See [`Engine::poll`].
     fn poll(&mut self, budget: u16) -> Step;
     /// Whether it is over although the source goes on. Asked after each reply.
@@ -36,12 +32,6 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    fn access(&mut self, access: Access) -> Reply {
-        Engine::access(self, access)
-    }
-    fn finish(&mut self, ticket: Ticket) -> Reply {
-        Engine::finish(self, ticket)
-    }
     fn poll(&mut self, budget: u16) -> Step {
         Engine::poll(self, budget)
     }

@@ -3,7 +3,7 @@
 use virtside::{
     ChainSlot, Device, DeviceModel, DriverMem, DriverNotify, Message, Refusal, SharedHandle, Step,
     Token,
-    mmio::{Access, Reply, Ticket, Transport},
+    mmio::{Access, RegisterBlock, Reply, Ticket, Transport},
 };
 
 use crate::serve::Served;
@@ -106,7 +106,7 @@ where
     }
 }
 
-impl<D, M, I, H, const Q: usize, const N: usize> Served for Running<'_, D, M, I, H, Q, N>
+impl<D, M, I, H, const Q: usize, const N: usize> RegisterBlock for Running<'_, D, M, I, H, Q, N>
 where
     D: DeviceModel,
     M: DriverMem,
@@ -130,7 +130,15 @@ where
         }
         self.go_on()
     }
+}
 
+impl<D, M, I, H, const Q: usize, const N: usize> Served for Running<'_, D, M, I, H, Q, N>
+where
+    D: DeviceModel,
+    M: DriverMem,
+    I: DriverNotify,
+    H: SharedHandle<Q>,
+{
     fn poll(&mut self, budget: u16) -> Step {
         self.device.poll(self.model, self.slots, budget)
     }

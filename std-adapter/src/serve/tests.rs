@@ -2,7 +2,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use virtside::{
     Answer, DeviceConfig, DriverFault, Features, FlatMem, Ram, ReadyResponder, Request, Shared,
-    Start, mmio::Phase,
+    Start,
+    mmio::{Phase, Ticket},
 };
 
 use super::*;
@@ -50,7 +51,7 @@ struct Endless {
     polls: u32,
 }
 
-impl Served for Endless {
+impl RegisterBlock for Endless {
     fn access(&mut self, access: Access) -> Reply {
         let Access::Read { offset, .. } = access else {
             return Reply::Busy;
@@ -60,6 +61,9 @@ impl Served for Endless {
     fn finish(&mut self, _: Ticket) -> Reply {
         Reply::Busy
     }
+}
+
+impl Served for Endless {
     fn poll(&mut self, budget: u16) -> Step {
         assert_eq!(budget, BUDGET);
         self.polls += 1;
