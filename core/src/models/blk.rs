@@ -33,7 +33,13 @@ pub const SECTOR: u32 = 1 << SECTOR_SHIFT;
 const SECTOR_SHIFT: u32 = 9;
 
 /// Ranges of one DISCARD or WRITE_ZEROES request, at most.
-pub const MAX_RANGES: u32 = 8;
+pub const MAX_RANGES: u32 = {
+    let [low, high] = num::clamp_u16(RANGES).to_le_bytes();
+    u32::from_le_bytes([low, high, 0, 0])
+};
+
+/// The same, as a capacity.
+const RANGES: usize = 8;
 
 const S_OK: u8 = 0;
 const S_IOERR: u8 = 1;
@@ -244,7 +250,7 @@ impl<B: BlockBackend> Block<B> {
         zeroes: bool,
         limits: RangeLimits,
         request: &mut Request<'_, M>,
-    ) -> Result<heapless::Vec<Span, { MAX_RANGES_USIZE }>, Failure> {
+    ) -> Result<heapless::Vec<Span, RANGES>, Failure> {
         let len = request.readable.remaining();
         if len == 0 || len & 15 != 0 || len >> 4 > limits.max_ranges.min(MAX_RANGES) {
             return Err(IOERR);
@@ -291,8 +297,6 @@ impl<B: BlockBackend> Block<B> {
         }
     }
 }
-
-const MAX_RANGES_USIZE: usize = 8;
 
 impl<B: BlockBackend> DeviceConfig for Block<B> {
     fn device_id(&self) -> u32 {
