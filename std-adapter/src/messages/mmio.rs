@@ -107,11 +107,6 @@ where
                 self.model.reset();
                 return Ok(Some(message));
             }
-            // The doorbell was rung; there is no device yet that would hear it.
-            Message::NotifyQueue(_) => {
-                self.complete(Reply::Done(0))?;
-                return Ok(None);
-            }
             Message::ResetQueue(_) if self.refused => Ok(()),
             _ if self.refused => Err(Refusal::NotReady),
             Message::ConfigureQueue(config) => match self.too_large(&config) {

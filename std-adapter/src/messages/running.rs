@@ -80,11 +80,7 @@ where
     /// Carries the outstanding message out if it can be.
     fn go_on(&mut self) -> Reply {
         let verdict = match self.outstanding {
-            // The doorbell was rung when it was decoded.
-            None | Some(Message::NotifyQueue(_)) => {
-                self.outstanding = None;
-                return Reply::Done(0);
-            }
+            None => return Reply::Done(0),
             Some(Message::ResetQueue(queue)) => {
                 if !self.device.stop_queue(queue, self.model, self.slots) {
                     return Reply::Pending(self.transport.ticket());
