@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{models::BlockOptions, testing::Buffer};
-use virtside_tests::{SECTORS, SIZE};
+use virtside_tests::{SECTORS, SIZE, cut};
 
 use super::support::*;
 
@@ -165,25 +165,6 @@ fn requests_of_one_batch_are_all_carried_out_in_order() {
     assert_eq!(drive.driver.used_idx(), 5);
     assert_eq!(drive.bytes(STATUS, 5), [S_OK; 5]);
     assert_eq!(drive.sector(7), [0x14; 512], "the last one counts");
-}
-
-/// Cuts `len` bytes from `addr` on into pieces; some are empty.
-fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<Buffer> {
-    let mut ends: Vec<u32> = cuts.iter().map(|cut| cut % (len + 1)).collect();
-    ends.push(len);
-    ends.sort_unstable();
-    let mut start = 0;
-    let mut pieces = Vec::new();
-    for end in ends {
-        let addr = addr + u64::from(start);
-        pieces.push(Buffer {
-            addr,
-            len: end - start,
-            writable,
-        });
-        start = end;
-    }
-    pieces
 }
 
 proptest! {

@@ -9,6 +9,7 @@ use virtside::{
     },
     testing::{Buffer, Registers},
 };
+use virtside_tests::cut;
 
 use super::support::*;
 
@@ -278,18 +279,16 @@ fn what_follows_a_message_does_not_matter() {
 
 #[test]
 fn a_message_in_pieces_is_one() {
-    for cut in 0..=8u32 {
+    for place in 0..=8u32 {
         let mut desk = Desk::over(three());
         let at = Desk::<3>::at(3, 0);
         desk.queues[3].write(at, &control(0, DEVICE_READY, 1));
-        let rest = Buffer::readable(at + u64::from(cut), 8 - cut);
-        desk.queues[3].send(0, &[Buffer::readable(at, cut), rest]);
+        desk.queues[3].send(0, &cut(at, 8, &[place], false));
         desk.kick(3);
         assert!(desk.sent(3));
         let at = Desk::<3>::at(2, 0);
         desk.queues[2].write(at, &[UNTOUCHED; 16]);
-        let rest = Buffer::writable(at + u64::from(cut), 12 - cut);
-        desk.queues[2].send(0, &[Buffer::writable(at, cut), rest]);
+        desk.queues[2].send(0, &cut(at, 12, &[place], true));
         desk.kick(2);
         assert_eq!(desk.got(2), Some(control(0, ADD, 0)));
     }

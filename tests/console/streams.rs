@@ -10,29 +10,10 @@ use virtside::{
         Console, ConsoleError, ConsolePort,
         console::{IoPort, SplitPort},
     },
-    testing::Buffer,
 };
+use virtside_tests::cut;
 
 use super::support::*;
-
-/// Cuts `len` bytes from `addr` on into pieces; some are empty.
-fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<Buffer> {
-    let mut ends: Vec<u32> = cuts.iter().map(|cut| cut % (len + 1)).collect();
-    ends.push(len);
-    ends.sort_unstable();
-    let mut start = 0;
-    let mut pieces = Vec::new();
-    for end in ends {
-        let addr = addr + u64::from(start);
-        pieces.push(Buffer {
-            addr,
-            len: end - start,
-            writable,
-        });
-        start = end;
-    }
-    pieces
-}
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

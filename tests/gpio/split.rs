@@ -3,29 +3,11 @@
 use proptest::{collection::vec, prelude::*};
 use virtside::{
     models::gpio::{Abilities, Direction, Gpio},
-    testing::{Buffer, Registers},
+    testing::Registers,
 };
+use virtside_tests::cut;
 
 use super::support::*;
-
-/// Cuts `len` bytes from `addr` on into pieces; some are empty.
-fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<Buffer> {
-    let mut ends: Vec<u32> = cuts.iter().map(|cut| cut % (len + 1)).collect();
-    ends.push(len);
-    ends.sort_unstable();
-    let mut start = 0;
-    let mut pieces = Vec::new();
-    for end in ends {
-        let addr = addr + u64::from(start);
-        pieces.push(Buffer {
-            addr,
-            len: end - start,
-            writable,
-        });
-        start = end;
-    }
-    pieces
-}
 
 /// What the driver does, and the world.
 #[derive(Clone, Debug)]

@@ -1,23 +1,9 @@
 //! Heads, data and results may be cut at any byte, and share buffers.
 
 use proptest::{collection::vec, prelude::*};
-use virtside::testing::Buffer;
+use virtside_tests::cut;
 
 use super::support::*;
-
-/// Cuts `len` bytes from `addr` on into pieces; some are empty.
-fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<Buffer> {
-    let mut ends: Vec<u32> = cuts.iter().map(|cut| cut % (len + 1)).collect();
-    ends.push(len);
-    ends.sort_unstable();
-    let starts = std::iter::once(0).chain(ends.clone());
-    let piece = |(start, end)| Buffer {
-        addr: addr + u64::from(start),
-        len: end - start,
-        writable,
-    };
-    starts.zip(ends).map(piece).collect()
-}
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

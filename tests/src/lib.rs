@@ -12,7 +12,7 @@ use virtside::{
     ChainSlot, CountingNotify, DeviceModel, Engine, Features, FlatMem, QueueConfig, Ram, Shared,
     Step,
     models::{Block, BlockOptions, Entropy, EntropyError, blk::RamDisk},
-    testing::{FakeDriver, Layout, Registers},
+    testing::{Buffer, FakeDriver, Layout, Registers},
 };
 
 /// Bytes of a test's memory.
@@ -72,6 +72,20 @@ pub fn config(queue: u16) -> QueueConfig {
 /// A driver at queue `queue`'s rings, which it zeroes.
 pub fn driver(ram: TestRam, queue: u16) -> FakeDriver<FlatMem> {
     FakeDriver::new(ram.flat(BASE), layout(queue))
+}
+
+/// Cuts `len` bytes from `addr` on into pieces; some are empty.
+pub fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<Buffer> {
+    let mut ends: Vec<u32> = cuts.iter().map(|cut| cut % (len + 1)).collect();
+    ends.push(len);
+    ends.sort_unstable();
+    let starts = std::iter::once(0).chain(ends.clone());
+    let piece = |(start, end)| Buffer {
+        addr: addr + u64::from(start),
+        len: end - start,
+        writable,
+    };
+    starts.zip(ends).map(piece).collect()
 }
 
 /// A source that counts upwards: every byte is told from the next.
