@@ -161,16 +161,7 @@ pub trait DriverMem {
     /// Whether every byte can be had of the `len` from driver address `start` on; never if they
     /// wrap around the end of the address space. Called once for each descriptor.
     fn is_mapped(&self, start: u64, len: u32, permission: Permission) -> bool {
-        let Some(mut rest) = DriverRange::new(start, len) else {
-            return false;
-        };
-        while !rest.is_empty() {
-            match self.translate(rest, permission) {
-                Ok(view) if !view.is_empty() => rest = rest.skip(num::clamp_u32(view.len())),
-                _ => return false,
-            }
-        }
-        true
+        is_mapped_in_pieces(self, start, len, permission)
     }
 
     /// The device is about to read this part of a buffer: the place to invalidate a cache.
@@ -181,6 +172,25 @@ pub trait DriverMem {
     /// cache. (For rings, the [`RingWindow`] does this itself.)
     #[inline(always)]
     fn after_write(&self, _range: DriverRange) {}
+}
+
+/// [`DriverMem::is_mapped`] by translation, piece by piece.
+fn is_mapped_in_pieces<M: DriverMem + ?Sized>(
+    mem: &M,
+    start: u64,
+    len: u32,
+    permission: Permission,
+) -> bool {
+    let Some(mut rest) = DriverRange::new(start, len) else {
+        return false;
+    };
+    while !rest.is_empty() {
+        match mem.translate(rest, permission) {
+            Ok(view) if !view.is_empty() => rest = rest.skip(num::clamp_u32(view.len())),
+            _ => return false,
+        }
+    }
+    true
 }
 
 macro_rules! forward {

@@ -8,6 +8,7 @@ use core::{
 
 use super::{
     DeviceRange, DriverMem, DriverRange, MemFault, MemHooks, NoHooks, Permission, PtrWindow,
+    is_mapped_in_pieces,
 };
 use crate::num;
 
@@ -257,21 +258,8 @@ impl<const R: usize, H: MemHooks> RegionMem<R, H> {
     /// Whether it is in a region other than the last one, or across the border of adjacent ones: at
     /// most `R` pieces.
     fn is_elsewhere(&self, start: u64, len: u32, permission: Permission) -> bool {
-        if self
-            .find(start)
+        self.find(start)
             .is_some_and(|region| region.holds(start, len, permission))
-        {
-            return true;
-        }
-        let Some(mut rest) = DriverRange::new(start, len) else {
-            return false;
-        };
-        while !rest.is_empty() {
-            match self.translate(rest, permission) {
-                Ok(view) if !view.is_empty() => rest = rest.skip(num::clamp_u32(view.len())),
-                _ => return false,
-            }
-        }
-        true
+            || is_mapped_in_pieces(self, start, len, permission)
     }
 }
