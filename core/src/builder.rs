@@ -42,6 +42,13 @@ pub struct DeviceBuilder<I, H, const Q: usize> {
     configs: heapless::Vec<QueueConfig, Q>,
 }
 
+#[cfg(feature = "defmt")]
+impl<I, H, const Q: usize> defmt::Format for DeviceBuilder<I, H, Q> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "DeviceBuilder {{ configs: {} }}", self.configs);
+    }
+}
+
 impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), H, Q> {
     /// No queues, no interrupt. `shared` holds the doorbell that stands for the driver's kicks.
     pub const fn new(shared: H) -> Self {
@@ -149,6 +156,7 @@ fn name(error: DeviceError, queue: u16) -> DeviceError {
 
 /// How far the conversation is.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use = "a queue message is to be acknowledged, a device to be started"]
 pub enum Progress<D, R> {
     /// This queue passed every check: acknowledge the message.
@@ -195,6 +203,16 @@ pub struct Configuring<'p, P: ?Sized, M, I, H, const Q: usize, const N: usize> {
     /// `None` once the device is built.
     parts: Option<(DeviceBuilder<I, H, Q>, M)>,
     policy: &'p P,
+}
+
+#[cfg(feature = "defmt")]
+impl<P: ?Sized, M, I, H, const Q: usize, const N: usize> defmt::Format
+    for Configuring<'_, P, M, I, H, Q, N>
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let builder = self.parts.as_ref().map(|(builder, _)| builder);
+        defmt::write!(f, "Configuring {{ builder: {} }}", builder);
+    }
 }
 
 impl<'p, P, M, I, H, const Q: usize, const N: usize> Configuring<'p, P, M, I, H, Q, N>
@@ -309,6 +327,15 @@ pub struct ReadyResponder<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> {
     notify: I,
     epoch: u32,
     given: bool,
+}
+
+#[cfg(feature = "defmt")]
+impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> defmt::Format
+    for ReadyResponder<I, H, Q>
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "ReadyResponder {{ epoch: {=u32} }}", self.epoch);
+    }
 }
 
 impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, H, Q> {

@@ -68,6 +68,20 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> core::fmt::Deb
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> defmt::Format
+    for Engine<D, M, I, S, H, Q, N, T>
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "Engine {{ phase: {}, device: {} }}",
+            self.transport.phase(),
+            self.device
+        );
+    }
+}
+
 impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S, H, Q, N> {
     /// A device in reset.
     pub const fn new(model: D, mem: M, notify: I, slots: S, shared: H) -> Self {

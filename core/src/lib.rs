@@ -35,7 +35,7 @@
 //!
 //! # Features
 //!
-//! * `defmt`: `defmt::Format` on messages, accesses, replies, errors and states.
+//! * `defmt`: `defmt::Format` on every public type; `DefmtTrace`, a device's events through defmt.
 //! * `critical-section`: `EngineCell`; atomics on targets without compare-and-swap, by critical
 //!   section.
 //! * `embedded-hal`: `IrqLine`, the driver's interrupt as an output pin, and the models over

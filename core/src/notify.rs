@@ -48,6 +48,18 @@ pub struct CountingNotify {
     high: AtomicU32,
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for CountingNotify {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "CountingNotify {{ asserted: {=u32}, high: {=bool} }}",
+            self.asserted(),
+            self.is_high()
+        );
+    }
+}
+
 impl CountingNotify {
     /// Low, nothing counted.
     #[must_use]
@@ -99,6 +111,19 @@ pub struct BufferedNotify<N> {
     waiting: AtomicU32,
 }
 
+#[cfg(feature = "defmt")]
+impl<N: defmt::Format> defmt::Format for BufferedNotify<N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let waiting = self.waiting.load(Ordering::Relaxed) != 0;
+        defmt::write!(
+            f,
+            "BufferedNotify {{ inner: {}, waiting: {=bool} }}",
+            self.inner,
+            waiting
+        );
+    }
+}
+
 impl<N: DriverNotify> BufferedNotify<N> {
     /// Holds back what is meant for `inner`.
     pub const fn new(inner: N) -> Self {
@@ -141,6 +166,17 @@ impl<N: DriverNotify> DriverNotify for BufferedNotify<N> {
 #[derive(Debug)]
 pub struct Doorbell<const WORDS: usize> {
     words: [AtomicU32; WORDS],
+}
+
+#[cfg(feature = "defmt")]
+impl<const WORDS: usize> defmt::Format for Doorbell<WORDS> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let mut set = QueueSet::<WORDS>::new();
+        for (word, copy) in self.words.iter().zip(set.words_mut()) {
+            *copy = word.load(Ordering::Relaxed);
+        }
+        defmt::write!(f, "Doorbell({})", set);
+    }
 }
 
 impl<const WORDS: usize> Doorbell<WORDS> {
@@ -222,6 +258,14 @@ impl<P> core::fmt::Debug for IrqLine<P> {
         f.debug_struct("IrqLine")
             .field("failures", &self.failures)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(feature = "defmt", feature = "embedded-hal"))]
+impl<P> defmt::Format for IrqLine<P> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let failures = self.failures.load(Ordering::Relaxed);
+        defmt::write!(f, "IrqLine {{ failures: {=u32} }}", failures);
     }
 }
 

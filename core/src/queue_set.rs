@@ -268,6 +268,7 @@ impl<const WORDS: usize> IntoIterator for &QueueSet<WORDS> {
 /// assert_eq!(set.unwrap_err().0, 99);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Collected<const WORDS: usize>(
     /// The set, unless a number did not fit.
     pub Result<QueueSet<WORDS>, QueueSetFull>,
@@ -281,6 +282,7 @@ impl<const WORDS: usize> FromIterator<u16> for Collected<WORDS> {
 
 /// Members of a [`QueueSet`], lowest first.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Iter<const WORDS: usize> {
     rest: QueueSet<WORDS>,
     word: u16,

@@ -22,6 +22,7 @@ impl Token {
 /// The caller supplies them, and so decides how many chains may be pending at once. A device that
 /// always answers at once needs one.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ChainSlot<const N: usize> {
     chain: Chain<N>,
     state: State,
@@ -31,6 +32,7 @@ pub struct ChainSlot<const N: usize> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum State {
     Free,
     Pending,

@@ -10,6 +10,7 @@ use super::{
 /// Driver memory in one contiguous, writable region: the RAM that two sides of a chip share, or a
 /// guest's only memory slot.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FlatMem<H = NoHooks> {
     region: Region,
     hooks: H,

@@ -244,6 +244,7 @@ pub trait MemHooks: Clone + Send {
 
 /// Coherent memory, no logging.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct NoHooks;
 
 impl MemHooks for NoHooks {}

@@ -30,6 +30,7 @@ use crate::num;
 /// assert_eq!(view.copy_from(b"x"), 0);
 /// ```
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DeviceRange<'a> {
     ptr: NonNull<u8>,
     len: usize,
@@ -181,6 +182,7 @@ impl<'a> DeviceRange<'a> {
 
 /// The words of a descriptor of a split ring, each fetched once; nothing in it is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct RawDescriptor {
     /// Driver address of the buffer.
     pub addr: u64,

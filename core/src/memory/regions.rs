@@ -14,6 +14,7 @@ use crate::num;
 
 /// A contiguous piece of driver memory.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Region {
     base: u64,
     len: u64,
@@ -146,6 +147,18 @@ pub struct RegionMem<const R: usize, H = NoHooks> {
     regions: heapless::Vec<Region, R>,
     last: AtomicUsize,
     hooks: H,
+}
+
+#[cfg(feature = "defmt")]
+impl<const R: usize, H: defmt::Format> defmt::Format for RegionMem<R, H> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "RegionMem {{ regions: {}, hooks: {} }}",
+            self.regions,
+            self.hooks
+        );
+    }
 }
 
 impl<const R: usize> RegionMem<R> {

@@ -89,6 +89,7 @@ impl AtomicAddr {
 
 /// A [`RingWindow`] of plain memory: a pointer, and what is there for each kind of access.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PtrWindow<H = NoHooks> {
     ptr: NonNull<u8>,
     /// Index of the last 16 bits.

@@ -14,6 +14,7 @@ use crate::{
 
 /// What has to happen before the driver's write completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) enum Outstanding {
     Configure(u16),
     Stop(u16),
@@ -37,6 +38,20 @@ pub struct Transport<const Q: usize> {
     ticket: u32,
     /// Largest queue that there is room for.
     pub(super) capacity: u16,
+}
+
+#[cfg(feature = "defmt")]
+impl<const Q: usize> defmt::Format for Transport<Q> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "Transport {{ phase: {}, driver_features: {}, last_refusal: {}, outstanding: {} }}",
+            self.phase(),
+            self.driver_features(),
+            self.last_refusal(),
+            self.outstanding
+        );
+    }
 }
 
 impl<const Q: usize> Transport<Q> {

@@ -60,6 +60,7 @@ const ID: usize = 20;
 /// # let _ = device;
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Block<B> {
     backend: B,
     options: BlockOptions,

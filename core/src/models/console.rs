@@ -100,6 +100,7 @@ fn feature(flag: F) -> Features {
 /// # let _ = console;
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Console<T, const P: usize = 1> {
     ports: [Port<T>; P],
     multiport: bool,

@@ -52,6 +52,7 @@ impl<F: FnMut(&mut [u8]) -> Result<usize, EntropyError>> EntropySource for F {
 /// # let _ = device;
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Entropy<E> {
     source: E,
     limit: u32,

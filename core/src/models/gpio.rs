@@ -90,6 +90,7 @@ pub const EVENTQ: u16 = 1;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Gpio<B, const L: usize> {
     lines: B,
     names: Names<L>,

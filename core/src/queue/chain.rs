@@ -42,6 +42,20 @@ pub struct Chain<const N: usize> {
     fault: Option<DriverFault>,
 }
 
+#[cfg(feature = "defmt")]
+impl<const N: usize> defmt::Format for Chain<N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "Chain {{ head: {=u16}, readable: {=[?]}, writable: {=[?]}, fault: {} }}",
+            self.head,
+            self.readable_segments(),
+            self.writable_segments(),
+            self.fault
+        );
+    }
+}
+
 impl<const N: usize> Chain<N> {
     /// An empty buffer to pop into.
     #[must_use]
@@ -253,6 +267,19 @@ struct Cursor<'a, M> {
     permission: Permission,
 }
 
+#[cfg(feature = "defmt")]
+impl<M> defmt::Format for Cursor<'_, M> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "Cursor {{ segments: {=[?]}, offset: {=u32}, remaining: {=u32} }}",
+            self.segments,
+            self.offset,
+            self.remaining
+        );
+    }
+}
+
 impl<M> Clone for Cursor<'_, M> {
     fn clone(&self) -> Self {
         Self { ..*self }
@@ -342,6 +369,7 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
 /// # });
 /// ```
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ReadableChain<'a, M> {
     cursor: Cursor<'a, M>,
 }
@@ -417,6 +445,7 @@ impl<M: DriverMem> Read for ReadableChain<'_, M> {
 /// # });
 /// ```
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WritableChain<'a, M> {
     cursor: Cursor<'a, M>,
     written: u32,

@@ -73,6 +73,26 @@ pub struct SplitQueue<W, const N: usize> {
     in_flight: [Head; N],
 }
 
+#[cfg(feature = "defmt")]
+impl<W, const N: usize> defmt::Format for SplitQueue<W, N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "SplitQueue {{ size: {=u16}, next_avail: {=u16}, avail_idx: {=u16}, next_used: {=u16}, \
+             lost: {=u16}, signalled: {=u16}, event_idx: {=bool}, indirect: {=bool}, kicks_off: {=bool} }}",
+            self.mask.wrapping_add(1),
+            self.next_avail,
+            self.avail_idx,
+            self.next_used,
+            self.lost,
+            self.signalled,
+            self.event_idx,
+            self.indirect,
+            self.kicks_off
+        );
+    }
+}
+
 impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// The queue at its start. Writes the used ring's flags: the first memory access of a queue's
     /// life, and the only one here.

@@ -15,6 +15,7 @@ pub const INDIRECT: u16 = 4;
 
 /// Where a queue's rings are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Layout {
     /// Elements.
     pub size: u16,
@@ -68,6 +69,7 @@ impl Layout {
 
 /// One buffer of a chain to build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Buffer {
     /// Driver address.
     pub addr: u64,
@@ -107,6 +109,7 @@ impl Buffer {
 ///
 /// It does what it is told, right or wrong; memory that is not there is left alone.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FakeDriver<M> {
     mem: M,
     layout: Layout,

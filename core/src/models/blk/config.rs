@@ -33,6 +33,7 @@ pub struct Topology {
 /// # let _ = options;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct BlockOptions {
     pub(super) queue_size: u16,
     pub(super) queues: u16,

@@ -94,6 +94,7 @@ fn write(io: &mut (impl Write + WriteReady), bytes: &[u8]) -> Result<usize, Cons
 /// A stream of `embedded_io` as a port. It is only read and written while it says that it is ready,
 /// so it never blocks; it is never flushed.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct IoPort<T> {
     /// To be asked whether it is ready, a stream has to be borrowed mutably.
     io: RefCell<T>,
@@ -127,6 +128,7 @@ impl<T: Read + ReadReady + Write + WriteReady> ConsolePort for IoPort<T> {
 
 /// Two halves of `embedded_io`, such as of a UART, as a port; else like [`IoPort`].
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SplitPort<R, W> {
     reader: RefCell<R>,
     writer: W,

@@ -31,6 +31,13 @@ bitflags::bitflags! {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Owed {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Owed({=u8:#x})", self.bits());
+    }
+}
+
 /// A port of a console device, over its host's end `T`.
 ///
 /// What is changed while the driver is live reaches it as control messages: call
@@ -50,6 +57,7 @@ bitflags::bitflags! {
 /// assert!(!port.is_ready(), "the driver has not heard of it yet");
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Port<T> {
     pub(super) io: T,
     pub(super) name: &'static str,

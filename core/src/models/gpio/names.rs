@@ -33,6 +33,7 @@ impl core::error::Error for NameError {}
 
 /// The names of up to `L` lines, each ASCII, and none there twice.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Names<const L: usize>([&'static str; L]);
 
 impl<const L: usize> Names<L> {

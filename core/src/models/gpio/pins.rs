@@ -30,6 +30,7 @@ fn drive(pin: &mut impl OutputPin, high: bool) -> Result<(), GpioError> {
 /// assert_eq!(line.level(), Ok(true));
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct InputLine<P> {
     pin: P,
     interrupts: bool,
@@ -73,6 +74,7 @@ impl<P: InputPin> GpioLine for InputLine<P> {
 
 /// An output that cannot be read back: its value is what it was last driven to, and none before.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct OutputLine<P> {
     pin: P,
     driven: Option<bool>,
@@ -112,6 +114,7 @@ impl<P: OutputPin> GpioLine for OutputLine<P> {
 
 /// An output whose driven value can be read back.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct StatefulLine<P> {
     pin: P,
 }
@@ -144,6 +147,7 @@ impl<P: StatefulOutputPin> GpioLine for StatefulLine<P> {
 /// A pin that drives and senses at once, such as an open drain: as an input, and while it is not
 /// used, it is let go (driven high).
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct OpenDrainLine<P> {
     pin: P,
     interrupts: bool,

@@ -5,6 +5,7 @@ use crate::slots::Token;
 
 /// What the driver wants of a line.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct State {
     pub(super) direction: Direction,
     /// How it is driven as an output, now or later (gpio-20).

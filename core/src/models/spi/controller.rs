@@ -8,17 +8,6 @@ use crate::num;
 /// Bytes of the configuration space.
 const LEN: usize = 32;
 
-macro_rules! format {
-    ($($name:ident: $word:ident),*) => {$(
-        #[cfg(feature = "defmt")]
-        impl defmt::Format for $name {
-            fn format(&self, f: defmt::Formatter<'_>) {
-                defmt::write!(f, "{=str}({=u32:#x})", stringify!($name), u32::from(self.bits()));
-            }
-        }
-    )*};
-}
-
 bitflags::bitflags! {
     /// Numbers of data lines, beside the one that is always there.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -70,7 +59,26 @@ bitflags::bitflags! {
     }
 }
 
-format!(SpiWidths: u8, SpiFunctions: u32, SpiMode: u32);
+#[cfg(feature = "defmt")]
+impl defmt::Format for SpiWidths {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "SpiWidths({=u8:#x})", self.bits());
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for SpiFunctions {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "SpiFunctions({=u32:#x})", self.bits());
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for SpiMode {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "SpiMode({=u32:#x})", self.bits());
+    }
+}
 
 impl SpiMode {
     /// What has to be supported for this.

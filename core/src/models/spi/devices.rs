@@ -11,6 +11,7 @@ use super::{
 
 /// A chip behind an embedded-hal device, and the clock that was set up for it.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SpiChip<S> {
     device: S,
     clock: FixedClock,
@@ -52,6 +53,7 @@ impl<S: SpiDevice> SpiChip<S> {
 /// # let _ = device;
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SpiDevices<S, const CS: usize> {
     chips: [SpiChip<S>; CS],
 }

@@ -95,6 +95,7 @@ impl<B> SpiClock<B> for FixedClock {
 /// of the device's buffer), each of at most what [`with_delays`](Self::with_delays) allows; without
 /// it there are none.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SpiLines<B, P, D, C, const CS: usize> {
     bus: B,
     pins: [P; CS],
