@@ -5,8 +5,6 @@ use std::{env, fs, path::Path};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=memory.x");
     println!("cargo:rerun-if-changed=build.rs");
-    // What defmt leaves out of the transcript is decided when it is compiled.
-    println!("cargo:rustc-env=DEFMT_LOG=info");
     // Elsewhere the library is compiled, and no image is linked.
     if env::var("CARGO_CFG_TARGET_ARCH")? == "arm" {
         let out = env::var("OUT_DIR")?;

@@ -2,11 +2,9 @@
 
 mod back_ends;
 
-use core::cell::RefCell;
-
-use critical_section::Mutex;
 use virtside::{
-    ChainSlot, DeviceModel, DriverNotify, Engine, Shared, Step,
+    ChainSlot, DefmtTrace, DeviceModel, DriverNotify, Engine, EngineCell, NoTrace, Shared, Step,
+    Trace,
     mmio::{
         Access, Phase, RegisterBlock, Reply, Ticket,
         mailbox::{Mailbox, MailboxServer},
@@ -45,16 +43,16 @@ impl DriverNotify for Line {
     }
 }
 
-type TheEngine<D, const Q: usize, const S: usize> =
-    Engine<D, Timed, Line, [ChainSlot<SIZE>; S], &'static Shared<Q>, Q, SIZE>;
+type TheEngine<D, const Q: usize, const S: usize, T = NoTrace> =
+    Engine<D, Timed, Line, [ChainSlot<SIZE>; S], &'static Shared<Q>, Q, SIZE, T>;
 
 /// A device, and the mailbox that its register accesses arrive in.
-struct Station<D, const Q: usize, const S: usize> {
+struct Station<D, const Q: usize, const S: usize, T = NoTrace> {
     name: &'static str,
-    engine: TheEngine<D, Q, S>,
+    engine: TheEngine<D, Q, S, T>,
     server: MailboxServer<'static>,
     /// Looks after the back end when chains were served; true if more may be now.
-    tend: fn(&mut TheEngine<D, Q, S>) -> bool,
+    tend: fn(&mut TheEngine<D, Q, S, T>) -> bool,
     /// The budget was used up.
     more: bool,
     /// As it was last reported.
@@ -63,22 +61,24 @@ struct Station<D, const Q: usize, const S: usize> {
     poll_stack: Stack,
 }
 
-impl<D, const Q: usize, const S: usize> Station<D, Q, S> {
+impl<D, const Q: usize, const S: usize, T> Station<D, Q, S, T> {
     const fn new(
         name: &'static str,
         model: D,
+        trace: T,
         mailbox: &'static Mailbox,
         shared: &'static Shared<Q>,
-        tend: fn(&mut TheEngine<D, Q, S>) -> bool,
+        tend: fn(&mut TheEngine<D, Q, S, T>) -> bool,
     ) -> Self {
         Self {
             name,
-            engine: Engine::new(
+            engine: Engine::traced(
                 model,
                 Timed(COMMON.ram.flat(BASE)),
                 Line,
                 [const { ChainSlot::new() }; S],
                 shared,
+                trace,
             ),
             server: MailboxServer::new(mailbox),
             tend,
@@ -90,7 +90,7 @@ impl<D, const Q: usize, const S: usize> Station<D, Q, S> {
     }
 }
 
-impl<D: DeviceModel, const Q: usize, const S: usize> Station<D, Q, S> {
+impl<D: DeviceModel, const Q: usize, const S: usize, T: Trace> Station<D, Q, S, T> {
     /// Takes one register access and serves some chains; true if there are more.
     fn step(&mut self) -> bool {
         let mut watched = Watched {
@@ -149,12 +149,14 @@ impl<D: DeviceModel, const Q: usize, const S: usize> Station<D, Q, S> {
 }
 
 /// An engine whose stack is watched.
-struct Watched<'e, D, const Q: usize, const S: usize> {
-    engine: &'e mut TheEngine<D, Q, S>,
+struct Watched<'e, D, const Q: usize, const S: usize, T> {
+    engine: &'e mut TheEngine<D, Q, S, T>,
     stack: &'e Stack,
 }
 
-impl<D: DeviceModel, const Q: usize, const S: usize> RegisterBlock for Watched<'_, D, Q, S> {
+impl<D: DeviceModel, const Q: usize, const S: usize, T: Trace> RegisterBlock
+    for Watched<'_, D, Q, S, T>
+{
     #[inline]
     fn access(&mut self, access: Access) -> Reply {
         self.stack.of(|| self.engine.access(access))
@@ -165,34 +167,32 @@ impl<D: DeviceModel, const Q: usize, const S: usize> RegisterBlock for Watched<'
     }
 }
 
-type Cell<D, const Q: usize, const S: usize> = Mutex<RefCell<Station<D, Q, S>>>;
-
-const fn cell<D, const Q: usize, const S: usize>(station: Station<D, Q, S>) -> Cell<D, Q, S> {
-    Mutex::new(RefCell::new(station))
-}
-
 static ENTROPY_SHARED: Shared<1> = Shared::new();
-static ENTROPY: Cell<Entropy<Pool>, 1, 1> = cell(Station::new(
+static ENTROPY: EngineCell<Station<Entropy<Pool>, 1, 1>> = EngineCell::new(Station::new(
     "entropy",
     Entropy::new(Pool::new()),
+    NoTrace,
     &COMMON.entropy,
     &ENTROPY_SHARED,
     |_| false,
 ));
 
 static BLOCK_SHARED: Shared<1> = Shared::new();
-static BLOCK: Cell<Block<RamDisk<[u8; DISK]>>, 1, 1> = cell(Station::new(
-    "block",
-    Block::new(RamDisk::new([0; DISK]), BlockOptions::new(16)),
-    &COMMON.block,
-    &BLOCK_SHARED,
-    |_| false,
-));
+static BLOCK: EngineCell<Station<Block<RamDisk<[u8; DISK]>>, 1, 1>> =
+    EngineCell::new(Station::new(
+        "block",
+        Block::new(RamDisk::new([0; DISK]), BlockOptions::new(16)),
+        NoTrace,
+        &COMMON.block,
+        &BLOCK_SHARED,
+        |_| false,
+    ));
 
 static CONSOLE_SHARED: Shared<2> = Shared::new();
-static CONSOLE: Cell<Console<Echo>, 2, 3> = cell(Station::new(
+static CONSOLE: EngineCell<Station<Console<Echo>, 2, 3>> = EngineCell::new(Station::new(
     "console",
     Console::new(Echo::new()),
+    NoTrace,
     &COMMON.console,
     &CONSOLE_SHARED,
     |engine| {
@@ -212,9 +212,10 @@ static CONSOLE: Cell<Console<Echo>, 2, 3> = cell(Station::new(
 ));
 
 static I2C_SHARED: Shared<1> = Shared::new();
-static I2C: Cell<I2c<Sensor, 32>, 1, 1> = cell(Station::new(
+static I2C: EngineCell<Station<I2c<Sensor, 32>, 1, 1, DefmtTrace>> = EngineCell::new(Station::new(
     "i2c",
     I2c::new(Sensor::new()),
+    DefmtTrace("i2c"),
     &COMMON.i2c,
     &I2C_SHARED,
     |_| false,
@@ -222,38 +223,24 @@ static I2C: Cell<I2c<Sensor, 32>, 1, 1> = cell(Station::new(
 
 /// What cannot be said in a constant; before the first doorbell.
 pub fn init() {
-    with(&CONSOLE, |station| {
+    CONSOLE.with(|station| {
         station.engine.update_config(|console| {
             if let Some(port) = console.port_mut(0) {
                 port.resize(ConsoleSize { cols: 80, rows: 25 });
             }
         });
-        false
     });
-}
-
-/// True if `work` says so.
-fn with<D, const Q: usize, const S: usize>(
-    cell: &Cell<D, Q, S>,
-    work: impl FnOnce(&mut Station<D, Q, S>) -> bool,
-) -> bool {
-    critical_section::with(|token| {
-        // Only one handler borrows a device, and it does not nest.
-        cell.borrow(token)
-            .try_borrow_mut()
-            .is_ok_and(|mut station| work(&mut station))
-    })
 }
 
 /// The doorbell's interrupt handler: steps every device.
 pub fn doorbell() {
     let more = [
-        with(&ENTROPY, Station::step),
-        with(&BLOCK, Station::step),
-        with(&CONSOLE, Station::step),
-        with(&I2C, Station::step),
+        ENTROPY.with(Station::step),
+        BLOCK.with(Station::step),
+        CONSOLE.with(Station::step),
+        I2C.with(Station::step),
     ];
-    if more.contains(&true) {
+    if more.contains(&Some(true)) {
         platform::ring_doorbell();
     }
 }
