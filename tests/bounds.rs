@@ -1,8 +1,8 @@
 //! The worst case of every call, in accesses to the driver's rings, as `Engine` documents it.
 
 use virtside::{
-    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, FlatMem, Request, Start,
-    Step,
+    Answer, Chain, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, FlatMem, Request,
+    Start, Step, Stop,
     mmio::{Access, Reply},
     testing::{Buffer, CountingMem, Counts, FakeDriver, NEXT, Registers, WRITE},
 };
@@ -377,5 +377,37 @@ fn a_poll_between_the_answer_to_driver_ok_and_its_completion_keeps_within_its_bo
         counts.clear();
         assert_eq!(guest.finish(ticket), Reply::Done(0));
         assert_eq!(counts.rings(), 0, "and are not made twice");
+    }
+}
+
+#[test]
+fn a_taken_queue_keeps_within_its_bounds() {
+    let bound = N as u32 + 2;
+    for features in [Features::VERSION_1, Features::RING] {
+        for load in LOADS {
+            let (mut guest, counts, ram) = counted(Scribe::new(Plan::Fill(1)), 1);
+            assert!(guest.bring_up(features, &[config(0)]));
+            settle(&mut guest);
+            let mut queue = guest.take_queue(0).expect("it is live");
+            load.write(&mut driver(ram, 0));
+            let mut chain = Chain::new();
+            counts.clear();
+            let popped = queue.pop(guest.device().memory(), &mut chain);
+            let more = if popped.is_err() { 2 } else { 0 };
+            assert!(counts.rings() <= bound + more, "{load:?}: {popped:?}");
+            if popped != Ok(true) {
+                continue;
+            }
+            // Asked to stop, it is quiet as soon as the chain is given back.
+            let _ = guest.store(0x70, 0);
+            let mut none = Chain::new();
+            assert_eq!(
+                queue.pop(guest.device().memory(), &mut none),
+                Err(Stop::Asked)
+            );
+            counts.clear();
+            assert_eq!(queue.complete(&chain, 1), Ok(()));
+            assert_eq!(counts.rings(), 3);
+        }
     }
 }

@@ -31,7 +31,7 @@ use crate::{
 /// | call | guest-memory accesses, at most |
 /// |---|---|
 /// | [`access`](Self::access) | `Q`, at DRIVER_OK; else none |
-/// | [`poll(b)`](Self::poll) | `b * (N + 5) + 2 * min(b, Q)` in rings, `b * N` indirect descriptors, and the model's |
+/// | [`poll(b)`](Self::poll) | `b * (N + 5) + 2 * min(b, Q)` in rings, `b * (N + 1)` indirect descriptors, and the model's |
 /// | [`complete`](Self::complete) | 4 in rings, and the model's |
 ///
 /// If the model answered DRIVER_OK with [`Start::Later`], its `Q` accesses come with

@@ -150,7 +150,8 @@ where
 
     /// Takes the next available chain into `chain`; false if there is none.
     ///
-    /// At most `N + 2` ring accesses and `N` descriptors of an indirect table.
+    /// At most `N + 2` ring accesses and `N` descriptors of an indirect table; one more of each if
+    /// the chain has no end, and a load to announce what was given back before.
     ///
     /// # Errors
     /// [`Stop`]: nothing more will come from this queue.
@@ -167,7 +168,8 @@ where
     }
 
     /// Gives a chain back with `written` bytes from its first writable byte on. It is not announced
-    /// before [`flush`](Self::flush). Two stores, one of an element.
+    /// before [`flush`](Self::flush). Two stores, one of an element; and the load of `flush`, if
+    /// this was the last one of a queue that was asked to stop.
     ///
     /// # Errors
     /// [`Refusal::StaleToken`] if the chain is not in flight. [`HostFault::WrittenTooMuch`] if it

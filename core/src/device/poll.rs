@@ -24,10 +24,10 @@ where
     /// Serves up to `budget` chains or looks into as many empty queues, round-robin, one chain of
     /// each in turn; interrupts are sent at the end.
     ///
-    /// At most `budget * (N + 5) + 2 * min(budget, Q)` ring accesses, and `budget * N` descriptors
-    /// of indirect tables, beside what the model reads and writes in buffers. The first poll after
-    /// the driver went live by a [`ReadyResponder`](crate::ReadyResponder) stores once to each ready
-    /// queue's used ring, too.
+    /// At most `budget * (N + 5) + 2 * min(budget, Q)` ring accesses, and `budget * (N + 1)`
+    /// descriptors of indirect tables, beside what the model reads and writes in buffers. The first
+    /// poll after the driver went live by a [`ReadyResponder`](crate::ReadyResponder) stores once to
+    /// each ready queue's used ring, too.
     pub fn poll<D: DeviceModel>(
         &mut self,
         model: &mut D,
