@@ -2,17 +2,13 @@
 #![no_std]
 #![no_main]
 
-use cortex_m_rt::{ExceptionFrame, entry, exception};
-use cortex_m_semihosting::debug::{self, ExitStatus};
+mod ending;
+
+use cortex_m_rt::{entry, exception};
 // Carries the transcript out.
 use defmt_semihosting as _;
+use ending::exit;
 use firmware::{device, driver, platform};
-
-fn exit(status: ExitStatus) -> ! {
-    loop {
-        debug::exit(status);
-    }
-}
 
 #[entry]
 fn main() -> ! {
@@ -43,16 +39,4 @@ unsafe fn DefaultHandler(number: i16) {
         defmt::error!("interrupt {=i16} is nobody's", number);
         exit(Err(()))
     }
-}
-
-#[exception]
-unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
-    defmt::error!("hard fault at {=u32:08x}", frame.pc());
-    exit(Err(()))
-}
-
-#[panic_handler]
-fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    defmt::error!("{}", defmt::Display2Format(info));
-    exit(Err(()))
 }

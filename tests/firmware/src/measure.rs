@@ -58,8 +58,8 @@ impl Scale {
         }
     }
 
-    fn instructions(self, ticks: &AtomicU32) -> u32 {
-        let ticks = ticks.load(Ordering::Relaxed);
+    /// Instructions in as many ticks.
+    pub fn instructions(self, ticks: u32) -> u32 {
         let scaled = u64::from(ticks) * u64::from(self.instructions);
         // To the nearest.
         let half = u64::from(self.ticks / 2);
@@ -68,18 +68,27 @@ impl Scale {
 
     /// From the last doorbell before it to the last store of a used index.
     pub fn to_publish(self) -> u32 {
-        self.instructions(&PUBLISHED)
+        self.instructions(PUBLISHED.load(Ordering::Relaxed))
     }
 
     /// From the last doorbell before it to the last driver's interrupt.
     pub fn to_interrupt(self) -> u32 {
-        self.instructions(&RAISED)
+        self.instructions(RAISED.load(Ordering::Relaxed))
     }
 
     /// Ticks of a thousand instructions: 1600 under `-icount shift=6`.
     pub fn ticks_of_a_thousand(self) -> u32 {
         self.ticks / 2
     }
+}
+
+/// Calls `work`; the ticks from just before the call to just after it.
+#[inline(never)]
+pub fn time<R>(work: impl FnOnce() -> R) -> (R, u32) {
+    let start = platform::now();
+    let result = apart(work);
+    let ticks = platform::ticks(start, platform::now());
+    (result, ticks)
 }
 
 /// The shared RAM, with a look at the clock whenever a used index was stored. Nothing happens
