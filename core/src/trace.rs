@@ -5,7 +5,7 @@
 //! what became of it, the queues that were set up, each chain, each interrupt and every fault. With
 //! [`NoTrace`], the default, no event is made.
 //!
-//! Ready-made: [`DefmtTrace`] (feature `defmt`) and [`LogTrace`] (feature `log`; subscribers of
+//! Ready-made: `DefmtTrace` (feature `defmt`) and `LogTrace` (feature `log`; subscribers of
 //! `tracing` hear it through their bridge for `log`). Any closure is one too. What happens on a
 //! taken queue is its owner's to tell.
 
@@ -123,7 +123,7 @@ impl Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Weight {
-    /// A fault or a refusal: level *warn* in [`DefmtTrace`] and [`LogTrace`].
+    /// A fault or a refusal: level *warn* in `DefmtTrace` and `LogTrace`.
     Fault,
     /// A step of the set-up: level *info*.
     Milestone,
