@@ -203,6 +203,8 @@ pub struct Configuring<'p, P: ?Sized, M, I, H, const Q: usize, const N: usize> {
     /// `None` once the device is built.
     parts: Option<(DeviceBuilder<I, H, Q>, M)>,
     policy: &'p P,
+    /// What is known of the features before `Ready`.
+    features: Features,
 }
 
 #[cfg(feature = "defmt")]
@@ -227,7 +229,15 @@ where
         Self {
             parts: Some((builder, mem)),
             policy,
+            features: Features::REQUIRED,
         }
+    }
+
+    /// The driver has accepted these features already. A transport that knows them before the first
+    /// queue says so here: a packed queue does not pass as a split one.
+    #[must_use]
+    pub fn with_features(self, features: Features) -> Self {
+        Self { features, ..self }
     }
 
     /// The queues that passed so far, lowest first.
@@ -253,8 +263,8 @@ where
                 if usize::from(config.queue) >= Q || builder.queues.contains(config.queue) {
                     return Err(DeviceError::InvalidQueue(config.queue));
                 }
-                // Features are known with `Ready`, which checks once more with them.
-                let features = Features::VERSION_1;
+                // They are final with `Ready`, which checks once more.
+                let features = self.features;
                 let others = builder.configs.iter();
                 let max = num::clamp_u16(N);
                 check::check(&config, max, features, mem, self.policy, others)

@@ -4,8 +4,9 @@
 //! features then in force, once more when the driver goes live. In this order:
 //!
 //! 1. the number is one that the device has,
-//! 2. the size is not zero, not above the maximum and a power of two, as a full 32-bit value,
-//! 3. descriptor, driver and device area are aligned to 16, 2 and 4 bytes,
+//! 2. the size is not zero, not above the maximum and, if the queue is split, a power of two, as a
+//!    full 32-bit value,
+//! 3. descriptor, driver and device area are aligned to 16, 2 (packed: 4) and 4 bytes,
 //! 4. no area wraps around the end of the address space,
 //! 5. no two areas share a byte, neither of this queue nor with any other queue's,
 //! 6. every byte of every area is mapped with the access it needs, in one piece,
@@ -191,6 +192,12 @@ impl<W> CheckedQueue<W> {
         self.size
     }
 
+    /// Whether it is a packed queue.
+    #[must_use]
+    pub const fn is_packed(&self) -> bool {
+        is_packed(self.features)
+    }
+
     /// The kept views of the descriptor, driver and device area.
     pub fn into_windows(self) -> [W; 3] {
         [self.windows.desc, self.windows.driver, self.windows.device]
@@ -212,32 +219,36 @@ struct Placed {
     permission: Permission,
 }
 
-/// The areas of a split queue of `size` elements: 16N, 6 + 2N and 6 + 8N bytes.
-fn place(config: &QueueConfig, size: u16) -> Result<[Placed; 3], Refusal> {
+/// Whether queues are packed with these features. A build with one format has no choice.
+const fn is_packed(features: Features) -> bool {
+    cfg!(feature = "packed")
+        && (!cfg!(feature = "split") || features.contains(Features::RING_PACKED))
+}
+
+/// The areas of a queue of `size` elements: split 16N, 6 + 2N and 6 + 8N bytes, packed 16N, 4 and 4.
+fn place(config: &QueueConfig, size: u16, packed: bool) -> Result<[Placed; 3], Refusal> {
     let elements = u32::from(size);
     // `size` is at most 32768, so no product comes near 2^32.
-    let areas = [
+    let (align, driver, device) = if packed {
+        (4, 4, 4)
+    } else {
         (
-            Area::Descriptor,
-            config.desc,
-            16,
-            elements.wrapping_mul(16),
-            Permission::Read,
-        ),
-        (
-            Area::Driver,
-            config.driver,
             2,
             elements.wrapping_mul(2).wrapping_add(6),
-            Permission::Read,
-        ),
-        (
-            Area::Device,
-            config.device,
-            4,
             elements.wrapping_mul(8).wrapping_add(6),
-            Permission::Write,
-        ),
+        )
+    };
+    // A packed ring is where the device writes used descriptors, too.
+    let ring = if packed {
+        Permission::Write
+    } else {
+        Permission::Read
+    };
+    let table = elements.wrapping_mul(16);
+    let areas = [
+        (Area::Descriptor, config.desc, 16, table, ring),
+        (Area::Driver, config.driver, align, driver, Permission::Read),
+        (Area::Device, config.device, 4, device, Permission::Write),
     ];
     let queue = config.queue;
     let one = |(area, start, align, len, permission): (Area, u64, u64, u32, Permission)| {
@@ -257,15 +268,15 @@ fn place(config: &QueueConfig, size: u16) -> Result<[Placed; 3], Refusal> {
     Ok([one(desc)?, one(driver)?, one(device)?])
 }
 
-/// Size rules, on the full 32 bits (split-desc-05).
-fn checked_size(config: &QueueConfig, max: u16) -> Result<u16, Refusal> {
+/// Size rules, on the full 32 bits (split-desc-05). Only a packed queue may have any size.
+fn checked_size(config: &QueueConfig, max: u16, packed: bool) -> Result<u16, Refusal> {
     let refusal = Refusal::QueueSize {
         queue: config.queue,
         size: config.size,
         max,
     };
     let size = u16::try_from(config.size).map_err(|_| refusal)?;
-    if size == 0 || size > max || !size.is_power_of_two() {
+    if size == 0 || size > max.min(LARGEST) || !(packed || size.is_power_of_two()) {
         return Err(refusal);
     }
     Ok(size)
@@ -306,8 +317,9 @@ pub(crate) fn check<'a, M: DriverMem, P: QueueCheck + ?Sized>(
         }
         .into());
     }
-    let size = checked_size(config, max)?;
-    let areas = place(config, size)?;
+    let packed = is_packed(features);
+    let size = checked_size(config, max, packed)?;
+    let areas = place(config, size, packed)?;
     let [desc, driver, device] = &areas;
     for (one, two) in [(desc, driver), (desc, device), (driver, device)] {
         if one.range.overlaps(&two.range) {
@@ -321,7 +333,9 @@ pub(crate) fn check<'a, M: DriverMem, P: QueueCheck + ?Sized>(
     }
     for other in others.clone() {
         // The other queue was checked, so its size fits and its areas do not wrap.
-        let Ok(theirs) = checked_size(other, u16::MAX).and_then(|size| place(other, size)) else {
+        let theirs =
+            checked_size(other, LARGEST, packed).and_then(|size| place(other, size, packed));
+        let Ok(theirs) = theirs else {
             continue;
         };
         for one in &areas {
@@ -352,16 +366,17 @@ pub(crate) fn check<'a, M: DriverMem, P: QueueCheck + ?Sized>(
 }
 
 /// Checks a configuration for itself (rules 2 to 6 of the checks, with no other queue) and
-/// translates its areas, for a device that keeps its queues in its own way.
+/// translates its areas, for a device that keeps its queues in its own way. Of `features`,
+/// RING_PACKED decides on the format.
 ///
 /// ```
-/// use virtside::{translate_queue, QueueConfig, Ram, Refusal};
+/// use virtside::{translate_queue, Features, QueueConfig, Ram, Refusal};
 /// static RAM: Ram<4096> = Ram::new();
 /// let config = QueueConfig { queue: 0, size: 8, desc: 0, driver: 0x80, device: 0x100 };
-/// assert!(translate_queue(&RAM.flat(0), &config).is_ok());
+/// assert!(translate_queue(&RAM.flat(0), &config, Features::VERSION_1).is_ok());
 /// let odd = QueueConfig { size: 0x1_0008, ..config };
 /// assert_eq!(
-///     translate_queue(&RAM.flat(0), &odd).unwrap_err(),
+///     translate_queue(&RAM.flat(0), &odd, Features::VERSION_1).unwrap_err(),
 ///     Refusal::QueueSize { queue: 0, size: 0x1_0008, max: 32768 },
 /// );
 /// ```
@@ -371,9 +386,10 @@ pub(crate) fn check<'a, M: DriverMem, P: QueueCheck + ?Sized>(
 pub fn translate_queue<M: DriverMem>(
     mem: &M,
     config: &QueueConfig,
+    features: Features,
 ) -> Result<CheckedQueue<M::Window>, Refusal> {
     let others = core::iter::empty();
-    check(config, LARGEST, Features::VERSION_1, mem, &.., others).map_err(|error| match error {
+    check(config, LARGEST, features, mem, &.., others).map_err(|error| match error {
         DeviceError::Refused(refusal) => refusal,
         _ => Refusal::Policy {
             queue: config.queue,
@@ -381,16 +397,17 @@ pub fn translate_queue<M: DriverMem>(
     })
 }
 
-/// Elements of the largest split queue.
+/// Elements of the largest queue.
 const LARGEST: u16 = 32768;
 
 /// The same areas in memory that has changed since.
 pub(crate) fn translate_again<M: DriverMem>(
     config: &QueueConfig,
+    packed: bool,
     mem: &M,
 ) -> Result<Windows<M::Window>, Refusal> {
-    let size = checked_size(config, u16::MAX)?;
-    let [desc, driver, device] = place(config, size)?;
+    let size = checked_size(config, LARGEST, packed)?;
+    let [desc, driver, device] = place(config, size, packed)?;
     Ok(Windows {
         desc: translate(mem, config.queue, &desc)?,
         driver: translate(mem, config.queue, &driver)?,

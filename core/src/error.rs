@@ -213,14 +213,14 @@ pub enum DriverFault {
         /// The device's own position.
         next: u16,
     },
-    /// An available entry names no descriptor.
+    /// An available entry names no descriptor (split).
     HeadOutOfRange {
         /// What it names.
         head: u16,
     },
     /// A chain was made available while it was in flight.
     HeadInFlight {
-        /// Its head.
+        /// Its head; in a packed ring, its buffer id, as in all of these.
         head: u16,
     },
     /// A `next` field names no descriptor of its table.
@@ -228,7 +228,8 @@ pub enum DriverFault {
         /// What it names.
         next: u16,
     },
-    /// A chain is longer than the largest queue, or loops.
+    /// A chain is longer than the largest queue, or loops; in a packed ring, it goes on into slots
+    /// that are in flight.
     ChainTooLong {
         /// Its head.
         head: u16,
@@ -302,6 +303,7 @@ impl DriverFault {
     pub(crate) fn bad_order(head: u16) -> Self {
         Self::ReadableAfterWritable { head }
     }
+    #[cfg(feature = "split")]
     #[cold]
     #[inline(never)]
     pub(crate) fn bad_head(head: u16, size: u16) -> Self {
@@ -311,6 +313,13 @@ impl DriverFault {
             Self::HeadOutOfRange { head }
         }
     }
+    #[cfg(feature = "packed")]
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn in_flight(head: u16) -> Self {
+        Self::HeadInFlight { head }
+    }
+    #[cfg(feature = "split")]
     #[cold]
     #[inline(never)]
     pub(crate) fn jump(idx: u16, next: u16) -> Self {

@@ -49,10 +49,26 @@ impl Features {
     pub const DEVICE_TYPE: Self =
         Self::from_bits(0x00ff_ffff | (1 << 42) | (u128::MAX ^ ((1 << 50) - 1)));
 
-    /// Ring and transport features that this crate implements and offers for every device.
+    /// Ring and transport features that the ready-made devices offer. RING_PACKED is not yet among
+    /// them: a device of one's own may add it.
     pub const RING: Self = Self::INDIRECT_DESC
         .union(Self::EVENT_IDX)
         .union(Self::VERSION_1);
+
+    /// The ring formats that are built in beside, or instead of, the split ring.
+    const FORMATS: Self = if cfg!(feature = "packed") {
+        Self::RING_PACKED
+    } else {
+        Self::empty()
+    };
+
+    /// What every driver has to accept: VERSION_1, and RING_PACKED where no other format is built
+    /// in.
+    pub const REQUIRED: Self = if cfg!(feature = "split") {
+        Self::VERSION_1
+    } else {
+        Self::VERSION_1.union(Self::RING_PACKED)
+    };
 
     /// No bits.
     #[must_use]
@@ -146,15 +162,16 @@ impl Features {
     }
 
     /// What a device that asks for `wanted` may offer: its own type's bits, the ring features that
-    /// are implemented here, ACCESS_PLATFORM and ORDER_PLATFORM where the host asks for them, and
-    /// always VERSION_1 (features-04, rsvd-01).
+    /// are built in, ACCESS_PLATFORM and ORDER_PLATFORM where the host asks for them, and always
+    /// what is [`REQUIRED`](Self::REQUIRED) (features-04, rsvd-01).
     #[must_use]
     pub const fn offer(wanted: Self) -> Self {
         let allowed = Self::DEVICE_TYPE
             .union(Self::RING)
+            .union(Self::FORMATS)
             .union(Self::ACCESS_PLATFORM)
             .union(Self::ORDER_PLATFORM);
-        wanted.intersection(allowed).union(Self::VERSION_1)
+        wanted.intersection(allowed).union(Self::REQUIRED)
     }
 }
 

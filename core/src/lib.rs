@@ -80,12 +80,14 @@
 //! # What is supported
 //!
 //! The modern interface of virtio-mmio (version 2), split rings with indirect descriptors and
-//! EVENT_IDX, the entropy and the block device. Not yet: packed rings, IN_ORDER,
-//! NOTIFICATION_DATA, RING_RESET, SUSPEND and shared memory regions, none of which is offered.
+//! EVENT_IDX, the devices in [`models`]. With the feature `packed` packed rings, too, for devices of
+//! your own; the ready-made ones do not offer them yet. Not yet, and not offered: IN_ORDER,
+//! NOTIFICATION_DATA, RING_RESET, SUSPEND and shared memory regions.
 //! Never: the legacy interface.
 //!
 //! # Features
 //!
+//! * `split` (default), `packed`: the ring formats that are built in, at least one.
 //! * `defmt`: `defmt::Format` on every public type; `DefmtTrace`, a device's events through defmt.
 //! * `critical-section`: `EngineCell`; atomics on targets without compare-and-swap, by critical
 //!   section.
@@ -144,7 +146,11 @@ pub use model::{Answer, DeviceConfig, DeviceModel, Request, Start};
 #[cfg(feature = "embedded-hal")]
 pub use notify::IrqLine;
 pub use notify::{BufferedNotify, CountingNotify, Doorbell, DriverNotify};
-pub use queue::{Chain, ChainError, ReadableChain, Segment, SplitQueue, WritableChain};
+#[cfg(feature = "packed")]
+pub use queue::PackedQueue;
+#[cfg(feature = "split")]
+pub use queue::SplitQueue;
+pub use queue::{Chain, ChainError, ReadableChain, Segment, Virtqueue, WritableChain};
 pub use queue_set::{Collected, Iter as QueueSetIter, QueueSet, QueueSetFull};
 pub use shared::{InterruptStatus, Shared, SharedHandle};
 pub use slots::{ChainSlot, Counters, Step, Token};

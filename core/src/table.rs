@@ -10,7 +10,7 @@ use crate::{
     memory::{DriverMem, RingWindow},
     message::QueueConfig,
     num,
-    queue::SplitQueue,
+    queue::Virtqueue,
     queue_set::QueueSet,
 };
 
@@ -43,7 +43,7 @@ pub(crate) fn largest(wanted: u16, capacity: u16) -> u16 {
 pub(crate) enum Place<W, const N: usize> {
     Off,
     Ready(CheckedQueue<W>),
-    Live(SplitQueue<W, N>),
+    Live(Virtqueue<W, N>),
     Taken,
     Dead,
 }
@@ -118,7 +118,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         self.entry(queue).and_then(|entry| entry.fault)
     }
 
-    pub(crate) fn live(&mut self, queue: u16) -> Option<&mut SplitQueue<W, N>> {
+    pub(crate) fn live(&mut self, queue: u16) -> Option<&mut Virtqueue<W, N>> {
         match self.entry_mut(queue).map(|entry| &mut entry.place) {
             Some(Place::Live(live)) => Some(live),
             _ => None,
@@ -173,7 +173,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     }
 
     /// Moves a live queue out, unless chains of it are in flight here: they would be lost.
-    pub(crate) fn take(&mut self, queue: u16) -> Result<(SplitQueue<W, N>, u32), Refusal> {
+    pub(crate) fn take(&mut self, queue: u16) -> Result<(Virtqueue<W, N>, u32), Refusal> {
         let Some(entry) = self.entry_mut(queue) else {
             return Err(Refusal::NoSuchQueue {
                 queue: queue.into(),
@@ -198,7 +198,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         &mut self,
         queue: u16,
         generation: u32,
-        live: SplitQueue<W, N>,
+        live: Virtqueue<W, N>,
     ) -> Result<(), Refusal> {
         if !self.is_out(queue, generation) {
             return Err(Refusal::StaleToken);
@@ -324,7 +324,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     pub(crate) fn start(&mut self) {
         for entry in &mut self.entries {
             entry.place = match core::mem::replace(&mut entry.place, Place::Off) {
-                Place::Ready(checked) => Place::Live(SplitQueue::new(checked)),
+                Place::Ready(checked) => Place::Live(Virtqueue::new(checked)),
                 other => other,
             };
         }
@@ -335,10 +335,12 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         let Some(entry) = self.entry_mut(queue) else {
             return false;
         };
-        if !matches!(entry.place, Place::Ready(_) | Place::Live(_)) {
-            return true;
-        }
-        let Ok(windows) = check::translate_again(&entry.config, mem) else {
+        let packed = match &entry.place {
+            Place::Ready(checked) => checked.is_packed(),
+            Place::Live(live) => live.is_packed(),
+            _ => return true,
+        };
+        let Ok(windows) = check::translate_again(&entry.config, packed, mem) else {
             return false;
         };
         match &mut entry.place {

@@ -4,7 +4,7 @@ use crate::{
     error::{DeviceError, DriverFault, HostFault, Refusal},
     memory::{DriverMem, RingWindow},
     notify::DriverNotify,
-    queue::{Chain, Popped, SplitQueue},
+    queue::{Chain, Popped, Virtqueue},
     shared::{InterruptStatus, SharedHandle},
 };
 
@@ -35,7 +35,7 @@ pub struct TakenQueue<W, I, H, const Q: usize, const N: usize>
 where
     H: SharedHandle<Q>,
 {
-    queue: SplitQueue<W, N>,
+    queue: Virtqueue<W, N>,
     generation: u32,
     /// The queue's number; one that there is not, once it was asked to stop or was at fault.
     watched: u16,
@@ -106,7 +106,7 @@ where
     H: SharedHandle<Q>,
 {
     pub(crate) fn new(
-        queue: SplitQueue<W, N>,
+        queue: Virtqueue<W, N>,
         number: u16,
         generation: u32,
         shared: H,
@@ -295,7 +295,7 @@ where
     /// Takes the queue apart for the device, which decides whether it may go on. One whose driver
     /// was at fault may not.
     #[allow(clippy::type_complexity, reason = "either the queue or the fault")]
-    pub(crate) fn dissolve(mut self) -> (Result<SplitQueue<W, N>, DriverFault>, u16, u32) {
+    pub(crate) fn dissolve(mut self) -> (Result<Virtqueue<W, N>, DriverFault>, u16, u32) {
         // The driver hears of what was given back: nobody looks at it later.
         self.flush();
         self.life.end();

@@ -58,7 +58,7 @@ fn only_what_is_implemented_is_offered_to_a_model_that_wishes_for_everything() {
         let own = matches!(number, 0..=23 | 42 | 50..=127);
         assert_eq!(
             offer.contains(bit(number)),
-            own || implemented.contains(&number),
+            own || implemented.contains(&number) || (number == 34 && cfg!(feature = "packed")),
             "bit {number}"
         );
     }
@@ -84,6 +84,9 @@ fn a_ring_or_transport_feature_that_is_missing_is_neither_offered_nor_accepted()
         (48, "reserved"),
         (49, "reserved"),
     ] {
+        if number == 34 && cfg!(feature = "packed") {
+            continue;
+        }
         let mut guest = wishing(bit(number));
         assert_eq!(guest.offered(), Features::VERSION_1, "{name}");
         assert!(

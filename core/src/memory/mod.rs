@@ -22,6 +22,8 @@ pub use ram::Ram;
 pub(crate) use range::split;
 pub use range::{DeviceRange, RawDescriptor};
 pub use regions::{Region, RegionMem};
+#[cfg(all(feature = "packed", any(feature = "testing", test, doctest)))]
+pub(crate) use window::is_available;
 pub use window::{PtrWindow, RingWindow};
 
 use crate::num;

@@ -9,7 +9,7 @@ use core::{
 use super::{DriverRange, MemHooks, NoHooks, Permission, RawDescriptor};
 use crate::num;
 
-/// A kept view of one area of a split queue.
+/// A kept view of one area of a queue.
 ///
 /// Every access is atomic, of one width, little-endian in memory and native in the call. What a
 /// method is for is in its name; on an area of another kind it still stays inside the area, and
@@ -43,6 +43,27 @@ pub trait RingWindow: Send {
 
     /// Device area: a relaxed store of `avail_event`, the last 16 bits.
     fn store_event(&self, event: u16);
+
+    /// Packed, descriptor area: a load of the flags of descriptor `index` that later accesses stay
+    /// behind; says whether they make it available in a round with this wrap counter. False outside
+    /// the area.
+    fn is_available(&self, index: u16, wrap: bool) -> bool;
+
+    /// Packed, descriptor area: the same, and then, if it is available, relaxed loads of the
+    /// other words. The words of buffer id and flags are one load.
+    fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor>;
+
+    /// Packed, descriptor area: a relaxed store of the length of descriptor `index`, and then a store
+    /// of its buffer id and flags, in one word, that all before stays before. Nothing outside the
+    /// area.
+    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16);
+
+    /// Packed, driver area: a relaxed load of the event suppression structure, as one word: offset
+    /// and wrap counter in the low half, flags in the high half.
+    fn load_suppression(&self) -> u32;
+
+    /// Packed, device area: a relaxed store of the event suppression structure.
+    fn store_suppression(&self, word: u32);
 
     /// A full fence between stores before and loads after it.
     #[inline(always)]
@@ -96,11 +117,17 @@ pub struct PtrWindow<H = NoHooks> {
     last: u32,
     /// One less than the number of ring entries, a power of two.
     entries: u16,
+    /// Index of the first ring entry; of the first 16 bits where there is no room for entries.
+    first: u16,
     /// Number of used elements, a power of two; 0 if the memory is not aligned for them, or is not to be
     /// written.
     elements: u16,
     /// Number of descriptors, at most; 0 if the memory is not aligned for them.
     descriptors: u32,
+    /// May be written.
+    writable: bool,
+    /// Aligned to 4.
+    words: bool,
     start: u64,
     hooks: H,
 }
@@ -109,7 +136,7 @@ pub struct PtrWindow<H = NoHooks> {
 unsafe impl<H: Send> Send for PtrWindow<H> {}
 
 impl<H: MemHooks> PtrWindow<H> {
-    /// A window of the `range`, which is at `ptr`; `None` unless it is 8 bytes long, as the
+    /// A window of the `range`, which is at `ptr`; `None` unless it is 4 bytes long, as the
     /// smallest area is, and aligned to 2.
     ///
     /// # Safety
@@ -125,16 +152,17 @@ impl<H: MemHooks> PtrWindow<H> {
     ) -> Option<Self> {
         let aligned = |to: usize| ptr.as_ptr().addr() & to.wrapping_sub(1) == 0;
         let len = range.len();
-        if len < 8 || !aligned(2) {
+        if len < 4 || !aligned(2) {
             return None;
         }
         let halves = len >> 1;
         // A ring of 2^k entries has three more halves: two before it and one behind.
-        let room = u16::try_from(halves.wrapping_sub(3)).unwrap_or(u16::MAX);
-        let entries = 1u16.checked_shl(room.ilog2()).unwrap_or(1);
-        let writable = aligned(4) && permission == Permission::Write;
-        let elements = if writable {
-            len.wrapping_sub(6) >> 3
+        let room = u16::try_from(halves.saturating_sub(3)).unwrap_or(u16::MAX);
+        let log = room.checked_ilog2();
+        let entries = log.and_then(|log| 1u16.checked_shl(log)).unwrap_or(1);
+        let writable = permission == Permission::Write;
+        let elements = if aligned(4) && writable {
+            len.saturating_sub(6) >> 3
         } else {
             0
         };
@@ -142,8 +170,11 @@ impl<H: MemHooks> PtrWindow<H> {
             ptr,
             last: halves.wrapping_sub(1),
             entries: entries.wrapping_sub(1),
+            first: if log.is_some() { 2 } else { 0 },
             elements: elements.checked_ilog2().map_or(0, |log| 1 << log.min(15)),
             descriptors: if aligned(16) { len >> 4 } else { 0 },
+            writable,
+            words: aligned(4),
             start: range.start(),
             hooks,
         })
@@ -176,6 +207,25 @@ impl<H: MemHooks> PtrWindow<H> {
         u16::from_le(unsafe { self.half(index) }.load(order))
     }
 
+    /// The words of a descriptor; `None` if there is none.
+    #[inline(always)]
+    fn descriptor(&self, index: u16) -> Option<&Words> {
+        if u32::from(index) >= self.descriptors {
+            return None;
+        }
+        // SAFETY: `descriptors` counts the 16-byte units inside the memory, and is 0 unless it is
+        // 16-aligned; these are the words of one. `new` has the rest.
+        Some(unsafe { self.ptr.cast::<Words>().add(usize::from(index)).as_ref() })
+    }
+
+    /// The first 4 bytes, if they are aligned.
+    #[inline(always)]
+    fn first_word(&self) -> Option<&AtomicU32> {
+        // SAFETY: the memory has 4 bytes at the least, which are aligned; `new` has the rest.
+        self.words
+            .then(|| unsafe { self.ptr.cast::<AtomicU32>().as_ref() })
+    }
+
     /// # Safety
     /// As for `half`, and `elements` must not be 0: the memory may be written.
     #[inline(always)]
@@ -189,18 +239,12 @@ impl<H: MemHooks> PtrWindow<H> {
 impl<H: MemHooks> RingWindow for PtrWindow<H> {
     #[inline(always)]
     fn load_descriptor(&self, index: u16) -> Option<RawDescriptor> {
-        if u32::from(index) >= self.descriptors {
-            return None;
-        }
+        let words = self.descriptor(index)?;
         self.hook(u64::from(index).wrapping_mul(16), 16, H::before_read);
-        // SAFETY: `descriptors` counts the 16-byte units inside the memory, and is 0 unless it is
-        // 16-aligned; these are the words of one. `new` has the rest.
-        let words = unsafe { self.ptr.cast::<Words>().add(usize::from(index)).as_ref() };
-        let load = |word: &AtomicU32| u32::from_le(word.load(Ordering::Relaxed));
         Some(RawDescriptor {
             addr: words.addr.load(),
-            len: load(&words.len),
-            rest: load(&words.rest),
+            len: relaxed(&words.len),
+            rest: relaxed(&words.rest),
         })
     }
 
@@ -218,8 +262,8 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
 
     #[inline(always)]
     fn load_entry(&self, index: u16) -> u16 {
-        let entry = usize::from(index & self.entries).wrapping_add(2);
-        // SAFETY: the mask is at most `last - 3`.
+        let entry = usize::from((index & self.entries).wrapping_add(self.first));
+        // SAFETY: where `first` is 2 the mask is at most `last - 3`, else both are 0.
         unsafe { self.load(entry, Ordering::Relaxed) }
     }
 
@@ -270,4 +314,65 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
         // SAFETY: that is `last`, and there are elements.
         unsafe { self.store(num::index(self.last), event, Ordering::Relaxed) }
     }
+
+    #[inline(always)]
+    fn is_available(&self, index: u16, wrap: bool) -> bool {
+        let Some(words) = self.descriptor(index) else {
+            return false;
+        };
+        let offset = u64::from(index).wrapping_mul(16).wrapping_add(12);
+        self.hook(offset, 4, H::before_read);
+        is_available(u32::from_le(words.rest.load(Ordering::Acquire)), wrap)
+    }
+
+    #[inline(always)]
+    fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor> {
+        let words = self.descriptor(index)?;
+        self.hook(u64::from(index).wrapping_mul(16), 16, H::before_read);
+        let rest = u32::from_le(words.rest.load(Ordering::Acquire));
+        is_available(rest, wrap).then(|| RawDescriptor {
+            addr: words.addr.load(),
+            len: relaxed(&words.len),
+            rest,
+        })
+    }
+
+    #[inline(always)]
+    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) {
+        let Some(words) = self.descriptor(index).filter(|_| self.writable) else {
+            return;
+        };
+        words.len.store(len.to_le(), Ordering::Relaxed);
+        let rest = u32::from(id) | (u32::from(flags) << 16);
+        words.rest.store(rest.to_le(), Ordering::Release);
+        let offset = u64::from(index).wrapping_mul(16).wrapping_add(8);
+        self.hook(offset, 8, H::after_write);
+    }
+
+    #[inline(always)]
+    fn load_suppression(&self) -> u32 {
+        self.hook(0, 4, H::before_read);
+        self.first_word().map_or(0, relaxed)
+    }
+
+    #[inline(always)]
+    fn store_suppression(&self, word: u32) {
+        if let Some(first) = self.first_word().filter(|_| self.writable) {
+            first.store(word.to_le(), Ordering::Relaxed);
+            self.hook(0, 4, H::after_write);
+        }
+    }
+}
+
+#[inline(always)]
+fn relaxed(word: &AtomicU32) -> u32 {
+    u32::from_le(word.load(Ordering::Relaxed))
+}
+
+/// Whether buffer id and flags, as one word, make a descriptor of a packed ring available.
+#[inline(always)]
+pub(crate) fn is_available(rest: u32, wrap: bool) -> bool {
+    const AVAIL: u32 = 1 << (16 + 7);
+    const USED: u32 = 1 << (16 + 15);
+    rest & (AVAIL | USED) == if wrap { AVAIL } else { USED }
 }

@@ -166,7 +166,7 @@ impl<const Q: usize> Transport<Q> {
         let not_offered = accepted.difference(Features::offer(config.features()));
         let fits = not_offered == Features::empty()
             && !self.handshake.beyond
-            && accepted.contains(Features::VERSION_1)
+            && accepted.contains(Features::REQUIRED)
             && config.negotiate(accepted);
         if fits {
             Ok(())

@@ -1,10 +1,166 @@
 //! The rings: chains out of the driver's memory, used elements into it.
+//!
+//! A [`Virtqueue`] is one contract over two formats, of which the driver chooses by negotiation and
+//! a small build by the features `split` and `packed`.
 
 pub mod chain;
+#[cfg(feature = "packed")]
+mod flights;
+#[cfg(feature = "packed")]
+mod packed;
+#[cfg(feature = "split")]
 mod split;
 mod walk;
 
 pub use chain::{Chain, ChainError, ReadableChain, Segment, WritableChain};
+#[cfg(feature = "packed")]
+pub use packed::PackedQueue;
+#[cfg(feature = "split")]
 pub use split::SplitQueue;
 
-pub(crate) use split::Popped;
+use crate::{
+    check::{CheckedQueue, Windows},
+    error::DriverFault,
+    memory::{DriverMem, RingWindow},
+};
+
+#[cfg(not(any(feature = "split", feature = "packed")))]
+compile_error!("a device needs a ring format: enable the feature `split`, `packed` or both");
+
+/// What `pop` found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Popped {
+    /// A chain, in the buffer.
+    Chain,
+    /// Nothing available.
+    Empty,
+    /// The driver's misdeed, in the buffer.
+    Fault,
+}
+
+/// A virtqueue of up to `N` elements, in the format that was negotiated.
+///
+/// It is made only from a [`CheckedQueue`]. Methods that find the driver at fault leave the queue
+/// as it is: whoever owns the queue stops it.
+#[derive(Debug)]
+pub enum Virtqueue<W, const N: usize> {
+    /// Without `VIRTIO_F_RING_PACKED`.
+    #[cfg(feature = "split")]
+    Split(SplitQueue<W, N>),
+    /// With `VIRTIO_F_RING_PACKED`.
+    #[cfg(feature = "packed")]
+    Packed(PackedQueue<W, N>),
+}
+
+#[cfg(feature = "defmt")]
+impl<W, const N: usize> defmt::Format for Virtqueue<W, N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        match self {
+            #[cfg(feature = "split")]
+            Self::Split(queue) => queue.format(f),
+            #[cfg(feature = "packed")]
+            Self::Packed(queue) => queue.format(f),
+        }
+    }
+}
+
+/// The same of either format.
+macro_rules! either {
+    ($self:expr, $queue:ident => $work:expr) => {
+        match $self {
+            #[cfg(feature = "split")]
+            Virtqueue::Split($queue) => $work,
+            #[cfg(feature = "packed")]
+            Virtqueue::Packed($queue) => $work,
+        }
+    };
+}
+
+impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
+    /// The queue at its start: one store to its device area.
+    pub(crate) fn new(checked: CheckedQueue<W>) -> Self {
+        #[cfg(all(feature = "split", feature = "packed"))]
+        if checked.is_packed() {
+            return Self::Packed(PackedQueue::new(checked));
+        }
+        #[cfg(feature = "split")]
+        return Self::Split(SplitQueue::new(checked));
+        #[cfg(not(feature = "split"))]
+        return Self::Packed(PackedQueue::new(checked));
+    }
+
+    /// The rings have moved in host memory; their contents have not changed.
+    pub(crate) fn set_windows(&mut self, windows: Windows<W>) {
+        either!(self, queue => queue.set_windows(windows));
+    }
+
+    /// Takes the next available chain, copied and validated, into `chain`.
+    ///
+    /// At most `N + 2` ring accesses and `N` descriptors of an indirect table.
+    #[inline(always)]
+    pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
+        either!(self, queue => queue.pop(mem, chain))
+    }
+
+    /// Gives a chain back with `written` bytes in it; false, and nothing is given, if it is not in
+    /// flight. Two stores.
+    #[inline(always)]
+    pub(crate) fn push_used(&mut self, head: u16, written: u32) -> bool {
+        either!(self, queue => queue.push_used(head, written))
+    }
+
+    /// Whether the driver wants an interrupt for what was given back since this was last asked. One
+    /// load.
+    #[inline(always)]
+    pub(crate) fn needs_interrupt(&mut self) -> bool {
+        either!(self, queue => queue.needs_interrupt())
+    }
+
+    /// Tells the driver that kicks are not needed while we look anyway.
+    pub(crate) fn disable_kicks(&mut self) {
+        either!(self, queue => queue.disable_kicks());
+    }
+
+    /// Asks for a kick with the next buffer, then looks once more: true if more came meanwhile.
+    ///
+    /// # Errors
+    /// As for `pop`.
+    pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
+        either!(self, queue => queue.enable_kicks())
+    }
+}
+
+impl<W, const N: usize> Virtqueue<W, N> {
+    /// Number of elements.
+    #[must_use]
+    pub const fn size(&self) -> u16 {
+        either!(self, queue => queue.size())
+    }
+
+    /// Whether it is packed.
+    #[must_use]
+    pub const fn is_packed(&self) -> bool {
+        match self {
+            #[cfg(feature = "split")]
+            Self::Split(_) => false,
+            #[cfg(feature = "packed")]
+            Self::Packed(_) => true,
+        }
+    }
+
+    /// Chains that were popped and may still be given back.
+    pub(crate) fn in_flight(&self) -> u16 {
+        either!(self, queue => queue.in_flight())
+    }
+
+    /// A popped chain will not be given back.
+    #[cold]
+    pub(crate) fn lose(&mut self, head: u16) {
+        either!(self, queue => queue.lose(head));
+    }
+
+    /// No popped chain will be given back.
+    pub(crate) fn lose_all(&mut self) {
+        either!(self, queue => queue.lose_all());
+    }
+}

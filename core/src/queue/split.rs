@@ -11,32 +11,21 @@
 //! split-used-01..06, split-usedsup-01..06, split-availsup-01..05.
 
 use super::{
+    Popped,
     chain::Chain,
-    walk::{Desc, NEXT, follow},
+    walk::{Desc, follow, walk_table},
 };
 use crate::{
     check::{CheckedQueue, Windows},
     error::DriverFault,
     features::Features,
-    memory::{DriverMem, DriverRange, Permission, RawDescriptor, RingWindow},
-    num,
+    memory::{DriverMem, RingWindow},
 };
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT`
 const NO_INTERRUPT: u16 = 1;
 /// `VIRTQ_USED_F_NO_NOTIFY`
 const NO_NOTIFY: u16 = 1;
-
-/// What `pop` found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Popped {
-    /// A chain, in the buffer.
-    Chain,
-    /// Nothing available.
-    Empty,
-    /// The driver's misdeed, in the buffer.
-    Fault,
-}
 
 /// Where a head is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,9 +170,14 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         let table = &self.windows.desc;
         let fetch = |index: u16| table.load_descriptor(index).map(Desc::new);
         chain.begin(head);
-        let fault = match follow(mem, chain, (0, false), head, fetch) {
+        // The head was checked, so it is there.
+        let Some(first) = fetch(head) else {
+            chain.blame(DriverFault::bad_next(head));
+            return false;
+        };
+        let fault = match follow(mem, chain, (0, false), first, fetch, DriverFault::bad_next) {
             Ok(None) => return true,
-            Ok(Some(table)) => match self.walk_table(mem, chain, table) {
+            Ok(Some(table)) => match walk_table::<_, N, false>(mem, chain, table, self.indirect) {
                 Ok(()) => return true,
                 Err(fault) => fault,
             },
@@ -191,59 +185,6 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         };
         chain.blame(fault);
         false
-    }
-
-    /// Follows a chain on through the table of an indirect descriptor.
-    #[inline(never)]
-    fn walk_table<M: DriverMem>(
-        &self,
-        mem: &M,
-        chain: &mut Chain<N>,
-        table: Desc,
-    ) -> Result<(), DriverFault> {
-        let head = chain.head();
-        if !self.indirect {
-            return Err(DriverFault::IndirectNotNegotiated { head });
-        }
-        if table.has(NEXT) {
-            return Err(DriverFault::IndirectWithNext { head });
-        }
-        let (addr, len) = (table.addr, table.len());
-        let count = num::index(len >> 4);
-        // Bounded by the buffer rather than by the queue: a driver whose queue is smaller than the
-        // device's largest may still count on requests of the size that the device announced.
-        let room = N.saturating_sub(chain.segments().len());
-        if count == 0 || count > room || len & 15 != 0 {
-            return Err(DriverFault::IndirectLength { len });
-        }
-        let unmapped = DriverFault::BufferUnmapped {
-            addr,
-            len,
-            writable: false,
-        };
-        let range = DriverRange::new(addr, len).ok_or(unmapped)?;
-        if !mem.is_mapped(addr, len, Permission::Read) {
-            return Err(unmapped);
-        }
-        mem.before_read(range);
-        let view = mem
-            .translate(range, Permission::Read)
-            .map_err(|_| unmapped)?;
-        let fetch = |index: u16| {
-            if usize::from(index) >= count {
-                return None;
-            }
-            let at = u32::from(index).wrapping_mul(16);
-            // The view has no such descriptor if the table spans regions.
-            let words = view
-                .descriptor(num::index(at))
-                .or_else(|| gather(mem, range.skip(at)));
-            words.map(Desc::new)
-        };
-        match follow(mem, chain, chain.progress(), 0, fetch)? {
-            None => Ok(()),
-            Some(_) => Err(DriverFault::IndirectNested { head }),
-        }
     }
 
     /// Gives a chain back with `written` bytes in it: element first, then the index, so that the
@@ -345,20 +286,4 @@ impl<W, const N: usize> SplitQueue<W, N> {
             self.lose(head);
         }
     }
-}
-
-/// The 16 bytes of a descriptor that lies across the border of two regions.
-#[cold]
-fn gather<M: DriverMem>(mem: &M, from: DriverRange) -> Option<RawDescriptor> {
-    let mut bytes = [0; 16];
-    let mut done: usize = 0;
-    while let Some(room) = bytes.get_mut(done..).filter(|room| !room.is_empty()) {
-        let rest = from.skip(num::clamp_u32(done));
-        let count = mem.translate(rest, Permission::Read).ok()?.copy_to(room);
-        if count == 0 {
-            return None;
-        }
-        done = done.wrapping_add(count);
-    }
-    Some(RawDescriptor::from_bytes(bytes))
 }

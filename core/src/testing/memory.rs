@@ -44,17 +44,17 @@ impl Counts {
         }
     }
 
-    /// Ring loads of 16 bits.
+    /// Ring loads of less than a descriptor.
     pub fn loads(&self) -> u32 {
         self.loads.load(Ordering::Relaxed)
     }
 
-    /// Ring stores of 16 bits.
+    /// Ring stores of less than an element.
     pub fn stores(&self) -> u32 {
         self.stores.load(Ordering::Relaxed)
     }
 
-    /// Used elements stored.
+    /// Used elements (packed: used descriptors) stored.
     pub fn elements(&self) -> u32 {
         self.elements.load(Ordering::Relaxed)
     }
@@ -150,6 +150,30 @@ impl<W: RingWindow> RingWindow for CountingWindow<'_, W> {
         Counts::note(&self.counts.elements);
         Counts::note(&self.counts.stores);
         self.inner.store_used(index, element);
+    }
+    fn is_available(&self, index: u16, wrap: bool) -> bool {
+        Counts::note(&self.counts.loads);
+        self.inner.is_available(index, wrap)
+    }
+    fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor> {
+        let raw = self.inner.load_available(index, wrap);
+        Counts::note(match raw {
+            Some(_) => &self.counts.descriptors,
+            None => &self.counts.loads,
+        });
+        raw
+    }
+    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) {
+        Counts::note(&self.counts.elements);
+        self.inner.store_used_descriptor(index, id, len, flags);
+    }
+    fn load_suppression(&self) -> u32 {
+        Counts::note(&self.counts.loads);
+        self.inner.load_suppression()
+    }
+    fn store_suppression(&self, word: u32) {
+        Counts::note(&self.counts.stores);
+        self.inner.store_suppression(word);
     }
     fn full_fence(&self) {
         self.inner.full_fence();
@@ -286,6 +310,24 @@ impl<M: DriverMem + Send> RingWindow for ShiftingWindow<'_, M> {
     }
     fn store_used(&self, index: u16, element: [u32; 2]) {
         self.inner.store_used(index, element);
+    }
+    fn is_available(&self, index: u16, wrap: bool) -> bool {
+        self.shift.apply(&self.mem);
+        self.inner.is_available(index, wrap)
+    }
+    fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor> {
+        self.shift.apply(&self.mem);
+        self.inner.load_available(index, wrap)
+    }
+    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) {
+        self.inner.store_used_descriptor(index, id, len, flags);
+    }
+    fn load_suppression(&self) -> u32 {
+        self.shift.apply(&self.mem);
+        self.inner.load_suppression()
+    }
+    fn store_suppression(&self, word: u32) {
+        self.inner.store_suppression(word);
     }
 }
 

@@ -6,11 +6,15 @@
 mod driver;
 mod fuzz;
 mod memory;
+#[cfg(feature = "packed")]
+mod packed;
 mod registers;
 
 pub use driver::{Buffer, FakeDriver, INDIRECT, Layout, NEXT, WRITE, fake_queue};
 pub use fuzz::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_split_ring};
 pub use memory::{CountingMem, CountingWindow, Counts, Shift, ShiftingMem, ShiftingWindow};
+#[cfg(feature = "packed")]
+pub use packed::{AVAIL, PackedDriver, USED};
 pub use registers::Registers;
 
 use crate::{Chain, FlatMem, Ram, Segment};

@@ -134,6 +134,7 @@ impl<B> VmMem<B> {
     }
 
     /// The region of an address, which becomes the one that is tried first.
+    #[inline(always)]
     fn find(&self, start: u64) -> Option<&Spot<B>> {
         let after = self.spots.partition_point(|spot| spot.start <= start);
         let at = after.checked_sub(1)?;
@@ -154,6 +155,7 @@ impl<B> VmMem<B> {
     }
 
     /// Whether it is in a region other than the last one, or across the border of adjacent ones.
+    #[inline(always)]
     fn is_elsewhere(&self, start: u64, len: u32, permission: Permission) -> bool {
         match self.find(start) {
             Some(spot) if spot.holds(start, len, permission) => true,

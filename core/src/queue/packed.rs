@@ -1,0 +1,308 @@
+//! The packed virtqueue, from the device's side.
+//!
+//! For each chain the shared memory is touched exactly so often: each descriptor once, one used
+//! descriptor, and one suppression word; once more per batch to find its end. Nothing is read twice.
+//!
+//! A descriptor is the driver's until its flags say otherwise for the round that the wrap counter
+//! stands for; only the first of a chain is asked, as it is published last (packed-06). A driver can
+//! make no more available than it has slots: the slots of a chain in flight are the device's, so a
+//! chain that would reach into them is a fault.
+//!
+//! Clauses: packed-01 to packed-18, packed-20 to packed-24.
+
+use super::{
+    Popped,
+    chain::Chain,
+    flights::Flights,
+    walk::{Desc, NEXT, WRITE, follow, walk_table},
+};
+use crate::{
+    check::{CheckedQueue, Windows},
+    error::DriverFault,
+    features::Features,
+    memory::{DriverMem, RawDescriptor, RingWindow},
+};
+
+/// `VIRTQ_DESC_F_AVAIL` and `VIRTQ_DESC_F_USED`, equal in a used descriptor (packed-13).
+const BOTH: u16 = (1 << 7) | (1 << 15);
+
+/// `RING_EVENT_FLAGS_DISABLE`, in the high half of the event suppression word.
+const DISABLE: u32 = 1 << 16;
+/// `RING_EVENT_FLAGS_DESC`
+const DESC: u32 = 2 << 16;
+/// Both bits of the flags; the others are reserved.
+const FLAGS: u32 = 3 << 16;
+
+/// A slot of the ring in the round of a wrap counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    slot: u16,
+    wrap: bool,
+}
+
+impl Position {
+    /// Where both sides start (packed-11).
+    const START: Self = Self {
+        slot: 0,
+        wrap: true,
+    };
+
+    /// So many slots on, at most `size`.
+    #[inline(always)]
+    fn advance(&mut self, by: u16, size: u16) {
+        // Neither is over 32768, so the sum fits.
+        self.slot = self.slot.wrapping_add(by);
+        if self.slot >= size {
+            self.slot = self.slot.wrapping_sub(size);
+            self.wrap = !self.wrap;
+        }
+    }
+
+    /// As an event suppression structure has it.
+    fn word(self) -> u32 {
+        u32::from(self.slot) | if self.wrap { 1 << 15 } else { 0 }
+    }
+}
+
+/// A packed virtqueue of up to `N` elements, over three ring windows.
+///
+/// It is made only from a [`CheckedQueue`]. Methods that find the driver at fault leave the queue
+/// as it is: whoever owns the queue stops it.
+#[derive(Debug)]
+pub struct PackedQueue<W, const N: usize> {
+    windows: Windows<W>,
+    size: u16,
+    next_avail: Position,
+    next_used: Position,
+    /// Slots of the driver's that are not taken.
+    room: u16,
+    /// Slots that were given back since interrupts were last considered, at most `size`.
+    given: u16,
+    event_idx: bool,
+    indirect: bool,
+    /// The driver was told not to kick, by the flags.
+    kicks_off: bool,
+    flights: Flights<N>,
+}
+
+#[cfg(feature = "defmt")]
+impl<W, const N: usize> defmt::Format for PackedQueue<W, N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "PackedQueue {{ size: {=u16}, next_avail: {=u16}/{=bool}, next_used: {=u16}/{=bool}, \
+             room: {=u16}, in_flight: {=u16} }}",
+            self.size,
+            self.next_avail.slot,
+            self.next_avail.wrap,
+            self.next_used.slot,
+            self.next_used.wrap,
+            self.room,
+            self.flights.count()
+        );
+    }
+}
+
+impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
+    /// The queue at its start. Writes its device area: the first memory access of a queue's life.
+    pub(crate) fn new(checked: CheckedQueue<W>) -> Self {
+        let queue = Self {
+            windows: checked.windows,
+            size: checked.size,
+            next_avail: Position::START,
+            next_used: Position::START,
+            room: checked.size,
+            given: 0,
+            event_idx: checked.features.contains(Features::EVENT_IDX),
+            indirect: checked.features.contains(Features::INDIRECT_DESC),
+            kicks_off: false,
+            flights: Flights::new(),
+        };
+        queue.windows.device.store_suppression(0);
+        queue
+    }
+
+    pub(crate) fn set_windows(&mut self, windows: Windows<W>) {
+        self.windows = windows;
+    }
+
+    /// Takes the next available chain, copied and validated, into `chain`.
+    ///
+    /// At most `N + 1` ring accesses and `N` descriptors of an indirect table.
+    ///
+    /// # Errors
+    /// The driver's misdeed is in `chain`, which is of no other use then.
+    #[inline(never)]
+    pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
+        let Position { slot, wrap } = self.next_avail;
+        let Some(first) = self.windows.desc.load_available(slot, wrap) else {
+            return Popped::Empty;
+        };
+        let fault = match self.walk(mem, chain, first) {
+            Ok(slots) => {
+                if self.flights.insert(chain.head(), slots) {
+                    self.room = self.room.wrapping_sub(slots);
+                    self.next_avail.advance(slots, self.size);
+                    return Popped::Chain;
+                }
+                DriverFault::in_flight(chain.head())
+            }
+            Err(fault) => fault,
+        };
+        chain.blame(fault);
+        Popped::Fault
+    }
+
+    /// Follows a chain from its first descriptor on; the slots that it takes.
+    #[inline(always)]
+    fn walk<M: DriverMem>(
+        &self,
+        mem: &M,
+        chain: &mut Chain<N>,
+        first: RawDescriptor,
+    ) -> Result<u16, DriverFault> {
+        let ring = &self.windows.desc;
+        let first = Desc::packed(first);
+        let (mut slot, mut slots) = (self.next_avail.slot, 1);
+        let mut id = first.next();
+        chain.begin(id);
+        if self.room == 0 {
+            return Err(DriverFault::too_long(id));
+        }
+        let next = |_| {
+            if slots == self.room {
+                return None;
+            }
+            slots = slots.wrapping_add(1);
+            slot = slot.wrapping_add(1);
+            if slot == self.size {
+                slot = 0;
+            }
+            let desc = ring.load_descriptor(slot).map(Desc::packed)?;
+            // The id of a chain is that of its last descriptor.
+            id = desc.next();
+            Some(desc)
+        };
+        match follow(mem, chain, (0, false), first, next, DriverFault::too_long)? {
+            None => chain.begin(id),
+            Some(table) => {
+                chain.begin(id);
+                // WRITE means nothing beside INDIRECT (packed-18).
+                let table = table.with(NEXT, 0, 0);
+                walk_table::<_, N, true>(mem, chain, table, self.indirect)?;
+            }
+        }
+        Ok(slots)
+    }
+
+    /// Gives a chain back with `written` bytes in it: one used descriptor for all of it, its flags
+    /// last. False, and nothing is given, if the chain is not in flight. Two stores.
+    #[inline(never)]
+    pub(crate) fn push_used(&mut self, id: u16, written: u32) -> bool {
+        let Some(slots) = self.flights.remove(id) else {
+            return false;
+        };
+        let Position { slot, wrap } = self.next_used;
+        let mut flags = if wrap { BOTH } else { 0 };
+        if written != 0 {
+            flags |= WRITE;
+        }
+        self.windows
+            .desc
+            .store_used_descriptor(slot, id, written, flags);
+        self.next_used.advance(slots, self.size);
+        self.room = self.room.wrapping_add(slots);
+        // At most twice 32768, less one: a chain that is given back took a slot.
+        self.given = self.given.saturating_add(slots).min(self.size);
+        true
+    }
+
+    /// Whether the driver wants an interrupt for what was given back since this was last asked.
+    ///
+    /// The full fence keeps the driver's suppression word from being read before the used
+    /// descriptor is written: a driver that turns interrupts on and then looks at the descriptor
+    /// sees one or the other. One load.
+    #[inline(never)]
+    pub(crate) fn needs_interrupt(&mut self) -> bool {
+        let given = core::mem::take(&mut self.given);
+        self.windows.device.full_fence();
+        let word = self.windows.driver.load_suppression();
+        if given == 0 {
+            return false;
+        }
+        match word & FLAGS {
+            DISABLE => false,
+            DESC if self.event_idx => self.has_passed(word, given),
+            // What is reserved, or not negotiated, asks for nothing less.
+            _ => true,
+        }
+    }
+
+    /// Whether the descriptor that the driver asked for is among the last `given` slots.
+    #[inline(always)]
+    fn has_passed(&self, word: u32, given: u16) -> bool {
+        let slot = crate::num::low16(word) & 0x7fff;
+        let wrap = word & (1 << 15) != 0;
+        let now = self.next_used.slot;
+        if slot >= self.size {
+            return false;
+        }
+        let behind = if wrap == self.next_used.wrap {
+            now.checked_sub(slot)
+        } else {
+            // In the last round; what would be in the next one is not passed.
+            slot.checked_sub(now)
+                .map(|ahead| self.size.wrapping_sub(ahead))
+        };
+        behind.is_some_and(|behind| behind != 0 && behind <= given)
+    }
+
+    /// Tells the driver that kicks are not needed while we look anyway. With EVENT_IDX the stale
+    /// event does that by itself.
+    pub(crate) fn disable_kicks(&mut self) {
+        if !self.event_idx && !self.kicks_off {
+            self.kicks_off = true;
+            self.windows.device.store_suppression(DISABLE);
+        }
+    }
+
+    /// Asks for a kick with the next buffer, then looks once more: true if more came meanwhile.
+    ///
+    /// The full fence keeps the descriptor's flags from being read before the request is visible: a
+    /// driver that publishes and then looks whether to kick sees one or the other.
+    pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
+        let next = self.next_avail;
+        if self.event_idx {
+            self.windows.device.store_suppression(DESC | next.word());
+        } else if self.kicks_off {
+            self.kicks_off = false;
+            self.windows.device.store_suppression(0);
+        } else {
+            // Kicks were never off: whatever came was or will be announced.
+            return Ok(false);
+        }
+        self.windows.device.full_fence();
+        Ok(self.windows.desc.is_available(next.slot, next.wrap))
+    }
+}
+
+impl<W, const N: usize> PackedQueue<W, N> {
+    /// Number of elements.
+    #[must_use]
+    pub const fn size(&self) -> u16 {
+        self.size
+    }
+
+    pub(crate) fn in_flight(&self) -> u16 {
+        self.flights.count()
+    }
+
+    /// A popped chain will not be given back. Its slots stay the device's.
+    pub(crate) fn lose(&mut self, id: u16) {
+        self.flights.remove(id);
+    }
+
+    pub(crate) fn lose_all(&mut self) {
+        self.flights.clear();
+    }
+}

@@ -1,0 +1,95 @@
+//! The packed ring, from the device's side: chains, used descriptors, suppression, and drivers that
+//! get it wrong.
+
+#[path = "packed_ring/chains.rs"]
+mod chains;
+#[path = "packed_ring/faults.rs"]
+mod faults;
+#[path = "packed_ring/random.rs"]
+mod random;
+#[path = "packed_ring/setup.rs"]
+mod setup;
+#[path = "packed_ring/suppression.rs"]
+mod suppression;
+#[path = "packed_ring/used.rs"]
+mod used;
+
+use std::sync::Arc;
+
+use virtside::{
+    Chain, Configuring, CountingNotify, DeviceBuilder, DriverMem, Features, FlatMem, Message,
+    Progress, Shared, Stop, Taken, testing::PackedDriver,
+};
+use virtside_tests::{BASE, N, TestRam, ram};
+
+/// What every driver of these tests accepts.
+const PACKED: Features = Features::VERSION_1.union(Features::RING_PACKED);
+
+type Queue<M = FlatMem> = Taken<M, &'static CountingNotify, Arc<Shared<1>>, 1, N>;
+
+/// A packed queue that was taken, and the driver at its ring.
+struct Rig<M: DriverMem = FlatMem> {
+    queue: Queue<M>,
+    driver: PackedDriver<FlatMem>,
+    mem: M,
+    chain: Chain<N>,
+    ram: TestRam,
+    line: &'static CountingNotify,
+}
+
+/// With these features beside the needed ones.
+fn rig(features: Features, size: u16) -> Rig {
+    let ram = ram();
+    over(ram.flat(BASE), ram, features, size)
+}
+
+/// The same, where the device sees memory through `mem`.
+fn over<M: DriverMem + Clone>(mem: M, ram: TestRam, features: Features, size: u16) -> Rig<M> {
+    let features = features | PACKED;
+    let driver = PackedDriver::new(ram.flat(BASE), BASE, size);
+    let line: &'static CountingNotify = Box::leak(Box::default());
+    let builder = DeviceBuilder::new(Arc::new(Shared::new()))
+        .map_notify(|()| Ok(line))
+        .expect("an interrupt");
+    let mut configuring =
+        Configuring::<_, _, _, _, 1, N>::new(builder, &(0..1), mem.clone()).with_features(features);
+    let configured = configuring.step(Message::ConfigureQueue(driver.config(0)));
+    assert!(matches!(configured, Ok(Progress::Configured(0))));
+    let Ok(Progress::Ready(mut device, responder)) = configuring.step(Message::Ready { features })
+    else {
+        panic!("the device is ready");
+    };
+    responder.accept();
+    Rig {
+        queue: device.take_queue(0).expect("it is live"),
+        driver,
+        mem,
+        chain: Chain::new(),
+        ram,
+        line,
+    }
+}
+
+impl<M: DriverMem> Rig<M> {
+    /// The next chain's id, if there is one.
+    fn pop(&mut self) -> Option<u16> {
+        match self.queue.pop(&self.mem, &mut self.chain) {
+            Ok(there) => there.then(|| self.chain.head()),
+            Err(stop) => panic!("{stop:?}"),
+        }
+    }
+
+    /// Why there is none.
+    #[track_caller]
+    fn fault(&mut self) -> virtside::DriverFault {
+        match self.queue.pop(&self.mem, &mut self.chain) {
+            Err(Stop::Driver(fault)) => fault,
+            other => panic!("{other:?} instead of a fault"),
+        }
+    }
+
+    /// Gives the chain back that was popped last.
+    fn complete(&mut self, written: u32) {
+        assert_eq!(self.queue.complete(&self.chain, written), Ok(()));
+    }
+}

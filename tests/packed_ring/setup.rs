@@ -1,0 +1,202 @@
+//! What a packed queue has to be like to be set up.
+
+use virtside::{
+    Answer, Area, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Permission,
+    QueueConfig, Refusal, RegionMem, Request,
+    mmio::Reply,
+    testing::{Buffer, PackedDriver, Registers},
+    translate_queue,
+};
+use virtside_tests::{BASE, BYTES, DATA, guest, ram, rings::region};
+
+use crate::PACKED;
+
+const END: u64 = BASE + BYTES as u64;
+
+/// Offers packed rings, and fills what it gets with sevens.
+struct Sevens;
+
+impl DeviceConfig for Sevens {
+    fn device_id(&self) -> u32 {
+        42
+    }
+    fn features(&self) -> Features {
+        Features::RING | Features::RING_PACKED
+    }
+    fn queue_size_max(&self, queue: u16) -> u16 {
+        if queue < 2 { 16 } else { 0 }
+    }
+}
+
+impl DeviceModel for Sevens {
+    fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+        let written = request.writable.remaining();
+        while let Ok(Some(view)) = request.writable.view(u32::MAX) {
+            view.fill(7);
+            request.writable.commit(view.len() as u32);
+        }
+        Ok(Answer::Done { written })
+    }
+}
+
+fn queue(size: u32) -> QueueConfig {
+    QueueConfig {
+        queue: 0,
+        size,
+        desc: BASE,
+        driver: BASE + 0x1000,
+        device: BASE + 0x1004,
+    }
+}
+
+fn check(config: QueueConfig) -> Result<(), Refusal> {
+    translate_queue(&ram().flat(BASE), &config, PACKED).map(|_| ())
+}
+
+#[test]
+fn any_size_up_to_the_maximum_will_do() {
+    for size in [1, 2, 3, 5, 7, 100, 255, 256] {
+        assert_eq!(check(queue(size)), Ok(()));
+    }
+    for size in [0, 0x8001, 0x1_0000, 0x1_0008] {
+        let refusal = Refusal::QueueSize {
+            queue: 0,
+            size,
+            max: 32768,
+        };
+        assert_eq!(check(queue(size)), Err(refusal));
+    }
+    // A split queue is not so free.
+    let split = translate_queue(&ram().flat(BASE), &queue(3), Features::VERSION_1);
+    assert!(matches!(split, Err(Refusal::QueueSize { .. })));
+}
+
+#[test]
+fn the_areas_are_aligned_to_16_4_and_4() {
+    let good = queue(8);
+    for (area, config) in [
+        (
+            Area::Descriptor,
+            QueueConfig {
+                desc: BASE + 8,
+                ..good
+            },
+        ),
+        (
+            Area::Driver,
+            QueueConfig {
+                driver: BASE + 0x1002,
+                ..good
+            },
+        ),
+        (
+            Area::Device,
+            QueueConfig {
+                device: BASE + 0x1006,
+                ..good
+            },
+        ),
+    ] {
+        let refused = check(config);
+        assert!(
+            matches!(refused, Err(Refusal::Misaligned { area: found, .. }) if found == area),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn the_event_structures_are_four_bytes_and_may_be_the_last_of_memory() {
+    let good = QueueConfig {
+        driver: END - 8,
+        device: END - 4,
+        ..queue(8)
+    };
+    assert_eq!(check(good), Ok(()));
+    let beyond = QueueConfig {
+        device: END,
+        ..good
+    };
+    assert!(matches!(check(beyond), Err(Refusal::Unmapped { .. })));
+    let same = QueueConfig {
+        device: END - 8,
+        ..good
+    };
+    assert!(matches!(check(same), Err(Refusal::Overlap { .. })));
+    let in_the_ring = QueueConfig {
+        device: BASE + 7 * 16 + 12,
+        ..good
+    };
+    assert!(matches!(check(in_the_ring), Err(Refusal::Overlap { .. })));
+}
+
+#[test]
+fn the_ring_itself_is_written_so_it_has_to_be_writable() {
+    let (ram, page) = (ram(), 0x1000);
+    let mut mem = RegionMem::<2>::new();
+    assert!(
+        mem.add(region(BASE, ram, 0, page, Permission::Read))
+            .is_ok()
+    );
+    let rest = region(BASE + 0x1000, ram, page, page, Permission::Write);
+    assert!(mem.add(rest).is_ok());
+    let refused = translate_queue(&mem, &queue(8), PACKED).map(|_| ());
+    assert!(
+        matches!(
+            refused,
+            Err(Refusal::Unmapped {
+                area: Area::Descriptor,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_driver_at_the_registers_gets_a_packed_queue_of_five() {
+    let (mut guest, ram) = guest(Sevens, 1);
+    assert!(guest.offered().contains(Features::RING_PACKED));
+    let mut driver = PackedDriver::new(ram.flat(BASE), BASE, 5);
+    assert!(guest.bring_up(PACKED, &[driver.config(0)]));
+    for round in 0..20 {
+        driver.send(round, &[Buffer::writable(DATA, 3); 2]);
+        assert_eq!(guest.kick(0), Reply::Done(0));
+        guest.poll(4);
+        assert_eq!(driver.take_used(2), Some((round, 6, true)));
+    }
+    assert_eq!(guest.counters().chains, 20);
+    assert_eq!(guest.counters().interrupts, 20);
+}
+
+#[test]
+fn a_queue_that_was_laid_out_as_packed_does_not_pass_as_split() {
+    let (mut guest, ram) = guest(Sevens, 1);
+    let driver = PackedDriver::new(ram.flat(BASE), BASE, 4);
+    assert!(guest.negotiate(Features::VERSION_1));
+    let refused = guest.configure(&driver.config(0)).refusal();
+    assert!(
+        matches!(refused, Some(Refusal::Overlap { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_queue_from_before_the_choice_of_format_is_checked_with_it() {
+    // Ready as a split queue, before the driver has chosen.
+    let (mut guest, _) = guest(Sevens, 1);
+    let split = virtside_tests::config(0);
+    let _ = guest.store(0x70, 0);
+    assert_eq!(guest.configure(&split), Reply::Done(0));
+    // The negotiation does not reset in between.
+    let _ = guest.store(0x70, 3);
+    for word in 0..4 {
+        let _ = guest.store(0x24, word);
+        let _ = guest.store(0x20, PACKED.word(word));
+    }
+    let _ = guest.store(0x70, 0xb);
+    let reply = guest.store(0x70, 0xf);
+    // The areas of a split queue are larger than, and as aligned as, those of a packed one.
+    assert_eq!(reply, Reply::Done(0));
+    assert_eq!(guest.queue_config(0).map(|config| config.size), Some(16));
+}
