@@ -46,15 +46,13 @@ pub(crate) fn high(word: u64) -> u32 {
 /// The low 16 bits of a 32-bit word.
 #[inline(always)]
 pub(crate) fn low16(word: u32) -> u16 {
-    let [a, b, ..] = word.to_le_bytes();
-    u16::from_le_bytes([a, b])
+    u16::try_from(word & 0xffff).unwrap_or(0)
 }
 
 /// The high 16 bits of a 32-bit word.
 #[inline(always)]
 pub(crate) fn high16(word: u32) -> u16 {
-    let [.., a, b] = word.to_le_bytes();
-    u16::from_le_bytes([a, b])
+    u16::try_from(word >> 16).unwrap_or(0)
 }
 
 /// The word with its low half replaced.
