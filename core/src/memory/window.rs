@@ -118,19 +118,22 @@ pub struct PtrWindow<H = NoHooks> {
     /// One less than the number of ring entries, a power of two.
     entries: u16,
     /// Index of the first ring entry; of the first 16 bits where there is no room for entries.
-    first: u16,
+    first: u8,
+    /// [`WRITABLE`] and [`WORDS`].
+    bits: u8,
     /// Number of used elements, a power of two; 0 if the memory is not aligned for them, or is not to be
     /// written.
     elements: u16,
     /// Number of descriptors, at most; 0 if the memory is not aligned for them.
-    descriptors: u32,
-    /// May be written.
-    writable: bool,
-    /// Aligned to 4.
-    words: bool,
+    descriptors: u16,
     start: u64,
     hooks: H,
 }
+
+/// The memory may be written.
+const WRITABLE: u8 = 1;
+/// The memory is aligned to 4.
+const WORDS: u8 = 2;
 
 // SAFETY: the memory may be accessed from any thread (`new`'s contract), always atomically.
 unsafe impl<H: Send> Send for PtrWindow<H> {}
@@ -172,9 +175,12 @@ impl<H: MemHooks> PtrWindow<H> {
             entries: entries.wrapping_sub(1),
             first: if log.is_some() { 2 } else { 0 },
             elements: elements.checked_ilog2().map_or(0, |log| 1 << log.min(15)),
-            descriptors: if aligned(16) { len >> 4 } else { 0 },
-            writable,
-            words: aligned(4),
+            descriptors: if aligned(16) {
+                u16::try_from(len >> 4).unwrap_or(u16::MAX)
+            } else {
+                0
+            },
+            bits: if writable { WRITABLE } else { 0 } | if aligned(4) { WORDS } else { 0 },
             start: range.start(),
             hooks,
         })
@@ -210,7 +216,7 @@ impl<H: MemHooks> PtrWindow<H> {
     /// The words of a descriptor; `None` if there is none.
     #[inline(always)]
     fn descriptor(&self, index: u16) -> Option<&Words> {
-        if u32::from(index) >= self.descriptors {
+        if index >= self.descriptors {
             return None;
         }
         // SAFETY: `descriptors` counts the 16-byte units inside the memory, and is 0 unless it is
@@ -222,8 +228,7 @@ impl<H: MemHooks> PtrWindow<H> {
     #[inline(always)]
     fn first_word(&self) -> Option<&AtomicU32> {
         // SAFETY: the memory has 4 bytes at the least, which are aligned; `new` has the rest.
-        self.words
-            .then(|| unsafe { self.ptr.cast::<AtomicU32>().as_ref() })
+        (self.bits & WORDS != 0).then(|| unsafe { self.ptr.cast::<AtomicU32>().as_ref() })
     }
 
     /// # Safety
@@ -262,7 +267,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
 
     #[inline(always)]
     fn load_entry(&self, index: u16) -> u16 {
-        let entry = usize::from((index & self.entries).wrapping_add(self.first));
+        let entry = usize::from((index & self.entries).wrapping_add(self.first.into()));
         // SAFETY: where `first` is 2 the mask is at most `last - 3`, else both are 0.
         unsafe { self.load(entry, Ordering::Relaxed) }
     }
@@ -339,7 +344,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
 
     #[inline(always)]
     fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) {
-        let Some(words) = self.descriptor(index).filter(|_| self.writable) else {
+        let Some(words) = self.descriptor(index).filter(|_| self.bits & WRITABLE != 0) else {
             return;
         };
         words.len.store(len.to_le(), Ordering::Relaxed);
@@ -357,7 +362,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
 
     #[inline(always)]
     fn store_suppression(&self, word: u32) {
-        if let Some(first) = self.first_word().filter(|_| self.writable) {
+        if let Some(first) = self.first_word().filter(|_| self.bits & WRITABLE != 0) {
             first.store(word.to_le(), Ordering::Relaxed);
             self.hook(0, 4, H::after_write);
         }

@@ -53,6 +53,21 @@ impl<const Q: usize> Queues<Q> {
         }
     }
 
+    /// As after reset; field by field, so that nothing is built elsewhere and copied.
+    pub(super) fn reset(&mut self) {
+        self.sel = 0;
+        for latch in &mut self.latches {
+            latch.size = 0;
+            latch.desc = 0;
+            latch.driver = 0;
+            latch.device = 0;
+            latch.ready = false;
+        }
+        self.refused.clear();
+        self.refused_beyond = false;
+        self.refusal = None;
+    }
+
     /// Whether the driver wanted a queue that it did not get.
     pub(super) fn any_refused(&self) -> bool {
         self.refused_beyond || !self.refused.is_empty()

@@ -212,7 +212,7 @@ impl<const Q: usize> Transport<Q> {
             Outstanding::Ready => self.go_live(),
             Outstanding::Reset => {
                 self.handshake = Handshake::NEW;
-                self.queues = Queues::new();
+                self.queues.reset();
             }
         }
         match verdict {

@@ -78,6 +78,7 @@ macro_rules! either {
 
 impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
     /// The queue at its start: one store to its device area.
+    #[inline(always)]
     pub(crate) fn new(checked: CheckedQueue<W>) -> Self {
         #[cfg(all(feature = "split", feature = "packed"))]
         if checked.is_packed() {

@@ -156,6 +156,27 @@ impl RingWindow for TimedWindow {
     fn store_event(&self, event: u16) {
         self.0.store_event(event);
     }
+    #[inline(always)]
+    fn is_available(&self, index: u16, wrap: bool) -> bool {
+        self.0.is_available(index, wrap)
+    }
+    #[inline(always)]
+    fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor> {
+        self.0.load_available(index, wrap)
+    }
+    #[inline(always)]
+    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) {
+        self.0.store_used_descriptor(index, id, len, flags);
+        since_doorbell(&PUBLISHED);
+    }
+    #[inline(always)]
+    fn load_suppression(&self) -> u32 {
+        self.0.load_suppression()
+    }
+    #[inline(always)]
+    fn store_suppression(&self, word: u32) {
+        self.0.store_suppression(word);
+    }
 }
 
 /// Whether [`Stack`] paints: it takes time.
