@@ -444,3 +444,46 @@ proptest! {
         prop_assert_eq!(flat(plain.calls(), hole), flat(combining.calls(), hole));
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// However small the steps, and whatever the host says between them: each request is answered
+    /// once, and the bytes are on the bus in the order of the requests.
+    #[test]
+    fn odd_steps_lose_nothing(
+        requests in vec((any::<bool>(), 0u8..2, 0u32..=20, any::<bool>()), 1..6),
+        slots in 1usize..5,
+        steps in vec((1u16..3, any::<bool>()), 60),
+    ) {
+        let mut rig = Rig::combining(slots);
+        let mut expected = Vec::new();
+        for (index, &(is_read, chip, len, more)) in requests.iter().take(5).enumerate() {
+            let chip = 0x40 + chip;
+            let message = if is_read {
+                expected.push(Read(chip.into(), len as usize));
+                read(chip, len)
+            } else {
+                let data = vec![index as u8; len as usize];
+                expected.push(Write(chip.into(), data.clone()));
+                write(chip, &data)
+            };
+            rig.offer(index, &if more { message.and() } else { message });
+        }
+        rig.driver.publish();
+        let _ = rig.guest.kick(0);
+        let mut end = Step::More;
+        for (budget, hurry) in steps {
+            if hurry {
+                rig.guest.backend_ready(0);
+            }
+            end = rig.guest.poll(budget);
+        }
+        prop_assert_eq!(end, Step::Idle);
+        let mut heads: Vec<u16> = rig.take_used().iter().map(|used| used.0).collect();
+        heads.sort_unstable();
+        let all: Vec<u16> = (0..expected.len() as u16).map(|index| 3 * index).collect();
+        prop_assert_eq!(heads, all);
+        prop_assert_eq!(flat(rig.calls(), 0xffff), expected);
+    }
+}

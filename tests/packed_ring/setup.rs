@@ -1,8 +1,8 @@
 //! What a packed queue has to be like to be set up.
 
 use virtside::{
-    Answer, Area, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Permission,
-    QueueConfig, Refusal, RegionMem, Request,
+    Answer, Area, DeviceConfig, DeviceModel, DriverFault, DriverMem, DriverRange, Features,
+    Permission, QueueConfig, Refusal, RegionMem, Request, RingWindow,
     mmio::Reply,
     testing::{Buffer, PackedDriver, Registers},
     translate_queue,
@@ -199,4 +199,48 @@ fn a_queue_from_before_the_choice_of_format_is_checked_with_it() {
     // The areas of a split queue are larger than, and as aligned as, those of a packed one.
     assert_eq!(reply, Reply::Done(0));
     assert_eq!(guest.queue_config(0).map(|config| config.size), Some(16));
+}
+
+#[test]
+fn a_window_stays_inside_whatever_is_asked_of_it() {
+    for len in 0..=40 {
+        for permission in [Permission::Read, Permission::Write] {
+            let ram = ram();
+            ram.write(0, &[0xee; 0x400]);
+            let range = DriverRange::new(BASE + 0x200, len).expect("a range");
+            let Ok(window) = ram.flat(BASE).window(range, permission) else {
+                assert!(len < 4, "{len}");
+                continue;
+            };
+            for index in [0, 1, 2, 3, 7, 255, 0x7fff, 0x8000, u16::MAX] {
+                window.load_descriptor(index);
+                window.load_entry(index);
+                window.is_available(index, true);
+                window.load_available(index, false);
+                window.store_used(index, [1, 2]);
+                window.store_used_descriptor(index, 3, 4, 5);
+            }
+            window.load_flags();
+            window.load_idx();
+            window.load_event();
+            window.load_suppression();
+            window.store_flags(6);
+            window.store_event(7);
+            window.store_suppression(8);
+            let mut bytes = [0; 0x400];
+            ram.read(0, &mut bytes);
+            let end = 0x200 + len as usize;
+            assert!(
+                bytes[..0x200]
+                    .iter()
+                    .chain(&bytes[end..])
+                    .all(|&byte| byte == 0xee)
+            );
+            if permission == Permission::Read {
+                assert_eq!(bytes, [0xee; 0x400], "{len}");
+            } else {
+                assert_eq!(bytes[0x200..0x204], [8, 0, 0, 0], "{len}");
+            }
+        }
+    }
 }
