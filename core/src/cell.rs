@@ -4,8 +4,8 @@ use core::cell::RefCell;
 
 /// An engine (or anything else) in a static, reached from `main` and from handlers.
 ///
-/// Whoever has it works in a critical section, so there is no waiting and no deadlock; interrupts
-/// are off for as long, which a small budget for `poll` bounds. What needs no engine needs no
+/// Whoever has it works in a critical section: on one core nobody waits for it, and interrupts are
+/// off for as long (with more cores, others may wait for as long), which a small budget for `poll` bounds. What needs no engine needs no
 /// critical section: [`Doorbell::ring`](crate::Doorbell::ring) and the rest of
 /// [`Shared`](crate::Shared).
 ///

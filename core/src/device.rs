@@ -390,6 +390,7 @@ where
         if quiet {
             self.table.remove(queue);
             self.forget(queue, model, slots);
+            self.trace.event(&Event::QueueStopped { queue });
         }
         quiet
     }

@@ -180,13 +180,15 @@ pub trait DeviceModel: DeviceConfig {
     }
 
     /// A pending chain that can be answered now. `poll` serves it again, and asks until there is
-    /// none; one that is no longer pending counts as none.
+    /// none; one that is no longer pending counts as none. Asked before each chain and each look into
+    /// an empty queue, and up to `Q + 3` times more in a poll.
     fn due(&self) -> Option<Token> {
         None
     }
 
-    /// Nothing more of this queue comes in this poll: it is empty, or every slot is in use. The
-    /// place to settle what waited for the next request.
+    /// Nothing more of this queue comes before its pending chains are answered: it is empty, or every
+    /// slot is in use. The place to settle what waited for the next request. It may be told more than
+    /// once.
     fn drained(&mut self, queue: u16) {
         let _ = queue;
     }

@@ -118,9 +118,10 @@ impl<const N: usize> Default for ChainSlot<N> {
 pub enum Step {
     /// Nothing to do before the next kick.
     Idle,
-    /// The budget is used up and there is, or may be, more: poll again.
+    /// There is, or may be, more: poll again.
     More,
-    /// Chains wait for their back end: poll again after `complete` or `backend_ready`.
+    /// Chains wait for their back end: poll again after `complete` or `backend_ready`, or when the
+    /// model has an answer that it did not have.
     Blocked,
 }
 

@@ -3,7 +3,8 @@
 //! A device made with [`Engine::traced`](crate::Engine::traced) or
 //! [`Device::with_trace`](crate::Device::with_trace) tells its [`Trace`] each register access and
 //! what became of it, the queues that were set up, each chain, each interrupt and every fault. With
-//! [`NoTrace`], the default, no event is made.
+//! [`NoTrace`], the default, no event is made. (A device that was built of messages has no registers
+//! and no phases, and was told its queues by the host: of these it tells nothing but the stops.)
 //!
 //! Ready-made: `DefmtTrace` (feature `defmt`) and `LogTrace` (feature `log`; subscribers of
 //! `tracing` hear it through their bridge for `log`). Any closure is one too. What happens on a

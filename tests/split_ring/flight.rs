@@ -12,6 +12,8 @@ use virtside_tests::{
 
 #[path = "flight/completion.rs"]
 mod completion;
+#[path = "flight/due.rs"]
+mod due;
 
 fn room(len: u32) -> Vec<Buffer> {
     vec![Buffer::writable(DATA, len)]

@@ -72,7 +72,9 @@ where
                 continue;
             }
             let Some(at) = slots.iter().position(ChainSlot::is_free) else {
-                model.drained(queue);
+                for slot in slots.iter() {
+                    model.drained(slot.queue());
+                }
                 if due(model, slots).is_some() {
                     continue;
                 }

@@ -19,7 +19,7 @@
 //!
 //! Every request takes up to three calls to the bank, GET_LINE_NAMES one write for each of the `L`
 //! lines, an eventq buffer a search through the `L` lines, a reset `2 * L` calls. A poll searches
-//! the lines for what is due, once for each chain and once more. Requests are carried out and answered in the order in which they come, whatever their lines.
+//! the lines for what is due as often as [`DeviceModel::due`] says. Requests are carried out and answered in the order in which they come, whatever their lines.
 //!
 //! Supply one chain slot for each line that can interrupt, and one more for requests.
 //!

@@ -14,14 +14,16 @@
 //! has nothing for two addresses.
 //!
 //! A kept write is answered later, so the engine needs two chain slots; with one, nothing is ever
-//! combined. A write whose read is not there when the queue is empty is carried out on its own:
-//! drivers make a whole group available before they kick. Without `combining`, every request is
+//! combined. A write whose read is not there when the queue is found empty is carried out on its own,
+//! so a driver that makes the two available one by one while the device looks gets a STOP between
+//! them: poll on kicks, which drivers send once the whole group is there. Without `combining`, every request is
 //! answered at once, and one slot is enough.
 //!
 //! # Worst case
 //!
-//! One request takes at most two transfers on the bus (one without `combining`) of together at most
-//! `BYTES` bytes, and copies the header, the data and the status once.
+//! One request takes at most two transfers on the bus of at most `BYTES` bytes each (without
+//! `combining` one), and copies the header, the data and the status once. A poll makes one transfer
+//! more if it ends with a kept write.
 //!
 //! Clauses: i2c-01 to i2c-14.
 
@@ -473,8 +475,10 @@ impl<B: I2cBus, const BYTES: usize> DeviceModel for I2c<B, BYTES> {
         self.forget();
     }
 
-    fn queue_stopped(&mut self, _queue: u16) {
-        self.forget();
+    fn queue_stopped(&mut self, queue: u16) {
+        if queue == 0 {
+            self.forget();
+        }
     }
 
     fn can_serve(&self, _queue: u16) -> bool {
@@ -485,8 +489,8 @@ impl<B: I2cBus, const BYTES: usize> DeviceModel for I2c<B, BYTES> {
         self.settled.map(|(token, _)| token)
     }
 
-    fn drained(&mut self, _queue: u16) {
-        if self.settled.is_none() {
+    fn drained(&mut self, queue: u16) {
+        if queue == 0 && self.settled.is_none() {
             self.settle_held();
         }
     }

@@ -1,7 +1,8 @@
 //! A device without EVENT_IDX, so that drivers suppress by flags.
 
 use virtside::{
-    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, QueueCheck, Request, Start,
+    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, QueueCheck, Request,
+    Start, Token,
 };
 
 /// The same device with EVENT_IDX left out of its offer.
@@ -52,6 +53,12 @@ impl<D: DeviceModel> DeviceModel for FlagsOnly<D> {
     }
     fn can_serve(&self, queue: u16) -> bool {
         self.0.can_serve(queue)
+    }
+    fn due(&self) -> Option<Token> {
+        self.0.due()
+    }
+    fn drained(&mut self, queue: u16) {
+        self.0.drained(queue);
     }
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
         self.0.serve(request)
