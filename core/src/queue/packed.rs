@@ -106,6 +106,13 @@ impl<W, const N: usize> defmt::Format for PackedQueue<W, N> {
 impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The queue at its start. Writes its device area: the first memory access of a queue's life.
     pub(crate) fn new(checked: CheckedQueue<W>) -> Self {
+        const {
+            // `Flights` finds its places by a mask.
+            assert!(
+                N.is_power_of_two() && N <= 32768,
+                "a queue has room for 2^k elements, k <= 15"
+            );
+        }
         let queue = Self {
             windows: checked.windows,
             size: checked.size,
