@@ -305,7 +305,9 @@ where
                     }
                 }
             }
-            Message::NotifyQueue(_) => Err(DeviceError::UnexpectedMessage(message)),
+            Message::NotifyQueue(_) | Message::Suspend | Message::Resume => {
+                Err(DeviceError::UnexpectedMessage(message))
+            }
         }
     }
 }

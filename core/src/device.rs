@@ -3,8 +3,9 @@
 mod poll;
 
 use crate::{
+    check::QueueCheck,
     error::{DeviceError, DriverFault, HostFault, Refusal},
-    features::Features,
+    features::{Features, built},
     memory::DriverMem,
     message::QueueConfig,
     model::DeviceModel,
@@ -66,11 +67,25 @@ pub struct Device<M: DriverMem, I, H, const Q: usize, const N: usize, T = NoTrac
     /// Where the round-robin goes on.
     turn: u16,
     started: bool,
-    /// The configuration changed under a driver that is not live yet: it hears of it then.
+    /// The configuration changed under a driver that is not live, or is suspended: it hears of it
+    /// when it is.
     changed: bool,
+    rest: Rest,
+    /// Queues that the driver stops while their taken queues are still at work.
+    stopping: QueueSet<Q>,
     host_fault: Option<HostFault>,
     counters: Counters,
     pub(crate) trace: T,
+}
+
+/// Whether the driver wants the device to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    No,
+    /// What is in hand is being finished.
+    Soon,
+    /// Nothing of the driver's is touched.
+    Now,
 }
 
 impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> core::fmt::Debug
@@ -114,6 +129,8 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N
             turn: 0,
             started: false,
             changed: false,
+            rest: Rest::No,
+            stopping: QueueSet::new(),
             host_fault: None,
             counters: Counters {
                 chains: 0,
@@ -137,6 +154,8 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N
             turn: self.turn,
             started: self.started,
             changed: self.changed,
+            rest: self.rest,
+            stopping: self.stopping,
             host_fault: self.host_fault,
             counters: self.counters,
             trace,
@@ -259,6 +278,8 @@ where
         self.turn = 0;
         self.started = false;
         self.changed = false;
+        self.rest = Rest::No;
+        self.stopping.clear();
         for slot in slots {
             slot.release();
         }
@@ -269,14 +290,14 @@ where
     /// doorbell rings: the owner looks, and calls `enable_kicks` before it sleeps.
     ///
     /// # Errors
-    /// [`Refusal::WrongPhase`] before the driver is live, [`Refusal::QueueBusy`] while chains of it
+    /// [`Refusal::WrongPhase`] before the driver is live or while it is suspended, [`Refusal::QueueBusy`] while chains of it
     /// are pending, [`Refusal::QueueTaken`], [`Refusal::QueueNotReady`] or
     /// [`Refusal::NoSuchQueue`].
     pub fn take_queue(&mut self, queue: u16) -> Result<Taken<M, I, H, Q, N>, Refusal>
     where
         I: Clone,
     {
-        if !self.start_if_live() {
+        if !self.start_if_live() || self.rests() {
             return Err(Refusal::WrongPhase);
         }
         let (live, generation) = self.table.take(queue)?;
@@ -325,7 +346,7 @@ where
             .map_err(Err)?;
         // The memory may have changed while it was out.
         if self.table.translate_one(number, &self.mem) {
-            let _ = self.notified.insert(number);
+            self.note(number);
         } else {
             self.ring_gone(number);
         }
@@ -388,11 +409,86 @@ where
     ) -> bool {
         let quiet = self.shared.stop(queue);
         if quiet {
+            if built::RING_RESET {
+                self.stopping.remove(queue);
+            }
             self.table.remove(queue);
             self.forget(queue, model, slots);
             self.trace.event(&Event::QueueStopped { queue });
+        } else if built::RING_RESET {
+            // Even if it is put back, it does not go on.
+            let _ = self.stopping.insert(queue);
         }
         quiet
+    }
+
+    /// The driver suspends the device ([`Message::Suspend`](crate::Message)): from now on no chain is
+    /// taken. True when it is suspended: every chain in hand was answered (but those that
+    /// [`may_sleep`](DeviceModel::may_sleep)), the driver was told, and taken queues are quiet. False
+    /// until then: they were asked to stop; call again after `complete`, or when an owner heard.
+    ///
+    /// A taken queue that was not put back stays out, quiet, and serves nothing after a resume.
+    #[must_use = "false means: call again"]
+    pub fn suspend<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
+        if !self.start_if_live() {
+            return false;
+        }
+        if self.rest == Rest::No {
+            self.rest = Rest::Soon;
+        }
+        let mut done = self.shared.stop_all();
+        for slot in slots.iter().filter(|slot| !slot.is_free()) {
+            // It will not be followed by another one.
+            model.drained(slot.queue());
+            done &= model.may_sleep(slot.queue());
+        }
+        if done {
+            self.rest = Rest::Now;
+        }
+        done
+    }
+
+    /// The driver resumes a suspended device ([`Message::Resume`](crate::Message)): every queue
+    /// counts as notified, and what was held back is announced (suspend-07).
+    pub fn resume(&mut self) {
+        if self.rest == Rest::No {
+            return;
+        }
+        self.rest = Rest::No;
+        self.notified = self.table.configured().difference(&self.stopping);
+        if core::mem::take(&mut self.changed) {
+            self.config_changed(true);
+        }
+    }
+
+    /// The driver sets a queue up again after it was stopped ([`Message::ConfigureQueue`](crate::Message) after a
+    /// queue reset): it is checked like any other, and live at once. `max` is the largest size that
+    /// is allowed. Three translations, `9 * Q` comparisons, and one store to its device area.
+    ///
+    /// # Errors
+    /// [`DeviceError::Refused`] or what `policy` says; nothing changed then.
+    /// [`Refusal::WrongPhase`] if the device is not live, or suspended.
+    pub fn enable_queue<P: QueueCheck + ?Sized>(
+        &mut self,
+        config: &QueueConfig,
+        max: u16,
+        policy: &P,
+    ) -> Result<(), DeviceError> {
+        if !self.start_if_live() || self.rests() {
+            return Err(Refusal::WrongPhase.into());
+        }
+        self.table
+            .configure(config, max, self.features, &self.mem, policy)?;
+        self.table.start();
+        self.note(config.queue);
+        self.trace.event(&Event::QueueReady { config: *config });
+        Ok(())
+    }
+
+    /// The device cannot go on as the driver believes that it does: DEVICE_NEEDS_RESET, once with
+    /// its configuration interrupt (status-03, status-04; held back while suspended). Nothing stops.
+    pub fn require_reset(&mut self) {
+        self.needs_reset();
     }
 
     /// The driver resets the device ([`Message::Reset`](crate::Message)): true when no memory of
@@ -428,7 +524,13 @@ where
         for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
             slot.again();
         }
-        if self.table.state(queue) == QueueState::Live {
+        self.note(queue);
+    }
+
+    /// There may be chains in a queue, if it is here and to be served.
+    fn note(&mut self, queue: u16) {
+        let stopping = built::RING_RESET && self.stopping.contains(queue);
+        if self.table.state(queue) == QueueState::Live && !stopping {
             let _ = self.notified.insert(queue);
         }
     }
@@ -445,18 +547,34 @@ where
         result
     }
 
+    fn is_suspended(&self) -> bool {
+        built::SUSPEND && self.rest == Rest::Now
+    }
+
+    /// Whether no chain is to be taken.
+    fn rests(&self) -> bool {
+        built::SUSPEND && self.rest != Rest::No
+    }
+
     /// Announces a configuration change if the driver is live (notif-01), or as soon as it is if it
     /// has `begun` to set up: it may have read what has changed.
     pub(crate) fn config_changed(&mut self, begun: bool) {
-        if self.shared.is_live() {
-            self.interrupt(InterruptStatus::CONFIG_CHANGE);
-        } else {
+        if !self.shared.is_live() {
             self.changed |= begun;
+        } else if self.is_suspended() {
+            // suspend-06
+            self.changed = true;
+        } else {
+            self.interrupt(InterruptStatus::CONFIG_CHANGE);
         }
     }
 
     fn needs_reset(&mut self) {
-        if self.shared.fail(self.shared.is_live(), &self.notify) {
+        let live = self.shared.is_live();
+        if live && self.is_suspended() {
+            self.changed |= !self.shared.needs_reset();
+            self.shared.fail(false, &self.notify);
+        } else if self.shared.fail(live, &self.notify) {
             let status = InterruptStatus::CONFIG_CHANGE;
             self.trace.event(&Event::Interrupt { status });
         }

@@ -8,7 +8,7 @@ use crate::{
     builder::ReadyResponder,
     device::{Device, Taken},
     error::{DeviceError, DriverFault, HostFault, Refusal},
-    features::Features,
+    features::{Features, Offer, built},
     memory::DriverMem,
     message::{Message, QueueConfig},
     mmio::{Access, Outstanding, Phase, RegisterBlock, Reply, Ticket, Transport},
@@ -105,6 +105,26 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
             slots,
             may_take: true,
             unanswered: false,
+        }
+    }
+
+    /// The same device, with a changed offer: what depends on where it is, such as ACCESS_PLATFORM.
+    ///
+    /// ```
+    /// use virtside::{models::Entropy, ChainSlot, Engine, Features, Offer, Ram, Shared};
+    /// static RAM: Ram<65536> = Ram::new();
+    /// static SHARED: Shared<1> = Shared::new();
+    /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
+    /// let engine =
+    ///     Engine::<_, _, _, _, _, 1, 16>::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::new()], &SHARED)
+    ///         .offering(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
+    /// # let _ = engine;
+    /// ```
+    #[must_use]
+    pub fn offering(self, offer: Offer) -> Self {
+        Self {
+            transport: self.transport.offering(offer),
+            ..self
         }
     }
 
@@ -237,6 +257,21 @@ where
     #[inline(never)]
     fn carry_out(&mut self) -> Reply {
         match self.transport.message() {
+            Some(Message::ConfigureQueue(config))
+                if built::RING_RESET && self.phase() == Phase::Live =>
+            {
+                let max = self.model.queue_size_max(config.queue);
+                let verdict = self
+                    .device
+                    .enable_queue(&config, max, &self.model.queue_check())
+                    .map_err(|error| refusal(error, config.queue));
+                let reply = self.transport.settle(verdict);
+                if verdict.is_err() {
+                    // A driver does not read back whether it got what it asked for.
+                    self.device.require_reset();
+                }
+                reply
+            }
             Some(Message::ConfigureQueue(config)) => {
                 let verdict = self.configure(&config);
                 if verdict.is_ok() {
@@ -311,21 +346,37 @@ where
         reply
     }
 
+    fn stop_queue(&mut self, queue: u16) -> bool {
+        self.device
+            .stop_queue(queue, &mut self.model, self.slots.as_mut())
+    }
+
     /// Completes the outstanding access if it can be.
     fn go_on(&mut self) -> Reply {
         let shared = &self.device.shared;
         match self.transport.outstanding() {
-            Some(Outstanding::Stop(queue)) if shared.stop(queue) => {
-                let (device, slots) = (&mut self.device, self.slots.as_mut());
-                device.table.remove(queue);
-                device.forget(queue, &mut self.model, slots);
-                device.trace.event(&Event::QueueStopped { queue });
-                self.transport.settle(Ok(()))
+            Some(Outstanding::Stop(queue) | Outstanding::QueueReset { queue, .. }) => {
+                if self.stop_queue(queue) {
+                    return self.transport.settle(Ok(()));
+                }
+                self.transport.defer(&self.device.shared)
             }
-            Some(Outstanding::Reset) if shared.stop_all() => {
-                self.device.reset(self.slots.as_mut());
-                self.model.reset();
-                self.transport.settle(Ok(()))
+            Some(Outstanding::Reset) => {
+                if self.device.reset_all(&mut self.model, self.slots.as_mut()) {
+                    return self.transport.settle(Ok(()));
+                }
+                Reply::Pending(self.transport.ticket())
+            }
+            Some(Outstanding::Suspend { .. }) if built::SUSPEND => {
+                if self.device.suspend(&mut self.model, self.slots.as_mut()) {
+                    return self.transport.settle(Ok(()));
+                }
+                self.transport.defer(&self.device.shared)
+            }
+            Some(Outstanding::Resume) if built::SUSPEND => {
+                let reply = self.transport.settle(Ok(()));
+                self.device.resume();
+                reply
             }
             Some(Outstanding::Ready) => match shared.answer() {
                 Answer::Accepted => {

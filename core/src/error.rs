@@ -30,6 +30,8 @@ pub enum Frozen {
     QueueReady,
     /// The device is live, and the queue was not reset.
     Live,
+    /// The device is suspended, or about to be.
+    Suspended,
     /// The driver gave the device up (FAILED).
     Failed,
 }

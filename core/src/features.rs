@@ -22,6 +22,12 @@ pub struct Features {
     high: u64,
 }
 
+/// Whether a part of the specification is built in: what is not, folds away.
+pub(crate) mod built {
+    pub(crate) const RING_RESET: bool = cfg!(feature = "ring-reset");
+    pub(crate) const SUSPEND: bool = cfg!(feature = "suspend");
+}
+
 impl Features {
     /// `VIRTIO_F_INDIRECT_DESC`
     pub const INDIRECT_DESC: Self = Self::from_spec(F::INDIRECT_DESC.bits());
@@ -53,14 +59,23 @@ impl Features {
     /// them: a device of one's own may add it.
     pub const RING: Self = Self::INDIRECT_DESC
         .union(Self::EVENT_IDX)
-        .union(Self::VERSION_1);
+        .union(Self::VERSION_1)
+        .union(Self::if_built(built::RING_RESET, Self::RING_RESET))
+        .union(Self::if_built(built::SUSPEND, Self::SUSPEND));
+
+    const fn if_built(built: bool, feature: Self) -> Self {
+        if built { feature } else { Self::empty() }
+    }
+
+    /// What a host may add to a device's offer, or withhold from it: see [`Offer`].
+    const HOSTS: Self = Self::RING
+        .union(Self::FORMATS)
+        .union(Self::NOTIFICATION_DATA)
+        .union(Self::ACCESS_PLATFORM)
+        .union(Self::ORDER_PLATFORM);
 
     /// The ring formats that are built in beside, or instead of, the split ring.
-    const FORMATS: Self = if cfg!(feature = "packed") {
-        Self::RING_PACKED
-    } else {
-        Self::empty()
-    };
+    const FORMATS: Self = Self::if_built(cfg!(feature = "packed"), Self::RING_PACKED);
 
     /// What every driver has to accept: VERSION_1, and RING_PACKED where no other format is built
     /// in.
@@ -149,6 +164,16 @@ impl Features {
         }
     }
 
+    /// Bits 0 to 63.
+    pub(crate) const fn lower(self) -> u64 {
+        self.low
+    }
+
+    /// The same bits from 64 on, and these before.
+    pub(crate) const fn with_lower(self, low: u64) -> Self {
+        Self { low, ..self }
+    }
+
     /// Replaces bits `32 * word ..= 32 * word + 31`. False where there is no such word.
     pub(crate) fn set_word(&mut self, word: u32, value: u32) -> bool {
         match word {
@@ -161,17 +186,68 @@ impl Features {
         true
     }
 
-    /// What a device that asks for `wanted` may offer: its own type's bits, the ring features that
-    /// are built in, ACCESS_PLATFORM and ORDER_PLATFORM where the host asks for them, and always
-    /// what is [`REQUIRED`](Self::REQUIRED) (features-04, rsvd-01).
+    /// What a device that asks for `wanted` may offer: its own type's bits, the ring and transport
+    /// features that are built in, ACCESS_PLATFORM and ORDER_PLATFORM where the host asks for them,
+    /// and always what is [`REQUIRED`](Self::REQUIRED) (features-04, rsvd-01).
+    ///
+    /// Never NOTIF_CONFIG_DATA, which has no form on virtio-mmio, and never ADMIN_VQ (mmio-34).
     #[must_use]
     pub const fn offer(wanted: Self) -> Self {
-        let allowed = Self::DEVICE_TYPE
-            .union(Self::RING)
-            .union(Self::FORMATS)
-            .union(Self::ACCESS_PLATFORM)
-            .union(Self::ORDER_PLATFORM);
+        let allowed = Self::DEVICE_TYPE.union(Self::HOSTS);
         wanted.intersection(allowed).union(Self::REQUIRED)
+    }
+}
+
+/// What a host changes in a device's offer: ring and transport features that depend on where the
+/// device is, not on what it is.
+///
+/// ```
+/// use virtside::{Features, Offer};
+/// let offer = Offer::AS_IS.with(Features::ACCESS_PLATFORM).without(Features::EVENT_IDX);
+/// let offered = offer.of(Features::RING);
+/// assert!(offered.contains(Features::ACCESS_PLATFORM));
+/// assert!(!offered.contains(Features::EVENT_IDX));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Offer {
+    // Ring and transport features are all in the lower half.
+    more: u64,
+    fewer: u64,
+}
+
+impl Offer {
+    /// What the model asks for.
+    pub const AS_IS: Self = Self { more: 0, fewer: 0 };
+
+    /// Offers these, too. Of no effect on bits of a device type, and on what is not implemented.
+    #[must_use]
+    pub const fn with(self, features: Features) -> Self {
+        let low = features.intersection(Features::HOSTS).low;
+        Self {
+            more: self.more | low,
+            fewer: self.fewer & !low,
+        }
+    }
+
+    /// Does not offer these. Of no effect on what is [`REQUIRED`](Features::REQUIRED), and on bits
+    /// of a device type.
+    #[must_use]
+    pub const fn without(self, features: Features) -> Self {
+        let low = features.intersection(Features::HOSTS).low;
+        Self {
+            more: self.more & !low,
+            fewer: self.fewer | low,
+        }
+    }
+
+    /// What is offered of a device that asks for `wanted`; see [`Features::offer`].
+    #[must_use]
+    pub const fn of(self, wanted: Features) -> Features {
+        Features::offer(Features {
+            low: (wanted.low | self.more) & !self.fewer,
+            ..wanted
+        })
     }
 }
 

@@ -119,6 +119,7 @@ mod num;
 mod queue;
 mod queue_set;
 mod shared;
+mod shm;
 mod slots;
 mod table;
 mod taken;
@@ -133,7 +134,7 @@ pub use check::{CheckedQueue, QueueCheck, QueueCheckFn, translate_queue};
 pub use device::{Device, Taken};
 pub use engine::Engine;
 pub use error::{Area, DeviceError, DriverFault, Frozen, HostFault, Refusal};
-pub use features::Features;
+pub use features::{Features, Offer};
 pub use memory::{
     DeviceRange, DriverMem, DriverRange, FlatMem, MemFault, MemHooks, NoHooks, Permission,
     PtrWindow, Ram, RawDescriptor, Region, RegionMem, RingWindow,
@@ -153,6 +154,7 @@ pub use queue::SplitQueue;
 pub use queue::{Chain, ChainError, ReadableChain, Segment, Virtqueue, WritableChain};
 pub use queue_set::{Collected, Iter as QueueSetIter, QueueSet, QueueSetFull};
 pub use shared::{InterruptStatus, Shared, SharedHandle};
+pub use shm::SharedMemory;
 pub use slots::{ChainSlot, Counters, Step, Token};
 pub use table::QueueState;
 pub use taken::{Stop, TakenQueue};

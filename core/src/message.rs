@@ -43,6 +43,10 @@ pub enum Message {
     },
     /// Buffers may have been made available on this queue.
     NotifyQueue(u16),
+    /// Take nothing more, finish what is in hand, announce it, and rest (SUSPEND).
+    Suspend,
+    /// Go on (DRIVER_OK, after a [`Suspend`](Self::Suspend)).
+    Resume,
     /// Forget everything. No memory of the driver is touched once the message is acknowledged.
     Reset,
 }

@@ -6,6 +6,7 @@ use crate::{
     features::Features,
     memory::DriverMem,
     queue::{ChainError, ReadableChain, WritableChain},
+    shm::SharedMemory,
     slots::Token,
 };
 
@@ -61,6 +62,14 @@ pub trait DeviceConfig {
     fn write_config(&mut self, offset: u32, bytes: &[u8]) -> bool {
         let _ = (offset, bytes);
         false
+    }
+
+    /// The shared memory region of this id (`shmid`, SHMSel), if there is one (mmio-27, mmio-28).
+    /// What ids mean is the device type's to say. It must hold neither what controls the device nor
+    /// streamed data (shm-01, shm-02).
+    fn shared_memory(&self, id: u32) -> Option<SharedMemory> {
+        let _ = id;
+        None
     }
 }
 
@@ -191,6 +200,14 @@ pub trait DeviceModel: DeviceConfig {
     /// once.
     fn drained(&mut self, queue: u16) {
         let _ = queue;
+    }
+
+    /// Whether pending chains of this queue wait for what may never come, such as input: the device
+    /// is suspended with them in hand, and goes on with them when it resumes. Otherwise a suspension
+    /// waits until they are answered (suspend-11).
+    fn may_sleep(&self, queue: u16) -> bool {
+        let _ = queue;
+        false
     }
 
     /// Serves one request.

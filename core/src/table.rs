@@ -323,10 +323,11 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     /// The driver is live: every ready queue becomes one. One store to each used ring.
     pub(crate) fn start(&mut self) {
         for entry in &mut self.entries {
-            entry.place = match core::mem::replace(&mut entry.place, Place::Off) {
-                Place::Ready(checked) => Place::Live(Virtqueue::new(checked)),
-                other => other,
-            };
+            if let Place::Ready(_) = entry.place
+                && let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off)
+            {
+                entry.place = Place::Live(Virtqueue::new(checked));
+            }
         }
     }
 

@@ -52,8 +52,9 @@ fn version_1_is_always_offered() {
 #[test]
 fn only_what_is_implemented_is_offered_to_a_model_that_wishes_for_everything() {
     let offer = wishing(Features::from_bits(u128::MAX)).offered();
-    // INDIRECT_DESC, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, ORDER_PLATFORM; and a device's own.
-    let implemented = [28, 29, 32, 33, 36];
+    // INDIRECT_DESC, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, ORDER_PLATFORM, NOTIFICATION_DATA,
+    // RING_RESET, SUSPEND; and a device's own.
+    let implemented = [28, 29, 32, 33, 36, 38, 40, 43];
     for number in 0..128 {
         let own = matches!(number, 0..=23 | 42 | 50..=127);
         assert_eq!(
@@ -72,11 +73,8 @@ fn a_ring_or_transport_feature_that_is_missing_is_neither_offered_nor_accepted()
         (34, "RING_PACKED"),
         (35, "IN_ORDER"),
         (37, "SR_IOV"),
-        (38, "NOTIFICATION_DATA"),
         (39, "NOTIF_CONFIG_DATA"),
-        (40, "RING_RESET"),
         (41, "ADMIN_VQ"),
-        (43, "SUSPEND"),
         (44, "reserved"),
         (45, "reserved"),
         (46, "reserved"),
@@ -140,7 +138,8 @@ fn the_selectors_of_the_two_sides_are_two() {
     let mut guest = wishing(Features::RING);
     assert_eq!(guest.store(reg::DEVICE_FEATURES_SEL, 1), Reply::Done(0));
     assert_eq!(guest.store(reg::DRIVER_FEATURES_SEL, 0), Reply::Done(0));
-    assert_eq!(guest.load(reg::DEVICE_FEATURES), 1);
+    // VERSION_1, RING_RESET, SUSPEND.
+    assert_eq!(guest.load(reg::DEVICE_FEATURES), 1 | 1 << 8 | 1 << 11);
     assert_eq!(guest.store(reg::DRIVER_FEATURES, 1 << 29), Reply::Done(0));
     assert_eq!(guest.transport().driver_features(), Features::EVENT_IDX);
 }

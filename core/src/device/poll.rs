@@ -10,7 +10,6 @@ use crate::{
     queue_set::QueueSet,
     shared::{InterruptStatus, SharedHandle},
     slots::{ChainSlot, Step, Token},
-    table::QueueState,
     trace::{Event, Trace},
 };
 
@@ -34,7 +33,7 @@ where
         slots: &mut [ChainSlot<N>],
         budget: u16,
     ) -> Step {
-        if !self.start_if_live() {
+        if !self.start_if_live() || self.is_suspended() {
             return Step::Idle;
         }
         self.hear();
@@ -66,6 +65,10 @@ where
             let Some(queue) = self.next_turn(&blocked) else {
                 break;
             };
+            if self.rests() {
+                // suspend-10
+                break;
+            }
             if !model.can_serve(queue) {
                 let _ = blocked.insert(queue);
                 let _ = unready.insert(queue);
@@ -86,6 +89,9 @@ where
             self.take_one(at, queue, model, slots, &mut touched);
         }
         self.announce(&touched);
+        if self.rests() {
+            return resting(model, slots);
+        }
         // What one queue brought may be what another one waits for.
         let again = unready.iter().any(|queue| model.can_serve(queue));
         if again || due(model, slots).is_some() {
@@ -101,9 +107,7 @@ where
         }
         let taken = self.table.taken();
         for queue in self.shared.doorbell().drain_except(&taken) {
-            if self.table.state(queue) == QueueState::Live {
-                let _ = self.notified.insert(queue);
-            }
+            self.note(queue);
         }
     }
 
@@ -289,6 +293,8 @@ where
     /// # Errors
     /// [`Refusal::StaleToken`] if the chain is not pending: it was answered, its queue was stopped
     /// or reset, or the driver gave the device up.
+    ///
+    /// While the device is suspended it is served no earlier than in the first poll after it resumed.
     pub fn complete<D: DeviceModel>(
         &mut self,
         token: Token,
@@ -298,15 +304,34 @@ where
         if !self.shared.is_live() {
             return Err(Refusal::StaleToken);
         }
+        let suspended = self.is_suspended();
         let at = usize::from(token.slot());
         let queue = match slots.get(at) {
             Some(slot) if !slot.is_free() && slot.token(at) == token => slot.queue(),
             _ => return Err(Refusal::StaleToken),
         };
+        if suspended {
+            // Its time comes when the driver resumes.
+            if let Some(slot) = slots.get_mut(at) {
+                slot.again();
+            }
+            return Ok(());
+        }
         let mut touched = QueueSet::new();
         self.serve(at, queue, model, slots, &mut touched);
         self.announce(&touched);
         Ok(())
+    }
+}
+
+/// How a poll ends that takes no chains.
+fn resting<D: DeviceModel, const N: usize>(model: &D, slots: &[ChainSlot<N>]) -> Step {
+    if slots.iter().any(ChainSlot::wants_again) || due(model, slots).is_some() {
+        Step::More
+    } else if slots.iter().any(|slot| !slot.is_free()) {
+        Step::Blocked
+    } else {
+        Step::Idle
     }
 }
 

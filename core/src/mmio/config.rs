@@ -51,8 +51,12 @@ impl<const Q: usize> Transport<Q> {
         match bytes.get(..usize::from(width)) {
             Some(part) if width.is_power_of_two() => {
                 // A driver reads, but does not write, before it accepted the device (driver-02).
-                let allowed = matches!(self.phase(), Phase::SettingUp | Phase::Live)
-                    || config.is_always_writable(offset);
+                let allowed = match self.phase() {
+                    Phase::SettingUp | Phase::Live => true,
+                    // Not even what may be written at any time (suspend-02).
+                    Phase::Suspending | Phase::Suspended => false,
+                    _ => config.is_always_writable(offset),
+                };
                 if allowed && config.write_config(offset, part) {
                     return DONE;
                 }

@@ -3,8 +3,9 @@
 //!
 //! # Which queue registers may be written
 //!
-//! "Parameters" are QueueSize and the six halves of the three addresses. RING_RESET is never
-//! negotiated yet, so its two columns are the same until it is; QueueReset is refused.
+//! "Parameters" are QueueSize and the six halves of the three addresses. Only with RING_RESET there
+//! are the rows of a queue that *was reset*: QueueReset was written and reads 0 again. While the reset
+//! takes its time QueueReady is 1.
 //!
 //! | phase | QueueReady | parameters | QueueReady := 1 | QueueReady := 0 |
 //! |---|---|---|---|---|
@@ -15,9 +16,15 @@
 //! | setting up | 0 | written | checked | nothing to do |
 //! | setting up | 1 | refused | nothing to do | stops |
 //! | live | 0 | refused | refused | nothing to do |
+//! | live | 0, was reset | written | checked, and live | nothing to do |
 //! | live | 1 | refused | nothing to do | stops |
+//! | suspended, suspending | 0, was reset or not | refused | refused | nothing to do |
+//! | suspended, suspending | 1 | refused | nothing to do | stops |
 //! | failed | 0 | refused | refused | nothing to do |
 //! | failed | 1 | refused | nothing to do | stops |
+//!
+//! QueueReset = 1, with RING_RESET, resets a queue in any phase but *failed*; one that is not ready
+//! at once. Its parameters are 0 then. Without RING_RESET it is refused.
 //!
 //! A queue that is checked before FEATURES_OK is checked once more, with the negotiated features,
 //! when the driver goes live.
@@ -28,12 +35,14 @@
 mod access;
 mod config;
 pub mod mailbox;
+mod notification;
 mod queues;
 mod registers;
 mod status;
 mod transport;
 
 pub use access::{Access, RegisterBlock, Reply, Ticket};
+pub use notification::Notification;
 pub use registers::Register;
 pub use status::Phase;
 pub(crate) use transport::Outstanding;

@@ -1,8 +1,9 @@
 //! What the driver says of its queues: parameters, QueueReady and QueueNotify.
 
-use super::{Outstanding, Phase, Reply, Transport, access::DONE, registers::at};
+use super::{Notification, Outstanding, Phase, Reply, Transport, access::DONE, registers::at};
 use crate::{
     error::{Frozen, Refusal},
+    features::{Features, built},
     message::QueueConfig,
     model::DeviceConfig,
     num,
@@ -18,7 +19,20 @@ struct Latch {
     desc: u64,
     driver: u64,
     device: u64,
-    ready: bool,
+    stage: Stage,
+}
+
+/// Where a queue is between QueueReady and QueueReset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// QueueReady is 0.
+    Off,
+    /// QueueReady is 1.
+    Ready,
+    /// QueueReady and QueueReset are 1: its taken queue is still at work.
+    Resetting,
+    /// QueueReady is 0 since a queue reset: it may be set up again, though the device is live.
+    WasReset,
 }
 
 impl Latch {
@@ -27,8 +41,21 @@ impl Latch {
         desc: 0,
         driver: 0,
         device: 0,
-        ready: false,
+        stage: Stage::Off,
     };
+
+    fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready || (built::RING_RESET && self.stage == Stage::Resetting)
+    }
+
+    /// As after a reset; field by field, so that nothing is built elsewhere and copied.
+    fn clear(&mut self, stage: Stage) {
+        self.size = 0;
+        self.desc = 0;
+        self.driver = 0;
+        self.device = 0;
+        self.stage = stage;
+    }
 }
 
 /// The latches, and what became of the queues that were made ready.
@@ -53,15 +80,11 @@ impl<const Q: usize> Queues<Q> {
         }
     }
 
-    /// As after reset; field by field, so that nothing is built elsewhere and copied.
+    /// As after reset.
     pub(super) fn reset(&mut self) {
         self.sel = 0;
         for latch in &mut self.latches {
-            latch.size = 0;
-            latch.desc = 0;
-            latch.driver = 0;
-            latch.device = 0;
-            latch.ready = false;
+            latch.clear(Stage::Off);
         }
         self.refused.clear();
         self.refused_beyond = false;
@@ -99,7 +122,9 @@ impl<const Q: usize> Queues<Q> {
                 if !self.any_refused() {
                     self.refusal = None;
                 }
-                self.set_ready(queue, true);
+                if let Some(latch) = self.latch(queue) {
+                    latch.stage = Stage::Ready;
+                }
             }
             Err(refusal) => {
                 // `Q` words always hold `Q` numbers.
@@ -111,12 +136,21 @@ impl<const Q: usize> Queues<Q> {
 
     /// The queue has stopped.
     pub(super) fn stopped(&mut self, queue: u16) {
-        self.set_ready(queue, false);
+        match self.latch(queue) {
+            // That is what its reset waited for.
+            Some(latch) if built::RING_RESET && latch.stage == Stage::Resetting => {
+                latch.clear(Stage::WasReset);
+            }
+            Some(latch) => latch.stage = Stage::Off,
+            None => {}
+        }
     }
 
-    fn set_ready(&mut self, queue: u16, ready: bool) {
+    /// The queue was reset: its registers are as after a device reset (vqreset-03).
+    pub(super) fn was_reset(&mut self, queue: u16) {
+        self.refused.remove(queue);
         if let Some(latch) = self.latch(queue) {
-            latch.ready = ready;
+            latch.clear(Stage::WasReset);
         }
     }
 
@@ -154,9 +188,23 @@ impl<const Q: usize> Transport<Q> {
 
     #[inline(always)]
     pub(super) fn is_ready(&self) -> bool {
+        self.selected_latch().is_some_and(Latch::is_ready)
+    }
+
+    /// The selected queue, while its reset takes its time.
+    #[inline(always)]
+    pub(super) fn resetting(&self) -> Option<u16> {
+        if !built::RING_RESET {
+            return None;
+        }
+        let latch = self.selected_latch()?;
+        (latch.stage == Stage::Resetting).then(|| num::low16(self.queues.sel))
+    }
+
+    #[inline(always)]
+    fn selected_latch(&self) -> Option<&Latch> {
         let selected = u16::try_from(self.queues.sel).unwrap_or(u16::MAX);
-        let latch = self.queues.latches.get(usize::from(selected));
-        latch.is_some_and(|latch| latch.ready)
+        self.queues.latches.get(usize::from(selected))
     }
 
     #[inline(never)]
@@ -175,8 +223,11 @@ impl<const Q: usize> Transport<Q> {
         let latch = self.queues.latch(queue).ok_or(absent)?;
         let why = match phase {
             Phase::Failed => Some(Frozen::Failed),
-            _ if latch.ready => Some(Frozen::QueueReady),
-            Phase::Live => Some(Frozen::Live),
+            _ if latch.is_ready() => Some(Frozen::QueueReady),
+            Phase::Suspending | Phase::Suspended => Some(Frozen::Suspended),
+            Phase::Live if !built::RING_RESET || latch.stage != Stage::WasReset => {
+                Some(Frozen::Live)
+            }
             _ => None,
         };
         if let Some(why) = why {
@@ -208,53 +259,104 @@ impl<const Q: usize> Transport<Q> {
         let phase = self.phase();
         // A queue that is ready can be stopped even if what was negotiated since hides it.
         let made = u16::try_from(self.queues.sel).unwrap_or(u16::MAX);
-        if value == 0 && self.queues.latch(made).is_some_and(|latch| latch.ready) {
+        if value == 0
+            && self
+                .queues
+                .latch(made)
+                .is_some_and(|latch| latch.is_ready())
+        {
             return self.expect(Outstanding::Stop(made));
         }
         let selected = self.selected(config);
         let absent = Refusal::NoSuchQueue {
             queue: self.queues.sel,
         };
-        let Some((queue, ready)) =
-            selected.and_then(|queue| Some((queue, self.queues.latch(queue)?.ready)))
+        let Some((queue, latch)) =
+            selected.and_then(|queue| Some((queue, *self.queues.latch(queue)?)))
         else {
-            if value == 1 && !matches!(phase, Phase::Live | Phase::Failed) {
+            if value == 1 && phase.is_before_live() {
                 self.queues.refused_beyond = true;
                 self.queues.refusal = Some(absent);
             }
             return absent.into();
         };
-        match (value == 1, ready) {
-            (true, true) => DONE,
-            (false, _) => {
-                // It goes on without this queue, then.
-                self.queues.refused.remove(queue);
+        if value == 0 {
+            // It goes on without this queue, then.
+            self.queues.refused.remove(queue);
+            return DONE;
+        }
+        if latch.is_ready() {
+            return DONE;
+        }
+        let why = match phase {
+            Phase::Live if built::RING_RESET && latch.stage == Stage::WasReset => {
+                return self.expect(Outstanding::Configure(queue));
+            }
+            Phase::Live => Frozen::Live,
+            Phase::Suspending | Phase::Suspended => Frozen::Suspended,
+            Phase::Failed => Frozen::Failed,
+            Phase::Reset | Phase::Negotiating | Phase::SettingUp => {
+                return self.expect(Outstanding::Configure(queue));
+            }
+        };
+        Refusal::QueueFrozen { queue, why }.into()
+    }
+
+    /// Starts the reset of the selected queue (mmio-11); it is complete when QueueReset reads 0.
+    #[inline(never)]
+    pub(super) fn queue_reset<C: DeviceConfig>(
+        &mut self,
+        offset: u32,
+        value: u32,
+        config: &mut C,
+    ) -> Reply {
+        if !built::RING_RESET || !self.has_negotiated(Features::RING_RESET) {
+            return Refusal::NotNegotiated.into();
+        }
+        if value > 1 {
+            return Refusal::BadValue { offset, value }.into();
+        }
+        if self.phase() == Phase::Failed {
+            return Refusal::WrongPhase.into();
+        }
+        // A queue that is ready can be reset even if what was negotiated since hides it.
+        let made = u16::try_from(self.queues.sel).unwrap_or(u16::MAX);
+        let there = self.selected(config).is_some();
+        match self.queues.latch(made) {
+            Some(latch) if latch.is_ready() || there => {
+                if value == 1 && latch.stage == Stage::Ready {
+                    latch.stage = Stage::Resetting;
+                    return self.expect(Outstanding::QueueReset {
+                        queue: made,
+                        reading: false,
+                    });
+                }
+                if value == 1 && latch.stage == Stage::Off {
+                    self.queues.was_reset(made);
+                }
                 DONE
             }
-            (true, false) => match phase {
-                Phase::Live => Refusal::QueueFrozen {
-                    queue,
-                    why: Frozen::Live,
-                }
-                .into(),
-                Phase::Failed => Refusal::QueueFrozen {
-                    queue,
-                    why: Frozen::Failed,
-                }
-                .into(),
-                _ => self.expect(Outstanding::Configure(queue)),
-            },
+            _ => Refusal::NoSuchQueue {
+                queue: self.queues.sel,
+            }
+            .into(),
         }
     }
 
+    #[inline]
     pub(super) fn queue_notify(&mut self, value: u32, shared: &Shared<Q>) -> Reply {
-        let absent = Refusal::NoSuchQueue { queue: value };
-        let Ok(queue) = u16::try_from(value) else {
-            return absent.into();
-        };
+        // Where the driver goes on (mmio-23) it also says in the ring, which is what counts.
+        let with_data = self.driver_features().contains(Features::NOTIFICATION_DATA);
+        let queue = Notification::from_value(value).queue;
+        if !with_data && value != u32::from(queue) {
+            return Refusal::NoSuchQueue { queue: value }.into();
+        }
         match self.queues.latches.get(usize::from(queue)) {
-            None => absent.into(),
-            Some(latch) if !latch.ready => Refusal::QueueNotReady { queue }.into(),
+            None => Refusal::NoSuchQueue {
+                queue: queue.into(),
+            }
+            .into(),
+            Some(latch) if latch.stage != Stage::Ready => Refusal::QueueNotReady { queue }.into(),
             // At DRIVER_OK every queue counts as notified, so an early kick needs no note.
             Some(_) if self.phase() != Phase::Live => Refusal::WrongPhase.into(),
             Some(_) => {

@@ -4,7 +4,12 @@ use virtio_spec::DeviceStatus;
 
 use super::{Outstanding, Reply, Transport, access::DONE};
 use crate::{
-    error::Refusal, features::Features, model::DeviceConfig, notify::DriverNotify, shared::Shared,
+    error::Refusal,
+    features::{Features, built},
+    model::DeviceConfig,
+    notify::DriverNotify,
+    num,
+    shared::Shared,
 };
 
 /// Where a device is in its life. Not derived from the status bits: a suspended device shows
@@ -21,8 +26,19 @@ pub enum Phase {
     SettingUp,
     /// DRIVER_OK stands.
     Live,
+    /// SUSPEND was written; what is in hand is being finished. Status shows no change yet.
+    Suspending,
+    /// SUSPEND stands, and DRIVER_OK does not: nothing of the driver's is touched, and no
+    /// notification sent.
+    Suspended,
     /// The driver gave up.
     Failed,
+}
+
+impl Phase {
+    pub(super) const fn is_before_live(self) -> bool {
+        matches!(self, Self::Reset | Self::Negotiating | Self::SettingUp)
+    }
 }
 
 /// How far driver and device have come.
@@ -72,7 +88,17 @@ impl<const Q: usize> Transport<Q> {
     #[inline(never)]
     pub(super) fn offered<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
         self.fit(config);
-        Features::offer(config.features()).word(self.handshake.device_features_sel)
+        match self.handshake.device_features_sel {
+            0 => num::low(self.lower_offer(config)),
+            1 => num::high(self.lower_offer(config)),
+            word => Features::offer(config.features()).word(word),
+        }
+    }
+
+    /// The lower half of the offer, which is what the host may change.
+    #[inline(never)]
+    fn lower_offer<C: DeviceConfig>(&self, config: &C) -> u64 {
+        self.offer.of(config.features()).lower()
     }
 
     #[inline(never)]
@@ -107,14 +133,24 @@ impl<const Q: usize> Transport<Q> {
         let Ok(byte) = u8::try_from(value) else {
             return Refusal::BadValue { offset, value }.into();
         };
-        // Not among them: NEEDS_RESET is the device's, SUSPEND was not negotiated.
-        let the_drivers = DeviceStatus::ACKNOWLEDGE
+        let phase = self.handshake.phase;
+        let suspendable = built::SUSPEND
+            && matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended)
+            && self.has_negotiated(Features::SUSPEND);
+        // Not among them: NEEDS_RESET is the device's; SUSPEND is ignored before DRIVER_OK, and
+        // where it was not negotiated (suspend-01).
+        let mut the_drivers = DeviceStatus::ACKNOWLEDGE
             | DeviceStatus::DRIVER
             | DeviceStatus::FEATURES_OK
             | DeviceStatus::DRIVER_OK
             | DeviceStatus::FAILED;
+        the_drivers.set(DeviceStatus::SUSPEND, suspendable);
         let new = DeviceStatus::from_bits_retain(byte).intersection(the_drivers);
-        let missing = self.handshake.status.difference(new);
+        let mut missing = self.handshake.status.difference(new);
+        if suspendable && (phase != Phase::Live || new.contains(DeviceStatus::SUSPEND)) {
+            // From a suspension's start to its end these two are the device's to change.
+            missing.remove(DeviceStatus::SUSPEND | DeviceStatus::DRIVER_OK);
+        }
         if !missing.is_empty() {
             return Refusal::StatusBitsCleared {
                 missing: missing.bits(),
@@ -141,6 +177,17 @@ impl<const Q: usize> Transport<Q> {
             shared.stop_all();
             return DONE;
         }
+        if suspendable {
+            return match phase {
+                Phase::Live if added.contains(DeviceStatus::SUSPEND) => {
+                    self.expect(Outstanding::Suspend { reading: false })
+                }
+                Phase::Suspended if added.contains(DeviceStatus::DRIVER_OK) => {
+                    self.expect(Outstanding::Resume)
+                }
+                _ => DONE,
+            };
+        }
         let mut refusal = None;
         if added.contains(DeviceStatus::FEATURES_OK) {
             match self.negotiate(config) {
@@ -163,7 +210,8 @@ impl<const Q: usize> Transport<Q> {
     /// Whether the driver's choice is a valid subset of the offer, with VERSION_1 in it.
     fn negotiate<C: DeviceConfig>(&self, config: &mut C) -> Result<(), Refusal> {
         let accepted = self.handshake.driver_features;
-        let not_offered = accepted.difference(Features::offer(config.features()));
+        let not_offered = accepted
+            .difference(Features::offer(config.features()).with_lower(self.lower_offer(config)));
         let fits = not_offered == Features::empty()
             && !self.handshake.beyond
             && accepted.contains(Features::REQUIRED)
@@ -182,6 +230,34 @@ impl<const Q: usize> Transport<Q> {
             return Refusal::NotReady.into();
         }
         self.expect(Outstanding::Ready)
+    }
+
+    /// Whether the driver's choice was accepted, and has all of these.
+    pub(super) fn has_negotiated(&self, features: Features) -> bool {
+        let Handshake {
+            status,
+            driver_features,
+            ..
+        } = &self.handshake;
+        status.contains(DeviceStatus::FEATURES_OK) && driver_features.contains(features)
+    }
+
+    pub(super) fn suspending(&mut self) {
+        self.handshake.phase = Phase::Suspending;
+    }
+
+    /// Done: what the driver waits for (suspend-13). Gives Status.
+    pub(super) fn suspended(&mut self) -> u64 {
+        self.handshake.phase = Phase::Suspended;
+        self.handshake.status.remove(DeviceStatus::DRIVER_OK);
+        self.handshake.status.insert(DeviceStatus::SUSPEND);
+        self.handshake.status.bits().into()
+    }
+
+    /// Done: what the driver waits for (suspend-14).
+    pub(super) fn resumed(&mut self) {
+        self.handshake.status.remove(DeviceStatus::SUSPEND);
+        self.go_live();
     }
 
     pub(super) fn go_live(&mut self) {

@@ -1,15 +1,18 @@
 //! The register block: accesses to their registers, and the messages that they turn into.
 
 use super::{
-    Access, Register, Reply, Ticket, access::DONE, queues::Queues, registers::at, status::Handshake,
+    Access, Phase, Register, Reply, Ticket, access::DONE, queues::Queues, registers::at,
+    status::Handshake,
 };
 use crate::{
     error::Refusal,
+    features::{Offer, built},
     message::Message,
     model::DeviceConfig,
     notify::DriverNotify,
     num,
     shared::{InterruptStatus, Shared},
+    shm::SharedMemory,
 };
 
 /// What has to happen before the driver's write completes.
@@ -18,7 +21,17 @@ use crate::{
 pub(crate) enum Outstanding {
     Configure(u16),
     Stop(u16),
+    /// QueueReset was written, or a register that tells of its progress is read.
+    QueueReset {
+        queue: u16,
+        reading: bool,
+    },
     Ready,
+    /// SUSPEND was written, or Status is read to see how far it is.
+    Suspend {
+        reading: bool,
+    },
+    Resume,
     Reset,
 }
 
@@ -38,6 +51,8 @@ pub struct Transport<const Q: usize> {
     ticket: u32,
     /// Largest queue that there is room for.
     pub(super) capacity: u16,
+    pub(super) offer: Offer,
+    shm_sel: u32,
 }
 
 #[cfg(feature = "defmt")]
@@ -66,7 +81,16 @@ impl<const Q: usize> Transport<Q> {
             outstanding: None,
             ticket: 0,
             capacity,
+            offer: Offer::AS_IS,
+            shm_sel: 0,
         }
+    }
+
+    /// The same register block, with a changed offer.
+    #[must_use]
+    pub const fn offering(mut self, offer: Offer) -> Self {
+        self.offer = offer;
+        self
     }
 
     pub(crate) const fn outstanding(&self) -> Option<Outstanding> {
@@ -91,10 +115,14 @@ impl<const Q: usize> Transport<Q> {
     pub fn message(&self) -> Option<Message> {
         Some(match self.outstanding? {
             Outstanding::Configure(queue) => Message::ConfigureQueue(self.queues.config(queue)?),
-            Outstanding::Stop(queue) => Message::ResetQueue(queue),
+            Outstanding::Stop(queue) | Outstanding::QueueReset { queue, .. } => {
+                Message::ResetQueue(queue)
+            }
             Outstanding::Ready => Message::Ready {
                 features: self.driver_features(),
             },
+            Outstanding::Suspend { .. } => Message::Suspend,
+            Outstanding::Resume => Message::Resume,
             Outstanding::Reset => Message::Reset,
         })
     }
@@ -149,12 +177,23 @@ impl<const Q: usize> Transport<Q> {
             at::VENDOR_ID => config.vendor_id(),
             at::DEVICE_FEATURES => self.offered(config),
             at::QUEUE_SIZE_MAX => self.queue_size_max(config),
-            at::QUEUE_READY => self.is_ready().into(),
+            at::QUEUE_READY => match self.resetting() {
+                Some(queue) => return self.ask_after_reset(queue),
+                None => self.is_ready().into(),
+            },
             at::INTERRUPT_STATUS => shared.interrupt_status().bits(),
+            at::STATUS if built::SUSPEND && self.phase() == Phase::Suspending => {
+                return self.expect(Outstanding::Suspend { reading: true });
+            }
             at::STATUS => self.status(shared).bits().into(),
             at::CONFIG_GENERATION => self.generation,
-            at::QUEUE_RESET => 0,
-            at::SHM_LEN_LOW | at::SHM_LEN_HIGH | at::SHM_BASE_LOW | at::SHM_BASE_HIGH => u32::MAX,
+            at::QUEUE_RESET => match self.resetting() {
+                Some(queue) => return self.ask_after_reset(queue),
+                None => 0,
+            },
+            at::SHM_LEN_LOW | at::SHM_LEN_HIGH | at::SHM_BASE_LOW | at::SHM_BASE_HIGH => {
+                self.shared_memory(offset, config)
+            }
             _ => return misplaced(offset, Refusal::WriteOnly { offset }),
         };
         Reply::Done(value.into())
@@ -192,16 +231,36 @@ impl<const Q: usize> Transport<Q> {
                 shared.acknowledge(InterruptStatus::from_bits_truncate(value), notify);
             }
             at::STATUS => return self.write_status(offset, value, config, shared, notify),
-            // No regions: any selection names none.
-            at::SHM_SEL => {}
-            at::QUEUE_RESET => return Refusal::NotNegotiated.into(),
+            at::SHM_SEL => self.shm_sel = value,
+            at::QUEUE_RESET => return self.queue_reset(offset, value, config),
             _ => return misplaced(offset, Refusal::ReadOnly { offset }),
         }
         DONE
     }
 
-    /// The outstanding message was carried out, or refused; the driver's write completes with this
-    /// reply. (Stopping a queue and a reset cannot be refused.)
+    #[inline(never)]
+    fn shared_memory<C: DeviceConfig>(&self, offset: u32, config: &C) -> u32 {
+        let Some(SharedMemory { base, len }) = config.shared_memory(self.shm_sel) else {
+            return u32::MAX;
+        };
+        match offset {
+            at::SHM_LEN_LOW => num::low(len),
+            at::SHM_LEN_HIGH => num::high(len),
+            at::SHM_BASE_LOW => num::low(base),
+            _ => num::high(base),
+        }
+    }
+
+    #[cold]
+    fn ask_after_reset(&mut self, queue: u16) -> Reply {
+        self.expect(Outstanding::QueueReset {
+            queue,
+            reading: true,
+        })
+    }
+
+    /// The outstanding message was carried out, or refused; the driver's access completes with this
+    /// reply. (Stopping a queue, suspending, resuming and a reset cannot be refused.)
     pub fn settle(&mut self, verdict: Result<(), Refusal>) -> Reply {
         let Some(outstanding) = self.outstanding.take() else {
             return DONE;
@@ -209,15 +268,50 @@ impl<const Q: usize> Transport<Q> {
         match outstanding {
             Outstanding::Configure(queue) => self.queues.checked(queue, verdict),
             Outstanding::Stop(queue) => self.queues.stopped(queue),
+            Outstanding::QueueReset { queue, .. } if built::RING_RESET => {
+                self.queues.was_reset(queue);
+            }
             Outstanding::Ready => self.go_live(),
+            Outstanding::Suspend { reading } if built::SUSPEND => {
+                let status = self.suspended();
+                if reading {
+                    return Reply::Done(status);
+                }
+            }
+            Outstanding::Resume if built::SUSPEND => self.resumed(),
+            // What is not built in is not expected.
+            Outstanding::QueueReset { .. } | Outstanding::Suspend { .. } | Outstanding::Resume => {}
             Outstanding::Reset => {
                 self.handshake = Handshake::NEW;
                 self.queues.reset();
+                self.shm_sel = 0;
             }
         }
         match verdict {
             Ok(()) => DONE,
             Err(refusal) => refusal.into(),
+        }
+    }
+
+    /// The outstanding message takes its time. Where the driver looks again by itself (QueueReset and
+    /// SUSPEND, which are complete when their registers say so), its access completes with this
+    /// reply, and the next look brings the message again; any other stays [`Reply::Pending`].
+    pub fn defer(&mut self, shared: &Shared<Q>) -> Reply {
+        match self.outstanding {
+            Some(Outstanding::QueueReset { reading, .. }) if built::RING_RESET => {
+                self.outstanding = None;
+                Reply::Done(reading.into())
+            }
+            Some(Outstanding::Suspend { reading }) if built::SUSPEND => {
+                self.outstanding = None;
+                self.suspending();
+                if reading {
+                    Reply::Done(self.status(shared).bits().into())
+                } else {
+                    DONE
+                }
+            }
+            _ => Reply::Pending(self.ticket()),
         }
     }
 }

@@ -172,7 +172,7 @@ where
 }
 
 /// What an error of the conversation is to the driver.
-fn refusal(error: &DeviceError, message: Message) -> Refusal {
+pub(super) fn refusal(error: &DeviceError, message: Message) -> Refusal {
     match (error, message) {
         (DeviceError::Refused(refusal) | DeviceError::BadQueueConfig(_, refusal), _) => *refusal,
         (_, Message::ConfigureQueue(QueueConfig { queue, .. })) => Refusal::Policy { queue },

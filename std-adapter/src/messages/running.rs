@@ -6,6 +6,7 @@ use virtside::{
     mmio::{Access, RegisterBlock, Reply, Ticket, Transport},
 };
 
+use super::mmio::refusal;
 use crate::serve::Served;
 
 /// Why [`MmioMessages::run`](super::MmioMessages::run) returned.
@@ -77,15 +78,46 @@ where
         self.device.backend_ready(queue, self.slots);
     }
 
+    fn defer(&mut self) -> Reply {
+        let reply = self.transport.defer(self.shared);
+        if !matches!(reply, Reply::Pending(_)) {
+            self.outstanding = None;
+        }
+        reply
+    }
+
     /// Carries the outstanding message out if it can be.
     fn go_on(&mut self) -> Reply {
         let verdict = match self.outstanding {
             None => return Reply::Done(0),
+            Some(Message::ConfigureQueue(config)) => {
+                let max = self.model.queue_size_max(config.queue);
+                let verdict = self
+                    .device
+                    .enable_queue(&config, max, &self.model.queue_check());
+                if verdict.is_err() {
+                    // A driver does not read back whether it got what it asked for.
+                    self.device.require_reset();
+                }
+                verdict.map_err(|error| refusal(&error, Message::ConfigureQueue(config)))
+            }
             Some(Message::ResetQueue(queue)) => {
                 if !self.device.stop_queue(queue, self.model, self.slots) {
-                    return Reply::Pending(self.transport.ticket());
+                    return self.defer();
                 }
                 Ok(())
+            }
+            Some(Message::Suspend) => {
+                if !self.device.suspend(self.model, self.slots) {
+                    return self.defer();
+                }
+                Ok(())
+            }
+            Some(Message::Resume) => {
+                self.outstanding = None;
+                let reply = self.transport.settle(Ok(()));
+                self.device.resume();
+                return reply;
             }
             Some(Message::Reset) => {
                 if !self.device.reset_all(self.model, self.slots) {
