@@ -116,8 +116,8 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
     /// static SHARED: Shared<1> = Shared::new();
     /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
     /// let engine: Engine<_, _, _, _, _, 1, 16> =
-    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::new()], &SHARED);
-    /// let engine = engine.offering(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
+    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], &SHARED)
+    ///         .offering(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
     /// # let _ = engine;
     /// ```
     #[must_use]

@@ -371,6 +371,11 @@ impl<T: ConsolePort, const P: usize> DeviceModel for Console<T, P> {
         }
     }
 
+    /// Input may never come, and neither may news.
+    fn may_sleep(&self, queue: u16) -> bool {
+        matches!(role(queue), Role::Input(_) | Role::ToDriver)
+    }
+
     fn can_serve(&self, queue: u16) -> bool {
         match role(queue) {
             Role::Input(port) => self.ports.get(port).is_some_and(|port| {

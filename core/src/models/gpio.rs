@@ -520,6 +520,11 @@ impl<B: GpioLines, const L: usize> DeviceModel for Gpio<B, L> {
         }
     }
 
+    /// An interrupt may never come.
+    fn may_sleep(&self, queue: u16) -> bool {
+        queue == EVENTQ
+    }
+
     fn due(&self) -> Option<Token> {
         self.states.iter().find_map(State::due)
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use virtside::{
-    ChainSlot, Counters, DeviceModel, Engine, Shared,
+    ChainSlot, Counters, DeviceModel, Engine, Offer, Shared,
     mmio::{Access, Reply},
 };
 use virtside_std::{
@@ -70,6 +70,7 @@ impl Spawned {
     pub(crate) fn new<D: DeviceModel + Send + 'static>(
         name: &'static str,
         model: D,
+        offer: Offer,
         memory: &GuestMemoryMmap,
         screen: Screen,
     ) -> Result<Self> {
@@ -83,7 +84,8 @@ impl Spawned {
             line.clone(),
             [ChainSlot::new()],
             Arc::clone(&shared),
-        );
+        )
+        .offering(offer);
         let mut watch = Watch {
             accesses: Arc::clone(&accesses),
             screen,

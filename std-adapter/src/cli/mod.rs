@@ -22,7 +22,6 @@ mod disk;
 mod files;
 mod guest;
 mod image;
-mod model;
 mod report;
 mod screen;
 mod words;
@@ -35,7 +34,10 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use virtside::models::{Block, BlockOptions, Entropy};
+use virtside::{
+    Features, Offer,
+    models::{Block, BlockOptions, Entropy},
+};
 use virtside_std::{FileDisk, OsEntropy, guest::GuestHal};
 
 use args::Args;
@@ -85,10 +87,17 @@ fn run(args: &Args, image: &Image) -> Result<bool> {
 
     let disk = FileDisk::open(image.path())?;
     let options = BlockOptions::new(QUEUE_MAX).with_id("virtside");
-    let block = Spawned::new("blk", Block::new(disk, options), memory, screen("blk"))?;
+    let block = Spawned::new(
+        "blk",
+        Block::new(disk, options),
+        Offer::AS_IS,
+        memory,
+        screen("blk"),
+    )?;
     let entropy = Entropy::new(OsEntropy).with_limit(ENTROPY_LIMIT);
-    let entropy = model::FlagsOnly(entropy);
-    let entropy = Spawned::new("rng", entropy, memory, screen("rng"))?;
+    // Its driver suppresses by flags.
+    let flags_only = Offer::AS_IS.without(Features::EVENT_IDX);
+    let entropy = Spawned::new("rng", entropy, flags_only, memory, screen("rng"))?;
 
     let guest = Guest {
         block: block.side(),
