@@ -26,6 +26,9 @@ pub struct Notification {
 }
 
 impl Notification {
+    /// Where the queue number is in a value of QueueNotify.
+    pub const QUEUE: u32 = 0xffff;
+
     /// Decodes a value of QueueNotify.
     #[must_use]
     pub fn from_value(value: u32) -> Self {

@@ -67,6 +67,9 @@ pub(super) struct Queues<const Q: usize> {
     refused: QueueSet<Q>,
     refused_beyond: bool,
     refusal: Option<Refusal>,
+    /// The bits of QueueNotify that count. With NOTIFICATION_DATA the others say where the driver
+    /// goes on, which it also says in the ring (mmio-22, mmio-23).
+    kick: u32,
 }
 
 impl<const Q: usize> Queues<Q> {
@@ -77,7 +80,17 @@ impl<const Q: usize> Queues<Q> {
             refused: QueueSet::new(),
             refused_beyond: false,
             refusal: None,
+            kick: u32::MAX,
         }
+    }
+
+    /// What was negotiated says how kicks look.
+    pub(super) fn negotiated(&mut self, features: Features) {
+        self.kick = if features.contains(Features::NOTIFICATION_DATA) {
+            Notification::QUEUE
+        } else {
+            u32::MAX
+        };
     }
 
     /// As after reset.
@@ -89,6 +102,7 @@ impl<const Q: usize> Queues<Q> {
         self.refused.clear();
         self.refused_beyond = false;
         self.refusal = None;
+        self.kick = u32::MAX;
     }
 
     /// Whether the driver wanted a queue that it did not get.
@@ -345,17 +359,10 @@ impl<const Q: usize> Transport<Q> {
 
     #[inline]
     pub(super) fn queue_notify(&mut self, value: u32, shared: &Shared<Q>) -> Reply {
-        // Where the driver goes on (mmio-23) it also says in the ring, which is what counts.
-        let with_data = self.driver_features().contains(Features::NOTIFICATION_DATA);
-        let queue = Notification::from_value(value).queue;
-        if !with_data && value != u32::from(queue) {
-            return Refusal::NoSuchQueue { queue: value }.into();
-        }
-        match self.queues.latches.get(usize::from(queue)) {
-            None => Refusal::NoSuchQueue {
-                queue: queue.into(),
-            }
-            .into(),
+        let number = value & self.queues.kick;
+        let queue = num::low16(number);
+        match self.queues.latches.get(num::index(number)) {
+            None => Refusal::NoSuchQueue { queue: number }.into(),
             Some(latch) if latch.stage != Stage::Ready => Refusal::QueueNotReady { queue }.into(),
             // At DRIVER_OK every queue counts as notified, so an early kick needs no note.
             Some(_) if self.phase() != Phase::Live => Refusal::WrongPhase.into(),

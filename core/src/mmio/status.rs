@@ -194,6 +194,7 @@ impl<const Q: usize> Transport<Q> {
                 Ok(()) => {
                     self.handshake.status |= DeviceStatus::FEATURES_OK;
                     self.handshake.phase = Phase::SettingUp;
+                    self.queues.negotiated(self.handshake.driver_features);
                 }
                 Err(why) => refusal = Some(why),
             }
