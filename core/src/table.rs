@@ -324,7 +324,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     pub(crate) fn start(&mut self) {
         for entry in &mut self.entries {
             entry.place = match core::mem::replace(&mut entry.place, Place::Off) {
-                Place::Ready(checked) => Place::Live(Virtqueue::new(checked)),
+                Place::Ready(checked) => Place::Live(Virtqueue::new(checked, entry.order)),
                 other => other,
             };
         }
