@@ -160,10 +160,12 @@ impl<const N: usize> Chain<N> {
         self.serial = serial;
     }
 
-    /// Notes what the driver did wrong.
+    /// Notes what the driver did wrong. What was in the buffer cannot be given back: its head may be
+    /// that of a chain which the driver did nothing wrong with.
     #[cold]
     #[inline(never)]
     pub(crate) fn blame(&mut self, fault: DriverFault) {
+        self.serial = 0;
         self.count = 0;
         self.readable = 0;
         self.readable_len = 0;

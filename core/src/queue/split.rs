@@ -166,7 +166,8 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         if self.walk(mem, chain, head) {
             return Popped::Chain;
         }
-        self.lose(chain);
+        // Asked of the chain: to keep the head would cost the good path a register.
+        self.forget(chain.head());
         Popped::Fault
     }
 
@@ -291,7 +292,16 @@ impl<W, const N: usize> SplitQueue<W, N> {
     /// A popped chain will not be given back. Nothing, if it is not in flight.
     #[cold]
     pub(crate) fn lose(&mut self, chain: &Chain<N>) {
-        if let Some(there) = self.place(chain) {
+        if self.place(chain).is_some() {
+            self.forget(chain.head());
+        }
+    }
+
+    /// A head that is in flight will not be given back.
+    #[cold]
+    #[inline(never)]
+    fn forget(&mut self, head: u16) {
+        if let Some(there) = self.in_flight.get_mut(usize::from(head)) {
             *there = FREE;
             self.lost = self.lost.wrapping_add(1);
         }
