@@ -252,7 +252,7 @@ where
     }
 
     /// Back to before any configuration. Every taken queue must be quiet.
-    pub(crate) fn reset(&mut self, slots: &mut [ChainSlot<N>]) {
+    fn reset(&mut self, slots: &mut [ChainSlot<N>]) {
         self.table.reset();
         self.features = Features::empty();
         self.notified.clear();
@@ -409,7 +409,7 @@ where
     }
 
     /// The queue's pending chains and kicks are void.
-    pub(crate) fn forget<D: DeviceModel>(
+    fn forget<D: DeviceModel>(
         &mut self,
         queue: u16,
         model: &mut D,

@@ -313,30 +313,21 @@ where
 
     /// Completes the outstanding access if it can be.
     fn go_on(&mut self) -> Reply {
-        let shared = &self.device.shared;
-        match self.transport.outstanding() {
-            Some(Outstanding::Stop(queue)) if shared.stop(queue) => {
-                let (device, slots) = (&mut self.device, self.slots.as_mut());
-                device.table.remove(queue);
-                device.forget(queue, &mut self.model, slots);
-                device.trace.event(&Event::QueueStopped { queue });
-                self.transport.settle(Ok(()))
-            }
-            Some(Outstanding::Reset) if shared.stop_all() => {
-                self.device.reset(self.slots.as_mut());
-                self.model.reset();
-                self.transport.settle(Ok(()))
-            }
-            Some(Outstanding::Ready) => match shared.answer() {
+        let (device, model, slots) = (&mut self.device, &mut self.model, self.slots.as_mut());
+        let verdict = match self.transport.outstanding() {
+            Some(Outstanding::Stop(queue)) if device.stop_queue(queue, model, slots) => Ok(()),
+            Some(Outstanding::Reset) if device.reset_all(model, slots) => Ok(()),
+            Some(Outstanding::Ready) => match device.shared.answer() {
                 Answer::Accepted => {
-                    self.device.start_if_live();
-                    self.transport.settle(Ok(()))
+                    device.start_if_live();
+                    Ok(())
                 }
-                Answer::Refused => self.transport.settle(Err(Refusal::NotReady)),
-                Answer::Waiting => Reply::Pending(self.transport.ticket()),
+                Answer::Refused => Err(Refusal::NotReady),
+                Answer::Waiting => return Reply::Pending(self.transport.ticket()),
             },
-            _ => Reply::Pending(self.transport.ticket()),
-        }
+            _ => return Reply::Pending(self.transport.ticket()),
+        };
+        self.transport.settle(verdict)
     }
 
     /// Serves up to `budget` chains; see [`Device::poll`].
