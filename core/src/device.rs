@@ -409,12 +409,7 @@ where
     }
 
     /// The queue's pending chains and kicks are void.
-    fn forget<D: DeviceModel>(
-        &mut self,
-        queue: u16,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
-    ) {
+    fn forget<D: DeviceModel>(&mut self, queue: u16, model: &mut D, slots: &mut [ChainSlot<N>]) {
         self.notified.remove(queue);
         for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
             slot.release();
