@@ -271,7 +271,7 @@ where
     }
 
     /// Back to before any configuration. Every taken queue must be quiet.
-    pub(crate) fn reset(&mut self, slots: &mut [ChainSlot<N>]) {
+    fn reset(&mut self, slots: &mut [ChainSlot<N>]) {
         self.table.reset();
         self.features = Features::empty();
         self.notified.clear();
@@ -505,12 +505,7 @@ where
     }
 
     /// The queue's pending chains and kicks are void.
-    pub(crate) fn forget<D: DeviceModel>(
-        &mut self,
-        queue: u16,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
-    ) {
+    fn forget<D: DeviceModel>(&mut self, queue: u16, model: &mut D, slots: &mut [ChainSlot<N>]) {
         self.notified.remove(queue);
         for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
             slot.release();

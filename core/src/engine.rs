@@ -346,47 +346,31 @@ where
         reply
     }
 
-    fn stop_queue(&mut self, queue: u16) -> bool {
-        self.device
-            .stop_queue(queue, &mut self.model, self.slots.as_mut())
-    }
-
     /// Completes the outstanding access if it can be.
     fn go_on(&mut self) -> Reply {
-        let shared = &self.device.shared;
-        match self.transport.outstanding() {
+        let (device, model, slots) = (&mut self.device, &mut self.model, self.slots.as_mut());
+        let done = match self.transport.outstanding() {
             Some(Outstanding::Stop(queue) | Outstanding::QueueReset { queue, .. }) => {
-                if self.stop_queue(queue) {
-                    return self.transport.settle(Ok(()));
-                }
-                self.transport.defer(&self.device.shared)
+                device.stop_queue(queue, model, slots)
             }
-            Some(Outstanding::Reset) => {
-                if self.device.reset_all(&mut self.model, self.slots.as_mut()) {
-                    return self.transport.settle(Ok(()));
-                }
-                Reply::Pending(self.transport.ticket())
-            }
-            Some(Outstanding::Suspend { .. }) if built::SUSPEND => {
-                if self.device.suspend(&mut self.model, self.slots.as_mut()) {
-                    return self.transport.settle(Ok(()));
-                }
-                self.transport.defer(&self.device.shared)
-            }
+            Some(Outstanding::Reset) => device.reset_all(model, slots),
+            Some(Outstanding::Suspend { .. }) if built::SUSPEND => device.suspend(model, slots),
             Some(Outstanding::Resume) if built::SUSPEND => {
                 let reply = self.transport.settle(Ok(()));
-                self.device.resume();
-                reply
+                device.resume();
+                return reply;
             }
-            Some(Outstanding::Ready) => match shared.answer() {
-                Answer::Accepted => {
-                    self.device.start_if_live();
-                    self.transport.settle(Ok(()))
-                }
-                Answer::Refused => self.transport.settle(Err(Refusal::NotReady)),
-                Answer::Waiting => Reply::Pending(self.transport.ticket()),
+            Some(Outstanding::Ready) => match device.shared.answer() {
+                Answer::Accepted => device.start_if_live(),
+                Answer::Refused => return self.transport.settle(Err(Refusal::NotReady)),
+                Answer::Waiting => false,
             },
-            _ => Reply::Pending(self.transport.ticket()),
+            _ => false,
+        };
+        if done {
+            self.transport.settle(Ok(()))
+        } else {
+            self.transport.defer(&device.shared)
         }
     }
 

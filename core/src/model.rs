@@ -190,7 +190,9 @@ pub trait DeviceModel: DeviceConfig {
 
     /// A pending chain that can be answered now. `poll` serves it again, and asks until there is
     /// none; one that is no longer pending counts as none. Asked before each chain and each look into
-    /// an empty queue, and up to `Q + 3` times more in a poll.
+    /// an empty queue, twice more for each chain that is due only since it was
+    /// [`drained`](Self::drained) with every slot in use, and up to `Q + 3` times more in a poll: at
+    /// most `2 * budget + Q + 3` times.
     fn due(&self) -> Option<Token> {
         None
     }

@@ -326,7 +326,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             if let Place::Ready(_) = entry.place
                 && let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off)
             {
-                entry.place = Place::Live(Virtqueue::new(checked));
+                entry.place = Place::Live(Virtqueue::new(checked, entry.order));
             }
         }
     }

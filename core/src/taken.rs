@@ -172,7 +172,9 @@ where
     /// this was the last one of a queue that was asked to stop.
     ///
     /// # Errors
-    /// [`Refusal::StaleToken`] if the chain is not in flight. [`HostFault::WrittenTooMuch`] if it
+    /// [`Refusal::StaleToken`] if the chain is not in flight: it was given back or abandoned, even if
+    /// another with its head was popped since, or it is of another queue of the device or of another
+    /// life of this one. [`HostFault::WrittenTooMuch`] if it
     /// has less room; it is then still in flight.
     #[inline]
     pub fn complete(&mut self, chain: &Chain<N>, written: u32) -> Result<(), DeviceError> {
@@ -182,7 +184,7 @@ where
         }
         // While a chain is in flight the queue is not quiet, so its rings are still the device's
         // even if it was asked to stop; once it is quiet, no chain is in flight.
-        if !self.queue.push_used(chain.head(), written) {
+        if !self.queue.push_used(chain, written) {
             return Err(stale());
         }
         if self.watched == u16::MAX {
@@ -236,9 +238,10 @@ where
         self.fault(fault);
     }
 
-    /// Forgets a chain in flight that will not be given back.
+    /// Forgets a chain in flight that will not be given back. One that is not in flight is left
+    /// alone, as in [`complete`](Self::complete).
     pub fn abandon(&mut self, chain: &Chain<N>) {
-        self.queue.lose(chain.head());
+        self.queue.lose(chain);
         if self.is_stopped() {
             self.stop();
         }

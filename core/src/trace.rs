@@ -8,7 +8,8 @@
 //!
 //! Ready-made: `DefmtTrace` (feature `defmt`) and `LogTrace` (feature `log`; subscribers of
 //! `tracing` hear it through their bridge for `log`). Any closure is one too. What happens on a
-//! taken queue is its owner's to tell.
+//! taken queue is its owner's to tell. `LogTrace` departs from the rule that nothing but defmt logs
+//! in this crate, because hosts without defmt need the same trace; it is off by default.
 
 use crate::{
     error::{DriverFault, HostFault},

@@ -3,7 +3,7 @@
 use virtside::{
     Features, Step,
     models::{
-        Console,
+        Console, ConsoleError,
         console::{Port, receiveq, transmitq},
     },
     testing::Registers,
@@ -89,6 +89,43 @@ fn a_port_that_is_closed_while_its_buffer_waits_keeps_it() {
     desk.machine.backend_ready(4);
     desk.settle();
     assert_eq!(desk.got(4).as_deref(), Some(&b"hello"[..]));
+}
+
+#[test]
+fn a_buffer_that_was_kept_gets_its_input_when_the_port_is_opened_again() {
+    for by_host in [false, true] {
+        for trouble in [ConsoleError::NotReady, ConsoleError::Failed] {
+            let mut desk = open();
+            desk.offer(receiveq(1), 16);
+            desk.tape(1).trouble = vec![Some(trouble)];
+            desk.arrive(1, b"hello");
+            let turn = |desk: &mut Desk<3>, open: bool| {
+                if by_host {
+                    desk.port(1).set_open(open);
+                } else {
+                    desk.tell(1, OPEN, open.into());
+                }
+                desk.settle()
+            };
+            assert_eq!(turn(&mut desk, false), Step::Blocked);
+            assert_eq!(desk.got(receiveq(1)), None);
+            turn(&mut desk, true);
+            assert_eq!(desk.got(receiveq(1)).as_deref(), Some(&b"hello"[..]));
+        }
+    }
+}
+
+#[test]
+fn a_port_that_was_opened_again_and_gives_nothing_is_asked_once() {
+    let mut desk = open();
+    desk.tape(1).claims = Some(true);
+    desk.offer(receiveq(1), 16);
+    desk.tell(1, OPEN, 0);
+    desk.tape(1).trouble = vec![Some(ConsoleError::NotReady); 2];
+    desk.tell(1, OPEN, 1);
+    assert_eq!(desk.settle(), Step::Blocked);
+    assert_eq!(desk.tape(1).trouble.len(), 1);
+    assert_eq!(desk.got(receiveq(1)), None);
 }
 
 #[test]

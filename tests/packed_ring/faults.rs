@@ -1,7 +1,7 @@
 //! Drivers that break the protocol.
 
 use virtside::{
-    DriverFault, Features, FlatMem, Stop,
+    Chain, DriverFault, Features, FlatMem, Refusal, Stop,
     testing::{Buffer, INDIRECT, NEXT, PackedDriver, WRITE},
 };
 use virtside_tests::{BASE, BYTES, DATA, ram, rings::EchoMem};
@@ -29,6 +29,28 @@ fn an_id_that_is_in_flight_is_not_taken_twice() {
         rig.driver.send(id, &[Buffer::writable(DATA, 1)]);
         assert_eq!(rig.pop(), Some(id));
         assert_eq!(rig.fault(), DriverFault::HeadInFlight { head: id });
+    }
+}
+
+#[test]
+fn a_fault_leaves_the_chain_in_flight_that_has_its_id() {
+    for id in [0, u16::MAX] {
+        for same_buffer in [false, true] {
+            let mut rig = rig(Features::empty(), 4);
+            rig.driver.send(id, &[Buffer::writable(DATA, 1)]);
+            rig.driver.send(id, &[Buffer::writable(DATA, 1)]);
+            assert_eq!(rig.pop(), Some(id));
+            let innocent = rig.chain.clone();
+            if !same_buffer {
+                rig.chain = Chain::new();
+            }
+            assert_eq!(rig.fault(), DriverFault::HeadInFlight { head: id });
+            rig.queue.abandon(&rig.chain);
+            let refused = rig.queue.complete(&rig.chain, 0);
+            assert_eq!(refused, Err(Refusal::StaleToken.into()));
+            assert_eq!(rig.queue.in_flight(), 1);
+            assert_eq!(rig.queue.complete(&innocent, 1), Ok(()));
+        }
     }
 }
 

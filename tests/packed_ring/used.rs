@@ -110,3 +110,26 @@ fn a_chain_costs_its_descriptors_one_used_descriptor_and_one_suppression_word() 
     assert_eq!(counts.loads(), 5 + 1);
     assert_eq!(counts.stores(), 0);
 }
+
+#[test]
+fn a_clone_of_a_chain_that_was_given_back_gives_nothing_of_its_successor() {
+    for id in [0, 3, u16::MAX] {
+        let mut rig = rig(Features::empty(), 4);
+        rig.driver.send(id, &[Buffer::writable(DATA, 16)]);
+        assert_eq!(rig.pop(), Some(id));
+        let stale = rig.chain.clone();
+        rig.complete(16);
+        assert_eq!(rig.driver.take_used(1), Some((id, 16, true)));
+        rig.driver.send(id, &[Buffer::writable(DATA, 2)]);
+        assert_eq!(rig.pop(), Some(id));
+        for written in [0, 8] {
+            let refused = rig.queue.complete(&stale, written);
+            assert_eq!(refused, Err(Refusal::StaleToken.into()));
+        }
+        rig.queue.abandon(&stale);
+        assert_eq!(rig.queue.in_flight(), 1);
+        assert_eq!(rig.driver.take_used(1), None);
+        rig.complete(2);
+        assert_eq!(rig.driver.take_used(1), Some((id, 2, true)));
+    }
+}

@@ -301,3 +301,25 @@ fn what_was_given_back_before_a_fault_is_announced() {
     assert_eq!(pending(&mut o.guest), 1 | 2);
     assert_eq!(o.driver.used_idx(), 1);
 }
+
+#[test]
+fn a_fault_leaves_the_chain_in_flight_that_has_its_head() {
+    for same_buffer in [false, true] {
+        let mut o = in_flight();
+        let innocent = o.chain.clone();
+        if !same_buffer {
+            o.chain = Chain::new();
+        }
+        o.driver.offer(innocent.head());
+        o.driver.publish();
+        let head = innocent.head();
+        let stop = o.queue.pop(&mem(o.ram), &mut o.chain);
+        assert_eq!(stop, Err(Stop::Driver(DriverFault::HeadInFlight { head })));
+        o.queue.abandon(&o.chain);
+        let refused = o.queue.complete(&o.chain, 0);
+        assert_eq!(refused, Err(Refusal::StaleToken.into()));
+        assert_eq!((o.queue.in_flight(), o.driver.used_idx()), (1, 0));
+        assert_eq!(o.queue.complete(&innocent, 0), Ok(()));
+        assert_eq!(o.driver.take_used(), Some((head.into(), 0)));
+    }
+}

@@ -1,13 +1,13 @@
 //! A queue from before a reset: whatever its owner still does with it, the device of after the
-//! reset is not touched by it.
+//! reset is not touched by it. And chains whose heads are those of others by now.
 
 use virtside::{
-    DriverFault, Features, QueueState, Refusal, Step, Stop,
+    Chain, DriverFault, Features, QueueState, Refusal, Step, Stop,
     mmio::Reply,
-    testing::{FakeDriver, Registers},
+    testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
-    BUDGET, Guest, TestRam, config, driver,
+    BUDGET, DATA, Guest, N, TestRam, config, driver,
     probe::{Probe, answer, assert_works, pending, publish, seen},
     reg,
 };
@@ -199,4 +199,79 @@ fn one_whose_queue_was_stopped_cannot_be_put_back() {
     ));
     assert_eq!(seen(&o.guest), before);
     assert_eq!(o.guest.queue_state(0), QueueState::Off);
+}
+
+/// A chain that is none of this queue any more gives nothing back of it: in its stead, one with the
+/// same head is in flight, and has less room.
+#[track_caller]
+fn gives_nothing_back(
+    stale: &Chain<N>,
+    queue: &mut Queue,
+    driver: &mut FakeDriver<virtside::FlatMem>,
+    ram: TestRam,
+) {
+    let head = stale.head();
+    driver.send(head, &[Buffer::writable(DATA, 2)]);
+    let mut chain = Chain::new();
+    assert_eq!(queue.pop(&mem(ram), &mut chain), Ok(true));
+    assert_eq!(chain.head(), head);
+    let used = driver.used_idx();
+    for written in [0, 8] {
+        assert_eq!(
+            queue.complete(stale, written),
+            Err(Refusal::StaleToken.into())
+        );
+    }
+    queue.abandon(stale);
+    assert_eq!((queue.in_flight(), driver.used_idx()), (1, used));
+    assert_eq!(queue.complete(&chain, 2), Ok(()));
+    assert_eq!(driver.take_used(), Some((head.into(), 2)));
+    assert_eq!(queue.in_flight(), 0);
+}
+
+#[test]
+fn a_clone_of_a_chain_that_was_given_back_gives_nothing_of_its_successor() {
+    let mut o = out();
+    for abandoned in [false, true] {
+        o.driver.send(3, &[Buffer::writable(DATA, 16)]);
+        assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Ok(true));
+        let stale = o.chain.clone();
+        if abandoned {
+            o.queue.abandon(&o.chain);
+        } else {
+            assert_eq!(o.queue.complete(&o.chain, 16), Ok(()));
+            assert_eq!(o.driver.take_used(), Some((3, 16)));
+        }
+        gives_nothing_back(&stale, &mut o.queue, &mut o.driver, o.ram);
+    }
+}
+
+#[test]
+fn a_chain_from_before_a_reset_gives_nothing_of_its_successor() {
+    let mut o = out();
+    let mut stale = Vec::new();
+    for _ in 0..20 {
+        o.driver.send(0, &[Buffer::writable(DATA, 16)]);
+        assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Ok(true));
+        stale.push(o.chain.clone());
+        let ticket = reset_waits(&mut o.guest);
+        o.queue.abandon_all();
+        assert_eq!(o.guest.finish(ticket), Reply::Done(0));
+        let r = bring_up(o.guest, o.ram, o.queue);
+        (o.guest, o.driver) = (r.guest, r.driver);
+        o.queue = o.guest.take_queue(0).expect("a live queue");
+        for stale in &stale {
+            gives_nothing_back(stale, &mut o.queue, &mut o.driver, o.ram);
+        }
+    }
+}
+
+#[test]
+fn a_chain_of_another_queue_gives_nothing_back() {
+    let mut o = out();
+    let mut other = o.guest.take_queue(1).expect("a live queue");
+    driver(o.ram, 1).send(0, &[Buffer::writable(DATA, 16)]);
+    assert_eq!(other.pop(&mem(o.ram), &mut o.chain), Ok(true));
+    gives_nothing_back(&o.chain, &mut o.queue, &mut o.driver, o.ram);
+    assert_eq!(other.complete(&o.chain, 16), Ok(()));
 }

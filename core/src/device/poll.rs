@@ -198,12 +198,12 @@ where
                 } else {
                     written
                 };
-                slot.release();
-                if self
+                let given = self
                     .table
                     .live(queue)
-                    .is_some_and(|live| live.push_used(head, written))
-                {
+                    .is_some_and(|live| live.push_used(slot.chain(), written));
+                slot.release();
+                if given {
                     self.counters.chains = self.counters.chains.wrapping_add(1);
                     let _ = touched.insert(queue);
                     self.trace.event(&Event::Used {

@@ -255,13 +255,13 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
 
     #[inline(always)]
     fn load_flags(&self) -> u16 {
-        // SAFETY: `last` is at least 3.
+        // SAFETY: `last` is at least 1: `new` takes no less than 4 bytes.
         unsafe { self.load(0, Ordering::Relaxed) }
     }
 
     #[inline(always)]
     fn load_idx(&self) -> u16 {
-        // SAFETY: `last` is at least 3.
+        // SAFETY: `last` is at least 1: `new` takes no less than 4 bytes.
         unsafe { self.load(1, Ordering::Acquire) }
     }
 
@@ -283,7 +283,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
         if self.elements == 0 {
             return;
         }
-        // SAFETY: `last` is at least 3, and there are elements.
+        // SAFETY: `last` is at least 1, and there are elements.
         unsafe { self.store(0, flags, Ordering::Relaxed) }
     }
 
@@ -307,7 +307,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
             8,
             H::after_write,
         );
-        // SAFETY: `last` is at least 3, and there are elements.
+        // SAFETY: `last` is at least 1, and there are elements.
         unsafe { self.store(1, index.wrapping_add(1), Ordering::Release) }
     }
 

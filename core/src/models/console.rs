@@ -18,13 +18,14 @@
 //!   for a control buffer too short for a message; a name is cut instead. Readable parts of a
 //!   receiveq and writable ones of a transmitq are left alone.
 //!
-//! With MULTIPORT, a port gets input while the driver has it open. What the driver sends to a port
+//! With MULTIPORT, a port gets input while the driver has it open; a buffer that waits when it is
+//! opened again needs no `backend_ready`. What the driver sends to a port
 //! that is closed or not there is dropped, as its readers are gone.
 //!
 //! A buffer of a receiveq takes up to [`limit`](Console::with_limit) bytes, and a call to the port
 //! for each 64 of them, or for each piece if they are shorter; one of a transmitq as many as it
 //! holds, or as its port takes before it is not ready. A control buffer takes a search through the
-//! `P` ports.
+//! `P` ports, and so does each call of [`DeviceModel::due`].
 //!
 //! Supply two chain slots for each port and one more: a port may hold one buffer of each of its
 //! queues.
@@ -49,6 +50,7 @@ use crate::{
     memory::DriverMem,
     model::{Answer, DeviceConfig, DeviceModel, Request},
     num,
+    slots::Token,
 };
 
 /// Bytes that go through the stack at once.
@@ -193,6 +195,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
             return done(request);
         };
         port.input = None;
+        port.reopened = false;
         let mut piece = [0; PIECE];
         loop {
             let written = request.writable.written();
@@ -388,6 +391,11 @@ impl<T: ConsolePort, const P: usize> DeviceModel for Console<T, P> {
             Role::ToDriver => self.has_news(),
             Role::FromDriver => true,
         }
+    }
+
+    fn due(&self) -> Option<Token> {
+        let multiport = self.has_multiport();
+        self.ports.iter().find_map(|port| port.due(multiport))
     }
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {

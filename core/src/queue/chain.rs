@@ -38,6 +38,9 @@ pub struct Chain<const N: usize> {
     head: u16,
     readable_len: u32,
     writable_len: u32,
+    /// Which chain it is, so that a clone of an earlier one with the same head is told apart; 0 if it
+    /// was not popped. A queue has it again after 2^31 chains at the least.
+    serial: u32,
     /// Why there is no chain, if `pop` found the driver at fault.
     fault: Option<DriverFault>,
 }
@@ -68,6 +71,7 @@ impl<const N: usize> Chain<N> {
             head: u16::MAX,
             readable_len: 0,
             writable_len: 0,
+            serial: 0,
             fault: None,
         }
     }
@@ -141,16 +145,27 @@ impl<const N: usize> Chain<N> {
         }
     }
 
-    /// A chain is to come. What else is in the buffer stays until `end_readable` or `blame`.
+    /// A chain is to come. What else is in the buffer stays until `end_writable` or `blame`.
     #[inline(always)]
     pub(crate) fn begin(&mut self, head: u16) {
         self.head = head;
     }
 
-    /// Notes what the driver did wrong.
+    pub(crate) fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_serial(&mut self, serial: u32) {
+        self.serial = serial;
+    }
+
+    /// Notes what the driver did wrong. What was in the buffer cannot be given back: its head may be
+    /// that of a chain which the driver did nothing wrong with.
     #[cold]
     #[inline(never)]
     pub(crate) fn blame(&mut self, fault: DriverFault) {
+        self.serial = 0;
         self.count = 0;
         self.readable = 0;
         self.readable_len = 0;
@@ -180,13 +195,12 @@ impl<const N: usize> Chain<N> {
         }
     }
 
-    /// The first `count` segments are what the device may read, `len` bytes.
+    /// The first `count` segments are what the device may read, `len` bytes. `end_writable` follows.
     #[inline(always)]
     pub(crate) fn end_readable(&mut self, count: usize, len: u64) -> Result<(), DriverFault> {
         self.count = num::low16(num::low(num::wide(count)));
         self.readable = self.count;
         self.readable_len = num::low(len);
-        self.writable_len = 0;
         self.check_sum(len)
     }
 

@@ -10,6 +10,8 @@ struct Flight {
     id: u16,
     /// Slots of the ring that it takes; 0 if this is no chain.
     len: u16,
+    /// Which of those that had this id it is.
+    serial: u32,
 }
 
 /// Up to `N` of them, a power of two.
@@ -24,7 +26,11 @@ pub(super) struct Flights<const N: usize> {
 impl<const N: usize> Flights<N> {
     pub(super) const fn new() -> Self {
         Self {
-            flights: [Flight { id: 0, len: 0 }; N],
+            flights: [Flight {
+                id: 0,
+                len: 0,
+                serial: 0,
+            }; N],
             count: 0,
             farthest: 0,
         }
@@ -44,21 +50,21 @@ impl<const N: usize> Flights<N> {
 
     /// Adds a chain of `len` slots; false if its id is in flight already.
     #[inline(always)]
-    pub(super) fn insert(&mut self, id: u16, len: u16) -> bool {
+    pub(super) fn insert(&mut self, id: u16, len: u16, serial: u32) -> bool {
         if self.farthest == 0
             && let Some(place) = self.at(id, 0)
             && place.len == 0
         {
-            *place = Flight { id, len };
+            *place = Flight { id, len, serial };
             self.count = self.count.wrapping_add(1);
             return true;
         }
-        self.insert_far(id, len)
+        self.insert_far(id, len, serial)
     }
 
     #[cold]
     #[inline(never)]
-    fn insert_far(&mut self, id: u16, len: u16) -> bool {
+    fn insert_far(&mut self, id: u16, len: u16, serial: u32) -> bool {
         let mut free = None;
         let farthest = self.farthest;
         for step in 0..crate::num::clamp_u16(N) {
@@ -76,21 +82,21 @@ impl<const N: usize> Flights<N> {
             return false;
         };
         if let Some(place) = self.at(id, step) {
-            *place = Flight { id, len };
+            *place = Flight { id, len, serial };
         }
         self.farthest = farthest.max(step);
         self.count = self.count.wrapping_add(1);
         true
     }
 
-    /// Takes a chain out; the slots that it takes, or `None` if it is not in flight.
+    /// Takes a chain out; the slots that it takes, or `None` if it is not in flight with this serial.
     #[inline(always)]
-    pub(super) fn remove(&mut self, id: u16) -> Option<u16> {
+    pub(super) fn remove(&mut self, id: u16, serial: u32) -> Option<u16> {
         for step in 0..=self.farthest {
             let Some(flight) = self.at(id, step) else {
                 break;
             };
-            if flight.len != 0 && flight.id == id {
+            if flight.len != 0 && flight.id == id && flight.serial == serial {
                 let len = core::mem::take(&mut flight.len);
                 self.count = self.count.wrapping_sub(1);
                 if self.count == 0 {
@@ -121,18 +127,22 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn flights_are_a_map_of_ids(steps in vec((any::<bool>(), 0u16..40, 1u16..4), 0..200)) {
+        fn flights_are_a_map_of_ids(steps in vec((any::<bool>(), 0u16..40, 1u16..4, 0u32..2), 0..200)) {
             let mut flights = Flights::<8>::new();
             let mut model = HashMap::new();
-            for (insert, id, len) in steps {
+            for (insert, id, len, serial) in steps {
                 // Ids that collide, and far apart.
                 let id = id.wrapping_mul(0x0803);
                 if insert && model.len() < 8 {
                     let fresh = !model.contains_key(&id);
-                    prop_assert_eq!(flights.insert(id, len), fresh);
-                    model.entry(id).or_insert(len);
+                    prop_assert_eq!(flights.insert(id, len, serial), fresh);
+                    model.entry(id).or_insert((len, serial));
                 } else {
-                    prop_assert_eq!(flights.remove(id), model.remove(&id));
+                    let there = model.get(&id).filter(|there| there.1 == serial).map(|there| there.0);
+                    if there.is_some() {
+                        model.remove(&id);
+                    }
+                    prop_assert_eq!(flights.remove(id, serial), there);
                 }
                 prop_assert_eq!(usize::from(flights.count()), model.len());
             }

@@ -77,17 +77,20 @@ macro_rules! either {
 }
 
 impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
-    /// The queue at its start: one store to its device area.
+    /// The queue at its start: one store to its device area. `life` tells it from those that the
+    /// device had before.
     #[inline(always)]
-    pub(crate) fn new(checked: CheckedQueue<W>) -> Self {
+    pub(crate) fn new(checked: CheckedQueue<W>, life: u32) -> Self {
+        // Serial numbers of chains begin far from where those of other lives do.
+        let serial = life.wrapping_mul(0x9e37_0000).max(1 << 16);
         #[cfg(all(feature = "split", feature = "packed"))]
         if checked.is_packed() {
-            return Self::Packed(PackedQueue::new(checked));
+            return Self::Packed(PackedQueue::new(checked, serial));
         }
         #[cfg(feature = "split")]
-        return Self::Split(SplitQueue::new(checked));
+        return Self::Split(SplitQueue::new(checked, serial));
         #[cfg(not(feature = "split"))]
-        return Self::Packed(PackedQueue::new(checked));
+        return Self::Packed(PackedQueue::new(checked, serial));
     }
 
     /// The rings have moved in host memory; their contents have not changed.
@@ -104,10 +107,10 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
     }
 
     /// Gives a chain back with `written` bytes in it; false, and nothing is given, if it is not in
-    /// flight. Two stores.
+    /// flight: it was given back or lost, or its queue is another. Two stores.
     #[inline(always)]
-    pub(crate) fn push_used(&mut self, head: u16, written: u32) -> bool {
-        either!(self, queue => queue.push_used(head, written))
+    pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
+        either!(self, queue => queue.push_used(chain, written))
     }
 
     /// Whether the driver wants an interrupt for what was given back since this was last asked. One
@@ -154,10 +157,10 @@ impl<W, const N: usize> Virtqueue<W, N> {
         either!(self, queue => queue.in_flight())
     }
 
-    /// A popped chain will not be given back.
+    /// A popped chain will not be given back. Nothing, if it is not in flight.
     #[cold]
-    pub(crate) fn lose(&mut self, head: u16) {
-        either!(self, queue => queue.lose(head));
+    pub(crate) fn lose(&mut self, chain: &Chain<N>) {
+        either!(self, queue => queue.lose(chain));
     }
 
     /// No popped chain will be given back.

@@ -82,6 +82,8 @@ pub struct PackedQueue<W, const N: usize> {
     indirect: bool,
     /// The driver was told not to kick, by the flags.
     kicks_off: bool,
+    /// The serial number of the next chain; odd, so never that of no chain.
+    serial: u32,
     flights: Flights<N>,
 }
 
@@ -105,7 +107,7 @@ impl<W, const N: usize> defmt::Format for PackedQueue<W, N> {
 
 impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The queue at its start. Writes its device area: the first memory access of a queue's life.
-    pub(crate) fn new(checked: CheckedQueue<W>) -> Self {
+    pub(crate) fn new(checked: CheckedQueue<W>, serial: u32) -> Self {
         const {
             // `Flights` finds its places by a mask.
             assert!(
@@ -123,6 +125,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             event_idx: checked.features.contains(Features::EVENT_IDX),
             indirect: checked.features.contains(Features::INDIRECT_DESC),
             kicks_off: false,
+            serial: serial | 1,
             flights: Flights::new(),
         };
         queue.windows.device.store_suppression(0);
@@ -147,7 +150,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         };
         let fault = match self.walk(mem, chain, first) {
             Ok(slots) => {
-                if self.flights.insert(chain.head(), slots) {
+                if self.flights.insert(chain.head(), slots, self.serial) {
+                    chain.set_serial(self.serial);
+                    self.serial = self.serial.wrapping_add(2);
                     self.room = self.room.wrapping_sub(slots);
                     self.next_avail.advance(slots, self.size);
                     return Popped::Chain;
@@ -205,8 +210,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// Gives a chain back with `written` bytes in it: one used descriptor for all of it, its flags
     /// last. False, and nothing is given, if the chain is not in flight. Two stores.
     #[inline(never)]
-    pub(crate) fn push_used(&mut self, id: u16, written: u32) -> bool {
-        let Some(slots) = self.flights.remove(id) else {
+    pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
+        let id = chain.head();
+        let Some(slots) = self.flights.remove(id, chain.serial()) else {
             return false;
         };
         let Position { slot, wrap } = self.next_used;
@@ -305,8 +311,8 @@ impl<W, const N: usize> PackedQueue<W, N> {
     }
 
     /// A popped chain will not be given back. Its slots stay the device's.
-    pub(crate) fn lose(&mut self, id: u16) {
-        self.flights.remove(id);
+    pub(crate) fn lose(&mut self, chain: &Chain<N>) {
+        self.flights.remove(chain.head(), chain.serial());
     }
 
     pub(crate) fn lose_all(&mut self) {

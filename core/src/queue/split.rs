@@ -4,8 +4,9 @@
 //! batch, one ring entry, each descriptor once, one used element, the used index, and one
 //! suppression field. Nothing is read twice.
 //!
-//! In-flight chains are tracked in one byte per descriptor: stable Rust cannot write
-//! `[u32; (N + 31) / 32]`, and beside a chain buffer of `16 * N` bytes it does not weigh.
+//! In-flight chains are tracked in one word per descriptor: the serial number of the chain that has
+//! it as its head, so that a clone of an earlier one gives nothing back. A chain buffer takes four
+//! times as much.
 //!
 //! Clauses: split-desc-01..05, split-indirect-01, split-indirect-02, split-avail-01..03,
 //! split-used-01..06, split-usedsup-01..06, split-availsup-01..05.
@@ -20,6 +21,7 @@ use crate::{
     error::DriverFault,
     features::Features,
     memory::{DriverMem, RingWindow},
+    num,
 };
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT`
@@ -27,16 +29,12 @@ const NO_INTERRUPT: u16 = 1;
 /// `VIRTQ_USED_F_NO_NOTIFY`
 const NO_NOTIFY: u16 = 1;
 
-/// Where a head is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Head {
-    /// With the driver.
-    Free,
-    /// With the device.
-    InFlight,
-    /// Nowhere: its number is beyond the size of the queue.
-    Absent,
-}
+/// In place of the serial number of a chain in flight: the head is with the driver.
+const FREE: u32 = 1;
+/// The same: its number is beyond the size of the queue.
+const ABSENT: u32 = 2;
+/// The least serial number.
+const FIRST: u32 = 1 << 16;
 
 /// A split virtqueue of up to `N` elements, over three ring windows.
 ///
@@ -47,7 +45,8 @@ pub struct SplitQueue<W, const N: usize> {
     windows: Windows<W>,
     /// One less than the number of elements.
     mask: u16,
-    next_avail: u16,
+    /// The serial number of the next chain, whose low half is the index of its entry.
+    next: u32,
     /// The available index as last read.
     avail_idx: u16,
     next_used: u16,
@@ -59,7 +58,7 @@ pub struct SplitQueue<W, const N: usize> {
     indirect: bool,
     /// The driver was told not to kick, by the used ring's flags.
     kicks_off: bool,
-    in_flight: [Head; N],
+    in_flight: [u32; N],
 }
 
 #[cfg(feature = "defmt")]
@@ -70,7 +69,7 @@ impl<W, const N: usize> defmt::Format for SplitQueue<W, N> {
             "SplitQueue {{ size: {=u16}, next_avail: {=u16}, avail_idx: {=u16}, next_used: {=u16}, \
              lost: {=u16}, signalled: {=u16}, event_idx: {=bool}, indirect: {=bool}, kicks_off: {=bool} }}",
             self.mask.wrapping_add(1),
-            self.next_avail,
+            self.next_avail(),
             self.avail_idx,
             self.next_used,
             self.lost,
@@ -85,7 +84,7 @@ impl<W, const N: usize> defmt::Format for SplitQueue<W, N> {
 impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// The queue at its start. Writes the used ring's flags: the first memory access of a queue's
     /// life, and the only one here.
-    pub(crate) fn new(checked: CheckedQueue<W>) -> Self {
+    pub(crate) fn new(checked: CheckedQueue<W>, serial: u32) -> Self {
         const {
             assert!(
                 N.is_power_of_two() && N <= 32768,
@@ -95,7 +94,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         let mut queue = Self {
             windows: checked.windows,
             mask: checked.size.wrapping_sub(1),
-            next_avail: 0,
+            next: serial,
             avail_idx: 0,
             next_used: 0,
             lost: 0,
@@ -103,10 +102,10 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             event_idx: checked.features.contains(Features::EVENT_IDX),
             indirect: checked.features.contains(Features::INDIRECT_DESC),
             kicks_off: false,
-            in_flight: [Head::Free; N],
+            in_flight: [FREE; N],
         };
         for absent in queue.in_flight.iter_mut().skip(usize::from(checked.size)) {
-            *absent = Head::Absent;
+            *absent = ABSENT;
         }
         queue.windows.device.store_flags(0);
         queue
@@ -122,9 +121,14 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     #[inline(always)]
     fn refill(&mut self) -> Result<bool, DriverFault> {
         let idx = self.windows.driver.load_idx();
-        let ahead = idx.wrapping_sub(self.next_avail);
+        let next = self.next_avail();
+        let ahead = idx.wrapping_sub(next);
         if ahead > self.size() {
-            return Err(DriverFault::jump(idx, self.next_avail));
+            return Err(DriverFault::jump(idx, next));
+        }
+        // No batch is longer than 32768, so the serial numbers never come to 0.
+        if num::high16(self.next) == u16::MAX {
+            self.next = FIRST | u32::from(next);
         }
         self.avail_idx = idx;
         Ok(ahead != 0)
@@ -138,7 +142,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// The driver's misdeed is in `chain`, which is of no other use then.
     #[inline(always)]
     pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
-        if self.next_avail == self.avail_idx {
+        if self.next_avail() == self.avail_idx {
             match self.refill() {
                 Ok(true) => {}
                 Ok(false) => return Popped::Empty,
@@ -148,19 +152,22 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
                 }
             }
         }
-        let head = self.windows.driver.load_entry(self.next_avail);
+        let serial = self.next;
+        let head = self.windows.driver.load_entry(num::low16(serial));
         match self.in_flight.get_mut(usize::from(head)) {
-            Some(there) if *there == Head::Free => *there = Head::InFlight,
+            Some(there) if *there == FREE => *there = serial,
             _ => {
                 chain.blame(DriverFault::bad_head(head, self.size()));
                 return Popped::Fault;
             }
         }
-        self.next_avail = self.next_avail.wrapping_add(1);
+        self.next = serial.wrapping_add(1);
+        chain.set_serial(serial);
         if self.walk(mem, chain, head) {
             return Popped::Chain;
         }
-        self.lose(chain.head());
+        // Asked of the chain: to keep the head would cost the good path a register.
+        self.forget(chain.head());
         Popped::Fault
     }
 
@@ -191,10 +198,11 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// driver never sees an index without its element. False, and nothing is given, if the chain
     /// is not in flight. Two stores, one of an element.
     #[inline(always)]
-    pub(crate) fn push_used(&mut self, head: u16, written: u32) -> bool {
-        match self.in_flight.get_mut(usize::from(head)) {
-            Some(there) if *there == Head::InFlight => *there = Head::Free,
-            _ => return false,
+    pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
+        let head = chain.head();
+        match self.place(chain) {
+            Some(there) => *there = FREE,
+            None => return false,
         }
         self.windows
             .device
@@ -240,7 +248,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// As for `pop`.
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
         if self.event_idx {
-            self.windows.device.store_event(self.next_avail);
+            self.windows.device.store_event(self.next_avail());
         } else if self.kicks_off {
             self.kicks_off = false;
             self.windows.device.store_flags(0);
@@ -260,30 +268,81 @@ impl<W, const N: usize> SplitQueue<W, N> {
         self.mask.wrapping_add(1)
     }
 
+    /// The index of the next entry of the available ring.
+    #[inline(always)]
+    fn next_avail(&self) -> u16 {
+        num::low16(self.next)
+    }
+
+    /// Where a chain is noted, if it is in flight.
+    #[inline(always)]
+    fn place(&mut self, chain: &Chain<N>) -> Option<&mut u32> {
+        self.in_flight
+            .get_mut(usize::from(chain.head()))
+            .filter(|there| **there == chain.serial())
+    }
+
     /// Chains that were popped and may still be given back.
     pub(crate) fn in_flight(&self) -> u16 {
-        self.next_avail
+        self.next_avail()
             .wrapping_sub(self.next_used)
             .wrapping_sub(self.lost)
     }
 
-    /// A popped chain will not be given back.
+    /// A popped chain will not be given back. Nothing, if it is not in flight.
     #[cold]
-    pub(crate) fn lose(&mut self, head: u16) {
-        if let Some(there) = self
-            .in_flight
-            .get_mut(usize::from(head))
-            .filter(|there| **there == Head::InFlight)
-        {
-            *there = Head::Free;
+    pub(crate) fn lose(&mut self, chain: &Chain<N>) {
+        if self.place(chain).is_some() {
+            self.forget(chain.head());
+        }
+    }
+
+    /// A head that is in flight will not be given back.
+    #[cold]
+    #[inline(never)]
+    fn forget(&mut self, head: u16) {
+        if let Some(there) = self.in_flight.get_mut(usize::from(head)) {
+            *there = FREE;
             self.lost = self.lost.wrapping_add(1);
         }
     }
 
     /// No popped chain will be given back.
     pub(crate) fn lose_all(&mut self) {
-        for head in 0..self.size() {
-            self.lose(head);
+        for there in self.in_flight.iter_mut().filter(|there| **there >= FIRST) {
+            *there = FREE;
+            self.lost = self.lost.wrapping_add(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Popped, SplitQueue};
+    use crate::{
+        Chain, DeviceError, Features, Ram, check,
+        testing::{Buffer, FakeDriver, Layout},
+    };
+
+    #[test]
+    fn serial_numbers_go_round_and_are_never_those_of_no_chain() -> Result<(), DeviceError> {
+        static RAM: Ram<4096> = Ram::new();
+        let (mem, layout) = (RAM.flat(0), Layout::packed_at(0, 4));
+        let (config, none) = (layout.config(0), core::iter::empty());
+        let checked = check::check(&config, 4, Features::VERSION_1, &mem, &.., none)?;
+        let mut queue = SplitQueue::<_, 4>::new(checked, 0xfffe_0000);
+        let mut driver = FakeDriver::new(mem.clone(), layout);
+        driver.write_chain(2, &[Buffer::writable(2048, 4)]);
+        let mut chain = Chain::new();
+        for _ in 0..200_000 {
+            driver.offer(2);
+            driver.publish();
+            assert_eq!(queue.pop(&mem, &mut chain), Popped::Chain);
+            assert!(chain.serial() > u32::from(u16::MAX));
+            assert!(queue.push_used(&chain, 0));
+            assert!(!queue.push_used(&chain, 0), "{:#x}", chain.serial());
+        }
+        assert_eq!(queue.in_flight(), 0);
+        Ok(())
     }
 }

@@ -132,7 +132,8 @@ pub(super) fn follow<M: DriverMem, const N: usize>(
             count = take(mem, chain, count, &desc, Permission::Read)?;
             len = len.wrapping_add(desc.len);
             if !desc.has(NEXT) {
-                return chain.end_readable(count, len).map(|()| None);
+                chain.end_readable(count, len)?;
+                return chain.end_writable(count, 0).map(|()| None);
             }
             desc = match next(desc.next()) {
                 Some(desc) => desc,

@@ -72,6 +72,8 @@ pub struct Port<T> {
     owed: Owed,
     /// The pending chain of the receiveq: the port had said that it has input, and gave none.
     pub(super) input: Option<Token>,
+    /// One end was opened since that chain was served: nobody calls `backend_ready` for that.
+    pub(super) reopened: bool,
     /// The pending chain of the transmitq, and how much of it was written.
     pub(super) output: Option<(Token, u32)>,
 }
@@ -91,6 +93,7 @@ impl<T> Port<T> {
             driver_open: false,
             owed: Owed::ADD,
             input: None,
+            reopened: false,
             output: None,
         }
     }
@@ -188,6 +191,7 @@ impl<T> Port<T> {
     pub fn set_open(&mut self, open: bool) {
         if self.open != open {
             self.open = open;
+            self.reopened |= open;
             self.owe(Owed::OPEN);
         }
     }
@@ -283,6 +287,7 @@ impl<T: super::ConsolePort> Port<T> {
     pub(super) fn set_driver_open(&mut self, open: bool) {
         if self.driver_open != open {
             self.driver_open = open;
+            self.reopened |= open;
             self.io.driver_open(open);
         }
     }
@@ -298,7 +303,14 @@ impl<T: super::ConsolePort> Port<T> {
             Owed::empty()
         };
         self.input = None;
+        self.reopened = false;
         self.output = None;
+    }
+
+    /// The pending chain of the receiveq, if there is input for it now because an end was opened.
+    pub(super) fn due(&self, multiport: bool) -> Option<Token> {
+        self.input
+            .filter(|_| self.reopened && self.listens(multiport) && self.io.has_input())
     }
 
     /// Whether the driver is to get input.
