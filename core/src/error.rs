@@ -189,6 +189,11 @@ pub enum Refusal {
     /// At DRIVER_OK a queue that the driver wanted had been refused, or the device refused to
     /// start. DRIVER_OK is set, and so is DEVICE_NEEDS_RESET.
     NotReady,
+    /// IN_ORDER was negotiated, and the chain is not the oldest in flight.
+    OutOfOrder {
+        /// Its head.
+        head: u16,
+    },
     /// The token's chain is not in flight any more: its queue was stopped or reset.
     StaleToken,
     /// The ticket is not the one outstanding.

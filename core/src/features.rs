@@ -26,6 +26,7 @@ pub struct Features {
 pub(crate) mod built {
     pub(crate) const RING_RESET: bool = cfg!(feature = "ring-reset");
     pub(crate) const SUSPEND: bool = cfg!(feature = "suspend");
+    pub(crate) const IN_ORDER: bool = cfg!(feature = "in-order");
 }
 
 impl Features {
@@ -71,6 +72,7 @@ impl Features {
     const HOSTS: Self = Self::RING
         .union(Self::FORMATS)
         .union(Self::NOTIFICATION_DATA)
+        .union(Self::if_built(built::IN_ORDER, Self::IN_ORDER))
         .union(Self::ACCESS_PLATFORM)
         .union(Self::ORDER_PLATFORM);
 

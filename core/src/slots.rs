@@ -38,6 +38,8 @@ enum State {
     Pending,
     /// Pending, and to be served again by the next poll.
     Again,
+    /// Answered with so many bytes, before its turn (IN_ORDER).
+    Answered(u32),
 }
 
 impl<const N: usize> ChainSlot<N> {
@@ -54,6 +56,11 @@ impl<const N: usize> ChainSlot<N> {
 
     pub(crate) fn is_free(&self) -> bool {
         self.state == State::Free
+    }
+
+    /// Whether the model has it and may still answer.
+    pub(crate) fn is_pending(&self) -> bool {
+        matches!(self.state, State::Pending | State::Again)
     }
 
     pub(crate) fn is_of(&self, queue: u16) -> bool {
@@ -83,7 +90,22 @@ impl<const N: usize> ChainSlot<N> {
     }
 
     pub(crate) fn again(&mut self) {
-        self.state = State::Again;
+        if self.state == State::Pending {
+            self.state = State::Again;
+        }
+    }
+
+    /// Its answer waits for those of older chains. Its token is void.
+    pub(crate) fn answer(&mut self, written: u32) {
+        self.state = State::Answered(written);
+        self.serial = self.serial.wrapping_add(1);
+    }
+
+    pub(crate) fn answered(&self) -> Option<u32> {
+        match self.state {
+            State::Answered(written) => Some(written),
+            _ => None,
+        }
     }
 
     pub(crate) fn wants_again(&self) -> bool {

@@ -175,7 +175,8 @@ where
     /// [`Refusal::StaleToken`] if the chain is not in flight: it was given back or abandoned, even if
     /// another with its head was popped since, or it is of another queue of the device or of another
     /// life of this one. [`HostFault::WrittenTooMuch`] if it
-    /// has less room; it is then still in flight.
+    /// has less room, [`Refusal::OutOfOrder`] if IN_ORDER was negotiated and an older one is in flight
+    /// or was abandoned; it is then still in flight.
     #[inline]
     pub fn complete(&mut self, chain: &Chain<N>, written: u32) -> Result<(), DeviceError> {
         let writable = chain.writable_len();
@@ -185,6 +186,25 @@ where
         // While a chain is in flight the queue is not quiet, so its rings are still the device's
         // even if it was asked to stop; once it is quiet, no chain is in flight.
         if !self.queue.push_used(chain, written) {
+            return self.complete_in_order(chain, written);
+        }
+        if self.watched == u16::MAX {
+            self.stop();
+        }
+        Ok(())
+    }
+
+    /// What is not to be given back as it comes: with IN_ORDER, or not in flight.
+    #[cold]
+    #[inline(never)]
+    fn complete_in_order(&mut self, chain: &Chain<N>, written: u32) -> Result<(), DeviceError> {
+        if !self.queue.is_in_order() {
+            return Err(stale());
+        }
+        if !self.queue.is_next(chain) {
+            return Err(Refusal::OutOfOrder { head: chain.head() }.into());
+        }
+        if !self.queue.push_in_order(chain, written) {
             return Err(stale());
         }
         if self.watched == u16::MAX {
@@ -194,7 +214,8 @@ where
     }
 
     /// Announces what was given back since the last flush, if the driver wants to hear of it; says
-    /// whether an interrupt was sent. One load.
+    /// whether an interrupt was sent. With IN_ORDER the ring may hear of it no earlier (and not at all
+    /// if the queue is dropped before). One load; two stores with IN_ORDER.
     #[inline]
     pub fn flush(&mut self) -> bool {
         let wanted = !self.life.silent && self.queue.needs_interrupt();

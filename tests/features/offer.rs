@@ -52,9 +52,9 @@ fn version_1_is_always_offered() {
 #[test]
 fn only_what_is_implemented_is_offered_to_a_model_that_wishes_for_everything() {
     let offer = wishing(Features::from_bits(u128::MAX)).offered();
-    // INDIRECT_DESC, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, ORDER_PLATFORM, NOTIFICATION_DATA,
+    // INDIRECT_DESC, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, IN_ORDER, ORDER_PLATFORM, NOTIFICATION_DATA,
     // RING_RESET, SUSPEND; and a device's own.
-    let implemented = [28, 29, 32, 33, 36, 38, 40, 43];
+    let implemented = [28, 29, 32, 33, 35, 36, 38, 40, 43];
     for number in 0..128 {
         let own = matches!(number, 0..=23 | 42 | 50..=127);
         assert_eq!(
@@ -71,7 +71,6 @@ fn a_ring_or_transport_feature_that_is_missing_is_neither_offered_nor_accepted()
         (24, "NOTIFY_ON_EMPTY, of the legacy interface"),
         (27, "ANY_LAYOUT, of the legacy interface"),
         (34, "RING_PACKED"),
-        (35, "IN_ORDER"),
         (37, "SR_IOV"),
         (39, "NOTIF_CONFIG_DATA"),
         (41, "ADMIN_VQ"),

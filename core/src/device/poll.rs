@@ -198,19 +198,16 @@ where
                 } else {
                     written
                 };
-                let given = self
-                    .table
-                    .live(queue)
-                    .is_some_and(|live| live.push_used(slot.chain(), written));
-                slot.release();
-                if given {
-                    self.counters.chains = self.counters.chains.wrapping_add(1);
-                    let _ = touched.insert(queue);
-                    self.trace.event(&Event::Used {
-                        queue,
-                        head,
-                        written,
-                    });
+                let live = self.table.live(queue);
+                if live.as_ref().is_some_and(|live| live.is_in_order()) {
+                    slot.answer(written);
+                    self.give_in_order(queue, slots, touched);
+                } else {
+                    let given = live.is_some_and(|live| live.push_used(slot.chain(), written));
+                    slot.release();
+                    if given {
+                        self.given(queue, head, written, touched);
+                    }
                 }
             }
             Ok(Answer::Pending) => self.trace.event(&Event::Pending { queue, token }),
@@ -219,6 +216,41 @@ where
         if let Some(fault) = host {
             self.failed(fault);
         }
+    }
+
+    /// Gives back the chains of a queue whose turn it is (rsvd-05). At most one for each slot.
+    #[inline(never)]
+    fn give_in_order(&mut self, queue: u16, slots: &mut [ChainSlot<N>], touched: &mut QueueSet<Q>) {
+        loop {
+            let Some(live) = self.table.live(queue) else {
+                return;
+            };
+            let next = slots.iter_mut().find_map(|slot| {
+                let there = slot.is_of(queue) && live.is_next(slot.chain());
+                Some((slot.answered().filter(|_| there)?, slot))
+            });
+            let Some((written, slot)) = next else {
+                return;
+            };
+            let head = slot.chain().head();
+            let given = live.push_in_order(slot.chain(), written);
+            slot.release();
+            if given {
+                self.given(queue, head, written, touched);
+            }
+        }
+    }
+
+    /// A chain was given back.
+    #[inline(always)]
+    fn given(&mut self, queue: u16, head: u16, written: u32, touched: &mut QueueSet<Q>) {
+        self.counters.chains = self.counters.chains.wrapping_add(1);
+        let _ = touched.insert(queue);
+        self.trace.event(&Event::Used {
+            queue,
+            head,
+            written,
+        });
     }
 
     /// The driver broke the protocol of a queue.
@@ -307,7 +339,7 @@ where
         let suspended = self.is_suspended();
         let at = usize::from(token.slot());
         let queue = match slots.get(at) {
-            Some(slot) if !slot.is_free() && slot.token(at) == token => slot.queue(),
+            Some(slot) if slot.is_pending() && slot.token(at) == token => slot.queue(),
             _ => return Err(Refusal::StaleToken),
         };
         if suspended {
@@ -340,5 +372,5 @@ fn due<D: DeviceModel, const N: usize>(model: &D, slots: &[ChainSlot<N>]) -> Opt
     let token = model.due()?;
     let at = usize::from(token.slot());
     let slot = slots.get(at)?;
-    (!slot.is_free() && slot.token(at) == token).then(|| (at, slot.queue()))
+    (slot.is_pending() && slot.token(at) == token).then(|| (at, slot.queue()))
 }

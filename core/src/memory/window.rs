@@ -39,7 +39,14 @@ pub trait RingWindow: Send {
     /// Device area: relaxed stores of the two words of ring element `index`, modulo the number of
     /// elements, and then a store of `index + 1` to `idx`, the second 16 bits, that all of them
     /// stay before.
-    fn store_used(&self, index: u16, element: [u32; 2]);
+    #[inline(always)]
+    fn store_used(&self, index: u16, element: [u32; 2]) {
+        self.store_used_batch(index, element, 1);
+    }
+
+    /// Device area: the same for `count` elements of which only the first is stored: `idx` becomes
+    /// `index + count`.
+    fn store_used_batch(&self, index: u16, element: [u32; 2], count: u16);
 
     /// Device area: a relaxed store of `avail_event`, the last 16 bits.
     fn store_event(&self, event: u16);
@@ -288,7 +295,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
     }
 
     #[inline(always)]
-    fn store_used(&self, index: u16, [id, len]: [u32; 2]) {
+    fn store_used_batch(&self, index: u16, [id, len]: [u32; 2], count: u16) {
         let Some(mask) = self.elements.checked_sub(1) else {
             return;
         };
@@ -308,7 +315,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
             H::after_write,
         );
         // SAFETY: `last` is at least 1, and there are elements.
-        unsafe { self.store(1, index.wrapping_add(1), Ordering::Release) }
+        unsafe { self.store(1, index.wrapping_add(count), Ordering::Release) }
     }
 
     #[inline(always)]

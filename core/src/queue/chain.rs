@@ -151,7 +151,7 @@ impl<const N: usize> Chain<N> {
         self.head = head;
     }
 
-    pub(crate) fn serial(&self) -> u32 {
+    pub(crate) const fn serial(&self) -> u32 {
         self.serial
     }
 

@@ -3,6 +3,7 @@
 //! A [`Virtqueue`] is one contract over two formats, of which the driver chooses by negotiation and
 //! a small build by the features `split` and `packed`.
 
+mod batch;
 pub mod chain;
 #[cfg(feature = "packed")]
 mod flights;
@@ -113,6 +114,12 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
         either!(self, queue => queue.push_used(chain, written))
     }
 
+    /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
+    /// hears of it at the latest when [`needs_interrupt`](Self::needs_interrupt) is asked.
+    pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
+        either!(self, queue => queue.push_in_order(chain, written))
+    }
+
     /// Whether the driver wants an interrupt for what was given back since this was last asked. One
     /// load.
     #[inline(always)]
@@ -150,6 +157,17 @@ impl<W, const N: usize> Virtqueue<W, N> {
             #[cfg(feature = "packed")]
             Self::Packed(_) => true,
         }
+    }
+
+    /// Whether chains are to be given back in the order in which they came.
+    #[inline(always)]
+    pub(crate) const fn is_in_order(&self) -> bool {
+        either!(self, queue => queue.is_in_order())
+    }
+
+    /// Whether a chain is the one to be given back next, with IN_ORDER.
+    pub(crate) fn is_next(&self, chain: &Chain<N>) -> bool {
+        either!(self, queue => queue.is_next(chain))
     }
 
     /// Chains that were popped and may still be given back.

@@ -8,10 +8,11 @@
 //! make no more available than it has slots: the slots of a chain in flight are the device's, so a
 //! chain that would reach into them is a fault.
 //!
-//! Clauses: packed-01 to packed-18, packed-20 to packed-24.
+//! Clauses: packed-01 to packed-24.
 
 use super::{
     Popped,
+    batch::Batch,
     chain::Chain,
     flights::Flights,
     walk::{Desc, NEXT, WRITE, follow, walk_table},
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     check::{CheckedQueue, Windows},
     error::DriverFault,
-    features::Features,
+    features::{Features, built},
     memory::{DriverMem, RawDescriptor, RingWindow},
 };
 
@@ -84,6 +85,10 @@ pub struct PackedQueue<W, const N: usize> {
     kicks_off: bool,
     /// The serial number of the next chain; odd, so never that of no chain.
     serial: u32,
+    in_order: bool,
+    /// The serial number of the chain to be given back next, with IN_ORDER.
+    oldest: u32,
+    batch: Batch,
     flights: Flights<N>,
 }
 
@@ -126,6 +131,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             indirect: checked.features.contains(Features::INDIRECT_DESC),
             kicks_off: false,
             serial: serial | 1,
+            in_order: built::IN_ORDER && checked.features.contains(Features::IN_ORDER),
+            oldest: serial | 1,
+            batch: Batch::EMPTY,
             flights: Flights::new(),
         };
         queue.windows.device.store_suppression(0);
@@ -211,10 +219,20 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// last. False, and nothing is given, if the chain is not in flight. Two stores.
     #[inline(never)]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
+        if self.is_in_order() {
+            return false;
+        }
         let id = chain.head();
         let Some(slots) = self.flights.remove(id, chain.serial()) else {
             return false;
         };
+        self.store_used(id, written, slots);
+        true
+    }
+
+    /// One used descriptor, for so many slots.
+    #[inline(always)]
+    fn store_used(&mut self, id: u16, written: u32, slots: u16) {
         let Position { slot, wrap } = self.next_used;
         let mut flags = if wrap { BOTH } else { 0 };
         if written != 0 {
@@ -227,7 +245,33 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         self.room = self.room.wrapping_add(slots);
         // At most twice 32768, less one: a chain that is given back took a slot.
         self.given = self.given.saturating_add(slots).min(self.size);
+    }
+
+    /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
+    /// hears of it at the latest with [`publish`](Self::publish).
+    pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
+        let Some(slots) = self.flights.remove(chain.head(), chain.serial()) else {
+            return false;
+        };
+        self.oldest = self.oldest.wrapping_add(2);
+        self.batch = Batch {
+            count: self.batch.count.wrapping_add(slots),
+            id: chain.head(),
+            len: written,
+        };
+        // A chain that is not full cannot be passed over: its length would be lost.
+        if written != chain.writable_len() {
+            self.publish();
+        }
         true
+    }
+
+    /// Puts what was given back in order into the ring. Two stores, or none.
+    pub(crate) fn publish(&mut self) {
+        let Batch { count, id, len } = core::mem::replace(&mut self.batch, Batch::EMPTY);
+        if count != 0 {
+            self.store_used(id, len, count);
+        }
     }
 
     /// Whether the driver wants an interrupt for what was given back since this was last asked.
@@ -237,6 +281,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// sees one or the other. One load.
     #[inline(never)]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
+        if self.is_in_order() {
+            self.publish();
+        }
         let given = core::mem::take(&mut self.given);
         self.windows.device.full_fence();
         let word = self.windows.driver.load_suppression();
@@ -308,6 +355,17 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     pub(crate) fn in_flight(&self) -> u16 {
         self.flights.count()
+    }
+
+    /// Whether chains are to be given back in the order in which they came (rsvd-05).
+    #[inline(always)]
+    pub(crate) const fn is_in_order(&self) -> bool {
+        built::IN_ORDER && self.in_order
+    }
+
+    /// Whether a chain is the one to be given back next. Never again after one was lost.
+    pub(crate) const fn is_next(&self, chain: &Chain<N>) -> bool {
+        chain.serial() == self.oldest
     }
 
     /// A popped chain will not be given back. Its slots stay the device's.

@@ -13,13 +13,14 @@
 
 use super::{
     Popped,
+    batch::Batch,
     chain::Chain,
     walk::{Desc, follow, walk_table},
 };
 use crate::{
     check::{CheckedQueue, Windows},
     error::DriverFault,
-    features::Features,
+    features::{Features, built},
     memory::{DriverMem, RingWindow},
     num,
 };
@@ -31,10 +32,44 @@ const NO_NOTIFY: u16 = 1;
 
 /// In place of the serial number of a chain in flight: the head is with the driver.
 const FREE: u32 = 1;
+/// The same, with IN_ORDER.
+const ORDERED: u32 = 2;
 /// The same: its number is beyond the size of the queue.
-const ABSENT: u32 = 2;
+const ABSENT: u32 = 3;
+/// With IN_ORDER a chain has its serial number with this bit turned: so it is none that can be given
+/// back without asking for its turn.
+const TURN: u32 = 1 << 31;
 /// The least serial number.
 const FIRST: u32 = 1 << 16;
+
+/// What was negotiated of interrupts and order: in one byte, so that the good path asks once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Flags,
+    EventIdx,
+    InOrderFlags,
+    InOrderEventIdx,
+}
+
+impl Mode {
+    fn of(features: Features) -> Self {
+        let in_order = built::IN_ORDER && features.contains(Features::IN_ORDER);
+        match (in_order, features.contains(Features::EVENT_IDX)) {
+            (false, false) => Self::Flags,
+            (false, true) => Self::EventIdx,
+            (true, false) => Self::InOrderFlags,
+            (true, true) => Self::InOrderEventIdx,
+        }
+    }
+
+    const fn event_idx(self) -> bool {
+        matches!(self, Self::EventIdx | Self::InOrderEventIdx)
+    }
+
+    const fn in_order(self) -> bool {
+        built::IN_ORDER && matches!(self, Self::InOrderFlags | Self::InOrderEventIdx)
+    }
+}
 
 /// A split virtqueue of up to `N` elements, over three ring windows.
 ///
@@ -54,10 +89,11 @@ pub struct SplitQueue<W, const N: usize> {
     lost: u16,
     /// `next_used` when interrupts were last considered.
     signalled: u16,
-    event_idx: bool,
+    mode: Mode,
     indirect: bool,
     /// The driver was told not to kick, by the used ring's flags.
     kicks_off: bool,
+    batch: Batch,
     in_flight: [u32; N],
 }
 
@@ -67,14 +103,15 @@ impl<W, const N: usize> defmt::Format for SplitQueue<W, N> {
         defmt::write!(
             f,
             "SplitQueue {{ size: {=u16}, next_avail: {=u16}, avail_idx: {=u16}, next_used: {=u16}, \
-             lost: {=u16}, signalled: {=u16}, event_idx: {=bool}, indirect: {=bool}, kicks_off: {=bool} }}",
+             lost: {=u16}, signalled: {=u16}, event_idx: {=bool}, in_order: {=bool}, indirect: {=bool}, kicks_off: {=bool} }}",
             self.mask.wrapping_add(1),
             self.next_avail(),
             self.avail_idx,
             self.next_used,
             self.lost,
             self.signalled,
-            self.event_idx,
+            self.mode.event_idx(),
+            self.mode.in_order(),
             self.indirect,
             self.kicks_off
         );
@@ -99,11 +136,15 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             next_used: 0,
             lost: 0,
             signalled: 0,
-            event_idx: checked.features.contains(Features::EVENT_IDX),
+            mode: Mode::of(checked.features),
             indirect: checked.features.contains(Features::INDIRECT_DESC),
             kicks_off: false,
+            batch: Batch::EMPTY,
             in_flight: [FREE; N],
         };
+        if queue.mode.in_order() {
+            queue.in_flight = [ORDERED; N];
+        }
         for absent in queue.in_flight.iter_mut().skip(usize::from(checked.size)) {
             *absent = ABSENT;
         }
@@ -155,20 +196,40 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         let serial = self.next;
         let head = self.windows.driver.load_entry(num::low16(serial));
         match self.in_flight.get_mut(usize::from(head)) {
-            Some(there) if *there == FREE => *there = serial,
+            Some(there) if *there == FREE => {
+                *there = serial;
+                chain.set_serial(serial);
+            }
             _ => {
-                chain.blame(DriverFault::bad_head(head, self.size()));
-                return Popped::Fault;
+                if !self.admit_in_order(chain, head, serial) {
+                    return Popped::Fault;
+                }
             }
         }
         self.next = serial.wrapping_add(1);
-        chain.set_serial(serial);
         if self.walk(mem, chain, head) {
             return Popped::Chain;
         }
         // Asked of the chain: to keep the head would cost the good path a register.
         self.forget(chain.head());
         Popped::Fault
+    }
+
+    /// With IN_ORDER a free head is another word; without, the driver is at fault.
+    #[cold]
+    #[inline(never)]
+    fn admit_in_order(&mut self, chain: &mut Chain<N>, head: u16, serial: u32) -> bool {
+        match self.in_flight.get_mut(usize::from(head)) {
+            Some(there) if built::IN_ORDER && *there == ORDERED => {
+                *there = serial;
+                chain.set_serial(serial ^ TURN);
+                true
+            }
+            _ => {
+                chain.blame(DriverFault::bad_head(head, self.size()));
+                false
+            }
+        }
     }
 
     /// Follows a chain through the descriptor table; false if the driver is at fault.
@@ -211,6 +272,38 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         true
     }
 
+    /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
+    /// hears of it at the latest with [`publish`](Self::publish).
+    pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
+        let serial = chain.serial() ^ TURN;
+        let there = self.in_flight.get_mut(usize::from(chain.head()));
+        match there.filter(|there| **there == serial) {
+            Some(there) => *there = ORDERED,
+            None => return false,
+        }
+        self.batch = Batch {
+            count: self.batch.count.wrapping_add(1),
+            id: chain.head(),
+            len: written,
+        };
+        // A chain that is not full cannot be passed over: its length would be lost.
+        if written != chain.writable_len() {
+            self.publish();
+        }
+        true
+    }
+
+    /// Puts what was given back in order into the ring. Two stores, one of an element, or none.
+    pub(crate) fn publish(&mut self) {
+        let Batch { count, id, len } = core::mem::replace(&mut self.batch, Batch::EMPTY);
+        if count != 0 {
+            self.windows
+                .device
+                .store_used_batch(self.next_used, [u32::from(id), len], count);
+            self.next_used = self.next_used.wrapping_add(count);
+        }
+    }
+
     /// Whether the driver wants an interrupt for what was given back since this was last asked.
     ///
     /// The full fence keeps the driver's suppression field from being read before the used index
@@ -218,22 +311,42 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// other. One load.
     #[inline(always)]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
+        if self.mode == Mode::EventIdx {
+            self.has_passed_event()
+        } else {
+            self.needs_interrupt_otherwise()
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn needs_interrupt_otherwise(&mut self) -> bool {
+        if self.mode.in_order() {
+            self.publish();
+        }
+        if self.mode.event_idx() {
+            return self.has_passed_event();
+        }
         let (new, old) = (self.next_used, self.signalled);
         self.signalled = new;
         self.windows.device.full_fence();
-        if self.event_idx {
-            let event = self.windows.driver.load_event();
-            // Never if nothing was given back.
-            new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
-        } else {
-            new != old && self.windows.driver.load_flags() & NO_INTERRUPT == 0
-        }
+        new != old && self.windows.driver.load_flags() & NO_INTERRUPT == 0
+    }
+
+    #[inline(always)]
+    fn has_passed_event(&mut self) -> bool {
+        let (new, old) = (self.next_used, self.signalled);
+        self.signalled = new;
+        self.windows.device.full_fence();
+        let event = self.windows.driver.load_event();
+        // Never if nothing was given back.
+        new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
     }
 
     /// Tells the driver that kicks are not needed while we look anyway. With EVENT_IDX the stale
     /// event index does that by itself.
     pub(crate) fn disable_kicks(&mut self) {
-        if !self.event_idx && !self.kicks_off {
+        if !self.mode.event_idx() && !self.kicks_off {
             self.kicks_off = true;
             self.windows.device.store_flags(NO_NOTIFY);
         }
@@ -247,7 +360,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// # Errors
     /// As for `pop`.
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
-        if self.event_idx {
+        if self.mode.event_idx() {
             self.windows.device.store_event(self.next_avail());
         } else if self.kicks_off {
             self.kicks_off = false;
@@ -287,30 +400,51 @@ impl<W, const N: usize> SplitQueue<W, N> {
         self.next_avail()
             .wrapping_sub(self.next_used)
             .wrapping_sub(self.lost)
+            .wrapping_sub(self.batch.count)
+    }
+
+    /// Whether chains are to be given back in the order in which they came (rsvd-05).
+    #[inline(always)]
+    pub(crate) const fn is_in_order(&self) -> bool {
+        self.mode.in_order()
+    }
+
+    /// Whether a chain is the one to be given back next. Never again after one was lost.
+    pub(crate) fn is_next(&self, chain: &Chain<N>) -> bool {
+        num::low16(chain.serial()) == self.next_used.wrapping_add(self.batch.count)
     }
 
     /// A popped chain will not be given back. Nothing, if it is not in flight.
     #[cold]
     pub(crate) fn lose(&mut self, chain: &Chain<N>) {
-        if self.place(chain).is_some() {
+        let turn = if self.mode.in_order() { TURN } else { 0 };
+        let there = self.in_flight.get(usize::from(chain.head()));
+        if there.is_some_and(|there| *there == chain.serial() ^ turn) {
             self.forget(chain.head());
         }
+    }
+
+    /// What stands for a head that is with the driver.
+    const fn free(&self) -> u32 {
+        if self.mode.in_order() { ORDERED } else { FREE }
     }
 
     /// A head that is in flight will not be given back.
     #[cold]
     #[inline(never)]
     fn forget(&mut self, head: u16) {
+        let free = self.free();
         if let Some(there) = self.in_flight.get_mut(usize::from(head)) {
-            *there = FREE;
+            *there = free;
             self.lost = self.lost.wrapping_add(1);
         }
     }
 
     /// No popped chain will be given back.
     pub(crate) fn lose_all(&mut self) {
+        let free = self.free();
         for there in self.in_flight.iter_mut().filter(|there| **there >= FIRST) {
-            *there = FREE;
+            *there = free;
             self.lost = self.lost.wrapping_add(1);
         }
     }

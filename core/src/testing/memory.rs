@@ -146,10 +146,10 @@ impl<W: RingWindow> RingWindow for CountingWindow<'_, W> {
         Counts::note(&self.counts.stores);
         self.inner.store_event(value);
     }
-    fn store_used(&self, index: u16, element: [u32; 2]) {
+    fn store_used_batch(&self, index: u16, element: [u32; 2], count: u16) {
         Counts::note(&self.counts.elements);
         Counts::note(&self.counts.stores);
-        self.inner.store_used(index, element);
+        self.inner.store_used_batch(index, element, count);
     }
     fn is_available(&self, index: u16, wrap: bool) -> bool {
         Counts::note(&self.counts.loads);
@@ -308,8 +308,8 @@ impl<M: DriverMem + Send> RingWindow for ShiftingWindow<'_, M> {
     fn store_event(&self, value: u16) {
         self.inner.store_event(value);
     }
-    fn store_used(&self, index: u16, element: [u32; 2]) {
-        self.inner.store_used(index, element);
+    fn store_used_batch(&self, index: u16, element: [u32; 2], count: u16) {
+        self.inner.store_used_batch(index, element, count);
     }
     fn is_available(&self, index: u16, wrap: bool) -> bool {
         self.shift.apply(&self.mem);

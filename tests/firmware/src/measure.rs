@@ -148,8 +148,8 @@ impl RingWindow for TimedWindow {
         self.0.store_flags(flags);
     }
     #[inline(always)]
-    fn store_used(&self, index: u16, element: [u32; 2]) {
-        self.0.store_used(index, element);
+    fn store_used_batch(&self, index: u16, element: [u32; 2], count: u16) {
+        self.0.store_used_batch(index, element, count);
         since_doorbell(&PUBLISHED);
     }
     #[inline(always)]
