@@ -3,8 +3,8 @@
 use std::io;
 
 use virtside::{
-    ChainSlot, Device, DeviceError, DeviceModel, DriverMem, DriverNotify, Message, QueueConfig,
-    Refusal, SharedHandle,
+    ChainSlot, Device, DeviceError, DeviceModel, DriverMem, DriverNotify, Features, Message,
+    QueueConfig, Refusal, SharedHandle,
     mmio::{Reply, Transport},
 };
 
@@ -168,6 +168,10 @@ where
             .transport
             .settle(verdict.map_err(|error| refusal(error, message)));
         self.complete(reply)
+    }
+
+    fn features(&self) -> Option<Features> {
+        Some(self.transport.driver_features())
     }
 }
 

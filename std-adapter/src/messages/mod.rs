@@ -9,8 +9,8 @@ pub use mmio::MmioMessages;
 pub use running::{Ended, Running};
 
 use virtside::{
-    Configuring, Device, DeviceBuilder, DeviceError, DriverMem, DriverNotify, Message, Progress,
-    QueueCheck, ReadyResponder, SharedHandle,
+    Configuring, Device, DeviceBuilder, DeviceError, DriverMem, DriverNotify, Features, Message,
+    Progress, QueueCheck, ReadyResponder, SharedHandle,
 };
 
 /// A blocking source of messages from a driver or a VMM.
@@ -26,6 +26,13 @@ pub trait MessageSource {
     /// # Errors
     /// [`DeviceError::UnexpectedEndOfStream`] if the stream broke.
     fn acknowledge(&mut self, verdict: Result<(), &DeviceError>) -> Result<(), DeviceError>;
+
+    /// What the driver has accepted, where that is known before [`Message::Ready`] says it: a queue is
+    /// then checked as what it will be, split or packed. Asked with each message. By default it is not
+    /// known.
+    fn features(&self) -> Option<Features> {
+        None
+    }
 }
 
 /// Leads the set-up conversation to its end: a device, and the answer that the driver waits for.
@@ -82,6 +89,9 @@ where
         let Some(message) = stream.next_message()? else {
             return Err(DeviceError::UnexpectedEndOfStream);
         };
+        if let Some(features) = stream.features() {
+            configuring = configuring.with_features(features);
+        }
         match configuring.step(message) {
             Ok(Progress::Ready(device, responder)) => return Ok((device, responder)),
             Ok(_) => stream.acknowledge(Ok(()))?,

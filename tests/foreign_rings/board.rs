@@ -1,0 +1,196 @@
+//! The device, and the wires between it and a driver: registers, kicks, an interrupt line.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use virtside::{
+    Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, DriverNotify, Engine,
+    Features, Request, Shared, Step,
+    mmio::Access,
+    models::{Block, BlockOptions, blk::RamDisk},
+};
+use virtside_std::{EventFdNotify, VmMem};
+use vm_memory::GuestMemoryMmap;
+
+use crate::traffic::SECTORS;
+
+/// Largest queue.
+pub const N: usize = 64;
+
+const QUEUE_NOTIFY: u32 = 0x50;
+const INTERRUPT_STATUS: u32 = 0x60;
+const INTERRUPT_ACK: u32 = 0x64;
+const STATUS: u32 = 0x70;
+
+/// A disk whose ring features are the test's to choose.
+#[derive(Clone, Debug)]
+pub struct Offering {
+    disk: Block<RamDisk<Vec<u8>>>,
+    ring: Features,
+}
+
+impl DeviceConfig for Offering {
+    fn device_id(&self) -> u32 {
+        self.disk.device_id()
+    }
+    fn features(&self) -> Features {
+        self.disk.features().difference(Features::RING) | self.ring
+    }
+    fn fit(&mut self, queues: u16, elements: u16) {
+        self.disk.fit(queues, elements);
+    }
+    fn queue_size_max(&self, queue: u16) -> u16 {
+        self.disk.queue_size_max(queue)
+    }
+    fn negotiate(&mut self, features: Features) -> bool {
+        self.disk.negotiate(features)
+    }
+    fn read_config(&self, offset: u32, bytes: &mut [u8]) -> bool {
+        self.disk.read_config(offset, bytes)
+    }
+    fn write_config(&mut self, offset: u32, bytes: &[u8]) -> bool {
+        self.disk.write_config(offset, bytes)
+    }
+}
+
+impl DeviceModel for Offering {
+    fn reset(&mut self) {
+        self.disk.reset();
+    }
+    fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+        self.disk.serve(request)
+    }
+}
+
+/// An interrupt line with a level; where a driver waits for an eventfd, it is signalled too.
+#[derive(Clone, Debug, Default)]
+pub struct Line(Arc<Wire>);
+
+#[derive(Debug, Default)]
+struct Wire {
+    high: AtomicBool,
+    raised: AtomicU64,
+    call: OnceLock<EventFdNotify>,
+}
+
+impl Line {
+    pub fn is_high(&self) -> bool {
+        self.0.high.load(Ordering::Acquire)
+    }
+    /// How often the interrupt was raised.
+    pub fn raised(&self) -> u64 {
+        self.0.raised.load(Ordering::Acquire)
+    }
+    pub fn connect(&self, call: EventFdNotify) {
+        self.0.call.set(call).expect("the line is connected once");
+    }
+}
+
+impl DriverNotify for Line {
+    fn assert(&self) {
+        self.0.raised.fetch_add(1, Ordering::AcqRel);
+        self.0.high.store(true, Ordering::Release);
+        if let Some(call) = self.0.call.get() {
+            call.assert();
+        }
+    }
+    fn deassert(&self) {
+        self.0.high.store(false, Ordering::Release);
+    }
+}
+
+pub type Guest = Engine<Offering, VmMem, Line, [ChainSlot<N>; 1], Arc<Shared<1>>, 1, N>;
+
+/// The device on its own: it works only when the driver kicked it, and until it says that it is done.
+#[derive(Debug)]
+pub struct Board {
+    pub guest: Guest,
+    pub line: Line,
+    /// The driver's kicks.
+    pub kicks: u64,
+    runs: bool,
+}
+
+impl Board {
+    /// A disk that offers these ring features, in reset.
+    pub fn new(ring: Features, memory: &GuestMemoryMmap) -> Self {
+        let disk = RamDisk::new(vec![0; SECTORS * 512]);
+        let disk = Block::new(disk, BlockOptions::new(N as u16));
+        let line = Line::default();
+        Self {
+            guest: Engine::new(
+                Offering { disk, ring },
+                VmMem::new(memory),
+                line.clone(),
+                [ChainSlot::new()],
+                Arc::new(Shared::new()),
+            ),
+            line,
+            kicks: 0,
+            runs: false,
+        }
+    }
+
+    /// A register access; a load's value.
+    pub fn access(&mut self, access: Access) -> u64 {
+        match access {
+            Access::Write {
+                offset: QUEUE_NOTIFY,
+                ..
+            } => {
+                self.kicks += 1;
+                self.runs = true;
+            }
+            // At DRIVER_OK every queue counts as notified.
+            Access::Write { offset: STATUS, .. } => self.runs = true,
+            _ => {}
+        }
+        let reply = self.guest.access(access);
+        reply
+            .value()
+            .unwrap_or_else(|| panic!("{access:?}: {reply:?}"))
+    }
+
+    pub fn write(&mut self, offset: u32, value: u32) {
+        self.access(Access::write(offset, value));
+    }
+
+    pub fn read(&mut self, offset: u32) -> u32 {
+        self.access(Access::read(offset)) as u32
+    }
+
+    /// Whether the device has a reason to run.
+    pub fn is_runnable(&self) -> bool {
+        self.runs
+    }
+
+    /// Serves up to `budget` chains.
+    pub fn run(&mut self, budget: u16) {
+        self.runs = match self.guest.poll(budget) {
+            Step::More => true,
+            Step::Idle => false,
+            Step::Blocked => panic!("a disk in memory is never busy"),
+        };
+    }
+
+    /// What an interrupt handler does before it looks into the used ring.
+    pub fn acknowledge(&mut self) {
+        let pending = self.read(INTERRUPT_STATUS);
+        assert_eq!(pending, 1, "used buffers, and no configuration change");
+        self.write(INTERRUPT_ACK, pending);
+        assert!(!self.line.is_high(), "nothing is pending any more");
+    }
+
+    /// All that was asked for was done, and what was written is on the disk.
+    pub fn check(&mut self, chains: usize, disk: &[u8]) {
+        assert_eq!(self.guest.driver_fault(0), None);
+        assert_eq!(self.guest.take_host_fault(), None);
+        assert_eq!(self.guest.counters().chains, chains as u32);
+        assert!(
+            self.guest.model().disk.backend().bytes() == disk,
+            "what the driver wrote is on the disk"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! Driver and device in one thread, in steps that are chosen at random.
+
+use std::{cell::RefCell, rc::Rc, time::Instant};
+
+use crate::{
+    board::Board,
+    traffic::{PIECES, Request, Traffic},
+};
+
+/// A foreign driver.
+pub trait Driver {
+    /// How many pieces a request may have now; 0 if there is no room for one.
+    fn room(&self) -> usize;
+    /// Makes a request available.
+    fn submit(&mut self, request: Request, traffic: &Traffic);
+    /// Kicks the device if the driver thinks that it should, for what was submitted since.
+    fn kick_if_wanted(&mut self);
+    /// Takes what is in the used ring; says how many requests that were.
+    fn reap(&mut self, traffic: &mut Traffic) -> usize;
+    /// Tells the device whether interrupts are wanted.
+    fn want_interrupts(&mut self, wanted: bool);
+}
+
+/// Submits a few requests, if there is room for one; says whether there was.
+pub fn submit(driver: &mut impl Driver, traffic: &mut Traffic) -> bool {
+    let mut some = false;
+    for _ in 0..=traffic.random.below(4) {
+        let pieces = driver.room().min(PIECES);
+        if pieces == 0 {
+            break;
+        }
+        let Some(request) = traffic.next(pieces) else {
+            break;
+        };
+        driver.submit(request, traffic);
+        some = true;
+    }
+    if some {
+        driver.kick_if_wanted();
+    }
+    some
+}
+
+/// Takes all that is done, sometimes with interrupts off meanwhile; `meanwhile` is what the device
+/// does then.
+fn take_all(driver: &mut impl Driver, traffic: &mut Traffic, meanwhile: impl Fn(&mut Traffic)) {
+    if traffic.random.below(2) == 0 {
+        while driver.reap(traffic) != 0 {}
+        return;
+    }
+    driver.want_interrupts(false);
+    driver.reap(traffic);
+    meanwhile(traffic);
+    driver.reap(traffic);
+    meanwhile(traffic);
+    loop {
+        driver.want_interrupts(true);
+        if driver.reap(traffic) == 0 {
+            return;
+        }
+    }
+}
+
+/// Runs all of the traffic. Fails where requests are in flight and neither side has a reason to go on.
+pub fn run(driver: &mut impl Driver, board: &Rc<RefCell<Board>>, mut traffic: Traffic) {
+    let start = Instant::now();
+    let requests = traffic.left;
+    let device = |traffic: &mut Traffic| {
+        let budget = 1 + traffic.random.below(8) as u16;
+        if board.borrow().is_runnable() {
+            board.borrow_mut().run(budget);
+        }
+    };
+    driver.want_interrupts(true);
+    while traffic.left != 0 || traffic.in_flight() != 0 {
+        // Up to so many are in flight; then nothing is submitted before all of them are done.
+        let limit = 1 + traffic.random.below(16);
+        let mut filling = true;
+        while filling || traffic.in_flight() != 0 {
+            let interrupted = board.borrow().line.is_high();
+            let runnable = board.borrow().is_runnable();
+            match traffic.random.below(3) {
+                0 if filling => {
+                    filling = submit(driver, &mut traffic) && traffic.in_flight() < limit;
+                }
+                1 if runnable => device(&mut traffic),
+                2 if interrupted => {
+                    board.borrow_mut().acknowledge();
+                    take_all(driver, &mut traffic, device);
+                }
+                _ => assert!(
+                    filling || runnable || interrupted,
+                    "a wake-up was lost: {} requests are in flight after {}",
+                    traffic.in_flight(),
+                    traffic.finished
+                ),
+            }
+        }
+    }
+    assert_eq!(traffic.finished, requests);
+    let mut board = board.borrow_mut();
+    board.check(requests, traffic.disk());
+    println!(
+        "{:?}: {requests} requests, {} kicks, {} interrupts, {:.1?}",
+        board.guest.features(),
+        board.kicks,
+        board.line.raised(),
+        start.elapsed()
+    );
+}

@@ -1,0 +1,154 @@
+//! `virtio-drivers` 0.13: split rings, indirect tables.
+
+use std::{cell::RefCell, convert::Infallible, rc::Rc};
+
+use ::virtio_drivers::device::blk::{BlkReq, BlkResp, VirtIOBlk};
+use virtside::{Features, mmio::Access};
+use virtside_std::guest::{GuestHal, Port, PortTransport};
+
+use crate::{
+    board::Board,
+    requests,
+    stepped::{Driver, run},
+    subsets,
+    traffic::{Kind, Request, Traffic},
+};
+
+/// What runs differ in; each subset is a run.
+const VARIED: &[Features] = &[Features::EVENT_IDX, Features::INDIRECT_DESC];
+
+/// The driver's way to the registers.
+struct Wire(Rc<RefCell<Board>>);
+
+impl Port for Wire {
+    type Closed = Infallible;
+
+    fn read(&self, offset: u32, width: u8) -> Result<u64, Infallible> {
+        Ok(self.0.borrow_mut().access(Access::Read { offset, width }))
+    }
+
+    fn write(&self, offset: u32, width: u8, value: u64) -> Result<(), Infallible> {
+        let store = Access::Write {
+            offset,
+            width,
+            value,
+        };
+        self.0.borrow_mut().access(store);
+        Ok(())
+    }
+}
+
+/// What a request in flight borrows.
+struct Flight {
+    token: u16,
+    request: Request,
+    header: Box<BlkReq>,
+    bytes: Vec<u8>,
+    status: Box<BlkResp>,
+}
+
+struct Blk {
+    blk: VirtIOBlk<GuestHal, PortTransport<Wire>>,
+    flights: Vec<Flight>,
+    /// Descriptors of the queue that a request takes.
+    each: usize,
+}
+
+impl Driver for Blk {
+    fn room(&self) -> usize {
+        // Its data is always in one piece.
+        let free = usize::from(self.blk.virt_queue_size()) - self.each * self.flights.len();
+        usize::from(free >= self.each)
+    }
+
+    fn submit(&mut self, request: Request, traffic: &Traffic) {
+        let mut header = Box::new(BlkReq::default());
+        let mut status = Box::new(BlkResp::default());
+        let mut bytes = traffic.data(&request).to_vec();
+        let sector = request.sector();
+        // It kicks by itself.
+        let token = match request.kind {
+            Kind::Write => {
+                // SAFETY: all three are kept until the request is done, and not touched before.
+                unsafe {
+                    self.blk
+                        .write_blocks_nb(sector, &mut header, &bytes, &mut status)
+                }
+            }
+            Kind::Read => {
+                bytes.fill(0xa5);
+                // SAFETY: as above.
+                unsafe {
+                    self.blk
+                        .read_blocks_nb(sector, &mut header, &mut bytes, &mut status)
+                }
+            }
+            Kind::Flush => panic!("it can only wait for a flush, and is not to wait"),
+        };
+        self.flights.push(Flight {
+            token: token.expect("there is room"),
+            request,
+            header,
+            bytes,
+            status,
+        });
+    }
+
+    fn kick_if_wanted(&mut self) {}
+
+    fn reap(&mut self, traffic: &mut Traffic) -> usize {
+        let mut count = 0;
+        while let Some(token) = self.blk.peek_used() {
+            count += 1;
+            let at = self.flights.iter().position(|flight| flight.token == token);
+            let mut flight = self.flights.swap_remove(at.expect("a request in flight"));
+            let Flight {
+                request,
+                header,
+                bytes,
+                status,
+                ..
+            } = &mut flight;
+            let done = match request.kind {
+                // SAFETY: these are what the request was made with.
+                Kind::Write => unsafe {
+                    self.blk.complete_write_blocks(token, header, bytes, status)
+                },
+                // SAFETY: as above.
+                _ => unsafe { self.blk.complete_read_blocks(token, header, bytes, status) },
+            };
+            assert_eq!(done, Ok(()), "the request succeeded");
+            traffic.finish(flight.request.area, |place| {
+                place.copy_from_slice(&flight.bytes)
+            });
+        }
+        count
+    }
+
+    fn want_interrupts(&mut self, wanted: bool) {
+        if wanted {
+            self.blk.enable_interrupts();
+        } else {
+            self.blk.disable_interrupts();
+        }
+    }
+}
+
+#[test]
+fn another_foreign_driver_of_split_rings_writes_and_reads_back() {
+    for ring in subsets(Features::VERSION_1, VARIED) {
+        let memory = GuestHal::memory().expect("guest memory");
+        let board = Rc::new(RefCell::new(Board::new(ring, memory)));
+        let transport = PortTransport::new(Wire(Rc::clone(&board))).expect("a virtio device");
+        let blk = VirtIOBlk::new(transport).expect("the driver is live");
+        let accepted = board.borrow().guest.features();
+        assert!(accepted.contains(ring), "{accepted:?}");
+        let indirect = ring.contains(Features::INDIRECT_DESC);
+        let mut driver = Blk {
+            blk,
+            flights: Vec::new(),
+            each: if indirect { 1 } else { 3 },
+        };
+        run(&mut driver, &board, Traffic::new(requests(), false));
+    }
+}

@@ -1,0 +1,164 @@
+//! Set-up messages made of register accesses: what is known of the features before the first queue.
+
+use std::{cell::RefCell, io, rc::Rc, sync::Arc, time::Duration};
+
+use virtside::{
+    Area, CountingNotify, DeviceBuilder, DeviceError, Features, QueueConfig, Refusal, Shared,
+    mmio::Access,
+};
+use virtside_std::{AccessSource, Event, MmioMessages, config_builder_from_stream};
+use virtside_tests::{BASE, N, Q, probe::Probe, ram};
+
+#[cfg(feature = "packed")]
+const PACKED: Features = Features::VERSION_1.union(Features::RING_PACKED);
+const SPLIT: Features = Features::VERSION_1;
+
+/// Accesses from a list; what the loads gave is kept.
+struct Script {
+    accesses: std::vec::IntoIter<Access>,
+    loads: Rc<RefCell<Vec<u64>>>,
+    is_load: bool,
+}
+
+impl AccessSource for Script {
+    fn wait(&mut self, _: Option<Duration>) -> io::Result<Event> {
+        let access = self.accesses.next();
+        self.is_load = matches!(access, Some(Access::Read { .. }));
+        Ok(access.map_or(Event::End, Event::Access))
+    }
+    fn complete(&mut self, value: u64) -> io::Result<()> {
+        if self.is_load {
+            self.loads.borrow_mut().push(value);
+        }
+        Ok(())
+    }
+}
+
+/// The features and queues of a device.
+type Built = Result<(Features, Vec<u16>), DeviceError>;
+
+/// What comes of a driver that sets one queue up with these features, and what it finds: whether
+/// FEATURES_OK stands, and QueueReady.
+fn set_up(features: Features, queue: QueueConfig) -> (Built, Vec<u64>) {
+    let high = |area: u64| (area >> 32) as u32;
+    let accesses = vec![
+        Access::write(0x70, 0),
+        Access::write(0x70, 3),
+        Access::write(0x24, 0),
+        Access::write(0x20, features.word(0)),
+        Access::write(0x24, 1),
+        Access::write(0x20, features.word(1)),
+        Access::write(0x70, 0xb),
+        Access::read(0x70),
+        Access::write(0x30, queue.queue.into()),
+        Access::write(0x38, queue.size),
+        Access::write(0x80, queue.desc as u32),
+        Access::write(0x84, high(queue.desc)),
+        Access::write(0x90, queue.driver as u32),
+        Access::write(0x94, high(queue.driver)),
+        Access::write(0xa0, queue.device as u32),
+        Access::write(0xa4, high(queue.device)),
+        Access::write(0x44, 1),
+        Access::read(0x44),
+        Access::write(0x70, 0xf),
+    ];
+    let loads = Rc::default();
+    let source = Script {
+        accesses: accesses.into_iter(),
+        loads: Rc::clone(&loads),
+        is_load: false,
+    };
+    let line: &CountingNotify = Box::leak(Box::default());
+    let shared = Arc::new(Shared::<Q>::new());
+    let model = Probe {
+        wishes: Features::RING | Features::RING_PACKED,
+        ..Probe::default()
+    };
+    let mut messages: MmioMessages<_, _, _, _, Q> =
+        MmioMessages::new(source, model, line, Arc::clone(&shared), N as u16);
+    let builder = DeviceBuilder::new(shared)
+        .map_notify(|()| Ok(line))
+        .expect("it maps");
+    let built = config_builder_from_stream::<_, _, _, _, _, Q, N>(
+        builder,
+        &mut messages,
+        &..,
+        ram().flat(BASE),
+    );
+    let built = built.map(|(device, responder)| {
+        assert!(responder.accept());
+        (device.features(), device.configured_queues().collect())
+    });
+    let loads = loads.borrow().clone();
+    (built, loads)
+}
+
+fn queue(size: u32, driver: u64, device: u64) -> QueueConfig {
+    QueueConfig {
+        queue: 0,
+        size,
+        desc: BASE,
+        driver: BASE + driver,
+        device: BASE + device,
+    }
+}
+
+fn misaligned(driver: u64) -> DeviceError {
+    let refusal = Refusal::Misaligned {
+        queue: 0,
+        area: Area::Driver,
+        start: BASE + driver,
+    };
+    DeviceError::BadQueueConfig(0, refusal)
+}
+
+#[cfg(feature = "packed")]
+#[test]
+fn a_packed_queue_set_up_by_registers_may_have_any_size() {
+    for size in [1, 3, 12, 15, 16] {
+        let (built, loads) = set_up(PACKED, queue(size, 0x100, 0x200));
+        assert_eq!(built, Ok((PACKED, vec![0])), "size {size}");
+        assert_eq!(loads, [0xb, 1]);
+    }
+}
+
+#[cfg(feature = "packed")]
+#[test]
+fn the_areas_of_a_packed_queue_set_up_by_registers_are_as_short_as_its_own() {
+    // A split queue's available ring would reach into the used ring.
+    let (built, loads) = set_up(PACKED, queue(16, 0x100, 0x104));
+    assert_eq!(built, Ok((PACKED, vec![0])));
+    assert_eq!(loads, [0xb, 1]);
+}
+
+#[cfg(feature = "packed")]
+#[test]
+fn a_packed_queue_set_up_by_registers_is_refused_as_a_packed_one_at_queue_ready() {
+    // Aligned enough for an available ring, but not for an event suppression structure.
+    let (built, loads) = set_up(PACKED, queue(16, 0x102, 0x200));
+    assert_eq!(built, Err(misaligned(0x102)));
+    assert_eq!(loads, [0xb], "the conversation ended there");
+}
+
+#[test]
+fn a_split_queue_set_up_by_registers_is_checked_as_a_split_one() {
+    let (built, loads) = set_up(SPLIT, queue(16, 0x102, 0x200));
+    assert_eq!(built, Ok((SPLIT, vec![0])));
+    assert_eq!(loads, [0xb, 1]);
+    let odd = Refusal::QueueSize {
+        queue: 0,
+        size: 12,
+        max: 16,
+    };
+    let (built, _) = set_up(SPLIT, queue(12, 0x100, 0x200));
+    assert_eq!(built, Err(DeviceError::BadQueueConfig(0, odd)));
+    let (built, _) = set_up(SPLIT, queue(16, 0x101, 0x200));
+    assert_eq!(built, Err(misaligned(0x101)));
+    let overlap = Refusal::Overlap {
+        queue: 0,
+        area: Area::Driver,
+        with: 0,
+    };
+    let (built, _) = set_up(SPLIT, queue(16, 0x100, 0x104));
+    assert_eq!(built, Err(DeviceError::BadQueueConfig(0, overlap)));
+}
