@@ -10,12 +10,8 @@ fn features_that_are_not_implemented_are_refused_and_may_be_asked_for_differentl
     let shared = Shared::<1>::new();
     let builder = DeviceBuilder::new(&shared);
     let mut configuring = Configuring::<_, _, _, _, 1, 8>::new(builder, &(0..1), RAM.flat(0));
-    let missing = if cfg!(feature = "packed") {
-        Features::IN_ORDER
-    } else {
-        Features::RING_PACKED
-    };
-    let missing = Features::VERSION_1.union(missing);
+    // SR_IOV
+    let missing = Features::VERSION_1.union(Features::from_bits(1 << 37));
     for features in [missing, Features::EVENT_IDX] {
         let not_offered = features.difference(Features::RING);
         assert_eq!(
