@@ -82,7 +82,7 @@ pub struct PackedQueue<W, const N: usize> {
     indirect: bool,
     /// The driver was told not to kick, by the flags.
     kicks_off: bool,
-    /// The serial number of the next chain; odd, so never that of no chain.
+    /// The serial number of the next chain; odd, as none is that stands for no chain.
     serial: u32,
     flights: Flights<N>,
 }

@@ -30,11 +30,11 @@ const NO_INTERRUPT: u16 = 1;
 const NO_NOTIFY: u16 = 1;
 
 /// In place of the serial number of a chain in flight: the head is with the driver.
-const FREE: u32 = 1;
+const FREE: u32 = u32::MAX;
 /// The same: its number is beyond the size of the queue.
-const ABSENT: u32 = 2;
-/// The least serial number.
-const FIRST: u32 = 1 << 16;
+const ABSENT: u32 = u32::MAX - 2;
+/// Serial numbers of a batch begin below this, and so end far below those.
+const SERIALS: u32 = 1 << 31;
 
 /// A split virtqueue of up to `N` elements, over three ring windows.
 ///
@@ -126,10 +126,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         if ahead > self.size() {
             return Err(DriverFault::jump(idx, next));
         }
-        // No batch is longer than 32768, so the serial numbers never come to 0.
-        if num::high16(self.next) == u16::MAX {
-            self.next = FIRST | u32::from(next);
-        }
+        self.next &= SERIALS.wrapping_sub(1);
         self.avail_idx = idx;
         Ok(ahead != 0)
     }
@@ -309,7 +306,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
 
     /// No popped chain will be given back.
     pub(crate) fn lose_all(&mut self) {
-        for there in self.in_flight.iter_mut().filter(|there| **there >= FIRST) {
+        for there in self.in_flight.iter_mut().filter(|there| **there < ABSENT) {
             *there = FREE;
             self.lost = self.lost.wrapping_add(1);
         }
@@ -338,7 +335,6 @@ mod tests {
             driver.offer(2);
             driver.publish();
             assert_eq!(queue.pop(&mem, &mut chain), Popped::Chain);
-            assert!(chain.serial() > u32::from(u16::MAX));
             assert!(queue.push_used(&chain, 0));
             assert!(!queue.push_used(&chain, 0), "{:#x}", chain.serial());
         }
