@@ -25,6 +25,9 @@ pub struct Segment {
     pub len: u32,
 }
 
+/// The serial number of a chain that is none: in no queue is one with it in flight.
+const NO_CHAIN: u32 = u32::MAX - 1;
+
 /// A popped chain of up to `N` buffers: the device-readable ones, then the device-writable ones.
 ///
 /// `N` is at least the size of the queue,
@@ -38,8 +41,8 @@ pub struct Chain<const N: usize> {
     head: u16,
     readable_len: u32,
     writable_len: u32,
-    /// Which chain it is, so that a clone of an earlier one with the same head is told apart; 0 if it
-    /// was not popped. A queue has it again after 2^31 chains at the least.
+    /// Which chain it is, so that a clone of an earlier one with the same head is told apart; a
+    /// queue has it again after 2^31 chains.
     serial: u32,
     /// Why there is no chain, if `pop` found the driver at fault.
     fault: Option<DriverFault>,
@@ -71,7 +74,7 @@ impl<const N: usize> Chain<N> {
             head: u16::MAX,
             readable_len: 0,
             writable_len: 0,
-            serial: 0,
+            serial: NO_CHAIN,
             fault: None,
         }
     }
@@ -145,7 +148,8 @@ impl<const N: usize> Chain<N> {
         }
     }
 
-    /// A chain is to come. What else is in the buffer stays until `end_writable` or `blame`.
+    /// A chain is to come. What else is in the buffer stays until `end_readable` and what
+    /// follows it, or `blame`.
     #[inline(always)]
     pub(crate) fn begin(&mut self, head: u16) {
         self.head = head;
@@ -165,7 +169,7 @@ impl<const N: usize> Chain<N> {
     #[cold]
     #[inline(never)]
     pub(crate) fn blame(&mut self, fault: DriverFault) {
-        self.serial = 0;
+        self.serial = NO_CHAIN;
         self.count = 0;
         self.readable = 0;
         self.readable_len = 0;
@@ -195,13 +199,20 @@ impl<const N: usize> Chain<N> {
         }
     }
 
-    /// The first `count` segments are what the device may read, `len` bytes. `end_writable` follows.
+    /// The first `count` segments are what the device may read, `len` bytes. `end_writable` or
+    /// `no_writable` follows.
     #[inline(always)]
     pub(crate) fn end_readable(&mut self, count: usize, len: u64) -> Result<(), DriverFault> {
         self.count = num::low16(num::low(num::wide(count)));
         self.readable = self.count;
         self.readable_len = num::low(len);
         self.check_sum(len)
+    }
+
+    /// There is nothing that the device may write.
+    #[inline(always)]
+    pub(crate) fn no_writable(&mut self) {
+        self.writable_len = 0;
     }
 
     /// The segments up to `count` are what the device may write, `len` bytes.

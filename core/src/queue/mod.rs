@@ -83,7 +83,7 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
     #[inline(always)]
     pub(crate) fn new(checked: CheckedQueue<W>, life: u32) -> Self {
         // Serial numbers of chains begin far from where those of other lives do.
-        let serial = life.wrapping_mul(0x9e37_0000).max(1 << 16);
+        let serial = life.wrapping_mul(0x9e37_0000);
         #[cfg(all(feature = "split", feature = "packed"))]
         if checked.is_packed() {
             return Self::Packed(PackedQueue::new(checked, serial));

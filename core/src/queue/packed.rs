@@ -83,7 +83,7 @@ pub struct PackedQueue<W, const N: usize> {
     indirect: bool,
     /// The driver was told not to kick, by the flags.
     kicks_off: bool,
-    /// The serial number of the next chain; odd, so never that of no chain.
+    /// The serial number of the next chain; odd, as none is that stands for no chain.
     serial: u32,
     in_order: bool,
     /// The serial number of the chain to be given back next, with IN_ORDER.

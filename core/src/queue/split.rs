@@ -31,16 +31,16 @@ const NO_INTERRUPT: u16 = 1;
 const NO_NOTIFY: u16 = 1;
 
 /// In place of the serial number of a chain in flight: the head is with the driver.
-const FREE: u32 = 1;
-/// The same, with IN_ORDER.
-const ORDERED: u32 = 2;
+const FREE: u32 = u32::MAX;
 /// The same: its number is beyond the size of the queue.
-const ABSENT: u32 = 3;
+const ABSENT: u32 = u32::MAX - 2;
+/// As `FREE`, with IN_ORDER.
+const ORDERED: u32 = u32::MAX - 3;
+/// Serial numbers of a batch begin below this, and so end far below those.
+const SERIALS: u32 = 1 << 31;
 /// With IN_ORDER a chain has its serial number with this bit turned: so it is none that can be given
 /// back without asking for its turn.
 const TURN: u32 = 1 << 31;
-/// The least serial number.
-const FIRST: u32 = 1 << 16;
 
 /// What was negotiated of interrupts and order: in one byte, so that the good path asks once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,10 +167,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         if ahead > self.size() {
             return Err(DriverFault::jump(idx, next));
         }
-        // No batch is longer than 32768, so the serial numbers never come to 0.
-        if num::high16(self.next) == u16::MAX {
-            self.next = FIRST | u32::from(next);
-        }
+        self.next &= SERIALS.wrapping_sub(1);
         self.avail_idx = idx;
         Ok(ahead != 0)
     }
@@ -443,7 +440,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
     /// No popped chain will be given back.
     pub(crate) fn lose_all(&mut self) {
         let free = self.free();
-        for there in self.in_flight.iter_mut().filter(|there| **there >= FIRST) {
+        for there in self.in_flight.iter_mut().filter(|there| **there < ORDERED) {
             *there = free;
             self.lost = self.lost.wrapping_add(1);
         }
@@ -472,7 +469,6 @@ mod tests {
             driver.offer(2);
             driver.publish();
             assert_eq!(queue.pop(&mem, &mut chain), Popped::Chain);
-            assert!(chain.serial() > u32::from(u16::MAX));
             assert!(queue.push_used(&chain, 0));
             assert!(!queue.push_used(&chain, 0), "{:#x}", chain.serial());
         }

@@ -132,8 +132,8 @@ pub(super) fn follow<M: DriverMem, const N: usize>(
             count = take(mem, chain, count, &desc, Permission::Read)?;
             len = len.wrapping_add(desc.len);
             if !desc.has(NEXT) {
-                chain.end_readable(count, len)?;
-                return chain.end_writable(count, 0).map(|()| None);
+                chain.no_writable();
+                return chain.end_readable(count, len).map(|()| None);
             }
             desc = match next(desc.next()) {
                 Some(desc) => desc,
