@@ -1,6 +1,7 @@
 //! A configured device: its queues, and what may be asked of them.
 
 mod poll;
+mod snapshot;
 
 use crate::{
     check::QueueCheck,

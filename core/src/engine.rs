@@ -15,8 +15,10 @@ use crate::{
     model::{DeviceModel, Start},
     notify::DriverNotify,
     num,
+    queue_set::QueueSet,
     shared::{Answer, Shared, SharedHandle},
     slots::{ChainSlot, Counters, Step, Token},
+    snapshot::{EngineSnapshot, SnapshotError, Stage},
     table::QueueState,
     trace::{Event, NoTrace, Trace},
 };
@@ -411,6 +413,102 @@ where
     pub fn memory_changed(&mut self) -> bool {
         self.device
             .memory_changed(&mut self.model, self.slots.as_mut())
+    }
+
+    /// The whole state as a plain value, with up to `P` chains in hand; see [`EngineSnapshot`] and
+    /// [`Device::save`].
+    ///
+    /// # Errors
+    /// As there, and [`Refusal::WrongPhase`] while an access is [`Reply::Pending`].
+    pub fn save<const P: usize>(&mut self) -> Result<EngineSnapshot<Q, N, P>, Refusal> {
+        let registers = self.transport.save().ok_or(Refusal::WrongPhase)?;
+        let device = self.device.save(self.slots.as_mut())?;
+        Ok(EngineSnapshot { registers, device })
+    }
+
+    /// Takes a state that [`save`](Self::save) gave; see [`Device::restore`].
+    ///
+    /// ```
+    /// use virtside::{models::Entropy, mmio::Access, ChainSlot, Engine, EngineSnapshot, Ram, Shared};
+    /// static RAM: Ram<65536> = Ram::new();
+    /// static SHARED: [Shared<1>; 2] = [Shared::new(), Shared::new()];
+    /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
+    /// let [there, here] = &SHARED;
+    /// let mut old: Engine<_, _, _, _, _, 1, 16> =
+    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], there);
+    /// let _ = old.access(Access::write(0x70, 3));
+    /// let state: EngineSnapshot<1, 16, 1> = old.save()?;
+    ///
+    /// let mut new: Engine<_, _, _, _, _, 1, 16> =
+    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], here);
+    /// new.restore(&state).expect("what was saved is whole");
+    /// assert_eq!(new.access(Access::read(0x70)).value(), Some(3));
+    /// # Ok::<(), virtside::Refusal>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SnapshotError`]: the device is in reset then.
+    pub fn restore<const P: usize>(
+        &mut self,
+        snapshot: &EngineSnapshot<Q, N, P>,
+    ) -> Result<(), SnapshotError> {
+        let fresh = self.phase() == Phase::Reset && self.transport.outstanding().is_none();
+        if !fresh {
+            return Err(SnapshotError::NotInReset);
+        }
+        let from = self.phase();
+        let restored = self.try_restore(snapshot);
+        if restored.is_err() {
+            self.transport.abandon();
+            // It is quiet: no queue was taken.
+            let _ = self.device.reset_all(&mut self.model, self.slots.as_mut());
+        }
+        self.trace_phase(from);
+        restored
+    }
+
+    fn try_restore<const P: usize>(
+        &mut self,
+        snapshot: &EngineSnapshot<Q, N, P>,
+    ) -> Result<(), SnapshotError> {
+        let EngineSnapshot { registers, device } = snapshot;
+        let life = (device.live, device.needs_reset, device.rest);
+        self.transport.restore(registers, life, &mut self.model)?;
+        let features = self.transport.driver_features();
+        if device.live && features != Features::from_halves(device.features) {
+            return Err(SnapshotError::Features);
+        }
+        self.device
+            .restore_with(device, features, &mut self.model, self.slots.as_mut())?;
+        // The registers and the device have to agree on what is ready.
+        let mut stopping = QueueSet::new();
+        for queue in 0..num::clamp_u16(Q) {
+            let there = self.device.queue_config(queue).copied();
+            let latch = self.transport.ready_latch(queue);
+            let config = latch.map(|latch| QueueConfig {
+                queue,
+                size: latch.size,
+                desc: latch.desc,
+                driver: latch.driver,
+                device: latch.device,
+            });
+            if config != there {
+                return Err(SnapshotError::Positions { queue });
+            }
+            if latch.is_some_and(|latch| latch.stage == Stage::Resetting) {
+                let _ = stopping.insert(queue);
+            }
+        }
+        self.device.set_stopping(stopping);
+        if !device.live && self.phase() != Phase::Reset && self.status_is_over() {
+            self.device.shared.give_up();
+        }
+        Ok(())
+    }
+
+    /// DRIVER_OK was refused, or the driver gave up.
+    fn status_is_over(&self) -> bool {
+        matches!(self.phase(), Phase::Live | Phase::Failed)
     }
 
     /// Moves a live queue out. See [`Device::take_queue`].

@@ -117,6 +117,14 @@ impl Features {
         u128::from_le_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
     }
 
+    pub(crate) const fn halves(self) -> [u64; 2] {
+        [self.low, self.high]
+    }
+
+    pub(crate) const fn from_halves([low, high]: [u64; 2]) -> Self {
+        Self { low, high }
+    }
+
     /// Whether all of `other` is in this set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {

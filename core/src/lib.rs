@@ -121,6 +121,7 @@ mod queue_set;
 mod shared;
 mod shm;
 mod slots;
+mod snapshot;
 mod table;
 mod taken;
 #[cfg(any(feature = "testing", test, doctest))]
@@ -156,6 +157,10 @@ pub use queue_set::{Collected, Iter as QueueSetIter, QueueSet, QueueSetFull};
 pub use shared::{InterruptStatus, Shared, SharedHandle};
 pub use shm::SharedMemory;
 pub use slots::{ChainSlot, Counters, Step, Token};
+pub use snapshot::{
+    ChainSnapshot, DeviceSnapshot, EngineSnapshot, LatchSnapshot, QueueSnapshot, RegisterSnapshot,
+    RestSnapshot, RingSnapshot, SNAPSHOT_VERSION, SnapshotError, Stage,
+};
 pub use table::QueueState;
 pub use taken::{Stop, TakenQueue};
 #[cfg(feature = "defmt")]

@@ -12,6 +12,7 @@ use crate::{
     num,
     queue::Virtqueue,
     queue_set::QueueSet,
+    snapshot::RingSnapshot,
 };
 
 /// Where a queue is.
@@ -147,6 +148,12 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             }
         }
         set
+    }
+
+    /// Of these queues, the one that was configured first.
+    pub(crate) fn first_configured(&self, of: &QueueSet<Q>) -> Option<u16> {
+        let order = |queue: &u16| self.entry(*queue).map_or(0, |entry| entry.order);
+        of.iter().min_by_key(order)
     }
 
     pub(crate) fn stop_with(&mut self, queue: u16, fault: Option<DriverFault>) {
@@ -328,6 +335,23 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             {
                 entry.place = Place::Live(Virtqueue::new(checked, entry.order));
             }
+        }
+    }
+
+    /// A ready queue becomes one that is as far as a snapshot says; false if it cannot be.
+    pub(crate) fn start_at(&mut self, queue: u16, ring: &RingSnapshot, chains: u16) -> bool {
+        let Some(entry) = self.entry_mut(queue) else {
+            return false;
+        };
+        let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off) else {
+            return false;
+        };
+        match Virtqueue::restored(checked, entry.order, ring, chains) {
+            Some(live) => {
+                entry.place = Place::Live(live);
+                true
+            }
+            None => false,
         }
     }
 

@@ -38,6 +38,7 @@ pub mod mailbox;
 mod notification;
 mod queues;
 mod registers;
+mod snapshot;
 mod status;
 mod transport;
 

@@ -9,6 +9,7 @@ use crate::{
     num,
     queue_set::QueueSet,
     shared::Shared,
+    snapshot::{LatchSnapshot, Stage},
     table::largest,
 };
 
@@ -20,19 +21,6 @@ struct Latch {
     driver: u64,
     device: u64,
     stage: Stage,
-}
-
-/// Where a queue is between QueueReady and QueueReset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// QueueReady is 0.
-    Off,
-    /// QueueReady is 1.
-    Ready,
-    /// QueueReady and QueueReset are 1: its taken queue is still at work.
-    Resetting,
-    /// QueueReady is 0 since a queue reset: it may be set up again, though the device is live.
-    WasReset,
 }
 
 impl Latch {
@@ -65,7 +53,7 @@ pub(super) struct Queues<const Q: usize> {
     latches: [Latch; Q],
     /// Queues that the driver made ready and that were refused.
     refused: QueueSet<Q>,
-    refused_beyond: bool,
+    pub(super) refused_beyond: bool,
     refusal: Option<Refusal>,
     /// The bits of QueueNotify that count. With NOTIFICATION_DATA the others say where the driver
     /// goes on, which it also says in the ring (mmio-22, mmio-23).
@@ -126,6 +114,50 @@ impl<const Q: usize> Queues<Q> {
             driver,
             device,
         })
+    }
+
+    /// What the driver wrote for a queue.
+    pub(super) fn save(&self, queue: u16) -> LatchSnapshot {
+        let latch = self.latches.get(usize::from(queue)).unwrap_or(&Latch::NEW);
+        let Latch {
+            size,
+            desc,
+            driver,
+            device,
+            stage,
+        } = *latch;
+        LatchSnapshot {
+            size,
+            desc,
+            driver,
+            device,
+            stage,
+            refused: self.refused.contains(queue),
+        }
+    }
+
+    /// The same the other way round.
+    pub(super) fn restore(&mut self, queue: u16, snapshot: &LatchSnapshot) {
+        let LatchSnapshot {
+            size,
+            desc,
+            driver,
+            device,
+            stage,
+            refused,
+        } = *snapshot;
+        if refused {
+            let _ = self.refused.insert(queue);
+        }
+        if let Some(latch) = self.latch(queue) {
+            *latch = Latch {
+                size,
+                desc,
+                driver,
+                device,
+                stage,
+            };
+        }
     }
 
     /// The queue was checked.

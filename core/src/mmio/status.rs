@@ -44,13 +44,13 @@ impl Phase {
 /// How far driver and device have come.
 #[derive(Debug)]
 pub(super) struct Handshake {
-    status: DeviceStatus,
-    phase: Phase,
+    pub(super) status: DeviceStatus,
+    pub(super) phase: Phase,
     pub(super) device_features_sel: u32,
     pub(super) driver_features_sel: u32,
-    driver_features: Features,
+    pub(super) driver_features: Features,
     /// Non-zero bits were accepted in a word that no feature is in.
-    beyond: bool,
+    pub(super) beyond: bool,
 }
 
 impl Handshake {
@@ -209,7 +209,7 @@ impl<const Q: usize> Transport<Q> {
     }
 
     /// Whether the driver's choice is a valid subset of the offer, with VERSION_1 in it.
-    fn negotiate<C: DeviceConfig>(&self, config: &mut C) -> Result<(), Refusal> {
+    pub(super) fn negotiate<C: DeviceConfig>(&self, config: &mut C) -> Result<(), Refusal> {
         let accepted = self.handshake.driver_features;
         let not_offered = accepted
             .difference(Features::offer(config.features()).with_lower(self.lower_offer(config)));

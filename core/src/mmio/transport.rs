@@ -52,7 +52,7 @@ pub struct Transport<const Q: usize> {
     /// Largest queue that there is room for.
     pub(super) capacity: u16,
     pub(super) offer: Offer,
-    shm_sel: u32,
+    pub(super) shm_sel: u32,
 }
 
 #[cfg(feature = "defmt")]
@@ -281,11 +281,7 @@ impl<const Q: usize> Transport<Q> {
             Outstanding::Resume if built::SUSPEND => self.resumed(),
             // What is not built in is not expected.
             Outstanding::QueueReset { .. } | Outstanding::Suspend { .. } | Outstanding::Resume => {}
-            Outstanding::Reset => {
-                self.handshake = Handshake::NEW;
-                self.queues.reset();
-                self.shm_sel = 0;
-            }
+            Outstanding::Reset => self.abandon(),
         }
         match verdict {
             Ok(()) => DONE,

@@ -13,11 +13,13 @@ use crate::{
     error::DriverFault,
     memory::{DeviceRange, DriverMem, DriverRange, Permission},
     num,
+    snapshot::ChainSnapshot,
 };
 
 /// One buffer of a chain: a driver address and a length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Segment {
     /// Driver address of the first byte.
     pub addr: u64,
@@ -162,6 +164,54 @@ impl<const N: usize> Chain<N> {
     #[inline(always)]
     pub(crate) fn set_serial(&mut self, serial: u32) {
         self.serial = serial;
+    }
+
+    /// A chain that a snapshot has in hand, checked as one that is popped; false if it cannot be.
+    pub(crate) fn restore<M: DriverMem>(&mut self, mem: &M, snapshot: &ChainSnapshot<N>) -> bool {
+        let readable = usize::from(snapshot.readable);
+        if readable > snapshot.segments.len() {
+            return false;
+        }
+        let (mut lens, mut count) = ([0_u64; 2], 0_usize);
+        for &Segment { addr, len } in &snapshot.segments {
+            let [read, write] = &mut lens;
+            let (permission, sum) = if count < readable {
+                (Permission::Read, read)
+            } else {
+                (Permission::Write, write)
+            };
+            if len != 0 && !mem.is_mapped(addr, len, permission) {
+                return false;
+            }
+            *sum = sum.wrapping_add(len.into());
+            if !self.put(count, Segment { addr, len }) {
+                return false;
+            }
+            count = count.wrapping_add(1);
+        }
+        let [read, write] = lens;
+        self.begin(snapshot.head);
+        self.end_readable(readable, read).is_ok() && self.end_writable(count, write).is_ok()
+    }
+
+    /// What a snapshot keeps of it.
+    pub(crate) fn snapshot(
+        &self,
+        queue: u16,
+        slots: u16,
+        answered: Option<u32>,
+    ) -> ChainSnapshot<N> {
+        let mut segments = heapless::Vec::new();
+        // There is room: both hold up to `N`.
+        let _ = segments.extend_from_slice(self.segments());
+        ChainSnapshot {
+            queue,
+            head: self.head,
+            slots,
+            answered,
+            readable: self.readable,
+            segments,
+        }
     }
 
     /// Notes what the driver did wrong. What was in the buffer cannot be given back: its head may be

@@ -108,6 +108,19 @@ impl<const N: usize> Flights<N> {
         None
     }
 
+    /// The slots that a chain takes, if it is in flight.
+    pub(super) fn get(&self, id: u16, serial: u32) -> Option<u16> {
+        let there =
+            |flight: &&Flight| flight.len != 0 && flight.id == id && flight.serial == serial;
+        self.flights.iter().find(there).map(|flight| flight.len)
+    }
+
+    /// The slots of all together.
+    pub(super) fn slots(&self) -> u16 {
+        let sum = |sum: u16, flight: &Flight| sum.wrapping_add(flight.len);
+        self.flights.iter().fold(0, sum)
+    }
+
     pub(super) fn clear(&mut self) {
         for flight in &mut self.flights {
             flight.len = 0;

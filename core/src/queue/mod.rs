@@ -23,6 +23,8 @@ use crate::{
     check::{CheckedQueue, Windows},
     error::DriverFault,
     memory::{DriverMem, RingWindow},
+    num,
+    snapshot::RingSnapshot,
 };
 
 #[cfg(not(any(feature = "split", feature = "packed")))]
@@ -92,6 +94,29 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
         return Self::Split(SplitQueue::new(checked, serial));
         #[cfg(not(feature = "split"))]
         return Self::Packed(PackedQueue::new(checked, serial));
+    }
+
+    /// The queue where a snapshot has it, with so many chains yet to be [adopted](Self::adopt);
+    /// `None` if the positions cannot be. No memory access.
+    pub(crate) fn restored(
+        checked: CheckedQueue<W>,
+        life: u32,
+        ring: &RingSnapshot,
+        chains: u16,
+    ) -> Option<Self> {
+        // Room for the chains before, and none of the values that are no serial number.
+        let serial = (u32::from(num::low16(life) & 0x3fff)).wrapping_add(2) << 16;
+        #[cfg(all(feature = "split", feature = "packed"))]
+        if checked.is_packed() {
+            return PackedQueue::restored(checked, serial, ring).map(Self::Packed);
+        }
+        #[cfg(feature = "split")]
+        return SplitQueue::restored(checked, serial, ring, chains).map(Self::Split);
+        #[cfg(not(feature = "split"))]
+        {
+            let _ = chains;
+            return PackedQueue::restored(checked, serial, ring).map(Self::Packed);
+        }
     }
 
     /// The rings have moved in host memory; their contents have not changed.
@@ -168,6 +193,36 @@ impl<W, const N: usize> Virtqueue<W, N> {
     /// Whether a chain is the one to be given back next, with IN_ORDER.
     pub(crate) fn is_next(&self, chain: &Chain<N>) -> bool {
         either!(self, queue => queue.is_next(chain))
+    }
+
+    /// How far it is.
+    pub(crate) fn snapshot(&self) -> RingSnapshot {
+        either!(self, queue => queue.snapshot())
+    }
+
+    /// Slots of a packed ring that a chain in flight takes; 1 in a split one.
+    pub(crate) fn slots_of(&self, chain: &Chain<N>) -> u16 {
+        match self {
+            #[cfg(feature = "split")]
+            Self::Split(_) => 1,
+            #[cfg(feature = "packed")]
+            Self::Packed(queue) => queue.slots_of(chain),
+        }
+    }
+
+    /// How long ago a chain in flight was popped, in chains or more.
+    pub(crate) fn age(&self, chain: &Chain<N>) -> u32 {
+        either!(self, queue => queue.age(chain))
+    }
+
+    /// A chain that a snapshot has in hand, after all older ones; false if it cannot be.
+    pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
+        either!(self, queue => queue.adopt(chain, slots))
+    }
+
+    /// Whether the positions fit the chains that were adopted.
+    pub(crate) fn is_whole(&self) -> bool {
+        either!(self, queue => queue.is_whole())
     }
 
     /// Chains that were popped and may still be given back.

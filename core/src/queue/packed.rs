@@ -22,6 +22,7 @@ use crate::{
     error::DriverFault,
     features::{Features, built},
     memory::{DriverMem, RawDescriptor, RingWindow},
+    snapshot::RingSnapshot,
 };
 
 /// `VIRTQ_DESC_F_AVAIL` and `VIRTQ_DESC_F_USED`, equal in a used descriptor (packed-13).
@@ -61,7 +62,26 @@ impl Position {
 
     /// As an event suppression structure has it.
     fn word(self) -> u32 {
-        u32::from(self.slot) | if self.wrap { 1 << 15 } else { 0 }
+        self.halfword().into()
+    }
+
+    fn halfword(self) -> u16 {
+        self.slot | if self.wrap { 1 << 15 } else { 0 }
+    }
+
+    fn from_word(word: u16, size: u16) -> Option<Self> {
+        let (slot, wrap) = (word & 0x7fff, word >> 15 != 0);
+        (slot < size).then_some(Self { slot, wrap })
+    }
+
+    /// How many slots ahead of this the other one is, at most `size`.
+    fn distance(self, ahead: Self, size: u16) -> Option<u16> {
+        if self.wrap == ahead.wrap {
+            ahead.slot.checked_sub(self.slot)
+        } else {
+            let back = self.slot.checked_sub(ahead.slot)?;
+            size.checked_sub(back)
+        }
     }
 }
 
@@ -79,6 +99,8 @@ pub struct PackedQueue<W, const N: usize> {
     room: u16,
     /// Slots that were given back since interrupts were last considered, at most `size`.
     given: u16,
+    /// Slots of chains that will not be given back.
+    lost: u16,
     event_idx: bool,
     indirect: bool,
     /// The driver was told not to kick, by the flags.
@@ -120,13 +142,20 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
                 "a queue has room for 2^k elements, k <= 15"
             );
         }
-        let queue = Self {
+        let queue = Self::at_start(checked, serial);
+        queue.windows.device.store_suppression(0);
+        queue
+    }
+
+    fn at_start(checked: CheckedQueue<W>, serial: u32) -> Self {
+        Self {
             windows: checked.windows,
             size: checked.size,
             next_avail: Position::START,
             next_used: Position::START,
             room: checked.size,
             given: 0,
+            lost: 0,
             event_idx: checked.features.contains(Features::EVENT_IDX),
             indirect: checked.features.contains(Features::INDIRECT_DESC),
             kicks_off: false,
@@ -135,9 +164,30 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             oldest: serial | 1,
             batch: Batch::EMPTY,
             flights: Flights::new(),
-        };
-        queue.windows.device.store_suppression(0);
-        queue
+        }
+    }
+
+    /// See [`Virtqueue::restored`](super::Virtqueue::restored).
+    pub(crate) fn restored(
+        checked: CheckedQueue<W>,
+        serial: u32,
+        ring: &RingSnapshot,
+    ) -> Option<Self> {
+        let size = checked.size;
+        let next_avail = Position::from_word(ring.next_avail, size)?;
+        let next_used = Position::from_word(ring.next_used, size)?;
+        let taken = next_used.distance(next_avail, size)?;
+        if ring.lost > taken || ring.unsignalled > size {
+            return None;
+        }
+        let mut queue = Self::at_start(checked, serial);
+        queue.next_avail = next_avail;
+        queue.next_used = next_used;
+        queue.room = size.wrapping_sub(taken);
+        queue.given = ring.unsignalled;
+        queue.lost = ring.lost;
+        queue.kicks_off = ring.kicks_off;
+        Some(queue)
     }
 
     pub(crate) fn set_windows(&mut self, windows: Windows<W>) {
@@ -353,6 +403,44 @@ impl<W, const N: usize> PackedQueue<W, N> {
         self.size
     }
 
+    pub(crate) fn snapshot(&self) -> RingSnapshot {
+        RingSnapshot {
+            next_avail: self.next_avail.halfword(),
+            next_used: self.next_used.halfword(),
+            unsignalled: self.given,
+            lost: self.lost,
+            kicks_off: self.kicks_off,
+        }
+    }
+
+    pub(crate) fn slots_of(&self, chain: &Chain<N>) -> u16 {
+        self.flights.get(chain.head(), chain.serial()).unwrap_or(0)
+    }
+
+    pub(crate) const fn age(&self, chain: &Chain<N>) -> u32 {
+        self.serial.wrapping_sub(chain.serial())
+    }
+
+    pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
+        // As many as there are, and no more slots than lie between the positions.
+        let taken = self.size.wrapping_sub(self.room);
+        let so_far = self.flights.slots().saturating_add(self.lost);
+        if slots == 0 || slots > taken.saturating_sub(so_far) {
+            return false;
+        }
+        if !self.flights.insert(chain.head(), slots, self.serial) {
+            return false;
+        }
+        chain.set_serial(self.serial);
+        self.serial = self.serial.wrapping_add(2);
+        true
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        let slots = self.flights.slots().saturating_add(self.lost);
+        slots == self.size.wrapping_sub(self.room)
+    }
+
     pub(crate) fn in_flight(&self) -> u16 {
         self.flights.count()
     }
@@ -370,10 +458,12 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     /// A popped chain will not be given back. Its slots stay the device's.
     pub(crate) fn lose(&mut self, chain: &Chain<N>) {
-        self.flights.remove(chain.head(), chain.serial());
+        let slots = self.flights.remove(chain.head(), chain.serial());
+        self.lost = self.lost.wrapping_add(slots.unwrap_or(0));
     }
 
     pub(crate) fn lose_all(&mut self) {
+        self.lost = self.lost.wrapping_add(self.flights.slots());
         self.flights.clear();
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     features::{Features, built},
     memory::{DriverMem, RingWindow},
     num,
+    snapshot::RingSnapshot,
 };
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT`
@@ -122,6 +123,13 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// The queue at its start. Writes the used ring's flags: the first memory access of a queue's
     /// life, and the only one here.
     pub(crate) fn new(checked: CheckedQueue<W>, serial: u32) -> Self {
+        let queue = Self::at_start(checked, serial);
+        queue.windows.device.store_flags(0);
+        queue
+    }
+
+    #[inline(always)]
+    fn at_start(checked: CheckedQueue<W>, serial: u32) -> Self {
         const {
             assert!(
                 N.is_power_of_two() && N <= 32768,
@@ -148,8 +156,31 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         for absent in queue.in_flight.iter_mut().skip(usize::from(checked.size)) {
             *absent = ABSENT;
         }
-        queue.windows.device.store_flags(0);
         queue
+    }
+
+    /// See [`Virtqueue::restored`](super::Virtqueue::restored).
+    pub(crate) fn restored(
+        checked: CheckedQueue<W>,
+        serial: u32,
+        ring: &RingSnapshot,
+        chains: u16,
+    ) -> Option<Self> {
+        let size = checked.size;
+        let taken = ring.next_avail.wrapping_sub(ring.next_used);
+        if taken > size || ring.unsignalled > size || ring.lost.checked_add(chains)? != taken {
+            return None;
+        }
+        let mut queue = Self::at_start(checked, serial);
+        // The oldest chain in hand came as many entries before.
+        queue.next = serial | u32::from(ring.next_avail);
+        queue.next = queue.next.wrapping_sub(chains.into());
+        queue.avail_idx = ring.next_avail;
+        queue.next_used = ring.next_used;
+        queue.signalled = ring.next_used.wrapping_sub(ring.unsignalled);
+        queue.lost = ring.lost;
+        queue.kicks_off = ring.kicks_off;
+        Some(queue)
     }
 
     /// The rings have moved in host memory; their contents have not changed.
@@ -390,6 +421,39 @@ impl<W, const N: usize> SplitQueue<W, N> {
         self.in_flight
             .get_mut(usize::from(chain.head()))
             .filter(|there| **there == chain.serial())
+    }
+
+    pub(crate) fn snapshot(&self) -> RingSnapshot {
+        RingSnapshot {
+            next_avail: self.next_avail(),
+            next_used: self.next_used,
+            unsignalled: self.next_used.wrapping_sub(self.signalled),
+            lost: self.lost,
+            kicks_off: self.kicks_off,
+        }
+    }
+
+    pub(crate) fn age(&self, chain: &Chain<N>) -> u32 {
+        // Serial numbers skip a turn from time to time; their low halves never do.
+        self.next_avail()
+            .wrapping_sub(num::low16(chain.serial()))
+            .into()
+    }
+
+    pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
+        let (serial, free) = (self.next, self.free());
+        let turn = if self.mode.in_order() { TURN } else { 0 };
+        match self.in_flight.get_mut(usize::from(chain.head())) {
+            Some(there) if *there == free && slots == 1 => *there = serial,
+            _ => return false,
+        }
+        chain.set_serial(serial ^ turn);
+        self.next = serial.wrapping_add(1);
+        true
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.next_avail() == self.avail_idx
     }
 
     /// Chains that were popped and may still be given back.

@@ -1,0 +1,283 @@
+//! A device as a plain value, and back.
+
+use heapless::Vec;
+
+use super::{Device, Rest};
+use crate::{
+    error::{DeviceError, Refusal},
+    features::Features,
+    memory::DriverMem,
+    model::{DeviceModel, Start},
+    notify::DriverNotify,
+    num,
+    queue_set::QueueSet,
+    shared::{InterruptStatus, SharedHandle},
+    slots::ChainSlot,
+    snapshot::{
+        ChainSnapshot, DeviceSnapshot, QueueSnapshot, RestSnapshot, SNAPSHOT_VERSION, SnapshotError,
+    },
+    table::QueueState,
+    trace::{Event, Trace},
+};
+
+impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N, T>
+where
+    M: DriverMem,
+    I: DriverNotify,
+    H: SharedHandle<Q>,
+    T: Trace,
+{
+    /// The whole state as a plain value, with up to `P` chains in hand; see
+    /// [`DeviceSnapshot`]. The device may go on, but then the value is of the past: who restores it
+    /// elsewhere has to stop this one first. The back end should be at rest, too: what it does for a
+    /// chain in hand after this moment is done again by whoever restores.
+    ///
+    /// No memory access (but for a device that has just gone live, as in [`poll`](Self::poll)).
+    ///
+    /// # Errors
+    /// [`Refusal::QueueTaken`] while a queue is moved out, [`Refusal::QueueBusy`] if more than `P`
+    /// chains are in hand.
+    pub fn save<const P: usize>(
+        &mut self,
+        slots: &[ChainSlot<N>],
+    ) -> Result<DeviceSnapshot<Q, N, P>, Refusal> {
+        let live = self.start_if_live();
+        if let Some(queue) = self.table.taken().iter().next() {
+            return Err(Refusal::QueueTaken { queue });
+        }
+        let mut snapshot = DeviceSnapshot {
+            version: SNAPSHOT_VERSION,
+            features: self.features.halves(),
+            live,
+            rest: match self.rest {
+                Rest::No => RestSnapshot::Awake,
+                Rest::Soon => RestSnapshot::Suspending,
+                Rest::Now => RestSnapshot::Suspended,
+            },
+            needs_reset: self.shared.needs_reset(),
+            interrupt: self.shared.interrupt_status().bits(),
+            config_changed: self.changed,
+            queues: Vec::new(),
+            chains: Vec::new(),
+        };
+        let mut left = self.table.configured();
+        while let Some(queue) = self.table.first_configured(&left) {
+            left.remove(queue);
+            let Some(config) = self.table.config(queue).copied() else {
+                continue;
+            };
+            let ring = match self.table.state(queue) {
+                QueueState::Ready => Some(crate::snapshot::RingSnapshot::default()),
+                // One that the driver gave up is of no more use.
+                QueueState::Live if live => self.table.live(queue).map(|queue| queue.snapshot()),
+                _ => None,
+            };
+            // There is room for `Q`.
+            let _ = snapshot.queues.push(QueueSnapshot { config, ring });
+        }
+        if live {
+            self.save_chains(slots, &mut snapshot.chains)?;
+        }
+        Ok(snapshot)
+    }
+
+    /// The chains in hand, oldest first.
+    fn save_chains<const P: usize>(
+        &mut self,
+        slots: &[ChainSlot<N>],
+        chains: &mut Vec<ChainSnapshot<N>, P>,
+    ) -> Result<(), Refusal> {
+        for queue in self.table.configured() {
+            let Some(live) = self.table.live(queue) else {
+                continue;
+            };
+            // Each time the oldest of those that are younger than the last.
+            let mut last = u32::MAX;
+            loop {
+                let ages = slots
+                    .iter()
+                    .filter(|slot| slot.is_of(queue))
+                    .map(|slot| (live.age(slot.chain()), slot));
+                let next = ages
+                    .filter(|(age, _)| *age < last)
+                    .max_by_key(|(age, _)| *age);
+                let Some((age, slot)) = next else {
+                    break;
+                };
+                last = age;
+                let chain = slot.chain();
+                let snapshot = chain.snapshot(queue, live.slots_of(chain), slot.answered());
+                chains
+                    .push(snapshot)
+                    .map_err(|_| Refusal::QueueBusy { queue })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a state that [`save`](Self::save) gave, of a device with as many queues and elements, a
+    /// model that offers the same, and the same driver's memory. Everything in it is checked.
+    ///
+    /// The model hears the features ([`negotiate`](crate::DeviceConfig::negotiate) is the register
+    /// block's to call) and that the driver is [`ready`](DeviceModel::ready), whose answer may be
+    /// anything but [`Start::Refuse`]. Every queue counts as notified, and pending interrupts are
+    /// raised again.
+    ///
+    /// Worst case: three translations and `9 * Q` comparisons for each queue, one look-up for each
+    /// segment of a chain; no access to the driver's memory.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the device is then as after a reset, and of use in a new conversation.
+    pub fn restore<D: DeviceModel, const P: usize>(
+        &mut self,
+        snapshot: &DeviceSnapshot<Q, N, P>,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Result<(), SnapshotError> {
+        let features = Features::from_halves(snapshot.features);
+        self.restore_with(snapshot, features, model, slots)
+    }
+
+    /// The same, where the features are known that a queue was checked with before the driver was
+    /// live.
+    pub(crate) fn restore_with<D: DeviceModel, const P: usize>(
+        &mut self,
+        snapshot: &DeviceSnapshot<Q, N, P>,
+        known: Features,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Result<(), SnapshotError> {
+        let fresh = !self.started && self.table.configured().is_empty() && !self.shared.is_live();
+        if !fresh || slots.iter().any(|slot| !slot.is_free()) {
+            return Err(SnapshotError::NotInReset);
+        }
+        let restored = self.try_restore(snapshot, known, model, slots);
+        if restored.is_err() {
+            self.reset(slots);
+            model.reset();
+        }
+        restored
+    }
+
+    fn try_restore<D: DeviceModel, const P: usize>(
+        &mut self,
+        snapshot: &DeviceSnapshot<Q, N, P>,
+        known: Features,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Result<(), SnapshotError> {
+        let version = snapshot.version;
+        if version != SNAPSHOT_VERSION {
+            return Err(SnapshotError::Version { version });
+        }
+        let features = Features::from_halves(snapshot.features);
+        let live = snapshot.live;
+        let bad = SnapshotError::Status;
+        if !live && (snapshot.rest != RestSnapshot::Awake || !snapshot.chains.is_empty()) {
+            return Err(bad);
+        }
+        let interrupt = InterruptStatus::from_bits(snapshot.interrupt).ok_or(bad)?;
+        if live {
+            let rests = snapshot.rest != RestSnapshot::Awake;
+            if Features::offer(features) != features
+                || rests && !features.contains(Features::SUSPEND)
+                || model.ready(features) == Start::Refuse
+            {
+                return Err(SnapshotError::Features);
+            }
+        }
+        for QueueSnapshot { config, ring } in &snapshot.queues {
+            let queue = config.queue;
+            let max = model.queue_size_max(queue);
+            self.table
+                .configure(config, max, known, &self.mem, &model.queue_check())
+                .map_err(|error| SnapshotError::Queue {
+                    queue,
+                    why: refusal(error, queue),
+                })?;
+            let Some(ring) = ring else {
+                self.table.stop_with(queue, None);
+                continue;
+            };
+            if !live {
+                if *ring != crate::snapshot::RingSnapshot::default() {
+                    return Err(SnapshotError::Positions { queue });
+                }
+                continue;
+            }
+            let of_it = |chain: &&ChainSnapshot<N>| chain.queue == queue;
+            let chains = num::clamp_u16(snapshot.chains.iter().filter(of_it).count());
+            if !self.table.start_at(queue, ring, chains) {
+                return Err(SnapshotError::Positions { queue });
+            }
+        }
+        let mut places = slots.iter_mut();
+        for (chain, at) in snapshot.chains.iter().zip(0u16..) {
+            let slot = places.next().ok_or(SnapshotError::NoRoom)?;
+            if !self.take_over(chain, slot) {
+                slot.release();
+                return Err(SnapshotError::Chain { at });
+            }
+        }
+        let queues = self.table.configured();
+        for queue in &queues {
+            if self.table.live(queue).is_some_and(|live| !live.is_whole()) {
+                return Err(SnapshotError::Positions { queue });
+            }
+        }
+        self.features = features;
+        self.changed = snapshot.config_changed;
+        self.rest = match snapshot.rest {
+            RestSnapshot::Awake => Rest::No,
+            RestSnapshot::Suspending => Rest::Soon,
+            RestSnapshot::Suspended => Rest::Now,
+        };
+        if live {
+            self.started = true;
+            self.notified = queues;
+            let epoch = self.shared.epoch();
+            self.shared.accept(epoch);
+        }
+        if snapshot.needs_reset {
+            self.shared.fail(false, &self.notify);
+        }
+        if !interrupt.is_empty() {
+            self.trace.event(&Event::Interrupt { status: interrupt });
+            self.shared.raise(interrupt, &self.notify);
+        }
+        Ok(())
+    }
+
+    /// One chain in hand; false if it cannot be.
+    fn take_over(&mut self, snapshot: &ChainSnapshot<N>, slot: &mut ChainSlot<N>) -> bool {
+        let queue = snapshot.queue;
+        let Some(live) = self.table.live(queue) else {
+            return false;
+        };
+        let chain = slot.chain_mut();
+        if !chain.restore(&self.mem, snapshot) || !live.adopt(chain, snapshot.slots) {
+            return false;
+        }
+        let room = chain.writable_len();
+        slot.occupy(queue);
+        match snapshot.answered {
+            None => slot.again(),
+            Some(written) if live.is_in_order() && written <= room => slot.answer(written),
+            Some(_) => return false,
+        }
+        true
+    }
+
+    /// The queues that the driver is stopping while nothing is taken any more.
+    pub(crate) fn set_stopping(&mut self, queues: QueueSet<Q>) {
+        self.notified = self.notified.difference(&queues);
+        self.stopping = queues;
+    }
+}
+
+fn refusal(error: DeviceError, queue: u16) -> Refusal {
+    match error {
+        DeviceError::Refused(refusal) | DeviceError::BadQueueConfig(_, refusal) => refusal,
+        _ => Refusal::Policy { queue },
+    }
+}

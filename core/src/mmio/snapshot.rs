@@ -1,0 +1,137 @@
+//! A register block as a plain value, and back.
+
+use virtio_spec::DeviceStatus;
+
+use super::{Phase, Transport, status::Handshake};
+use crate::{
+    features::Features,
+    model::DeviceConfig,
+    num,
+    snapshot::{LatchSnapshot, RegisterSnapshot, RestSnapshot, SnapshotError, Stage},
+};
+
+impl<const Q: usize> Transport<Q> {
+    /// What the driver wrote, and how far it came; `None` while an access is outstanding.
+    #[must_use]
+    pub fn save(&self) -> Option<RegisterSnapshot<Q>> {
+        if self.outstanding().is_some() {
+            return None;
+        }
+        let Handshake {
+            status,
+            device_features_sel,
+            driver_features_sel,
+            driver_features,
+            beyond,
+            ..
+        } = self.handshake;
+        let mut queues = heapless::Vec::new();
+        for queue in 0..num::clamp_u16(Q) {
+            // There is room for `Q`.
+            let _ = queues.push(self.queues.save(queue));
+        }
+        Some(RegisterSnapshot {
+            status: status.bits(),
+            device_features_sel,
+            driver_features_sel,
+            driver_features: driver_features.halves(),
+            beyond,
+            queue_sel: self.queues.sel,
+            shm_sel: self.shm_sel,
+            generation: self.generation,
+            refused_beyond: self.queues.refused_beyond,
+            queues,
+        })
+    }
+
+    /// Takes what [`save`](Self::save) gave. `rest` and `live` are the device's.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the register block is as after reset then.
+    pub(crate) fn restore<C: DeviceConfig>(
+        &mut self,
+        snapshot: &RegisterSnapshot<Q>,
+        (live, failed, rest): (bool, bool, RestSnapshot),
+        config: &mut C,
+    ) -> Result<(), SnapshotError> {
+        self.fit(config);
+        let bad = SnapshotError::Status;
+        let phase = phase(snapshot.status, rest).ok_or(bad)?;
+        // A driver whose DRIVER_OK was refused is told to reset.
+        let is_live = matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended);
+        if live && !is_live || !live && is_live && !failed {
+            return Err(bad);
+        }
+        let features = Features::from_halves(snapshot.driver_features);
+        self.handshake = Handshake {
+            status: DeviceStatus::from_bits_retain(snapshot.status),
+            phase,
+            device_features_sel: snapshot.device_features_sel,
+            driver_features_sel: snapshot.driver_features_sel,
+            driver_features: features,
+            beyond: snapshot.beyond,
+        };
+        if self.has_negotiated(Features::empty()) {
+            self.negotiate(config)
+                .map_err(|_| SnapshotError::Features)?;
+            self.queues.negotiated(features);
+        }
+        if rest != RestSnapshot::Awake && !self.has_negotiated(Features::SUSPEND) {
+            return Err(bad);
+        }
+        let resets = self.has_negotiated(Features::RING_RESET);
+        for (latch, queue) in snapshot.queues.iter().zip(0u16..) {
+            if !resets && matches!(latch.stage, Stage::Resetting | Stage::WasReset) {
+                return Err(SnapshotError::Positions { queue });
+            }
+            self.queues.restore(queue, latch);
+        }
+        self.queues.sel = snapshot.queue_sel;
+        self.queues.refused_beyond = snapshot.refused_beyond;
+        self.shm_sel = snapshot.shm_sel;
+        // Later than any that the driver has read, here or there.
+        self.generation = self.generation.max(snapshot.generation).wrapping_add(1);
+        Ok(())
+    }
+
+    /// As after reset, whatever was outstanding.
+    pub(crate) fn abandon(&mut self) {
+        self.handshake = Handshake::NEW;
+        self.queues.reset();
+        self.shm_sel = 0;
+    }
+
+    /// What the driver wrote of a queue, if QueueReady is 1.
+    pub(crate) fn ready_latch(&self, queue: u16) -> Option<LatchSnapshot> {
+        let latch = self.queues.save(queue);
+        matches!(latch.stage, Stage::Ready | Stage::Resetting).then_some(latch)
+    }
+}
+
+/// The phase in which Status looks so.
+fn phase(status: u8, rest: RestSnapshot) -> Option<Phase> {
+    let status = DeviceStatus::from_bits(status)?;
+    if status.contains(DeviceStatus::DEVICE_NEEDS_RESET) {
+        return None;
+    }
+    let has = |flag| status.contains(flag);
+    let phase = match (
+        has(DeviceStatus::FEATURES_OK),
+        has(DeviceStatus::DRIVER_OK),
+        has(DeviceStatus::SUSPEND),
+        rest,
+    ) {
+        (false, false, false, RestSnapshot::Awake) if status.is_empty() => Phase::Reset,
+        (false, false, false, RestSnapshot::Awake) => Phase::Negotiating,
+        (true, false, false, RestSnapshot::Awake) => Phase::SettingUp,
+        (true, true, false, RestSnapshot::Awake) => Phase::Live,
+        (true, true, false, RestSnapshot::Suspending) => Phase::Suspending,
+        (true, false, true, RestSnapshot::Suspended) => Phase::Suspended,
+        _ => return None,
+    };
+    Some(if has(DeviceStatus::FAILED) {
+        Phase::Failed
+    } else {
+        phase
+    })
+}

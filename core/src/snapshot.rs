@@ -1,0 +1,229 @@
+//! A device's whole state as a plain value: for a snapshot, a migration, or a restart in place.
+//!
+//! [`Engine::save`](crate::Engine::save) and [`Device::save`](crate::Device::save) make one,
+//! `restore` of a device in reset takes it: set-up, ring positions, the chains in hand, interrupt
+//! status. It is as trustworthy as a driver: everything in it is checked as what a driver says, and
+//! what does not pass is refused, with the device in reset.
+//!
+//! Not in it: the driver's memory, which has to be the same; the model, whose state is the host's to
+//! carry (it has to offer what it offered); and kicks, for which every queue counts as notified.
+//! Chains in hand are served again from their start: what the back end had not answered is done once
+//! more, and each is answered once.
+//!
+//! With the feature `serde` each of these is `Serialize` and `Deserialize`.
+
+use heapless::Vec;
+
+use crate::{error::Refusal, message::QueueConfig, queue::Segment};
+
+#[cfg(feature = "serde")]
+use serde::{Deserialize, Serialize};
+
+/// The version of the layout of [`DeviceSnapshot`] and [`EngineSnapshot`]; others are refused.
+pub const SNAPSHOT_VERSION: u16 = 1;
+
+/// The state of a [`Device`](crate::Device) with up to `P` chains in hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+pub struct DeviceSnapshot<const Q: usize, const N: usize, const P: usize> {
+    /// [`SNAPSHOT_VERSION`] when it was made.
+    pub version: u16,
+    /// What was negotiated: bits 0 to 63, and 64 to 127. 0 before the driver is live.
+    pub features: [u64; 2],
+    /// Whether the driver is live (DRIVER_OK was accepted, and FAILED not written since).
+    pub live: bool,
+    /// Whether it is suspended or about to be.
+    pub rest: RestSnapshot,
+    /// DEVICE_NEEDS_RESET.
+    pub needs_reset: bool,
+    /// InterruptStatus.
+    pub interrupt: u32,
+    /// A configuration change that the driver hears of later.
+    pub config_changed: bool,
+    /// The configured queues, in the order in which they were configured.
+    pub queues: Vec<QueueSnapshot, Q>,
+    /// The chains in hand; those of one queue oldest first.
+    pub chains: Vec<ChainSnapshot<N>, P>,
+}
+
+/// Whether a device is suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+pub enum RestSnapshot {
+    /// It is not.
+    #[default]
+    Awake,
+    /// SUSPEND was written, and chains are in hand still.
+    Suspending,
+    /// It is.
+    Suspended,
+}
+
+/// The state of one configured queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+pub struct QueueSnapshot {
+    /// How the driver laid it out.
+    pub config: QueueConfig,
+    /// How far it is; `None` if it is stopped until it or the device is reset.
+    pub ring: Option<RingSnapshot>,
+}
+
+/// How far a queue has come. Before the driver is live all of it is as at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+pub struct RingSnapshot {
+    /// Where the device looks next. Split: the index of the next available entry. Packed: the slot,
+    /// and the wrap counter in bit 15.
+    pub next_avail: u16,
+    /// Where it gives back next, in the same way.
+    pub next_used: u16,
+    /// What was given back since interrupts were last considered: elements, or slots.
+    pub unsignalled: u16,
+    /// What was taken and will not be given back: chains, or slots.
+    pub lost: u16,
+    /// The driver was told by flags not to kick.
+    pub kicks_off: bool,
+}
+
+/// A chain in hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+pub struct ChainSnapshot<const N: usize> {
+    /// Queue number.
+    pub queue: u16,
+    /// Index of its head descriptor; in a packed ring, its buffer id.
+    pub head: u16,
+    /// Slots of a packed ring that it takes; 1 in a split one.
+    pub slots: u16,
+    /// With IN_ORDER: it was answered with so many bytes, and waits for its turn.
+    pub answered: Option<u32>,
+    /// How many of its segments the device may read; they come first.
+    pub readable: u16,
+    /// Its buffers.
+    pub segments: Vec<Segment, N>,
+}
+
+/// The state of a register block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+pub struct RegisterSnapshot<const Q: usize> {
+    /// Status, without DEVICE_NEEDS_RESET.
+    pub status: u8,
+    /// DeviceFeaturesSel
+    pub device_features_sel: u32,
+    /// DriverFeaturesSel
+    pub driver_features_sel: u32,
+    /// What the driver accepted so far: bits 0 to 63, and 64 to 127.
+    pub driver_features: [u64; 2],
+    /// It accepted bits from 128 up, too.
+    pub beyond: bool,
+    /// QueueSel
+    pub queue_sel: u32,
+    /// SHMSel
+    pub shm_sel: u32,
+    /// ConfigGeneration
+    pub generation: u32,
+    /// The driver made a queue ready that there is not.
+    pub refused_beyond: bool,
+    /// What the driver wrote of each queue, from queue 0 on.
+    pub queues: Vec<LatchSnapshot, Q>,
+}
+
+/// What the driver wrote of one queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+pub struct LatchSnapshot {
+    /// QueueSize
+    pub size: u32,
+    /// QueueDesc
+    pub desc: u64,
+    /// QueueDriver
+    pub driver: u64,
+    /// QueueDevice
+    pub device: u64,
+    /// QueueReady and QueueReset.
+    pub stage: Stage,
+    /// It was made ready, and refused.
+    pub refused: bool,
+}
+
+/// Where a queue is between QueueReady and QueueReset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+pub enum Stage {
+    /// QueueReady is 0.
+    #[default]
+    Off,
+    /// QueueReady is 1.
+    Ready,
+    /// QueueReady and QueueReset are 1: its taken queue is still at work.
+    Resetting,
+    /// QueueReady is 0 since a queue reset: it may be set up again, though the device is live.
+    WasReset,
+}
+
+/// The state of an [`Engine`](crate::Engine) with up to `P` chains in hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+pub struct EngineSnapshot<const Q: usize, const N: usize, const P: usize> {
+    /// The register block.
+    pub registers: RegisterSnapshot<Q>,
+    /// The device behind it.
+    pub device: DeviceSnapshot<Q, N, P>,
+}
+
+/// Why a state was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// It is of another version.
+    Version {
+        /// Which.
+        version: u16,
+    },
+    /// The device that is to take it is not in reset.
+    NotInReset,
+    /// Bits of Status or InterruptStatus that there are not, or that do not go together, or not with
+    /// the rest of the state.
+    Status,
+    /// The features were not offered, lack VERSION_1, or the model does not want them.
+    Features,
+    /// A queue does not pass the checks of a set-up, or is not what its registers say.
+    Queue {
+        /// Queue number.
+        queue: u16,
+        /// Why, as its driver would have been told.
+        why: Refusal,
+    },
+    /// The positions of a queue do not fit each other, its size, or its chains in hand.
+    Positions {
+        /// Queue number.
+        queue: u16,
+    },
+    /// A chain in hand could not have been taken from its queue.
+    Chain {
+        /// Which of the state's chains, from 0.
+        at: u16,
+    },
+    /// There are fewer chain slots than chains in hand.
+    NoRoom,
+}
+
+impl core::fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Debug::fmt(self, f)
+    }
+}
+
+impl core::error::Error for SnapshotError {}
