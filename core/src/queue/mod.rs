@@ -202,12 +202,7 @@ impl<W, const N: usize> Virtqueue<W, N> {
 
     /// Slots of a packed ring that a chain in flight takes; 1 in a split one.
     pub(crate) fn slots_of(&self, chain: &Chain<N>) -> u16 {
-        match self {
-            #[cfg(feature = "split")]
-            Self::Split(_) => 1,
-            #[cfg(feature = "packed")]
-            Self::Packed(queue) => queue.slots_of(chain),
-        }
+        either!(self, queue => queue.slots_of(chain))
     }
 
     /// How long ago a chain in flight was popped, in chains or more.
