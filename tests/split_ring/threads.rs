@@ -8,13 +8,23 @@ use virtside_tests::{BASE, DATA, SIZE, TestRam, rings::Rig};
 /// Chains that the driver sends: enough for the indices to wrap.
 const CHAINS: u32 = 80_000;
 
-/// A 16-bit field of a ring.
-fn field(ram: TestRam, addr: u64) -> &'static AtomicU16 {
-    let offset = (addr - BASE) as usize;
-    assert_eq!(offset % 2, 0);
-    // SAFETY: the offset is inside the memory, which is page-aligned, leaked, and only reached
-    // through raw pointers and atomics.
-    unsafe { ram.as_ptr().add(offset).cast::<AtomicU16>().as_ref() }
+/// A 16-bit field of a ring, little-endian.
+struct Field(&'static AtomicU16);
+
+impl Field {
+    fn new(ram: TestRam, addr: u64) -> Self {
+        let offset = (addr - BASE) as usize;
+        assert_eq!(offset % 2, 0);
+        // SAFETY: the offset is inside the memory, which is page-aligned, leaked, and only reached
+        // through raw pointers and atomics.
+        Self(unsafe { ram.as_ptr().add(offset).cast::<AtomicU16>().as_ref() })
+    }
+    fn load(&self, order: Ordering) -> u16 {
+        u16::from_le(self.0.load(order))
+    }
+    fn store(&self, value: u16, order: Ordering) {
+        self.0.store(value.to_le(), order);
+    }
 }
 
 /// The driver never waits for anything but a used element, the device for nothing but a kick: a
@@ -41,11 +51,10 @@ fn run(features: Features) {
             }
             rig
         });
-        let (avail_idx, used_idx) = (field(ram, layout.driver + 2), field(ram, layout.device + 2));
-        let (used_flags, avail_event) = (
-            field(ram, layout.device),
-            field(ram, layout.device + 4 + 8 * u64::from(SIZE)),
-        );
+        let avail_idx = Field::new(ram, layout.driver + 2);
+        let used_idx = Field::new(ram, layout.device + 2);
+        let used_flags = Field::new(ram, layout.device);
+        let avail_event = Field::new(ram, layout.device + 4 + 8 * u64::from(SIZE));
         let mut free: Vec<u16> = (0..SIZE).collect();
         let (mut sent, mut back, mut kicks) = (0u32, 0u32, 0u32);
         while back < CHAINS {

@@ -24,6 +24,8 @@ pub use range::{DeviceRange, RawDescriptor};
 pub use regions::{Region, RegionMem};
 #[cfg(all(feature = "packed", any(feature = "testing", test, doctest)))]
 pub(crate) use window::is_available;
+#[cfg(any(feature = "testing", test, doctest))]
+pub use window::order;
 pub use window::{PtrWindow, RingWindow};
 
 use crate::num;

@@ -9,6 +9,23 @@ use core::{
 use super::{DriverRange, MemHooks, NoHooks, Permission, RawDescriptor};
 use crate::num;
 
+/// The orders of the accesses that others are ordered by; all the rest are relaxed. Named here once,
+/// so that the exploration of the queues under loom runs with the same.
+pub mod order {
+    use super::Ordering;
+
+    /// The available index: what the driver wrote before it is read after it.
+    pub const LOAD_IDX: Ordering = Ordering::Acquire;
+    /// The used index: its element, and what is in the buffer, is written before it.
+    pub const STORE_IDX: Ordering = Ordering::Release;
+    /// Buffer id and flags of a packed descriptor, as [`LOAD_IDX`].
+    pub const LOAD_REST: Ordering = Ordering::Acquire;
+    /// Buffer id and flags of a used packed descriptor, as [`STORE_IDX`].
+    pub const STORE_REST: Ordering = Ordering::Release;
+    /// Between a store and a load of what the other side stores: one of the two sees the other's.
+    pub const FENCE: Ordering = Ordering::SeqCst;
+}
+
 /// A kept view of one area of a queue.
 ///
 /// Every access is atomic, of one width, little-endian in memory and native in the call. What a
@@ -75,7 +92,7 @@ pub trait RingWindow: Send {
     /// A full fence between stores before and loads after it.
     #[inline(always)]
     fn full_fence(&self) {
-        fence(Ordering::SeqCst);
+        fence(order::FENCE);
     }
 }
 
@@ -269,7 +286,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
     #[inline(always)]
     fn load_idx(&self) -> u16 {
         // SAFETY: `last` is at least 1: `new` takes no less than 4 bytes.
-        unsafe { self.load(1, Ordering::Acquire) }
+        unsafe { self.load(1, order::LOAD_IDX) }
     }
 
     #[inline(always)]
@@ -315,7 +332,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
             H::after_write,
         );
         // SAFETY: `last` is at least 1, and there are elements.
-        unsafe { self.store(1, index.wrapping_add(count), Ordering::Release) }
+        unsafe { self.store(1, index.wrapping_add(count), order::STORE_IDX) }
     }
 
     #[inline(always)]
@@ -334,14 +351,14 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
         };
         let offset = u64::from(index).wrapping_mul(16).wrapping_add(12);
         self.hook(offset, 4, H::before_read);
-        is_available(u32::from_le(words.rest.load(Ordering::Acquire)), wrap)
+        is_available(u32::from_le(words.rest.load(order::LOAD_REST)), wrap)
     }
 
     #[inline(always)]
     fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor> {
         let words = self.descriptor(index)?;
         self.hook(u64::from(index).wrapping_mul(16), 16, H::before_read);
-        let rest = u32::from_le(words.rest.load(Ordering::Acquire));
+        let rest = u32::from_le(words.rest.load(order::LOAD_REST));
         is_available(rest, wrap).then(|| RawDescriptor {
             addr: words.addr.load(),
             len: relaxed(&words.len),
@@ -356,7 +373,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
         };
         words.len.store(len.to_le(), Ordering::Relaxed);
         let rest = u32::from(id) | (u32::from(flags) << 16);
-        words.rest.store(rest.to_le(), Ordering::Release);
+        words.rest.store(rest.to_le(), order::STORE_REST);
         let offset = u64::from(index).wrapping_mul(16).wrapping_add(8);
         self.hook(offset, 8, H::after_write);
     }

@@ -19,6 +19,7 @@ pub use memory::{CountingMem, CountingWindow, Counts, Shift, ShiftingMem, Shifti
 pub use packed::{AVAIL, PackedDriver, USED};
 pub use registers::Registers;
 
+pub use crate::memory::order;
 use crate::{Chain, FlatMem, Ram, Segment};
 
 /// Shows `show` a chain of `readable` bytes and room for `writable` more, up to 2048 each, in `ram`.

@@ -1,0 +1,188 @@
+//! The driver's end, after the specification ("Supplying Buffers to The Device", "Receiving Used
+//! Buffers From The Device", of split and of packed virtqueues), with every order that it asks for.
+
+use loom::sync::atomic::{
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
+use virtside::testing::{Buffer, NEXT, WRITE};
+
+use crate::{
+    Kind,
+    memory::{Memory, SIZE},
+};
+
+/// `VIRTQ_DESC_F_AVAIL` and `VIRTQ_DESC_F_USED` in a descriptor's last word.
+const AVAIL: u32 = 1 << 23;
+const USED: u32 = 1 << 31;
+/// `RING_EVENT_FLAGS_DISABLE` and `RING_EVENT_FLAGS_DESC` in an event suppression structure.
+const DISABLE: u32 = 1 << 16;
+const DESC: u32 = 2 << 16;
+
+/// One end of one queue.
+#[derive(Debug)]
+pub struct Driver {
+    mem: Memory,
+    kind: Kind,
+    /// Free-running: ring entries of a split ring, descriptors of a packed one.
+    next_avail: u16,
+    next_used: u16,
+}
+
+/// Whether a packed ring's round is one with wrap counter 1.
+fn wrap(position: u16) -> bool {
+    (position / SIZE).is_multiple_of(2)
+}
+
+/// A position as an event suppression structure has it.
+fn word(position: u16) -> u32 {
+    u32::from(position % SIZE) | u32::from(wrap(position)) << 15
+}
+
+/// `vring_need_event`
+fn is_passed(event: u16, new: u16, old: u16) -> bool {
+    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+}
+
+impl Driver {
+    pub fn new(mem: Memory, kind: Kind) -> Self {
+        Self {
+            mem,
+            kind,
+            next_avail: 0,
+            next_used: 0,
+        }
+    }
+
+    fn describe(&self, slot: u16, buffer: &Buffer) {
+        let desc = &self.mem.words().desc[usize::from(slot)];
+        desc.addr.store(buffer.addr, Relaxed);
+        desc.len.store(buffer.len, Relaxed);
+    }
+
+    fn flags(&self, at: usize, buffers: &[Buffer]) -> u32 {
+        let next = if at + 1 < buffers.len() { NEXT } else { 0 };
+        let write = if buffers[at].writable { WRITE } else { 0 };
+        (next | write).into()
+    }
+
+    /// Makes a chain available; says whether the device wants a kick. A split ring's chain lies from
+    /// descriptor `id` on.
+    pub fn publish(&mut self, id: u16, buffers: &[Buffer]) -> bool {
+        let old = self.next_avail;
+        if self.kind.packed {
+            self.publish_packed(id, buffers);
+        } else {
+            self.publish_split(id, buffers);
+        }
+        fence(SeqCst);
+        self.wants_kick(old)
+    }
+
+    fn publish_split(&mut self, head: u16, buffers: &[Buffer]) {
+        let words = self.mem.words();
+        for (at, buffer) in buffers.iter().enumerate() {
+            let slot = head + at as u16;
+            self.describe(slot, buffer);
+            let rest = self.flags(at, buffers) | u32::from(slot + 1) << 16;
+            words.desc[usize::from(slot)].rest.store(rest, Relaxed);
+        }
+        words.avail[usize::from(self.next_avail % SIZE)].store(head, Relaxed);
+        self.next_avail += 1;
+        words.avail_idx.store(self.next_avail, Release);
+    }
+
+    fn publish_packed(&mut self, id: u16, buffers: &[Buffer]) {
+        // The first one last: it stands for all.
+        for (at, buffer) in buffers.iter().enumerate().rev() {
+            let position = self.next_avail + at as u16;
+            let slot = position % SIZE;
+            self.describe(slot, buffer);
+            let round = if wrap(position) { AVAIL } else { USED };
+            let rest = u32::from(id) | self.flags(at, buffers) << 16 | round;
+            let order = if at == 0 { Release } else { Relaxed };
+            self.mem.words().desc[usize::from(slot)]
+                .rest
+                .store(rest, order);
+        }
+        self.next_avail += buffers.len() as u16;
+    }
+
+    fn wants_kick(&self, old: u16) -> bool {
+        let words = self.mem.words();
+        let new = self.next_avail;
+        if self.kind.packed {
+            let event = words.device_event.load(Relaxed);
+            return match event & (DISABLE | DESC) {
+                0 => true,
+                DISABLE => false,
+                _ => (old..new).any(|position| event & 0xffff == word(position)),
+            };
+        }
+        if self.kind.event_idx {
+            is_passed(words.avail_event.load(Relaxed), new, old)
+        } else {
+            words.used_flags.load(Relaxed) & 1 == 0
+        }
+    }
+
+    /// The next used chain, of so many descriptors: its id and the length that was written.
+    pub fn take_used(&mut self, slots: u16) -> Option<(u32, u32)> {
+        let words = self.mem.words();
+        if self.kind.packed {
+            let desc = &words.desc[usize::from(self.next_used % SIZE)];
+            let rest = desc.rest.load(Acquire);
+            if !self.is_used(rest) {
+                return None;
+            }
+            self.next_used += slots;
+            return Some((rest & 0xffff, desc.len.load(Relaxed)));
+        }
+        if words.used_idx.load(Acquire) == self.next_used {
+            return None;
+        }
+        let [id, len] = &words.used[usize::from(self.next_used % SIZE)];
+        self.next_used += 1;
+        Some((id.load(Relaxed), len.load(Relaxed)))
+    }
+
+    fn is_used(&self, rest: u32) -> bool {
+        let both = if wrap(self.next_used) {
+            AVAIL | USED
+        } else {
+            0
+        };
+        rest & (AVAIL | USED) == both
+    }
+
+    /// No interrupts, please; with EVENT_IDX the event that was asked for last does that.
+    pub fn disable_interrupts(&self) {
+        let words = self.mem.words();
+        if self.kind.event_idx {
+        } else if self.kind.packed {
+            words.driver_event.store(DISABLE, Relaxed);
+        } else {
+            words.avail_flags.store(1, Relaxed);
+        }
+    }
+
+    /// An interrupt with the next used chain, please; true if one came meanwhile.
+    pub fn enable_interrupts(&self) -> bool {
+        let words = self.mem.words();
+        match (self.kind.packed, self.kind.event_idx) {
+            (false, false) => words.avail_flags.store(0, Relaxed),
+            (false, true) => words.used_event.store(self.next_used, Relaxed),
+            (true, false) => words.driver_event.store(0, Relaxed),
+            (true, true) => words
+                .driver_event
+                .store(DESC | word(self.next_used), Relaxed),
+        }
+        fence(SeqCst);
+        if self.kind.packed {
+            let desc = &words.desc[usize::from(self.next_used % SIZE)];
+            self.is_used(desc.rest.load(Acquire))
+        } else {
+            words.used_idx.load(Acquire) != self.next_used
+        }
+    }
+}
