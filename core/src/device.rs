@@ -318,7 +318,8 @@ where
     ///
     /// # Errors
     /// Gives the queue back while chains are in flight. [`Refusal::StaleToken`] if the queue was
-    /// reset meanwhile, or its driver was at fault: it is then gone, and need not be put back.
+    /// reset meanwhile, or its driver was at fault, or a chain of it was abandoned with IN_ORDER
+    /// (DEVICE_NEEDS_RESET): it is then gone, and need not be put back.
     #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
     pub fn put_back(
         &mut self,
@@ -342,9 +343,16 @@ where
                 return Err(Err(Refusal::StaleToken));
             }
         };
+        let stuck = queue.is_stuck();
         self.table
             .put_back(number, generation, queue)
             .map_err(Err)?;
+        // One that the driver stops goes no further anyway.
+        if stuck && !(built::RING_RESET && self.stopping.contains(number)) {
+            self.table.stop_with(number, None);
+            self.needs_reset();
+            return Err(Err(Refusal::StaleToken));
+        }
         // The memory may have changed while it was out.
         if self.table.translate_one(number, &self.mem) {
             self.note(number);

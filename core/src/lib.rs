@@ -81,8 +81,8 @@
 //!
 //! The modern interface of virtio-mmio (version 2), split rings with indirect descriptors and
 //! EVENT_IDX, the devices in [`models`]. With the feature `packed` packed rings, too, for devices of
-//! your own; the ready-made ones do not offer them yet. Not yet, and not offered: IN_ORDER,
-//! NOTIFICATION_DATA, RING_RESET, SUSPEND and shared memory regions.
+//! your own; the ready-made ones do not offer them yet. IN_ORDER where the host asks for it. Not yet,
+//! and not offered: NOTIFICATION_DATA, RING_RESET, SUSPEND and shared memory regions.
 //! Never: the legacy interface.
 //!
 //! # Features

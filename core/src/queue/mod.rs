@@ -195,6 +195,16 @@ impl<W, const N: usize> Virtqueue<W, N> {
         either!(self, queue => queue.is_next(chain))
     }
 
+    /// Whether a chain was popped and may still be given back.
+    pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
+        either!(self, queue => queue.is_in_flight(chain))
+    }
+
+    /// Whether nothing more can be given back: with IN_ORDER, after a chain was lost.
+    pub(crate) fn is_stuck(&self) -> bool {
+        either!(self, queue => queue.is_stuck())
+    }
+
     /// How far it is.
     pub(crate) fn snapshot(&self) -> RingSnapshot {
         either!(self, queue => queue.snapshot())
