@@ -12,6 +12,7 @@ use crate::{
     message::{Message, QueueConfig},
     notify::DriverNotify,
     num,
+    policy::FaultPolicy,
     queue_set::QueueSet,
     shared::SharedHandle,
     trace::NoTrace,
@@ -37,6 +38,7 @@ use crate::{
 pub struct DeviceBuilder<I, H, const Q: usize> {
     notify: I,
     shared: H,
+    policy: FaultPolicy,
     queues: QueueSet<Q>,
     /// In the order in which they came: policies may depend on it.
     configs: heapless::Vec<QueueConfig, Q>,
@@ -55,6 +57,7 @@ impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), H, Q> {
         Self {
             notify: (),
             shared,
+            policy: FaultPolicy::NeedsReset,
             queues: QueueSet::new(),
             configs: heapless::Vec::new(),
         }
@@ -74,15 +77,23 @@ impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
         let Self {
             notify,
             shared,
+            policy,
             queues,
             configs,
         } = self;
         Ok(DeviceBuilder {
             notify: map(notify)?,
             shared,
+            policy,
             queues,
             configs,
         })
+    }
+
+    /// What becomes of a driver that breaks the protocol.
+    #[must_use]
+    pub fn with_policy(self, policy: FaultPolicy) -> Self {
+        Self { policy, ..self }
     }
 
     /// Notes a queue. That its number is new and below `Q` is all that is checked here; the rest
@@ -134,7 +145,8 @@ impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
         mem: M,
         policy: &P,
     ) -> Result<Device<M, I, H, Q, N>, DeviceError> {
-        let mut device = Device::new(mem, self.notify, self.shared, NoTrace);
+        let mut device =
+            Device::new(mem, self.notify, self.shared, NoTrace).with_policy(self.policy);
         for config in &self.configs {
             device
                 .table
@@ -238,6 +250,12 @@ where
     #[must_use]
     pub fn with_features(self, features: Features) -> Self {
         Self { features, ..self }
+    }
+
+    /// Whether the conversation goes on after a queue was refused: the device does without it then.
+    pub fn goes_on(&self) -> bool {
+        let builder = self.parts.as_ref().map(|(builder, _)| builder);
+        builder.is_some_and(|builder| !builder.policy.needs_reset())
     }
 
     /// The queues that passed so far, lowest first.

@@ -11,6 +11,7 @@ use crate::{
     message::QueueConfig,
     model::DeviceModel,
     notify::DriverNotify,
+    policy::FaultPolicy,
     queue_set::QueueSet,
     shared::{InterruptStatus, SharedHandle},
     slots::{ChainSlot, Counters},
@@ -72,6 +73,7 @@ pub struct Device<M: DriverMem, I, H, const Q: usize, const N: usize, T = NoTrac
     /// when it is.
     changed: bool,
     rest: Rest,
+    pub(crate) policy: FaultPolicy,
     /// Queues that the driver stops while their taken queues are still at work.
     stopping: QueueSet<Q>,
     host_fault: Option<HostFault>,
@@ -131,12 +133,14 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N
             started: false,
             changed: false,
             rest: Rest::No,
+            policy: FaultPolicy::NeedsReset,
             stopping: QueueSet::new(),
             host_fault: None,
             counters: Counters {
                 chains: 0,
                 interrupts: 0,
                 suppressed: 0,
+                refused: 0,
             },
             trace,
         }
@@ -156,11 +160,18 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N
             started: self.started,
             changed: self.changed,
             rest: self.rest,
+            policy: self.policy,
             stopping: self.stopping,
             host_fault: self.host_fault,
             counters: self.counters,
             trace,
         }
+    }
+
+    /// The same device, with another policy for drivers that break the protocol.
+    #[must_use]
+    pub fn with_policy(self, policy: FaultPolicy) -> Self {
+        Self { policy, ..self }
     }
 
     /// What hears what the device does.
@@ -309,6 +320,7 @@ where
             live,
             queue,
             generation,
+            self.policy,
             self.shared.clone(),
             self.notify.clone(),
         ))
@@ -338,7 +350,7 @@ where
                         queue: number,
                         fault,
                     });
-                    self.needs_reset();
+                    self.broke_protocol();
                 }
                 return Err(Err(Refusal::StaleToken));
             }
@@ -570,6 +582,13 @@ where
             self.changed = true;
         } else {
             self.interrupt(InterruptStatus::CONFIG_CHANGE);
+        }
+    }
+
+    /// A queue had to stop, or a queue was refused that the driver believes it has.
+    pub(crate) fn broke_protocol(&mut self) {
+        if self.policy.needs_reset() {
+            self.needs_reset();
         }
     }
 

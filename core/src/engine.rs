@@ -15,6 +15,7 @@ use crate::{
     model::{DeviceModel, Start},
     notify::DriverNotify,
     num,
+    policy::FaultPolicy,
     queue_set::QueueSet,
     shared::{Answer, Shared, SharedHandle},
     slots::{ChainSlot, Counters, Step, Token},
@@ -126,6 +127,16 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
     pub fn offering(self, offer: Offer) -> Self {
         Self {
             transport: self.transport.offering(offer),
+            ..self
+        }
+    }
+
+    /// The same device, with another policy for drivers that break the protocol.
+    #[must_use]
+    pub fn with_policy(self, policy: FaultPolicy) -> Self {
+        Self {
+            transport: self.transport.with_policy(policy),
+            device: self.device.with_policy(policy),
             ..self
         }
     }
@@ -270,7 +281,7 @@ where
                 let reply = self.transport.settle(verdict);
                 if verdict.is_err() {
                     // A driver does not read back whether it got what it asked for.
-                    self.device.require_reset();
+                    self.device.broke_protocol();
                 }
                 reply
             }
@@ -296,14 +307,21 @@ where
     }
 
     fn driver_ready(&mut self, features: Features) -> Reply {
-        let Device { table, mem, .. } = &mut self.device;
-        let max = |queue| self.model.queue_size_max(queue);
-        let checked = table.check_again(features, max, mem, &self.model.queue_check());
         let responder = self.new_responder();
-        if let Err((queue, error)) = checked {
+        loop {
+            let Device { table, mem, .. } = &mut self.device;
+            let max = |queue| self.model.queue_size_max(queue);
+            let checked = table.check_again(features, max, mem, &self.model.queue_check());
+            let Err((queue, error)) = checked else {
+                break;
+            };
             self.transport.note_refusal(refusal(error, queue));
-            responder.refuse();
-            return self.go_on();
+            if self.device.policy.needs_reset() {
+                responder.refuse();
+                return self.go_on();
+            }
+            // It goes on without this queue, then: one less in each round.
+            self.device.table.stop_with(queue, None);
         }
         self.device.features = features;
         match self.model.ready(features) {

@@ -116,6 +116,7 @@ mod model;
 pub mod models;
 mod notify;
 mod num;
+mod policy;
 mod queue;
 mod queue_set;
 mod shared;
@@ -148,6 +149,7 @@ pub use model::{Answer, DeviceConfig, DeviceModel, Request, Start};
 #[cfg(feature = "embedded-hal")]
 pub use notify::IrqLine;
 pub use notify::{BufferedNotify, CountingNotify, Doorbell, DriverNotify};
+pub use policy::FaultPolicy;
 #[cfg(feature = "packed")]
 pub use queue::PackedQueue;
 #[cfg(feature = "split")]

@@ -157,4 +157,7 @@ pub struct Counters {
     pub interrupts: u32,
     /// Times the driver did not want one.
     pub suppressed: u32,
+    /// Chains given back because of what the driver did wrong
+    /// ([`FaultPolicy::Refuse`](crate::FaultPolicy::Refuse)).
+    pub refused: u32,
 }

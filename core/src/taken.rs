@@ -4,6 +4,7 @@ use crate::{
     error::{DeviceError, DriverFault, HostFault, Refusal},
     memory::{DriverMem, RingWindow},
     notify::DriverNotify,
+    policy::FaultPolicy,
     queue::{Chain, Popped, Virtqueue},
     shared::{InterruptStatus, SharedHandle},
 };
@@ -17,8 +18,12 @@ pub enum Stop {
     /// [`abandon`](TakenQueue::abandon) what is in flight and put the queue back or drop it: the
     /// driver's write is not answered before.
     Asked,
-    /// The driver broke the protocol. DEVICE_NEEDS_RESET is set; the queue is of no more use.
+    /// The driver broke the protocol. DEVICE_NEEDS_RESET is set, unless the device's
+    /// [`FaultPolicy`] is another; the queue is of no more use.
     Driver(DriverFault),
+    /// The driver broke the protocol, and that one chain was given back with nothing written in it
+    /// ([`FaultPolicy::Refuse`]): go on.
+    Refused(DriverFault),
 }
 
 /// A queue moved out of its device with `take_queue`.
@@ -40,6 +45,7 @@ where
     /// The queue's number; one that there is not, once it was asked to stop or was at fault.
     watched: u16,
     fault: Option<DriverFault>,
+    policy: FaultPolicy,
     notify: I,
     life: Life<H, Q>,
 }
@@ -109,6 +115,7 @@ where
         queue: Virtqueue<W, N>,
         number: u16,
         generation: u32,
+        policy: FaultPolicy,
         shared: H,
         notify: I,
     ) -> Self {
@@ -124,6 +131,7 @@ where
             generation,
             watched,
             fault: None,
+            policy,
             notify,
             life,
         }
@@ -155,16 +163,20 @@ where
     /// stores, too.
     ///
     /// # Errors
-    /// [`Stop`]: nothing more will come from this queue.
+    /// [`Stop`]: nothing more will come from this queue, but after [`Stop::Refused`].
     #[inline]
     pub fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Result<bool, Stop> {
         if self.is_stopped() {
             return Err(self.stop());
         }
-        match self.queue.pop(mem, chain) {
+        let found = self.queue.pop(mem, chain);
+        match found {
             Popped::Chain => Ok(true),
             Popped::Empty => Ok(false),
-            Popped::Fault => Err(self.broken(chain)),
+            Popped::Broken | Popped::Fault if self.policy.refuses() => {
+                Err(self.refused(found, chain))
+            }
+            Popped::Broken | Popped::Fault => Err(self.broken(chain)),
         }
     }
 
@@ -290,6 +302,18 @@ where
 
     #[cold]
     #[inline(never)]
+    fn refused(&mut self, found: Popped, chain: &mut Chain<N>) -> Stop {
+        if found == Popped::Broken
+            && self.queue.refuse(chain.head())
+            && let Some(fault) = chain.take_fault()
+        {
+            return Stop::Refused(fault);
+        }
+        self.broken(chain)
+    }
+
+    #[cold]
+    #[inline(never)]
     fn broken(&mut self, chain: &mut Chain<N>) -> Stop {
         match chain.take_fault() {
             Some(fault) => self.fault(fault),
@@ -303,7 +327,7 @@ where
         self.watched = u16::MAX;
         self.fault = self.fault.or(Some(fault));
         // Once it is quiet, the device may be in another life: then `put_back` decides.
-        if !self.life.silent {
+        if !self.life.silent && self.policy.needs_reset() {
             let shared = &self.life.shared;
             shared.fail(shared.is_live(), &self.notify);
         }

@@ -2,7 +2,7 @@
 //! becomes of the scenario, a clean start must work afterwards.
 
 use virtside::{
-    Features, QueueConfig,
+    Features, FlatMem, QueueConfig,
     mmio::{Access, Phase, Reply},
     testing::{FakeDriver, Layout, Registers},
 };
@@ -71,17 +71,24 @@ impl Wire {
             "{access:x?} was answered {reply:?}"
         );
         let after = (guest.phase(), configs(guest));
-        if before.0 == Phase::Live && after.0 == Phase::Live {
-            // In life a queue stops, or stays what it is.
+        let alive = |phase| matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended);
+        if alive(before.0) && alive(after.0) {
+            // In life a queue stops, or stays what it is; or comes back once it was reset.
+            let resets = guest.features().contains(Features::RING_RESET);
+            let comes = access == Access::write(reg::QUEUE_READY, 1) && resets;
             for (was, is) in before.1.iter().zip(&after.1) {
-                assert!(is.is_none() || is == was, "{access:x?} moved a queue");
+                let came = was.is_none() && comes && after.0 == Phase::Live;
+                assert!(
+                    is.is_none() || is == was || came,
+                    "{access:x?} moved a queue"
+                );
             }
         }
         for config in after.1.iter().flatten() {
             assert!(config.size.is_power_of_two() && config.size <= 16);
         }
         let live = guest.device().shared().is_live();
-        assert!(!live || after.0 == Phase::Live);
+        assert!(!live || alive(after.0));
         reply
     }
 
@@ -101,13 +108,56 @@ fn elsewhere(queue: u16) -> Layout {
     Layout::packed_at(BASE + 0x8000 + 0x800 * u64::from(queue), 8)
 }
 
-/// Set-up, requests, one that stays pending, a stopped queue, and all again with other features
-/// and layouts. Says how many requests were answered.
+/// Resets queue 0 alone, and sets it up elsewhere; the requests that are answered then.
+fn queue_reset(wire: &mut Wire) -> usize {
+    let _ = wire.store(reg::QUEUE_SEL, 0);
+    let _ = wire.store(reg::QUEUE_RESET, 1);
+    assert!(wire.cut || wire.load(reg::QUEUE_RESET) <= 1);
+    let mut driver = FakeDriver::new(wire.ram.flat(BASE), elsewhere(0));
+    let _ = wire.configure(&elsewhere(0).config(0));
+    publish(&mut driver, 0, b"anew");
+    let _ = wire.kick(0);
+    wire.poll();
+    usize::from(answer(&mut driver, 0).is_some())
+}
+
+/// Suspends the device while a request is in hand, and resumes it; the requests that are answered.
+fn suspension(wire: &mut Wire, driver: &mut FakeDriver<FlatMem>) -> usize {
+    wire.guest.model_mut().holds = true;
+    publish(driver, 1, b"rest");
+    let _ = wire.kick(1);
+    wire.poll();
+    let _ = wire.store(reg::STATUS, 0x1f);
+    let _ = wire.load(reg::STATUS);
+    let held = core::mem::take(&mut wire.guest.model_mut().held);
+    wire.guest.model_mut().holds = false;
+    for token in held {
+        let _ = wire.guest.complete(token);
+    }
+    wire.poll();
+    let _ = wire.load(reg::STATUS);
+    let answered = usize::from(answer(driver, 1).is_some());
+    let used = driver.used_idx();
+    publish(driver, 1, b"late");
+    let _ = wire.kick(1);
+    wire.poll();
+    if wire.guest.phase() == Phase::Suspended {
+        assert_eq!(driver.used_idx(), used, "it rests");
+    }
+    let _ = wire.store(reg::STATUS, 0xf);
+    let _ = wire.load(reg::STATUS);
+    wire.poll();
+    answered + usize::from(answer(driver, 1).is_some())
+}
+
+/// Set-up, requests, a queue reset, a suspension, a request that stays pending, a stopped queue, and
+/// all again with other features and layouts. Says how many requests were answered.
 fn scenario(wire: &mut Wire) -> usize {
     let ram = wire.ram;
     let mut answered = 0;
     let mut drivers = [driver(ram, 0), driver(ram, 1)];
-    wire.bring_up(Features::VERSION_1, &[config(0), config(1)]);
+    let resting = Features::VERSION_1 | Features::RING_RESET | Features::SUSPEND;
+    wire.bring_up(resting, &[config(0), config(1)]);
     for _ in 0..2 {
         for (driver, queue) in drivers.iter_mut().zip(0..) {
             publish(driver, queue, b"text");
@@ -118,6 +168,8 @@ fn scenario(wire: &mut Wire) -> usize {
             answered += usize::from(answer(driver, queue).is_some());
         }
     }
+    answered += queue_reset(wire);
+    answered += suspension(wire, &mut drivers[1]);
     wire.guest.model_mut().holds = true;
     publish(&mut drivers[1], 1, b"held");
     let _ = wire.kick(1);
@@ -197,7 +249,7 @@ fn prepared() -> (TestRam, usize) {
     let ram = ram();
     ram.write(FORBIDDEN.start, &[0x99; 0x1000]);
     let (writes, answered) = run(ram, None);
-    assert_eq!(answered, 6, "the scenario works when nothing happens");
+    assert_eq!(answered, 9, "the scenario works when nothing happens");
     (ram, writes)
 }
 
@@ -230,9 +282,9 @@ fn hostile() -> Vec<Access> {
         (reg::INTERRUPT_ACK, &[0, u32::MAX]),
         (
             reg::STATUS,
-            &[4, 8, 12, 15, 16, 64, 128, 143, 255, 256, u32::MAX],
+            &[4, 8, 12, 15, 16, 27, 31, 64, 128, 143, 255, 256, u32::MAX],
         ),
-        (reg::QUEUE_RESET, &[1]),
+        (reg::QUEUE_RESET, &[0, 1, 2, u32::MAX]),
         (reg::SHM_SEL, &[1]),
         (reg::MAGIC_VALUE, &[0]),
         (reg::CONFIG, &[u32::MAX]),

@@ -159,7 +159,15 @@ where
                 }
                 Err(fault) => self.fault(queue, fault, model, slots, touched),
             },
-            Popped::Fault => {
+            Popped::Broken if self.policy.refuses() && live.refuse(slot.chain().head()) => {
+                self.counters.refused = self.counters.refused.wrapping_add(1);
+                let head = slot.chain().head();
+                if let Some(fault) = slot.chain_mut().take_fault() {
+                    self.trace.event(&Event::DriverFault { queue, fault });
+                }
+                self.given(queue, head, 0, touched);
+            }
+            Popped::Broken | Popped::Fault => {
                 if let Some(fault) = slot.chain_mut().take_fault() {
                     self.fault(queue, fault, model, slots, touched);
                 }
@@ -190,8 +198,15 @@ where
             writable: chain.writable(&self.mem),
             fault: None,
         };
-        let answer = model.serve(&mut request);
+        let mut answer = model.serve(&mut request);
         let mut host = request.fault;
+        if let Err(fault) = answer
+            && self.policy.refuses()
+        {
+            self.counters.refused = self.counters.refused.wrapping_add(1);
+            self.trace.event(&Event::DriverFault { queue, fault });
+            answer = Ok(Answer::Done { written: 0 });
+        }
         match answer {
             Ok(Answer::Done { written }) => {
                 let written = if written > writable {
@@ -273,7 +288,7 @@ where
         }
         self.trace.event(&Event::DriverFault { queue, fault });
         self.stop(queue, Some(fault), model, slots);
-        self.needs_reset();
+        self.broke_protocol();
     }
 
     /// One interrupt for all that was given back, if any of the queues' drivers wants it.

@@ -225,7 +225,8 @@ impl<const Q: usize> Transport<Q> {
     }
 
     fn driver_ok<I: DriverNotify>(&mut self, shared: &Shared<Q>, notify: &I) -> Reply {
-        if self.queues.any_refused() || shared.needs_reset() {
+        let broken = self.queues.any_refused() && self.policy.needs_reset();
+        if broken || shared.needs_reset() {
             self.go_live();
             shared.fail_at_driver_ok(notify);
             return Refusal::NotReady.into();

@@ -11,6 +11,7 @@ use crate::{
     model::DeviceConfig,
     notify::DriverNotify,
     num,
+    policy::FaultPolicy,
     shared::{InterruptStatus, Shared},
     shm::SharedMemory,
 };
@@ -52,6 +53,7 @@ pub struct Transport<const Q: usize> {
     /// Largest queue that there is room for.
     pub(super) capacity: u16,
     pub(super) offer: Offer,
+    pub(super) policy: FaultPolicy,
     pub(super) shm_sel: u32,
 }
 
@@ -82,6 +84,7 @@ impl<const Q: usize> Transport<Q> {
             ticket: 0,
             capacity,
             offer: Offer::AS_IS,
+            policy: FaultPolicy::NeedsReset,
             shm_sel: 0,
         }
     }
@@ -91,6 +94,19 @@ impl<const Q: usize> Transport<Q> {
     pub const fn offering(mut self, offer: Offer) -> Self {
         self.offer = offer;
         self
+    }
+
+    /// The same register block, with another policy for queues that do not pass.
+    #[must_use]
+    pub const fn with_policy(mut self, policy: FaultPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What becomes of a driver that breaks the protocol.
+    #[must_use]
+    pub const fn policy(&self) -> FaultPolicy {
+        self.policy
     }
 
     pub(crate) const fn outstanding(&self) -> Option<Outstanding> {

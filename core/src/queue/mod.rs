@@ -39,6 +39,9 @@ pub(crate) enum Popped {
     Empty,
     /// The driver's misdeed, in the buffer.
     Fault,
+    /// The same, of a chain that could not be taken. It counts as lost, unless it is
+    /// [refused](Virtqueue::refuse) at once.
+    Broken,
 }
 
 /// A virtqueue of up to `N` elements, in the format that was negotiated.
@@ -137,6 +140,13 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
     #[inline(always)]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
         either!(self, queue => queue.push_used(chain, written))
+    }
+
+    /// Gives the chain back that `pop` has just found broken, with nothing written in it. False, and
+    /// nothing is given, if older ones have to go first. Two stores.
+    #[cold]
+    pub(crate) fn refuse(&mut self, head: u16) -> bool {
+        either!(self, queue => queue.refuse(head))
     }
 
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring

@@ -265,6 +265,11 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         Ok(slots)
     }
 
+    /// See [`Virtqueue::refuse`](super::Virtqueue::refuse).
+    pub(crate) fn refuse(&mut self, _: u16) -> bool {
+        false
+    }
+
     /// Gives a chain back with `written` bytes in it: one used descriptor for all of it, its flags
     /// last. False, and nothing is given, if the chain is not in flight. Two stores.
     #[inline(never)]

@@ -240,7 +240,21 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         }
         // Asked of the chain: to keep the head would cost the good path a register.
         self.forget(chain.head());
-        Popped::Fault
+        Popped::Broken
+    }
+
+    /// See [`Virtqueue::refuse`](super::Virtqueue::refuse).
+    pub(crate) fn refuse(&mut self, head: u16) -> bool {
+        // What is left besides it was lost for good.
+        if self.mode.in_order() && (self.in_flight() != 0 || self.batch.count != 0) {
+            return false;
+        }
+        self.lost = self.lost.wrapping_sub(1);
+        self.windows
+            .device
+            .store_used(self.next_used, [u32::from(head), 0]);
+        self.next_used = self.next_used.wrapping_add(1);
+        true
     }
 
     /// With IN_ORDER a free head is another word; without, the driver is at fault.

@@ -3,8 +3,8 @@
 use std::io;
 
 use virtside::{
-    ChainSlot, Device, DeviceError, DeviceModel, DriverMem, DriverNotify, Features, Message,
-    QueueConfig, Refusal, SharedHandle,
+    ChainSlot, Device, DeviceError, DeviceModel, DriverMem, DriverNotify, FaultPolicy, Features,
+    Message, QueueConfig, Refusal, SharedHandle,
     mmio::{Reply, Transport},
 };
 
@@ -23,7 +23,7 @@ use crate::{
 /// message is acknowledged. After [`Message::Ready`] the driver's DRIVER_OK completes in
 /// [`run`](Self::run), which serves the device until the driver resets it.
 ///
-/// After a refusal the rest of that conversation is refused as well, until the driver resets; the
+/// After a refusal, unless the policy is another, the rest of that conversation is refused as well, until the driver resets; the
 /// reset is then the first message of the next conversation. `notify` and `shared` have to be those
 /// of the [`DeviceBuilder`](virtside::DeviceBuilder).
 #[derive(Debug)]
@@ -54,6 +54,16 @@ impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
             asked: None,
             refused: false,
             error: None,
+        }
+    }
+
+    /// The same register block, with another policy for queues that do not pass; the
+    /// [`DeviceBuilder`](virtside::DeviceBuilder) has to have the same.
+    #[must_use]
+    pub fn with_policy(self, policy: FaultPolicy) -> Self {
+        Self {
+            transport: self.transport.with_policy(policy),
+            ..self
         }
     }
 
@@ -114,7 +124,7 @@ where
                     let error = DeviceError::BadQueueConfig(config.queue, refusal);
                     self.asked = Some(message);
                     self.acknowledge(Err(&error))?;
-                    return Err(error);
+                    return if self.refused { Err(error) } else { Ok(None) };
                 }
                 None => return Ok(Some(message)),
             },
@@ -163,7 +173,7 @@ where
         let Some(message) = self.asked.take() else {
             return Ok(());
         };
-        self.refused |= verdict.is_err();
+        self.refused |= verdict.is_err() && self.transport.policy() == FaultPolicy::NeedsReset;
         let reply = self
             .transport
             .settle(verdict.map_err(|error| refusal(error, message)));

@@ -69,7 +69,8 @@ pub trait MessageSource {
 ///
 /// # Errors
 /// [`DeviceError::UnexpectedEndOfStream`] if there is no `Ready`. A refused queue or message ends
-/// the conversation with its error, after its sender was told.
+/// the conversation with its error, after its sender was told; with a
+/// [`FaultPolicy`](virtside::FaultPolicy) other than the default the conversation goes on without it.
 #[allow(clippy::type_complexity, reason = "a device and its responder")]
 pub fn config_builder_from_stream<S, P, M, I, H, const Q: usize, const N: usize>(
     builder: DeviceBuilder<I, H, Q>,
@@ -97,7 +98,9 @@ where
             Ok(_) => stream.acknowledge(Ok(()))?,
             Err(error) => {
                 stream.acknowledge(Err(&error))?;
-                return Err(error);
+                if !configuring.goes_on() {
+                    return Err(error);
+                }
             }
         }
     }

@@ -1,8 +1,8 @@
 //! A device that came of a conversation, behind the register block that led it.
 
 use virtside::{
-    ChainSlot, Device, DeviceModel, DriverMem, DriverNotify, Message, Refusal, SharedHandle, Step,
-    Token,
+    ChainSlot, Device, DeviceModel, DriverMem, DriverNotify, FaultPolicy, Message, Refusal,
+    SharedHandle, Step, Token,
     mmio::{Access, RegisterBlock, Reply, Ticket, Transport},
 };
 
@@ -95,7 +95,7 @@ where
                 let verdict = self
                     .device
                     .enable_queue(&config, max, &self.model.queue_check());
-                if verdict.is_err() {
+                if verdict.is_err() && self.transport.policy() == FaultPolicy::NeedsReset {
                     // A driver does not read back whether it got what it asked for.
                     self.device.require_reset();
                 }

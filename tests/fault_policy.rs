@@ -1,0 +1,311 @@
+//! What becomes of a driver that breaks the protocol: as the host says, on every transport alike.
+
+use std::sync::Arc;
+
+use virtside::{
+    Chain, Configuring, Counters, CountingNotify, DeviceBuilder, DriverFault, FaultPolicy,
+    Features, InterruptStatus, Message, Progress, QueueState, Refusal, Shared, Step, Stop,
+    testing::{Buffer, FakeDriver, NEXT, Registers},
+};
+use virtside_tests::{
+    BASE, DATA, N, Q, SIZE, config, driver, guest_over, layout, ram, reg,
+    rings::{Plan, Rig, Scribe},
+};
+
+const POLICIES: [FaultPolicy; 3] = [
+    FaultPolicy::Refuse,
+    FaultPolicy::StopQueue,
+    FaultPolicy::NeedsReset,
+];
+const NEEDS_RESET: u32 = 64;
+
+/// A live device of two queues under this policy, and the driver of queue 0.
+fn rig(policy: FaultPolicy, features: Features) -> Rig {
+    let ram = ram();
+    let driver = driver(ram, 0);
+    let mut guest =
+        guest_over(Scribe::new(Plan::Fill(0xa5)), ram.flat(BASE), 4).with_policy(policy);
+    let features = features | Features::VERSION_1;
+    assert!(guest.bring_up(features, &[config(0), config(1)]));
+    Rig { guest, driver, ram }
+}
+
+/// Head 0 leads nowhere, head 1 to a byte.
+fn one_bad_one_good(driver: &mut FakeDriver<virtside::FlatMem>) {
+    driver.write_desc(0, (DATA, 1), NEXT, 77);
+    driver.write_chain(1, &[Buffer::writable(DATA, 4)]);
+    driver.offer(0);
+    driver.offer(1);
+    driver.publish();
+}
+
+fn needs_reset(rig: &mut Rig) -> bool {
+    rig.guest.load(reg::STATUS) & NEEDS_RESET != 0
+}
+
+/// The other queue serves a chain.
+fn the_other_works(rig: &mut Rig) {
+    let mut other = driver(rig.ram, 1);
+    other.send(3, &[Buffer::writable(DATA, 2)]);
+    assert_eq!(rig.guest.kick(1).value(), Some(0));
+    rig.poll();
+    assert_eq!(other.take_used(), Some((3, 2)));
+}
+
+mod a_chain_that_cannot_be_taken {
+    use super::*;
+
+    #[test]
+    fn is_given_back_unwritten_under_refuse_and_the_next_is_served() {
+        let mut rig = rig(FaultPolicy::Refuse, Features::empty());
+        one_bad_one_good(&mut rig.driver);
+        assert_eq!(rig.kick(), Step::Idle);
+        assert_eq!(rig.driver.take_used(), Some((0, 0)));
+        assert_eq!(rig.driver.take_used(), Some((1, 4)));
+        assert_eq!(rig.acknowledge(), InterruptStatus::USED_BUFFER);
+        assert!(!needs_reset(&mut rig));
+        assert_eq!(rig.fault(), None);
+        assert_eq!(rig.guest.model().heads(), [1]);
+        let Counters {
+            chains, refused, ..
+        } = rig.guest.counters();
+        assert_eq!((chains, refused), (2, 1));
+        the_other_works(&mut rig);
+    }
+
+    #[test]
+    fn stops_its_queue_in_silence_under_stop_queue() {
+        let mut rig = rig(FaultPolicy::StopQueue, Features::empty());
+        one_bad_one_good(&mut rig.driver);
+        assert_eq!(rig.kick(), Step::Idle);
+        assert_eq!(rig.driver.take_used(), None);
+        assert_eq!(rig.fault(), Some(DriverFault::NextOutOfRange { next: 77 }));
+        assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+        assert!(!needs_reset(&mut rig));
+        assert_eq!(rig.interrupts(), 0);
+        the_other_works(&mut rig);
+    }
+
+    #[test]
+    fn needs_a_reset_by_default() {
+        let mut rig = rig(FaultPolicy::default(), Features::empty());
+        one_bad_one_good(&mut rig.driver);
+        assert_eq!(rig.kick(), Step::Idle);
+        assert!(needs_reset(&mut rig));
+        assert_eq!(rig.acknowledge(), InterruptStatus::CONFIG_CHANGE);
+        assert_eq!(rig.interrupts(), 1);
+        the_other_works(&mut rig);
+    }
+
+    #[test]
+    fn can_be_refused_as_often_as_the_queue_goes_round() {
+        let mut rig = rig(FaultPolicy::Refuse, Features::EVENT_IDX);
+        for round in 0..3 * SIZE {
+            let head = round % SIZE;
+            rig.driver.write_desc(head, (DATA, 1), NEXT, 77);
+            rig.driver.offer(head);
+            rig.driver.publish();
+            assert_eq!(rig.kick(), Step::Idle);
+            assert_eq!(
+                rig.driver.take_used(),
+                Some((head.into(), 0)),
+                "round {round}"
+            );
+        }
+        assert_eq!(rig.guest.counters().refused, u32::from(3 * SIZE));
+        // What was refused is not in flight: the queue may be taken.
+        assert!(rig.guest.take_queue(0).is_ok());
+    }
+
+    #[test]
+    fn that_a_taken_queue_finds_is_treated_alike() {
+        for policy in POLICIES {
+            let mut rig = rig(policy, Features::empty());
+            let mem = rig.ram.flat(BASE);
+            one_bad_one_good(&mut rig.driver);
+            let mut queue = rig.guest.take_queue(0).unwrap();
+            let mut chain = Chain::<N>::new();
+            let fault = DriverFault::NextOutOfRange { next: 77 };
+            if policy == FaultPolicy::Refuse {
+                assert_eq!(queue.pop(&mem, &mut chain), Err(Stop::Refused(fault)));
+                assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
+                assert_eq!(queue.complete(&chain, 4), Ok(()));
+                assert_eq!(queue.in_flight(), 0);
+                assert!(queue.flush());
+                assert_eq!(rig.driver.take_used(), Some((0, 0)));
+                assert_eq!(rig.driver.take_used(), Some((1, 4)));
+                assert!(rig.guest.put_back(queue).is_ok());
+            } else {
+                assert_eq!(queue.pop(&mem, &mut chain), Err(Stop::Driver(fault)));
+                assert!(matches!(rig.guest.put_back(queue), Err(Err(_))));
+                assert_eq!(rig.fault(), Some(fault));
+            }
+            assert_eq!(needs_reset(&mut rig), policy == FaultPolicy::NeedsReset);
+            the_other_works(&mut rig);
+        }
+    }
+
+    #[test]
+    fn stops_a_queue_in_order_while_older_ones_are_in_flight_and_is_refused_alone() {
+        for older in [false, true] {
+            let ram = ram();
+            let mut driver = driver(ram, 0);
+            let plan = if older { Plan::Wait } else { Plan::Fill(1) };
+            let mut guest = guest_over(Scribe::new(plan), ram.flat(BASE), 4)
+                .with_policy(FaultPolicy::Refuse)
+                .offering(virtside::Offer::AS_IS.with(Features::IN_ORDER));
+            let features = Features::IN_ORDER | Features::VERSION_1;
+            assert!(guest.bring_up(features, &[config(0)]));
+            if older {
+                driver.send(2, &[Buffer::writable(DATA, 1)]);
+            }
+            driver.write_desc(0, (DATA, 1), NEXT, 77);
+            driver.offer(0);
+            driver.publish();
+            let _ = guest.kick(0);
+            let _ = virtside_tests::drain(&mut guest);
+            assert_eq!(driver.take_used(), (!older).then_some((0, 0)));
+            let state = if older {
+                QueueState::Dead
+            } else {
+                QueueState::Live
+            };
+            assert_eq!(guest.queue_state(0), state);
+        }
+    }
+}
+
+mod a_ring_that_makes_no_sense {
+    use super::*;
+
+    #[test]
+    fn stops_its_queue_under_every_policy() {
+        for policy in POLICIES {
+            let mut rig = rig(policy, Features::empty());
+            rig.driver.set_avail_idx(100);
+            assert_eq!(rig.kick(), Step::Idle);
+            let fault = DriverFault::AvailIndexJump { idx: 100, next: 0 };
+            assert_eq!(rig.fault(), Some(fault));
+            assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+            assert_eq!(needs_reset(&mut rig), policy == FaultPolicy::NeedsReset);
+            the_other_works(&mut rig);
+        }
+    }
+
+    #[test]
+    fn leaves_a_queue_that_a_queue_reset_brings_back() {
+        let mut rig = rig(FaultPolicy::StopQueue, Features::RING_RESET);
+        rig.driver.set_avail_idx(100);
+        rig.kick();
+        assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.guest.store(reg::QUEUE_SEL, 0).value(), Some(0));
+        assert_eq!(rig.guest.store(reg::QUEUE_RESET, 1).value(), Some(0));
+        assert_eq!(rig.guest.load(reg::QUEUE_RESET), 0);
+        rig.driver = driver(rig.ram, 0);
+        assert_eq!(rig.guest.configure(&config(0)).refusal(), None);
+        assert_eq!(rig.fault(), None);
+        rig.driver.send(5, &[Buffer::writable(DATA, 3)]);
+        rig.kick();
+        assert_eq!(rig.driver.take_used(), Some((5, 3)));
+    }
+}
+
+#[test]
+fn a_request_that_the_model_finds_fault_with_is_treated_like_its_chain() {
+    for policy in POLICIES {
+        let mut rig = rig(policy, Features::empty());
+        let fault = DriverFault::BadRequest { head: 4 };
+        rig.guest.model_mut().plan = Plan::Blame(fault);
+        rig.driver.send(4, &[Buffer::writable(DATA, 3)]);
+        rig.kick();
+        let refused = policy == FaultPolicy::Refuse;
+        assert_eq!(rig.driver.take_used(), refused.then_some((4, 0)));
+        assert_eq!(rig.fault(), (!refused).then_some(fault));
+        assert_eq!(needs_reset(&mut rig), policy == FaultPolicy::NeedsReset);
+    }
+}
+
+mod a_queue_that_does_not_pass {
+    use super::*;
+
+    fn set_up(policy: FaultPolicy) -> Rig {
+        let ram = ram();
+        let driver = driver(ram, 0);
+        let mut guest =
+            guest_over(Scribe::new(Plan::Fill(0xa5)), ram.flat(BASE), 4).with_policy(policy);
+        assert!(guest.negotiate(Features::VERSION_1));
+        assert_eq!(guest.configure(&config(0)).refusal(), None);
+        let mut bad = config(1);
+        bad.size = 3;
+        assert!(guest.configure(&bad).refusal().is_some());
+        let _ = guest.go_live();
+        Rig { guest, driver, ram }
+    }
+
+    #[test]
+    fn is_missed_at_driver_ok_only_by_default() {
+        for policy in POLICIES {
+            let mut rig = set_up(policy);
+            let broken = policy == FaultPolicy::NeedsReset;
+            assert_eq!(needs_reset(&mut rig), broken);
+            assert_eq!(rig.interrupts(), u32::from(broken));
+            if !broken {
+                rig.driver.send(5, &[Buffer::writable(DATA, 3)]);
+                rig.kick();
+                assert_eq!(rig.driver.take_used(), Some((5, 3)));
+                assert_eq!(rig.guest.queue_state(1), QueueState::Off);
+            }
+        }
+    }
+
+    #[test]
+    fn leaves_a_conversation_of_messages_only_by_default() {
+        for policy in POLICIES {
+            let ram = ram();
+            let shared = Arc::new(Shared::<Q>::new());
+            let line = &*Box::leak(Box::<CountingNotify>::default());
+            let builder = DeviceBuilder::new(Arc::clone(&shared))
+                .with_policy(policy)
+                .map_notify(|()| Ok(line))
+                .unwrap();
+            let mut configuring =
+                Configuring::<_, _, _, _, Q, N>::new(builder, &(0..2), ram.flat(BASE));
+            let good = layout(0).config(0);
+            let mut bad = layout(1).config(1);
+            bad.size = 3;
+            assert!(configuring.step(Message::ConfigureQueue(bad)).is_err());
+            assert_eq!(configuring.goes_on(), policy != FaultPolicy::NeedsReset);
+            let step = configuring.step(Message::ConfigureQueue(good)).unwrap();
+            assert!(matches!(step, Progress::Configured(0)));
+            let features = Features::VERSION_1;
+            let ready = configuring.step(Message::Ready { features }).unwrap();
+            let Progress::Ready(mut device, responder) = ready else {
+                panic!("not ready");
+            };
+            assert!(responder.accept());
+            // The policy is the device's, too.
+            let driver = driver(ram, 0);
+            driver.set_avail_idx(100);
+            let mut model = Scribe::new(Plan::Fill(1));
+            let mut slots = [virtside::ChainSlot::<N>::new()];
+            let _ = device.poll(&mut model, &mut slots, 8);
+            assert!(device.driver_fault(0).is_some());
+            assert_eq!(shared.needs_reset(), policy == FaultPolicy::NeedsReset);
+        }
+    }
+
+    #[test]
+    fn when_it_is_set_up_again_needs_a_reset_only_by_default() {
+        for policy in POLICIES {
+            let mut rig = rig(policy, Features::RING_RESET);
+            assert_eq!(rig.guest.store(reg::QUEUE_SEL, 0).value(), Some(0));
+            assert_eq!(rig.guest.store(reg::QUEUE_RESET, 1).value(), Some(0));
+            let mut bad = config(0);
+            bad.size = 3;
+            let refusal = rig.guest.configure(&bad).refusal();
+            assert!(matches!(refusal, Some(Refusal::QueueSize { size: 3, .. })));
+            assert_eq!(needs_reset(&mut rig), policy == FaultPolicy::NeedsReset);
+            the_other_works(&mut rig);
+        }
+    }
+}
