@@ -159,8 +159,8 @@ where
     /// Takes the next available chain into `chain`; false if there is none.
     ///
     /// At most `N + 2` ring accesses and `N` descriptors of an indirect table; one more of each if
-    /// the chain has no end, and a load to announce what was given back before; with IN_ORDER two
-    /// stores, too.
+    /// the chain has no end, and a load to announce what was given back before, or two stores if it
+    /// is refused; with IN_ORDER two more stores.
     ///
     /// # Errors
     /// [`Stop`]: nothing more will come from this queue, but after [`Stop::Refused`].

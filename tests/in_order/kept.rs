@@ -148,6 +148,47 @@ fn a_broken_split_ring_is_told_of_full_buffers_that_were_given_back_before() {
 }
 
 #[test]
+fn a_broken_chain_that_is_refused_has_its_own_entry_behind_full_buffers() {
+    for event_idx in [Features::empty(), Features::EVENT_IDX] {
+        let mut rig = Rig::refusing(Format::Split, event_idx);
+        rig.fill();
+        for number in 0..6 {
+            if number == 2 || number == 3 {
+                rig.driver().broken();
+            } else {
+                rig.driver().room(4);
+            }
+        }
+        rig.kick(0);
+        assert_eq!(rig.guest.driver_fault(0), None, "it goes on");
+        let expected = [
+            Given::skipped(0, 4),
+            Given::entry(1, 4),
+            Given::entry(2, 0),
+            Given::entry(3, 0),
+            Given::skipped(4, 4),
+            Given::entry(5, 4),
+        ];
+        assert_eq!(rig.take(), expected);
+        assert_eq!(rig.interrupts(), 1);
+    }
+}
+
+#[test]
+fn a_chain_that_the_device_refuses_waits_for_its_turn() {
+    for &format in FORMATS {
+        let mut rig = Rig::refusing(format, Features::empty());
+        let fault = DriverFault::BadRequest { head: 1 };
+        rig.guest.model_mut().blames = Some((1, fault));
+        assert_eq!(rig.send(&[4; 2]), Step::Blocked);
+        assert_eq!(rig.take(), []);
+        rig.answer(0, 4);
+        let expected = [Given::skipped(0, 4), Given::entry(1, 0)];
+        assert_eq!(rig.take(), expected, "{format:?}");
+    }
+}
+
+#[test]
 fn a_head_that_waits_for_its_turn_is_in_flight() {
     let mut rig = Rig::new(Format::Split, Features::empty());
     rig.choose(|asked| (asked.number != 0).then_some(4));

@@ -260,6 +260,33 @@ fn a_queue_that_lost_a_chain_cannot_go_on_and_the_driver_is_told() {
 }
 
 #[test]
+fn a_broken_chain_is_not_refused_before_one_that_was_abandoned() {
+    for abandons in [false, true] {
+        let mut rig = Rig::refusing(Format::Split, Features::empty());
+        let mut queue = rig.guest.take_queue(0).expect("it is live");
+        let (mem, mut chain): (_, Chain<N>) = (rig.ram.flat(BASE), Chain::new());
+        rig.driver().room(4);
+        assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
+        if abandons {
+            queue.abandon(&chain);
+        } else {
+            assert_eq!(queue.complete(&chain, 4), Ok(()));
+        }
+        rig.driver().broken();
+        let popped = queue.pop(&mem, &mut chain);
+        queue.flush();
+        if abandons {
+            assert!(matches!(popped, Err(Stop::Driver(_))), "{popped:?}");
+            assert_eq!(rig.take(), [], "not even the younger one");
+        } else {
+            assert!(matches!(popped, Err(Stop::Refused(_))), "{popped:?}");
+            let expected = [Given::entry(0, 4), Given::entry(1, 0)];
+            assert_eq!(rig.take(), expected);
+        }
+    }
+}
+
+#[test]
 fn a_queue_that_lost_a_chain_because_the_driver_stops_it_needs_no_reset() {
     for &format in FORMATS {
         for reset in [false, true] {

@@ -6,8 +6,8 @@ use std::collections::{HashMap, VecDeque};
 #[cfg(feature = "packed")]
 use virtside::testing::PackedDriver;
 use virtside::{
-    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, FlatMem, Offer,
-    QueueConfig, Refusal, Request, Step, Token,
+    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, FaultPolicy, Features, FlatMem,
+    Offer, QueueConfig, Refusal, Request, Step, Token,
     testing::{Buffer, FakeDriver, Layout, NEXT, Registers, WRITE},
 };
 
@@ -207,6 +207,19 @@ impl InOrderDriver {
     pub fn room(&mut self, len: u32) -> usize {
         let at = DATA + 0x2000 * u64::from(self.queue) + 0x100 * (self.numbers % 16) as u64;
         self.send(&[Buffer::writable(at, len)])
+    }
+
+    /// The same of a split ring, but what would be its next descriptor is not there.
+    pub fn broken(&mut self) -> usize {
+        let size = self.size;
+        let head = match &self.ring {
+            Ring::Split { free, .. } => *free,
+            #[cfg(feature = "packed")]
+            Ring::Packed(_) => panic!("it is packed"),
+        };
+        let number = self.room(4);
+        self.split().write_desc(head, (DATA, 4), NEXT | WRITE, size);
+        number
     }
 
     /// The next batch, which is all chains up to the one that its entry names; `None` if there is
@@ -419,6 +432,26 @@ impl Rig {
         let ram = ram();
         let offer = Offer::AS_IS.with(Features::IN_ORDER | format.features());
         let guest = guest_over(Holder::new(), ram.flat(BASE), slots).offering(offer);
+        Self::over(guest, ram, format, features, queues, size)
+    }
+
+    /// As [`new`](Self::new), where broken chains are refused alone.
+    pub fn refusing(format: Format, features: Features) -> Self {
+        let ram = ram();
+        let offer = Offer::AS_IS.with(Features::IN_ORDER | format.features());
+        let guest = guest_over(Holder::new(), ram.flat(BASE), 16).offering(offer);
+        let guest = guest.with_policy(FaultPolicy::Refuse);
+        Self::over(guest, ram, format, features | Features::IN_ORDER, 1, SIZE)
+    }
+
+    fn over(
+        guest: Guest<Holder>,
+        ram: TestRam,
+        format: Format,
+        features: Features,
+        queues: u16,
+        size: u16,
+    ) -> Self {
         let mut rig = Self {
             guest,
             drivers: Vec::new(),

@@ -143,7 +143,7 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
     }
 
     /// Gives the chain back that `pop` has just found broken, with nothing written in it. False, and
-    /// nothing is given, if older ones have to go first. Two stores.
+    /// nothing is given, if older ones have to go first. Two stores, with IN_ORDER four.
     #[cold]
     pub(crate) fn refuse(&mut self, head: u16) -> bool {
         either!(self, queue => queue.refuse(head))

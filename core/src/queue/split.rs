@@ -245,9 +245,12 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
 
     /// See [`Virtqueue::refuse`](super::Virtqueue::refuse).
     pub(crate) fn refuse(&mut self, head: u16) -> bool {
-        // What is left besides it was lost for good.
-        if self.mode.in_order() && (self.in_flight() != 0 || self.batch.count != 0) {
-            return false;
+        if self.mode.in_order() {
+            // It is lost itself; another that was, would be passed over.
+            if self.in_flight() != 0 || self.lost != 1 {
+                return false;
+            }
+            self.publish();
         }
         self.lost = self.lost.wrapping_sub(1);
         self.windows
