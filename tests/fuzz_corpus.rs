@@ -6,18 +6,24 @@ use std::{
     sync::Mutex,
 };
 
+#[cfg(feature = "packed")]
+use virtside::testing::fuzz_packed_ring;
 use virtside::testing::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_split_ring};
 
 type Body = fn(&'static FuzzRam, &[u8]);
 
 /// One memory for each target, and one run at a time in it.
-static RAMS: [FuzzRam; 3] = [FuzzRam::new(), FuzzRam::new(), FuzzRam::new()];
-static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
+static RAMS: [FuzzRam; COUNT] = [const { FuzzRam::new() }; COUNT];
+static TURNS: [Mutex<()>; COUNT] = [const { Mutex::new(()) }; COUNT];
 
-const BODIES: [(&str, Body); 3] = [
+const COUNT: usize = if cfg!(feature = "packed") { 4 } else { 3 };
+
+const BODIES: [(&str, Body); COUNT] = [
     ("registers", fuzz_registers),
     ("split_ring", fuzz_split_ring),
     ("shifting", fuzz_shifting),
+    #[cfg(feature = "packed")]
+    ("packed_ring", fuzz_packed_ring),
 ];
 
 /// Runs these inputs through a target; a failure names its input.
@@ -86,6 +92,12 @@ fn the_shifting_corpus_runs_clean() {
     replay(2);
 }
 
+#[cfg(feature = "packed")]
+#[test]
+fn the_packed_ring_corpus_runs_clean() {
+    replay(3);
+}
+
 #[test]
 fn random_register_accesses_run_clean() {
     random(0);
@@ -99,4 +111,10 @@ fn random_rings_run_clean() {
 #[test]
 fn random_changes_run_clean() {
     random(2);
+}
+
+#[cfg(feature = "packed")]
+#[test]
+fn random_packed_rings_run_clean() {
+    random(3);
 }

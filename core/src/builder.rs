@@ -390,11 +390,6 @@ impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, H, Q
         self.deny();
     }
 
-    /// The answer will be given by another responder.
-    pub(crate) fn forget(mut self) {
-        self.given = true;
-    }
-
     fn deny(&mut self) {
         self.given = true;
         self.shared.refuse(self.epoch, &self.notify);

@@ -307,32 +307,28 @@ where
     }
 
     fn driver_ready(&mut self, features: Features) -> Reply {
-        let responder = self.new_responder();
-        loop {
+        let start = loop {
             let Device { table, mem, .. } = &mut self.device;
             let max = |queue| self.model.queue_size_max(queue);
             let checked = table.check_again(features, max, mem, &self.model.queue_check());
             let Err((queue, error)) = checked else {
-                break;
+                self.device.features = features;
+                break self.model.ready(features);
             };
             self.transport.note_refusal(refusal(error, queue));
             if self.device.policy.needs_reset() {
-                responder.refuse();
-                return self.go_on();
+                break Start::Refuse;
             }
             // It goes on without this queue, then: one less in each round.
             self.device.table.stop_with(queue, None);
-        }
-        self.device.features = features;
-        match self.model.ready(features) {
+        };
+        let Device { shared, notify, .. } = &self.device;
+        match start {
             Start::Accept => {
-                responder.accept();
+                shared.accept(shared.epoch());
             }
-            Start::Refuse => responder.refuse(),
-            Start::Later => {
-                responder.forget();
-                self.unanswered = true;
-            }
+            Start::Refuse => shared.refuse(shared.epoch(), notify),
+            Start::Later => self.unanswered = true,
         }
         self.go_on()
     }

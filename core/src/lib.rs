@@ -81,19 +81,24 @@
 //!
 //! The modern interface of virtio-mmio (version 2), split rings with indirect descriptors and
 //! EVENT_IDX, the devices in [`models`]. With the feature `packed` packed rings, too, for devices of
-//! your own; the ready-made ones do not offer them yet. IN_ORDER where the host asks for it. Not yet,
-//! and not offered: NOTIFICATION_DATA, RING_RESET, SUSPEND and shared memory regions.
+//! your own; the ready-made ones do not offer them yet. RING_RESET and SUSPEND are offered by every
+//! device; IN_ORDER, NOTIFICATION_DATA, ACCESS_PLATFORM and ORDER_PLATFORM where the host asks for
+//! them ([`Offer`]). Shared memory regions are the model's to name
+//! ([`DeviceConfig::shared_memory`]). A device can be saved and restored ([`EngineSnapshot`]).
 //! Never: the legacy interface.
 //!
 //! # Features
 //!
 //! * `split` (default), `packed`: the ring formats that are built in, at least one.
+//! * `ring-reset`, `suspend`, `in-order` (default): what is built in of RING_RESET, SUSPEND, IN_ORDER.
+//!   A small build does without.
 //! * `defmt`: `defmt::Format` on every public type; `DefmtTrace`, a device's events through defmt.
 //! * `critical-section`: `EngineCell`; atomics on targets without compare-and-swap, by critical
 //!   section.
 //! * `embedded-hal`: `IrqLine`, the driver's interrupt as an output pin, and the models over
 //!   embedded-hal: i2c, spi, gpio.
 //! * `log`: `LogTrace`, a device's events through the `log` crate.
+//! * `serde`: snapshots that serialise.
 //! * `testing`: a fake driver and memories for tests and fuzzing.
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -153,8 +153,8 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         if queue.mode.in_order() {
             queue.in_flight = [ORDERED; N];
         }
-        for absent in queue.in_flight.iter_mut().skip(usize::from(checked.size)) {
-            *absent = ABSENT;
+        if let Some(beyond) = queue.in_flight.get_mut(usize::from(checked.size)..) {
+            beyond.fill(ABSENT);
         }
         queue
     }
@@ -368,9 +368,9 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     fn needs_interrupt_otherwise(&mut self) -> bool {
         if self.mode.in_order() {
             self.publish();
-        }
-        if self.mode.event_idx() {
-            return self.has_passed_event();
+            if self.mode.event_idx() {
+                return self.has_passed_event();
+            }
         }
         let (new, old) = (self.next_used, self.signalled);
         self.signalled = new;

@@ -5,7 +5,7 @@ use virtio_spec::DeviceStatus;
 
 use super::{Buffer, FakeDriver, Layout, Registers, Shift, ShiftingMem};
 use crate::{
-    ChainSlot, Engine, Features, FlatMem, QueueState, Ram, Shared, Step,
+    ChainSlot, Engine, Features, FlatMem, Offer, QueueState, Ram, Shared, Step,
     memory::DriverMem,
     message::QueueConfig,
     mmio::{Access, Phase, Reply},
@@ -71,7 +71,11 @@ fn engine<'a, M: DriverMem>(
     line: &'a CountingNotify,
     shared: &'a Shared<Q>,
 ) -> Fuzzed<'a, M> {
+    let more = Features::RING_PACKED
+        .union(Features::IN_ORDER)
+        .union(Features::NOTIFICATION_DATA);
     Engine::new(disk(), mem, line, [const { ChainSlot::new() }; 2], shared)
+        .offering(Offer::AS_IS.with(more))
 }
 
 fn layout(queue: u16) -> Layout {
@@ -171,14 +175,22 @@ fn random_access(input: &mut Input<'_>) -> Access {
     }
 }
 
+/// DRIVER_OK was accepted, and not given up.
+fn is_alive(phase: Phase) -> bool {
+    matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended)
+}
+
 /// What must hold between any two steps.
 fn check<M: DriverMem>(engine: &mut Fuzzed<'_, M>, shared: &Shared<Q>) {
     let status = engine.transport().status(shared);
-    let live = engine.phase() == Phase::Live;
-    assert_eq!(
-        status.contains(DeviceStatus::DRIVER_OK) && !status.contains(DeviceStatus::FAILED),
-        live
-    );
+    let phase = engine.phase();
+    let live = is_alive(phase);
+    if phase != Phase::Failed {
+        let ok = status.contains(DeviceStatus::DRIVER_OK);
+        assert_eq!(ok, matches!(phase, Phase::Live | Phase::Suspending));
+        let suspended = status.contains(DeviceStatus::SUSPEND);
+        assert_eq!(suspended, phase == Phase::Suspended);
+    }
     assert!(!live || status.contains(DeviceStatus::FEATURES_OK));
     assert!(live || !shared.is_live());
     // A level line follows InterruptStatus.
@@ -191,9 +203,15 @@ fn check<M: DriverMem>(engine: &mut Fuzzed<'_, M>, shared: &Shared<Q>) {
     assert_eq!(engine.take_host_fault(), None);
     for queue in 0..num::clamp_u16(Q) {
         let state = engine.queue_state(queue);
-        assert!(live || state != QueueState::Live || engine.phase() == Phase::Failed);
+        assert!(live || state != QueueState::Live || phase == Phase::Failed);
         if let Some(config) = engine.queue_config(queue) {
-            assert!(config.size.is_power_of_two() && config.size <= 8);
+            // Before FEATURES_OK nobody knows whether it will be a packed one.
+            let packed = engine
+                .transport()
+                .driver_features()
+                .contains(Features::RING_PACKED);
+            assert!(config.size != 0 && config.size <= 8);
+            assert!(packed || !live || config.size.is_power_of_two());
         }
         if engine.driver_fault(queue).is_some() {
             assert_eq!(state, QueueState::Dead);
@@ -228,7 +246,7 @@ pub fn fuzz_registers(ram: &'static FuzzRam, data: &[u8]) {
         let may_configure = matches!(
             access,
             Access::Write {
-                offset: 0x44 | 0x70,
+                offset: 0x44 | 0x70 | 0xc0,
                 ..
             }
         );
@@ -236,10 +254,12 @@ pub fn fuzz_registers(ram: &'static FuzzRam, data: &[u8]) {
             may_configure || configs(&engine) == before,
             "{access:?} changed a queue"
         );
-        if phase == Phase::Live && !matches!(access, Access::Write { offset: 0x70, .. }) {
-            // A live queue can only stop.
+        if is_alive(phase) && !matches!(access, Access::Write { offset: 0x70, .. }) {
+            // A live queue can only stop, and come back after a queue reset.
+            let comes = matches!(access, Access::Write { offset: 0x44, .. })
+                && engine.features().contains(Features::RING_RESET);
             for (was, is) in before.iter().zip(configs(&engine)) {
-                assert!(is.is_none() || is == *was);
+                assert!(is.is_none() || is == *was || (was.is_none() && comes));
             }
         }
         if (matches!(access, Access::Read { .. }) || reply.refusal().is_some())
@@ -253,7 +273,19 @@ pub fn fuzz_registers(ram: &'static FuzzRam, data: &[u8]) {
                 offset: 0x70,
                 width: 4,
                 value,
-            } if num::low(value) != 0 => assert!(is.contains(status)),
+            } if num::low(value) != 0 => {
+                let both = DeviceStatus::DRIVER_OK | DeviceStatus::SUSPEND;
+                let moved = engine.features().contains(Features::SUSPEND) && is_alive(phase);
+                let lost = status.difference(is);
+                assert!(lost.is_empty() || (moved && both.contains(lost)));
+            }
+            // A queue that does not come back as its driver believes.
+            Access::Write { offset: 0x44, .. } if is_alive(phase) && reply.refusal().is_some() => {
+                assert_eq!(
+                    is.difference(DeviceStatus::DEVICE_NEEDS_RESET),
+                    status.difference(DeviceStatus::DEVICE_NEEDS_RESET)
+                );
+            }
             // A reset.
             Access::Write {
                 offset: 0x70,
@@ -314,18 +346,35 @@ fn reset_and_work(engine: &mut Fuzzed<'_, FlatMem>, ram: &'static FuzzRam) {
     assert_eq!(driver.take_used(), Some((3, 21)));
 }
 
-/// A live device whose memory, rings included, is the input.
+/// A live device whose memory, split rings included, is the input.
 ///
 /// # Panics
 /// If an invariant does not hold.
 pub fn fuzz_split_ring(ram: &'static FuzzRam, data: &[u8]) {
+    fuzz_ring(ram, data, Features::VERSION_1);
+}
+
+/// The same with packed rings.
+///
+/// # Panics
+/// If an invariant does not hold.
+#[cfg(feature = "packed")]
+pub fn fuzz_packed_ring(ram: &'static FuzzRam, data: &[u8]) {
+    let features = Features::VERSION_1.union(Features::RING_PACKED);
+    fuzz_ring(ram, data, features);
+}
+
+fn fuzz_ring(ram: &'static FuzzRam, data: &[u8], mut features: Features) {
     zero(ram);
     let (line, shared) = (CountingNotify::new(), Shared::new());
     let mut engine = engine(ram.flat(BASE), &line, &shared);
     let mut input = Input(data);
     let wanted = input.byte();
-    let mut features = Features::VERSION_1;
-    for (bit, feature) in [(1, Features::EVENT_IDX), (2, Features::INDIRECT_DESC)] {
+    for (bit, feature) in [
+        (1, Features::EVENT_IDX),
+        (2, Features::INDIRECT_DESC),
+        (4, Features::IN_ORDER),
+    ] {
         if wanted & bit != 0 {
             features = features.union(feature);
         }
