@@ -13,5 +13,7 @@ mod kept;
 mod order;
 #[path = "in_order/random.rs"]
 mod random;
+#[path = "in_order/saved.rs"]
+mod saved;
 #[path = "in_order/taken.rs"]
 mod taken;

@@ -331,7 +331,7 @@ where
     /// # Errors
     /// Gives the queue back while chains are in flight. [`Refusal::StaleToken`] if the queue was
     /// reset meanwhile, or its driver was at fault, or a chain of it was abandoned with IN_ORDER
-    /// (DEVICE_NEEDS_RESET): it is then gone, and need not be put back.
+    /// (DEVICE_NEEDS_RESET, unless the driver stops it): it is then gone, and need not be put back.
     #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
     pub fn put_back(
         &mut self,
@@ -359,10 +359,12 @@ where
         self.table
             .put_back(number, generation, queue)
             .map_err(Err)?;
-        // One that the driver stops goes no further anyway.
-        if stuck && !(built::RING_RESET && self.stopping.contains(number)) {
+        if stuck {
             self.table.stop_with(number, None);
-            self.needs_reset();
+            // One that the driver stops goes no further anyway.
+            if !(built::RING_RESET && self.stopping.contains(number)) {
+                self.needs_reset();
+            }
             return Err(Err(Refusal::StaleToken));
         }
         // The memory may have changed while it was out.

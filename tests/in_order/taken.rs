@@ -153,6 +153,23 @@ fn the_ring_hears_of_full_chains_when_they_are_flushed() {
 }
 
 #[test]
+fn a_flush_publishes_although_the_driver_asked_for_quiet() {
+    for &format in FORMATS {
+        let mut out = out(format, Features::empty(), 2);
+        match format {
+            Format::Split => out.rig.driver().split().set_avail_flags(1),
+            #[cfg(feature = "packed")]
+            Format::Packed => out.rig.driver().packed().set_suppression(0, 1),
+        }
+        for which in 0..2 {
+            assert_eq!(out.complete(which, 4), Ok(()));
+        }
+        assert!(!out.queue.flush());
+        assert_eq!(out.rig.driver().numbers(), [0, 1], "{format:?}");
+    }
+}
+
+#[test]
 fn a_queue_that_is_put_back_is_published() {
     for &format in FORMATS {
         let mut out = out(format, Features::empty(), 3);
@@ -300,7 +317,8 @@ fn a_queue_that_lost_a_chain_because_the_driver_stops_it_needs_no_reset() {
                 ticket = Some(waits);
             }
             out.queue.abandon_all();
-            assert!(out.rig.guest.put_back(out.queue).is_ok(), "{format:?}");
+            let back = out.rig.guest.put_back(out.queue);
+            assert!(matches!(back, Err(Err(Refusal::StaleToken))), "{format:?}");
             if let Some(ticket) = ticket {
                 assert_eq!(out.rig.guest.finish(ticket), Reply::Done(0));
             } else {

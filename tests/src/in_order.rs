@@ -463,6 +463,12 @@ impl Rig {
         rig
     }
 
+    /// Another device in reset, with so many slots, over the same memory.
+    pub fn renew(&mut self, slots: usize) {
+        let offer = Offer::AS_IS.with(Features::IN_ORDER | self.format.features());
+        self.guest = guest_over(Holder::new(), self.ram.flat(BASE), slots).offering(offer);
+    }
+
     /// From reset to live, with fresh rings.
     pub fn restart(&mut self, queues: u16, size: u16) {
         let driver = |queue| InOrderDriver::new(self.ram, self.format, queue, size);
