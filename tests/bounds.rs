@@ -4,13 +4,15 @@
 use std::{cell::Cell, collections::VecDeque};
 
 use virtside::{
-    Answer, Chain, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, FlatMem, Request,
-    Start, Step, Stop, Token,
+    Answer, Chain, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, FlatMem, Offer,
+    Request, Start, Step, Stop, Token,
     mmio::{Access, Reply},
     testing::{Buffer, CountingMem, Counts, FakeDriver, NEXT, Registers, WRITE},
 };
 use virtside_tests::{
-    BASE, DATA, Guest, N, Q, SIZE, TestRam, config, driver, guest_over, ram,
+    BASE, DATA, Guest, N, Q, SIZE, TestRam, config, driver, guest_over,
+    in_order::Holder,
+    ram,
     rings::{Plan, Scribe, settle},
 };
 
@@ -21,11 +23,9 @@ type Counted<D> = Guest<D, CountingMem<'static, FlatMem>>;
 /// A device over memory that counts, and the counts.
 fn counted<D: DeviceModel>(model: D, slots: usize) -> (Counted<D>, &'static Counts, TestRam) {
     let (ram, counts): (_, &'static Counts) = (ram(), Box::leak(Box::default()));
-    (
-        guest_over(model, CountingMem::new(ram.flat(BASE), counts), slots),
-        counts,
-        ram,
-    )
+    let guest = guest_over(model, CountingMem::new(ram.flat(BASE), counts), slots);
+    let offer = Offer::AS_IS.with(Features::IN_ORDER);
+    (guest.offering(offer), counts, ram)
 }
 
 /// The documented worst case of `poll(budget)`.
@@ -145,7 +145,12 @@ fn accesses(features: Features, loads: [Load; Q], budget: u16, plan: Plan) -> Ve
 
 #[test]
 fn a_poll_keeps_within_its_bound_whatever_the_queues_hold() {
-    for features in [Features::empty(), Features::EVENT_IDX] {
+    for features in [
+        Features::empty(),
+        Features::EVENT_IDX,
+        Features::IN_ORDER,
+        Features::IN_ORDER | Features::EVENT_IDX,
+    ] {
         for one in LOADS {
             for other in LOADS {
                 for budget in [0, 1, 2, 5, 16, 200] {
@@ -261,6 +266,81 @@ fn completing_a_chain_costs_at_most_four_accesses() {
             let _ = guest.complete(token);
             assert!(counts.rings() <= 4);
         }
+    }
+}
+
+/// A device with so many chains on queue 0 whose oldest is kept, while the others are answered with
+/// this and wait for their turn.
+fn waiting(features: Features, chains: u16, written: u32) -> (Counted<Holder>, &'static Counts) {
+    let (mut guest, counts, ram) = counted(Holder::new(), chains.into());
+    assert!(guest.bring_up(features | Features::RING | Features::IN_ORDER, &[config(0)]));
+    guest.model_mut().choice = Box::new(move |asked| (asked.number != 0).then_some(written));
+    Load::Short(chains).write(&mut driver(ram, 0));
+    let _ = guest.kick(0);
+    assert_eq!(settle(&mut guest), Step::Blocked);
+    let token = guest.model().chain(0, 0).token;
+    guest.model_mut().answers.insert(token, written);
+    guest.model_mut().due = [token].into();
+    counts.clear();
+    (guest, counts)
+}
+
+#[test]
+fn chains_that_waited_for_their_turn_cost_two_accesses_each_in_poll_and_complete() {
+    for features in [Features::empty(), Features::EVENT_IDX] {
+        for chains in [1, 2, 8, 16] {
+            let elements = 2 * u32::from(chains);
+            let (mut guest, counts) = waiting(features, chains, 0);
+            let _ = guest.poll(1);
+            // None is full, so each has an element and an index; the driver's wishes once.
+            assert_eq!(counts.rings(), elements + 1);
+            assert!(counts.rings() <= poll_bound(1) + elements);
+            let (mut guest, counts) = waiting(features, chains, 0);
+            let token = guest.model().chain(0, 0).token;
+            assert_eq!(guest.complete(token), Ok(()));
+            assert_eq!(counts.rings(), elements + 1);
+            // All are full: one for all.
+            let (mut guest, counts) = waiting(features, chains, 1);
+            assert_eq!(guest.complete(token), Ok(()));
+            assert_eq!(counts.rings(), 3);
+        }
+    }
+}
+
+#[test]
+fn a_taken_queue_in_order_keeps_within_its_bounds() {
+    for load in [Load::Loop, Load::BadHead] {
+        let (mut guest, counts, ram) = counted(Scribe::new(Plan::Fill(1)), 1);
+        assert!(guest.bring_up(Features::RING | Features::IN_ORDER, &[config(0)]));
+        settle(&mut guest);
+        let mut queue = guest.take_queue(0).expect("it is live");
+        let mut driver = driver(ram, 0);
+        Load::Short(2).write(&mut driver);
+        let mut chain = Chain::new();
+        for _ in 0..2 {
+            assert_eq!(queue.pop(guest.device().memory(), &mut chain), Ok(true));
+            counts.clear();
+            assert_eq!(queue.complete(&chain, 1), Ok(()));
+            assert_eq!(counts.rings(), 0, "it is full");
+        }
+        counts.clear();
+        assert!(queue.flush());
+        assert_eq!(counts.rings(), 3);
+        // Full again, and then the ring is broken.
+        Load::Short(1).write(&mut driver);
+        assert_eq!(queue.pop(guest.device().memory(), &mut chain), Ok(true));
+        assert_eq!(queue.complete(&chain, 1), Ok(()));
+        if let Load::Loop = load {
+            load.write(&mut driver);
+        } else {
+            driver.set_avail_entry(driver.next_avail(), SIZE);
+            driver.set_avail_idx(driver.next_avail() + 1);
+        }
+        counts.clear();
+        let popped = queue.pop(guest.device().memory(), &mut chain);
+        assert!(matches!(popped, Err(Stop::Driver(_))), "{popped:?}");
+        assert!(counts.rings() <= N as u32 + 2 + 2 + 2, "{}", counts.rings());
+        assert_eq!(driver.used_idx(), 3, "nothing is lost");
     }
 }
 

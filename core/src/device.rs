@@ -330,7 +330,8 @@ where
     ///
     /// # Errors
     /// Gives the queue back while chains are in flight. [`Refusal::StaleToken`] if the queue was
-    /// reset meanwhile, or its driver was at fault: it is then gone, and need not be put back.
+    /// reset meanwhile, or its driver was at fault, or a chain of it was abandoned with IN_ORDER
+    /// (DEVICE_NEEDS_RESET, unless the driver stops it): it is then gone, and need not be put back.
     #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
     pub fn put_back(
         &mut self,
@@ -354,9 +355,18 @@ where
                 return Err(Err(Refusal::StaleToken));
             }
         };
+        let stuck = queue.is_stuck();
         self.table
             .put_back(number, generation, queue)
             .map_err(Err)?;
+        if stuck {
+            self.table.stop_with(number, None);
+            // One that the driver stops goes no further anyway.
+            if !(built::RING_RESET && self.stopping.contains(number)) {
+                self.needs_reset();
+            }
+            return Err(Err(Refusal::StaleToken));
+        }
         // The memory may have changed while it was out.
         if self.table.translate_one(number, &self.mem) {
             self.note(number);

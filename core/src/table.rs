@@ -347,11 +347,11 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             return false;
         };
         match Virtqueue::restored(checked, entry.order, ring, chains) {
-            Some(live) => {
+            Some(live) if !live.is_stuck() => {
                 entry.place = Place::Live(live);
                 true
             }
-            None => false,
+            _ => false,
         }
     }
 

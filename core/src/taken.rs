@@ -159,7 +159,8 @@ where
     /// Takes the next available chain into `chain`; false if there is none.
     ///
     /// At most `N + 2` ring accesses and `N` descriptors of an indirect table; one more of each if
-    /// the chain has no end, and a load to announce what was given back before.
+    /// the chain has no end, and a load to announce what was given back before, or two stores if it
+    /// is refused; with IN_ORDER two more stores.
     ///
     /// # Errors
     /// [`Stop`]: nothing more will come from this queue, but after [`Stop::Refused`].
@@ -213,11 +214,12 @@ where
         if !self.queue.is_in_order() {
             return Err(stale());
         }
-        if !self.queue.is_next(chain) {
-            return Err(Refusal::OutOfOrder { head: chain.head() }.into());
-        }
-        if !self.queue.push_in_order(chain, written) {
-            return Err(stale());
+        if !self.queue.is_next(chain) || !self.queue.push_in_order(chain, written) {
+            return Err(if self.queue.is_in_flight(chain) {
+                Refusal::OutOfOrder { head: chain.head() }.into()
+            } else {
+                stale()
+            });
         }
         if self.watched == u16::MAX {
             self.stop();
@@ -272,7 +274,8 @@ where
     }
 
     /// Forgets a chain in flight that will not be given back. One that is not in flight is left
-    /// alone, as in [`complete`](Self::complete).
+    /// alone, as in [`complete`](Self::complete). With IN_ORDER no younger chain can be given back
+    /// then, and a queue that is put back is of no more use: give it back with 0 bytes where you can.
     pub fn abandon(&mut self, chain: &Chain<N>) {
         self.queue.lose(chain);
         if self.is_stopped() {

@@ -1,6 +1,7 @@
 //! What the tests share: memory, a device behind registers, and a driver at its rings.
 
 pub mod hooks;
+pub mod in_order;
 pub mod rings;
 
 pub mod probe;

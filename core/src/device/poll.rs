@@ -24,7 +24,9 @@ where
     /// each in turn; interrupts are sent at the end.
     ///
     /// At most `budget * (N + 5) + 2 * min(budget, Q)` ring accesses, and `budget * (N + 1)`
-    /// descriptors of indirect tables, beside what the model reads and writes in buffers. The first
+    /// descriptors of indirect tables, beside what the model reads and writes in buffers. With
+    /// IN_ORDER two more ring accesses for each chain that was answered before and has its turn now,
+    /// at most one for each slot. The first
     /// poll after the driver went live by a [`ReadyResponder`](crate::ReadyResponder) stores once to
     /// each ready queue's used ring, too.
     pub fn poll<D: DeviceModel>(
@@ -342,6 +344,9 @@ where
     /// or reset, or the driver gave the device up.
     ///
     /// While the device is suspended it is served no earlier than in the first poll after it resumed.
+    ///
+    /// At most three ring accesses; with IN_ORDER two more for each chain that waited for this one, at
+    /// most one for each slot.
     pub fn complete<D: DeviceModel>(
         &mut self,
         token: Token,

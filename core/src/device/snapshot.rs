@@ -262,7 +262,12 @@ where
         slot.occupy(queue);
         match snapshot.answered {
             None => slot.again(),
-            Some(written) if live.is_in_order() && written <= room => slot.answer(written),
+            // The oldest would have been given back.
+            Some(written)
+                if live.is_in_order() && !live.is_next(slot.chain()) && written <= room =>
+            {
+                slot.answer(written);
+            }
             Some(_) => return false,
         }
         true

@@ -44,7 +44,7 @@ pub struct Chain<const N: usize> {
     readable_len: u32,
     writable_len: u32,
     /// Which chain it is, so that a clone of an earlier one with the same head is told apart; a
-    /// queue has it again after 2^31 chains.
+    /// queue has it again after 2^31 chains, with IN_ORDER after 2^30.
     serial: u32,
     /// Why there is no chain, if `pop` found the driver at fault.
     fault: Option<DriverFault>,

@@ -143,7 +143,7 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
     }
 
     /// Gives the chain back that `pop` has just found broken, with nothing written in it. False, and
-    /// nothing is given, if older ones have to go first. Two stores.
+    /// nothing is given, if older ones have to go first. Two stores, with IN_ORDER four.
     #[cold]
     pub(crate) fn refuse(&mut self, head: u16) -> bool {
         either!(self, queue => queue.refuse(head))
@@ -203,6 +203,16 @@ impl<W, const N: usize> Virtqueue<W, N> {
     /// Whether a chain is the one to be given back next, with IN_ORDER.
     pub(crate) fn is_next(&self, chain: &Chain<N>) -> bool {
         either!(self, queue => queue.is_next(chain))
+    }
+
+    /// Whether a chain was popped and may still be given back.
+    pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
+        either!(self, queue => queue.is_in_flight(chain))
+    }
+
+    /// Whether nothing more can be given back: with IN_ORDER, after a chain was lost.
+    pub(crate) fn is_stuck(&self) -> bool {
+        either!(self, queue => queue.is_stuck())
     }
 
     /// How far it is.

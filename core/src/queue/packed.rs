@@ -461,6 +461,17 @@ impl<W, const N: usize> PackedQueue<W, N> {
         chain.serial() == self.oldest
     }
 
+    /// Whether a chain was popped and may still be given back.
+    #[cold]
+    pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
+        self.flights.get(chain.head(), chain.serial()).is_some()
+    }
+
+    /// Whether nothing more can be given back, because an older chain was lost.
+    pub(crate) const fn is_stuck(&self) -> bool {
+        self.is_in_order() && self.lost != 0
+    }
+
     /// A popped chain will not be given back. Its slots stay the device's.
     pub(crate) fn lose(&mut self, chain: &Chain<N>) {
         let slots = self.flights.remove(chain.head(), chain.serial());

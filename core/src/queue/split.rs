@@ -40,8 +40,8 @@ const ORDERED: u32 = u32::MAX - 3;
 /// Serial numbers of a batch begin below this, and so end far below those.
 const SERIALS: u32 = 1 << 31;
 /// With IN_ORDER a chain has its serial number with this bit turned: so it is none that can be given
-/// back without asking for its turn.
-const TURN: u32 = 1 << 31;
+/// back without asking for its turn. (Turned at the top, some would be those words above.)
+const TURN: u32 = 1 << 30;
 
 /// What was negotiated of interrupts and order: in one byte, so that the good path asks once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,9 +245,12 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
 
     /// See [`Virtqueue::refuse`](super::Virtqueue::refuse).
     pub(crate) fn refuse(&mut self, head: u16) -> bool {
-        // What is left besides it was lost for good.
-        if self.mode.in_order() && (self.in_flight() != 0 || self.batch.count != 0) {
-            return false;
+        if self.mode.in_order() {
+            // It is lost itself; another that was, would be passed over.
+            if self.in_flight() != 0 || self.lost != 1 {
+                return false;
+            }
+            self.publish();
         }
         self.lost = self.lost.wrapping_sub(1);
         self.windows
@@ -496,11 +499,22 @@ impl<W, const N: usize> SplitQueue<W, N> {
     /// A popped chain will not be given back. Nothing, if it is not in flight.
     #[cold]
     pub(crate) fn lose(&mut self, chain: &Chain<N>) {
-        let turn = if self.mode.in_order() { TURN } else { 0 };
-        let there = self.in_flight.get(usize::from(chain.head()));
-        if there.is_some_and(|there| *there == chain.serial() ^ turn) {
+        if self.is_in_flight(chain) {
             self.forget(chain.head());
         }
+    }
+
+    /// Whether a chain was popped and may still be given back.
+    #[cold]
+    pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
+        let turn = if self.mode.in_order() { TURN } else { 0 };
+        let there = self.in_flight.get(usize::from(chain.head()));
+        there.is_some_and(|there| *there == chain.serial() ^ turn)
+    }
+
+    /// Whether nothing more can be given back, because an older chain was lost.
+    pub(crate) const fn is_stuck(&self) -> bool {
+        self.mode.in_order() && self.lost != 0
     }
 
     /// What stands for a head that is with the driver.
@@ -533,20 +547,31 @@ impl<W, const N: usize> SplitQueue<W, N> {
 mod tests {
     use super::{Popped, SplitQueue};
     use crate::{
-        Chain, DeviceError, Features, Ram, check,
+        Chain, DeviceError, Features, FlatMem, PtrWindow, Ram, check,
         testing::{Buffer, FakeDriver, Layout},
     };
 
+    static RAM: Ram<4096> = Ram::new();
+
+    /// A queue of 4 whose serial numbers begin here, and a driver with a chain at head 2.
+    fn queue(
+        start: u64,
+        features: Features,
+        serial: u32,
+    ) -> Result<(SplitQueue<PtrWindow, 4>, FakeDriver<FlatMem>), DeviceError> {
+        let (mem, layout) = (RAM.flat(0), Layout::packed_at(start, 4));
+        let (config, none) = (layout.config(0), core::iter::empty());
+        let features = features | Features::VERSION_1;
+        let checked = check::check(&config, 4, features, &mem, &.., none)?;
+        let driver = FakeDriver::new(mem, layout);
+        driver.write_chain(2, &[Buffer::writable(2048, 4)]);
+        Ok((SplitQueue::new(checked, serial), driver))
+    }
+
     #[test]
     fn serial_numbers_go_round_and_are_never_those_of_no_chain() -> Result<(), DeviceError> {
-        static RAM: Ram<4096> = Ram::new();
-        let (mem, layout) = (RAM.flat(0), Layout::packed_at(0, 4));
-        let (config, none) = (layout.config(0), core::iter::empty());
-        let checked = check::check(&config, 4, Features::VERSION_1, &mem, &.., none)?;
-        let mut queue = SplitQueue::<_, 4>::new(checked, 0xfffe_0000);
-        let mut driver = FakeDriver::new(mem.clone(), layout);
-        driver.write_chain(2, &[Buffer::writable(2048, 4)]);
-        let mut chain = Chain::new();
+        let (mut queue, mut driver) = queue(0, Features::empty(), 0xfffe_0000)?;
+        let (mem, mut chain) = (RAM.flat(0), Chain::new());
         for _ in 0..200_000 {
             driver.offer(2);
             driver.publish();
@@ -555,6 +580,27 @@ mod tests {
             assert!(!queue.push_used(&chain, 0), "{:#x}", chain.serial());
         }
         assert_eq!(queue.in_flight(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn serial_numbers_of_chains_in_order_are_never_those_of_no_chain() -> Result<(), DeviceError> {
+        let (mut queue, mut driver) = queue(1024, Features::IN_ORDER, 0x7fff_0000)?;
+        let (mem, mut chain, mut none) = (RAM.flat(0), Chain::new(), Chain::new());
+        for _ in 0..200_000 {
+            driver.offer(2);
+            driver.publish();
+            assert_eq!(queue.pop(&mem, &mut chain), Popped::Chain);
+            none.begin(2);
+            for other in [&chain, &none] {
+                assert!(!queue.push_used(other, 0), "{:#x}", chain.serial());
+            }
+            assert!(!queue.push_in_order(&none, 0), "{:#x}", chain.serial());
+            assert!(queue.push_in_order(&chain, 0), "{:#x}", chain.serial());
+            assert!(!queue.push_used(&chain, 0), "{:#x}", chain.serial());
+            assert!(!queue.push_in_order(&chain, 0), "{:#x}", chain.serial());
+            assert_eq!(queue.in_flight(), 0);
+        }
         Ok(())
     }
 }

@@ -1,0 +1,148 @@
+//! Which batches the driver hears of. What it asked for may be anywhere in a batch, of which only
+//! the first place is written.
+
+use virtside::Features;
+use virtside_tests::in_order::{FORMATS, Format, Rig};
+
+/// Sends chains of one descriptor, full where `bits` says so; whether there was an interrupt.
+fn batch(rig: &mut Rig, count: usize, bits: usize) -> bool {
+    let before = rig.interrupts();
+    let first = rig.guest.counters().chains as usize;
+    rig.choose(move |asked| {
+        Some(if bits & (1 << (asked.number - first)) == 0 {
+            1
+        } else {
+            2
+        })
+    });
+    rig.send(&vec![2; count]);
+    rig.guest.model_mut().asked.clear();
+    assert_eq!(rig.take().len(), count);
+    let sent = rig.interrupts() - before;
+    assert!(sent <= 1, "one interrupt is enough");
+    sent == 1
+}
+
+#[test]
+fn a_batch_is_announced_once_unless_the_driver_asked_for_quiet() {
+    for &format in FORMATS {
+        let mut rig = Rig::new(format, Features::empty());
+        for (round, quiet) in [false, true, true, false].into_iter().enumerate() {
+            match format {
+                Format::Split => rig.driver().split().set_avail_flags(quiet.into()),
+                #[cfg(feature = "packed")]
+                Format::Packed => rig.driver().packed().set_suppression(0, quiet.into()),
+            }
+            for bits in 0..16 {
+                assert_eq!(batch(&mut rig, 4, bits), !quiet, "{format:?} {round}");
+            }
+        }
+        let counters = rig.guest.counters();
+        assert_eq!((counters.interrupts, counters.suppressed), (32, 32));
+    }
+}
+
+#[test]
+fn an_event_index_anywhere_in_a_batch_is_announced_and_none_outside() {
+    let mut rig = Rig::new(Format::Split, Features::EVENT_IDX);
+    let mut fired = [0; 2];
+    // Until the index has gone round.
+    while rig.guest.counters().chains < 70_000 {
+        for count in 1..=5 {
+            for bits in 0..1 << count {
+                let offset = rig.guest.counters().chains as u16 % 11;
+                let old = rig.guest.counters().chains as u16;
+                let event = old.wrapping_add(offset).wrapping_sub(3);
+                rig.driver().split().set_used_event(event);
+                let asked_for = (0..count as u16).any(|at| old.wrapping_add(at) == event);
+                assert_eq!(
+                    batch(&mut rig, count, bits),
+                    asked_for,
+                    "event {event}, {count} from {old} on, {bits:b}"
+                );
+                fired[usize::from(asked_for)] += 1;
+            }
+        }
+    }
+    assert!(fired.iter().all(|fired| *fired > 1_000), "{fired:?}");
+}
+
+#[test]
+fn an_event_index_far_away_is_not_announced() {
+    let mut rig = Rig::new(Format::Split, Features::EVENT_IDX);
+    for event in [0x7fff, 0x8000, 0xffff] {
+        rig.driver().split().set_used_event(event);
+        for bits in 0..8 {
+            assert!(!batch(&mut rig, 3, bits), "{event:#x}");
+        }
+    }
+}
+
+#[test]
+fn answers_that_waited_for_their_turn_are_announced_if_any_was_asked_for() {
+    for event in 0..8u16 {
+        let mut rig = Rig::new(Format::Split, Features::EVENT_IDX);
+        rig.driver().split().set_used_event(event);
+        rig.send(&[4; 6]);
+        for number in [2, 1, 4] {
+            rig.answer(number, 4);
+            assert_eq!(rig.interrupts(), 0);
+        }
+        rig.answer(0, 4);
+        assert_eq!(rig.interrupts() == 1, event < 3, "{event}");
+        let before = rig.interrupts();
+        rig.answer(3, 4);
+        assert_eq!(rig.interrupts() - before == 1, event == 3 || event == 4);
+        assert_eq!(rig.driver().numbers(), [0, 1, 2, 3, 4]);
+    }
+}
+
+#[test]
+#[cfg(feature = "packed")]
+fn a_descriptor_that_was_asked_for_anywhere_in_a_batch_is_announced_and_none_outside() {
+    use virtside::testing::Buffer;
+
+    /// `RING_EVENT_FLAGS_DESC`
+    const DESC: u16 = 2;
+    for size in [4u16, 5, 16] {
+        let mut rig = Rig::sized(Format::Packed, Features::EVENT_IDX, size);
+        let (mut slot, mut wrap, mut number) = (0, true, 0);
+        let mut fired = [0; 2];
+        // Every place of the ring, in either round, and two that are not there.
+        for event in (0..size + 2).chain(0..size) {
+            for event_wrap in [true, false] {
+                for (chains, slots) in [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)] {
+                    for is_full in [true, false] {
+                        let off_wrap = event | u16::from(event_wrap) << 15;
+                        rig.driver().packed().set_suppression(off_wrap, DESC);
+                        let mut asked_for = false;
+                        for _ in 0..chains * slots {
+                            asked_for |= (slot, wrap) == (event, event_wrap);
+                            slot += 1;
+                            if slot == size {
+                                (slot, wrap) = (0, !wrap);
+                            }
+                        }
+                        rig.choose(move |asked| Some(asked.room - u32::from(!is_full)));
+                        for _ in 0..chains {
+                            let buffers = vec![Buffer::writable(virtside_tests::DATA, 2); slots];
+                            rig.driver().send(&buffers);
+                        }
+                        let before = rig.interrupts();
+                        rig.kick(0);
+                        assert_eq!(
+                            rig.interrupts() - before,
+                            asked_for.into(),
+                            "{off_wrap:#x} of {size}: {chains} of {slots} up to {slot}, {wrap}"
+                        );
+                        let end = number + chains;
+                        assert_eq!(rig.driver().numbers(), (number..end).collect::<Vec<_>>());
+                        number = end;
+                        fired[usize::from(asked_for)] += 1;
+                    }
+                }
+            }
+        }
+        assert!(fired.iter().all(|fired| *fired > 5), "{fired:?}");
+    }
+}

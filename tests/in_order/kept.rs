@@ -1,0 +1,300 @@
+//! What becomes of answers that wait for their turn, and of what is not in the ring yet, when
+//! something ends.
+
+use virtside::{
+    ChainSlot, DriverFault, Features, Offer, QueueState, Refusal, Step,
+    mmio::{Phase, Reply},
+    testing::Registers,
+};
+use virtside_tests::{
+    BASE, SIZE,
+    in_order::{FORMATS, Format, Given, Holder, InOrderDriver, Rig},
+    ram, reg,
+    rings::settle,
+};
+
+/// Two queues. On queue 0 the oldest chain waits, and those of numbers 1 and 2 are answered.
+fn waiting(format: Format, features: Features) -> Rig {
+    let mut rig = Rig::with(format, features | Features::IN_ORDER, 2, SIZE, 4);
+    rig.choose(|asked| (asked.queue == 1 || asked.number != 0).then_some(4));
+    assert_eq!(rig.send(&[4; 3]), Step::Blocked);
+    assert_eq!(rig.take(), []);
+    rig
+}
+
+/// Queue 1 has all slots for itself.
+#[track_caller]
+fn assert_slots_are_free(rig: &mut Rig) {
+    rig.choose(|_| None);
+    for _ in 0..4 {
+        rig.drivers[1].room(4);
+    }
+    rig.kick(1);
+    let held = rig.guest.model().asked.iter();
+    assert_eq!(held.filter(|asked| asked.queue == 1).count(), 4);
+}
+
+#[test]
+fn a_stopped_queue_gives_its_slots_back_and_its_ring_is_as_it_was() {
+    for &format in FORMATS {
+        let mut rig = waiting(format, Features::empty());
+        let tokens = [0, 1, 2].map(|number| rig.token(number));
+        let _ = rig.guest.store(reg::QUEUE_SEL, 0);
+        assert_eq!(rig.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        for token in tokens {
+            assert_eq!(rig.guest.complete(token), Err(Refusal::StaleToken));
+        }
+        settle(&mut rig.guest);
+        assert_eq!(rig.take(), []);
+        assert_eq!((rig.interrupts(), rig.guest.counters().chains), (0, 0));
+        assert_slots_are_free(&mut rig);
+    }
+}
+
+#[test]
+fn a_queue_that_was_reset_and_set_up_again_starts_over() {
+    for &format in FORMATS {
+        let mut rig = waiting(format, Features::RING_RESET);
+        let tokens = [0, 1, 2].map(|number| rig.token(number));
+        let _ = rig.guest.store(reg::QUEUE_SEL, 0);
+        assert_eq!(rig.guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+        assert_eq!(rig.guest.load(reg::QUEUE_RESET), 0);
+        rig.drivers[0] = InOrderDriver::new(rig.ram, format, 0, SIZE);
+        let config = rig.drivers[0].config();
+        assert_eq!(rig.guest.configure(&config), Reply::Done(0));
+        for token in tokens {
+            assert_eq!(rig.guest.complete(token), Err(Refusal::StaleToken));
+        }
+        rig.fill();
+        assert_eq!(rig.send(&[4; 2]), Step::Idle);
+        let expected = [Given::skipped(0, 4), Given::entry(1, 4)];
+        assert_eq!(rig.take(), expected, "{format:?}");
+        assert_slots_are_free(&mut rig);
+    }
+}
+
+#[test]
+fn a_device_that_was_reset_starts_over() {
+    for &format in FORMATS {
+        let mut rig = waiting(format, Features::empty());
+        let tokens = [0, 1, 2].map(|number| rig.token(number));
+        rig.restart(2, SIZE);
+        for token in tokens {
+            assert_eq!(rig.guest.complete(token), Err(Refusal::StaleToken));
+        }
+        rig.fill();
+        assert_eq!(rig.send(&[4; 2]), Step::Idle);
+        let expected = [Given::skipped(0, 4), Given::entry(1, 4)];
+        assert_eq!(rig.take(), expected, "{format:?}");
+        assert_slots_are_free(&mut rig);
+    }
+}
+
+#[test]
+fn a_faulty_driver_hears_of_nothing_that_waited_for_its_turn() {
+    for &format in FORMATS {
+        let mut rig = waiting(format, Features::empty());
+        let fault = DriverFault::BadRequest { head: 7 };
+        rig.guest.model_mut().blames = Some((3, fault));
+        let tokens = [0, 1, 2].map(|number| rig.token(number));
+        rig.send(&[4]);
+        assert_eq!(rig.guest.driver_fault(0), Some(fault));
+        assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+        for token in tokens {
+            assert_eq!(rig.guest.complete(token), Err(Refusal::StaleToken));
+        }
+        assert_eq!(rig.take(), [], "{format:?}");
+        assert_eq!(rig.guest.counters().chains, 0);
+        rig.guest.model_mut().blames = None;
+        assert_slots_are_free(&mut rig);
+    }
+}
+
+#[test]
+fn a_faulty_driver_hears_of_full_buffers_that_were_given_back_before() {
+    for &format in FORMATS {
+        let mut rig = Rig::new(format, Features::empty());
+        let fault = DriverFault::BadRequest { head: 7 };
+        rig.guest.model_mut().blames = Some((3, fault));
+        rig.fill();
+        rig.send(&[4; 5]);
+        assert_eq!(rig.guest.driver_fault(0), Some(fault));
+        let expected = [
+            Given::skipped(0, 4),
+            Given::skipped(1, 4),
+            Given::entry(2, 4),
+        ];
+        assert_eq!(rig.take(), expected, "{format:?}");
+        assert_eq!(rig.guest.counters().interrupts, 1);
+    }
+}
+
+#[test]
+fn a_broken_split_ring_is_told_of_full_buffers_that_were_given_back_before() {
+    let mut rig = Rig::new(Format::Split, Features::empty());
+    rig.fill();
+    for _ in 0..3 {
+        rig.driver().room(4);
+    }
+    // The next head is one that there is not.
+    let driver = rig.driver().split();
+    driver.set_avail_entry(3, SIZE);
+    driver.set_avail_idx(4);
+    rig.kick(0);
+    let head = SIZE;
+    let fault = Some(DriverFault::HeadOutOfRange { head });
+    assert_eq!(rig.guest.driver_fault(0), fault);
+    assert_eq!(rig.driver().numbers(), [0, 1, 2]);
+}
+
+#[test]
+fn a_broken_chain_that_is_refused_has_its_own_entry_behind_full_buffers() {
+    for event_idx in [Features::empty(), Features::EVENT_IDX] {
+        let mut rig = Rig::refusing(Format::Split, event_idx);
+        rig.fill();
+        for number in 0..6 {
+            if number == 2 || number == 3 {
+                rig.driver().broken();
+            } else {
+                rig.driver().room(4);
+            }
+        }
+        rig.kick(0);
+        assert_eq!(rig.guest.driver_fault(0), None, "it goes on");
+        let expected = [
+            Given::skipped(0, 4),
+            Given::entry(1, 4),
+            Given::entry(2, 0),
+            Given::entry(3, 0),
+            Given::skipped(4, 4),
+            Given::entry(5, 4),
+        ];
+        assert_eq!(rig.take(), expected);
+        assert_eq!(rig.interrupts(), 1);
+    }
+}
+
+#[test]
+fn a_chain_that_the_device_refuses_waits_for_its_turn() {
+    for &format in FORMATS {
+        let mut rig = Rig::refusing(format, Features::empty());
+        let fault = DriverFault::BadRequest { head: 1 };
+        rig.guest.model_mut().blames = Some((1, fault));
+        assert_eq!(rig.send(&[4; 2]), Step::Blocked);
+        assert_eq!(rig.take(), []);
+        rig.answer(0, 4);
+        let expected = [Given::skipped(0, 4), Given::entry(1, 0)];
+        assert_eq!(rig.take(), expected, "{format:?}");
+    }
+}
+
+#[test]
+fn a_head_that_waits_for_its_turn_is_in_flight() {
+    let mut rig = Rig::new(Format::Split, Features::empty());
+    rig.choose(|asked| (asked.number != 0).then_some(4));
+    rig.send(&[4; 3]);
+    let driver = rig.driver().split();
+    driver.offer(2);
+    driver.publish();
+    rig.kick(0);
+    let fault = Some(DriverFault::HeadInFlight { head: 2 });
+    assert_eq!(rig.guest.driver_fault(0), fault);
+}
+
+#[test]
+fn a_device_may_be_suspended_while_answers_wait_for_one_that_may_sleep() {
+    /// ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK.
+    const LIVE: u32 = 15;
+    const SUSPEND: u32 = 16;
+    for &format in FORMATS {
+        for sleeps in [true, false] {
+            let mut rig = waiting(format, Features::SUSPEND);
+            rig.guest.model_mut().sleeps = sleeps;
+            let _ = rig.guest.store(reg::STATUS, LIVE | SUSPEND);
+            let _ = rig.guest.load(reg::STATUS);
+            if sleeps {
+                assert_eq!(rig.guest.phase(), Phase::Suspended);
+            } else {
+                assert_eq!(
+                    rig.guest.phase(),
+                    Phase::Suspending,
+                    "one is to be answered"
+                );
+            }
+            assert_eq!(
+                rig.guest.complete(rig.token(1)),
+                Err(Refusal::StaleToken),
+                "it was answered"
+            );
+            rig.answer(0, 3);
+            if sleeps {
+                settle(&mut rig.guest);
+                assert_eq!(rig.take(), [], "nothing is touched");
+                assert_eq!(rig.interrupts(), 0);
+            }
+            let _ = rig.guest.load(reg::STATUS);
+            assert_eq!(rig.guest.phase(), Phase::Suspended);
+            let _ = rig.guest.store(reg::STATUS, LIVE);
+            assert_eq!(rig.guest.phase(), Phase::Live);
+            assert_eq!(settle(&mut rig.guest), Step::Idle);
+            let expected = [Given::entry(0, 3), Given::skipped(1, 4), Given::entry(2, 4)];
+            assert_eq!(rig.take(), expected, "{format:?}");
+            assert_eq!(rig.interrupts(), 1);
+        }
+    }
+}
+
+#[test]
+fn memory_may_move_while_answers_wait() {
+    for &format in FORMATS {
+        let mut rig = waiting(format, Features::empty());
+        // The same bytes, elsewhere.
+        let other = ram();
+        other.write(0, &virtside_tests::rings::shot(rig.ram));
+        *rig.guest.memory_mut() = other.flat(BASE);
+        assert!(rig.guest.memory_changed());
+        rig.answer(0, 4);
+        assert_eq!(rig.take(), [], "not in the old memory");
+        let mut old = vec![0; virtside_tests::BYTES];
+        other.read(0, &mut old);
+        rig.ram.write(0, &old);
+        let expected = [
+            Given::skipped(0, 4),
+            Given::skipped(1, 4),
+            Given::entry(2, 4),
+        ];
+        assert_eq!(rig.take(), expected, "{format:?}");
+    }
+}
+
+#[test]
+fn a_queue_with_answers_that_wait_cannot_be_taken() {
+    for &format in FORMATS {
+        let mut rig = waiting(format, Features::empty());
+        assert_eq!(
+            rig.guest.take_queue(0).err(),
+            Some(Refusal::QueueBusy { queue: 0 })
+        );
+        rig.answer(0, 4);
+        assert!(rig.guest.take_queue(0).is_ok());
+    }
+}
+
+#[test]
+fn in_order_is_offered_only_where_the_host_asks_for_it() {
+    let offered = |offer: Offer| {
+        let slots = vec![ChainSlot::new()];
+        let shared = std::sync::Arc::new(virtside::Shared::new());
+        let line: virtside_tests::Line = Box::leak(Box::default());
+        let mut guest: virtside_tests::Guest<_> =
+            virtside::Engine::new(Holder::new(), ram().flat(BASE), line, slots, shared)
+                .offering(offer);
+        guest.offered().contains(Features::IN_ORDER)
+    };
+    assert!(!offered(Offer::AS_IS));
+    assert!(offered(Offer::AS_IS.with(Features::IN_ORDER)));
+    let neither = Offer::AS_IS
+        .with(Features::IN_ORDER)
+        .without(Features::IN_ORDER);
+    assert!(!offered(neither));
+}

@@ -1,0 +1,74 @@
+//! A device that is saved and restored while answers wait for their turn.
+
+use virtside::{EngineSnapshot, Features, SnapshotError, Step};
+use virtside_tests::{
+    N, Q, SIZE,
+    in_order::{FORMATS, Format, Given, Rig},
+    rings::settle,
+};
+
+type Saved = EngineSnapshot<Q, N, 8>;
+
+/// Chains of which the oldest is kept, two are answered and the last is kept; and what is saved.
+fn waiting(format: Format) -> (Rig, Saved) {
+    let mut rig = Rig::with(format, Features::IN_ORDER, 1, SIZE, 8);
+    // Somewhere in the ring.
+    rig.fill();
+    assert_eq!(rig.send(&[4; 13]), Step::Idle);
+    assert_eq!(rig.take().len(), 13);
+    rig.choose(|asked| (13 < asked.number && asked.number < 16).then_some(asked.room - 1));
+    assert_eq!(rig.send(&[4; 4]), Step::Blocked);
+    let saved = rig.guest.save().expect("nothing is taken");
+    assert_eq!(saved.device.chains.len(), 4);
+    (rig, saved)
+}
+
+#[test]
+fn answers_that_wait_still_wait_after_a_restore() {
+    for &format in FORMATS {
+        let (mut rig, saved) = waiting(format);
+        rig.renew(8);
+        assert_eq!(rig.guest.restore(&saved), Ok(()));
+        // Both that were kept come again; the older one is kept again.
+        rig.choose(|asked| (asked.number == 1).then_some(4));
+        assert_eq!(settle(&mut rig.guest), Step::Blocked);
+        assert_eq!(rig.guest.model().asked.len(), 2, "{format:?}");
+        assert_eq!(rig.take(), []);
+        rig.answer(0, 4);
+        let expected = [
+            Given::skipped(13, 4),
+            Given::entry(14, 3),
+            Given::entry(15, 3),
+            Given::entry(16, 4),
+        ];
+        assert_eq!(rig.take(), expected, "{format:?}");
+        rig.fill();
+        assert_eq!(rig.send(&[4; 3]), Step::Idle);
+        assert_eq!(rig.driver().numbers(), [17, 18, 19]);
+    }
+}
+
+#[test]
+fn an_answer_of_the_oldest_chain_which_nothing_would_give_back_is_refused() {
+    for &format in FORMATS {
+        let (mut rig, mut saved) = waiting(format);
+        saved.device.chains[0].answered = Some(4);
+        rig.renew(8);
+        let refused = Err(SnapshotError::Chain { at: 0 });
+        assert_eq!(rig.guest.restore(&saved), refused, "{format:?}");
+    }
+}
+
+#[test]
+fn a_queue_that_could_give_nothing_back_because_one_was_lost_is_refused() {
+    for &format in FORMATS {
+        let (mut rig, mut saved) = waiting(format);
+        // The oldest, which takes one slot.
+        saved.device.chains.remove(0);
+        let ring = saved.device.queues[0].ring.as_mut();
+        ring.expect("it is live").lost = 1;
+        rig.renew(8);
+        let refused = Err(SnapshotError::Positions { queue: 0 });
+        assert_eq!(rig.guest.restore(&saved), refused, "{format:?}");
+    }
+}
