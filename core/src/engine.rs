@@ -30,7 +30,7 @@ use crate::{
 ///
 /// | call | guest-memory accesses, at most |
 /// |---|---|
-/// | [`access`](Self::access) | `Q`, at DRIVER_OK; else none |
+/// | [`access`](Self::access) | `Q`, at DRIVER_OK; 1, where a queue that was reset is made ready; else none |
 /// | [`poll(b)`](Self::poll) | `b * (N + 5) + 2 * min(b, Q)` in rings, `b * (N + 1)` indirect descriptors, and the model's |
 /// | [`complete`](Self::complete) | 4 in rings, and the model's |
 ///
@@ -265,7 +265,7 @@ where
                     .device
                     .enable_queue(&config, max, &self.model.queue_check())
                     .map_err(|error| refusal(error, config.queue));
-                let reply = self.transport.settle(verdict);
+                let reply = self.transport.settle(verdict, &self.device.shared);
                 if verdict.is_err() {
                     // A driver does not read back whether it got what it asked for.
                     self.device.require_reset();
@@ -277,7 +277,7 @@ where
                 if verdict.is_ok() {
                     self.device.trace.event(&Event::QueueReady { config });
                 }
-                self.transport.settle(verdict)
+                self.transport.settle(verdict, &self.device.shared)
             }
             Some(Message::Ready { features }) => self.driver_ready(features),
             _ => self.go_on(),
@@ -357,33 +357,33 @@ where
         match self.transport.outstanding() {
             Some(Outstanding::Stop(queue) | Outstanding::QueueReset { queue, .. }) => {
                 if self.stop_queue(queue) {
-                    return self.transport.settle(Ok(()));
+                    return self.transport.settle(Ok(()), &self.device.shared);
                 }
                 self.transport.defer(&self.device.shared)
             }
             Some(Outstanding::Reset) => {
                 if self.device.reset_all(&mut self.model, self.slots.as_mut()) {
-                    return self.transport.settle(Ok(()));
+                    return self.transport.settle(Ok(()), &self.device.shared);
                 }
                 Reply::Pending(self.transport.ticket())
             }
             Some(Outstanding::Suspend { .. }) if built::SUSPEND => {
                 if self.device.suspend(&mut self.model, self.slots.as_mut()) {
-                    return self.transport.settle(Ok(()));
+                    return self.transport.settle(Ok(()), &self.device.shared);
                 }
                 self.transport.defer(&self.device.shared)
             }
             Some(Outstanding::Resume) if built::SUSPEND => {
-                let reply = self.transport.settle(Ok(()));
+                let reply = self.transport.settle(Ok(()), &self.device.shared);
                 self.device.resume();
                 reply
             }
             Some(Outstanding::Ready) => match shared.answer() {
                 Answer::Accepted => {
                     self.device.start_if_live();
-                    self.transport.settle(Ok(()))
+                    self.transport.settle(Ok(()), &self.device.shared)
                 }
-                Answer::Refused => self.transport.settle(Err(Refusal::NotReady)),
+                Answer::Refused => self.transport.settle(Err(Refusal::NotReady), shared),
                 Answer::Waiting => Reply::Pending(self.transport.ticket()),
             },
             _ => Reply::Pending(self.transport.ticket()),
