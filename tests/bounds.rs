@@ -412,6 +412,73 @@ fn driver_ok_touches_each_ring_once() {
     }
 }
 
+#[test]
+fn a_queue_that_comes_back_costs_one_store_and_nothing_else_of_its_reset_or_of_a_suspension_any() {
+    let (mut guest, counts, ram) = counted(Scribe::new(Plan::Fill(1)), 1);
+    let configs: Vec<_> = (0..Q as u16).map(config).collect();
+    assert!(guest.bring_up(Features::RING, &configs));
+    settle(&mut guest);
+    for queue in 0..Q as u16 {
+        Load::Short(1).write(&mut driver(ram, queue));
+    }
+    let _ = guest.store(0x30, 0);
+    counts.clear();
+    for (offset, value) in [(0xc0, 1), (0x70, 0x1f), (0x70, 0x1b), (0x70, 0x1f)] {
+        assert_eq!(guest.store(offset, value), Reply::Done(0));
+        for offset in (0..0x100).step_by(4) {
+            let _ = guest.access(Access::read(offset));
+        }
+    }
+    guest.lay_out(&configs[0]);
+    assert_eq!(counts.rings(), 0);
+    assert_eq!(guest.store(0x44, 1), Reply::Done(0));
+    assert_eq!((counts.rings(), counts.stores()), (1, 1));
+    // One that does not pass costs none.
+    assert_eq!(guest.store(0xc0, 1), Reply::Done(0));
+    counts.clear();
+    assert!(
+        guest.configure(&configs[1]).refusal().is_none(),
+        "it is ready"
+    );
+    let mut odd = configs[0];
+    odd.size = 3;
+    assert!(guest.configure(&odd).refusal().is_some());
+    assert_eq!(counts.rings(), 0);
+}
+
+#[test]
+fn a_poll_on_the_way_into_a_suspension_and_out_of_it_keeps_within_its_bound() {
+    for load in LOADS {
+        for budget in [0, 1, 2, 5, 40] {
+            let (mut guest, counts, ram) = counted(Scribe::new(Plan::Wait), 3);
+            let configs: Vec<_> = (0..Q as u16).map(config).collect();
+            assert!(guest.bring_up(Features::RING, &configs));
+            for queue in 0..Q as u16 {
+                load.write(&mut driver(ram, queue));
+            }
+            guest.poll(1);
+            guest.model_mut().plan = Plan::Claim(0);
+            assert_eq!(guest.store(0x70, 0x1f), Reply::Done(0));
+            guest.backend_ready(0);
+            let mut resumed = false;
+            for _ in 0..200 {
+                counts.clear();
+                guest.poll(budget);
+                let polled = counts.rings();
+                assert!(polled <= poll_bound(budget), "{polled}: {budget}, {load:?}");
+                if !resumed && guest.load(0x70) & 0x10 != 0 {
+                    counts.clear();
+                    assert_eq!(guest.poll(budget), Step::Idle);
+                    assert_eq!(counts.rings(), 0);
+                    assert_eq!(guest.store(0x70, 0x1f), Reply::Done(0));
+                    resumed = true;
+                }
+            }
+            assert!(resumed || budget == 0, "{budget}, {load:?}");
+        }
+    }
+}
+
 /// A device that says later whether it starts.
 struct Hesitant;
 

@@ -19,3 +19,5 @@ mod requests;
 mod split;
 #[path = "gpio/support.rs"]
 mod support;
+#[path = "gpio/suspend.rs"]
+mod suspend;

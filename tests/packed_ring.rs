@@ -5,12 +5,16 @@
 mod chains;
 #[path = "packed_ring/faults.rs"]
 mod faults;
+#[path = "packed_ring/lifecycle.rs"]
+mod lifecycle;
 #[path = "packed_ring/random.rs"]
 mod random;
 #[path = "packed_ring/setup.rs"]
 mod setup;
 #[path = "packed_ring/suppression.rs"]
 mod suppression;
+#[path = "packed_ring/untouched.rs"]
+mod untouched;
 #[path = "packed_ring/used.rs"]
 mod used;
 

@@ -8,3 +8,7 @@ mod identity;
 mod interrupt;
 #[path = "registers/kick.rs"]
 mod kick;
+#[path = "registers/notification_data.rs"]
+mod notification_data;
+#[path = "registers/shared_memory.rs"]
+mod shared_memory;

@@ -199,6 +199,83 @@ fn a_stop_and_a_reset_are_told() {
     assert_eq!(record.take_rest(), expected);
 }
 
+/// What a driver with these features may do to a device that holds nothing.
+fn rested() -> (Traced<Scribe, Recorder>, Recorder) {
+    let record = Recorder::default();
+    let (mut engine, _) = traced(Scribe::new(Plan::Fill(7)), record.clone());
+    let features = Features::VERSION_1 | Features::RING_RESET | Features::SUSPEND;
+    assert!(engine.bring_up(features, &[config(0)]));
+    engine.poll(8);
+    record.take();
+    (engine, record)
+}
+
+#[test]
+fn a_suspension_and_a_resume_are_told_with_what_was_held_back() {
+    let (mut engine, record) = rested();
+    let _ = engine.store(reg::STATUS, 0x1f);
+    let phase = |from, to| Event::Phase { from, to };
+    let suspended = [phase(Phase::Live, Phase::Suspended)];
+    assert_eq!(record.take_rest(), suspended);
+    engine.update_config(|_| ());
+    assert_eq!(record.take_rest(), []);
+    let _ = engine.store(reg::STATUS, 0x1f);
+    let status = InterruptStatus::CONFIG_CHANGE;
+    let resumed = [
+        Event::Interrupt { status },
+        phase(Phase::Suspended, Phase::Live),
+    ];
+    assert_eq!(record.take_rest(), resumed);
+}
+
+#[test]
+fn a_suspension_that_takes_its_time_is_told_step_by_step() {
+    let (mut engine, record) = rested();
+    let queue = engine.take_queue(0).expect("the queue is there");
+    let _ = engine.store(reg::STATUS, 0x1f);
+    let _ = engine.load(reg::STATUS);
+    drop(queue);
+    let _ = engine.load(reg::STATUS);
+    let expected = [
+        "Status := 0x1f",
+        "phase: Live -> Suspending",
+        "Status = 0xf",
+        "Status = 0x1b",
+        "phase: Suspending -> Suspended",
+    ];
+    assert_eq!(record.lines(), expected);
+}
+
+#[test]
+fn a_queue_reset_and_what_becomes_of_the_queue_are_told() {
+    let (mut engine, record) = rested();
+    let queue = engine.take_queue(0).expect("the queue is there");
+    let _ = engine.store(reg::QUEUE_SEL, 0);
+    let _ = engine.store(reg::QUEUE_RESET, 1);
+    let _ = engine.load(reg::QUEUE_RESET);
+    drop(queue);
+    let _ = engine.load(reg::QUEUE_RESET);
+    let expected = [
+        "QueueSel := 0x0",
+        "QueueReset := 0x1",
+        "QueueReset = 0x1",
+        "queue 0 is stopped",
+        "QueueReset = 0x0",
+    ];
+    assert_eq!(record.lines(), expected);
+    let _ = engine.configure(&config(0));
+    let ready = Event::QueueReady { config: config(0) };
+    assert_eq!(record.take_rest(), [ready]);
+    // One that is refused is told with the interrupt that follows.
+    let _ = engine.store(reg::QUEUE_RESET, 1);
+    record.take();
+    let mut odd = config(0);
+    odd.size = 3;
+    let _ = engine.configure(&odd);
+    let status = InterruptStatus::CONFIG_CHANGE;
+    assert_eq!(record.take_rest(), [Event::Interrupt { status }]);
+}
+
 #[test]
 fn an_access_that_waits_is_told_when_it_is_complete() {
     let (mut engine, _, record) = live(Plan::Fill(7));

@@ -303,14 +303,17 @@ where
     ///
     /// # Errors
     /// [`Refusal::WrongPhase`] before the driver is live or while it is suspended, [`Refusal::QueueBusy`] while chains of it
-    /// are pending, [`Refusal::QueueTaken`], [`Refusal::QueueNotReady`] or
-    /// [`Refusal::NoSuchQueue`].
+    /// are pending, [`Refusal::QueueTaken`], [`Refusal::QueueNotReady`] (also while the driver stops
+    /// it) or [`Refusal::NoSuchQueue`].
     pub fn take_queue(&mut self, queue: u16) -> Result<Taken<M, I, H, Q, N>, Refusal>
     where
         I: Clone,
     {
         if !self.start_if_live() || self.rests() {
             return Err(Refusal::WrongPhase);
+        }
+        if self.is_stopping(queue) {
+            return Err(Refusal::QueueNotReady { queue });
         }
         let (live, generation) = self.table.take(queue)?;
         self.notified.remove(queue);
@@ -547,10 +550,13 @@ where
 
     /// There may be chains in a queue, if it is here and to be served.
     fn note(&mut self, queue: u16) {
-        let stopping = built::RING_RESET && self.stopping.contains(queue);
-        if self.table.state(queue) == QueueState::Live && !stopping {
+        if self.table.state(queue) == QueueState::Live && !self.is_stopping(queue) {
             let _ = self.notified.insert(queue);
         }
+    }
+
+    fn is_stopping(&self, queue: u16) -> bool {
+        built::RING_RESET && self.stopping.contains(queue)
     }
 
     /// Changes the model where it shows to the driver, and announces that if the driver is live. (A

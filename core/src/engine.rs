@@ -33,7 +33,7 @@ use crate::{
 ///
 /// | call | guest-memory accesses, at most |
 /// |---|---|
-/// | [`access`](Self::access) | `Q`, at DRIVER_OK; else none |
+/// | [`access`](Self::access) | `Q`, at DRIVER_OK; 1, where a queue that was reset is made ready; else none |
 /// | [`poll(b)`](Self::poll) | `b * (N + 5) + 2 * min(b, Q)` in rings, `b * (N + 1)` indirect descriptors, and the model's |
 /// | [`complete`](Self::complete) | 4 in rings, and the model's |
 ///
@@ -278,7 +278,7 @@ where
                     .device
                     .enable_queue(&config, max, &self.model.queue_check())
                     .map_err(|error| refusal(error, config.queue));
-                let reply = self.transport.settle(verdict);
+                let reply = self.transport.settle(verdict, &self.device.shared);
                 if verdict.is_err() {
                     // A driver does not read back whether it got what it asked for.
                     self.device.broke_protocol();
@@ -290,7 +290,7 @@ where
                 if verdict.is_ok() {
                     self.device.trace.event(&Event::QueueReady { config });
                 }
-                self.transport.settle(verdict)
+                self.transport.settle(verdict, &self.device.shared)
             }
             Some(Message::Ready { features }) => self.driver_ready(features),
             _ => self.go_on(),
@@ -372,19 +372,23 @@ where
             Some(Outstanding::Reset) => device.reset_all(model, slots),
             Some(Outstanding::Suspend { .. }) if built::SUSPEND => device.suspend(model, slots),
             Some(Outstanding::Resume) if built::SUSPEND => {
-                let reply = self.transport.settle(Ok(()));
+                let reply = self.transport.settle(Ok(()), &device.shared);
                 device.resume();
                 return reply;
             }
             Some(Outstanding::Ready) => match device.shared.answer() {
                 Answer::Accepted => device.start_if_live(),
-                Answer::Refused => return self.transport.settle(Err(Refusal::NotReady)),
+                Answer::Refused => {
+                    return self
+                        .transport
+                        .settle(Err(Refusal::NotReady), &device.shared);
+                }
                 Answer::Waiting => false,
             },
             _ => false,
         };
         if done {
-            self.transport.settle(Ok(()))
+            self.transport.settle(Ok(()), &device.shared)
         } else {
             self.transport.defer(&device.shared)
         }

@@ -1,4 +1,5 @@
-//! Running what the table names: each executable once, with the names that are its own.
+//! Running what the table names: each executable once, with the names that are its own. What needs a
+//! feature of this crate is built and run by cargo.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +11,17 @@ use std::{
 
 use crate::table::{Row, Verdict};
 
+/// Files of tests that are there with a feature only.
+const FEATURES: [(&str, &str); 1] = [("packed_ring", "packed")];
+
 /// What is wrong with the tests that the rows name.
 pub fn problems(rows: &[Row]) -> Vec<String> {
     let mut problems = Vec::new();
     for (file, names) in named(rows) {
+        if let Some((_, feature)) = FEATURES.iter().find(|(needs, _)| *needs == file) {
+            problems.extend(run_with(&file, feature, &names));
+            continue;
+        }
         match executable(&file) {
             Ok(path) => problems.extend(run(&file, &path, &names)),
             Err(problem) => problems.push(problem),
@@ -95,16 +103,38 @@ fn changed(root: &Path, file: &str) -> Option<SystemTime> {
 
 /// Runs these tests of an executable; names those that are not there or did not pass.
 fn run(file: &str, path: &Path, names: &BTreeSet<String>) -> Vec<String> {
-    let output = Command::new(path)
+    outcome(file, &mut Command::new(path), names)
+}
+
+/// Builds this file with a feature of this crate, and runs these tests of it.
+fn run_with(file: &str, feature: &str, names: &BTreeSet<String>) -> Vec<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["test", "--features", feature, "--test", file, "--"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    outcome(file, &mut command, names)
+}
+
+/// Lets a command run these tests and no others.
+fn outcome(file: &str, command: &mut Command, names: &BTreeSet<String>) -> Vec<String> {
+    let output = command
         .arg("--exact")
         .args(names)
         .env("RUST_BACKTRACE", "0")
         .output();
     let output = match output {
         Ok(output) => output,
-        Err(error) => return vec![format!("{} cannot be run: {error}", path.display())],
+        Err(error) => {
+            let program = command.get_program().display();
+            return vec![format!("{program} cannot be run: {error}")];
+        }
     };
     let text = String::from_utf8_lossy(&output.stdout);
+    if !text.contains("\nrunning ") {
+        let why = String::from_utf8_lossy(&output.stderr);
+        return vec![format!("tests/{file}.rs did not run:\n{why}")];
+    }
     let problems = judge(file, &text, names);
     if problems.is_empty() && !output.status.success() {
         return vec![format!(
@@ -173,6 +203,16 @@ fn a_test_that_does_not_exist_is_found_by_running() {
     );
     let problems = run("conformance", &this, &set(&[real, "runs::no_such_test"]));
     assert_eq!(problems, ["conformance::runs::no_such_test does not exist"]);
+}
+
+#[test]
+fn a_file_that_needs_a_feature_is_built_with_it() {
+    let (file, feature) = FEATURES[0];
+    let problems = run_with(file, feature, &set(&["no_such_test"]));
+    assert_eq!(problems, ["packed_ring::no_such_test does not exist"]);
+    let problems = run_with(file, "no_such_feature", &set(&["no_such_test"]));
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].starts_with("tests/packed_ring.rs did not run"));
 }
 
 #[test]

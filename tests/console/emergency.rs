@@ -149,3 +149,21 @@ fn an_emergency_write_works_at_any_time() {
     };
     assert_eq!(device.reach(write(4, 4, 1)).refusal(), Some(refusal));
 }
+
+#[test]
+fn a_suspended_device_takes_no_emergency_write() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.machine.store(0x70, 0x1f), Reply::Done(0));
+    assert_eq!(desk.machine.load(0x70), 0x1b);
+    let (offset, width) = (8, 4);
+    let refusal = Refusal::ConfigReadOnly { offset, width };
+    let reply = desk.machine.reach(write(offset, width, 0x41));
+    assert_eq!(reply, Reply::Refused(refusal));
+    assert_eq!(desk.tape(0).emergencies, []);
+    assert_eq!(desk.machine.store(0x70, 0x1f), Reply::Done(0));
+    assert_eq!(
+        desk.machine.reach(write(offset, width, 0x41)),
+        Reply::Done(0)
+    );
+    assert_eq!(desk.tape(0).emergencies, [0x41]);
+}

@@ -1,5 +1,4 @@
-//! The table of `virtside::mmio`: phase by QueueReady, and what can then be written. RING_RESET is
-//! never negotiated, so its two columns are one, and QueueReset is refused in every cell.
+//! The table of `virtside::mmio`: phase by QueueReady by RING_RESET, and what can then be written.
 
 use virtside::{
     Features, Frozen, QueueConfig, QueueState, Refusal,
@@ -8,9 +7,21 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, Guest, config, driver,
-    probe::{Event, Probe, assert_works, probe, ready, seen},
+    probe::{Event, Probe, assert_works, pending, probe, publish, ready, reset_queue, seen},
     reg,
 };
+
+/// What there is of RING_RESET.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ring {
+    /// It was not negotiated.
+    Without,
+    /// It was.
+    With,
+    /// It was, and queue 0 was reset.
+    WasReset,
+}
+use Ring::{WasReset, With, Without};
 
 /// Another layout for queue 0, with every register different.
 fn elsewhere() -> QueueConfig {
@@ -18,19 +29,47 @@ fn elsewhere() -> QueueConfig {
 }
 
 /// A device in this phase, its queue 0 laid out as `config(0)`, and ready or not.
-fn at(phase: Phase, queue_ready: u32) -> Guest<Probe> {
-    let (mut guest, _) = probe();
+fn at(phase: Phase, queue_ready: u32, ring: Ring) -> Guest<Probe> {
+    let (mut guest, ram) = probe();
+    let mut features = Features::VERSION_1;
+    if ring != Without {
+        features = features | Features::RING_RESET;
+    }
+    let suspends = matches!(phase, Phase::Suspending | Phase::Suspended);
+    if suspends {
+        features = features | Features::SUSPEND;
+    }
     match phase {
         Phase::Reset => {}
         Phase::Negotiating => assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0)),
-        _ => assert!(guest.negotiate(Features::VERSION_1)),
+        _ => assert!(guest.negotiate(features)),
+    }
+    if suspends {
+        assert_eq!(guest.configure(&config(1)), Reply::Done(0));
     }
     guest.lay_out(&config(0));
-    if queue_ready == 1 {
+    if queue_ready == 1 || ring == WasReset {
         assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
     }
+    if suspends || phase == Phase::Live {
+        assert_eq!(guest.go_live(), Reply::Done(0));
+    }
+    if ring == WasReset {
+        assert_eq!(guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+        assert_eq!(guest.load(reg::QUEUE_RESET), 0);
+        guest.lay_out(&config(0));
+    }
+    if phase == Phase::Suspending {
+        // A chain of the other queue is in hand.
+        guest.model_mut().holds = true;
+        publish(&mut driver(ram, 1), 1, b"in hand");
+        guest.poll(4);
+        assert_eq!(guest.model().held.len(), 1);
+    }
     match phase {
-        Phase::Live => assert_eq!(guest.go_live(), Reply::Done(0)),
+        Phase::Suspending | Phase::Suspended => {
+            assert_eq!(guest.store(reg::STATUS, 0x1f), Reply::Done(0));
+        }
         Phase::Failed => assert_eq!(guest.store(reg::STATUS, 11 | 128), Reply::Done(0)),
         _ => {}
     }
@@ -38,13 +77,30 @@ fn at(phase: Phase, queue_ready: u32) -> Guest<Probe> {
         (guest.phase(), guest.load(reg::QUEUE_READY)),
         (phase, queue_ready)
     );
-    // There is no way around the table.
-    let before = seen(&guest);
-    let reply = guest.store(reg::QUEUE_RESET, 1);
-    assert_eq!(reply, Reply::Refused(Refusal::NotNegotiated));
-    assert_eq!(guest.load(reg::QUEUE_RESET), 0);
-    assert_eq!(seen(&guest), before);
+    if ring == Without {
+        // There is no way around the table.
+        let before = seen(&guest);
+        let reply = guest.store(reg::QUEUE_RESET, 1);
+        assert_eq!(reply, Reply::Refused(Refusal::NotNegotiated));
+        assert_eq!(guest.load(reg::QUEUE_RESET), 0);
+        assert_eq!(seen(&guest), before);
+    }
     guest
+}
+
+/// How often the model heard that queue 0 stopped.
+fn stops(guest: &Guest<Probe>) -> usize {
+    guest.model().count(Event::Stopped(0))
+}
+
+/// Why a queue is frozen in this cell.
+fn frozen(phase: Phase, queue_ready: u32) -> Frozen {
+    match (phase, queue_ready) {
+        (Phase::Failed, _) => Frozen::Failed,
+        (_, 1) => Frozen::QueueReady,
+        (Phase::Suspending | Phase::Suspended, _) => Frozen::Suspended,
+        _ => Frozen::Live,
+    }
 }
 
 /// What each parameter is written to for this layout.
@@ -61,8 +117,8 @@ fn parameters(config: &QueueConfig) -> [(u32, u32); 7] {
 }
 
 /// Parameters are written: the next QueueReady = 1 finds them.
-fn parameters_are_written(phase: Phase, queue_ready: u32) {
-    let mut guest = at(phase, queue_ready);
+fn parameters_are_written(phase: Phase, queue_ready: u32, ring: Ring) {
+    let mut guest = at(phase, queue_ready, ring);
     let before = seen(&guest);
     for (offset, value) in parameters(&elsewhere()) {
         assert_eq!(guest.store(offset, value), Reply::Done(0), "{offset:#x}");
@@ -77,13 +133,9 @@ fn parameters_are_written(phase: Phase, queue_ready: u32) {
 }
 
 /// Parameters are refused, whatever is written, and what was written before stands.
-fn parameters_are_refused(phase: Phase, queue_ready: u32) {
-    let mut guest = at(phase, queue_ready);
-    let why = match (phase, queue_ready) {
-        (Phase::Failed, _) => Frozen::Failed,
-        (_, 1) => Frozen::QueueReady,
-        _ => Frozen::Live,
-    };
+fn parameters_are_refused(phase: Phase, queue_ready: u32, ring: Ring) {
+    let mut guest = at(phase, queue_ready, ring);
+    let why = frozen(phase, queue_ready);
     let before = seen(&guest);
     for (offset, value) in parameters(&elsewhere()) {
         for value in [value, 0, u32::MAX] {
@@ -93,7 +145,7 @@ fn parameters_are_refused(phase: Phase, queue_ready: u32) {
         }
     }
     assert_eq!(guest.load(reg::QUEUE_READY), queue_ready);
-    if phase != Phase::Live && phase != Phase::Failed {
+    if matches!(phase, Phase::Reset | Phase::Negotiating | Phase::SettingUp) {
         // The latches show at the next check.
         assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
         assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
@@ -102,8 +154,8 @@ fn parameters_are_refused(phase: Phase, queue_ready: u32) {
 }
 
 /// QueueReady = 1 checks the queue: a good one becomes ready, a bad one does not.
-fn one_is_checked(phase: Phase, queue_ready: u32) {
-    let mut guest = at(phase, queue_ready);
+fn one_is_checked(phase: Phase, queue_ready: u32, ring: Ring) {
+    let mut guest = at(phase, queue_ready, ring);
     assert_eq!(guest.store(reg::QUEUE_SIZE, 3), Reply::Done(0));
     let before = seen(&guest);
     assert!(guest.store(reg::QUEUE_READY, 1).refusal().is_some());
@@ -117,12 +169,9 @@ fn one_is_checked(phase: Phase, queue_ready: u32) {
 }
 
 /// QueueReady = 1 is refused.
-fn one_is_refused(phase: Phase, queue_ready: u32) {
-    let mut guest = at(phase, queue_ready);
-    let why = match phase {
-        Phase::Failed => Frozen::Failed,
-        _ => Frozen::Live,
-    };
+fn one_is_refused(phase: Phase, queue_ready: u32, ring: Ring) {
+    let mut guest = at(phase, queue_ready, ring);
+    let why = frozen(phase, queue_ready);
     let before = seen(&guest);
     let refusal = Refusal::QueueFrozen { queue: 0, why };
     assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
@@ -132,37 +181,93 @@ fn one_is_refused(phase: Phase, queue_ready: u32) {
 }
 
 /// The value is there already: the write is taken and changes nothing.
-fn nothing_to_do(phase: Phase, queue_ready: u32) {
-    let mut guest = at(phase, queue_ready);
-    let before = seen(&guest);
+fn nothing_to_do(phase: Phase, queue_ready: u32, ring: Ring) {
+    let mut guest = at(phase, queue_ready, ring);
+    let (before, stopped) = (seen(&guest), stops(&guest));
     assert_eq!(guest.store(reg::QUEUE_READY, queue_ready), Reply::Done(0));
     assert_eq!(guest.load(reg::QUEUE_READY), queue_ready);
     assert_eq!(seen(&guest), before);
-    assert_eq!(guest.model().count(Event::Stopped(0)), 0);
+    assert_eq!(stops(&guest), stopped);
 }
 
 /// QueueReady = 0 stops the queue.
-fn zero_stops(phase: Phase, queue_ready: u32) {
-    let mut guest = at(phase, queue_ready);
+fn zero_stops(phase: Phase, queue_ready: u32, ring: Ring) {
+    let mut guest = at(phase, queue_ready, ring);
     assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
     assert_eq!(guest.load(reg::QUEUE_READY), 0);
     assert_eq!(guest.phase(), phase);
     assert_eq!(guest.queue_state(0), QueueState::Off);
     assert_eq!(guest.queue_config(0), None);
-    assert_eq!(guest.model().count(Event::Stopped(0)), 1);
+    assert_eq!(stops(&guest), 1);
     let _ = guest.kick(0);
     guest.poll(1);
     assert_eq!(guest.model().count(Event::Served(0)), 0);
 }
 
+/// QueueReady = 1 checks the queue: a good one is live, a bad one needs a reset of the device.
+fn one_is_checked_and_live(phase: Phase, queue_ready: u32, ring: Ring) {
+    let mut guest = at(phase, queue_ready, ring);
+    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(guest.load(reg::QUEUE_READY), 1);
+    assert_eq!(guest.queue_state(0), QueueState::Live);
+    assert_eq!(guest.queue_config(0), Some(&config(0)));
+
+    let mut guest = at(phase, queue_ready, ring);
+    assert_eq!(guest.store(reg::QUEUE_SIZE, 3), Reply::Done(0));
+    assert!(guest.store(reg::QUEUE_READY, 1).refusal().is_some());
+    assert_eq!(guest.load(reg::QUEUE_READY), 0);
+    assert_eq!(guest.queue_state(0), QueueState::Off);
+    assert_eq!((guest.load(reg::STATUS), pending(&mut guest)), (15 | 64, 2));
+}
+
+/// QueueReset = 1 resets the queue: it is off, and its parameters are 0.
+fn reset_takes_it_down(phase: Phase, queue_ready: u32, ring: Ring) {
+    let mut guest = at(phase, queue_ready, ring);
+    let was = stops(&guest);
+    assert_eq!(guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+    assert_eq!(guest.load(reg::QUEUE_RESET), 0);
+    assert_eq!(guest.load(reg::QUEUE_READY), 0);
+    assert_eq!(guest.queue_state(0), QueueState::Off);
+    assert_eq!(guest.phase(), phase);
+    // The model hears of a queue that there was.
+    assert_eq!(stops(&guest), was + queue_ready as usize);
+    let size = Refusal::QueueSize {
+        queue: 0,
+        size: 0,
+        max: 16,
+    };
+    let reply = guest.store(reg::QUEUE_READY, 1);
+    match phase {
+        Phase::SettingUp | Phase::Live => assert_eq!(reply, Reply::Refused(size)),
+        _ => assert_eq!(
+            reply.refusal(),
+            Some(Refusal::QueueFrozen {
+                queue: 0,
+                why: Frozen::Suspended
+            })
+        ),
+    }
+}
+
+/// QueueReset = 1 is refused, and so is whatever it would have opened.
+fn reset_is_refused(phase: Phase, queue_ready: u32, ring: Ring) {
+    let mut guest = at(phase, queue_ready, ring);
+    let before = seen(&guest);
+    let reply = guest.store(reg::QUEUE_RESET, 1);
+    assert_eq!(reply, Reply::Refused(Refusal::WrongPhase));
+    assert_eq!(guest.load(reg::QUEUE_RESET), 0);
+    assert_eq!(guest.load(reg::QUEUE_READY), queue_ready);
+    assert_eq!(seen(&guest), before);
+}
+
 /// One test for each cell.
 macro_rules! cells {
-    ($($phase:ident $module:ident {$($ready:literal $name:ident $check:ident)*})*) => {$(
+    ($($phase:ident $module:ident {$($ready:literal $ring:ident $name:ident $check:ident)*})*) => {$(
         mod $module {
             use super::*;
             $(#[test]
             fn $name() {
-                $check(Phase::$phase, $ready);
+                $check(Phase::$phase, $ready, $ring);
             })*
         }
     )*};
@@ -170,51 +275,140 @@ macro_rules! cells {
 
 cells! {
     Reset in_reset {
-        0 the_parameters_of_a_queue_are_written parameters_are_written
-        0 one_makes_a_queue_ready_if_it_passes one_is_checked
-        0 zero_leaves_a_queue_that_is_not_ready nothing_to_do
-        1 the_parameters_of_a_ready_queue_are_refused parameters_are_refused
-        1 one_leaves_a_ready_queue nothing_to_do
-        1 zero_stops_a_ready_queue zero_stops
+        0 Without the_parameters_of_a_queue_are_written parameters_are_written
+        0 Without one_makes_a_queue_ready_if_it_passes one_is_checked
+        0 Without zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 Without the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 Without one_leaves_a_ready_queue nothing_to_do
+        1 Without zero_stops_a_ready_queue zero_stops
     }
     Negotiating in_negotiation {
-        0 the_parameters_of_a_queue_are_written parameters_are_written
-        0 one_makes_a_queue_ready_if_it_passes one_is_checked
-        0 zero_leaves_a_queue_that_is_not_ready nothing_to_do
-        1 the_parameters_of_a_ready_queue_are_refused parameters_are_refused
-        1 one_leaves_a_ready_queue nothing_to_do
-        1 zero_stops_a_ready_queue zero_stops
+        0 Without the_parameters_of_a_queue_are_written parameters_are_written
+        0 Without one_makes_a_queue_ready_if_it_passes one_is_checked
+        0 Without zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 Without the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 Without one_leaves_a_ready_queue nothing_to_do
+        1 Without zero_stops_a_ready_queue zero_stops
     }
     SettingUp in_setting_up {
-        0 the_parameters_of_a_queue_are_written parameters_are_written
-        0 one_makes_a_queue_ready_if_it_passes one_is_checked
-        0 zero_leaves_a_queue_that_is_not_ready nothing_to_do
-        1 the_parameters_of_a_ready_queue_are_refused parameters_are_refused
-        1 one_leaves_a_ready_queue nothing_to_do
-        1 zero_stops_a_ready_queue zero_stops
+        0 Without the_parameters_of_a_queue_are_written parameters_are_written
+        0 Without one_makes_a_queue_ready_if_it_passes one_is_checked
+        0 Without zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 Without the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 Without one_leaves_a_ready_queue nothing_to_do
+        1 Without zero_stops_a_ready_queue zero_stops
     }
     Live in_life {
-        0 the_parameters_of_a_queue_are_refused parameters_are_refused
-        0 one_is_refused_to_a_queue_that_is_not_ready one_is_refused
-        0 zero_leaves_a_queue_that_is_not_ready nothing_to_do
-        1 the_parameters_of_a_ready_queue_are_refused parameters_are_refused
-        1 one_leaves_a_ready_queue nothing_to_do
-        1 zero_stops_a_ready_queue zero_stops
+        0 Without the_parameters_of_a_queue_are_refused parameters_are_refused
+        0 Without one_is_refused_to_a_queue_that_is_not_ready one_is_refused
+        0 Without zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 Without the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 Without one_leaves_a_ready_queue nothing_to_do
+        1 Without zero_stops_a_ready_queue zero_stops
     }
     Failed after_failed {
-        0 the_parameters_of_a_queue_are_refused parameters_are_refused
-        0 one_is_refused_to_a_queue_that_is_not_ready one_is_refused
-        0 zero_leaves_a_queue_that_is_not_ready nothing_to_do
-        1 the_parameters_of_a_ready_queue_are_refused parameters_are_refused
-        1 one_leaves_a_ready_queue nothing_to_do
-        1 zero_stops_a_ready_queue zero_stops
+        0 Without the_parameters_of_a_queue_are_refused parameters_are_refused
+        0 Without one_is_refused_to_a_queue_that_is_not_ready one_is_refused
+        0 Without zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 Without the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 Without one_leaves_a_ready_queue nothing_to_do
+        1 Without zero_stops_a_ready_queue zero_stops
+    }
+}
+
+cells! {
+    SettingUp in_setting_up_with_ring_reset {
+        0 With the_parameters_of_a_queue_are_written parameters_are_written
+        0 With one_makes_a_queue_ready_if_it_passes one_is_checked
+        0 With zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 With the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 With one_leaves_a_ready_queue nothing_to_do
+        1 With zero_stops_a_ready_queue zero_stops
+        0 With a_queue_that_is_not_ready_is_reset_at_once reset_takes_it_down
+        1 With a_ready_queue_is_reset reset_takes_it_down
+        0 WasReset a_queue_may_be_reset_again reset_takes_it_down
+        0 WasReset the_parameters_of_a_queue_that_was_reset_are_written parameters_are_written
+        0 WasReset one_makes_a_queue_that_was_reset_ready_if_it_passes one_is_checked
+        0 WasReset zero_leaves_a_queue_that_was_reset nothing_to_do
+    }
+    Live in_life_with_ring_reset {
+        0 With the_parameters_of_a_queue_are_refused parameters_are_refused
+        0 With one_is_refused_to_a_queue_that_is_not_ready one_is_refused
+        0 With zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 With the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 With one_leaves_a_ready_queue nothing_to_do
+        1 With zero_stops_a_ready_queue zero_stops
+        0 With a_queue_that_is_not_ready_is_reset_at_once reset_takes_it_down
+        1 With a_ready_queue_is_reset reset_takes_it_down
+        0 WasReset a_queue_may_be_reset_again reset_takes_it_down
+        0 WasReset the_parameters_of_a_queue_that_was_reset_are_written parameters_are_written
+        0 WasReset one_makes_a_queue_that_was_reset_live_if_it_passes one_is_checked_and_live
+        0 WasReset zero_leaves_a_queue_that_was_reset nothing_to_do
+    }
+    Suspending while_suspending_with_ring_reset {
+        0 With the_parameters_of_a_queue_are_refused parameters_are_refused
+        0 With one_is_refused_to_a_queue_that_is_not_ready one_is_refused
+        0 With zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 With the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 With one_leaves_a_ready_queue nothing_to_do
+        1 With zero_stops_a_ready_queue zero_stops
+        0 With a_queue_that_is_not_ready_is_reset_at_once reset_takes_it_down
+        1 With a_ready_queue_is_reset reset_takes_it_down
+        0 WasReset a_queue_may_be_reset_again reset_takes_it_down
+        0 WasReset the_parameters_of_a_queue_that_was_reset_are_refused parameters_are_refused
+        0 WasReset one_is_refused_to_a_queue_that_was_reset one_is_refused
+        0 WasReset zero_leaves_a_queue_that_was_reset nothing_to_do
+    }
+    Suspended while_suspended_with_ring_reset {
+        0 With the_parameters_of_a_queue_are_refused parameters_are_refused
+        0 With one_is_refused_to_a_queue_that_is_not_ready one_is_refused
+        0 With zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 With the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 With one_leaves_a_ready_queue nothing_to_do
+        1 With zero_stops_a_ready_queue zero_stops
+        0 With a_queue_that_is_not_ready_is_reset_at_once reset_takes_it_down
+        1 With a_ready_queue_is_reset reset_takes_it_down
+        0 WasReset a_queue_may_be_reset_again reset_takes_it_down
+        0 WasReset the_parameters_of_a_queue_that_was_reset_are_refused parameters_are_refused
+        0 WasReset one_is_refused_to_a_queue_that_was_reset one_is_refused
+        0 WasReset zero_leaves_a_queue_that_was_reset nothing_to_do
+    }
+    Failed after_failed_with_ring_reset {
+        0 With the_parameters_of_a_queue_are_refused parameters_are_refused
+        0 With one_is_refused_to_a_queue_that_is_not_ready one_is_refused
+        0 With zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 With the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 With one_leaves_a_ready_queue nothing_to_do
+        1 With zero_stops_a_ready_queue zero_stops
+        0 With a_reset_of_a_queue_that_is_not_ready_is_refused reset_is_refused
+        1 With a_reset_of_a_ready_queue_is_refused reset_is_refused
+        0 WasReset a_second_reset_is_refused reset_is_refused
+        0 WasReset the_parameters_of_a_queue_that_was_reset_are_refused parameters_are_refused
+        0 WasReset one_is_refused_to_a_queue_that_was_reset one_is_refused
+        0 WasReset zero_leaves_a_queue_that_was_reset nothing_to_do
+    }
+    Suspending while_suspending {
+        0 Without the_parameters_of_a_queue_are_refused parameters_are_refused
+        0 Without one_is_refused_to_a_queue_that_is_not_ready one_is_refused
+        0 Without zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 Without the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 Without one_leaves_a_ready_queue nothing_to_do
+        1 Without zero_stops_a_ready_queue zero_stops
+    }
+    Suspended while_suspended {
+        0 Without the_parameters_of_a_queue_are_refused parameters_are_refused
+        0 Without one_is_refused_to_a_queue_that_is_not_ready one_is_refused
+        0 Without zero_leaves_a_queue_that_is_not_ready nothing_to_do
+        1 Without the_parameters_of_a_ready_queue_are_refused parameters_are_refused
+        1 Without one_leaves_a_ready_queue nothing_to_do
+        1 Without zero_stops_a_ready_queue zero_stops
     }
 }
 
 #[test]
 fn a_value_that_is_neither_zero_nor_one_is_refused() {
     for queue_ready in [0, 1] {
-        let mut guest = at(Phase::SettingUp, queue_ready);
+        let mut guest = at(Phase::SettingUp, queue_ready, Without);
         let before = seen(&guest);
         for value in [2, 3, 0x100, 0x1_0001, u32::MAX] {
             let refusal = Refusal::BadValue {
@@ -264,6 +458,23 @@ fn a_queue_that_was_stopped_in_life_comes_back_only_with_a_reset() {
     driver = virtside_tests::driver(ram, 0);
     assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
     assert_works(&mut guest, &mut driver, 0);
+}
+
+#[test]
+fn ring_reset_counts_only_once_features_ok_stands() {
+    let (mut guest, _) = probe();
+    assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
+    for (word, bits) in [(0, 0), (1, Features::RING_RESET.word(1) | 1)] {
+        assert_eq!(guest.store(reg::DRIVER_FEATURES_SEL, word), Reply::Done(0));
+        assert_eq!(guest.store(reg::DRIVER_FEATURES, bits), Reply::Done(0));
+    }
+    let refused = Reply::Refused(Refusal::NotNegotiated);
+    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    assert_eq!(reset_queue(&mut guest, 0), refused);
+    assert_eq!(ready(&mut guest, 0), 1);
+    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(reset_queue(&mut guest, 0), Reply::Done(0));
+    assert_eq!(ready(&mut guest, 0), 0);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use virtside::{
     Answer, Counters, DeviceConfig, DeviceError, DeviceModel, DriverFault, DriverMem, Features,
-    FlatMem, InterruptStatus, QueueCheck, QueueConfig, QueueState, Request, Start, Step, Token,
+    FlatMem, InterruptStatus, QueueCheck, QueueConfig, QueueState, Request, SharedMemory, Start,
+    Step, Token,
     mmio::{Phase, Reply},
     testing::{Buffer, FakeDriver, Registers},
 };
@@ -84,6 +85,10 @@ pub struct Probe {
     pub start: Start,
     /// Whether it keeps chains until they are completed.
     pub holds: bool,
+    /// Queues whose chains may be pending while it is suspended.
+    pub sleepers: Vec<u16>,
+    /// Its shared memory regions, by id.
+    pub regions: Vec<(u32, SharedMemory)>,
     /// What it finds wrong with each chain.
     pub blames: Option<DriverFault>,
     /// The configuration space.
@@ -111,6 +116,8 @@ impl Default for Probe {
             agrees: true,
             start: Start::Accept,
             holds: false,
+            sleepers: Vec::new(),
+            regions: Vec::new(),
             blames: None,
             space: (1..=12).collect(),
             writable: 0..0,
@@ -174,6 +181,11 @@ impl DeviceConfig for Probe {
         self.space[start..end].copy_from_slice(bytes);
         true
     }
+
+    fn shared_memory(&self, id: u32) -> Option<SharedMemory> {
+        let found = self.regions.iter().find(|(region, _)| *region == id);
+        found.map(|(_, memory)| *memory)
+    }
 }
 
 impl DeviceModel for Probe {
@@ -194,6 +206,10 @@ impl DeviceModel for Probe {
 
     fn queue_stopped(&mut self, queue: u16) {
         self.log.push(Event::Stopped(queue));
+    }
+
+    fn may_sleep(&self, queue: u16) -> bool {
+        self.sleepers.contains(&queue)
     }
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
@@ -295,6 +311,12 @@ pub fn answer(driver: &mut FakeDriver<FlatMem>, queue: u16) -> Option<Vec<u8>> {
     let mut bytes = vec![0; len as usize];
     driver.read(at, &mut bytes);
     Some(bytes)
+}
+
+/// Resets queue `queue` by its register; the answer to QueueReset = 1.
+pub fn reset_queue(guest: &mut impl Registers, queue: u16) -> Reply {
+    assert_eq!(guest.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
+    guest.store(reg::QUEUE_RESET, 1)
 }
 
 /// A request and its answer: the queue works, and announces it.

@@ -377,7 +377,8 @@ impl<const Q: usize> Transport<Q> {
                         reading: false,
                     });
                 }
-                if value == 1 && latch.stage == Stage::Off {
+                if value == 1 && !latch.is_ready() {
+                    // Once more, too: what was written since the last reset is forgotten.
                     self.queues.was_reset(made);
                 }
                 DONE

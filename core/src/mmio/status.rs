@@ -146,7 +146,11 @@ impl<const Q: usize> Transport<Q> {
             | DeviceStatus::FAILED;
         the_drivers.set(DeviceStatus::SUSPEND, suspendable);
         let new = DeviceStatus::from_bits_retain(byte).intersection(the_drivers);
-        let mut missing = self.handshake.status.difference(new);
+        // What stands may be written again, even if it is no longer the driver's to add.
+        let mut missing = self
+            .handshake
+            .status
+            .difference(DeviceStatus::from_bits_retain(byte));
         if suspendable && (phase != Phase::Live || new.contains(DeviceStatus::SUSPEND)) {
             // From a suspension's start to its end these two are the device's to change.
             missing.remove(DeviceStatus::SUSPEND | DeviceStatus::DRIVER_OK);
@@ -248,12 +252,11 @@ impl<const Q: usize> Transport<Q> {
         self.handshake.phase = Phase::Suspending;
     }
 
-    /// Done: what the driver waits for (suspend-13). Gives Status.
-    pub(super) fn suspended(&mut self) -> u64 {
+    /// Done: what the driver waits for (suspend-13).
+    pub(super) fn suspended(&mut self) {
         self.handshake.phase = Phase::Suspended;
         self.handshake.status.remove(DeviceStatus::DRIVER_OK);
         self.handshake.status.insert(DeviceStatus::SUSPEND);
-        self.handshake.status.bits().into()
     }
 
     /// Done: what the driver waits for (suspend-14).

@@ -277,7 +277,7 @@ impl<const Q: usize> Transport<Q> {
 
     /// The outstanding message was carried out, or refused; the driver's access completes with this
     /// reply. (Stopping a queue, suspending, resuming and a reset cannot be refused.)
-    pub fn settle(&mut self, verdict: Result<(), Refusal>) -> Reply {
+    pub fn settle(&mut self, verdict: Result<(), Refusal>, shared: &Shared<Q>) -> Reply {
         let Some(outstanding) = self.outstanding.take() else {
             return DONE;
         };
@@ -289,9 +289,10 @@ impl<const Q: usize> Transport<Q> {
             }
             Outstanding::Ready => self.go_live(),
             Outstanding::Suspend { reading } if built::SUSPEND => {
-                let status = self.suspended();
+                self.suspended();
                 if reading {
-                    return Reply::Done(status);
+                    // A fault on the way shows in it, too.
+                    return Reply::Done(self.status(shared).bits().into());
                 }
             }
             Outstanding::Resume if built::SUSPEND => self.resumed(),

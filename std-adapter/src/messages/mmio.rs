@@ -130,7 +130,7 @@ where
             },
             _ => return Ok(Some(message)),
         };
-        let reply = self.transport.settle(verdict);
+        let reply = self.transport.settle(verdict, &self.shared);
         self.complete(reply)?;
         Ok(None)
     }
@@ -174,9 +174,8 @@ where
             return Ok(());
         };
         self.refused |= verdict.is_err() && self.transport.policy() == FaultPolicy::NeedsReset;
-        let reply = self
-            .transport
-            .settle(verdict.map_err(|error| refusal(error, message)));
+        let verdict = verdict.map_err(|error| refusal(error, message));
+        let reply = self.transport.settle(verdict, &self.shared);
         self.complete(reply)
     }
 
@@ -226,7 +225,7 @@ where
             let accepted = self.shared.is_live();
             self.asked = None;
             let verdict = accepted.then_some(()).ok_or(Refusal::NotReady);
-            let reply = self.transport.settle(verdict);
+            let reply = self.transport.settle(verdict, &self.shared);
             self.source.complete(reply.value().unwrap_or(0))?;
         }
         let mut running = Running {

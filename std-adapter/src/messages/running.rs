@@ -115,7 +115,7 @@ where
             }
             Some(Message::Resume) => {
                 self.outstanding = None;
-                let reply = self.transport.settle(Ok(()));
+                let reply = self.transport.settle(Ok(()), self.shared);
                 self.device.resume();
                 return reply;
             }
@@ -130,7 +130,7 @@ where
             Some(_) => Err(Refusal::WrongPhase),
         };
         self.outstanding = None;
-        self.transport.settle(verdict)
+        self.transport.settle(verdict, self.shared)
     }
 }
 

@@ -1,0 +1,66 @@
+//! Suspended with eventq buffers in hand: an interrupt may never come, so they do not keep the device
+//! awake.
+
+use virtside::{Step, testing::Registers};
+
+use super::support::*;
+
+const STATUS: u32 = 0x70;
+const SUSPENDED: u32 = 0x1b;
+
+/// A device that listens to its button, suspended.
+fn suspended() -> Board {
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, BUTTON, IN);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    assert_eq!(board.listen(BUTTON), Step::Blocked);
+    let _ = board.guest.store(STATUS, 0x1f);
+    assert_eq!(board.guest.load(STATUS), SUSPENDED);
+    board
+}
+
+#[test]
+fn buffers_that_wait_for_interrupts_sleep() {
+    let mut board = suspended();
+    assert_eq!(board.event(), None);
+    let _ = board.guest.store(STATUS, 0x1f);
+    assert_eq!(board.guest.load(STATUS), 0x0f);
+    assert_eq!(board.settle(), Step::Blocked);
+    board.set_level(BUTTON, true);
+    board.fire(BUTTON);
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+}
+
+#[test]
+fn an_interrupt_meanwhile_is_told_after_the_resume() {
+    let mut board = suspended();
+    let raised = board.guest.device().notify().asserted();
+    board.set_level(BUTTON, true);
+    board.fire(BUTTON);
+    assert_eq!(board.event(), None);
+    assert_eq!(board.guest.device().notify().asserted(), raised);
+    let _ = board.guest.store(STATUS, 0x1f);
+    board.settle();
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+    assert_eq!(board.guest.device().notify().asserted(), raised + 1);
+}
+
+#[test]
+fn an_eventq_that_is_reset_and_set_up_again_has_new_buffers_only() {
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, BUTTON, IN);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    assert_eq!(board.listen(BUTTON), Step::Blocked);
+    let _ = board.guest.store(0x30, 1);
+    let _ = board.guest.store(0xc0, 1);
+    assert_eq!(board.guest.load(0xc0), 0);
+    board.fire(BUTTON);
+    assert_eq!(board.event(), None);
+    board.events = virtside_tests::driver(board.ram, 1);
+    let config = virtside_tests::config(1);
+    assert_eq!(board.guest.configure(&config).refusal(), None);
+    board.listen(BUTTON);
+    // The edge that came between was kept, as if it were masked.
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+    assert_eq!(board.event(), None);
+}

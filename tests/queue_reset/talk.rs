@@ -1,0 +1,143 @@
+//! A device that came of a conversation in messages, behind registers that a test writes one by one.
+
+use std::{cell::RefCell, collections::VecDeque, io, rc::Rc, sync::Arc, time::Duration};
+
+use virtside::{
+    ChainSlot, Device, DeviceBuilder, DeviceModel, Features, FlatMem, QueueConfig, Shared,
+    mmio::{Access, Phase, Reply},
+    testing::Registers,
+};
+use virtside_std::{
+    AccessSource, Ended, Event, MmioMessages, Observer, Running, config_builder_from_stream,
+};
+
+use virtside_tests::{BASE, Line, N, Q, TestRam};
+
+/// The accesses that a driver is about to make, and what became of them.
+#[derive(Clone, Debug, Default)]
+struct Script(Rc<RefCell<Inside>>);
+
+#[derive(Debug, Default)]
+struct Inside {
+    accesses: VecDeque<Access>,
+    replies: Vec<u64>,
+}
+
+impl AccessSource for Script {
+    fn wait(&mut self, _: Option<Duration>) -> io::Result<Event> {
+        let next = self.0.borrow_mut().accesses.pop_front();
+        Ok(next.map_or(Event::End, Event::Access))
+    }
+    fn complete(&mut self, value: u64) -> io::Result<()> {
+        self.0.borrow_mut().replies.push(value);
+        Ok(())
+    }
+}
+
+/// Writes accesses down, all as if they were done.
+struct Recorder(Vec<Access>);
+
+impl Registers for Recorder {
+    fn reach(&mut self, access: Access) -> Reply {
+        self.0.push(access);
+        Reply::Done(8)
+    }
+}
+
+/// What [`Talk::run`] serves.
+pub type Served<'r, D> = Running<'r, D, FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+
+/// Acts before each round of the queues.
+struct Act<F>(F);
+
+impl<D, F> Observer<Served<'_, D>> for Act<F>
+where
+    D: DeviceModel,
+    F: FnMut(&mut Served<'_, D>),
+{
+    fn before_poll(&mut self, served: &mut Served<'_, D>) {
+        (self.0)(served);
+    }
+}
+
+/// A live device of messages.
+#[derive(Debug)]
+pub struct Talk<D> {
+    script: Script,
+    messages: MmioMessages<Script, D, Line, Arc<Shared<Q>>, Q>,
+    device: Device<FlatMem, Line, Arc<Shared<Q>>, Q, N>,
+    slots: Vec<ChainSlot<N>>,
+}
+
+impl<D: DeviceModel> Talk<D> {
+    /// From reset to live.
+    pub fn new(model: D, ram: TestRam, features: Features, queues: &[QueueConfig]) -> Self {
+        let script = Script::default();
+        let mut recorder = Recorder(Vec::new());
+        let _ = recorder.bring_up(features, queues);
+        script.0.borrow_mut().accesses.extend(recorder.0);
+        let line: Line = Box::leak(Box::default());
+        let shared = Arc::new(Shared::new());
+        let builder = DeviceBuilder::new(Arc::clone(&shared))
+            .map_notify(|()| Ok(line))
+            .expect("an interrupt");
+        let mut messages = MmioMessages::new(script.clone(), model, line, shared, N as u16);
+        let (device, responder) =
+            config_builder_from_stream(builder, &mut messages, &.., ram.flat(BASE))
+                .expect("a device");
+        responder.accept();
+        let mut talk = Self {
+            script,
+            messages,
+            device,
+            slots: vec![const { ChainSlot::new() }; 4],
+        };
+        // DRIVER_OK completes here.
+        let _ = talk.run(&[], |_| {});
+        talk
+    }
+
+    /// Serves these accesses; gives what each got. `act` is called after each access was answered,
+    /// and whenever one has to wait.
+    pub fn run(&mut self, accesses: &[Access], act: impl FnMut(&mut Served<'_, D>)) -> Vec<u64> {
+        self.script.0.borrow_mut().replies.clear();
+        self.script.0.borrow_mut().accesses.extend(accesses);
+        let ended = self
+            .messages
+            .run(&mut self.device, &mut self.slots, &mut Act(act));
+        assert!(matches!(ended, Ok(Ended::Stream | Ended::Reset)));
+        self.script.0.borrow().replies.clone()
+    }
+
+    /// A 32-bit load.
+    pub fn load(&mut self, offset: u32) -> u64 {
+        self.run(&[Access::read(offset)], |_| {})[0]
+    }
+
+    /// A 32-bit store.
+    pub fn store(&mut self, offset: u32, value: u32) {
+        let _ = self.run(&[Access::write(offset, value)], |_| {});
+    }
+
+    /// Lays a queue out and writes QueueReady = 1.
+    pub fn configure(&mut self, config: &QueueConfig) {
+        let mut recorder = Recorder(Vec::new());
+        let _ = recorder.configure(config);
+        let _ = self.run(&recorder.0, |_| {});
+    }
+
+    /// The device.
+    pub const fn device(&mut self) -> &mut Device<FlatMem, Line, Arc<Shared<Q>>, Q, N> {
+        &mut self.device
+    }
+
+    /// Where the device is in its life.
+    pub const fn phase(&self) -> Phase {
+        self.messages.transport().phase()
+    }
+
+    /// The model.
+    pub const fn model(&self) -> &D {
+        self.messages.model()
+    }
+}

@@ -1,0 +1,137 @@
+//! QueueNotify with NOTIFICATION_DATA: a queue's number, and where the driver goes on.
+
+use virtside::{
+    Features, FlatMem, Offer, Refusal, Step,
+    mmio::{Notification, Reply},
+    testing::{FakeDriver, Registers},
+};
+use virtside_tests::{
+    BUDGET, Guest, config, driver, guest,
+    probe::{Event, Probe, answer, probe, publish, seen},
+    reg,
+};
+
+const DATA: Features = Features::VERSION_1.union(Features::NOTIFICATION_DATA);
+
+/// A live device with queues 0 and 1, whose host offers NOTIFICATION_DATA.
+fn live(features: Features) -> (Guest<Probe>, [FakeDriver<FlatMem>; 2]) {
+    let (guest, ram) = guest(Probe::default(), 4);
+    let mut guest = guest.offering(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
+    let drivers = [driver(ram, 0), driver(ram, 1)];
+    assert!(guest.bring_up(features, &[config(0), config(1)]));
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    (guest, drivers)
+}
+
+#[test]
+fn bits_0_to_15_are_the_queue_16_to_30_the_offset_and_31_the_wrap_counter() {
+    for (value, queue, next_off, next_wrap) in [
+        (0, 0, 0, false),
+        (0x8000_0000, 0, 0, true),
+        (0x7fff_ffff, 0xffff, 0x7fff, false),
+        (0x8003_0001, 1, 3, true),
+        (0x4001_8000, 0x8000, 0x4001, false),
+    ] {
+        let kick = Notification {
+            queue,
+            next_off,
+            next_wrap,
+        };
+        assert_eq!(Notification::from_value(value), kick);
+    }
+}
+
+#[test]
+fn the_low_half_names_the_queue_whatever_the_high_half_says() {
+    let (mut guest, mut drivers) = live(DATA);
+    for high in [0, 1, 7, 0x7fff, 0x8000, 0xffff] {
+        for queue in [1, 0] {
+            let text = format!("{high:x}");
+            publish(&mut drivers[queue], queue as u16, text.as_bytes());
+            let served = guest.model().count(Event::Served(1 - queue as u16));
+            let value = high << 16 | queue as u32;
+            assert_eq!(guest.store(reg::QUEUE_NOTIFY, value), Reply::Done(0));
+            assert_eq!(guest.poll(BUDGET), Step::Idle);
+            assert_eq!(
+                answer(&mut drivers[queue], queue as u16).as_deref(),
+                Some(text.as_bytes())
+            );
+            let now = guest.model().count(Event::Served(1 - queue as u16));
+            assert_eq!(now, served);
+        }
+    }
+}
+
+#[test]
+fn the_offset_is_a_hint_and_the_ring_is_what_counts() {
+    let (mut guest, mut drivers) = live(DATA);
+    // One that says more than there is, and one that says less.
+    assert_eq!(guest.store(reg::QUEUE_NOTIFY, 9 << 16), Reply::Done(0));
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(guest.load(reg::STATUS), 15);
+    for text in [b"a", b"b", b"c"] {
+        publish(&mut drivers[0], 0, text);
+    }
+    assert_eq!(guest.store(reg::QUEUE_NOTIFY, 1 << 16), Reply::Done(0));
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(drivers[0].used_idx(), 3);
+}
+
+#[test]
+fn a_queue_that_does_not_exist_is_refused_by_its_low_half() {
+    let (mut guest, _) = live(DATA);
+    let before = seen(&guest);
+    for (value, queue) in [
+        (4, 4),
+        (0x0001_0004, 4),
+        (0x8000_ffff, 0xffff),
+        (u32::MAX, 0xffff),
+    ] {
+        let refusal = Refusal::NoSuchQueue { queue };
+        assert_eq!(
+            guest.store(reg::QUEUE_NOTIFY, value),
+            Reply::Refused(refusal)
+        );
+    }
+    let refusal = Refusal::QueueNotReady { queue: 2 };
+    assert_eq!(
+        guest.store(reg::QUEUE_NOTIFY, 0x8000_0002),
+        Reply::Refused(refusal)
+    );
+    assert!(guest.device().shared().doorbell().is_silent());
+    assert_eq!(seen(&guest), before);
+}
+
+#[test]
+fn without_negotiation_the_whole_value_is_the_number_although_it_was_offered() {
+    let (mut guest, _) = live(Features::VERSION_1);
+    for value in [0x1_0000, 0x8000_0001, 0x7fff_0000] {
+        let refusal = Refusal::NoSuchQueue { queue: value };
+        assert_eq!(
+            guest.store(reg::QUEUE_NOTIFY, value),
+            Reply::Refused(refusal)
+        );
+    }
+    assert!(guest.device().shared().doorbell().is_silent());
+    assert_eq!(guest.kick(1), Reply::Done(0));
+}
+
+#[test]
+fn it_is_offered_only_where_the_host_says_so_and_notif_config_data_never() {
+    assert!(!probe().0.offered().contains(Features::NOTIFICATION_DATA));
+    let notif_config_data = Features::from_bits(1 << 39);
+    let (mut guest, _) = live(DATA);
+    assert!(guest.offered().contains(Features::NOTIFICATION_DATA));
+    let (wishing, _) = guest_wishing(notif_config_data);
+    let mut wishing = wishing.offering(Offer::AS_IS.with(notif_config_data));
+    assert_eq!(wishing.offered(), Features::VERSION_1);
+    assert!(!wishing.negotiate(notif_config_data | Features::VERSION_1));
+}
+
+fn guest_wishing(wishes: Features) -> (Guest<Probe>, virtside_tests::TestRam) {
+    let model = Probe {
+        wishes,
+        ..Probe::default()
+    };
+    guest(model, 1)
+}

@@ -1,0 +1,78 @@
+//! VIRTIO_F_SUSPEND: a device that finishes what it has in hand, rests, and goes on.
+
+#[path = "suspend/finishing.rs"]
+mod finishing;
+#[path = "suspend/messages.rs"]
+mod messages;
+#[path = "suspend/quiet.rs"]
+mod quiet;
+#[path = "suspend/status.rs"]
+mod status;
+#[path = "suspend/taken.rs"]
+mod taken;
+#[path = "queue_reset/talk.rs"]
+mod talk;
+#[path = "suspend/trouble.rs"]
+mod trouble;
+
+use virtside::{
+    DriverMem, Features, FlatMem, Step,
+    mmio::{Phase, Reply},
+    testing::{FakeDriver, Registers},
+};
+use virtside_tests::{
+    BUDGET, Guest, TestRam, config, driver,
+    probe::{Probe, probe, publish},
+    reg,
+};
+
+const FEATURES: Features = Features::VERSION_1.union(Features::SUSPEND);
+
+/// Status of a live device, with SUSPEND written to it, and of a suspended one.
+const LIVE: u32 = 0x0f;
+const ASKED: u32 = 0x1f;
+const SUSPENDED: u32 = 0x1b;
+const NEEDS_RESET: u32 = 0x40;
+
+/// A live device with queues 0 and 1 that has nothing to do.
+fn live() -> (Guest<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
+    let (mut guest, ram) = probe();
+    let drivers = [driver(ram, 0), driver(ram, 1)];
+    assert!(guest.bring_up(FEATURES, &[config(0), config(1)]));
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    (guest, drivers, ram)
+}
+
+/// The same, with a chain of queue 0 that is held.
+fn holding() -> (Guest<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
+    let (mut guest, mut drivers, ram) = live();
+    guest.model_mut().holds = true;
+    publish(&mut drivers[0], 0, b"held");
+    assert_eq!(guest.kick(0), Reply::Done(0));
+    assert_eq!(guest.poll(BUDGET), Step::Blocked);
+    assert_eq!(guest.model().held.len(), 1);
+    (guest, drivers, ram)
+}
+
+/// The driver suspends the device, which takes no time.
+#[track_caller]
+fn suspend<M: DriverMem>(guest: &mut Guest<Probe, M>) {
+    assert_eq!(guest.store(reg::STATUS, ASKED), Reply::Done(0));
+    assert_eq!(guest.load(reg::STATUS), SUSPENDED);
+    assert_eq!(guest.phase(), Phase::Suspended);
+}
+
+/// The driver suspends the device, which takes its time.
+#[track_caller]
+fn begin<M: DriverMem>(guest: &mut Guest<Probe, M>) {
+    assert_eq!(guest.store(reg::STATUS, ASKED), Reply::Done(0));
+    assert_eq!(guest.load(reg::STATUS), LIVE);
+    assert_eq!(guest.phase(), Phase::Suspending);
+}
+
+#[track_caller]
+fn resume<M: DriverMem>(guest: &mut Guest<Probe, M>) {
+    assert_eq!(guest.store(reg::STATUS, ASKED), Reply::Done(0));
+    assert_eq!(guest.load(reg::STATUS), LIVE);
+    assert_eq!(guest.phase(), Phase::Live);
+}

@@ -1,0 +1,212 @@
+//! A suspended device touches nothing and tells nothing.
+
+use virtside::{
+    Refusal, Step,
+    mmio::{Access, Reply},
+    testing::{CountingMem, Counts, Registers},
+};
+use virtside_tests::{
+    BASE, BUDGET, DATA, config, driver, guest_over,
+    probe::{Event, Probe, answer, assert_works, pending, publish, seen},
+    ram, reg,
+    rings::shot,
+};
+
+use crate::{FEATURES, begin, holding, live, resume, suspend};
+
+#[test]
+fn whatever_the_driver_and_the_host_do_no_ring_and_no_buffer_is_touched() {
+    let (ram, counts): (_, &'static Counts) = (ram(), Box::leak(Box::default()));
+    let model = Probe {
+        sleepers: vec![0],
+        holds: true,
+        ..Probe::default()
+    };
+    let mut guest = guest_over(model, CountingMem::new(ram.flat(BASE), counts), 4);
+    let mut drivers = [driver(ram, 0), driver(ram, 1)];
+    assert!(guest.bring_up(FEATURES, &[config(0), config(1)]));
+    publish(&mut drivers[0], 0, b"asleep");
+    assert_eq!(guest.poll(BUDGET), Step::Blocked);
+    let token = guest.model().held[0];
+    suspend(&mut guest);
+    publish(&mut drivers[0], 0, b"late");
+    publish(&mut drivers[1], 1, b"late");
+    drivers[1].set_avail_idx(1);
+    let before = shot(ram);
+    counts.clear();
+    for round in 0..3 {
+        for queue in [0, 1, 2] {
+            let _ = guest.kick(queue);
+            guest.device().shared().doorbell().ring(queue);
+            let _ = guest.notify_queue(queue);
+            guest.backend_ready(queue);
+            assert!(guest.take_queue(queue).is_err());
+        }
+        assert_eq!(guest.complete(token), Ok(()));
+        guest.update_config(|model| model.space[0] = round);
+        assert_eq!(guest.poll(BUDGET), Step::Idle);
+        for offset in (0..0x140).step_by(4) {
+            let _ = guest.access(Access::read(offset));
+            // Status writes of their own have tests of their own.
+            if offset != reg::STATUS && offset != reg::QUEUE_READY {
+                let _ = guest.store(offset, u32::from(round));
+            }
+        }
+        assert_eq!(guest.store(reg::STATUS, 0x1b), Reply::Done(0));
+    }
+    assert_eq!((counts.rings(), counts.translations()), (0, 0));
+    assert!(shot(ram) == before, "memory changed");
+    assert_eq!(guest.model().count(Event::Served(0)), 1);
+    assert_eq!(guest.model().count(Event::Served(1)), 0);
+    // What was asleep is answered first, then what came late.
+    guest.model_mut().holds = false;
+    resume(&mut guest);
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(answer(&mut drivers[0], 0).as_deref(), Some(&b"asleep"[..]));
+    assert_eq!(answer(&mut drivers[0], 0).as_deref(), Some(&b"late"[..]));
+    assert_eq!(answer(&mut drivers[1], 1).as_deref(), Some(&b"late"[..]));
+}
+
+#[test]
+fn kicks_are_refused_and_every_queue_counts_as_notified_after_the_resume() {
+    let (mut guest, [mut first, mut second], _) = live();
+    suspend(&mut guest);
+    publish(&mut first, 0, b"one");
+    publish(&mut second, 1, b"two");
+    assert_eq!(guest.kick(0), Reply::Refused(Refusal::WrongPhase));
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!((first.used_idx(), second.used_idx()), (0, 0));
+    resume(&mut guest);
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(answer(&mut first, 0).as_deref(), Some(&b"one"[..]));
+    assert_eq!(answer(&mut second, 1).as_deref(), Some(&b"two"[..]));
+}
+
+#[test]
+fn the_line_stays_as_it_was_until_the_driver_acknowledges() {
+    let (mut guest, [mut driver, _], _) = live();
+    assert_works(&mut guest, &mut driver, 0);
+    suspend(&mut guest);
+    let line = guest.device().notify();
+    assert!(line.is_high(), "what was announced before is still pending");
+    assert_eq!(pending(&mut guest), 1);
+    guest.update_config(|_| ());
+    assert_eq!(pending(&mut guest), 1);
+    assert_eq!(guest.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
+    assert!(!guest.device().notify().is_high());
+    guest.update_config(|_| ());
+    assert_eq!(pending(&mut guest), 0);
+    assert!(!guest.device().notify().is_high());
+    assert_eq!(guest.device().notify().asserted(), 1);
+}
+
+#[test]
+fn changes_of_the_configuration_are_announced_once_after_the_resume() {
+    let (mut guest, _, _) = live();
+    suspend(&mut guest);
+    let generation = guest.load(reg::CONFIG_GENERATION);
+    for byte in 0..5 {
+        guest.update_config(|model| model.space[0] = byte);
+        assert_eq!(pending(&mut guest), 0);
+        assert_eq!(guest.device().notify().asserted(), 0);
+    }
+    assert_ne!(guest.load(reg::CONFIG_GENERATION), generation);
+    resume(&mut guest);
+    assert_eq!(pending(&mut guest), 2);
+    assert_eq!(guest.device().notify().asserted(), 1);
+    assert_eq!(guest.load(reg::CONFIG) & 0xff, 4);
+    assert_eq!(guest.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
+    // Not again, neither now nor after the next suspension.
+    guest.poll(BUDGET);
+    suspend(&mut guest);
+    resume(&mut guest);
+    guest.poll(BUDGET);
+    assert_eq!(pending(&mut guest), 0);
+    assert_eq!(guest.device().notify().asserted(), 1);
+}
+
+#[test]
+fn without_a_change_a_resume_announces_nothing() {
+    let (mut guest, _, _) = live();
+    suspend(&mut guest);
+    resume(&mut guest);
+    guest.poll(BUDGET);
+    assert_eq!(pending(&mut guest), 0);
+    assert_eq!(guest.device().notify().asserted(), 0);
+}
+
+#[test]
+fn a_change_while_the_device_is_still_suspending_is_announced_at_once() {
+    let (mut guest, _, _) = holding();
+    begin(&mut guest);
+    guest.update_config(|_| ());
+    assert_eq!(pending(&mut guest), 2);
+    let token = guest.model().held[0];
+    assert_eq!(guest.complete(token), Ok(()));
+    assert_eq!(guest.load(reg::STATUS), 0x1b);
+    assert_eq!(guest.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
+    resume(&mut guest);
+    assert_eq!(pending(&mut guest), 0);
+}
+
+#[test]
+fn a_driver_changes_no_field_of_the_configuration_while_suspended_or_suspending() {
+    for begun in [false, true] {
+        let (mut guest, _, _) = holding();
+        guest.model_mut().writable = 0..12;
+        let write = |offset, width| Access::Write {
+            offset: reg::CONFIG + offset,
+            width,
+            value: 0x55,
+        };
+        assert_eq!(guest.access(write(0, 1)), Reply::Done(0));
+        begin(&mut guest);
+        if !begun {
+            let token = guest.model().held[0];
+            assert_eq!(guest.complete(token), Ok(()));
+            assert_eq!(guest.load(reg::STATUS), 0x1b);
+        }
+        let (space, before) = (guest.model().space.clone(), seen(&guest));
+        let generation = guest.load(reg::CONFIG_GENERATION);
+        for (offset, width) in [(0, 1), (1, 1), (2, 2), (4, 4), (0, 8)] {
+            let refusal = Refusal::ConfigReadOnly { offset, width };
+            assert_eq!(guest.access(write(offset, width)), Reply::Refused(refusal));
+        }
+        assert_eq!(guest.model().space, space);
+        assert_eq!(seen(&guest), before);
+        // Reading is another matter, and nothing of it changes by itself.
+        assert_eq!(guest.load(reg::CONFIG) & 0xff, 0x55);
+        assert_eq!(guest.load(reg::CONFIG_GENERATION), generation);
+        assert_eq!(guest.model().space, space);
+    }
+}
+
+#[test]
+fn a_resumed_driver_may_write_the_configuration_again() {
+    let (mut guest, _, _) = live();
+    guest.model_mut().writable = 0..12;
+    suspend(&mut guest);
+    assert!(guest.store(reg::CONFIG, 7).refusal().is_some());
+    resume(&mut guest);
+    assert_eq!(guest.store(reg::CONFIG, 7), Reply::Done(0));
+    assert_eq!(guest.model().space[0], 7);
+}
+
+#[test]
+fn queue_ready_zero_still_stops_a_queue_and_touches_nothing() {
+    let (mut guest, [mut driver, mut other], ram) = live();
+    suspend(&mut guest);
+    publish(&mut driver, 0, b"in vain");
+    let before = shot(ram);
+    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(guest.load(reg::QUEUE_READY), 0);
+    assert!(shot(ram) == before, "memory changed");
+    resume(&mut guest);
+    guest.poll(BUDGET);
+    assert_eq!(driver.used_idx(), 0);
+    assert_works(&mut guest, &mut other, 1);
+    let mut untouched = [0; 4];
+    driver.read(DATA + 0x80, &mut untouched);
+    assert_eq!(untouched, [0; 4]);
+}
