@@ -24,6 +24,8 @@ pub use range::{DeviceRange, RawDescriptor};
 pub use regions::{Region, RegionMem};
 #[cfg(all(feature = "packed", any(feature = "testing", test, doctest)))]
 pub(crate) use window::is_available;
+#[cfg(feature = "packed")]
+pub(crate) use window::{AVAIL, USED};
 pub use window::{PtrWindow, RingWindow};
 
 use crate::num;

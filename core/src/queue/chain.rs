@@ -25,11 +25,19 @@ pub struct Segment {
     pub len: u32,
 }
 
+/// The driver did wrong: what, is in the chain.
+///
+/// Noted there at once, off the path on which all is well, an error weighs nothing on that path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blamed;
+
 /// A popped chain of up to `N` buffers: the device-readable ones, then the device-writable ones.
 ///
 /// `N` is at least the size of the queue,
 /// which bounds a chain's length.
+// The segments are first, so that both are at one address.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Chain<const N: usize> {
     segments: [Segment; N],
     /// How many segments there are, and how many of them the device may read.
@@ -150,12 +158,47 @@ impl<const N: usize> Chain<N> {
     /// Notes what the driver did wrong.
     #[cold]
     #[inline(never)]
-    pub(crate) fn blame(&mut self, fault: DriverFault) {
+    pub(crate) fn blame(&mut self, fault: DriverFault) -> Blamed {
         self.count = 0;
         self.readable = 0;
         self.readable_len = 0;
         self.writable_len = 0;
         self.fault = Some(fault);
+        Blamed
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn unmapped(&mut self, addr: u64, len: u32, permission: Permission) -> Blamed {
+        self.blame(DriverFault::BufferUnmapped {
+            addr,
+            len,
+            writable: permission == Permission::Write,
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn bad_next(&mut self, next: u16) -> Blamed {
+        self.blame(DriverFault::NextOutOfRange { next })
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn too_long(&mut self) -> Blamed {
+        self.blame(DriverFault::ChainTooLong { head: self.head })
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn bad_order(&mut self) -> Blamed {
+        self.blame(DriverFault::ReadableAfterWritable { head: self.head })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn overflow(&mut self) -> Blamed {
+        self.blame(DriverFault::LengthOverflow { head: self.head })
     }
 
     /// What the driver did wrong, if `pop` said so.
@@ -163,15 +206,23 @@ impl<const N: usize> Chain<N> {
         self.fault.take()
     }
 
-    /// How many segments there are, and whether the last is for writing.
-    pub(crate) fn progress(&self) -> (usize, bool) {
-        (usize::from(self.count), self.count > self.readable)
+    /// How many segments there are.
+    #[cfg(feature = "packed")]
+    #[inline(always)]
+    pub(crate) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// How many segments there are, and how many bytes; and whether the last is for writing.
+    pub(crate) fn progress(&self) -> (u16, u64, bool) {
+        let len = u64::from(self.readable_len).wrapping_add(self.writable_len.into());
+        (self.count, len, self.count > self.readable)
     }
 
     /// Puts a segment at `at`; false if there is no room.
     #[inline(always)]
-    pub(crate) fn put(&mut self, at: usize, segment: Segment) -> bool {
-        match self.segments.get_mut(at) {
+    pub(crate) fn put(&mut self, at: u16, segment: Segment) -> bool {
+        match self.segments.get_mut(usize::from(at)) {
             Some(place) => {
                 *place = segment;
                 true
@@ -180,31 +231,35 @@ impl<const N: usize> Chain<N> {
         }
     }
 
+    /// Puts a segment at `at`, modulo `N`, for who sees to it that there is room.
+    #[inline(always)]
+    pub(crate) fn put_modulo(&mut self, at: u16, segment: Segment) {
+        let mask = const {
+            assert!(N.is_power_of_two());
+            N.wrapping_sub(1)
+        };
+        if let Some(place) = self.segments.get_mut(usize::from(at) & mask) {
+            *place = segment;
+        }
+    }
+
     /// The first `count` segments are what the device may read, `len` bytes.
     #[inline(always)]
-    pub(crate) fn end_readable(&mut self, count: usize, len: u64) -> Result<(), DriverFault> {
-        self.count = num::low16(num::low(num::wide(count)));
-        self.readable = self.count;
+    pub(crate) fn end_readable(&mut self, count: u16, len: u64) {
+        self.readable = count;
         self.readable_len = num::low(len);
-        self.writable_len = 0;
-        self.check_sum(len)
     }
 
-    /// The segments up to `count` are what the device may write, `len` bytes.
+    /// There are `count` segments with `len` bytes; the device may write what is behind the readable
+    /// ones.
     #[inline(always)]
-    pub(crate) fn end_writable(&mut self, count: usize, len: u64) -> Result<(), DriverFault> {
-        self.count = num::low16(num::low(num::wide(count)));
-        self.writable_len = num::low(len);
-        // Both directions together.
-        self.check_sum(len.wrapping_add(self.readable_len.into()))
-    }
-
-    #[inline(always)]
-    fn check_sum(&self, len: u64) -> Result<(), DriverFault> {
+    pub(crate) fn end(&mut self, count: u16, len: u64) -> Result<(), Blamed> {
+        self.count = count;
+        self.writable_len = num::low(len).wrapping_sub(self.readable_len);
         if num::high(len) == 0 {
             Ok(())
         } else {
-            Err(DriverFault::overflow(self.head))
+            Err(self.overflow())
         }
     }
 }
