@@ -289,28 +289,8 @@ pub enum DriverFault {
 }
 
 /// Constructors that keep the assembly of an error off the path on which there is none.
+#[cfg(feature = "split")]
 impl DriverFault {
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn overflow(head: u16) -> Self {
-        Self::LengthOverflow { head }
-    }
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn too_long(head: u16) -> Self {
-        Self::ChainTooLong { head }
-    }
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn bad_next(next: u16) -> Self {
-        Self::NextOutOfRange { next }
-    }
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn bad_order(head: u16) -> Self {
-        Self::ReadableAfterWritable { head }
-    }
-    #[cfg(feature = "split")]
     #[cold]
     #[inline(never)]
     pub(crate) fn bad_head(head: u16, size: u16) -> Self {
@@ -320,13 +300,6 @@ impl DriverFault {
             Self::HeadOutOfRange { head }
         }
     }
-    #[cfg(feature = "packed")]
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn in_flight(head: u16) -> Self {
-        Self::HeadInFlight { head }
-    }
-    #[cfg(feature = "split")]
     #[cold]
     #[inline(never)]
     pub(crate) fn jump(idx: u16, next: u16) -> Self {

@@ -35,7 +35,9 @@ pub enum Stop {
 ///
 /// A quiet queue never touches the driver's memory again; neither may chains that were popped
 /// from it.
+// The queue is first, so that both are at one address.
 #[derive(Debug)]
+#[repr(C)]
 pub struct TakenQueue<W, I, H, const Q: usize, const N: usize>
 where
     H: SharedHandle<Q>,
@@ -230,7 +232,7 @@ where
     /// Announces what was given back since the last flush, if the driver wants to hear of it; says
     /// whether an interrupt was sent. With IN_ORDER the ring may hear of it no earlier (and not at all
     /// if the queue is dropped before). One load; two stores with IN_ORDER.
-    #[inline]
+    #[inline(always)]
     pub fn flush(&mut self) -> bool {
         let wanted = !self.life.silent && self.queue.needs_interrupt();
         if wanted {

@@ -202,6 +202,37 @@ fn a_queue_from_before_the_choice_of_format_is_checked_with_it() {
 }
 
 #[test]
+fn a_run_of_descriptors_ends_where_its_window_does() {
+    let ram = ram();
+    for at in 0..0x40 {
+        ram.write(0x200 + at * 16, &(at as u64).to_le_bytes());
+        // Available in the first round.
+        ram.write(0x200 + at * 16 + 14, &0x80u16.to_le_bytes());
+    }
+    for len in [0x30, 0x3f, 0x40, 0x200] {
+        let range = DriverRange::new(BASE + 0x200, len).expect("a range");
+        let window = ram.flat(BASE).window(range, Permission::Write);
+        let window = window.expect("a window");
+        for index in 0..=40u16 {
+            assert!(window.load_available_run(index, 0x8000).is_none());
+            let Some((first, behind)) = window.load_available_run(index, 0x80) else {
+                assert!(u32::from(index) >= len / 16, "{index} of {len}");
+                continue;
+            };
+            assert_eq!(Some(first), window.load_descriptor(index));
+            for places in [0, 1, 2, 3, 31, 39, 0x7fff, u16::MAX - 40, u16::MAX] {
+                let expected = index.checked_add(places).and_then(|index| {
+                    let there = window.load_descriptor(index)?;
+                    assert_eq!(there.addr, index.into());
+                    Some(there)
+                });
+                assert_eq!(behind(places), expected, "{places} behind {index} of {len}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_window_stays_inside_whatever_is_asked_of_it() {
     for len in 0..=40 {
         for permission in [Permission::Read, Permission::Write] {

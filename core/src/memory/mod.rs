@@ -26,6 +26,8 @@ pub use regions::{Region, RegionMem};
 pub(crate) use window::is_available;
 #[cfg(any(feature = "testing", test, doctest))]
 pub use window::order;
+#[cfg(feature = "packed")]
+pub(crate) use window::{AVAIL, USED};
 pub use window::{PtrWindow, RingWindow};
 
 use crate::num;

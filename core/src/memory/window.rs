@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "the memory module is where unsafe lives")]
 
 use core::{
+    hint::cold_path,
     ptr::NonNull,
     sync::atomic::{AtomicU16, AtomicU32, Ordering, fence},
 };
@@ -77,6 +78,21 @@ pub trait RingWindow: Send {
     /// other words. The words of buffer id and flags are one load.
     fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor>;
 
+    /// Packed, descriptor area: [`load_available`](Self::load_available), and what loads the
+    /// descriptor that is so many places behind that one, as
+    /// [`load_descriptor`](Self::load_descriptor) does. For the wrap counter there is what the flags
+    /// AVAIL and USED have to be.
+    #[inline(always)]
+    fn load_available_run(
+        &self,
+        index: u16,
+        flags: u16,
+    ) -> Option<(RawDescriptor, impl Fn(u16) -> Option<RawDescriptor>)> {
+        let first = self.load_available(index, flags & AVAIL != 0)?;
+        let behind = move |places| self.load_descriptor(index.checked_add(places)?);
+        Some((first, behind))
+    }
+
     /// Packed, descriptor area: a relaxed store of the length of descriptor `index`, and then a store
     /// of its buffer id and flags, in one word, that all before stays before. Nothing outside the
     /// area.
@@ -102,6 +118,28 @@ struct Words {
     addr: AtomicAddr,
     len: AtomicU32,
     rest: AtomicU32,
+}
+
+impl Words {
+    #[inline(always)]
+    fn load(&self) -> RawDescriptor {
+        RawDescriptor {
+            addr: self.addr.load(),
+            len: relaxed(&self.len),
+            rest: relaxed(&self.rest),
+        }
+    }
+
+    /// Packed: the flags first, and the rest only if they say that it is there.
+    #[inline(always)]
+    fn load_available(&self, flags: u16) -> Option<RawDescriptor> {
+        let rest = u32::from_le(self.rest.load(order::LOAD_REST));
+        (num::high16(rest) & (AVAIL | USED) == flags).then(|| RawDescriptor {
+            addr: self.addr.load(),
+            len: relaxed(&self.len),
+            rest,
+        })
+    }
 }
 
 #[cfg(target_has_atomic = "64")]
@@ -248,6 +286,23 @@ impl<H: MemHooks> PtrWindow<H> {
         Some(unsafe { self.ptr.cast::<Words>().add(usize::from(index)).as_ref() })
     }
 
+    /// The words of the descriptors from `index` on.
+    #[inline(always)]
+    fn descriptors(&self, index: u16) -> &[Words] {
+        if index >= self.descriptors {
+            cold_path();
+            return &[];
+        }
+        let index = usize::from(index);
+        let count = usize::from(self.descriptors).wrapping_sub(index);
+        // SAFETY: `descriptors` counts the 16-byte units inside the memory, and is 0 unless it is
+        // 16-aligned; these are the words of the last ones, in atomics. `new` has the rest.
+        unsafe {
+            let first = self.ptr.cast::<Words>().add(index);
+            core::slice::from_raw_parts(first.as_ptr(), count)
+        }
+    }
+
     /// The first 4 bytes, if they are aligned.
     #[inline(always)]
     fn first_word(&self) -> Option<&AtomicU32> {
@@ -270,11 +325,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
     fn load_descriptor(&self, index: u16) -> Option<RawDescriptor> {
         let words = self.descriptor(index)?;
         self.hook(u64::from(index).wrapping_mul(16), 16, H::before_read);
-        Some(RawDescriptor {
-            addr: words.addr.load(),
-            len: relaxed(&words.len),
-            rest: relaxed(&words.rest),
-        })
+        Some(words.load())
     }
 
     #[inline(always)]
@@ -358,19 +409,34 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
     fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor> {
         let words = self.descriptor(index)?;
         self.hook(u64::from(index).wrapping_mul(16), 16, H::before_read);
-        let rest = u32::from_le(words.rest.load(order::LOAD_REST));
-        is_available(rest, wrap).then(|| RawDescriptor {
-            addr: words.addr.load(),
-            len: relaxed(&words.len),
-            rest,
-        })
+        words.load_available(if wrap { AVAIL } else { USED })
+    }
+
+    #[inline(always)]
+    fn load_available_run(
+        &self,
+        index: u16,
+        flags: u16,
+    ) -> Option<(RawDescriptor, impl Fn(u16) -> Option<RawDescriptor>)> {
+        let run = self.descriptors(index);
+        let load = move |places: u16| {
+            let words = run.get(usize::from(places))?;
+            let at = u64::from(places).wrapping_add(index.into());
+            self.hook(at.wrapping_mul(16), 16, H::before_read);
+            Some(words)
+        };
+        let first = load(0)?.load_available(flags)?;
+        Some((first, move |places| load(places).map(Words::load)))
     }
 
     #[inline(always)]
     fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) {
-        let Some(words) = self.descriptor(index).filter(|_| self.bits & WRITABLE != 0) else {
+        let Some(words) = self.descriptor(index) else {
             return;
         };
+        if self.bits & WRITABLE == 0 {
+            return;
+        }
         words.len.store(len.to_le(), Ordering::Relaxed);
         let rest = u32::from(id) | (u32::from(flags) << 16);
         words.rest.store(rest.to_le(), order::STORE_REST);
@@ -398,10 +464,13 @@ fn relaxed(word: &AtomicU32) -> u32 {
     u32::from_le(word.load(Ordering::Relaxed))
 }
 
+/// `VIRTQ_DESC_F_AVAIL`
+pub(crate) const AVAIL: u16 = 1 << 7;
+/// `VIRTQ_DESC_F_USED`
+pub(crate) const USED: u16 = 1 << 15;
+
 /// Whether buffer id and flags, as one word, make a descriptor of a packed ring available.
 #[inline(always)]
 pub(crate) fn is_available(rest: u32, wrap: bool) -> bool {
-    const AVAIL: u32 = 1 << (16 + 7);
-    const USED: u32 = 1 << (16 + 15);
-    rest & (AVAIL | USED) == if wrap { AVAIL } else { USED }
+    num::high16(rest) & (AVAIL | USED) == if wrap { AVAIL } else { USED }
 }

@@ -529,11 +529,6 @@ impl<B: GpioLines, const L: usize> DeviceModel for Gpio<B, L> {
         self.states.iter().find_map(State::due)
     }
 
-    /// An eventq buffer waits for an interrupt, which may never come.
-    fn may_sleep(&self, queue: u16) -> bool {
-        queue == EVENTQ
-    }
-
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
         // Without a byte for the status there is no way to answer.
         if request.writable.remaining() == 0 {

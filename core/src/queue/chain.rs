@@ -30,11 +30,19 @@ pub struct Segment {
 /// The serial number of a chain that is none: in no queue is one with it in flight.
 const NO_CHAIN: u32 = u32::MAX - 1;
 
+/// The driver did wrong: what, is in the chain.
+///
+/// Noted there at once, off the path on which all is well, an error weighs nothing on that path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blamed;
+
 /// A popped chain of up to `N` buffers: the device-readable ones, then the device-writable ones.
 ///
 /// `N` is at least the size of the queue,
 /// which bounds a chain's length.
+// The segments are first, so that both are at one address.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Chain<const N: usize> {
     segments: [Segment; N],
     /// How many segments there are, and how many of them the device may read.
@@ -150,8 +158,7 @@ impl<const N: usize> Chain<N> {
         }
     }
 
-    /// A chain is to come. What else is in the buffer stays until `end_readable` and what
-    /// follows it, or `blame`.
+    /// A chain is to come. What else is in the buffer stays until `end_readable` and `end`, or `blame`.
     #[inline(always)]
     pub(crate) fn begin(&mut self, head: u16) {
         self.head = head;
@@ -168,11 +175,11 @@ impl<const N: usize> Chain<N> {
 
     /// A chain that a snapshot has in hand, checked as one that is popped; false if it cannot be.
     pub(crate) fn restore<M: DriverMem>(&mut self, mem: &M, snapshot: &ChainSnapshot<N>) -> bool {
-        let readable = usize::from(snapshot.readable);
-        if readable > snapshot.segments.len() {
+        let readable = snapshot.readable;
+        if usize::from(readable) > snapshot.segments.len() {
             return false;
         }
-        let (mut lens, mut count) = ([0_u64; 2], 0_usize);
+        let (mut lens, mut count) = ([0_u64; 2], 0_u16);
         for &Segment { addr, len } in &snapshot.segments {
             let [read, write] = &mut lens;
             let (permission, sum) = if count < readable {
@@ -191,7 +198,8 @@ impl<const N: usize> Chain<N> {
         }
         let [read, write] = lens;
         self.begin(snapshot.head);
-        self.end_readable(readable, read).is_ok() && self.end_writable(count, write).is_ok()
+        self.end_readable(readable, read);
+        num::high(read) == 0 && self.end(count, read.wrapping_add(write)).is_ok()
     }
 
     /// What a snapshot keeps of it.
@@ -218,13 +226,48 @@ impl<const N: usize> Chain<N> {
     /// that of a chain which the driver did nothing wrong with.
     #[cold]
     #[inline(never)]
-    pub(crate) fn blame(&mut self, fault: DriverFault) {
+    pub(crate) fn blame(&mut self, fault: DriverFault) -> Blamed {
         self.serial = NO_CHAIN;
         self.count = 0;
         self.readable = 0;
         self.readable_len = 0;
         self.writable_len = 0;
         self.fault = Some(fault);
+        Blamed
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn unmapped(&mut self, addr: u64, len: u32, permission: Permission) -> Blamed {
+        self.blame(DriverFault::BufferUnmapped {
+            addr,
+            len,
+            writable: permission == Permission::Write,
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn bad_next(&mut self, next: u16) -> Blamed {
+        self.blame(DriverFault::NextOutOfRange { next })
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn too_long(&mut self) -> Blamed {
+        self.blame(DriverFault::ChainTooLong { head: self.head })
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn bad_order(&mut self) -> Blamed {
+        self.blame(DriverFault::ReadableAfterWritable { head: self.head })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn overflow(&mut self) -> Blamed {
+        self.blame(DriverFault::LengthOverflow { head: self.head })
     }
 
     /// What the driver did wrong, if `pop` said so.
@@ -232,15 +275,23 @@ impl<const N: usize> Chain<N> {
         self.fault.take()
     }
 
-    /// How many segments there are, and whether the last is for writing.
-    pub(crate) fn progress(&self) -> (usize, bool) {
-        (usize::from(self.count), self.count > self.readable)
+    /// How many segments there are.
+    #[cfg(feature = "packed")]
+    #[inline(always)]
+    pub(crate) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// How many segments there are, and how many bytes; and whether the last is for writing.
+    pub(crate) fn progress(&self) -> (u16, u64, bool) {
+        let len = u64::from(self.readable_len).wrapping_add(self.writable_len.into());
+        (self.count, len, self.count > self.readable)
     }
 
     /// Puts a segment at `at`; false if there is no room.
     #[inline(always)]
-    pub(crate) fn put(&mut self, at: usize, segment: Segment) -> bool {
-        match self.segments.get_mut(at) {
+    pub(crate) fn put(&mut self, at: u16, segment: Segment) -> bool {
+        match self.segments.get_mut(usize::from(at)) {
             Some(place) => {
                 *place = segment;
                 true
@@ -249,37 +300,35 @@ impl<const N: usize> Chain<N> {
         }
     }
 
-    /// The first `count` segments are what the device may read, `len` bytes. `end_writable` or
-    /// `no_writable` follows.
+    /// Puts a segment at `at`, modulo `N`, for who sees to it that there is room.
     #[inline(always)]
-    pub(crate) fn end_readable(&mut self, count: usize, len: u64) -> Result<(), DriverFault> {
-        self.count = num::low16(num::low(num::wide(count)));
-        self.readable = self.count;
+    pub(crate) fn put_modulo(&mut self, at: u16, segment: Segment) {
+        let mask = const {
+            assert!(N.is_power_of_two());
+            N.wrapping_sub(1)
+        };
+        if let Some(place) = self.segments.get_mut(usize::from(at) & mask) {
+            *place = segment;
+        }
+    }
+
+    /// The first `count` segments are what the device may read, `len` bytes.
+    #[inline(always)]
+    pub(crate) fn end_readable(&mut self, count: u16, len: u64) {
+        self.readable = count;
         self.readable_len = num::low(len);
-        self.check_sum(len)
     }
 
-    /// There is nothing that the device may write.
+    /// There are `count` segments with `len` bytes; the device may write what is behind the readable
+    /// ones.
     #[inline(always)]
-    pub(crate) fn no_writable(&mut self) {
-        self.writable_len = 0;
-    }
-
-    /// The segments up to `count` are what the device may write, `len` bytes.
-    #[inline(always)]
-    pub(crate) fn end_writable(&mut self, count: usize, len: u64) -> Result<(), DriverFault> {
-        self.count = num::low16(num::low(num::wide(count)));
-        self.writable_len = num::low(len);
-        // Both directions together.
-        self.check_sum(len.wrapping_add(self.readable_len.into()))
-    }
-
-    #[inline(always)]
-    fn check_sum(&self, len: u64) -> Result<(), DriverFault> {
+    pub(crate) fn end(&mut self, count: u16, len: u64) -> Result<(), Blamed> {
+        self.count = count;
+        self.writable_len = num::low(len).wrapping_sub(self.readable_len);
         if num::high(len) == 0 {
             Ok(())
         } else {
-            Err(DriverFault::overflow(self.head))
+            Err(self.overflow())
         }
     }
 }

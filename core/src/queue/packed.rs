@@ -13,20 +13,21 @@
 use super::{
     Popped,
     batch::Batch,
-    chain::Chain,
+    chain::{Blamed, Chain},
     flights::Flights,
-    walk::{Desc, NEXT, WRITE, follow, walk_table},
+    walk::{Desc, End, NEXT, WRITE, follow, walk_table},
 };
 use crate::{
     check::{CheckedQueue, Windows},
     error::DriverFault,
     features::{Features, built},
-    memory::{DriverMem, RawDescriptor, RingWindow},
+    memory::{AVAIL, DriverMem, RawDescriptor, RingWindow, USED},
+    num,
     snapshot::RingSnapshot,
 };
 
-/// `VIRTQ_DESC_F_AVAIL` and `VIRTQ_DESC_F_USED`, equal in a used descriptor (packed-13).
-const BOTH: u16 = (1 << 7) | (1 << 15);
+/// Equal in a used descriptor (packed-13), and not in an available one; a round turns both.
+const BOTH: u16 = AVAIL | USED;
 
 /// `RING_EVENT_FLAGS_DISABLE`, in the high half of the event suppression word.
 const DISABLE: u32 = 1 << 16;
@@ -39,15 +40,16 @@ const FLAGS: u32 = 3 << 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Position {
     slot: u16,
-    wrap: bool,
+    /// AVAIL and USED of the descriptor that is looked for here, or written. The wrap counter is
+    /// AVAIL.
+    flags: u16,
 }
 
 impl Position {
     /// Where both sides start (packed-11).
-    const START: Self = Self {
-        slot: 0,
-        wrap: true,
-    };
+    const fn start(flags: u16) -> Self {
+        Self { slot: 0, flags }
+    }
 
     /// So many slots on, at most `size`.
     #[inline(always)]
@@ -56,8 +58,12 @@ impl Position {
         self.slot = self.slot.wrapping_add(by);
         if self.slot >= size {
             self.slot = self.slot.wrapping_sub(size);
-            self.wrap = !self.wrap;
+            self.flags ^= BOTH;
         }
+    }
+
+    fn wrap(self) -> bool {
+        self.flags & AVAIL != 0
     }
 
     /// As an event suppression structure has it.
@@ -66,17 +72,19 @@ impl Position {
     }
 
     fn halfword(self) -> u16 {
-        self.slot | if self.wrap { 1 << 15 } else { 0 }
+        self.slot | if self.wrap() { 1 << 15 } else { 0 }
     }
 
-    fn from_word(word: u16, size: u16) -> Option<Self> {
+    /// The same the other way round, with these flags in a round whose wrap counter is 1.
+    fn from_word(word: u16, flags: u16, size: u16) -> Option<Self> {
         let (slot, wrap) = (word & 0x7fff, word >> 15 != 0);
-        (slot < size).then_some(Self { slot, wrap })
+        let flags = if wrap { flags } else { flags ^ BOTH };
+        (slot < size).then_some(Self { slot, flags })
     }
 
     /// How many slots ahead of this the other one is, at most `size`.
     fn distance(self, ahead: Self, size: u16) -> Option<u16> {
-        if self.wrap == ahead.wrap {
+        if self.wrap() == ahead.wrap() {
             ahead.slot.checked_sub(self.slot)
         } else {
             let back = self.slot.checked_sub(ahead.slot)?;
@@ -97,17 +105,19 @@ pub struct PackedQueue<W, const N: usize> {
     next_used: Position,
     /// Slots of the driver's that are not taken.
     room: u16,
-    /// Slots that were given back since interrupts were last considered, at most `size`.
-    given: u16,
+    /// Slots that were given back since interrupts were last considered, modulo 2^32.
+    given: u32,
+    /// The flags of an event suppression structure that name a descriptor: DESC with EVENT_IDX, else
+    /// none.
+    names: u32,
     /// Slots of chains that will not be given back.
     lost: u16,
-    event_idx: bool,
     indirect: bool,
     /// The driver was told not to kick, by the flags.
     kicks_off: bool,
+    in_order: bool,
     /// The serial number of the next chain; odd, as none is that stands for no chain.
     serial: u32,
-    in_order: bool,
     /// The serial number of the chain to be given back next, with IN_ORDER.
     oldest: u32,
     batch: Batch,
@@ -123,9 +133,9 @@ impl<W, const N: usize> defmt::Format for PackedQueue<W, N> {
              room: {=u16}, in_flight: {=u16} }}",
             self.size,
             self.next_avail.slot,
-            self.next_avail.wrap,
+            self.next_avail.wrap(),
             self.next_used.slot,
-            self.next_used.wrap,
+            self.next_used.wrap(),
             self.room,
             self.flights.count()
         );
@@ -151,16 +161,20 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         Self {
             windows: checked.windows,
             size: checked.size,
-            next_avail: Position::START,
-            next_used: Position::START,
+            next_avail: Position::start(AVAIL),
+            next_used: Position::start(BOTH),
             room: checked.size,
             given: 0,
+            names: if checked.features.contains(Features::EVENT_IDX) {
+                DESC
+            } else {
+                u32::MAX
+            },
             lost: 0,
-            event_idx: checked.features.contains(Features::EVENT_IDX),
             indirect: checked.features.contains(Features::INDIRECT_DESC),
             kicks_off: false,
-            serial: serial | 1,
             in_order: built::IN_ORDER && checked.features.contains(Features::IN_ORDER),
+            serial: serial | 1,
             oldest: serial | 1,
             batch: Batch::EMPTY,
             flights: Flights::new(),
@@ -174,8 +188,8 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         ring: &RingSnapshot,
     ) -> Option<Self> {
         let size = checked.size;
-        let next_avail = Position::from_word(ring.next_avail, size)?;
-        let next_used = Position::from_word(ring.next_used, size)?;
+        let next_avail = Position::from_word(ring.next_avail, AVAIL, size)?;
+        let next_used = Position::from_word(ring.next_used, BOTH, size)?;
         let taken = next_used.distance(next_avail, size)?;
         if ring.lost > taken || ring.unsignalled > size {
             return None;
@@ -184,7 +198,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         queue.next_avail = next_avail;
         queue.next_used = next_used;
         queue.room = size.wrapping_sub(taken);
-        queue.given = ring.unsignalled;
+        queue.given = ring.unsignalled.into();
         queue.lost = ring.lost;
         queue.kicks_off = ring.kicks_off;
         Some(queue)
@@ -200,67 +214,89 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     ///
     /// # Errors
     /// The driver's misdeed is in `chain`, which is of no other use then.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
-        let Position { slot, wrap } = self.next_avail;
-        let Some(first) = self.windows.desc.load_available(slot, wrap) else {
+        let Position { slot, flags } = self.next_avail;
+        let Some((first, behind)) = self.windows.desc.load_available_run(slot, flags) else {
             return Popped::Empty;
         };
-        let fault = match self.walk(mem, chain, first) {
-            Ok(slots) => {
-                if self.flights.insert(chain.head(), slots, self.serial) {
-                    chain.set_serial(self.serial);
-                    self.serial = self.serial.wrapping_add(2);
-                    self.room = self.room.wrapping_sub(slots);
-                    self.next_avail.advance(slots, self.size);
-                    return Popped::Chain;
-                }
-                DriverFault::in_flight(chain.head())
+        match self.walk(mem, chain, Desc::new(first), behind) {
+            Ok(slots) if self.flights.insert(chain.head(), slots, self.serial) => {
+                chain.set_serial(self.serial);
+                self.serial = self.serial.wrapping_add(2);
+                self.room = self.room.wrapping_sub(slots);
+                self.next_avail.advance(slots, self.size);
+                Popped::Chain
             }
-            Err(fault) => fault,
-        };
-        chain.blame(fault);
-        Popped::Fault
+            Ok(_) => {
+                let head = chain.head();
+                chain.blame(DriverFault::HeadInFlight { head });
+                Popped::Fault
+            }
+            Err(_) => Popped::Fault,
+        }
     }
 
-    /// Follows a chain from its first descriptor on; the slots that it takes.
+    /// Follows a chain from its first descriptor on, through those `behind` it up to the end of the
+    /// ring; the slots that it takes.
     #[inline(always)]
     fn walk<M: DriverMem>(
         &self,
         mem: &M,
         chain: &mut Chain<N>,
-        first: RawDescriptor,
-    ) -> Result<u16, DriverFault> {
-        let ring = &self.windows.desc;
-        let first = Desc::packed(first);
-        let (mut slot, mut slots) = (self.next_avail.slot, 1);
-        let mut id = first.next();
-        chain.begin(id);
-        if self.room == 0 {
-            return Err(DriverFault::too_long(id));
+        first: Desc<true>,
+        behind: impl Fn(u16) -> Option<RawDescriptor>,
+    ) -> Result<u16, Blamed> {
+        // Until its end is known, a chain has the name that its first descriptor has.
+        chain.begin(first.next());
+        // As many have a segment as come before.
+        let next = |_, count| behind(count).map(Desc::new);
+        match follow(mem, chain, (0, 0, false), first, next)? {
+            End::Last => self.within_room(chain, 0),
+            End::Table(table) => self.walk_indirect(mem, chain, table),
+            End::Open => self.walk_around(mem, chain),
         }
-        let next = |_| {
-            if slots == self.room {
-                return None;
-            }
-            slots = slots.wrapping_add(1);
-            slot = slot.wrapping_add(1);
-            if slot == self.size {
-                slot = 0;
-            }
-            let desc = ring.load_descriptor(slot).map(Desc::packed)?;
-            // The id of a chain is that of its last descriptor.
-            id = desc.next();
-            Some(desc)
+    }
+
+    /// Follows a chain on from the start of the ring, no farther than to its first slot.
+    #[cold]
+    #[inline(never)]
+    fn walk_around<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>) -> Result<u16, Blamed> {
+        let ring = &self.windows.desc;
+        let mut slots = 0..self.next_avail.slot;
+        let mut next = || ring.load_descriptor(slots.next()?).map(Desc::new);
+        let end = match next() {
+            Some(first) => follow(mem, chain, chain.progress(), first, |_, _| next())?,
+            None => End::Open,
         };
-        match follow(mem, chain, (0, false), first, next, DriverFault::too_long)? {
-            None => chain.begin(id),
-            Some(table) => {
-                chain.begin(id);
-                // WRITE means nothing beside INDIRECT (packed-18).
-                let table = table.with(NEXT, 0, 0);
-                walk_table::<_, N, true>(mem, chain, table, self.indirect)?;
-            }
+        match end {
+            End::Last => self.within_room(chain, 0),
+            End::Table(table) => self.walk_indirect(mem, chain, table),
+            End::Open => Err(chain.too_long()),
+        }
+    }
+
+    /// Follows a chain into its table.
+    fn walk_indirect<M: DriverMem>(
+        &self,
+        mem: &M,
+        chain: &mut Chain<N>,
+        table: Desc<true>,
+    ) -> Result<u16, Blamed> {
+        // One for the table itself.
+        let slots = self.within_room(chain, 1)?;
+        // WRITE means nothing beside INDIRECT (packed-18).
+        let table = table.with(NEXT, 0, 0);
+        walk_table::<_, N, true>(mem, chain, table, self.indirect)?;
+        Ok(slots)
+    }
+
+    /// The slots of a chain: one for each segment, and so many `more`. They have to be the driver's.
+    #[inline(always)]
+    fn within_room(&self, chain: &mut Chain<N>, more: u16) -> Result<u16, Blamed> {
+        let slots = chain.count().wrapping_add(more);
+        if slots > self.room {
+            return Err(chain.too_long());
         }
         Ok(slots)
     }
@@ -272,24 +308,34 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
 
     /// Gives a chain back with `written` bytes in it: one used descriptor for all of it, its flags
     /// last. False, and nothing is given, if the chain is not in flight. Two stores.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
         if self.is_in_order() {
             return false;
         }
-        let id = chain.head();
-        let Some(slots) = self.flights.remove(id, chain.serial()) else {
-            return false;
-        };
-        self.store_used(id, written, slots);
-        true
+        match self.flights.remove_near(chain.head(), chain.serial()) {
+            Some(slots) => {
+                self.put_used(chain.head(), slots, written);
+                true
+            }
+            None => self.push_used_far(chain, written),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_used_far(&mut self, chain: &Chain<N>, written: u32) -> bool {
+        let slots = self.flights.remove(chain.head(), chain.serial());
+        if let Some(slots) = slots {
+            self.put_used(chain.head(), slots, written);
+        }
+        slots.is_some()
     }
 
     /// One used descriptor, for so many slots.
     #[inline(always)]
-    fn store_used(&mut self, id: u16, written: u32, slots: u16) {
-        let Position { slot, wrap } = self.next_used;
-        let mut flags = if wrap { BOTH } else { 0 };
+    fn put_used(&mut self, id: u16, slots: u16, written: u32) {
+        let Position { slot, mut flags } = self.next_used;
         if written != 0 {
             flags |= WRITE;
         }
@@ -298,8 +344,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             .store_used_descriptor(slot, id, written, flags);
         self.next_used.advance(slots, self.size);
         self.room = self.room.wrapping_add(slots);
-        // At most twice 32768, less one: a chain that is given back took a slot.
-        self.given = self.given.saturating_add(slots).min(self.size);
+        self.given = self.given.wrapping_add(slots.into());
     }
 
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
@@ -322,10 +367,12 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     }
 
     /// Puts what was given back in order into the ring. Two stores, or none.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn publish(&mut self) {
         let Batch { count, id, len } = core::mem::replace(&mut self.batch, Batch::EMPTY);
         if count != 0 {
-            self.store_used(id, len, count);
+            self.put_used(id, count, len);
         }
     }
 
@@ -334,7 +381,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The full fence keeps the driver's suppression word from being read before the used
     /// descriptor is written: a driver that turns interrupts on and then looks at the descriptor
     /// sees one or the other. One load.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
         if self.is_in_order() {
             self.publish();
@@ -342,40 +389,32 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         let given = core::mem::take(&mut self.given);
         self.windows.device.full_fence();
         let word = self.windows.driver.load_suppression();
-        if given == 0 {
-            return false;
+        if word & FLAGS == self.names {
+            return self.has_passed(word, given);
         }
-        match word & FLAGS {
-            DISABLE => false,
-            DESC if self.event_idx => self.has_passed(word, given),
-            // What is reserved, or not negotiated, asks for nothing less.
-            _ => true,
-        }
+        // What is reserved, or not negotiated, asks for nothing less than an interrupt.
+        word & FLAGS != DISABLE && given != 0
     }
 
     /// Whether the descriptor that the driver asked for is among the last `given` slots.
     #[inline(always)]
-    fn has_passed(&self, word: u32, given: u16) -> bool {
-        let slot = crate::num::low16(word) & 0x7fff;
-        let wrap = word & (1 << 15) != 0;
-        let now = self.next_used.slot;
-        if slot >= self.size {
-            return false;
-        }
-        let behind = if wrap == self.next_used.wrap {
-            now.checked_sub(slot)
+    fn has_passed(&self, word: u32, given: u32) -> bool {
+        let Position { slot: now, flags } = self.next_used;
+        let (slot, now) = (word & 0x7fff, u32::from(now));
+        // The wrap counter is where USED is.
+        if (num::low16(word) ^ flags) & USED == 0 {
+            slot < now && now.wrapping_sub(slot) <= given
         } else {
             // In the last round; what would be in the next one is not passed.
-            slot.checked_sub(now)
-                .map(|ahead| self.size.wrapping_sub(ahead))
-        };
-        behind.is_some_and(|behind| behind != 0 && behind <= given)
+            let size = u32::from(self.size);
+            slot >= now && slot < size && size.wrapping_sub(slot).wrapping_add(now) <= given
+        }
     }
 
     /// Tells the driver that kicks are not needed while we look anyway. With EVENT_IDX the stale
     /// event does that by itself.
     pub(crate) fn disable_kicks(&mut self) {
-        if !self.event_idx && !self.kicks_off {
+        if self.names != DESC && !self.kicks_off {
             self.kicks_off = true;
             self.windows.device.store_suppression(DISABLE);
         }
@@ -387,7 +426,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// driver that publishes and then looks whether to kick sees one or the other.
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
         let next = self.next_avail;
-        if self.event_idx {
+        if self.names == DESC {
             self.windows.device.store_suppression(DESC | next.word());
         } else if self.kicks_off {
             self.kicks_off = false;
@@ -397,7 +436,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             return Ok(false);
         }
         self.windows.device.full_fence();
-        Ok(self.windows.desc.is_available(next.slot, next.wrap))
+        Ok(self.windows.desc.is_available(next.slot, next.wrap()))
     }
 }
 
@@ -412,7 +451,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
         RingSnapshot {
             next_avail: self.next_avail.halfword(),
             next_used: self.next_used.halfword(),
-            unsignalled: self.given,
+            unsignalled: num::clamp_u16(num::index(self.given)).min(self.size),
             lost: self.lost,
             kicks_off: self.kicks_off,
         }

@@ -15,7 +15,7 @@ use super::{
     Popped,
     batch::Batch,
     chain::Chain,
-    walk::{Desc, follow, walk_table},
+    walk::{Desc, End, follow, walk_table},
 };
 use crate::{
     check::{CheckedQueue, Windows},
@@ -281,23 +281,20 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     #[inline(always)]
     fn walk<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>, head: u16) -> bool {
         let table = &self.windows.desc;
-        let fetch = |index: u16| table.load_descriptor(index).map(Desc::new);
+        let fetch = |index: u16, _| table.load_descriptor(index).map(Desc::new);
         chain.begin(head);
         // The head was checked, so it is there.
-        let Some(first) = fetch(head) else {
-            chain.blame(DriverFault::bad_next(head));
+        let Some(first) = fetch(head, 0) else {
+            chain.bad_next(head);
             return false;
         };
-        let fault = match follow(mem, chain, (0, false), first, fetch, DriverFault::bad_next) {
-            Ok(None) => return true,
-            Ok(Some(table)) => match walk_table::<_, N, false>(mem, chain, table, self.indirect) {
-                Ok(()) => return true,
-                Err(fault) => fault,
-            },
-            Err(fault) => fault,
-        };
-        chain.blame(fault);
-        false
+        match follow::<_, N, false>(mem, chain, (0, 0, false), first, fetch) {
+            Ok(End::Table(table)) => {
+                walk_table::<_, N, false>(mem, chain, table, self.indirect).is_ok()
+            }
+            Ok(_) => true,
+            Err(_) => false,
+        }
     }
 
     /// Gives a chain back with `written` bytes in it: element first, then the index, so that the

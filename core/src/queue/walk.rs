@@ -1,8 +1,10 @@
 //! The way of a chain through a descriptor table.
 
+use core::hint::cold_path;
+
 use virtio_spec::virtq::DescF;
 
-use super::chain::{Chain, Segment};
+use super::chain::{Blamed, Chain, Segment};
 use crate::{
     error::DriverFault,
     memory::{DriverMem, DriverRange, Permission, RawDescriptor},
@@ -13,17 +15,17 @@ pub(super) const NEXT: u16 = DescF::NEXT.bits().to_ne();
 pub(super) const WRITE: u16 = DescF::WRITE.bits().to_ne();
 const INDIRECT: u16 = DescF::INDIRECT.bits().to_ne();
 
-/// One descriptor, fetched once.
+/// One descriptor, fetched once, of a packed ring or in the format of a table.
 #[derive(Clone, Copy)]
-pub(super) struct Desc {
+pub(super) struct Desc<const PACKED: bool> {
     pub(super) addr: u64,
     /// 32 bits, widened once.
     len: u64,
-    /// Flags, and `next` above them.
+    /// Flags, and `next` above them; in a packed ring the buffer id, and flags above it.
     rest: u32,
 }
 
-impl Desc {
+impl<const PACKED: bool> Desc<PACKED> {
     #[inline(always)]
     pub(super) fn new(raw: RawDescriptor) -> Self {
         let RawDescriptor { addr, len, rest } = raw;
@@ -34,21 +36,18 @@ impl Desc {
         }
     }
 
-    /// As a packed ring has it: the buffer id first, the flags above it.
+    /// The same buffer without flags but these, and with another `next`, as in a table.
     #[inline(always)]
-    pub(super) fn packed(raw: RawDescriptor) -> Self {
-        Self::new(RawDescriptor {
-            rest: raw.rest.rotate_left(16),
-            ..raw
-        })
-    }
-
-    /// The same buffer without flags but these, and with another `next`.
-    #[inline(always)]
-    pub(super) fn with(self, keep: u16, add: u16, next: u16) -> Self {
-        Self {
-            rest: (self.rest & u32::from(keep)) | u32::from(add) | (u32::from(next) << 16),
-            ..self
+    pub(super) fn with(self, keep: u16, add: u16, next: u16) -> Desc<false> {
+        let flags = if PACKED {
+            num::high16(self.rest)
+        } else {
+            num::low16(self.rest)
+        };
+        Desc {
+            addr: self.addr,
+            len: self.len,
+            rest: u32::from(flags & keep | add) | (u32::from(next) << 16),
         }
     }
 
@@ -60,108 +59,119 @@ impl Desc {
     /// The `next` field; in a packed ring, the buffer id.
     #[inline(always)]
     pub(super) fn next(&self) -> u16 {
-        num::high16(self.rest)
+        if PACKED {
+            num::low16(self.rest)
+        } else {
+            num::high16(self.rest)
+        }
     }
 
     #[inline(always)]
     pub(super) fn has(&self, flag: u16) -> bool {
-        self.rest & u32::from(flag) != 0
+        let flag = u32::from(flag);
+        self.rest & if PACKED { flag << 16 } else { flag } != 0
     }
 }
 
 /// Takes one descriptor's buffer in, after every check that a buffer gets but that of the sum of
 /// lengths.
 #[inline(always)]
-fn take<M: DriverMem, const N: usize>(
+fn take<M: DriverMem, const N: usize, const PACKED: bool>(
     mem: &M,
     chain: &mut Chain<N>,
-    at: usize,
-    desc: &Desc,
+    at: u16,
+    desc: &Desc<PACKED>,
     permission: Permission,
-) -> Result<usize, DriverFault> {
+) -> Result<u16, Blamed> {
     let (addr, len) = (desc.addr, desc.len());
+    // Where a buffer without bytes is does not matter.
     if !mem.is_mapped(addr, len, permission) {
-        nowhere(addr, len, permission)?;
+        cold_path();
+        if len != 0 {
+            return Err(chain.unmapped(addr, len, permission));
+        }
     }
-    if chain.put(at, Segment { addr, len }) {
-        Ok(at.wrapping_add(1))
-    } else {
-        Err(DriverFault::too_long(chain.head()))
+    let segment = Segment { addr, len };
+    if PACKED {
+        // A chain has no more descriptors than its ring, and so never more than `N`.
+        chain.put_modulo(at, segment);
+    } else if !chain.put(at, segment) {
+        return Err(chain.too_long());
     }
+    Ok(at.wrapping_add(1))
 }
 
-/// Where a buffer without bytes is does not matter; any other has to be somewhere.
-#[cold]
-#[inline(never)]
-fn nowhere(addr: u64, len: u32, permission: Permission) -> Result<(), DriverFault> {
-    if len == 0 {
-        return Ok(());
-    }
-    Err(DriverFault::BufferUnmapped {
-        addr,
-        len,
-        writable: permission == Permission::Write,
-    })
+/// How far a chain could be followed.
+pub(super) enum End<const PACKED: bool> {
+    /// To its end.
+    Last,
+    /// To an INDIRECT descriptor.
+    Table(Desc<PACKED>),
+    /// `next` has no more descriptors. [`Chain::progress`] says how far.
+    Open,
 }
 
-/// Follows a chain from `desc` on to its end, or to an INDIRECT descriptor, which it gives. `next`
-/// fetches what follows a descriptor with NEXT, by its `next` field (packed: its id); `missing` says
-/// why it does not.
+/// Follows a chain from `desc` on to its end. `next` fetches what follows a descriptor with NEXT, by
+/// its `next` field (packed: its id) or by the count of segments before it.
 ///
 /// The readable descriptors and the writable ones behind them have a loop each, so that what
 /// differs between them is not asked again for each. A chain that loops ends when the buffer is
 /// full, after `N` descriptors.
 ///
-/// `(count, writing)` is how far the chain has come before.
+/// `(count, len, writing)` is how far the chain has come before. The id of a packed chain is that of
+/// its last descriptor, and becomes its head.
 #[inline(always)]
-pub(super) fn follow<M: DriverMem, const N: usize>(
+pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
     mem: &M,
     chain: &mut Chain<N>,
-    (mut count, writing): (usize, bool),
-    mut desc: Desc,
-    mut next: impl FnMut(u16) -> Option<Desc>,
-    missing: impl Fn(u16) -> DriverFault,
-) -> Result<Option<Desc>, DriverFault> {
+    (mut count, mut len, writing): (u16, u64, bool),
+    mut desc: Desc<PACKED>,
+    mut next: impl FnMut(u16, u16) -> Option<Desc<PACKED>>,
+) -> Result<End<PACKED>, Blamed> {
     if !writing {
-        let mut len = if count == 0 {
-            0
-        } else {
-            u64::from(chain.readable_len())
-        };
         while !desc.has(WRITE | INDIRECT) {
             count = take(mem, chain, count, &desc, Permission::Read)?;
             len = len.wrapping_add(desc.len);
             if !desc.has(NEXT) {
-                chain.no_writable();
-                return chain.end_readable(count, len).map(|()| None);
+                if PACKED {
+                    chain.begin(desc.next());
+                }
+                chain.end_readable(count, len);
+                return chain.end(count, len).map(|()| End::Last);
             }
-            desc = match next(desc.next()) {
+            desc = match next(desc.next(), count) {
                 Some(desc) => desc,
-                None => return Err(missing(desc.next())),
+                None if PACKED => {
+                    chain.end_readable(count, len);
+                    return chain.end(count, len).map(|()| End::Open);
+                }
+                None => return Err(chain.bad_next(desc.next())),
             };
         }
-        chain.end_readable(count, len)?;
+        chain.end_readable(count, len);
     }
-    let mut len = if writing {
-        u64::from(chain.writable_len())
-    } else {
-        0
-    };
     while !desc.has(INDIRECT) {
         if !desc.has(WRITE) {
-            return Err(DriverFault::bad_order(chain.head()));
+            return Err(chain.bad_order());
         }
         count = take(mem, chain, count, &desc, Permission::Write)?;
         len = len.wrapping_add(desc.len);
         if !desc.has(NEXT) {
-            return chain.end_writable(count, len).map(|()| None);
+            if PACKED {
+                chain.begin(desc.next());
+            }
+            return chain.end(count, len).map(|()| End::Last);
         }
-        desc = match next(desc.next()) {
+        desc = match next(desc.next(), count) {
             Some(desc) => desc,
-            None => return Err(missing(desc.next())),
+            None if PACKED => return chain.end(count, len).map(|()| End::Open),
+            None => return Err(chain.bad_next(desc.next())),
         };
     }
-    chain.end_writable(count, len).map(|()| Some(desc))
+    if PACKED {
+        chain.begin(desc.next());
+    }
+    chain.end(count, len).map(|()| End::Table(desc))
 }
 
 /// Follows a chain on through the table of an indirect descriptor.
@@ -171,15 +181,15 @@ pub(super) fn follow<M: DriverMem, const N: usize>(
 pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
     mem: &M,
     chain: &mut Chain<N>,
-    table: Desc,
+    table: Desc<false>,
     negotiated: bool,
-) -> Result<(), DriverFault> {
+) -> Result<(), Blamed> {
     let head = chain.head();
     if !negotiated {
-        return Err(DriverFault::IndirectNotNegotiated { head });
+        return Err(chain.blame(DriverFault::IndirectNotNegotiated { head }));
     }
     if table.has(NEXT) {
-        return Err(DriverFault::IndirectWithNext { head });
+        return Err(chain.blame(DriverFault::IndirectWithNext { head }));
     }
     let (addr, len) = (table.addr, table.len());
     let count = num::index(len >> 4);
@@ -187,22 +197,19 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
     // device's largest may still count on requests of the size that the device announced.
     let room = N.saturating_sub(chain.segments().len());
     if count == 0 || count > room || len & 15 != 0 {
-        return Err(DriverFault::IndirectLength { len });
+        return Err(chain.blame(DriverFault::IndirectLength { len }));
     }
-    let unmapped = DriverFault::BufferUnmapped {
-        addr,
-        len,
-        writable: false,
+    let view = DriverRange::new(addr, len)
+        .filter(|_| mem.is_mapped(addr, len, Permission::Read))
+        .and_then(|range| {
+            mem.before_read(range);
+            let view = mem.translate(range, Permission::Read).ok()?;
+            Some((range, view))
+        });
+    let Some((range, view)) = view else {
+        return Err(chain.unmapped(addr, len, Permission::Read));
     };
-    let range = DriverRange::new(addr, len).ok_or(unmapped)?;
-    if !mem.is_mapped(addr, len, Permission::Read) {
-        return Err(unmapped);
-    }
-    mem.before_read(range);
-    let view = mem
-        .translate(range, Permission::Read)
-        .map_err(|_| unmapped)?;
-    let fetch = |index: u16| {
+    let fetch = |index: u16, _| {
         if usize::from(index) >= count {
             return None;
         }
@@ -217,19 +224,14 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
         }
         let next = index.wrapping_add(1);
         let add = if usize::from(next) < count { NEXT } else { 0 };
-        Some(Desc::packed(words).with(WRITE, add, next))
+        Some(Desc::<true>::new(words).with(WRITE, add, next))
     };
-    let first = fetch(0).ok_or(unmapped)?;
-    match follow(
-        mem,
-        chain,
-        chain.progress(),
-        first,
-        fetch,
-        DriverFault::bad_next,
-    )? {
-        None => Ok(()),
-        Some(_) => Err(DriverFault::IndirectNested { head }),
+    let Some(first) = fetch(0, 0) else {
+        return Err(chain.unmapped(addr, len, Permission::Read));
+    };
+    match follow(mem, chain, chain.progress(), first, fetch)? {
+        End::Last => Ok(()),
+        _ => Err(chain.blame(DriverFault::IndirectNested { head })),
     }
 }
 

@@ -42,7 +42,7 @@ pub fn one_chain(
             len: writable,
         },
     );
-    let _ = chain.end_readable(1, len.into());
-    let _ = chain.end_writable(2, writable.into());
+    chain.end_readable(1, len.into());
+    let _ = chain.end(2, u64::from(len).wrapping_add(writable.into()));
     show(&mem, &chain);
 }
