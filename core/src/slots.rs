@@ -20,7 +20,8 @@ impl Token {
 /// Room for one chain of up to `N` buffers: `16 * N` bytes and a few words.
 ///
 /// The caller supplies them, and so decides how many chains may be pending at once. A device that
-/// always answers at once needs one.
+/// always answers at once needs one. With IN_ORDER a chain that is answered before its turn keeps its
+/// slot, which no queue has meanwhile.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ChainSlot<const N: usize> {
