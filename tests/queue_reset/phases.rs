@@ -31,9 +31,10 @@ fn it_reads_zero_after_a_device_reset_whatever_was_reset_before() {
         assert_eq!(resetting(&mut guest, queue), 0);
         assert_eq!(guest.load(reg::QUEUE_READY), 0);
     }
-    // The reset that was under way is over, too.
+    // The reset that was under way is over, too: kicks count again.
     let mut driver = driver(ram, 0);
     assert!(guest.bring_up(FEATURES, &[config(0)]));
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
     assert_works(&mut guest, &mut driver, 0);
 }
 
