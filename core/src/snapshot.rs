@@ -47,6 +47,16 @@ pub struct DeviceSnapshot<const Q: usize, const N: usize, const P: usize> {
     pub chains: Vec<ChainSnapshot<N>, P>,
 }
 
+impl<const Q: usize, const N: usize, const P: usize> DeviceSnapshot<Q, N, P> {
+    /// Of another version nothing else is looked at.
+    pub(crate) fn check_version(&self) -> Result<(), SnapshotError> {
+        match self.version {
+            SNAPSHOT_VERSION => Ok(()),
+            version => Err(SnapshotError::Version { version }),
+        }
+    }
+}
+
 /// Whether a device is suspended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
