@@ -6,18 +6,19 @@ use std::{
     sync::Mutex,
 };
 
-use virtside::testing::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_split_ring};
+use virtside::testing::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_snapshot, fuzz_split_ring};
 
 type Body = fn(&'static FuzzRam, &[u8]);
 
 /// One memory for each target, and one run at a time in it.
-static RAMS: [FuzzRam; 3] = [FuzzRam::new(), FuzzRam::new(), FuzzRam::new()];
-static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
+static RAMS: [FuzzRam; 4] = [const { FuzzRam::new() }; 4];
+static TURNS: [Mutex<()>; 4] = [const { Mutex::new(()) }; 4];
 
-const BODIES: [(&str, Body); 3] = [
+const BODIES: [(&str, Body); 4] = [
     ("registers", fuzz_registers),
     ("split_ring", fuzz_split_ring),
     ("shifting", fuzz_shifting),
+    ("snapshot", fuzz_snapshot),
 ];
 
 /// Runs these inputs through a target; a failure names its input.
@@ -87,6 +88,11 @@ fn the_shifting_corpus_runs_clean() {
 }
 
 #[test]
+fn the_snapshot_corpus_runs_clean() {
+    replay(3);
+}
+
+#[test]
 fn random_register_accesses_run_clean() {
     random(0);
 }
@@ -99,4 +105,9 @@ fn random_rings_run_clean() {
 #[test]
 fn random_changes_run_clean() {
     random(2);
+}
+
+#[test]
+fn random_states_run_clean() {
+    random(3);
 }

@@ -50,7 +50,11 @@ fn memory(folder: &Path) -> VmMem {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).open(folder.join("memory"));
     let file = file.expect("the memory");
-    let range = (GuestAddress(BASE), BYTES as usize, Some(FileOffset::new(file, 0)));
+    let range = (
+        GuestAddress(BASE),
+        BYTES as usize,
+        Some(FileOffset::new(file, 0)),
+    );
     let mapped = GuestMemoryMmap::<()>::from_ranges_with_files([range]).expect("it is mapped");
     VmMem::new(&mapped)
 }
@@ -95,7 +99,11 @@ impl DeviceModel for Slow {
         }
         // The driver numbers its requests where the specification reserves four bytes.
         let mut header = [0; 16];
-        let view = request.readable.view(16).expect("memory").expect("a header");
+        let view = request
+            .readable
+            .view(16)
+            .expect("memory")
+            .expect("a header");
         assert_eq!(view.copy_to(&mut header), 16);
         self.log.write_all(&header[4..8]).expect("it is noted");
         self.disk.serve(request)
@@ -166,7 +174,8 @@ fn the_device() {
             }
             other => panic!("{other}"),
         };
-        wire.write_all(&answer.to_le_bytes()).expect("the driver hears");
+        wire.write_all(&answer.to_le_bytes())
+            .expect("the driver hears");
     }
 }
 
@@ -179,7 +188,12 @@ struct Remote {
 impl Remote {
     fn start(folder: &Path, listener: &UnixListener) -> Self {
         let child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "processes::the_device", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "processes::the_device",
+                "--ignored",
+                "--nocapture",
+            ])
             .env(FOLDER, folder)
             .stdout(Stdio::null())
             .spawn()
@@ -190,9 +204,13 @@ impl Remote {
 
     fn ask(&mut self, what: u64, one: u64, two: u64) -> u64 {
         let words = [what, one, two].map(u64::to_le_bytes);
-        self.wire.write_all(words.as_flattened()).expect("the device is there");
+        self.wire
+            .write_all(words.as_flattened())
+            .expect("the device is there");
         let mut answer = [0; 8];
-        self.wire.read_exact(&mut answer).expect("the device answers");
+        self.wire
+            .read_exact(&mut answer)
+            .expect("the device answers");
         u64::from_le_bytes(answer)
     }
 
@@ -316,7 +334,15 @@ impl Driver {
             Ring::Packed(driver) => driver.send(0x7000 + area as u16, &buffers),
         }
         let number = self.sent;
-        self.flying.insert(area, Flying { number, writes, sector, count });
+        self.flying.insert(
+            area,
+            Flying {
+                number,
+                writes,
+                sector,
+                count,
+            },
+        );
         self.order.push(area);
         self.sent += 1;
         self.answers.push(0);
@@ -386,14 +412,21 @@ fn run(features: Features, seed: u64) {
     };
     let folder = TempDir::new().expect("a folder");
     let folder = folder.as_path();
-    for (name, len) in [("memory", BYTES), ("disk", SECTORS as u64 * 512), ("log", 0)] {
+    for (name, len) in [
+        ("memory", BYTES),
+        ("disk", SECTORS as u64 * 512),
+        ("log", 0),
+    ] {
         let file = File::create(folder.join(name)).expect("a file");
         file.set_len(len).expect("its length");
     }
     let listener = UnixListener::bind(folder.join("wire")).expect("a socket");
     let mut driver = Driver::new(memory(folder), features);
     let mut device = Remote::start(folder, &listener);
-    assert!(device.bring_up(features, &[driver.config()]), "it went live");
+    assert!(
+        device.bring_up(features, &[driver.config()]),
+        "it went live"
+    );
     let mut random = Random(seed);
     let (mut processes, mut carried) = (1, 0);
     while driver.sent < requests || !driver.flying.is_empty() {
@@ -439,7 +472,10 @@ fn run(features: Features, seed: u64) {
         .collect();
     done.sort_unstable();
     assert!(done.into_iter().eq(0..driver.sent), "each was done once");
-    assert!(processes > 5 && carried > 5, "{processes} processes, {carried} requests");
+    assert!(
+        processes > 5 && carried > 5,
+        "{processes} processes, {carried} requests"
+    );
     println!("{features:?}: {processes} processes, {carried} requests carried over");
 }
 

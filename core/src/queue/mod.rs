@@ -204,7 +204,10 @@ impl<W, const N: usize> Virtqueue<W, N> {
     pub(crate) fn slots_of(&self, chain: &Chain<N>) -> u16 {
         match self {
             #[cfg(feature = "split")]
-            Self::Split(_) => 1,
+            Self::Split(_) => {
+                let _ = chain;
+                1
+            }
             #[cfg(feature = "packed")]
             Self::Packed(queue) => queue.slots_of(chain),
         }
