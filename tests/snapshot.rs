@@ -3,6 +3,8 @@
 
 #[path = "snapshot/every_phase.rs"]
 mod every_phase;
+#[path = "snapshot/formats.rs"]
+mod formats;
 #[path = "snapshot/history.rs"]
 mod history;
 #[path = "snapshot/messages.rs"]

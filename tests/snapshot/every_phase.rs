@@ -11,7 +11,7 @@ use virtside_tests::{
     reg,
 };
 
-use crate::support::{Client, Ring, carry, fresh, live, model, rings};
+use crate::support::{Client, carry, fresh, live, model, rings};
 
 const PLAIN: Features = Features::RING;
 
@@ -425,10 +425,7 @@ fn half_broken() -> (Guest<Probe>, Client, TestRam) {
     let broken = Client::new(ram, 0, PLAIN);
     let client = Client::new(ram, 1, PLAIN);
     assert!(guest.bring_up(PLAIN, &[broken.config(), client.config()]));
-    let Ring::Split(driver) = &broken.ring else {
-        panic!("a split ring");
-    };
-    driver.set_avail_idx(1000);
+    broken.split().set_avail_idx(1000);
     let _ = guest.poll(BUDGET);
     assert!(guest.driver_fault(0).is_some());
     (guest, client, ram)

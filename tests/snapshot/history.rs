@@ -209,7 +209,7 @@ proptest! {
                 (_, reg::QUEUE_SIZE) => 1 << (value & 3),
                 (_, reg::QUEUE_DESC_HIGH | reg::QUEUE_DRIVER_HIGH | reg::QUEUE_DEVICE_HIGH) => 0,
                 (3..8, reg::DRIVER_FEATURES) => Features::RING.word(value & 1),
-                (_, reg::DRIVER_FEATURES_SEL) => value & 3 % 3,
+                (_, reg::DRIVER_FEATURES_SEL) => value % 3,
                 _ => value & 3,
             };
             let _ = guest.store(offset, value);

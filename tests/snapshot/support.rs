@@ -9,7 +9,7 @@ use virtside::{
     mmio::{Phase, Reply},
     testing::{Buffer, FakeDriver, Registers},
 };
-use virtside_tests::{BASE, DATA, Guest, N, Q, TestRam, guest_over, layout, probe::Probe, reg};
+use virtside_tests::{BASE, DATA, Guest, N, Q, TestRam, guest_over, probe::Probe, reg};
 
 /// Chains that a snapshot of these tests has room for.
 pub const P: usize = 8;
@@ -194,6 +194,7 @@ pub struct Client {
 
 struct Flying {
     text: Vec<u8>,
+    #[cfg(feature = "packed")]
     slots: u16,
 }
 
@@ -206,7 +207,7 @@ impl Client {
         #[cfg(feature = "packed")]
         let ring = if features.contains(Features::RING_PACKED) {
             // Not a power of two.
-            let start = layout(queue).desc;
+            let start = virtside_tests::layout(queue).desc;
             Ring::Packed(PackedDriver::new(ram.flat(BASE), start, 13))
         } else {
             Ring::Split(virtside_tests::driver(ram, queue))
@@ -233,6 +234,16 @@ impl Client {
         }
     }
 
+    /// The driver at a split ring.
+    #[track_caller]
+    pub fn split(&self) -> &FakeDriver<FlatMem> {
+        match &self.ring {
+            Ring::Split(driver) => driver,
+            #[cfg(feature = "packed")]
+            Ring::Packed(_) => panic!("a packed ring"),
+        }
+    }
+
     pub fn in_flight(&self) -> usize {
         self.flying.len()
     }
@@ -251,7 +262,7 @@ impl Client {
         };
         let text = format!("request {} of queue {}", self.sent, self.queue).into_bytes();
         let at = self.area(id);
-        let (len, slots) = (text.len() as u32, if indirect { 1 } else { 2 });
+        let len = text.len() as u32;
         let room = len + self.sent % 2;
         let buffers = [Buffer::readable(at, len), Buffer::writable(at + 0x80, room)];
         let table = at + 0xc0;
@@ -278,7 +289,12 @@ impl Client {
                 }
             }
         }
-        self.flying.insert(id, Flying { text, slots });
+        let flying = Flying {
+            text,
+            #[cfg(feature = "packed")]
+            slots: if indirect { 1 } else { 2 },
+        };
+        self.flying.insert(id, flying);
         self.order.push(id);
         self.sent += 1;
         true

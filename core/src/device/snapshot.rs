@@ -122,6 +122,10 @@ where
     /// Takes a state that [`save`](Self::save) gave, of a device with as many queues and elements, a
     /// model that offers the same, and the same driver's memory. Everything in it is checked.
     ///
+    /// A device of messages is built without queues for it: [`Configuring`](crate::Configuring) with
+    /// [`Message::Ready`](crate::Message) and nothing before. If the state is live, its responder has
+    /// nothing left to say.
+    ///
     /// The model hears the features ([`negotiate`](crate::DeviceConfig::negotiate) is the register
     /// block's to call) and that the driver is [`ready`](DeviceModel::ready), whose answer may be
     /// anything but [`Start::Refuse`]. Every queue counts as notified, and pending interrupts are
@@ -131,7 +135,8 @@ where
     /// segment of a chain; no access to the driver's memory.
     ///
     /// # Errors
-    /// [`SnapshotError`]; the device is then as after a reset, and of use in a new conversation.
+    /// [`SnapshotError`]; the device is then as after a reset, and of use in a new conversation. Only
+    /// [`SnapshotError::NotInReset`] leaves it as it was.
     pub fn restore<D: DeviceModel, const P: usize>(
         &mut self,
         snapshot: &DeviceSnapshot<Q, N, P>,

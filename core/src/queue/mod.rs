@@ -115,7 +115,7 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
         #[cfg(not(feature = "split"))]
         {
             let _ = chains;
-            return PackedQueue::restored(checked, serial, ring).map(Self::Packed);
+            PackedQueue::restored(checked, serial, ring).map(Self::Packed)
         }
     }
 
