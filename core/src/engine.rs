@@ -595,6 +595,7 @@ where
 }
 
 /// What a set-up error is to the driver.
+#[inline(never)]
 fn refusal(error: DeviceError, queue: u16) -> Refusal {
     match error {
         DeviceError::Refused(refusal) | DeviceError::BadQueueConfig(_, refusal) => refusal,

@@ -225,9 +225,23 @@ impl Features {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Offer {
-    // Ring and transport features are all in the lower half.
-    more: u64,
-    fewer: u64,
+    // Ring and transport features are all among bits 24 to 55.
+    more: u32,
+    fewer: u32,
+}
+
+const _: () = assert!(spread(middle(Features::HOSTS)) == Features::HOSTS.low);
+
+/// Bits 24 to 55.
+const fn middle(features: Features) -> u32 {
+    let [_, _, _, a, b, c, d, _] = features.low.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// The same where they were.
+const fn spread(middle: u32) -> u64 {
+    let [a, b, c, d] = middle.to_le_bytes();
+    u64::from_le_bytes([0, 0, 0, a, b, c, d, 0])
 }
 
 impl Offer {
@@ -237,10 +251,10 @@ impl Offer {
     /// Offers these, too. Of no effect on bits of a device type, and on what is not implemented.
     #[must_use]
     pub const fn with(self, features: Features) -> Self {
-        let low = features.intersection(Features::HOSTS).low;
+        let these = middle(features.intersection(Features::HOSTS));
         Self {
-            more: self.more | low,
-            fewer: self.fewer & !low,
+            more: self.more | these,
+            fewer: self.fewer & !these,
         }
     }
 
@@ -248,10 +262,10 @@ impl Offer {
     /// of a device type.
     #[must_use]
     pub const fn without(self, features: Features) -> Self {
-        let low = features.intersection(Features::HOSTS).low;
+        let these = middle(features.intersection(Features::HOSTS));
         Self {
-            more: self.more & !low,
-            fewer: self.fewer | low,
+            more: self.more & !these,
+            fewer: self.fewer | these,
         }
     }
 
@@ -259,7 +273,7 @@ impl Offer {
     #[must_use]
     pub const fn of(self, wanted: Features) -> Features {
         Features::offer(Features {
-            low: (wanted.low | self.more) & !self.fewer,
+            low: (wanted.low | spread(self.more)) & !spread(self.fewer),
             ..wanted
         })
     }

@@ -215,6 +215,7 @@ impl<const Q: usize> Shared<Q> {
         }
     }
 
+    #[inline(never)]
     fn turn(&self, from: u32, to: u32) -> bool {
         let turned = self
             .life

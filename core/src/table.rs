@@ -159,7 +159,9 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     pub(crate) fn stop_with(&mut self, queue: u16, fault: Option<DriverFault>) {
         if let Some(entry) = self.entry_mut(queue) {
             entry.place = Place::Dead;
-            entry.fault = entry.fault.or(fault);
+            if fault.is_some() && entry.fault.is_none() {
+                entry.fault = fault;
+            }
             entry.generation = entry.generation.wrapping_add(1);
         }
     }
@@ -345,6 +347,10 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
                 && let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off)
             {
                 entry.place = Place::Live(Virtqueue::new(checked, entry.order));
+                // In its place, so that nothing of it is moved about.
+                if let Place::Live(live) = &mut entry.place {
+                    live.begin();
+                }
             }
         }
     }

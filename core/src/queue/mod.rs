@@ -83,7 +83,7 @@ macro_rules! either {
 }
 
 impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
-    /// The queue at its start: one store to its device area. `life` tells it from those that the
+    /// The queue at its start, to [`begin`](Self::begin) with. `life` tells it from those that the
     /// device had before.
     #[inline(always)]
     pub(crate) fn new(checked: CheckedQueue<W>, life: u32) -> Self {
@@ -97,6 +97,12 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
         return Self::Split(SplitQueue::new(checked, serial));
         #[cfg(not(feature = "split"))]
         return Self::Packed(PackedQueue::new(checked, serial));
+    }
+
+    /// One store to its device area: the first memory access of a queue's life.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self) {
+        either!(self, queue => queue.begin());
     }
 
     /// The queue where a snapshot has it, with so many chains yet to be [adopted](Self::adopt);

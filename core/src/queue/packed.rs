@@ -143,7 +143,7 @@ impl<W, const N: usize> defmt::Format for PackedQueue<W, N> {
 }
 
 impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
-    /// The queue at its start. Writes its device area: the first memory access of a queue's life.
+    /// The queue at its start, to [`begin`](Self::begin) with.
     pub(crate) fn new(checked: CheckedQueue<W>, serial: u32) -> Self {
         const {
             // `Flights` finds its places by a mask.
@@ -152,12 +152,6 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
                 "a queue has room for 2^k elements, k <= 15"
             );
         }
-        let queue = Self::at_start(checked, serial);
-        queue.windows.device.store_suppression(0);
-        queue
-    }
-
-    fn at_start(checked: CheckedQueue<W>, serial: u32) -> Self {
         Self {
             windows: checked.windows,
             size: checked.size,
@@ -181,6 +175,11 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         }
     }
 
+    /// Writes its device area: the first memory access of a queue's life.
+    pub(crate) fn begin(&mut self) {
+        self.windows.device.store_suppression(0);
+    }
+
     /// See [`Virtqueue::restored`](super::Virtqueue::restored).
     pub(crate) fn restored(
         checked: CheckedQueue<W>,
@@ -194,7 +193,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         if ring.lost > taken || ring.unsignalled > size {
             return None;
         }
-        let mut queue = Self::at_start(checked, serial);
+        let mut queue = Self::new(checked, serial);
         queue.next_avail = next_avail;
         queue.next_used = next_used;
         queue.room = size.wrapping_sub(taken);

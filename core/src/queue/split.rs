@@ -120,23 +120,16 @@ impl<W, const N: usize> defmt::Format for SplitQueue<W, N> {
 }
 
 impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
-    /// The queue at its start. Writes the used ring's flags: the first memory access of a queue's
-    /// life, and the only one here.
-    pub(crate) fn new(checked: CheckedQueue<W>, serial: u32) -> Self {
-        let queue = Self::at_start(checked, serial);
-        queue.windows.device.store_flags(0);
-        queue
-    }
-
+    /// The queue at its start, to [`begin`](Self::begin) with.
     #[inline(always)]
-    fn at_start(checked: CheckedQueue<W>, serial: u32) -> Self {
+    pub(crate) fn new(checked: CheckedQueue<W>, serial: u32) -> Self {
         const {
             assert!(
                 N.is_power_of_two() && N <= 32768,
                 "a split queue holds 2^k elements, k <= 15"
             );
         }
-        let mut queue = Self {
+        Self {
             windows: checked.windows,
             mask: checked.size.wrapping_sub(1),
             next: serial,
@@ -149,14 +142,26 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             kicks_off: false,
             batch: Batch::EMPTY,
             in_flight: [FREE; N],
-        };
-        if queue.mode.in_order() {
-            queue.in_flight = [ORDERED; N];
         }
-        if let Some(beyond) = queue.in_flight.get_mut(usize::from(checked.size)..) {
+    }
+
+    /// Writes the used ring's flags: the first memory access of a queue's life.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self) {
+        self.mark();
+        self.windows.device.store_flags(0);
+    }
+
+    /// Tells the heads that the driver has from those that are none.
+    #[inline(always)]
+    fn mark(&mut self) {
+        if self.mode.in_order() {
+            self.in_flight = [ORDERED; N];
+        }
+        let size = usize::from(self.size());
+        if let Some(beyond) = self.in_flight.get_mut(size..) {
             beyond.fill(ABSENT);
         }
-        queue
     }
 
     /// See [`Virtqueue::restored`](super::Virtqueue::restored).
@@ -171,7 +176,8 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         if taken > size || ring.unsignalled > size || ring.lost.checked_add(chains)? != taken {
             return None;
         }
-        let mut queue = Self::at_start(checked, serial);
+        let mut queue = Self::new(checked, serial);
+        queue.mark();
         // The oldest chain in hand came as many entries before.
         queue.next = serial | u32::from(ring.next_avail);
         queue.next = queue.next.wrapping_sub(chains.into());
@@ -562,7 +568,9 @@ mod tests {
         let checked = check::check(&config, 4, features, &mem, &.., none)?;
         let driver = FakeDriver::new(mem, layout);
         driver.write_chain(2, &[Buffer::writable(2048, 4)]);
-        Ok((SplitQueue::new(checked, serial), driver))
+        let mut queue = SplitQueue::new(checked, serial);
+        queue.begin();
+        Ok((queue, driver))
     }
 
     #[test]
