@@ -66,19 +66,19 @@ fn some<'s, T>(all: &'s mut [T], input: &mut Input<'_>) -> Option<&'s mut T> {
 fn chain(input: &mut Input<'_>) -> ChainSnapshot<N> {
     let mut chain = ChainSnapshot {
         queue: u16::from(input.byte() & 1),
-        head: u16::from(input.byte() & 15),
+        head: u16::from(input.byte() & 11),
         slots: 1,
         answered: None,
-        readable: u16::from(input.byte() & 3),
+        readable: u16::from(input.byte() & 1),
         segments: heapless::Vec::new(),
     };
     let kind = input.byte();
-    if kind & 0x80 != 0 {
+    if kind & 0xc0 == 0xc0 {
         chain.answered = Some(u32::from(kind & 15));
     }
-    for _ in 0..kind >> 4 & 7 {
+    for _ in 0..kind >> 4 & 3 {
         let segment = Segment {
-            addr: BASE.wrapping_add(u64::from(input.half() & 0x7fff)),
+            addr: BASE.wrapping_add(u64::from(input.half() & 0x4fff)),
             len: u32::from(input.byte()),
         };
         let _ = chain.segments.push(segment);
@@ -251,6 +251,30 @@ fn check(engine: &mut Fuzzed<'_, FlatMem>, shared: &Shared<Q>) {
     }
 }
 
+/// A state that was taken: what is in hand could have been popped.
+fn check_taken(state: &State) {
+    let mut seen = [[false; N]; Q];
+    for chain in &state.device.chains {
+        assert!(chain.slots == 1 && !chain.segments.is_empty());
+        for segment in chain.segments.iter().filter(|segment| segment.len != 0) {
+            let end = segment.addr.checked_add(segment.len.into());
+            assert!(segment.addr >= BASE && end.is_some_and(|end| end <= BASE.wrapping_add(16384)));
+        }
+        let place = seen.get_mut(usize::from(chain.queue));
+        let place = place.and_then(|heads| heads.get_mut(usize::from(chain.head)));
+        // Neither beyond the queue nor twice.
+        assert!(place.is_some_and(|seen| !core::mem::replace(seen, true)));
+    }
+    for queue in &state.device.queues {
+        let of_it = |chain: &&ChainSnapshot<N>| chain.queue == queue.config.queue;
+        let chains = num::clamp_u16(state.device.chains.iter().filter(of_it).count());
+        if let Some(ring) = &queue.ring {
+            let taken = ring.next_avail.wrapping_sub(ring.next_used);
+            assert!(taken <= 8 && taken == ring.lost.wrapping_add(chains));
+        }
+    }
+}
+
 /// A state from anywhere, restored; then a driver that does anything.
 ///
 /// # Panics
@@ -281,6 +305,7 @@ pub fn fuzz_snapshot(ram: &'static FuzzRam, data: &[u8]) {
         reset_and_work(&mut engine, ram);
         return;
     }
+    check_taken(&state);
     // What was taken is a state like any other.
     let again = engine.save::<P>();
     assert!(again.is_ok_and(
