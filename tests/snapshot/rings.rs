@@ -7,7 +7,7 @@ use virtside::{
 };
 use virtside_tests::{BASE, BUDGET, DATA, N, probe::pending, reg};
 
-use crate::support::{Client, Ring, carry, live, rings, save};
+use crate::support::{Ring, carry, live, rings, save};
 
 #[test]
 fn at_every_position_of_the_ring_and_past_its_end() {
