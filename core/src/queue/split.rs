@@ -15,6 +15,7 @@ use super::{
     Popped,
     batch::Batch,
     chain::Chain,
+    mode::Mode,
     walk::{Desc, End, follow, walk_table},
 };
 use crate::{
@@ -42,35 +43,6 @@ const SERIALS: u32 = 1 << 31;
 /// With IN_ORDER a chain has its serial number with this bit turned: so it is none that can be given
 /// back without asking for its turn. (Turned at the top, some would be those words above.)
 const TURN: u32 = 1 << 30;
-
-/// What was negotiated of interrupts and order: in one byte, so that the good path asks once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Flags,
-    EventIdx,
-    InOrderFlags,
-    InOrderEventIdx,
-}
-
-impl Mode {
-    fn of(features: Features) -> Self {
-        let in_order = built::IN_ORDER && features.contains(Features::IN_ORDER);
-        match (in_order, features.contains(Features::EVENT_IDX)) {
-            (false, false) => Self::Flags,
-            (false, true) => Self::EventIdx,
-            (true, false) => Self::InOrderFlags,
-            (true, true) => Self::InOrderEventIdx,
-        }
-    }
-
-    const fn event_idx(self) -> bool {
-        matches!(self, Self::EventIdx | Self::InOrderEventIdx)
-    }
-
-    const fn in_order(self) -> bool {
-        built::IN_ORDER && matches!(self, Self::InOrderFlags | Self::InOrderEventIdx)
-    }
-}
 
 /// A split virtqueue of up to `N` elements, over three ring windows.
 ///
