@@ -280,10 +280,11 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// is not in flight. Two stores, one of an element.
     #[inline(always)]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let head = chain.head();
-        match self.place(chain) {
-            Some(there) => *there = FREE,
-            None => return false,
+        // The head of a chain that is in flight is below `N`: the mask stands for a comparison.
+        let head = chain.head() & const { num::clamp_u16(N).wrapping_sub(1) };
+        match self.in_flight.get_mut(usize::from(head)) {
+            Some(there) if *there == chain.serial() => *there = FREE,
+            _ => return false,
         }
         self.windows
             .device
@@ -379,6 +380,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     ///
     /// # Errors
     /// As for `pop`.
+    #[inline(never)]
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
         if self.mode.event_idx() {
             self.windows.device.store_event(self.next_avail());
@@ -405,14 +407,6 @@ impl<W, const N: usize> SplitQueue<W, N> {
     #[inline(always)]
     fn next_avail(&self) -> u16 {
         num::low16(self.next)
-    }
-
-    /// Where a chain is noted, if it is in flight.
-    #[inline(always)]
-    fn place(&mut self, chain: &Chain<N>) -> Option<&mut u32> {
-        self.in_flight
-            .get_mut(usize::from(chain.head()))
-            .filter(|there| **there == chain.serial())
     }
 
     pub(crate) fn snapshot(&self) -> RingSnapshot {
