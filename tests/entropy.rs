@@ -49,7 +49,7 @@ fn counted(from: usize, len: usize) -> Vec<u8> {
 fn it_is_a_device_of_type_4_with_one_queue_and_no_features_of_its_own() {
     let (mut guest, _) = guest(Entropy::new(CountingSource::default()), 1);
     assert_eq!(guest.load(0x08), 4);
-    assert_eq!(guest.offered(), Features::RING);
+    assert_eq!(guest.offered(), Features::ALL_RINGS);
     for (queue, size) in [(0, u32::from(SIZE)), (1, 0), (2, 0)] {
         let _ = guest.store(0x30, queue);
         assert_eq!(guest.load(0x34), size);

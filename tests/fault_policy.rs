@@ -309,3 +309,102 @@ mod a_queue_that_does_not_pass {
         }
     }
 }
+
+#[cfg(feature = "packed")]
+mod a_packed_chain_that_cannot_be_taken {
+    use super::*;
+    use virtside::{FlatMem, testing::PackedDriver};
+    use virtside_tests::{Guest, drain};
+
+    const NOWHERE: u64 = 0xdead_0000_0000;
+
+    /// A live device whose queue 0 is packed, of this size.
+    fn packed(
+        policy: FaultPolicy,
+        features: Features,
+        size: u16,
+    ) -> (Guest<Scribe>, PackedDriver<FlatMem>) {
+        let ram = ram();
+        let driver = PackedDriver::new(ram.flat(BASE), BASE, size);
+        let mut guest = guest_over(Scribe::new(Plan::Fill(0xa5)), ram.flat(BASE), 4)
+            .with_policy(policy)
+            .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED | Features::IN_ORDER));
+        let features = features | Features::VERSION_1 | Features::RING_PACKED;
+        assert!(guest.bring_up(features, &[driver.config(0)]));
+        (guest, driver)
+    }
+
+    /// Three descriptors, of which one leads nowhere.
+    fn broken(at: usize) -> [Buffer; 3] {
+        let mut buffers = [
+            Buffer::readable(DATA, 4),
+            Buffer::readable(DATA, 4),
+            Buffer::writable(DATA, 4),
+        ];
+        buffers[at].addr = NOWHERE;
+        buffers
+    }
+
+    fn serve(guest: &mut Guest<Scribe>) {
+        assert_eq!(guest.kick(0).value(), Some(0));
+        assert_eq!(drain(guest), Step::Idle);
+    }
+
+    #[test]
+    fn is_given_back_with_all_its_slots_under_refuse() {
+        for (size, features) in [(8, Features::empty()), (5, Features::IN_ORDER)] {
+            let (mut guest, mut driver) = packed(FaultPolicy::Refuse, features, size);
+            // More than once around the ring, broken at each place.
+            for round in 0..12 {
+                driver.send(round, &broken(usize::from(round % 3)));
+                driver.send(100 + round, &[Buffer::writable(DATA, 2)]);
+                serve(&mut guest);
+                assert_eq!(driver.take_used(3), Some((round, 0, false)), "{round}");
+                assert_eq!(driver.take_used(1), Some((100 + round, 2, true)));
+            }
+            assert_eq!(guest.counters().refused, 12);
+            assert_eq!(guest.load(reg::STATUS) & NEEDS_RESET, 0);
+            assert!(guest.take_queue(0).is_ok(), "nothing is in flight");
+        }
+    }
+
+    #[test]
+    fn stops_its_queue_if_it_has_no_end_or_a_name_in_flight() {
+        let (mut guest, driver) = packed(FaultPolicy::Refuse, Features::empty(), 4);
+        let available = PackedDriver::<FlatMem>::available(true);
+        for slot in (0..4).rev() {
+            driver.write_desc(slot, (NOWHERE, 1), 1, NEXT | available);
+        }
+        serve(&mut guest);
+        assert_eq!(guest.queue_state(0), QueueState::Dead);
+
+        let (mut guest, mut driver) = packed(FaultPolicy::Refuse, Features::empty(), 8);
+        guest.model_mut().plan = Plan::Wait;
+        driver.send(6, &[Buffer::writable(DATA, 2)]);
+        driver.send(6, &broken(1));
+        assert_eq!(guest.kick(0).value(), Some(0));
+        let _ = drain(&mut guest);
+        assert_eq!(guest.queue_state(0), QueueState::Dead);
+        assert_eq!(driver.take_used(1), None);
+    }
+
+    #[test]
+    fn stops_a_queue_in_order_while_older_ones_are_in_flight() {
+        let (mut guest, mut driver) = packed(FaultPolicy::Refuse, Features::IN_ORDER, 8);
+        guest.model_mut().plan = Plan::Wait;
+        driver.send(6, &[Buffer::writable(DATA, 2)]);
+        driver.send(7, &broken(1));
+        assert_eq!(guest.kick(0).value(), Some(0));
+        let _ = drain(&mut guest);
+        assert_eq!(guest.queue_state(0), QueueState::Dead);
+    }
+
+    #[test]
+    fn needs_a_reset_by_default() {
+        let (mut guest, mut driver) = packed(FaultPolicy::NeedsReset, Features::empty(), 8);
+        driver.send(7, &broken(1));
+        serve(&mut guest);
+        assert_eq!(guest.queue_state(0), QueueState::Dead);
+        assert_ne!(guest.load(reg::STATUS) & NEEDS_RESET, 0);
+    }
+}

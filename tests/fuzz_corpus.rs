@@ -8,7 +8,7 @@ use std::{
 
 #[cfg(feature = "packed")]
 use virtside::testing::fuzz_packed_ring;
-use virtside::testing::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_split_ring};
+use virtside::testing::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_snapshot, fuzz_split_ring};
 
 type Body = fn(&'static FuzzRam, &[u8]);
 
@@ -16,12 +16,13 @@ type Body = fn(&'static FuzzRam, &[u8]);
 static RAMS: [FuzzRam; COUNT] = [const { FuzzRam::new() }; COUNT];
 static TURNS: [Mutex<()>; COUNT] = [const { Mutex::new(()) }; COUNT];
 
-const COUNT: usize = if cfg!(feature = "packed") { 4 } else { 3 };
+const COUNT: usize = if cfg!(feature = "packed") { 5 } else { 4 };
 
 const BODIES: [(&str, Body); COUNT] = [
     ("registers", fuzz_registers),
     ("split_ring", fuzz_split_ring),
     ("shifting", fuzz_shifting),
+    ("snapshot", fuzz_snapshot),
     #[cfg(feature = "packed")]
     ("packed_ring", fuzz_packed_ring),
 ];
@@ -95,6 +96,11 @@ fn the_shifting_corpus_runs_clean() {
 #[cfg(feature = "packed")]
 #[test]
 fn the_packed_ring_corpus_runs_clean() {
+    replay(4);
+}
+
+#[test]
+fn the_snapshot_corpus_runs_clean() {
     replay(3);
 }
 
@@ -116,5 +122,10 @@ fn random_changes_run_clean() {
 #[cfg(feature = "packed")]
 #[test]
 fn random_packed_rings_run_clean() {
+    random(4);
+}
+
+#[test]
+fn random_states_run_clean() {
     random(3);
 }

@@ -16,10 +16,9 @@ use crate::{
     notify::DriverNotify,
     num,
     policy::FaultPolicy,
-    queue_set::QueueSet,
     shared::{Answer, Shared, SharedHandle},
     slots::{ChainSlot, Counters, Step, Token},
-    snapshot::{EngineSnapshot, SnapshotError, Stage},
+    snapshot::{EngineSnapshot, QueueSnapshot, SnapshotError, Stage},
     table::QueueState,
     trace::{Event, NoTrace, Trace},
 };
@@ -465,13 +464,14 @@ where
     /// ```
     ///
     /// # Errors
-    /// [`SnapshotError`]: the device is in reset then.
+    /// [`SnapshotError`]: the device is in reset then. After [`SnapshotError::NotInReset`] it is as
+    /// it was.
     pub fn restore<const P: usize>(
         &mut self,
         snapshot: &EngineSnapshot<Q, N, P>,
     ) -> Result<(), SnapshotError> {
         let fresh = self.phase() == Phase::Reset && self.transport.outstanding().is_none();
-        if !fresh {
+        if !fresh || !self.device.is_fresh(self.slots.as_mut()) {
             return Err(SnapshotError::NotInReset);
         }
         let from = self.phase();
@@ -490,16 +490,32 @@ where
         snapshot: &EngineSnapshot<Q, N, P>,
     ) -> Result<(), SnapshotError> {
         let EngineSnapshot { registers, device } = snapshot;
+        device.check_version()?;
         let life = (device.live, device.needs_reset, device.rest);
         self.transport.restore(registers, life, &mut self.model)?;
         let features = self.transport.driver_features();
-        if device.live && features != Features::from_halves(device.features) {
+        let started = self.transport.was_started();
+        let agreed = Features::from_halves(device.features);
+        let none = !device.live && agreed == Features::empty();
+        if !(none || started && agreed == features) {
             return Err(SnapshotError::Features);
+        }
+        // Nothing is announced before DRIVER_OK, and no change matters to a driver that is not there.
+        if !started && device.interrupt != 0
+            || self.phase() == Phase::Reset && device.config_changed
+        {
+            return Err(SnapshotError::Status);
+        }
+        let silent = |queue: &&QueueSnapshot| queue.ring.is_none();
+        let silent = device.queues.iter().find(silent);
+        if let Some(queue) = silent.filter(|_| !started && !device.needs_reset) {
+            // One that stopped, of which the driver would not hear.
+            let queue = queue.config.queue;
+            return Err(SnapshotError::Positions { queue });
         }
         self.device
             .restore_with(device, features, &mut self.model, self.slots.as_mut())?;
         // The registers and the device have to agree on what is ready.
-        let mut stopping = QueueSet::new();
         for queue in 0..num::clamp_u16(Q) {
             let there = self.device.queue_config(queue).copied();
             let latch = self.transport.ready_latch(queue);
@@ -510,14 +526,13 @@ where
                 driver: latch.driver,
                 device: latch.device,
             });
-            if config != there {
+            // One that is being reset serves nothing any more.
+            let goes_on = self.queue_state(queue) == QueueState::Live
+                && latch.is_some_and(|latch| latch.stage == Stage::Resetting);
+            if config != there || goes_on {
                 return Err(SnapshotError::Positions { queue });
             }
-            if latch.is_some_and(|latch| latch.stage == Stage::Resetting) {
-                let _ = stopping.insert(queue);
-            }
         }
-        self.device.set_stopping(stopping);
         if !device.live && self.phase() != Phase::Reset && self.status_is_over() {
             self.device.shared.give_up();
         }

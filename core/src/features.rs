@@ -58,13 +58,15 @@ impl Features {
     pub const DEVICE_TYPE: Self =
         Self::from_bits(0x00ff_ffff | (1 << 42) | (u128::MAX ^ ((1 << 50) - 1)));
 
-    /// Ring and transport features that the ready-made devices offer. RING_PACKED is not yet among
-    /// them: a device of one's own may add it.
+    /// Ring and transport features that suit every device, whichever the ring format.
     pub const RING: Self = Self::INDIRECT_DESC
         .union(Self::EVENT_IDX)
         .union(Self::VERSION_1)
         .union(Self::if_built(built::RING_RESET, Self::RING_RESET))
         .union(Self::if_built(built::SUSPEND, Self::SUSPEND));
+
+    /// The same and RING_PACKED, if it is built in: what the ready-made devices offer.
+    pub const ALL_RINGS: Self = Self::RING.union(Self::FORMATS);
 
     const fn if_built(built: bool, feature: Self) -> Self {
         if built { feature } else { Self::empty() }

@@ -29,7 +29,7 @@ pub enum FaultPolicy {
     /// What was asked for is refused, and that is all: a chain that cannot be taken, or that the model
     /// finds fault with, is given back with nothing written in it. Where there is no chain to give
     /// back (an available index too far ahead, a head that is none or in flight; with IN_ORDER, while
-    /// older ones are in flight) the queue stops.
+    /// older ones are in flight; in a packed ring, a chain without an end) the queue stops.
     Refuse,
     /// The queue stops.
     StopQueue,

@@ -5,10 +5,20 @@
 //! status. It is as trustworthy as a driver: everything in it is checked as what a driver says, and
 //! what does not pass is refused, with the device in reset.
 //!
-//! Not in it: the driver's memory, which has to be the same; the model, whose state is the host's to
-//! carry (it has to offer what it offered); and kicks, for which every queue counts as notified.
+//! Not in it, and so for the host to carry or to do:
+//!
+//! - the driver's memory, which has to be the same;
+//! - the model: it has to offer what it offered, have the queues that it had, and be as far as it was
+//!   (a block device's write mode, a console's open ports); tokens that it or its back end kept are
+//!   void;
+//! - the offer, if the host changed it;
+//! - kicks, for which every queue counts as notified: poll once after a restore, kicked or not;
+//! - counters, the last refusal, and why a queue was stopped (that it was is in it).
+//!
 //! Chains in hand are served again from their start: what the back end had not answered is done once
-//! more, and each is answered once.
+//! more, and each is answered once. One whose buffers are no longer in the memory is refused, and so
+//! is a queue that the driver made ready early and would not get any more: with the features that it
+//! has accepted since, DRIVER_OK would be refused.
 //!
 //! With the feature `serde` each of these is `Serialize` and `Deserialize`.
 
@@ -29,22 +39,32 @@ pub const SNAPSHOT_VERSION: u16 = 1;
 pub struct DeviceSnapshot<const Q: usize, const N: usize, const P: usize> {
     /// [`SNAPSHOT_VERSION`] when it was made.
     pub version: u16,
-    /// What was negotiated: bits 0 to 63, and 64 to 127. 0 before the driver is live.
+    /// What was negotiated: bits 0 to 63, and 64 to 127. Behind registers, 0 before DRIVER_OK.
     pub features: [u64; 2],
     /// Whether the driver is live (DRIVER_OK was accepted, and FAILED not written since).
     pub live: bool,
-    /// Whether it is suspended or about to be.
+    /// Whether it is suspended or about to be; a device that is not live is neither.
     pub rest: RestSnapshot,
     /// DEVICE_NEEDS_RESET.
     pub needs_reset: bool,
     /// InterruptStatus.
     pub interrupt: u32,
-    /// A configuration change that the driver hears of later.
+    /// A configuration change that the driver hears of when it is live, or awake, again.
     pub config_changed: bool,
     /// The configured queues, in the order in which they were configured.
     pub queues: Vec<QueueSnapshot, Q>,
     /// The chains in hand; those of one queue oldest first.
     pub chains: Vec<ChainSnapshot<N>, P>,
+}
+
+impl<const Q: usize, const N: usize, const P: usize> DeviceSnapshot<Q, N, P> {
+    /// Of another version nothing else is looked at.
+    pub(crate) fn check_version(&self) -> Result<(), SnapshotError> {
+        match self.version {
+            SNAPSHOT_VERSION => Ok(()),
+            version => Err(SnapshotError::Version { version }),
+        }
+    }
 }
 
 /// Whether a device is suspended.
@@ -82,7 +102,8 @@ pub struct RingSnapshot {
     pub next_avail: u16,
     /// Where it gives back next, in the same way.
     pub next_used: u16,
-    /// What was given back since interrupts were last considered: elements, or slots.
+    /// What was given back since interrupts were last considered: elements, or slots; at most the
+    /// queue's size.
     pub unsignalled: u16,
     /// What was taken and will not be given back: chains, or slots.
     pub lost: u16,
@@ -99,13 +120,13 @@ pub struct ChainSnapshot<const N: usize> {
     pub queue: u16,
     /// Index of its head descriptor; in a packed ring, its buffer id.
     pub head: u16,
-    /// Slots of a packed ring that it takes; 1 in a split one.
+    /// Slots of a packed ring that it takes, at most as many as it has buffers; 1 in a split one.
     pub slots: u16,
-    /// With IN_ORDER: it was answered with so many bytes, and waits for its turn.
+    /// With IN_ORDER: it was answered with so many bytes, and waits for an older one.
     pub answered: Option<u32>,
     /// How many of its segments the device may read; they come first.
     pub readable: u16,
-    /// Its buffers.
+    /// Its buffers: at least one.
     pub segments: Vec<Segment, N>,
 }
 
@@ -128,7 +149,7 @@ pub struct RegisterSnapshot<const Q: usize> {
     pub queue_sel: u32,
     /// SHMSel
     pub shm_sel: u32,
-    /// ConfigGeneration
+    /// ConfigGeneration. Who restores goes on with a later one.
     pub generation: u32,
     /// The driver made a queue ready that there is not.
     pub refused_beyond: bool,
@@ -192,7 +213,7 @@ pub enum SnapshotError {
         /// Which.
         version: u16,
     },
-    /// The device that is to take it is not in reset.
+    /// The device that is to take it is not in reset, or a queue of it is ready. It is left as it is.
     NotInReset,
     /// Bits of Status or InterruptStatus that there are not, or that do not go together, or not with
     /// the rest of the state.

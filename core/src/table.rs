@@ -166,6 +166,17 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
+    /// A queue whose rings are gone: stopped, though it could not be checked.
+    pub(crate) fn bury(&mut self, config: &QueueConfig) {
+        self.configured = self.configured.wrapping_add(1);
+        let order = self.configured;
+        if let Some(entry) = self.entry_mut(config.queue) {
+            entry.config = *config;
+            entry.place = Place::Dead;
+            entry.order = order;
+        }
+    }
+
     /// Forgets a queue. Its rings are not touched again.
     pub(crate) fn remove(&mut self, queue: u16) {
         if let Some(entry) = self.entry_mut(queue) {

@@ -306,7 +306,7 @@ where
     #[inline(never)]
     fn refused(&mut self, found: Popped, chain: &mut Chain<N>) -> Stop {
         if found == Popped::Broken
-            && self.queue.refuse(chain.head())
+            && self.queue.refuse(chain)
             && let Some(fault) = chain.take_fault()
         {
             return Stop::Refused(fault);

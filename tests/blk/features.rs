@@ -158,8 +158,9 @@ fn the_bits_are_where_the_specification_has_them() {
     let own = [1, 2, 5, 6, 9, 10, 11, 12, 13, 14]
         .iter()
         .fold(0, |all, bit| all | 1u128 << bit);
-    // INDIRECT_DESC, EVENT_IDX, VERSION_1, RING_RESET, SUSPEND.
-    let ring = 1 << 28 | 1 << 29 | 1u128 << 32 | 1 << 40 | 1 << 43;
+    // INDIRECT_DESC, EVENT_IDX, VERSION_1, RING_PACKED, RING_RESET, SUSPEND.
+    let packed = u128::from(cfg!(feature = "packed")) << 34;
+    let ring = 1 << 28 | 1 << 29 | 1u128 << 32 | packed | 1 << 40 | 1 << 43;
     assert_eq!(guest.offered().bits(), own | ring);
     assert_eq!(guest.load(0x08), 2, "the device is of type 2");
 }

@@ -160,7 +160,8 @@ impl Drive {
     /// With this disk, and of these features what is offered.
     pub fn with(disk: Disk, options: BlockOptions, wanted: Features) -> Self {
         let (mut guest, ram) = guest(Block::new(disk, options), 4);
-        let features = guest.offered().intersection(wanted | Features::VERSION_1);
+        let features =
+            virtside_tests::split_offer(&mut guest).intersection(wanted | Features::VERSION_1);
         assert!(guest.bring_up(features, &[config(0)]));
         Self {
             driver: driver(ram, 0),

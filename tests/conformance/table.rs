@@ -33,7 +33,7 @@ pub const PARTS: [(&str, usize); 26] = [
 ];
 
 /// What a clause may wait for.
-pub const CAPABILITIES: [&str; 1] = ["in-order"];
+pub const CAPABILITIES: [&str; 1] = ["input device"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -174,7 +174,7 @@ fn a_clause_without_a_row_is_named() {
 fn a_clause_with_two_rows_and_a_row_without_a_clause_are_named() {
     let mut rows = complete();
     rows[1].id = "status-01".to_string();
-    rows.push(parse_row("future-01\tlater\tin-order").expect("a row"));
+    rows.push(parse_row("future-01\tlater\tinput device").expect("a row"));
     let problems = [
         "status-01 has 2 rows",
         "status-02 has no row",
@@ -202,7 +202,7 @@ fn rows_of_the_wrong_shape_are_refused() {
         assert!(parse(&format!("{header}\n{bad}")).is_err(), "{bad:?}");
         assert!(parse(bad).is_err(), "{bad:?}");
     }
-    let good = "mmio-01\ttest\tfile::one file::two\nmmio-09\tlater\tin-order";
+    let good = "mmio-01\ttest\tfile::one file::two\nmmio-09\tlater\tinput device";
     assert_eq!(
         parse(&format!("{header}\n{good}")).map(|rows| rows.len()),
         Ok(2)

@@ -23,12 +23,15 @@ fn it_is_device_3() {
 fn what_it_has_is_what_it_offers() {
     let offer = |console| machine(console, ram()).offered();
     let emergency = feature(F::EMERG_WRITE);
-    assert_eq!(offer(Console::new(Tape::new())), Features::RING | emergency);
+    assert_eq!(
+        offer(Console::new(Tape::new())),
+        Features::ALL_RINGS | emergency
+    );
     assert_eq!(
         offer(Console::new(Tape::new()).with_size(80, 25)),
-        Features::RING | emergency | feature(F::SIZE)
+        Features::ALL_RINGS | emergency | feature(F::SIZE)
     );
-    let multiport = Features::RING | emergency | feature(F::MULTIPORT);
+    let multiport = Features::ALL_RINGS | emergency | feature(F::MULTIPORT);
     assert_eq!(machine(three(), ram()).offered(), multiport);
     let size = ConsoleSize { cols: 80, rows: 25 };
     let ports = [
@@ -59,7 +62,7 @@ fn one_port_has_two_queues() {
     let mut device = machine(Console::new(Tape::new()), ram());
     let two = [true, true, false, false, false, false, false, false, false];
     assert_eq!(queues(&mut device), two);
-    assert!(device.negotiate(Features::RING | feature(F::EMERG_WRITE)));
+    assert!(device.negotiate(Features::ALL_RINGS | feature(F::EMERG_WRITE)));
     assert_eq!(queues(&mut device), two);
 }
 
@@ -72,12 +75,12 @@ fn other_queues_are_there_only_with_multiport() {
     assert!(device.negotiate(Features::RING));
     assert_eq!(queues(&mut device), two);
     assert!(device.configure(&config(2)).refusal().is_some());
-    assert!(device.negotiate(Features::RING | feature(F::MULTIPORT)));
+    assert!(device.negotiate(Features::ALL_RINGS | feature(F::MULTIPORT)));
     assert_eq!(queues(&mut device), all);
     assert_eq!(device.configure(&config(7)).refusal(), None);
     // A device of one port may have control queues, too.
     let mut device = machine(Console::with_ports([Port::new(Tape::new())]), ram());
-    assert!(device.negotiate(Features::RING | feature(F::MULTIPORT)));
+    assert!(device.negotiate(Features::ALL_RINGS | feature(F::MULTIPORT)));
     let four = [true, true, true, true, false, false, false, false, false];
     assert_eq!(queues(&mut device), four);
 }

@@ -169,7 +169,8 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
     pub fn with(console: Console<T, P>, wanted: Features) -> Self {
         let ram = ram();
         let mut machine = machine(console, ram);
-        let features = machine.offered().intersection(wanted | Features::VERSION_1);
+        let features =
+            virtside_tests::split_offer(&mut machine).intersection(wanted | Features::VERSION_1);
         let queues = if features.contains(feature(F::MULTIPORT)) {
             2 * P + 2
         } else {

@@ -146,7 +146,7 @@ fn the_selectors_of_the_two_sides_are_two() {
 #[test]
 fn the_entropy_device_offers_ring_features_only() {
     let offer = offers(Entropy::new(CountingSource::default()));
-    assert_eq!(offer, Features::RING);
+    assert_eq!(offer, Features::ALL_RINGS);
 }
 
 /// A disk of which only the abilities matter.

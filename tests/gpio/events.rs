@@ -130,7 +130,7 @@ fn kept_buffers_of_all_lines_leave_room_for_requests() {
     let mut bank = Bank::new();
     bank.abilities = [Abilities::INPUT | Abilities::INTERRUPT; L];
     let (mut device, ram) = guest(Gpio::<_, L>::new(bank), L + 1);
-    let features = device.offered();
+    let features = virtside_tests::split_offer(&mut device);
     assert!(device.bring_up(features, &[config(0), config(1)]));
     let mut board = Board {
         requests: driver(ram, 0),

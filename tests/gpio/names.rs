@@ -204,7 +204,7 @@ fn interrupts_are_offered_if_a_line_has_them() {
         abilities.remove(Abilities::INTERRUPT);
     }
     let mut board: Board = Board::over(Gpio::new(bank));
-    assert_eq!(board.guest.offered(), Features::RING);
+    assert_eq!(board.guest.offered(), Features::ALL_RINGS);
 }
 
 /// QueueSizeMax of both queues and the one behind them.

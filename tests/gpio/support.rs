@@ -178,7 +178,8 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
     /// A device, with what it offers of these.
     pub fn with(gpio: Gpio<B, LINES>, wanted: Features) -> Self {
         let (mut guest, ram) = guest(gpio, 8);
-        let features = guest.offered().intersection(wanted | Features::VERSION_1);
+        let features =
+            virtside_tests::split_offer(&mut guest).intersection(wanted | Features::VERSION_1);
         let mut board = Self {
             requests: driver(ram, 0),
             events: driver(ram, 1),
@@ -200,7 +201,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         let _ = self.guest.store(0x70, 0);
         self.requests = driver(self.ram, 0);
         self.events = driver(self.ram, 1);
-        let features = self.guest.offered();
+        let features = virtside_tests::split_offer(&mut self.guest);
         self.bring_up(features);
     }
 

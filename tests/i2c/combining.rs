@@ -25,6 +25,28 @@ fn a_write_and_the_read_behind_it_have_no_stop_between_them() {
 }
 
 #[test]
+fn a_write_that_waits_for_its_read_does_not_keep_the_device_from_being_suspended() {
+    let mut rig = Rig::combining(2);
+    rig.offer(0, &write(0x50, &[0x10]).and());
+    rig.offer(1, &read(0x50, 2));
+    rig.driver.publish();
+    let _ = rig.guest.kick(0);
+    assert_eq!(rig.guest.poll(1), Step::More);
+    assert_eq!(rig.calls(), [], "it waits");
+    // The read stays with the driver, so the write goes out alone.
+    let _ = rig.guest.store(reg::STATUS, 0x1f);
+    assert_eq!(rig.guest.load(reg::STATUS), 0x0f);
+    rig.poll();
+    assert_eq!(rig.guest.load(reg::STATUS), 0x1b);
+    assert_eq!(rig.calls(), [Write(0x50, vec![0x10])]);
+    assert_eq!(rig.take_used(), [(0, 1)]);
+    let _ = rig.guest.store(reg::STATUS, 0x1f);
+    rig.poll();
+    assert_eq!(rig.calls(), [Read(0x50, 2)]);
+    assert_eq!(rig.take_used().len(), 1);
+}
+
+#[test]
 fn without_being_asked_to_the_adapter_combines_nothing() {
     let mut rig = Rig::new();
     let outcomes = rig.ask(&[write(0x50, &[0x10]).and(), read(0x50, 2)]);

@@ -29,7 +29,10 @@ fn it_is_a_device_of_type_34_with_one_queue_and_no_configuration_space() {
 #[test]
 fn zero_length_requests_are_offered() {
     let (mut guest, _) = guest(I2c::<_, BYTES>::new(Recorder::default()), 1);
-    assert_eq!(guest.offered(), Features::RING | Features::from_bits(1));
+    assert_eq!(
+        guest.offered(),
+        Features::ALL_RINGS | Features::from_bits(1)
+    );
     assert_eq!(ZERO_LENGTH_REQUEST, Features::from_bits(1));
 }
 

@@ -223,7 +223,7 @@ fn a_run_of_descriptors_ends_where_its_window_does() {
             for places in [0, 1, 2, 3, 31, 39, 0x7fff, u16::MAX - 40, u16::MAX] {
                 let expected = index.checked_add(places).and_then(|index| {
                     let there = window.load_descriptor(index)?;
-                    assert_eq!(there.addr, index.into());
+                    assert_eq!(there.addr, u64::from(index));
                     Some(there)
                 });
                 assert_eq!(behind(places), expected, "{places} behind {index} of {len}");

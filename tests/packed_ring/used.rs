@@ -1,7 +1,7 @@
 //! Used descriptors into the ring.
 
 use virtside::{
-    DeviceError, Features, HostFault, Refusal,
+    DeviceError, DriverFault, Features, HostFault, Refusal,
     testing::{Buffer, CountingMem, Counts},
 };
 use virtside_tests::{BASE, DATA, ram};
@@ -132,4 +132,26 @@ fn a_clone_of_a_chain_that_was_given_back_gives_nothing_of_its_successor() {
         rig.complete(2);
         assert_eq!(rig.driver.take_used(1), Some((id, 2, true)));
     }
+}
+
+#[test]
+fn a_chain_without_an_end_is_fetched_once_around_the_ring() {
+    let counts: &'static Counts = Box::leak(Box::default());
+    let ram = ram();
+    let mem = CountingMem::new(ram.flat(BASE), counts);
+    let mut rig = over(mem, ram, Features::empty(), 8);
+    for id in 0..3 {
+        rig.driver.send(id, &[Buffer::writable(DATA, 8)]);
+        assert_eq!(rig.pop(), Some(id));
+        rig.complete(1);
+    }
+    // From slot 3 on, and around into the next round.
+    rig.driver.send(3, &[Buffer::writable(DATA, 8); 8]);
+    for slot in 0..8 {
+        let flags = 1 | 2 | 0x80;
+        rig.driver.write_desc(slot, (DATA, 8), 3, flags);
+    }
+    counts.clear();
+    assert_eq!(rig.fault(), DriverFault::ChainTooLong { head: 3 });
+    assert_eq!(counts.descriptors(), 8);
 }

@@ -15,7 +15,7 @@ use crate::{FEATURES, enable, live, reset_at_once, resetting};
 
 #[test]
 fn it_reads_zero_after_a_device_reset_whatever_was_reset_before() {
-    let (mut guest, _, _) = live();
+    let (mut guest, _, ram) = live();
     for queue in 0..5 {
         assert_eq!(resetting(&mut guest, queue), 0);
     }
@@ -31,6 +31,11 @@ fn it_reads_zero_after_a_device_reset_whatever_was_reset_before() {
         assert_eq!(resetting(&mut guest, queue), 0);
         assert_eq!(guest.load(reg::QUEUE_READY), 0);
     }
+    // The reset that was under way is over, too: kicks count again.
+    let mut driver = driver(ram, 0);
+    assert!(guest.bring_up(FEATURES, &[config(0)]));
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_works(&mut guest, &mut driver, 0);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn device(capabilities: SpiCapabilities) -> Guest<Spi<Recorder, BYTES>> {
 fn it_is_a_device_of_type_45_with_one_queue_and_no_features_of_its_own() {
     let mut guest = device(everything());
     assert_eq!(guest.load(reg::DEVICE_ID), 45);
-    assert_eq!(guest.offered(), Features::RING);
+    assert_eq!(guest.offered(), Features::ALL_RINGS);
     for (queue, size) in [(0, u32::from(SIZE)), (1, 0), (2, 0)] {
         let _ = guest.store(reg::QUEUE_SEL, queue);
         assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), size);

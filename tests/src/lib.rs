@@ -138,6 +138,11 @@ pub fn test_block() -> TestBlock {
     )
 }
 
+/// What a driver of split rings accepts of what is offered.
+pub fn split_offer(device: &mut impl Registers) -> Features {
+    device.offered().difference(Features::RING_PACKED)
+}
+
 /// Polls until there is nothing left to do now.
 pub fn drain<D: DeviceModel, M: virtside::DriverMem>(guest: &mut Guest<D, M>) -> Step {
     loop {

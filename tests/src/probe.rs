@@ -95,6 +95,8 @@ pub struct Probe {
     pub space: Vec<u8>,
     /// What of it the driver may write.
     pub writable: core::ops::Range<usize>,
+    /// Whether that is so in any phase.
+    pub always: bool,
     /// Which queues it wants.
     pub policy: Policy,
     /// Chains that it keeps.
@@ -121,6 +123,7 @@ impl Default for Probe {
             blames: None,
             space: (1..=12).collect(),
             writable: 0..0,
+            always: false,
             policy: Policy::default(),
             held: Vec::new(),
             log: Vec::new(),
@@ -168,6 +171,10 @@ impl DeviceConfig for Probe {
             }
             None => false,
         }
+    }
+
+    fn is_always_writable(&self, _: u32) -> bool {
+        self.always
     }
 
     fn write_config(&mut self, offset: u32, bytes: &[u8]) -> bool {

@@ -151,9 +151,10 @@ fn a_change_while_the_device_is_still_suspending_is_announced_at_once() {
 
 #[test]
 fn a_driver_changes_no_field_of_the_configuration_while_suspended_or_suspending() {
-    for begun in [false, true] {
+    for (begun, always) in [(false, false), (true, false), (false, true), (true, true)] {
         let (mut guest, _, _) = holding();
         guest.model_mut().writable = 0..12;
+        guest.model_mut().always = always;
         let write = |offset, width| Access::Write {
             offset: reg::CONFIG + offset,
             width,

@@ -159,7 +159,7 @@ where
                 }
                 Err(fault) => self.fault(queue, fault, model, slots, touched),
             },
-            Popped::Broken if self.policy.refuses() && live.refuse(slot.chain().head()) => {
+            Popped::Broken if self.policy.refuses() && live.refuse(slot.chain_mut()) => {
                 self.counters.refused = self.counters.refused.wrapping_add(1);
                 let head = slot.chain().head();
                 if let Some(fault) = slot.chain_mut().take_fault() {

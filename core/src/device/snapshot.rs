@@ -11,7 +11,7 @@ use crate::{
     notify::DriverNotify,
     num,
     queue_set::QueueSet,
-    shared::{InterruptStatus, SharedHandle},
+    shared::{Answer, InterruptStatus, SharedHandle},
     slots::ChainSlot,
     snapshot::{
         ChainSnapshot, DeviceSnapshot, QueueSnapshot, RestSnapshot, SNAPSHOT_VERSION, SnapshotError,
@@ -35,14 +35,15 @@ where
     /// No memory access (but for a device that has just gone live, as in [`poll`](Self::poll)).
     ///
     /// # Errors
-    /// [`Refusal::QueueTaken`] while a queue is moved out, [`Refusal::QueueBusy`] if more than `P`
-    /// chains are in hand.
+    /// [`Refusal::QueueTaken`] while a queue is moved out (one that was dropped is saved as stopped),
+    /// [`Refusal::QueueBusy`] if more than `P` chains are in hand.
     pub fn save<const P: usize>(
         &mut self,
         slots: &[ChainSlot<N>],
     ) -> Result<DeviceSnapshot<Q, N, P>, Refusal> {
         let live = self.start_if_live();
-        if let Some(queue) = self.table.taken().iter().next() {
+        let out = |queue: &u16| !self.shared.was_dropped(*queue);
+        if let Some(queue) = self.table.taken().iter().find(out) {
             return Err(Refusal::QueueTaken { queue });
         }
         let mut snapshot = DeviceSnapshot {
@@ -50,9 +51,10 @@ where
             features: self.features.halves(),
             live,
             rest: match self.rest {
-                Rest::No => RestSnapshot::Awake,
-                Rest::Soon => RestSnapshot::Suspending,
-                Rest::Now => RestSnapshot::Suspended,
+                Rest::Soon if live => RestSnapshot::Suspending,
+                Rest::Now if live => RestSnapshot::Suspended,
+                // One that the driver gave up does not rest.
+                _ => RestSnapshot::Awake,
             },
             needs_reset: self.shared.needs_reset(),
             interrupt: self.shared.interrupt_status().bits(),
@@ -68,8 +70,10 @@ where
             };
             let ring = match self.table.state(queue) {
                 QueueState::Ready => Some(crate::snapshot::RingSnapshot::default()),
-                // One that the driver gave up is of no more use.
-                QueueState::Live if live => self.table.live(queue).map(|queue| queue.snapshot()),
+                // One that the driver gave up, or is stopping, is of no more use.
+                QueueState::Live if live && !self.stopping.contains(queue) => {
+                    self.table.live(queue).map(|queue| queue.snapshot())
+                }
                 _ => None,
             };
             // There is room for `Q`.
@@ -118,6 +122,10 @@ where
     /// Takes a state that [`save`](Self::save) gave, of a device with as many queues and elements, a
     /// model that offers the same, and the same driver's memory. Everything in it is checked.
     ///
+    /// A device of messages is built without queues for it: [`Configuring`](crate::Configuring) with
+    /// [`Message::Ready`](crate::Message) and nothing before. If the state is live, its responder has
+    /// nothing left to say.
+    ///
     /// The model hears the features ([`negotiate`](crate::DeviceConfig::negotiate) is the register
     /// block's to call) and that the driver is [`ready`](DeviceModel::ready), whose answer may be
     /// anything but [`Start::Refuse`]. Every queue counts as notified, and pending interrupts are
@@ -127,7 +135,8 @@ where
     /// segment of a chain; no access to the driver's memory.
     ///
     /// # Errors
-    /// [`SnapshotError`]; the device is then as after a reset, and of use in a new conversation.
+    /// [`SnapshotError`]; the device is then as after a reset, and of use in a new conversation. Only
+    /// [`SnapshotError::NotInReset`] leaves it as it was.
     pub fn restore<D: DeviceModel, const P: usize>(
         &mut self,
         snapshot: &DeviceSnapshot<Q, N, P>,
@@ -147,8 +156,7 @@ where
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), SnapshotError> {
-        let fresh = !self.started && self.table.configured().is_empty() && !self.shared.is_live();
-        if !fresh || slots.iter().any(|slot| !slot.is_free()) {
+        if !self.is_fresh(slots) {
             return Err(SnapshotError::NotInReset);
         }
         let restored = self.try_restore(snapshot, known, model, slots);
@@ -159,6 +167,14 @@ where
         restored
     }
 
+    /// Whether nothing has begun that a snapshot would be in the way of.
+    pub(crate) fn is_fresh(&self, slots: &[ChainSlot<N>]) -> bool {
+        !self.started
+            && self.table.configured().is_empty()
+            && self.shared.answer() == Answer::Waiting
+            && slots.iter().all(ChainSlot::is_free)
+    }
+
     fn try_restore<D: DeviceModel, const P: usize>(
         &mut self,
         snapshot: &DeviceSnapshot<Q, N, P>,
@@ -166,14 +182,15 @@ where
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), SnapshotError> {
-        let version = snapshot.version;
-        if version != SNAPSHOT_VERSION {
-            return Err(SnapshotError::Version { version });
-        }
+        snapshot.check_version()?;
         let features = Features::from_halves(snapshot.features);
         let live = snapshot.live;
         let bad = SnapshotError::Status;
         if !live && (snapshot.rest != RestSnapshot::Awake || !snapshot.chains.is_empty()) {
+            return Err(bad);
+        }
+        // A device that is awake announces a change at once.
+        if live && snapshot.config_changed && snapshot.rest != RestSnapshot::Suspended {
             return Err(bad);
         }
         let interrupt = InterruptStatus::from_bits(snapshot.interrupt).ok_or(bad)?;
@@ -189,14 +206,18 @@ where
         for QueueSnapshot { config, ring } in &snapshot.queues {
             let queue = config.queue;
             let max = model.queue_size_max(queue);
-            self.table
-                .configure(config, max, known, &self.mem, &model.queue_check())
-                .map_err(|error| SnapshotError::Queue {
-                    queue,
-                    why: refusal(error, queue),
-                })?;
+            let table = &mut self.table;
+            let checked = table.configure(config, max, known, &self.mem, &model.queue_check());
+            if let Err(error) = checked {
+                let why = refusal(error, queue);
+                // That may be why it was stopped, and what is not there is not touched.
+                if ring.is_some() || !matches!(why, Refusal::Unmapped { .. }) {
+                    return Err(SnapshotError::Queue { queue, why });
+                }
+                table.bury(config);
+            }
             let Some(ring) = ring else {
-                self.table.stop_with(queue, None);
+                table.stop_with(queue, None);
                 continue;
             };
             if !live {
@@ -219,11 +240,16 @@ where
                 return Err(SnapshotError::Chain { at });
             }
         }
-        let queues = self.table.configured();
-        for queue in &queues {
-            if self.table.live(queue).is_some_and(|live| !live.is_whole()) {
+        let mut at_work = QueueSet::new();
+        for queue in self.table.configured() {
+            let Some(live) = self.table.live(queue) else {
+                continue;
+            };
+            if !live.is_whole() {
                 return Err(SnapshotError::Positions { queue });
             }
+            // `Q` words always hold `Q` numbers.
+            let _ = at_work.insert(queue);
         }
         self.features = features;
         self.changed = snapshot.config_changed;
@@ -234,7 +260,7 @@ where
         };
         if live {
             self.started = true;
-            self.notified = queues;
+            self.notified = at_work;
             let epoch = self.shared.epoch();
             self.shared.accept(epoch);
         }
@@ -254,29 +280,24 @@ where
         let Some(live) = self.table.live(queue) else {
             return false;
         };
+        // A slot of a packed ring holds a buffer at least.
+        if usize::from(snapshot.slots) > snapshot.segments.len() {
+            return false;
+        }
         let chain = slot.chain_mut();
         if !chain.restore(&self.mem, snapshot) || !live.adopt(chain, snapshot.slots) {
             return false;
         }
         let room = chain.writable_len();
+        // One whose turn it is would have been given back.
+        let waits = live.is_in_order() && !live.is_next(chain);
         slot.occupy(queue);
         match snapshot.answered {
             None => slot.again(),
-            // The oldest would have been given back.
-            Some(written)
-                if live.is_in_order() && !live.is_next(slot.chain()) && written <= room =>
-            {
-                slot.answer(written);
-            }
+            Some(written) if waits && written <= room => slot.answer(written),
             Some(_) => return false,
         }
         true
-    }
-
-    /// The queues that the driver is stopping while nothing is taken any more.
-    pub(crate) fn set_stopping(&mut self, queues: QueueSet<Q>) {
-        self.notified = self.notified.difference(&queues);
-        self.stopping = queues;
     }
 }
 

@@ -76,12 +76,20 @@ impl<const Q: usize> Transport<Q> {
                 .map_err(|_| SnapshotError::Features)?;
             self.queues.negotiated(features);
         }
-        if rest != RestSnapshot::Awake && !self.has_negotiated(Features::SUSPEND) {
+        let rested = self.handshake.status.contains(DeviceStatus::SUSPEND);
+        if (rested || rest != RestSnapshot::Awake) && !self.has_negotiated(Features::SUSPEND) {
             return Err(bad);
         }
         let resets = self.has_negotiated(Features::RING_RESET);
         for (latch, queue) in snapshot.queues.iter().zip(0u16..) {
-            if !resets && matches!(latch.stage, Stage::Resetting | Stage::WasReset) {
+            let possible = match latch.stage {
+                Stage::Off => true,
+                Stage::Ready => !latch.refused,
+                // Only a queue at work is waited for.
+                Stage::Resetting => resets && self.was_started() && !latch.refused,
+                Stage::WasReset => resets,
+            };
+            if !possible {
                 return Err(SnapshotError::Positions { queue });
             }
             self.queues.restore(queue, latch);
@@ -92,6 +100,13 @@ impl<const Q: usize> Transport<Q> {
         // Later than any that the driver has read, here or there.
         self.generation = self.generation.max(snapshot.generation).wrapping_add(1);
         Ok(())
+    }
+
+    /// Whether DRIVER_OK was written since the reset.
+    pub(crate) const fn was_started(&self) -> bool {
+        // A suspended device shows it as 0.
+        let either = DeviceStatus::DRIVER_OK.union(DeviceStatus::SUSPEND);
+        self.handshake.status.intersects(either)
     }
 
     /// As after reset, whatever was outstanding.
@@ -110,8 +125,15 @@ impl<const Q: usize> Transport<Q> {
 
 /// The phase in which Status looks so.
 fn phase(status: u8, rest: RestSnapshot) -> Option<Phase> {
-    let status = DeviceStatus::from_bits(status)?;
-    if status.contains(DeviceStatus::DEVICE_NEEDS_RESET) {
+    let status = DeviceStatus::from_bits_retain(status);
+    // Not DEVICE_NEEDS_RESET, which the device says, nor what there is not.
+    let known = DeviceStatus::ACKNOWLEDGE
+        | DeviceStatus::DRIVER
+        | DeviceStatus::FEATURES_OK
+        | DeviceStatus::DRIVER_OK
+        | DeviceStatus::SUSPEND
+        | DeviceStatus::FAILED;
+    if !known.contains(status) {
         return None;
     }
     let has = |flag| status.contains(flag);
@@ -127,6 +149,8 @@ fn phase(status: u8, rest: RestSnapshot) -> Option<Phase> {
         (true, true, false, RestSnapshot::Awake) => Phase::Live,
         (true, true, false, RestSnapshot::Suspending) => Phase::Suspending,
         (true, false, true, RestSnapshot::Suspended) => Phase::Suspended,
+        // It was when the driver gave it up.
+        (true, false, true, RestSnapshot::Awake) if has(DeviceStatus::FAILED) => Phase::Suspended,
         _ => return None,
     };
     Some(if has(DeviceStatus::FAILED) {

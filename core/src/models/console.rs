@@ -292,7 +292,7 @@ impl<T: ConsolePort, const P: usize> DeviceConfig for Console<T, P> {
         let mut flags = F::EMERG_WRITE;
         flags.set(F::SIZE, self.size().is_some());
         flags.set(F::MULTIPORT, self.multiport);
-        feature(flags).union(Features::RING)
+        feature(flags).union(Features::ALL_RINGS)
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {

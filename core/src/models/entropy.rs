@@ -88,7 +88,7 @@ impl<E: EntropySource> DeviceConfig for Entropy<E> {
     }
 
     fn features(&self) -> Features {
-        Features::RING
+        Features::ALL_RINGS
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {

@@ -454,9 +454,9 @@ impl<B: GpioLines, const L: usize> DeviceConfig for Gpio<B, L> {
 
     fn features(&self) -> Features {
         if self.can_interrupt() {
-            Features::RING.union(F_IRQ)
+            Features::ALL_RINGS.union(F_IRQ)
         } else {
-            Features::RING
+            Features::ALL_RINGS
         }
     }
 

@@ -458,7 +458,7 @@ impl<B: I2cBus, const BYTES: usize> DeviceConfig for I2c<B, BYTES> {
     }
 
     fn features(&self) -> Features {
-        ZERO_LENGTH_REQUEST.union(Features::RING)
+        ZERO_LENGTH_REQUEST.union(Features::ALL_RINGS)
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {

@@ -172,7 +172,7 @@ impl<C: SpiController, const BYTES: usize> DeviceConfig for Spi<C, BYTES> {
     }
 
     fn features(&self) -> Features {
-        Features::RING
+        Features::ALL_RINGS
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {

@@ -133,6 +133,12 @@ impl<const N: usize> Flights<N> {
         self.flights.iter().find(there).map(|flight| flight.len)
     }
 
+    /// Whether a chain of this name is in flight.
+    pub(super) fn has(&self, id: u16) -> bool {
+        let there = |flight: &Flight| flight.len != 0 && flight.id == id;
+        self.flights.iter().any(there)
+    }
+
     /// The slots of all together.
     pub(super) fn slots(&self) -> u16 {
         let there = self.flights.iter().filter(|flight| flight.serial != FREE);

@@ -150,10 +150,12 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
     }
 
     /// Gives the chain back that `pop` has just found broken, with nothing written in it. False, and
-    /// nothing is given, if older ones have to go first. Two stores, with IN_ORDER four.
+    /// nothing is given, if older ones have to go first, or were lost, or if it has no end.
+    ///
+    /// Two stores; two more with IN_ORDER. In a packed ring up to `N` loads before, for its end.
     #[cold]
-    pub(crate) fn refuse(&mut self, head: u16) -> bool {
-        either!(self, queue => queue.refuse(head))
+    pub(crate) fn refuse(&mut self, chain: &mut Chain<N>) -> bool {
+        either!(self, queue => queue.refuse(chain))
     }
 
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring

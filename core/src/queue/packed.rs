@@ -198,6 +198,10 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         queue.given = ring.unsignalled.into();
         queue.lost = ring.lost;
         queue.kicks_off = ring.kicks_off;
+        if ring.lost != 0 {
+            // The one whose turn it is does not come.
+            queue.oldest = queue.oldest.wrapping_sub(2);
+        }
         Some(queue)
     }
 
@@ -228,7 +232,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
                 chain.blame(DriverFault::HeadInFlight { head });
                 Popped::Fault
             }
-            Err(_) => Popped::Fault,
+            Err(_) => Popped::Broken,
         }
     }
 
@@ -297,7 +301,38 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     }
 
     /// See [`Virtqueue::refuse`](super::Virtqueue::refuse).
-    pub(crate) fn refuse(&mut self, _: u16) -> bool {
+    ///
+    /// The walk stopped somewhere. How far the chain goes its descriptors say once more; nothing else
+    /// of them is used, so a driver that changes them meanwhile misleads itself.
+    pub(crate) fn refuse(&mut self, chain: &mut Chain<N>) -> bool {
+        if self.is_in_order() && (self.flights.count() != 0 || self.lost != 0) {
+            return false;
+        }
+        let mut place = self.next_avail;
+        for slots in 1..=self.room {
+            let Some(desc) = self.windows.desc.load_descriptor(place.slot) else {
+                return false;
+            };
+            place.advance(1, self.size);
+            let desc = Desc::<true>::new(desc);
+            if desc.has(NEXT) {
+                continue;
+            }
+            // A name in flight is another chain's.
+            if self.flights.has(desc.next()) {
+                return false;
+            }
+            chain.begin(desc.next());
+            if self.is_in_order() {
+                self.publish();
+                self.serial = self.serial.wrapping_add(2);
+                self.oldest = self.serial;
+            }
+            self.next_avail = place;
+            self.room = self.room.wrapping_sub(slots);
+            self.put_used(desc.next(), slots, 0);
+            return true;
+        }
         false
     }
 

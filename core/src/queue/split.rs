@@ -222,7 +222,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     }
 
     /// See [`Virtqueue::refuse`](super::Virtqueue::refuse).
-    pub(crate) fn refuse(&mut self, head: u16) -> bool {
+    pub(crate) fn refuse(&mut self, chain: &Chain<N>) -> bool {
         if self.mode.in_order() {
             // It is lost itself; another that was, would be passed over.
             if self.in_flight() != 0 || self.lost != 1 {
@@ -233,7 +233,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         self.lost = self.lost.wrapping_sub(1);
         self.windows
             .device
-            .store_used(self.next_used, [u32::from(head), 0]);
+            .store_used(self.next_used, [u32::from(chain.head()), 0]);
         self.next_used = self.next_used.wrapping_add(1);
         true
     }

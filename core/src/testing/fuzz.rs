@@ -1,6 +1,10 @@
 //! Bodies of the fuzz targets: each takes any bytes, and asserts what must hold whatever a driver
 //! does. They stand here so that `cargo test` replays the corpora through the same code.
 
+mod snapshot;
+
+pub use snapshot::fuzz_snapshot;
+
 use virtio_spec::DeviceStatus;
 
 use super::{Buffer, FakeDriver, Layout, Registers, Shift, ShiftingMem};

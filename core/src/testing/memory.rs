@@ -119,8 +119,11 @@ pub struct CountingWindow<'c, W> {
 
 impl<W: RingWindow> RingWindow for CountingWindow<'_, W> {
     fn load_descriptor(&self, index: u16) -> Option<RawDescriptor> {
-        Counts::note(&self.counts.descriptors);
-        self.inner.load_descriptor(index)
+        let raw = self.inner.load_descriptor(index);
+        if raw.is_some() {
+            Counts::note(&self.counts.descriptors);
+        }
+        raw
     }
     fn load_flags(&self) -> u16 {
         Counts::note(&self.counts.loads);

@@ -7,8 +7,8 @@ mod buses;
 use core::{hint::black_box, ptr::NonNull};
 
 use virtside::{
-    ChainSlot, Configuring, CountingNotify, Device, DeviceBuilder, DeviceModel, Doorbell,
-    DriverMem, Engine, Features, FlatMem, Message, Permission, Progress, QueueSet, Ram, Region,
+    ChainSlot, Configuring, CountingNotify, Device, DeviceBuilder, DeviceModel, DeviceSnapshot,
+    Doorbell, DriverMem, Engine, EngineSnapshot, Features, FlatMem, Message, Permission, Progress, QueueSet, Ram, Region,
     RegionMem, Shared, Step, Taken, TakenQueue,
     mmio::{Access, Reply},
     models::{
@@ -51,7 +51,7 @@ where
                 .unwrap_or_default(),
         ));
         let width = input().to_le_bytes()[0];
-        let access = match input() & 15 {
+        let access = match input() & 31 {
             0..6 => Access::Read { offset, width },
             6..12 => Access::Write {
                 offset,
@@ -75,6 +75,14 @@ where
                 });
                 continue;
             }
+            15 => {
+                let Ok(mut state) = engine.save::<2>() else {
+                    continue;
+                };
+                scramble(&mut state, input);
+                let _ = black_box(engine.restore(&state).is_ok());
+                continue;
+            }
             14 => {
                 if let Ok(taken) = engine.take_queue(0) {
                     elsewhere(taken, engine.device().memory());
@@ -95,6 +103,20 @@ where
             }
         }
     }
+}
+
+/// A state of which nothing is known.
+fn scramble(state: &mut EngineSnapshot<2, 16, 2>, input: &mut dyn FnMut() -> u64) {
+    black_box(&mut state.registers);
+    scramble_device(&mut state.device, input);
+}
+
+fn scramble_device(state: &mut DeviceSnapshot<2, 16, 2>, input: &mut dyn FnMut() -> u64) {
+    black_box(&mut *state);
+    for chain in &mut state.chains {
+        black_box(&mut chain.segments).truncate(usize::try_from(input()).unwrap_or(0));
+    }
+    black_box(state);
 }
 
 fn elsewhere<M: DriverMem>(mut taken: Taken<M, &CountingNotify, &Shared<2>, 2, 16>, mem: &M) {
@@ -128,9 +150,15 @@ fn converse(input: &mut dyn FnMut() -> u64) {
         let step: Result<Progress<Device<FlatMem, (), &Shared<2>, 2, 16>, _>, _> =
             configuring.step(message);
         match step {
-            Ok(Progress::Ready(device, responder)) => {
+            Ok(Progress::Ready(mut device, responder)) => {
                 responder.accept();
                 black_box(device.notify_queue(1).is_ok());
+                let mut slots: Chains = [const { ChainSlot::new() }; 2];
+                if let Ok(mut state) = device.save(&slots) {
+                    scramble_device(&mut state, input);
+                    let mut model = Entropy::new(|_: &mut [u8]| Err(EntropyError::NotReady));
+                    black_box(device.restore(&state, &mut model, &mut slots).is_ok());
+                }
                 return;
             }
             Ok(_) => {}

@@ -132,7 +132,7 @@ pub(super) fn offer(backend: &BlockFeatures, options: &BlockOptions) -> Features
     flags.set(F::MQ, options.queues > 1);
     flags.set(F::DISCARD, backend.discard.is_some());
     flags.set(F::WRITE_ZEROES, backend.write_zeroes.is_some());
-    feature(flags).union(Features::RING)
+    feature(flags).union(Features::ALL_RINGS)
 }
 
 /// The configuration space: fields whose feature is not offered are 0 (blk-04).

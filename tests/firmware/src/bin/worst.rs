@@ -523,7 +523,7 @@ fn main() -> ! {
     // The one with the most features and configuration.
     let disk = RamDisk::new([0; 512]);
     let mut block = engine(Block::new(disk, BlockOptions::new(ELEMENTS)));
-    let offered = block.offered();
+    let offered = block.offered().difference(Features::RING_PACKED);
     set_up(&mut table, &mut block, offered);
     registers(&mut table, &mut block, offered);
 

@@ -1,0 +1,347 @@
+//! A state that anybody may have made up, and a device that took it.
+
+use super::{
+    BASE, BUDGET, FuzzRam, Fuzzed, Input, N, Q, digest, engine, layout, random_access,
+    reset_and_work, zero,
+};
+use crate::{
+    ChainSnapshot, EngineSnapshot, Features, FlatMem, LatchSnapshot, Offer, QueueSnapshot,
+    QueueState, RestSnapshot, RingSnapshot, Segment, Shared, Stage, Step,
+    message::QueueConfig,
+    mmio::{Access, Phase},
+    notify::CountingNotify,
+    num,
+    testing::Registers,
+};
+
+/// Chains of a state: more than there are slots.
+const P: usize = 3;
+
+type State = EngineSnapshot<Q, N, P>;
+
+/// A device on its way, as far as the input says.
+fn begin(engine: &mut Fuzzed<'_, FlatMem>, input: &mut Input<'_>) {
+    let wanted = input.byte();
+    let mut features = Features::VERSION_1;
+    for (bit, feature) in [
+        (1, Features::EVENT_IDX),
+        (2, Features::INDIRECT_DESC),
+        (4, Features::IN_ORDER),
+        (8, Features::SUSPEND.union(Features::RING_RESET)),
+    ] {
+        if wanted & bit != 0 {
+            features = features.union(feature);
+        }
+    }
+    let configs = [layout(0).config(0), layout(1).config(1)];
+    // MQ: the disk has both queues then.
+    let features = features.union(Features::from_bits(1 << 12));
+    match wanted >> 4 {
+        0 => {}
+        1 => {
+            let _ = engine.negotiate(features);
+            let _ = engine.configure(&layout(0).config(0));
+            engine.lay_out(&layout(1).config(1));
+        }
+        2 => {
+            let _ = engine.bring_up(features, &configs);
+            let _ = engine.store(0x70, 0x1f);
+        }
+        3 => {
+            let _ = engine.bring_up(features, &configs);
+            let _ = engine.store(0x70, 0x8f);
+        }
+        _ => {
+            let _ = engine.bring_up(features, &configs);
+        }
+    }
+    let _ = engine.poll(BUDGET);
+}
+
+fn some<'s, T>(all: &'s mut [T], input: &mut Input<'_>) -> Option<&'s mut T> {
+    let at = usize::from(input.byte());
+    all.get_mut(at.checked_rem(all.len())?)
+}
+
+fn chain(input: &mut Input<'_>) -> ChainSnapshot<N> {
+    let mut chain = ChainSnapshot {
+        queue: u16::from(input.byte() & 1),
+        head: u16::from(input.byte() & 11),
+        slots: 1,
+        answered: None,
+        readable: u16::from(input.byte() & 1),
+        segments: heapless::Vec::new(),
+    };
+    let kind = input.byte();
+    if kind & 0xc0 == 0xc0 {
+        chain.answered = Some(u32::from(kind & 15));
+    }
+    for _ in 0..kind >> 4 & 3 {
+        let segment = Segment {
+            addr: BASE.wrapping_add(u64::from(input.half() & 0x4fff)),
+            len: u32::from(input.byte()),
+        };
+        let _ = chain.segments.push(segment);
+    }
+    chain
+}
+
+/// One change, large or small.
+fn change(state: &mut State, input: &mut Input<'_>) {
+    let State { registers, device } = state;
+    match input.byte() & 31 {
+        0 => device.version = input.half(),
+        1 => device.live = !device.live,
+        2 => device.needs_reset = !device.needs_reset,
+        3 => device.interrupt = input.word(),
+        4 => device.interrupt = u32::from(input.byte() & 3),
+        5 => device.config_changed = !device.config_changed,
+        6 => {
+            device.rest = match input.byte() & 3 {
+                0 => RestSnapshot::Awake,
+                1 => RestSnapshot::Suspending,
+                _ => RestSnapshot::Suspended,
+            }
+        }
+        7 => {
+            if let Some(half) = some(&mut device.features, input) {
+                *half ^= 1_u64.wrapping_shl(u32::from(input.byte()));
+            }
+        }
+        8 => {
+            if let Some(half) = some(&mut registers.driver_features, input) {
+                *half ^= 1_u64.wrapping_shl(u32::from(input.byte()));
+            }
+        }
+        9 => registers.status = input.byte(),
+        10 => registers.queue_sel = input.word(),
+        11 => registers.generation = input.word(),
+        12 => registers.refused_beyond = !registers.refused_beyond,
+        13 => {
+            let _ = registers.queues.pop();
+        }
+        14 | 15 => {
+            if let Some(latch) = some(&mut registers.queues, input) {
+                change_latch(latch, input);
+            }
+        }
+        16 => {
+            let _ = device.queues.pop();
+        }
+        17 => {
+            let config = QueueConfig {
+                queue: u16::from(input.byte() & 3),
+                ..layout(u16::from(input.byte() & 7)).config(0)
+            };
+            let ring = Some(RingSnapshot::default());
+            let _ = device.queues.push(QueueSnapshot { config, ring });
+        }
+        18 => {
+            if let Some(queue) = some(&mut device.queues, input) {
+                let config = &mut queue.config;
+                match input.byte() & 3 {
+                    0 => config.size = input.word(),
+                    1 => config.desc = u64::from(input.word()),
+                    2 => config.driver = BASE.wrapping_add(u64::from(input.half())),
+                    _ => config.device = BASE.wrapping_add(u64::from(input.half())),
+                }
+            }
+        }
+        19 => {
+            if let Some(queue) = some(&mut device.queues, input) {
+                queue.ring = None;
+            }
+        }
+        20..24 => {
+            let queue = some(&mut device.queues, input);
+            if let Some(ring) = queue.and_then(|queue| queue.ring.as_mut()) {
+                change_ring(ring, input);
+            }
+        }
+        24 => {
+            let _ = device.chains.pop();
+        }
+        25 => {
+            let _ = device.chains.push(chain(input));
+        }
+        // One that fits, if its buffers and head do.
+        26..30 => {
+            let chain = chain(input);
+            let of_it = |queue: &&mut QueueSnapshot| queue.config.queue == chain.queue;
+            let queue = device.queues.iter_mut().find(of_it);
+            if let Some(ring) = queue.and_then(|queue| queue.ring.as_mut())
+                && device.chains.push(chain).is_ok()
+            {
+                ring.next_avail = ring.next_avail.wrapping_add(1);
+            }
+        }
+        _ => {
+            if let Some(chain) = some(&mut device.chains, input) {
+                match input.byte() & 7 {
+                    0 => chain.queue = input.half(),
+                    1 => chain.head = input.half(),
+                    2 => chain.slots = input.half(),
+                    3 => chain.readable = input.half(),
+                    4 => chain.answered = Some(input.word()),
+                    5 => {
+                        let _ = chain.segments.pop();
+                    }
+                    _ => {
+                        if let Some(segment) = some(&mut chain.segments, input) {
+                            segment.addr = segment.addr.wrapping_add(u64::from(input.word()));
+                            segment.len = input.word();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn change_latch(latch: &mut LatchSnapshot, input: &mut Input<'_>) {
+    match input.byte() & 7 {
+        0 => latch.size = input.word(),
+        1 => latch.desc = u64::from(input.word()),
+        2 => latch.driver = u64::from(input.word()),
+        3 => latch.device = u64::from(input.word()),
+        4 => latch.refused = !latch.refused,
+        5 => latch.stage = Stage::WasReset,
+        6 => latch.stage = Stage::Resetting,
+        _ => latch.stage = Stage::Off,
+    }
+}
+
+fn change_ring(ring: &mut RingSnapshot, input: &mut Input<'_>) {
+    let value = match input.byte() {
+        byte @ 0..64 => u16::from(byte),
+        _ => input.half(),
+    };
+    match input.byte() & 7 {
+        0 => ring.next_avail = value,
+        1 => ring.next_used = value,
+        2 => ring.unsignalled = value,
+        3 => ring.lost = value,
+        4 => ring.kicks_off = !ring.kicks_off,
+        // Both alike: a ring somewhere in its life.
+        _ => {
+            ring.next_avail = ring.next_avail.wrapping_add(value);
+            ring.next_used = ring.next_used.wrapping_add(value);
+        }
+    }
+}
+
+/// What must hold of a device that took a state, whatever was in it.
+fn check(engine: &mut Fuzzed<'_, FlatMem>, shared: &Shared<Q>) {
+    let phase = engine.phase();
+    let at_work = matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended);
+    assert!(!shared.is_live() || at_work);
+    let line = engine.device().notify().is_high();
+    assert_eq!(line, !shared.interrupt_status().is_empty());
+    // Every buffer was checked.
+    assert_eq!(engine.take_host_fault(), None);
+    for queue in 0..num::clamp_u16(Q) {
+        let live = engine.queue_state(queue) == QueueState::Live;
+        assert!(!live || at_work || phase == Phase::Failed);
+        if let Some(config) = engine.queue_config(queue) {
+            assert!(config.size.is_power_of_two() && config.size <= 8);
+        }
+        if engine.driver_fault(queue).is_some() {
+            assert!(!live && shared.needs_reset());
+        }
+    }
+}
+
+/// A state that was taken: what is in hand could have been popped.
+fn check_taken(state: &State) {
+    let mut seen = [[false; N]; Q];
+    for chain in &state.device.chains {
+        assert!(chain.slots == 1 && !chain.segments.is_empty());
+        for segment in chain.segments.iter().filter(|segment| segment.len != 0) {
+            let end = segment.addr.checked_add(segment.len.into());
+            assert!(segment.addr >= BASE && end.is_some_and(|end| end <= BASE.wrapping_add(16384)));
+        }
+        let place = seen.get_mut(usize::from(chain.queue));
+        let place = place.and_then(|heads| heads.get_mut(usize::from(chain.head)));
+        // Neither beyond the queue nor twice.
+        assert!(place.is_some_and(|seen| !core::mem::replace(seen, true)));
+    }
+    for queue in &state.device.queues {
+        let of_it = |chain: &&ChainSnapshot<N>| chain.queue == queue.config.queue;
+        let chains = num::clamp_u16(state.device.chains.iter().filter(of_it).count());
+        if let Some(ring) = &queue.ring {
+            let taken = ring.next_avail.wrapping_sub(ring.next_used);
+            assert!(taken <= 8 && taken == ring.lost.wrapping_add(chains));
+        }
+    }
+}
+
+/// A state from anywhere, restored; then a driver that does anything.
+///
+/// # Panics
+/// If an invariant does not hold.
+pub fn fuzz_snapshot(ram: &'static FuzzRam, data: &[u8]) {
+    zero(ram);
+    let mut input = Input(data);
+    let offer = Offer::AS_IS.with(Features::IN_ORDER);
+    let (line, shared) = (CountingNotify::new(), Shared::new());
+    let mut first = engine(ram.flat(BASE), &line, &shared).offering(offer);
+    begin(&mut first, &mut input);
+    let Ok(mut state) = first.save::<P>() else {
+        return;
+    };
+    for _ in 0..input.byte() & 31 {
+        change(&mut state, &mut input);
+    }
+    let (line, shared) = (CountingNotify::new(), Shared::new());
+    let mut engine = engine(ram.flat(BASE), &line, &shared).offering(offer);
+    let before = digest(ram, 16384);
+    let restored = engine.restore(&state);
+    assert_eq!(digest(ram, 16384), before);
+    check(&mut engine, &shared);
+    if restored.is_err() {
+        assert_eq!((engine.phase(), engine.load(0x70)), (Phase::Reset, 0));
+        assert!(engine.configured_queues().next().is_none());
+        assert!(shared.interrupt_status().is_empty() && !shared.needs_reset());
+        reset_and_work(&mut engine, ram);
+        return;
+    }
+    check_taken(&state);
+    // What was taken is a state like any other.
+    let again = engine.save::<P>();
+    assert!(again.is_ok_and(
+        |again| again.device.chains.len() == state.device.chains.len()
+            && again.registers.status == state.registers.status
+            && again.device.queues == state.device.queues
+    ));
+    let mut most = num::low16(num::clamp_u32(state.device.chains.len()));
+    loop {
+        let step = engine.poll(BUDGET);
+        // No more than what was in hand and what was available.
+        most = most.wrapping_add(BUDGET);
+        assert!(engine.counters().chains <= u32::from(most));
+        check(&mut engine, &shared);
+        if input.is_empty() {
+            assert!(step != Step::More || most < 0x400, "there is always more");
+            if step != Step::More {
+                break;
+            }
+            continue;
+        }
+        match input.byte() & 3 {
+            0 => {
+                let at = usize::from(input.half()) % 16384;
+                ram.write(at, &input.word().to_le_bytes());
+            }
+            1 => {
+                let _ = engine.kick(u16::from(input.byte() & 1));
+            }
+            2 => {
+                let _ = engine.access(Access::read(0x70));
+            }
+            _ => {
+                let _ = engine.access(random_access(&mut input));
+            }
+        }
+    }
+    reset_and_work(&mut engine, ram);
+}

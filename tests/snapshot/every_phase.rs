@@ -1,0 +1,640 @@
+//! Saved and restored wherever it is in its life, and then the driver goes on.
+
+use virtside::{
+    Features, Start, Step,
+    mmio::{Phase, Reply},
+    testing::{Buffer, FakeDriver, Registers},
+};
+use virtside_tests::{
+    BASE, BUDGET, DATA, Guest, TestRam, config,
+    probe::{Event, Probe, pending, ready},
+    reg,
+};
+
+use crate::support::{Client, carry, fresh, live, model, rings};
+
+const PLAIN: Features = Features::RING;
+
+fn device() -> (Guest<Probe>, TestRam) {
+    let ram = virtside_tests::ram();
+    (fresh(ram, model(PLAIN)), ram)
+}
+
+/// The driver resets it, and brings it up anew.
+#[track_caller]
+fn assert_reset_cures(guest: &mut Guest<Probe>, ram: TestRam) {
+    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    guest.model_mut().start = Start::Accept;
+    guest.model_mut().holds = false;
+    let mut client = Client::new(ram, 0, PLAIN);
+    assert!(guest.bring_up(PLAIN, &[client.config()]));
+    client.assert_works(guest);
+}
+
+#[test]
+fn in_reset() {
+    let (guest, ram) = device();
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.phase(), Phase::Reset);
+    assert_reset_cures(&mut guest, ram);
+}
+
+#[test]
+fn in_reset_with_a_queue_that_is_ready_and_one_that_is_not() {
+    let (mut guest, ram) = device();
+    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    guest.lay_out(&config(1));
+    let guest = carry(guest, ram);
+    assert_eq!(guest.queue_config(0), Some(&config(0)));
+    let mut guest = carry(guest, ram);
+    assert_reset_cures(&mut guest, ram);
+}
+
+#[test]
+fn negotiating_word_by_word() {
+    let (mut guest, ram) = device();
+    let mut client = Client::new(ram, 0, PLAIN);
+    let steps: Vec<(u32, u32)> = (0..4)
+        .flat_map(|word| {
+            [
+                (reg::DRIVER_FEATURES_SEL, word),
+                (reg::DRIVER_FEATURES, PLAIN.word(word)),
+            ]
+        })
+        .collect();
+    for (offset, value) in [(reg::STATUS, 1), (reg::STATUS, 3)]
+        .into_iter()
+        .chain(steps)
+    {
+        assert_eq!(guest.store(offset, value), Reply::Done(0));
+        guest = carry(guest, ram);
+    }
+    assert_eq!(guest.phase(), Phase::Negotiating);
+    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+    guest = carry(guest, ram);
+    assert_eq!(guest.phase(), Phase::SettingUp);
+    assert_eq!(guest.configure(&client.config()), Reply::Done(0));
+    guest = carry(guest, ram);
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    guest = carry(guest, ram);
+    client.assert_works(&mut guest);
+    assert_eq!(guest.model().count(Event::Ready(PLAIN)), 1);
+}
+
+#[test]
+fn a_feature_from_the_words_beyond_is_still_refused() {
+    let (mut guest, ram) = device();
+    let _ = guest.store(reg::STATUS, 3);
+    for (word, value) in [(0, 0), (1, 1), (4, 1)] {
+        let _ = guest.store(reg::DRIVER_FEATURES_SEL, word);
+        let _ = guest.store(reg::DRIVER_FEATURES, value);
+    }
+    let mut guest = carry(guest, ram);
+    assert!(guest.store(reg::STATUS, 11).refusal().is_some());
+    assert_eq!(guest.load(reg::STATUS), 3);
+    assert_reset_cures(&mut guest, ram);
+}
+
+#[test]
+fn setting_up_with_some_queues_ready_some_refused_and_one_half_written() {
+    let (mut guest, ram) = device();
+    assert!(guest.negotiate(PLAIN));
+    assert_eq!(guest.configure(&config(1)), Reply::Done(0));
+    // In a hole of the first.
+    let overlaps = virtside::QueueConfig {
+        queue: 0,
+        ..config(1)
+    };
+    assert!(guest.configure(&overlaps).refusal().is_some());
+    guest.lay_out(&virtside::QueueConfig {
+        size: 3,
+        ..config(2)
+    });
+    let mut guest = carry(guest, ram);
+    assert_eq!((ready(&mut guest, 0), ready(&mut guest, 1)), (0, 1));
+    // What was written of queue 2 is there, but for its size.
+    let _ = guest.store(reg::QUEUE_SEL, 2);
+    let _ = guest.store(reg::QUEUE_SIZE, 8);
+    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert!(guest.go_live().refusal().is_some(), "one was refused");
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.load(reg::STATUS), 15 | 64);
+    assert_eq!(pending(&mut guest), 2);
+    assert_reset_cures(&mut guest, ram);
+}
+
+#[test]
+fn a_refused_queue_may_be_made_ready_after_all() {
+    let (mut guest, ram) = device();
+    let mut client = Client::new(ram, 0, PLAIN);
+    assert!(guest.negotiate(PLAIN));
+    let bad = virtside::QueueConfig {
+        size: 3,
+        ..client.config()
+    };
+    assert!(guest.configure(&bad).refusal().is_some());
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.configure(&client.config()), Reply::Done(0));
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    client.assert_works(&mut guest);
+}
+
+#[test]
+fn a_queue_beyond_the_last_that_was_refused_keeps_driver_ok_refused() {
+    let (mut guest, ram) = device();
+    assert!(guest.negotiate(PLAIN));
+    let _ = guest.store(reg::QUEUE_SEL, 99);
+    assert!(guest.store(reg::QUEUE_READY, 1).refusal().is_some());
+    let mut guest = carry(guest, ram);
+    assert!(guest.go_live().refusal().is_some());
+    assert_eq!(guest.load(reg::STATUS), 15 | 64);
+    let mut guest = carry(guest, ram);
+    assert_reset_cures(&mut guest, ram);
+}
+
+#[test]
+fn driver_ok_that_the_model_refused() {
+    let (mut guest, ram) = device();
+    guest.model_mut().start = Start::Refuse;
+    assert!(!guest.bring_up(PLAIN, &[config(0)]));
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.phase(), Phase::Live);
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(pending(&mut guest), 2);
+    let mut guest = carry(guest, ram);
+    assert_reset_cures(&mut guest, ram);
+}
+
+#[test]
+fn driver_ok_that_was_accepted_later() {
+    let (mut guest, ram) = device();
+    let mut client = Client::new(ram, 0, PLAIN);
+    guest.model_mut().start = Start::Later;
+    assert!(guest.negotiate(PLAIN));
+    assert_eq!(guest.configure(&client.config()), Reply::Done(0));
+    let Reply::Pending(ticket) = guest.go_live() else {
+        panic!("it waits");
+    };
+    guest.responder().expect("it is asked for").accept();
+    assert_eq!(guest.finish(ticket), Reply::Done(0));
+    let mut guest = carry(guest, ram);
+    client.assert_works(&mut guest);
+}
+
+#[test]
+fn live_with_nothing_to_do() {
+    for features in rings() {
+        let (guest, mut client, ram) = live(features);
+        let mut guest = carry(guest, ram);
+        client.assert_works(&mut guest);
+        let mut guest = carry(guest, ram);
+        client.assert_works(&mut guest);
+    }
+}
+
+#[test]
+fn live_with_a_kick_that_nobody_heard() {
+    for features in rings() {
+        let (mut guest, mut client, ram) = live(features);
+        let _ = guest.poll(BUDGET);
+        assert!(client.send(false));
+        assert_eq!(guest.kick(0), Reply::Done(0));
+        // The doorbell stays behind.
+        let mut guest = carry(guest, ram);
+        let _ = virtside_tests::drain(&mut guest);
+        assert_eq!(client.reap(), 1);
+    }
+}
+
+#[test]
+fn live_with_an_interrupt_that_was_not_acknowledged() {
+    let (mut guest, mut client, ram) = live(PLAIN);
+    client.assert_works(&mut guest);
+    guest.update_config(|_| ());
+    assert_eq!(pending(&mut guest), 3);
+    let mut guest = carry(guest, ram);
+    assert!(guest.device().notify().is_high());
+    assert_eq!(pending(&mut guest), 3);
+    let _ = guest.store(reg::INTERRUPT_ACK, 1);
+    let mut guest = carry(guest, ram);
+    assert_eq!(pending(&mut guest), 2);
+    let _ = guest.store(reg::INTERRUPT_ACK, 2);
+    let mut guest = carry(guest, ram);
+    assert_eq!(pending(&mut guest), 0);
+    assert!(!guest.device().notify().is_high());
+    client.assert_works(&mut guest);
+}
+
+#[test]
+fn live_with_pending_chains() {
+    for features in rings() {
+        let (mut guest, mut client, ram) = live(features);
+        guest.model_mut().holds = true;
+        for round in 0..4 {
+            assert!(client.send(round % 2 == 1));
+        }
+        assert_eq!(guest.poll(BUDGET), Step::Blocked);
+        assert_eq!(guest.model().held.len(), 4);
+        let mut guest = carry(guest, ram);
+        // It asks the model anew for each.
+        assert_eq!(guest.poll(BUDGET), Step::Blocked);
+        assert_eq!(guest.model().count(Event::Served(0)), 4);
+        assert_eq!(client.reap(), 0);
+        let mut guest = carry(guest, ram);
+        guest.model_mut().holds = false;
+        assert_eq!(virtside_tests::drain(&mut guest), Step::Idle);
+        assert_eq!(client.reap(), 4);
+        assert_eq!(pending(&mut guest), 1);
+        client.assert_works(&mut guest);
+    }
+}
+
+#[test]
+fn live_with_pending_chains_of_several_queues() {
+    let (mut guest, ram) = device();
+    let mut clients = [Client::new(ram, 0, PLAIN), Client::new(ram, 1, PLAIN)];
+    let configs = clients.each_ref().map(Client::config);
+    assert!(guest.bring_up(PLAIN, &configs));
+    guest.model_mut().holds = true;
+    for round in 0..3 {
+        for client in &mut clients {
+            assert!(client.send(round == 1));
+        }
+    }
+    assert_eq!(guest.poll(BUDGET), Step::Blocked);
+    let mut guest = carry(guest, ram);
+    guest.model_mut().holds = false;
+    assert_eq!(virtside_tests::drain(&mut guest), Step::Idle);
+    for client in &mut clients {
+        assert_eq!(client.reap(), 3);
+        client.assert_works(&mut guest);
+    }
+}
+
+#[test]
+fn a_token_from_before_completes_nothing_elsewhere() {
+    let (mut guest, mut client, ram) = live(PLAIN);
+    guest.model_mut().holds = true;
+    assert!(client.send(false) && client.send(false));
+    assert_eq!(guest.poll(BUDGET), Step::Blocked);
+    let held = guest.model().held.clone();
+    let _ = guest.complete(held[0]);
+    assert!(client.send(false));
+    let _ = guest.poll(BUDGET);
+    let mut guest = carry(guest, ram);
+    // It may wake a chain that is in hand here, and then that one is answered: once.
+    for token in held {
+        let _ = guest.complete(token);
+    }
+    guest.model_mut().holds = false;
+    let _ = virtside_tests::drain(&mut guest);
+    client.reap();
+    assert_eq!(client.in_flight(), 0);
+}
+
+#[test]
+fn suspending_with_a_chain_in_hand() {
+    for features in rings() {
+        let (mut guest, mut client, ram) = live(features);
+        guest.model_mut().holds = true;
+        assert!(client.send(false));
+        assert_eq!(guest.poll(BUDGET), Step::Blocked);
+        let status = guest.load(reg::STATUS);
+        assert_eq!(guest.store(reg::STATUS, status | 16), Reply::Done(0));
+        assert_eq!(guest.phase(), Phase::Suspending);
+        // Not taken any more.
+        assert!(client.send(false));
+        let mut guest = carry(guest, ram);
+        assert_eq!(guest.load(reg::STATUS), 15, "it is not suspended yet");
+        let mut guest = carry(guest, ram);
+        guest.model_mut().holds = false;
+        let _ = virtside_tests::drain(&mut guest);
+        assert_eq!(client.reap(), 1, "what was in hand, and no more");
+        assert_eq!(guest.load(reg::STATUS), 11 | 16);
+        let mut guest = carry(guest, ram);
+        assert_eq!(guest.phase(), Phase::Suspended);
+        assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
+        let _ = virtside_tests::drain(&mut guest);
+        assert_eq!(client.reap(), 1);
+        client.assert_works(&mut guest);
+    }
+}
+
+/// Suspended, with nothing in hand.
+fn suspended() -> (Guest<Probe>, Client, TestRam) {
+    let (mut guest, client, ram) = live(PLAIN);
+    let _ = guest.poll(BUDGET);
+    assert_eq!(guest.store(reg::STATUS, 15 | 16), Reply::Done(0));
+    assert_eq!(guest.load(reg::STATUS), 11 | 16);
+    assert_eq!(guest.phase(), Phase::Suspended);
+    (guest, client, ram)
+}
+
+#[test]
+fn suspended_with_a_configuration_change_that_is_held_back() {
+    let (mut guest, mut client, ram) = suspended();
+    guest.update_config(|_| ());
+    assert_eq!(pending(&mut guest), 0);
+    let mut guest = carry(guest, ram);
+    assert!(client.send(false));
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(client.reap(), 0);
+    assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
+    assert_eq!(pending(&mut guest), 2, "now it is heard");
+    let _ = virtside_tests::drain(&mut guest);
+    assert_eq!(client.reap(), 1);
+}
+
+#[test]
+fn a_configuration_change_before_driver_ok_is_heard_after_it() {
+    let (mut guest, ram) = device();
+    let client = Client::new(ram, 0, PLAIN);
+    assert!(guest.negotiate(PLAIN));
+    guest.update_config(|_| ());
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.configure(&client.config()), Reply::Done(0));
+    assert_eq!(pending(&mut guest), 0);
+    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_eq!(pending(&mut guest), 2);
+}
+
+#[test]
+fn failed_from_everywhere() {
+    for status in [0, 1, 3, 11, 15] {
+        let (mut guest, ram) = device();
+        if status == 15 {
+            assert!(guest.bring_up(PLAIN, &[config(0)]));
+        } else if status == 11 {
+            assert!(guest.negotiate(PLAIN));
+            assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+        } else if status != 0 {
+            let _ = guest.store(reg::STATUS, status);
+        }
+        assert_eq!(guest.store(reg::STATUS, status | 128), Reply::Done(0));
+        let mut guest = carry(guest, ram);
+        assert_eq!(guest.phase(), Phase::Failed);
+        assert_eq!(guest.poll(BUDGET), Step::Idle);
+        assert!(guest.store(reg::STATUS, 0x8f).refusal().is_some() || status == 15);
+        let mut guest = carry(guest, ram);
+        assert_reset_cures(&mut guest, ram);
+    }
+}
+
+#[test]
+fn failed_with_chains_in_hand() {
+    let (mut guest, mut client, ram) = live(PLAIN);
+    client.assert_works(&mut guest);
+    guest.model_mut().holds = true;
+    assert!(client.send(false));
+    let _ = guest.poll(BUDGET);
+    assert_eq!(guest.store(reg::STATUS, 15 | 128), Reply::Done(0));
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(client.reap(), 0);
+    assert_reset_cures(&mut guest, ram);
+}
+
+#[test]
+fn failed_while_suspended() {
+    let (mut guest, _, ram) = suspended();
+    assert_eq!(guest.store(reg::STATUS, 11 | 16 | 128), Reply::Done(0));
+    assert_eq!(guest.phase(), Phase::Failed);
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.load(reg::STATUS), 11 | 16 | 128);
+    assert_reset_cures(&mut guest, ram);
+}
+
+#[test]
+fn failed_while_suspending() {
+    let (mut guest, mut client, ram) = live(PLAIN);
+    guest.model_mut().holds = true;
+    assert!(client.send(false));
+    let _ = guest.poll(BUDGET);
+    assert_eq!(guest.store(reg::STATUS, 15 | 16), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, 15 | 16 | 128), Reply::Done(0));
+    assert_eq!(guest.phase(), Phase::Failed);
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.load(reg::STATUS), 15 | 128);
+    assert_reset_cures(&mut guest, ram);
+}
+
+/// A live device with a queue that its driver broke, and one that works.
+fn half_broken() -> (Guest<Probe>, Client, TestRam) {
+    let (mut guest, ram) = device();
+    let broken = Client::new(ram, 0, PLAIN);
+    let client = Client::new(ram, 1, PLAIN);
+    assert!(guest.bring_up(PLAIN, &[broken.config(), client.config()]));
+    broken.split().set_avail_idx(1000);
+    let _ = guest.poll(BUDGET);
+    assert!(guest.driver_fault(0).is_some());
+    (guest, client, ram)
+}
+
+#[test]
+fn a_queue_that_was_stopped_by_a_fault_stays_stopped() {
+    let (guest, mut client, ram) = half_broken();
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.load(reg::STATUS), 15 | 64);
+    assert_eq!(pending(&mut guest), 2);
+    assert_eq!(guest.queue_state(0), virtside::QueueState::Dead);
+    client.assert_works(&mut guest);
+    assert_eq!(guest.kick(0), Reply::Done(0));
+    let rings = virtside_tests::rings::shot(ram);
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert!(virtside_tests::rings::shot(ram) == rings);
+    // QueueReady = 0 and a reset of the queue work as ever.
+    let _ = guest.store(reg::QUEUE_SEL, 0);
+    assert_eq!(guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+    assert_eq!(ready(&mut guest, 0), 0);
+    let mut guest = carry(guest, ram);
+    assert_reset_cures(&mut guest, ram);
+}
+
+#[test]
+fn a_stopped_queue_that_cannot_be_served_leaves_the_device_idle() {
+    // A model that has nothing for that queue is not a reason to look again.
+    use virtside_tests::rings::{Plan, Scribe};
+    let ram = virtside_tests::ram();
+    let make = || virtside_tests::guest_over(Scribe::new(Plan::Fill(1)), ram.flat(BASE), 4);
+    let mut guest = make();
+    let driver = FakeDriver::new(ram.flat(BASE), virtside_tests::layout(0));
+    assert!(guest.bring_up(PLAIN, &[config(0)]));
+    driver.set_avail_idx(1000);
+    let _ = guest.poll(BUDGET);
+    guest.model_mut().busy = vec![0];
+    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    let state = guest.save::<4>().expect("it is saved");
+    let mut next = make();
+    next.model_mut().busy = vec![0];
+    next.restore(&state).expect("it is whole");
+    assert_eq!(next.poll(BUDGET), Step::Idle);
+}
+
+#[test]
+fn a_queue_whose_ring_is_gone_stays_stopped() {
+    use virtside_tests::rings::GuardedMem;
+    let ram = virtside_tests::ram();
+    let mem = GuardedMem::new(ram.flat(BASE));
+    let make = || virtside_tests::guest_over(model(PLAIN), mem.clone(), 4);
+    for live in [false, true] {
+        mem.allow_all();
+        let mut guest = make();
+        let mut driver = virtside_tests::driver(ram, 1);
+        assert!(guest.negotiate(PLAIN));
+        assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+        assert_eq!(guest.configure(&config(1)), Reply::Done(0));
+        if live {
+            assert_eq!(guest.go_live(), Reply::Done(0));
+        }
+        mem.deny(config(0).driver, 4);
+        assert!(guest.memory_changed());
+        let state = guest.save::<4>().expect("it is saved");
+        let mut next = make();
+        next.restore(&state).expect("it is whole");
+        assert_eq!(next.load(reg::STATUS), if live { 15 | 64 } else { 11 | 64 });
+        assert_eq!((ready(&mut next, 0), ready(&mut next, 1)), (1, 1));
+        assert_eq!(next.queue_state(0), virtside::QueueState::Dead);
+        if live {
+            virtside_tests::probe::assert_works(&mut next, &mut driver, 1);
+        } else {
+            assert!(next.go_live().refusal().is_some());
+        }
+    }
+}
+
+#[test]
+fn a_queue_that_was_reset_and_is_set_up_anew() {
+    let (mut guest, mut client, ram) = live(PLAIN);
+    client.assert_works(&mut guest);
+    let _ = guest.store(reg::QUEUE_SEL, 0);
+    assert_eq!(guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+    let mut guest = carry(guest, ram);
+    assert_eq!(ready(&mut guest, 0), 0);
+    let mut client = Client::new(ram, 0, PLAIN);
+    guest.lay_out(&client.config());
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    let mut guest = carry(guest, ram);
+    client.assert_works(&mut guest);
+    let mut guest = carry(guest, ram);
+    client.assert_works(&mut guest);
+}
+
+#[test]
+fn a_queue_that_was_stopped_by_queue_ready_0_may_not_be_made_ready() {
+    let (mut guest, mut client, ram) = live(PLAIN);
+    client.assert_works(&mut guest);
+    let _ = guest.store(reg::QUEUE_SEL, 0);
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    let mut guest = carry(guest, ram);
+    let _ = guest.store(reg::QUEUE_SEL, 0);
+    assert!(guest.store(reg::QUEUE_READY, 1).refusal().is_some());
+    assert_reset_cures(&mut guest, ram);
+}
+
+#[test]
+fn a_queue_reset_that_waited_for_a_taken_queue() {
+    let (mut guest, mut client, ram) = live(PLAIN);
+    let taken = guest.take_queue(0).expect("it is live");
+    let _ = guest.store(reg::QUEUE_SEL, 0);
+    assert_eq!(guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+    assert_eq!(guest.load(reg::QUEUE_RESET), 1);
+    assert!(guest.put_back(taken).is_ok());
+    // It does not go on.
+    assert!(client.send(false));
+    let state = crate::support::save(&mut guest);
+    let mut next = fresh(ram, crate::support::heir(&guest));
+    next.restore(&state).expect("it is whole");
+    assert_eq!(next.poll(BUDGET), Step::Idle);
+    assert_eq!(client.reap(), 0);
+    let _ = next.store(reg::QUEUE_SEL, 0);
+    assert_eq!(next.load(reg::QUEUE_RESET), 0, "it is complete");
+    assert_eq!(next.load(reg::QUEUE_READY), 0);
+    let mut client = Client::new(ram, 0, PLAIN);
+    assert_eq!(next.configure(&client.config()), Reply::Done(0));
+    client.assert_works(&mut next);
+}
+
+#[test]
+fn a_queue_whose_owner_dropped_it_stays_stopped() {
+    let (mut guest, _, ram) = live(PLAIN);
+    drop(guest.take_queue(0).expect("it is live"));
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.queue_state(0), virtside::QueueState::Dead);
+    let _ = guest.store(reg::QUEUE_SEL, 0);
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_reset_cures(&mut guest, ram);
+}
+
+#[test]
+fn the_generation_is_later_here_and_there() {
+    let (mut guest, ram) = device();
+    assert!(guest.bring_up(PLAIN, &[config(0)]));
+    for _ in 0..5 {
+        guest.update_config(|_| ());
+    }
+    let state = crate::support::save(&mut guest);
+    let mut next = fresh(ram, model(PLAIN));
+    for _ in 0..9 {
+        next.update_config(|_| ());
+    }
+    let there = next.load(reg::CONFIG_GENERATION);
+    next.restore(&state).expect("it is whole");
+    let here = next.load(reg::CONFIG_GENERATION);
+    assert!(here > there && here > guest.load(reg::CONFIG_GENERATION));
+}
+
+#[test]
+fn selectors_are_where_they_were() {
+    let (mut guest, ram) = device();
+    assert!(guest.negotiate(PLAIN));
+    let _ = guest.store(reg::QUEUE_SEL, 2);
+    let _ = guest.store(reg::SHM_SEL, 7);
+    let _ = guest.store(reg::DRIVER_FEATURES_SEL, 3);
+    let mut guest = carry(guest, ram);
+    let state = crate::support::save(&mut guest);
+    assert_eq!(state.registers.queue_sel, 2);
+    assert_eq!(state.registers.shm_sel, 7);
+    assert_eq!(state.registers.driver_features_sel, 3);
+}
+
+#[test]
+fn kicks_that_carry_positions_are_understood() {
+    use virtside::Offer;
+    let ram = virtside_tests::ram();
+    let offer = Offer::AS_IS.with(Features::NOTIFICATION_DATA);
+    let features = PLAIN | Features::NOTIFICATION_DATA;
+    let mut guest = fresh(ram, model(PLAIN)).offering(offer);
+    let mut client = Client::new(ram, 0, features);
+    assert!(guest.bring_up(features, &[client.config()]));
+    let _ = guest.poll(BUDGET);
+    let state = crate::support::save(&mut guest);
+    let mut next = fresh(ram, model(PLAIN)).offering(offer);
+    next.restore(&state).expect("it is whole");
+    let _ = next.poll(BUDGET);
+    assert!(client.send(false));
+    assert_eq!(next.store(reg::QUEUE_NOTIFY, 1 << 16), Reply::Done(0));
+    let _ = next.poll(BUDGET);
+    assert_eq!(client.reap(), 1);
+}
+
+#[test]
+fn buffers_of_no_bytes_anywhere_are_kept() {
+    let (mut guest, _, ram) = live(PLAIN);
+    guest.model_mut().holds = true;
+    let mut driver = virtside_tests::driver(ram, 0);
+    let buffers = [
+        Buffer::readable(1, 0),
+        Buffer::readable(DATA, 4),
+        Buffer::writable(u64::MAX, 0),
+        Buffer::writable(DATA + 64, 4),
+    ];
+    driver.send(3, &buffers);
+    let _ = guest.poll(BUDGET);
+    assert_eq!(guest.model().held.len(), 1);
+    let mut guest = carry(guest, ram);
+    guest.model_mut().holds = false;
+    let _ = virtside_tests::drain(&mut guest);
+    assert_eq!(driver.take_used(), Some((3, 4)));
+}

@@ -1,0 +1,56 @@
+//! A state as bytes and as text.
+
+use virtside_tests::{BUDGET, Q};
+
+use crate::support::{P, State, live, rings, save};
+
+#[test]
+fn a_state_is_the_same_after_bytes_and_after_text() {
+    for features in rings() {
+        let (mut guest, mut client, _) = live(features);
+        guest.model_mut().holds = true;
+        assert!(client.send(false) && client.send(true) && client.send(false));
+        let _ = guest.poll(BUDGET);
+        let held = guest.model().held.clone();
+        guest.complete(held[1]).expect("it is pending");
+        let state = save(&mut guest);
+        assert!(state.device.chains.len() >= 2);
+        let bytes = postcard::to_stdvec(&state).expect("bytes");
+        assert_eq!(postcard::from_bytes::<State>(&bytes), Ok(state.clone()));
+        let text = serde_json::to_string(&state).expect("text");
+        let again: State = serde_json::from_str(&text).expect("a state");
+        assert_eq!(again, state);
+    }
+}
+
+#[test]
+fn more_than_there_is_room_for_is_no_state() {
+    let (mut guest, mut client, _) = live(rings()[0]);
+    guest.model_mut().holds = true;
+    assert!(client.send(false));
+    let _ = guest.poll(BUDGET);
+    let whole = serde_json::to_value(save(&mut guest)).expect("text");
+    for (place, room) in [
+        ("/device/chains", P),
+        ("/device/queues", Q),
+        ("/registers/queues", Q),
+        ("/device/chains/0/segments", virtside_tests::N),
+    ] {
+        for count in [room, room + 1] {
+            let mut changed = whole.clone();
+            let list = changed.pointer_mut(place).and_then(|it| it.as_array_mut());
+            let list = list.expect("a list");
+            let one = list[0].clone();
+            list.resize(count, one);
+            let state = serde_json::from_value::<State>(changed);
+            assert_eq!(state.is_ok(), count == room, "{place}: {count}");
+        }
+    }
+    // A field that is missing is not made up.
+    let mut changed = whole;
+    let device = changed
+        .pointer_mut("/device")
+        .and_then(|it| it.as_object_mut());
+    device.expect("it is there").remove("needs_reset");
+    assert!(serde_json::from_value::<State>(changed).is_err());
+}

@@ -1,0 +1,222 @@
+//! Random histories of driver, back end and host, saved and restored at any moment: each request is
+//! answered once, and who restores has what was saved.
+
+use proptest::{collection::vec, prelude::*};
+use virtside::{
+    Chain, Features, Step,
+    mmio::{Phase, Reply},
+    testing::Registers,
+};
+use virtside_tests::{BASE, BUDGET, Guest, N, TestRam, probe::Probe, reg};
+
+use crate::support::{Client, carry, fresh, model, rings};
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Send(bool, bool),
+    Poll(u16),
+    Hold(bool),
+    /// Completes a chain that the model holds.
+    Complete(usize),
+    Reap,
+    Change,
+    Suspend,
+    Resume,
+    /// The queue is reset, when nothing is in flight, and set up anew.
+    Again,
+    /// The queue is served by somebody else for a while.
+    Lend,
+    Carry,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        6 => (any::<bool>(), any::<bool>()).prop_map(|(indirect, kick)| Act::Send(indirect, kick)),
+        4 => (1u16..5).prop_map(Act::Poll),
+        2 => any::<bool>().prop_map(Act::Hold),
+        4 => (0usize..8).prop_map(Act::Complete),
+        3 => Just(Act::Reap),
+        1 => Just(Act::Change),
+        1 => Just(Act::Suspend),
+        2 => Just(Act::Resume),
+        1 => Just(Act::Again),
+        1 => Just(Act::Lend),
+        4 => Just(Act::Carry),
+    ]
+}
+
+struct World {
+    guest: Option<Guest<Probe>>,
+    client: Client,
+    features: Features,
+    ram: TestRam,
+    /// Requests of the clients before.
+    answered: u32,
+}
+
+impl World {
+    fn new(features: Features) -> Self {
+        let ram = virtside_tests::ram();
+        let mut guest = fresh(ram, model(features));
+        let client = Client::new(ram, 0, features);
+        assert!(guest.bring_up(features, &[client.config()]));
+        Self {
+            guest: Some(guest),
+            client,
+            features,
+            ram,
+            answered: 0,
+        }
+    }
+
+    fn guest(&mut self) -> &mut Guest<Probe> {
+        self.guest.as_mut().expect("there is one")
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Send(indirect, kick) => {
+                if self.client.send(indirect) && kick {
+                    let _ = self.guest().kick(0);
+                }
+            }
+            Act::Poll(budget) => {
+                let _ = self.guest().poll(budget);
+            }
+            Act::Hold(holds) => self.guest().model_mut().holds = holds,
+            Act::Complete(at) => {
+                let held = self.guest().model().held.clone();
+                if !held.is_empty() {
+                    self.guest()
+                        .complete(held[at % held.len()])
+                        .expect("it is pending");
+                }
+            }
+            Act::Reap => {
+                let pending = self.guest().load(reg::INTERRUPT_STATUS);
+                let _ = self.guest().store(reg::INTERRUPT_ACK, pending);
+                self.client.reap();
+            }
+            Act::Change => self.guest().update_config(|model| model.space[0] ^= 1),
+            Act::Suspend => {
+                let _ = self.guest().store(reg::STATUS, 15 | 16);
+            }
+            Act::Resume => self.resume(),
+            Act::Again => self.set_up_again(),
+            Act::Lend => self.lend(),
+            Act::Carry => {
+                let guest = self.guest.take().expect("there is one");
+                self.guest = Some(carry(guest, self.ram));
+            }
+        }
+    }
+
+    fn resume(&mut self) {
+        let _ = self.guest().load(reg::STATUS);
+        if self.guest().phase() == Phase::Suspended {
+            assert_eq!(self.guest().store(reg::STATUS, 15), Reply::Done(0));
+        }
+    }
+
+    fn set_up_again(&mut self) {
+        self.client.reap();
+        if self.client.in_flight() != 0 || self.guest().phase() != Phase::Live {
+            return;
+        }
+        let _ = self.guest().store(reg::QUEUE_SEL, 0);
+        assert_eq!(self.guest().store(reg::QUEUE_RESET, 1), Reply::Done(0));
+        assert_eq!(self.guest().load(reg::QUEUE_RESET), 0);
+        self.answered += self.client.answered;
+        self.client = Client::new(self.ram, 0, self.features);
+        let config = self.client.config();
+        assert_eq!(self.guest().configure(&config), Reply::Done(0));
+    }
+
+    fn lend(&mut self) {
+        let mem = self.ram.flat(BASE);
+        let Ok(mut taken) = self.guest().take_queue(0) else {
+            return;
+        };
+        let mut chain = Chain::<N>::new();
+        while taken.pop(&mem, &mut chain).expect("the driver is good") {
+            let mut bytes = vec![0; chain.readable_len() as usize];
+            embedded_io::Read::read_exact(&mut chain.readable(&mem), &mut bytes).expect("bytes");
+            embedded_io::Write::write_all(&mut chain.writable(&mem), &bytes).expect("room");
+            let len = chain.readable_len();
+            taken.complete(&chain, len).expect("it is in flight");
+        }
+        assert!(self.guest().save::<8>().is_err(), "it is out");
+        assert!(self.guest().put_back(taken).is_ok());
+    }
+
+    /// Everything comes to an end.
+    fn end(&mut self) {
+        self.guest().model_mut().holds = false;
+        for _ in 0..3 {
+            self.guest().backend_ready(0);
+            let _ = virtside_tests::drain(self.guest());
+            self.resume();
+        }
+        let _ = self.guest().kick(0);
+        assert_eq!(virtside_tests::drain(self.guest()), Step::Idle);
+        self.client.reap();
+        assert_eq!(self.client.in_flight(), 0, "no request is lost");
+        assert_eq!(self.client.answered, self.client.sent);
+        assert_eq!(self.guest().driver_fault(0), None);
+        assert_eq!(self.guest().poll(BUDGET), Step::Idle);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nobody_notices(which in 0..rings().len(), acts in vec(act(), 0..80)) {
+        let mut world = World::new(rings()[which]);
+        for act in acts {
+            world.act(act);
+        }
+        world.end();
+    }
+
+    /// Accesses of a driver that knows where the registers are, and little else: whatever state comes
+    /// of it can be saved and restored.
+    #[test]
+    fn any_accesses(accesses in vec((0usize..28, 0u32..18, any::<u32>()), 0..60)) {
+        const OFFSETS: [u32; 28] = [
+            reg::STATUS, reg::STATUS, reg::STATUS, reg::QUEUE_READY, reg::QUEUE_READY,
+            reg::QUEUE_RESET, reg::QUEUE_SEL, reg::QUEUE_SEL, reg::QUEUE_SIZE, reg::QUEUE_DESC_LOW,
+            reg::QUEUE_DRIVER_LOW, reg::QUEUE_DEVICE_LOW, reg::QUEUE_DESC_HIGH,
+            reg::QUEUE_DRIVER_HIGH, reg::QUEUE_DEVICE_HIGH, reg::DRIVER_FEATURES,
+            reg::DRIVER_FEATURES, reg::DRIVER_FEATURES_SEL, reg::DEVICE_FEATURES_SEL,
+            reg::INTERRUPT_ACK, reg::QUEUE_NOTIFY, reg::SHM_SEL, reg::CONFIG, reg::STATUS,
+            reg::QUEUE_READY, reg::STATUS, reg::QUEUE_SEL, reg::QUEUE_SIZE,
+        ];
+        let ram = virtside_tests::ram();
+        let mut guest = fresh(ram, model(Features::RING));
+        for (at, kind, value) in accesses {
+            let offset = OFFSETS[at];
+            let place = virtside_tests::layout(u16::from(value as u8 & 3));
+            // Mostly what a driver would write there.
+            let value = match (kind, offset) {
+                (0, _) => value,
+                (1, _) => value & 0xff,
+                (2, reg::STATUS) => 0,
+                (_, reg::STATUS) => [1, 3, 11, 15, 15, 31, 143, 27][value as usize % 8],
+                (_, reg::QUEUE_DESC_LOW) => place.desc as u32,
+                (_, reg::QUEUE_DRIVER_LOW) => place.driver as u32,
+                (_, reg::QUEUE_DEVICE_LOW) => place.device as u32,
+                (_, reg::QUEUE_SIZE) => 1 << (value & 3),
+                (_, reg::QUEUE_DESC_HIGH | reg::QUEUE_DRIVER_HIGH | reg::QUEUE_DEVICE_HIGH) => 0,
+                (3..8, reg::DRIVER_FEATURES) => Features::RING.word(value & 1),
+                (_, reg::DRIVER_FEATURES_SEL) => value % 3,
+                _ => value & 3,
+            };
+            let _ = guest.store(offset, value);
+            if kind == 17 {
+                let _ = guest.poll(BUDGET);
+            }
+            guest = carry(guest, ram);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A device that was built of messages, without registers.
+
+use std::sync::Arc;
+
+use virtside::{
+    ChainSlot, Configuring, CountingNotify, Device, DeviceBuilder, Features, FlatMem, Message,
+    Progress, QueueConfig, QueueState, ReadyResponder, Shared, SnapshotError, Step,
+};
+use virtside_tests::{
+    BASE, BUDGET, N, Q, TestRam, config, driver,
+    probe::{Probe, answer, publish},
+};
+
+use crate::support::model;
+
+type Line = &'static CountingNotify;
+type Made = Device<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+
+const PLAIN: Features = Features::RING;
+
+fn made(ram: TestRam, queues: &[QueueConfig]) -> (Made, ReadyResponder<Line, Arc<Shared<Q>>, Q>) {
+    let line: Line = Box::leak(Box::default());
+    let builder = DeviceBuilder::new(Arc::new(Shared::new()));
+    let builder = builder.map_notify(|()| Ok(line)).expect("a line");
+    let mut configuring = Configuring::new(builder, &(0..4), ram.flat(BASE)).with_features(PLAIN);
+    for queue in queues {
+        let step = configuring.step(Message::ConfigureQueue(*queue));
+        assert!(matches!(step, Ok(Progress::Configured(_))));
+    }
+    match configuring.step(Message::Ready { features: PLAIN }) {
+        Ok(Progress::Ready(device, responder)) => (device, responder),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn slots() -> [ChainSlot<N>; 2] {
+    [const { ChainSlot::new() }; 2]
+}
+
+fn holding() -> Probe {
+    Probe {
+        holds: true,
+        ..model(PLAIN)
+    }
+}
+
+#[test]
+fn its_state_is_taken_by_one_without_queues() {
+    let ram = virtside_tests::ram();
+    let (mut device, responder) = made(ram, &[config(1), config(0)]);
+    responder.accept();
+    let mut driver = driver(ram, 0);
+    let (mut here, mut probe) = (slots(), holding());
+    publish(&mut driver, 0, b"once");
+    assert_eq!(device.poll(&mut probe, &mut here, BUDGET), Step::Blocked);
+    let state = device.save::<2>(&here).expect("it is saved");
+    assert!(state.live && state.chains.len() == 1);
+
+    let (mut next, responder) = made(ram, &[]);
+    let (mut there, mut probe) = (slots(), model(PLAIN));
+    next.restore(&state, &mut probe, &mut there)
+        .expect("it is whole");
+    assert!(!responder.accept(), "it is live already");
+    assert_eq!(next.features(), PLAIN);
+    assert!(next.configured_queues().eq([0, 1]));
+    let again = next.save::<2>(&there).expect("it is saved");
+    assert_eq!(again, state);
+    assert_eq!(next.poll(&mut probe, &mut there, BUDGET), Step::Idle);
+    assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"once"[..]));
+    assert_eq!(next.counters().chains, 1);
+}
+
+#[test]
+fn before_it_is_live_its_responder_is_still_to_be_asked() {
+    let ram = virtside_tests::ram();
+    let (mut device, responder) = made(ram, &[config(0)]);
+    let state = device.save::<2>(&slots()).expect("it is saved");
+    assert!(!state.live);
+    drop(responder);
+    let (mut next, responder) = made(ram, &[]);
+    let (mut there, mut probe) = (slots(), model(PLAIN));
+    next.restore(&state, &mut probe, &mut there)
+        .expect("it is whole");
+    assert_eq!(next.queue_state(0), QueueState::Ready);
+    assert_eq!(next.poll(&mut probe, &mut there, BUDGET), Step::Idle);
+    assert!(responder.accept());
+    let mut driver = driver(ram, 0);
+    publish(&mut driver, 0, b"late");
+    assert_eq!(next.poll(&mut probe, &mut there, BUDGET), Step::Idle);
+    assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"late"[..]));
+}
+
+#[test]
+fn one_that_was_answered_has_queues_or_chains_takes_no_state() {
+    let ram = virtside_tests::ram();
+    let (mut device, responder) = made(ram, &[config(0)]);
+    responder.accept();
+    let mut here = slots();
+    let state = device.save::<2>(&here).expect("it is saved");
+    let mut probe = model(PLAIN);
+    let no = Err(SnapshotError::NotInReset);
+    assert_eq!(device.restore(&state, &mut probe, &mut here), no);
+    assert_eq!(device.queue_state(0), QueueState::Live, "it goes on");
+
+    let (mut refused, responder) = made(ram, &[]);
+    responder.refuse();
+    assert_eq!(refused.restore(&state, &mut probe, &mut here), no);
+    let (mut live, responder) = made(ram, &[]);
+    responder.accept();
+    assert_eq!(live.restore(&state, &mut probe, &mut here), no);
+
+    // Slots in which another device has a chain.
+    let mut driver = driver(ram, 0);
+    publish(&mut driver, 0, b"held");
+    assert_eq!(
+        device.poll(&mut holding(), &mut here, BUDGET),
+        Step::Blocked
+    );
+    let (mut next, _responder) = made(ram, &[]);
+    assert_eq!(next.restore(&state, &mut probe, &mut here), no);
+}
+
+#[test]
+fn one_that_stops_a_queue_is_saved_with_that_queue_stopped() {
+    let ram = virtside_tests::ram();
+    let (mut device, responder) = made(ram, &[config(0)]);
+    responder.accept();
+    let (mut here, mut probe) = (slots(), model(PLAIN));
+    let taken = device.take_queue(0).expect("it is live");
+    assert!(!device.stop_queue(0, &mut probe, &mut here));
+    assert!(device.put_back(taken).is_ok());
+    let state = device.save::<2>(&here).expect("it is saved");
+    let (mut next, _responder) = made(ram, &[]);
+    next.restore(&state, &mut probe, &mut here)
+        .expect("it is whole");
+    let mut driver = driver(ram, 0);
+    publish(&mut driver, 0, b"not yet");
+    assert_eq!(next.poll(&mut probe, &mut here, BUDGET), Step::Idle);
+    assert_eq!(driver.take_used(), None);
+    assert!(next.stop_queue(0, &mut probe, &mut here));
+}

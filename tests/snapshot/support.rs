@@ -1,0 +1,436 @@
+//! A driver that does not notice, and what it would have to notice.
+
+use std::collections::BTreeMap;
+
+#[cfg(feature = "packed")]
+use virtside::testing::PackedDriver;
+use virtside::{
+    EngineSnapshot, Features, FlatMem, QueueConfig, SnapshotError,
+    mmio::{Phase, Reply},
+    testing::{Buffer, FakeDriver, Registers},
+};
+use virtside_tests::{BASE, DATA, Guest, N, Q, TestRam, guest_over, probe::Probe, reg};
+
+/// Chains that a snapshot of these tests has room for.
+pub const P: usize = 8;
+/// Chains that a device of these tests has slots for.
+pub const SLOTS: usize = 8;
+
+pub type State = EngineSnapshot<Q, N, P>;
+
+/// What a device of these tests may offer.
+pub const ALL: Features = Features::RING.union(Features::IN_ORDER);
+
+/// A device that offers what a driver of `features` needs.
+pub fn model(features: Features) -> Probe {
+    Probe {
+        wishes: ALL | features,
+        ..Probe::default()
+    }
+}
+
+/// A device in reset over this memory.
+pub fn fresh(ram: TestRam, model: Probe) -> Guest<Probe> {
+    guest_over(model, ram.flat(BASE), SLOTS)
+}
+
+/// A model that offers the same, and holds nothing.
+pub fn heir(guest: &Guest<Probe>) -> Probe {
+    Probe {
+        held: Vec::new(),
+        log: Vec::new(),
+        negotiated: false,
+        ..guest.model().clone()
+    }
+}
+
+#[track_caller]
+pub fn save(guest: &mut Guest<Probe>) -> State {
+    guest.save().expect("nothing is in the way of saving it")
+}
+
+/// The same device elsewhere: saved, and restored over the same memory, which nobody touches. All
+/// that there is to be seen of it is the same.
+#[track_caller]
+pub fn carry(mut guest: Guest<Probe>, ram: TestRam) -> Guest<Probe> {
+    let before = virtside_tests::rings::shot(ram);
+    let state = save(&mut guest);
+    let model = heir(&guest);
+    let mut next = fresh(ram, model);
+    next.restore(&state).expect("what was saved is whole");
+    assert!(
+        virtside_tests::rings::shot(ram) == before,
+        "neither touches the driver's memory"
+    );
+    assert_same(&state, &save(&mut next));
+    assert_eq!(next.phase(), guest.phase());
+    assert_eq!(next.features(), guest.features());
+    assert_eq!(
+        next.device().notify().is_high(),
+        guest.device().notify().is_high(),
+        "the line is where it was"
+    );
+    for queue in 0..Q as u16 {
+        assert_eq!(next.queue_config(queue), guest.queue_config(queue));
+    }
+    assert_eq!(
+        registers(&mut next),
+        registers(&mut guest),
+        "the driver sees no difference"
+    );
+    assert_eq!(next.take_host_fault(), None);
+    restore_selectors(&mut next, &state);
+    next
+}
+
+/// Two states of one device, of which the second was restored.
+#[track_caller]
+pub fn assert_same(state: &State, again: &State) {
+    let mut again = again.clone();
+    assert_ne!(
+        again.registers.generation, state.registers.generation,
+        "whoever reads the configuration across a restore reads it again"
+    );
+    again.registers.generation = state.registers.generation;
+    assert_eq!(again, *state);
+}
+
+/// All that the driver can read, but ConfigGeneration.
+pub fn registers(guest: &mut Guest<Probe>) -> Vec<(u32, u32, u32)> {
+    let mut seen = Vec::new();
+    let mut look = |guest: &mut Guest<Probe>, under: u32, offset: u32| {
+        seen.push((under, offset, guest.load(offset)));
+    };
+    // Whatever is selected now, first.
+    let plain = [
+        reg::MAGIC_VALUE,
+        reg::VERSION,
+        reg::DEVICE_ID,
+        reg::VENDOR_ID,
+        reg::DEVICE_FEATURES,
+        reg::QUEUE_SIZE_MAX,
+        reg::QUEUE_READY,
+        reg::INTERRUPT_STATUS,
+        reg::STATUS,
+        reg::QUEUE_RESET,
+        reg::SHM_LEN_LOW,
+        reg::SHM_BASE_HIGH,
+        reg::CONFIG,
+        reg::CONFIG + 8,
+    ];
+    for offset in plain {
+        look(guest, u32::MAX, offset);
+    }
+    for queue in 0..=Q as u32 {
+        let _ = guest.store(reg::QUEUE_SEL, queue);
+        for offset in [reg::QUEUE_SIZE_MAX, reg::QUEUE_READY, reg::QUEUE_RESET] {
+            look(guest, queue, offset);
+        }
+    }
+    for word in 0..5 {
+        let _ = guest.store(reg::DEVICE_FEATURES_SEL, word);
+        look(guest, word, reg::DEVICE_FEATURES);
+    }
+    seen
+}
+
+fn restore_selectors(guest: &mut Guest<Probe>, state: &State) {
+    let _ = guest.store(reg::QUEUE_SEL, state.registers.queue_sel);
+    let _ = guest.store(
+        reg::DEVICE_FEATURES_SEL,
+        state.registers.device_features_sel,
+    );
+}
+
+/// Refused for this, and of use afterwards.
+#[track_caller]
+pub fn assert_refused(ram: TestRam, model: Probe, state: &State, why: SnapshotError) {
+    let before = virtside_tests::rings::shot(ram);
+    let mut guest = fresh(ram, model);
+    assert_eq!(guest.restore(state), Err(why));
+    assert!(virtside_tests::rings::shot(ram) == before);
+    assert_in_reset(&mut guest);
+}
+
+/// As it was made.
+#[track_caller]
+pub fn assert_in_reset(guest: &mut Guest<Probe>) {
+    assert_eq!(guest.phase(), Phase::Reset);
+    assert_eq!(guest.load(reg::STATUS), 0);
+    assert_eq!(guest.load(reg::INTERRUPT_STATUS), 0);
+    assert!(!guest.device().notify().is_high());
+    assert_eq!(guest.configured_queues().count(), 0);
+    assert_eq!(guest.features(), Features::empty());
+    assert_eq!(guest.transport().driver_features(), Features::empty());
+    assert_eq!(guest.transport().last_refusal(), None);
+    assert!(!guest.device().shared().is_live());
+    let state = save(guest);
+    assert!(state.device.chains.is_empty() && state.device.queues.is_empty());
+    for latch in &state.registers.queues {
+        assert_eq!(*latch, virtside::LatchSnapshot::default());
+    }
+}
+
+/// A driver's end of either ring.
+pub enum Ring {
+    Split(FakeDriver<FlatMem>),
+    #[cfg(feature = "packed")]
+    Packed(PackedDriver<FlatMem>),
+}
+
+/// A driver that keeps count of what it asked for: each request is answered once, with what it sent.
+pub struct Client {
+    pub ring: Ring,
+    queue: u16,
+    features: Features,
+    flying: BTreeMap<u16, Flying>,
+    /// In the order in which they were sent.
+    order: Vec<u16>,
+    pub sent: u32,
+    pub answered: u32,
+    /// Requests that the device was told to lose.
+    pub lost: u32,
+}
+
+struct Flying {
+    text: Vec<u8>,
+    #[cfg(feature = "packed")]
+    slots: u16,
+}
+
+/// Bytes of a request's area.
+const AREA: u64 = 0x100;
+
+impl Client {
+    /// At the ring of queue `queue` with zeroed rings; packed if the features say so.
+    pub fn new(ram: TestRam, queue: u16, features: Features) -> Self {
+        #[cfg(feature = "packed")]
+        let ring = if features.contains(Features::RING_PACKED) {
+            // Not a power of two.
+            let start = virtside_tests::layout(queue).desc;
+            Ring::Packed(PackedDriver::new(ram.flat(BASE), start, 13))
+        } else {
+            Ring::Split(virtside_tests::driver(ram, queue))
+        };
+        #[cfg(not(feature = "packed"))]
+        let ring = Ring::Split(virtside_tests::driver(ram, queue));
+        Self {
+            ring,
+            queue,
+            features,
+            flying: BTreeMap::new(),
+            order: Vec::new(),
+            sent: 0,
+            answered: 0,
+            lost: 0,
+        }
+    }
+
+    pub fn config(&self) -> QueueConfig {
+        match &self.ring {
+            Ring::Split(driver) => driver.config(self.queue),
+            #[cfg(feature = "packed")]
+            Ring::Packed(driver) => driver.config(self.queue),
+        }
+    }
+
+    /// The driver at a split ring.
+    #[track_caller]
+    pub fn split(&self) -> &FakeDriver<FlatMem> {
+        match &self.ring {
+            Ring::Split(driver) => driver,
+            #[cfg(feature = "packed")]
+            Ring::Packed(_) => panic!("a packed ring"),
+        }
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.flying.len()
+    }
+
+    fn area(&self, id: u16) -> u64 {
+        DATA + 0x2000 * u64::from(self.queue) + AREA * u64::from(id)
+    }
+
+    /// Makes a request of two buffers, or of one indirect descriptor, available; false if there is no
+    /// room. Nothing is kicked.
+    pub fn send(&mut self, indirect: bool) -> bool {
+        let indirect = indirect && self.features.contains(Features::INDIRECT_DESC);
+        // Six requests of two descriptors fit into either ring.
+        let Some(id) = (0..6).find(|id| !self.flying.contains_key(id)) else {
+            return false;
+        };
+        let text = format!("request {} of queue {}", self.sent, self.queue).into_bytes();
+        let at = self.area(id);
+        let len = text.len() as u32;
+        let room = len + self.sent % 2;
+        let buffers = [Buffer::readable(at, len), Buffer::writable(at + 0x80, room)];
+        let table = at + 0xc0;
+        match &mut self.ring {
+            Ring::Split(driver) => {
+                driver.write(at, &text);
+                driver.write(at + 0x80, &[0; 0x40]);
+                if indirect {
+                    driver.write_indirect(id * 2, table, &buffers);
+                    driver.offer(id * 2);
+                    driver.publish();
+                } else {
+                    driver.send(id * 2, &buffers);
+                }
+            }
+            #[cfg(feature = "packed")]
+            Ring::Packed(driver) => {
+                driver.write(at, &text);
+                driver.write(at + 0x80, &[0; 0x40]);
+                if indirect {
+                    driver.send_indirect(name(id), table, &buffers, 0);
+                } else {
+                    driver.send(name(id), &buffers);
+                }
+            }
+        }
+        let flying = Flying {
+            text,
+            #[cfg(feature = "packed")]
+            slots: if indirect { 1 } else { 2 },
+        };
+        self.flying.insert(id, flying);
+        self.order.push(id);
+        self.sent += 1;
+        true
+    }
+
+    /// The oldest request in flight will not be answered, and its descriptors never come back.
+    pub fn lose_oldest(&mut self) {
+        self.lost += 1;
+    }
+
+    /// Takes all that was answered: in flight, with the right bytes, and in order if that was agreed.
+    #[track_caller]
+    pub fn reap(&mut self) -> usize {
+        let in_order = self.features.contains(Features::IN_ORDER);
+        let mut count = 0;
+        loop {
+            let Some((id, len)) = self.take() else {
+                return count;
+            };
+            if in_order {
+                // An element stands for all before it, too, which are full.
+                while let Some(first) = self.order.first().copied()
+                    && first != id
+                {
+                    self.finish(first, None);
+                    count += 1;
+                }
+            }
+            self.finish(id, Some(len));
+            count += 1;
+        }
+    }
+
+    /// The next used element: an id, and a length.
+    fn take(&mut self) -> Option<(u16, u32)> {
+        match &mut self.ring {
+            Ring::Split(driver) => {
+                let in_order = self.features.contains(Features::IN_ORDER);
+                let (head, len) = if in_order {
+                    take_batch(driver, self.answered as u16)?
+                } else {
+                    driver.take_used()?
+                };
+                assert!(head % 2 == 0 && head < 12, "head {head} was never sent");
+                Some((head as u16 / 2, len))
+            }
+            #[cfg(feature = "packed")]
+            Ring::Packed(driver) => {
+                // How far to go on is known only from the id: look first, then take.
+                let (id, ..) = driver.clone().take_used(1)?;
+                let id = (0..6)
+                    .find(|it| name(*it) == id)
+                    .expect("an id that was sent");
+                let in_order = self.features.contains(Features::IN_ORDER);
+                let passed = |at: &u16| self.flying[at].slots;
+                let slots = if in_order {
+                    let upto = self.order.iter().position(|it| *it == id);
+                    self.order[..=upto.expect("in flight")]
+                        .iter()
+                        .map(passed)
+                        .sum()
+                } else {
+                    self.flying.get(&id).expect("in flight").slots
+                };
+                let (_, len, _) = driver.take_used(slots)?;
+                Some((id, len))
+            }
+        }
+    }
+
+    #[track_caller]
+    fn finish(&mut self, id: u16, len: Option<u32>) {
+        let flying = self.flying.remove(&id);
+        let Flying { text, .. } = flying.expect("answered, and answered before or never sent");
+        self.order.retain(|it| *it != id);
+        assert!(len.is_none_or(|len| len as usize == text.len()));
+        let mut bytes = vec![0; text.len()];
+        let at = self.area(id) + 0x80;
+        match &self.ring {
+            Ring::Split(driver) => driver.read(at, &mut bytes),
+            #[cfg(feature = "packed")]
+            Ring::Packed(driver) => driver.read(at, &mut bytes),
+        };
+        assert_eq!(bytes, text, "the answer to its own request");
+        self.answered += 1;
+    }
+
+    /// Sends, kicks, and is answered.
+    #[track_caller]
+    pub fn assert_works(&mut self, guest: &mut Guest<Probe>) {
+        let before = self.answered;
+        assert!(self.send(false));
+        assert_eq!(guest.kick(self.queue), Reply::Done(0));
+        let _ = virtside_tests::drain(guest);
+        self.reap();
+        assert!(self.answered > before, "a request was answered");
+        assert_eq!(self.in_flight(), self.lost as usize);
+    }
+}
+
+/// The next used element of a driver that knows only how many requests were answered: with IN_ORDER,
+/// the last of a batch is in the place of the first.
+fn take_batch(driver: &mut FakeDriver<FlatMem>, answered: u16) -> Option<(u32, u32)> {
+    (driver.used_idx() != answered).then(|| driver.used_entry(answered))
+}
+
+/// What the packed ring calls a request: any number will do.
+#[cfg(feature = "packed")]
+fn name(id: u16) -> u16 {
+    id.wrapping_mul(0x2801).wrapping_add(0x7ffe)
+}
+
+/// The formats and the features that change how a ring is walked.
+pub fn rings() -> Vec<Features> {
+    let mut formats = vec![Features::VERSION_1];
+    if cfg!(feature = "packed") {
+        formats.push(Features::VERSION_1 | Features::RING_PACKED);
+    }
+    let mut sets = Vec::new();
+    for format in formats {
+        for order in [Features::empty(), Features::IN_ORDER] {
+            for event in [Features::empty(), Features::EVENT_IDX] {
+                let rest = Features::INDIRECT_DESC | Features::RING_RESET | Features::SUSPEND;
+                sets.push(format | order | event | rest);
+            }
+        }
+    }
+    sets
+}
+
+/// A live device and a client at its queue 0, with these features.
+#[track_caller]
+pub fn live(features: Features) -> (Guest<Probe>, Client, TestRam) {
+    let ram = virtside_tests::ram();
+    let mut guest = fresh(ram, model(features));
+    let client = Client::new(ram, 0, features);
+    assert!(guest.bring_up(features, &[client.config()]), "it went live");
+    (guest, client, ram)
+}

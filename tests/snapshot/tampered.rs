@@ -1,0 +1,429 @@
+//! Every field of many states changed in every way that is near at hand: refused, or a device that
+//! harms nobody.
+//!
+//! A state is changed as text, so that a field which is added later is changed, too.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use virtside::{
+    Features, QueueState, Step,
+    mmio::{Phase, Reply},
+    testing::Registers,
+};
+use virtside_tests::{
+    BASE, BUDGET, BYTES, Guest, TestRam, config,
+    hooks::{Log, Touch},
+    probe::Probe,
+    reg,
+};
+
+use crate::support::{Client, SLOTS, State, assert_in_reset, fresh, live, model, rings, save};
+
+/// A state, the memory that it is of, and what is in it.
+struct Seed {
+    name: String,
+    state: State,
+    ram: TestRam,
+    rings: Vec<u8>,
+    features: Features,
+}
+
+impl Seed {
+    fn new(name: &str, mut guest: Guest<Probe>, ram: TestRam, features: Features) -> Self {
+        Self {
+            name: format!("{name}, {features:?}"),
+            state: save(&mut guest),
+            ram,
+            rings: virtside_tests::rings::shot(ram)[..RINGS].to_vec(),
+            features,
+        }
+    }
+}
+
+/// All rings are within so many bytes.
+const RINGS: usize = 0x3000;
+
+/// States of each kind.
+fn seeds(features: Features) -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    let mut add = |name: &str, guest, ram| seeds.push(Seed::new(name, guest, ram, features));
+    let new = || {
+        let ram = virtside_tests::ram();
+        (fresh(ram, model(features)), ram)
+    };
+
+    let (guest, ram) = new();
+    add("reset", guest, ram);
+
+    let (mut guest, ram) = new();
+    assert!(guest.negotiate(features));
+    let clients = [0, 1].map(|queue| Client::new(ram, queue, features));
+    for client in &clients {
+        assert_eq!(guest.configure(&client.config()), Reply::Done(0));
+    }
+    guest.lay_out(&config(2));
+    guest.update_config(|_| ());
+    add("setting up", guest, ram);
+
+    let (mut guest, ram) = new();
+    let mut clients = [0, 1].map(|queue| Client::new(ram, queue, features));
+    let configs = clients.each_ref().map(Client::config);
+    assert!(guest.bring_up(features, &configs));
+    for client in &mut clients {
+        client.assert_works(&mut guest);
+    }
+    guest.model_mut().holds = true;
+    for (client, queue) in clients.iter_mut().zip(0..) {
+        assert!(client.send(false) && client.send(true) && client.send(false));
+        let _ = guest.kick(queue);
+    }
+    let _ = guest.poll(BUDGET);
+    let held = guest.model().held.clone();
+    assert_eq!(held.len(), 6);
+    if features.contains(Features::IN_ORDER) {
+        // The second of the first queue: round-robin.
+        guest.complete(held[2]).expect("it is pending");
+        assert!(guest.counters().chains == 2, "it waits");
+    }
+    add("in hand", guest, ram);
+
+    let (mut guest, mut client, ram) = live(features);
+    guest.model_mut().holds = true;
+    assert!(client.send(false));
+    let _ = guest.poll(BUDGET);
+    let status = guest.load(reg::STATUS);
+    assert_eq!(guest.store(reg::STATUS, status | 16), Reply::Done(0));
+    add("suspending", guest, ram);
+
+    let (mut guest, mut client, ram) = live(features);
+    client.assert_works(&mut guest);
+    assert_eq!(guest.store(reg::STATUS, 15 | 16), Reply::Done(0));
+    let _ = guest.load(reg::STATUS);
+    guest.update_config(|_| ());
+    add("suspended", guest, ram);
+
+    let (mut guest, mut client, ram) = live(features);
+    client.assert_works(&mut guest);
+    assert_eq!(guest.store(reg::STATUS, 15 | 128), Reply::Done(0));
+    add("failed", guest, ram);
+
+    let (mut guest, mut client, ram) = live(features);
+    client.assert_works(&mut guest);
+    let _ = guest.store(reg::QUEUE_SEL, 0);
+    assert_eq!(guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+    add("queue reset", guest, ram);
+    seeds
+}
+
+/// Bits of a number that are changed everywhere; the others in the plainest rings only.
+const BITS: [u32; 6] = [1, 2, 4, 15, 31, 63];
+
+/// One change of one number.
+fn numbers(value: u64, all: bool) -> Vec<u64> {
+    let mut changed = vec![0, 1, value.wrapping_add(1), value.wrapping_sub(1), u64::MAX];
+    changed.extend([0xff, 0xffff, 0xffff_ffff]);
+    changed.extend(
+        (0..64)
+            .filter(|bit| all || BITS.contains(bit))
+            .map(|bit| value ^ 1 << bit),
+    );
+    changed.sort_unstable();
+    changed.dedup();
+    changed.retain(|it| *it != value);
+    changed
+}
+
+fn plain(features: Features) -> bool {
+    !features.contains(Features::IN_ORDER) && !features.contains(Features::EVENT_IDX)
+}
+
+/// Calls `each` with every change of one place, and a name for it.
+fn mutants(whole: &Value, all: bool, each: impl FnMut(String, Value)) {
+    chosen(whole, all, |_| true, each);
+}
+
+/// One of them.
+fn one(whole: &Value, random: &mut impl FnMut(usize) -> usize) -> (String, Value) {
+    let mut count = 0;
+    chosen(
+        whole,
+        false,
+        |_| {
+            count += 1;
+            false
+        },
+        |_, _| {},
+    );
+    let (at, mut found) = (random(count), None);
+    chosen(
+        whole,
+        false,
+        |it| it == at,
+        |name, mutant| found = Some((name, mutant)),
+    );
+    found.expect("there are so many")
+}
+
+/// Those whose number `want` wants.
+fn chosen(
+    whole: &Value,
+    all: bool,
+    mut want: impl FnMut(usize) -> bool,
+    mut each: impl FnMut(String, Value),
+) {
+    let mut paths = Vec::new();
+    walk(whole, String::new(), &mut paths);
+    let mut number = 0;
+    for path in paths {
+        let mut change = |what: &dyn Fn() -> String, value: Value| {
+            number += 1;
+            if !want(number - 1) {
+                return;
+            }
+            let mut mutant = whole.clone();
+            *mutant.pointer_mut(&path).expect("it is there") = value;
+            each(format!("{path}: {}", what()), mutant);
+        };
+        match whole.pointer(&path).expect("it is there") {
+            Value::Number(number) => {
+                for value in numbers(number.as_u64().expect("unsigned"), all) {
+                    change(&|| format!("{number} to {value}"), value.into());
+                }
+            }
+            Value::Bool(value) => change(&|| format!("not {value}"), (!value).into()),
+            Value::Null => {
+                change(&|| "an answer".into(), 0.into());
+                let ring = serde_json::json!({"next_avail": 0, "next_used": 0, "unsignalled": 0,
+                    "lost": 0, "kicks_off": false});
+                change(&|| "a ring".into(), ring);
+            }
+            Value::String(text) => {
+                let others = [
+                    "Awake",
+                    "Suspending",
+                    "Suspended",
+                    "Off",
+                    "Ready",
+                    "Resetting",
+                    "WasReset",
+                ];
+                for other in others.iter().filter(|other| *other != text) {
+                    change(&|| format!("{text} to {other}"), (*other).into());
+                }
+            }
+            Value::Array(values) => {
+                for at in 0..values.len() {
+                    let mut less = values.clone();
+                    less.remove(at);
+                    change(&|| format!("without {at}"), less.into());
+                    let mut more = values.clone();
+                    more.push(values[at].clone());
+                    change(&|| format!("{at} twice"), more.into());
+                    for other in 0..at {
+                        let mut swapped = values.clone();
+                        swapped.swap(at, other);
+                        change(&|| format!("{at} and {other} swapped"), swapped.into());
+                    }
+                }
+                change(&|| "empty".into(), Vec::<Value>::new().into());
+            }
+            Value::Object(_) if path.ends_with("/ring") => change(&|| "none".into(), Value::Null),
+            Value::Object(_) => {}
+        }
+    }
+}
+
+fn walk(value: &Value, path: String, paths: &mut Vec<String>) {
+    match value {
+        Value::Array(values) => {
+            for (at, value) in values.iter().enumerate() {
+                walk(value, format!("{path}/{at}"), paths);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                walk(value, format!("{path}/{name}"), paths);
+            }
+        }
+        _ => {}
+    }
+    if !path.is_empty() {
+        paths.push(path);
+    }
+}
+
+/// What became of a state.
+#[derive(Debug, Default)]
+struct Tally {
+    not_a_state: u32,
+    refused: u32,
+    taken: u32,
+}
+
+/// Restores a state that somebody changed: refused, or taken and then as harmless as any device.
+fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
+    let Ok(state) = serde_json::from_value::<State>(mutant) else {
+        tally.not_a_state += 1;
+        return;
+    };
+    let touches = Log::default();
+    let mem = seed.ram.flat(BASE).with_hooks(touches.hook());
+    let mut guest = virtside_tests::guest_over(model(seed.features), mem, SLOTS);
+    let restored = guest.restore(&state);
+    assert_eq!(touches.take(), [], "{}: {name}", seed.name);
+    if restored.is_err() {
+        tally.refused += 1;
+        assert_eq!(guest.load(reg::STATUS), 0);
+        assert_eq!(guest.configured_queues().count(), 0);
+        // Every so often all of it, for that takes its time.
+        if tally.refused.is_multiple_of(64) {
+            let mut guest = fresh(seed.ram, model(seed.features));
+            assert_eq!(guest.restore(&state), restored);
+            assert_in_reset(&mut guest);
+            assert_reset_cures(&mut guest, seed);
+            seed.ram.write(0, &seed.rings);
+        }
+        return;
+    }
+    tally.taken += 1;
+    assert!(state.device.version == virtside::SNAPSHOT_VERSION);
+    let again = guest.save::<8>();
+    let mut again = again.expect("what was taken can be saved");
+    again.registers.generation = state.registers.generation;
+    assert_eq!(normal(&again), normal(&state), "{}: {name}", seed.name);
+    // No more is given back than was in hand or can be taken.
+    for _ in 0..50 {
+        if guest.poll(BUDGET) != Step::More {
+            break;
+        }
+    }
+    for touch in touches.take() {
+        let (Touch::Read(start, len) | Touch::Write(start, len)) = touch;
+        let end = start + u64::from(len);
+        assert!(
+            start >= BASE && end <= BASE + BYTES as u64,
+            "outside the memory"
+        );
+    }
+    let step = guest.poll(BUDGET);
+    assert_ne!(
+        step,
+        Step::More,
+        "{}: {name}: there is always more",
+        seed.name
+    );
+    let most: u32 = state.device.chains.len() as u32 + 4 * 16;
+    assert!(guest.counters().chains <= most, "{}: {name}", seed.name);
+    assert_eq!(guest.take_host_fault(), None, "{}: {name}", seed.name);
+    let status = guest.load(reg::STATUS);
+    for queue in 0..4 {
+        let dead = guest.queue_state(queue) == QueueState::Dead;
+        assert!(!dead || status & (64 | 128) != 0 || was_dead(&state, queue));
+        let live = guest.queue_state(queue) == QueueState::Live;
+        assert!(!live || guest.phase() != Phase::Reset);
+    }
+    let line = guest.device().notify().is_high();
+    assert_eq!(line, guest.load(reg::INTERRUPT_STATUS) != 0);
+    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(guest.load(reg::STATUS), 0);
+    if guest.counters().chains != 0 {
+        seed.ram.write(0, &seed.rings);
+    }
+}
+
+fn was_dead(state: &State, queue: u16) -> bool {
+    let of_it = |it: &&virtside::QueueSnapshot| it.config.queue == queue;
+    let queue = state.device.queues.iter().find(of_it);
+    queue.is_some_and(|queue| queue.ring.is_none())
+}
+
+/// What two states that mean the same have in common: chains of different queues have no order, and
+/// a latch that is left out was never written.
+fn normal(state: &State) -> Value {
+    let mut state = state.clone();
+    let mut chains: Vec<_> = state.device.chains.iter().cloned().collect();
+    chains.sort_by_key(|chain| chain.queue);
+    state.device.chains = chains.into_iter().collect();
+    while state.registers.queues.len() < virtside_tests::Q {
+        let _ = state
+            .registers
+            .queues
+            .push(virtside::LatchSnapshot::default());
+    }
+    serde_json::to_value(state).expect("it is text")
+}
+
+fn assert_reset_cures(guest: &mut Guest<Probe>, seed: &Seed) {
+    let mut client = Client::new(seed.ram, 0, seed.features);
+    assert!(
+        guest.bring_up(seed.features, &[client.config()]),
+        "{}",
+        seed.name
+    );
+    client.assert_works(guest);
+}
+
+#[test]
+fn each_field_changed_in_each_way() {
+    let mut kinds: HashMap<String, Tally> = HashMap::new();
+    for features in rings() {
+        for seed in seeds(features) {
+            let whole = serde_json::to_value(&seed.state).expect("it is text");
+            let tally = kinds.entry(seed.name.clone()).or_default();
+            let all = plain(features) && seed.name.starts_with("in hand");
+            mutants(&whole, all, |name, mutant| {
+                check(&seed, &name, mutant, tally)
+            });
+            assert!(
+                tally.refused > 20 && tally.taken > 10,
+                "{}: {tally:?}",
+                seed.name
+            );
+        }
+    }
+}
+
+#[test]
+fn registers_of_one_device_and_rings_of_another() {
+    let mut tally = Tally::default();
+    for features in rings() {
+        let seeds = seeds(features);
+        for one in &seeds {
+            for two in &seeds {
+                let state = State {
+                    registers: one.state.registers.clone(),
+                    device: two.state.device.clone(),
+                };
+                let value = serde_json::to_value(&state).expect("it is text");
+                let name = format!("with the rings of {}", two.name);
+                check(two, &name, value, &mut tally);
+            }
+        }
+    }
+    assert!(tally.refused > tally.taken && tally.taken > 0, "{tally:?}");
+}
+
+#[test]
+fn two_fields_changed_at_once() {
+    // Always the same ones.
+    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = move |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % below as u64) as usize
+    };
+    let mut tally = Tally::default();
+    for features in rings() {
+        for seed in seeds(features) {
+            let whole = serde_json::to_value(&seed.state).expect("it is text");
+            for _ in 0..40 {
+                let (first, mutant) = one(&whole, &mut random);
+                let (second, mutant) = one(&mutant, &mut random);
+                check(&seed, &format!("{first}, {second}"), mutant, &mut tally);
+            }
+        }
+    }
+    assert!(tally.refused > 500 && tally.taken > 50, "{tally:?}");
+}
