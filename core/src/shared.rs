@@ -242,6 +242,7 @@ impl<const Q: usize> Shared<Q> {
     }
 
     /// Asks a taken queue to stop; true if it is quiet already.
+    #[inline(never)]
     pub(crate) fn stop(&self, queue: u16) -> bool {
         let Some(state) = self.taken(queue) else {
             return true;

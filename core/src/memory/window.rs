@@ -181,10 +181,9 @@ pub struct PtrWindow<H = NoHooks> {
     entries: u16,
     /// Index of the first ring entry; of the first 16 bits where there is no room for entries.
     first: u8,
-    /// [`WRITABLE`] and [`WORDS`].
+    /// [`WRITABLE`], [`WORDS`] and [`ELEMENTS`].
     bits: u8,
-    /// Number of used elements, a power of two; 0 if the memory is not aligned for them, or is not to be
-    /// written.
+    /// One less than the number of used elements, a power of two.
     elements: u16,
     /// Number of descriptors, at most; 0 if the memory is not aligned for them.
     descriptors: u16,
@@ -196,6 +195,8 @@ pub struct PtrWindow<H = NoHooks> {
 const WRITABLE: u8 = 1;
 /// The memory is aligned to 4.
 const WORDS: u8 = 2;
+/// Both, and there is room for used elements.
+const ELEMENTS: u8 = 4;
 
 // SAFETY: the memory may be accessed from any thread (`new`'s contract), always atomically.
 unsafe impl<H: Send> Send for PtrWindow<H> {}
@@ -231,18 +232,23 @@ impl<H: MemHooks> PtrWindow<H> {
         } else {
             0
         };
+        let bits = if writable { WRITABLE } else { 0 }
+            | if aligned(4) { WORDS } else { 0 }
+            | if elements != 0 { ELEMENTS } else { 0 };
         Some(Self {
             ptr,
             last: halves.wrapping_sub(1),
             entries: entries.wrapping_sub(1),
             first: if log.is_some() { 2 } else { 0 },
-            elements: elements.checked_ilog2().map_or(0, |log| 1 << log.min(15)),
+            elements: elements
+                .checked_ilog2()
+                .map_or(0, |log| (1_u16 << log.min(15)).wrapping_sub(1)),
             descriptors: if aligned(16) {
                 u16::try_from(len >> 4).unwrap_or(u16::MAX)
             } else {
                 0
             },
-            bits: if writable { WRITABLE } else { 0 } | if aligned(4) { WORDS } else { 0 },
+            bits,
             start: range.start(),
             hooks,
         })
@@ -311,7 +317,7 @@ impl<H: MemHooks> PtrWindow<H> {
     }
 
     /// # Safety
-    /// As for `half`, and `elements` must not be 0: the memory may be written.
+    /// As for `half`, and [`ELEMENTS`] must stand: the memory may be written.
     #[inline(always)]
     unsafe fn store(&self, index: usize, value: u16, order: Ordering) {
         // SAFETY: the caller's promise.
@@ -355,7 +361,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
 
     #[inline(always)]
     fn store_flags(&self, flags: u16) {
-        if self.elements == 0 {
+        if self.bits & ELEMENTS == 0 {
             return;
         }
         // SAFETY: `last` is at least 1, and there are elements.
@@ -364,12 +370,12 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
 
     #[inline(always)]
     fn store_used_batch(&self, index: u16, [id, len]: [u32; 2], count: u16) {
-        let Some(mask) = self.elements.checked_sub(1) else {
+        if self.bits & ELEMENTS == 0 {
             return;
-        };
-        let slot = usize::from(index & mask);
-        // SAFETY: `elements` counts the 8-byte elements from byte 4 on that are inside the memory;
-        // it is not 0, so the memory is 4-aligned and may be written. `new` has the rest.
+        }
+        let slot = usize::from(index & self.elements);
+        // SAFETY: `elements` is the last of the 8-byte elements from byte 4 on that are inside the
+        // memory; there are some, so it is 4-aligned and may be written. `new` has the rest.
         let element = unsafe {
             let ring = self.ptr.cast::<AtomicU32>().add(1).cast::<[AtomicU32; 2]>();
             ring.add(slot).as_ref()
@@ -388,7 +394,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
 
     #[inline(always)]
     fn store_event(&self, event: u16) {
-        if self.elements == 0 {
+        if self.bits & ELEMENTS == 0 {
             return;
         }
         // SAFETY: that is `last`, and there are elements.

@@ -8,11 +8,14 @@
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     id: u16,
-    /// Slots of the ring that it takes; 0 if this is no chain.
+    /// Slots of the ring that it takes.
     len: u16,
-    /// Which of those that had this id it is.
+    /// Which of those that had this id it is; an odd number, or [`FREE`].
     serial: u32,
 }
+
+/// In place of a serial number: no chain. No chain of any queue has it.
+const FREE: u32 = u32::MAX - 3;
 
 /// Up to `N` of them, a power of two.
 #[derive(Debug)]
@@ -21,18 +24,22 @@ pub(super) struct Flights<const N: usize> {
     count: u16,
     /// The farthest that an id is from its place.
     farthest: u16,
+    /// What that is when nothing is in flight.
+    least: u16,
 }
 
 impl<const N: usize> Flights<N> {
-    pub(super) const fn new() -> Self {
+    /// None. If `far`, no chain is ever put in by [`insert_near`](Self::insert_near).
+    pub(super) fn new(far: bool) -> Self {
         Self {
             flights: [Flight {
                 id: 0,
                 len: 0,
-                serial: 0,
+                serial: FREE,
             }; N],
             count: 0,
-            farthest: 0,
+            farthest: far.into(),
+            least: far.into(),
         }
     }
 
@@ -48,29 +55,33 @@ impl<const N: usize> Flights<N> {
         self.flights.get_mut(at)
     }
 
-    /// Adds a chain of `len` slots; false if its id is in flight already.
+    /// Adds a chain of `len` slots if all are in their places; else false, and [`insert`](Self::insert)
+    /// is to be asked.
     #[inline(always)]
-    pub(super) fn insert(&mut self, id: u16, len: u16, serial: u32) -> bool {
+    pub(super) fn insert_near(&mut self, id: u16, len: u16, serial: u32) -> bool {
         if self.farthest == 0
             && let Some(place) = self.at(id, 0)
-            && place.len == 0
+            && place.serial == FREE
         {
             *place = Flight { id, len, serial };
             self.count = self.count.wrapping_add(1);
             return true;
         }
-        self.insert_far(id, len, serial)
+        false
     }
 
-    #[cold]
-    #[inline(never)]
-    fn insert_far(&mut self, id: u16, len: u16, serial: u32) -> bool {
+    /// Adds a chain of `len` slots; false if its id is in flight already.
+    pub(super) fn insert(&mut self, id: u16, len: u16, serial: u32) -> bool {
         let mut free = None;
         // Once nothing is in flight, all is near again.
-        let farthest = if self.count == 0 { 0 } else { self.farthest };
+        let farthest = if self.count == 0 {
+            self.least
+        } else {
+            self.farthest
+        };
         for step in 0..crate::num::clamp_u16(N) {
             match self.at(id, step) {
-                Some(flight) if flight.len == 0 => free = free.or(Some(step)),
+                Some(flight) if flight.serial == FREE => free = free.or(Some(step)),
                 Some(flight) if flight.id == id => return false,
                 _ => {}
             }
@@ -98,16 +109,19 @@ impl<const N: usize> Flights<N> {
 
     /// Takes a chain out; the slots that it takes, or `None` if it is not in flight with this serial.
     pub(super) fn remove(&mut self, id: u16, serial: u32) -> Option<u16> {
-        (0..=self.farthest).find_map(|step| self.remove_at(id, serial, step))
+        // Odd, so it is not `FREE`.
+        let mut steps = (0..=self.farthest).filter(|_| serial & 1 != 0);
+        steps.find_map(|step| self.remove_at(id, serial, step))
     }
 
     #[inline(always)]
     fn remove_at(&mut self, id: u16, serial: u32, step: u16) -> Option<u16> {
         let place = self.at(id, step)?;
-        if place.id != id || place.serial != serial || place.len == 0 {
+        if place.id != id || place.serial != serial {
             return None;
         }
-        let len = core::mem::take(&mut place.len);
+        let len = place.len;
+        place.serial = FREE;
         self.count = self.count.wrapping_sub(1);
         Some(len)
     }
@@ -115,7 +129,7 @@ impl<const N: usize> Flights<N> {
     /// The slots that a chain takes, if it is in flight.
     pub(super) fn get(&self, id: u16, serial: u32) -> Option<u16> {
         let there =
-            |flight: &&Flight| flight.len != 0 && flight.id == id && flight.serial == serial;
+            |flight: &&Flight| flight.serial != FREE && flight.id == id && flight.serial == serial;
         self.flights.iter().find(there).map(|flight| flight.len)
     }
 
@@ -127,16 +141,16 @@ impl<const N: usize> Flights<N> {
 
     /// The slots of all together.
     pub(super) fn slots(&self) -> u16 {
-        let sum = |sum: u16, flight: &Flight| sum.wrapping_add(flight.len);
-        self.flights.iter().fold(0, sum)
+        let there = self.flights.iter().filter(|flight| flight.serial != FREE);
+        there.fold(0, |sum, flight| sum.wrapping_add(flight.len))
     }
 
     pub(super) fn clear(&mut self) {
         for flight in &mut self.flights {
-            flight.len = 0;
+            flight.serial = FREE;
         }
         self.count = 0;
-        self.farthest = 0;
+        self.farthest = self.least;
     }
 }
 
@@ -150,15 +164,18 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn flights_are_a_map_of_ids(steps in vec((any::<bool>(), 0u16..40, 1u16..4, 0u32..2), 0..200)) {
-            let mut flights = Flights::<8>::new();
+        fn flights_are_a_map_of_ids(far in any::<bool>(), steps in vec((any::<bool>(), 0u16..40, 1u16..4, 0u32..2), 0..200)) {
+            let mut flights = Flights::<8>::new(far);
             let mut model = HashMap::new();
             for (insert, id, len, serial) in steps {
+                let serial = serial << 1 | 1;
                 // Ids that collide, and far apart.
                 let id = id.wrapping_mul(0x0803);
                 if insert && model.len() < 8 {
                     let fresh = !model.contains_key(&id);
-                    prop_assert_eq!(flights.insert(id, len, serial), fresh);
+                    let near = flights.insert_near(id, len, serial);
+                    prop_assert!(!(near && far));
+                    prop_assert_eq!(near || flights.insert(id, len, serial), fresh);
                     model.entry(id).or_insert((len, serial));
                 } else {
                     let there = model.get(&id).filter(|there| there.1 == serial).map(|there| there.0);

@@ -7,6 +7,7 @@ mod batch;
 pub mod chain;
 #[cfg(feature = "packed")]
 mod flights;
+mod mode;
 #[cfg(feature = "packed")]
 mod packed;
 #[cfg(feature = "split")]

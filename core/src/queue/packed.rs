@@ -15,12 +15,13 @@ use super::{
     batch::Batch,
     chain::{Blamed, Chain},
     flights::Flights,
+    mode::Mode,
     walk::{Desc, End, NEXT, WRITE, follow, walk_table},
 };
 use crate::{
     check::{CheckedQueue, Windows},
     error::DriverFault,
-    features::{Features, built},
+    features::Features,
     memory::{AVAIL, DriverMem, RawDescriptor, RingWindow, USED},
     num,
     snapshot::RingSnapshot,
@@ -35,6 +36,10 @@ const DISABLE: u32 = 1 << 16;
 const DESC: u32 = 2 << 16;
 /// Both bits of the flags; the others are reserved.
 const FLAGS: u32 = 3 << 16;
+
+/// With IN_ORDER a chain has its serial number with this bit turned: so it is none that can be given
+/// back without asking for its turn.
+const TURN: u32 = 1 << 31;
 
 /// A slot of the ring in the round of a wrap counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,15 +112,12 @@ pub struct PackedQueue<W, const N: usize> {
     room: u16,
     /// Slots that were given back since interrupts were last considered, modulo 2^32.
     given: u32,
-    /// The flags of an event suppression structure that name a descriptor: DESC with EVENT_IDX, else
-    /// none.
-    names: u32,
     /// Slots of chains that will not be given back.
     lost: u16,
     indirect: bool,
     /// The driver was told not to kick, by the flags.
     kicks_off: bool,
-    in_order: bool,
+    mode: Mode,
     /// The serial number of the next chain; odd, as none is that stands for no chain.
     serial: u32,
     /// The serial number of the chain to be given back next, with IN_ORDER.
@@ -152,6 +154,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
                 "a queue has room for 2^k elements, k <= 15"
             );
         }
+        let mode = Mode::of(checked.features);
         Self {
             windows: checked.windows,
             size: checked.size,
@@ -159,19 +162,14 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             next_used: Position::start(BOTH),
             room: checked.size,
             given: 0,
-            names: if checked.features.contains(Features::EVENT_IDX) {
-                DESC
-            } else {
-                u32::MAX
-            },
             lost: 0,
             indirect: checked.features.contains(Features::INDIRECT_DESC),
             kicks_off: false,
-            in_order: built::IN_ORDER && checked.features.contains(Features::IN_ORDER),
+            mode,
             serial: serial | 1,
             oldest: serial | 1,
             batch: Batch::EMPTY,
-            flights: Flights::new(),
+            flights: Flights::new(mode.in_order()),
         }
     }
 
@@ -224,9 +222,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             return Popped::Empty;
         };
         match self.walk(mem, chain, Desc::new(first), behind) {
-            Ok(slots) if self.flights.insert(chain.head(), slots, self.serial) => {
-                chain.set_serial(self.serial);
-                self.serial = self.serial.wrapping_add(2);
+            Ok(slots) if self.admit(chain, slots) => {
                 self.room = self.room.wrapping_sub(slots);
                 self.next_avail.advance(slots, self.size);
                 Popped::Chain
@@ -344,9 +340,6 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// last. False, and nothing is given, if the chain is not in flight. Two stores.
     #[inline]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        if self.is_in_order() {
-            return false;
-        }
         match self.flights.remove_near(chain.head(), chain.serial()) {
             Some(slots) => {
                 self.put_used(chain.head(), slots, written);
@@ -359,6 +352,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     #[cold]
     #[inline(never)]
     fn push_used_far(&mut self, chain: &Chain<N>, written: u32) -> bool {
+        if self.is_in_order() {
+            return false;
+        }
         let slots = self.flights.remove(chain.head(), chain.serial());
         if let Some(slots) = slots {
             self.put_used(chain.head(), slots, written);
@@ -384,7 +380,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
     /// hears of it at the latest with [`publish`](Self::publish).
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let Some(slots) = self.flights.remove(chain.head(), chain.serial()) else {
+        let Some(slots) = self.flights.remove(chain.head(), self.serial_of(chain)) else {
             return false;
         };
         self.oldest = self.oldest.wrapping_add(2);
@@ -417,13 +413,28 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// sees one or the other. One load.
     #[inline]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
+        if self.mode == Mode::EventIdx {
+            self.is_wanted(true)
+        } else {
+            self.needs_interrupt_otherwise()
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn needs_interrupt_otherwise(&mut self) -> bool {
         if self.is_in_order() {
             self.publish();
         }
+        self.is_wanted(self.mode.event_idx())
+    }
+
+    #[inline(always)]
+    fn is_wanted(&mut self, event_idx: bool) -> bool {
         let given = core::mem::take(&mut self.given);
         self.windows.device.full_fence();
         let word = self.windows.driver.load_suppression();
-        if word & FLAGS == self.names {
+        if event_idx && word & FLAGS == DESC {
             return self.has_passed(word, given);
         }
         // What is reserved, or not negotiated, asks for nothing less than an interrupt.
@@ -448,7 +459,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// Tells the driver that kicks are not needed while we look anyway. With EVENT_IDX the stale
     /// event does that by itself.
     pub(crate) fn disable_kicks(&mut self) {
-        if self.names != DESC && !self.kicks_off {
+        if !self.mode.event_idx() && !self.kicks_off {
             self.kicks_off = true;
             self.windows.device.store_suppression(DISABLE);
         }
@@ -460,7 +471,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// driver that publishes and then looks whether to kick sees one or the other.
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
         let next = self.next_avail;
-        if self.names == DESC {
+        if self.mode.event_idx() {
             self.windows.device.store_suppression(DESC | next.word());
         } else if self.kicks_off {
             self.kicks_off = false;
@@ -492,11 +503,22 @@ impl<W, const N: usize> PackedQueue<W, N> {
     }
 
     pub(crate) fn slots_of(&self, chain: &Chain<N>) -> u16 {
-        self.flights.get(chain.head(), chain.serial()).unwrap_or(0)
+        let serial = self.serial_of(chain);
+        self.flights.get(chain.head(), serial).unwrap_or(0)
+    }
+
+    /// What a chain that is in flight has turned in its serial number.
+    const fn turn(&self) -> u32 {
+        if self.is_in_order() { TURN } else { 0 }
+    }
+
+    /// The serial number that a chain is noted with, if it is in flight.
+    const fn serial_of(&self, chain: &Chain<N>) -> u32 {
+        chain.serial() ^ self.turn()
     }
 
     pub(crate) const fn age(&self, chain: &Chain<N>) -> u32 {
-        self.serial.wrapping_sub(chain.serial())
+        self.serial.wrapping_sub(self.serial_of(chain))
     }
 
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
@@ -506,12 +528,31 @@ impl<W, const N: usize> PackedQueue<W, N> {
         if slots == 0 || slots > taken.saturating_sub(so_far) {
             return false;
         }
-        if !self.flights.insert(chain.head(), slots, self.serial) {
+        self.admit(chain, slots)
+    }
+
+    /// Notes a chain that came; false if its id is in flight already.
+    #[inline(always)]
+    fn admit(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
+        let serial = self.serial;
+        if self.flights.insert_near(chain.head(), slots, serial) {
+            chain.set_serial(serial);
+        } else if !self.admit_far(chain, slots) {
             return false;
         }
-        chain.set_serial(self.serial);
-        self.serial = self.serial.wrapping_add(2);
+        self.serial = serial.wrapping_add(2);
         true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn admit_far(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
+        let serial = self.serial;
+        let new = self.flights.insert(chain.head(), slots, serial);
+        if new {
+            chain.set_serial(serial ^ self.turn());
+        }
+        new
     }
 
     pub(crate) fn is_whole(&self) -> bool {
@@ -526,18 +567,19 @@ impl<W, const N: usize> PackedQueue<W, N> {
     /// Whether chains are to be given back in the order in which they came (rsvd-05).
     #[inline(always)]
     pub(crate) const fn is_in_order(&self) -> bool {
-        built::IN_ORDER && self.in_order
+        self.mode.in_order()
     }
 
     /// Whether a chain is the one to be given back next. Never again after one was lost.
     pub(crate) const fn is_next(&self, chain: &Chain<N>) -> bool {
-        chain.serial() == self.oldest
+        self.serial_of(chain) == self.oldest
     }
 
     /// Whether a chain was popped and may still be given back.
     #[cold]
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
-        self.flights.get(chain.head(), chain.serial()).is_some()
+        let serial = self.serial_of(chain);
+        self.flights.get(chain.head(), serial).is_some()
     }
 
     /// Whether nothing more can be given back, because an older chain was lost.
@@ -547,7 +589,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     /// A popped chain will not be given back. Its slots stay the device's.
     pub(crate) fn lose(&mut self, chain: &Chain<N>) {
-        let slots = self.flights.remove(chain.head(), chain.serial());
+        let slots = self.flights.remove(chain.head(), self.serial_of(chain));
         self.lost = self.lost.wrapping_add(slots.unwrap_or(0));
     }
 

@@ -15,6 +15,7 @@ use super::{
     Popped,
     batch::Batch,
     chain::Chain,
+    mode::Mode,
     walk::{Desc, End, follow, walk_table},
 };
 use crate::{
@@ -42,35 +43,6 @@ const SERIALS: u32 = 1 << 31;
 /// With IN_ORDER a chain has its serial number with this bit turned: so it is none that can be given
 /// back without asking for its turn. (Turned at the top, some would be those words above.)
 const TURN: u32 = 1 << 30;
-
-/// What was negotiated of interrupts and order: in one byte, so that the good path asks once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Flags,
-    EventIdx,
-    InOrderFlags,
-    InOrderEventIdx,
-}
-
-impl Mode {
-    fn of(features: Features) -> Self {
-        let in_order = built::IN_ORDER && features.contains(Features::IN_ORDER);
-        match (in_order, features.contains(Features::EVENT_IDX)) {
-            (false, false) => Self::Flags,
-            (false, true) => Self::EventIdx,
-            (true, false) => Self::InOrderFlags,
-            (true, true) => Self::InOrderEventIdx,
-        }
-    }
-
-    const fn event_idx(self) -> bool {
-        matches!(self, Self::EventIdx | Self::InOrderEventIdx)
-    }
-
-    const fn in_order(self) -> bool {
-        built::IN_ORDER && matches!(self, Self::InOrderFlags | Self::InOrderEventIdx)
-    }
-}
 
 /// A split virtqueue of up to `N` elements, over three ring windows.
 ///
@@ -308,10 +280,11 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// is not in flight. Two stores, one of an element.
     #[inline(always)]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let head = chain.head();
-        match self.place(chain) {
-            Some(there) => *there = FREE,
-            None => return false,
+        // The head of a chain that is in flight is below `N`: the mask stands for a comparison.
+        let head = chain.head() & const { num::clamp_u16(N).wrapping_sub(1) };
+        match self.in_flight.get_mut(usize::from(head)) {
+            Some(there) if *there == chain.serial() => *there = FREE,
+            _ => return false,
         }
         self.windows
             .device
@@ -407,6 +380,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     ///
     /// # Errors
     /// As for `pop`.
+    #[inline(never)]
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
         if self.mode.event_idx() {
             self.windows.device.store_event(self.next_avail());
@@ -433,14 +407,6 @@ impl<W, const N: usize> SplitQueue<W, N> {
     #[inline(always)]
     fn next_avail(&self) -> u16 {
         num::low16(self.next)
-    }
-
-    /// Where a chain is noted, if it is in flight.
-    #[inline(always)]
-    fn place(&mut self, chain: &Chain<N>) -> Option<&mut u32> {
-        self.in_flight
-            .get_mut(usize::from(chain.head()))
-            .filter(|there| **there == chain.serial())
     }
 
     pub(crate) fn snapshot(&self) -> RingSnapshot {
