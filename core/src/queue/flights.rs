@@ -135,7 +135,7 @@ impl<const N: usize> Flights<N> {
 
     /// Whether a chain of this name is in flight.
     pub(super) fn has(&self, id: u16) -> bool {
-        let there = |flight: &Flight| flight.len != 0 && flight.id == id;
+        let there = |flight: &Flight| flight.serial != FREE && flight.id == id;
         self.flights.iter().any(there)
     }
 
@@ -185,6 +185,7 @@ mod tests {
                     let len = flights.remove_near(id, serial).or_else(|| flights.remove(id, serial));
                     prop_assert_eq!(len, there);
                 }
+                prop_assert_eq!(flights.has(id), model.contains_key(&id));
                 prop_assert_eq!(usize::from(flights.count()), model.len());
             }
         }
