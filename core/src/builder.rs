@@ -130,7 +130,8 @@ impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
     /// [`ReadyResponder`].
     ///
     /// # Errors
-    /// [`DeviceError::BadQueueConfig`] names the first queue that does not pass, and why.
+    /// [`DeviceError::BadQueueConfig`] names the first queue that does not pass, and why; with a
+    /// [`FaultPolicy`] other than the default the device does without such queues instead.
     pub fn build<M: DriverMem, const N: usize>(
         self,
         features: Features,
@@ -148,10 +149,14 @@ impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
         let mut device =
             Device::new(mem, self.notify, self.shared, NoTrace).with_policy(self.policy);
         for config in &self.configs {
-            device
+            let verdict = device
                 .table
-                .configure(config, u16::MAX, features, &device.mem, policy)
-                .map_err(|error| name(error, config.queue))?;
+                .configure(config, u16::MAX, features, &device.mem, policy);
+            match verdict {
+                // It goes on without this queue, then.
+                Err(_) if !device.policy.needs_reset() => {}
+                verdict => verdict.map_err(|error| name(error, config.queue))?,
+            }
         }
         device.features = features;
         Ok(device)

@@ -306,20 +306,21 @@ where
     }
 
     fn driver_ready(&mut self, features: Features) -> Reply {
-        let start = loop {
-            let Device { table, mem, .. } = &mut self.device;
-            let max = |queue| self.model.queue_size_max(queue);
-            let checked = table.check_again(features, max, mem, &self.model.queue_check());
-            let Err((queue, error)) = checked else {
-                self.device.features = features;
-                break self.model.ready(features);
-            };
-            self.transport.note_refusal(refusal(error, queue));
-            if self.device.policy.needs_reset() {
-                break Start::Refuse;
-            }
-            // It goes on without this queue, then: one less in each round.
-            self.device.table.stop_with(queue, None);
+        let (model, transport) = (&self.model, &mut self.transport);
+        let Device {
+            table, mem, policy, ..
+        } = &mut self.device;
+        let breaks = policy.needs_reset();
+        let max = |queue| model.queue_size_max(queue);
+        let missed = |queue, error| {
+            transport.missed(queue, refusal(error, queue), breaks);
+            !breaks
+        };
+        let start = if table.check_again(features, max, mem, &model.queue_check(), missed) {
+            self.device.features = features;
+            self.model.ready(features)
+        } else {
+            Start::Refuse
         };
         let Device { shared, notify, .. } = &self.device;
         match start {
@@ -401,7 +402,8 @@ where
     }
 
     /// Changes the model where it shows in the configuration space: the generation moves on and, if
-    /// the driver is live, a configuration interrupt follows (config-04, notif-01, mmio-07).
+    /// the driver is live, a configuration interrupt follows (config-04, notif-01, mmio-07). While it
+    /// is suspended, that is when it resumes (suspend-06, suspend-07); what it reads changes at once.
     pub fn update_config<R>(&mut self, change: impl FnOnce(&mut D) -> R) -> R {
         let result = change(&mut self.model);
         self.transport.bump_generation();
@@ -491,8 +493,7 @@ where
     ) -> Result<(), SnapshotError> {
         let EngineSnapshot { registers, device } = snapshot;
         device.check_version()?;
-        let life = (device.live, device.needs_reset, device.rest);
-        self.transport.restore(registers, life, &mut self.model)?;
+        self.transport.restore(registers, device, &mut self.model)?;
         let features = self.transport.driver_features();
         let started = self.transport.was_started();
         let agreed = Features::from_halves(device.features);

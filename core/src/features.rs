@@ -58,7 +58,9 @@ impl Features {
     pub const DEVICE_TYPE: Self =
         Self::from_bits(0x00ff_ffff | (1 << 42) | (u128::MAX ^ ((1 << 50) - 1)));
 
-    /// Ring and transport features that suit every device, whichever the ring format.
+    /// Ring and transport features that suit a device which answers by itself, whichever the ring
+    /// format. One that keeps chains until something happens outside says so by
+    /// [`may_sleep`](crate::DeviceModel::may_sleep), or leaves SUSPEND out: it would never be suspended.
     pub const RING: Self = Self::INDIRECT_DESC
         .union(Self::EVENT_IDX)
         .union(Self::VERSION_1)

@@ -8,13 +8,13 @@
 //! ```text
 //!  virtio-mmio registers     vhost-user messages     a channel of messages
 //!             \                      |                      /
-//!           Message { ConfigureQueue, ResetQueue, Ready, NotifyQueue, Reset }
+//!     Message { ConfigureQueue, ResetQueue, Ready, NotifyQueue, Suspend, Reset, .. }
 //!                                    |
 //!                DeviceBuilder + QueueCheck + QueueSet
 //!                                    |
 //!                     queue table (sole owner of queues)
 //!                                    |
-//!                 split ring  ->  Chain  ->  DeviceModel
+//!              split or packed ring  ->  Chain  ->  DeviceModel
 //!                                    |
 //!                used ring, suppression  ->  DriverNotify
 //! ```
@@ -79,9 +79,8 @@
 //!
 //! # What is supported
 //!
-//! The modern interface of virtio-mmio (version 2), split rings with indirect descriptors and
-//! EVENT_IDX, the devices in [`models`]. With the feature `packed` packed rings, too, for devices of
-//! your own; the ready-made ones do not offer them yet. RING_RESET and SUSPEND are offered by every
+//! The modern interface of virtio-mmio (version 2), split and packed rings with indirect descriptors
+//! and EVENT_IDX, the devices in [`models`]. RING_RESET and SUSPEND are offered by every ready-made
 //! device; IN_ORDER, NOTIFICATION_DATA, ACCESS_PLATFORM and ORDER_PLATFORM where the host asks for
 //! them ([`Offer`]). Shared memory regions are the model's to name
 //! ([`DeviceConfig::shared_memory`]). A device can be saved and restored ([`EngineSnapshot`]).
@@ -89,7 +88,7 @@
 //!
 //! # Features
 //!
-//! * `split` (default), `packed`: the ring formats that are built in, at least one.
+//! * `split`, `packed` (default): the ring formats that are built in, at least one.
 //! * `ring-reset`, `suspend`, `in-order` (default): what is built in of RING_RESET, SUSPEND, IN_ORDER.
 //!   A small build does without.
 //! * `defmt`: `defmt::Format` on every public type; `DefmtTrace`, a device's events through defmt.

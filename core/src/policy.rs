@@ -8,9 +8,11 @@
 /// | [`StopQueue`](Self::StopQueue) | is not there | the queue stops | the queue stops |
 /// | [`NeedsReset`](Self::NeedsReset) | DEVICE_NEEDS_RESET at DRIVER_OK | the queue stops, DEVICE_NEEDS_RESET | the same |
 ///
-/// In each case the others go on, [`DriverFault`](crate::DriverFault) or
-/// [`Refusal`](crate::Refusal) says what it was, and a queue that stopped comes back with a queue
-/// reset (RING_RESET) or a device reset. A driver is told of DEVICE_NEEDS_RESET by a configuration
+/// In each case the others go on, and a queue that stopped comes back with a queue
+/// reset (RING_RESET) or a device reset. What it was, a [`Trace`](crate::Trace) hears as
+/// [`DriverFault`](crate::DriverFault) or [`Refusal`](crate::Refusal); a queue that stopped says it by
+/// [`driver_fault`](crate::Device::driver_fault), a taken one by [`Stop`](crate::Stop), and
+/// `Counters::refused` counts what the device refused itself. A driver is told of DEVICE_NEEDS_RESET by a configuration
 /// interrupt, and of the rest by silence: it may wait for ever for a queue that has stopped.
 ///
 /// ```
@@ -25,11 +27,17 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum FaultPolicy {
     /// What was asked for is refused, and that is all: a chain that cannot be taken, or that the model
     /// finds fault with, is given back with nothing written in it. Where there is no chain to give
     /// back (an available index too far ahead, a head that is none or in flight; with IN_ORDER, while
-    /// older ones are in flight; in a packed ring, a chain without an end) the queue stops.
+    /// older ones are in flight; in a packed ring, a chain without an end) the queue stops. So it does
+    /// for what the owner of a taken queue [reports](crate::TakenQueue::report): it can give the chain
+    /// back with nothing written itself.
+    ///
+    /// In a packed ring the end of such a chain is looked for once more, so a call that refuses one
+    /// takes up to `N` ring accesses more than its documentation says.
     Refuse,
     /// The queue stops.
     StopQueue,

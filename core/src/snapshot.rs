@@ -9,7 +9,8 @@
 //!
 //! - the driver's memory, which has to be the same;
 //! - the model: it has to offer what it offered, have the queues that it had, and be as far as it was
-//!   (a block device's write mode, a console's open ports); tokens that it or its back end kept are
+//!   (a block device's write mode: [`Block::set_write_back`](crate::models::Block::set_write_back);
+//!   the ports that a console's driver opened and the lines that gpio's set cannot be put back yet); tokens that it or its back end kept are
 //!   void;
 //! - the offer, if the host changed it;
 //! - kicks, for which every queue counts as notified: poll once after a restore, kicked or not;

@@ -300,15 +300,16 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     }
 
     /// The features are final: if any ready queue was checked with others, or is larger than they
-    /// let it be, all are checked again, in the order in which they were configured. `Err` is why
-    /// the first did not pass.
+    /// let it be, all are checked again, in the order in which they were configured. `missed` hears
+    /// why one did not pass, and says whether to go on without it; false if not.
     pub(crate) fn check_again<M: DriverMem<Window = W>, P: QueueCheck + ?Sized>(
         &mut self,
         features: Features,
         max: impl Fn(u16) -> u16,
         mem: &M,
         policy: &P,
-    ) -> Result<(), (u16, DeviceError)> {
+        mut missed: impl FnMut(u16, DeviceError) -> bool,
+    ) -> bool {
         let stale = |entry: &Entry<W, N>| match &entry.place {
             // The model may want fewer or smaller queues since it heard the features.
             Place::Ready(checked) => {
@@ -317,7 +318,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             _ => false,
         };
         if !self.entries.iter().any(stale) {
-            return Ok(());
+            return true;
         }
         let mut done = QueueSet::<Q>::new();
         loop {
@@ -330,11 +331,16 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
                 .min_by_key(|entry| entry.order)
                 .map(|entry| entry.config);
             let Some(config) = next else {
-                return Ok(());
+                return true;
             };
             let max = max(config.queue);
-            self.install(&config, max, features, mem, policy, &done)
-                .map_err(|error| (config.queue, error))?;
+            if let Err(error) = self.install(&config, max, features, mem, policy, &done) {
+                if !missed(config.queue, error) {
+                    return false;
+                }
+                self.remove(config.queue);
+                continue;
+            }
             // `Q` words always hold `Q` numbers.
             let _ = done.insert(config.queue);
         }

@@ -345,7 +345,7 @@ where
     ///
     /// While the device is suspended it is served no earlier than in the first poll after it resumed.
     ///
-    /// At most three ring accesses; with IN_ORDER two more for each chain that waited for this one, at
+    /// At most four ring accesses; with IN_ORDER two more for each chain that waited for this one, at
     /// most one for each slot.
     pub fn complete<D: DeviceModel>(
         &mut self,

@@ -212,9 +212,13 @@ impl<const Q: usize> Transport<Q> {
         self.queues.refusal
     }
 
-    /// A queue did not pass when it was checked again.
-    pub(crate) fn note_refusal(&mut self, refusal: Refusal) {
+    /// A queue did not pass when it was checked again; unless that `breaks` the device, it goes on
+    /// without.
+    pub(crate) fn missed(&mut self, queue: u16, refusal: Refusal, breaks: bool) {
         self.queues.refusal = Some(refusal);
+        if !breaks {
+            self.queues.stopped(queue);
+        }
     }
 
     fn selected<C: DeviceConfig>(&self, config: &C) -> Option<u16> {

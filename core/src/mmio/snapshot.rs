@@ -7,7 +7,9 @@ use crate::{
     features::Features,
     model::DeviceConfig,
     num,
-    snapshot::{LatchSnapshot, RegisterSnapshot, RestSnapshot, SnapshotError, Stage},
+    snapshot::{
+        DeviceSnapshot, LatchSnapshot, RegisterSnapshot, RestSnapshot, SnapshotError, Stage,
+    },
 };
 
 impl<const Q: usize> Transport<Q> {
@@ -44,16 +46,19 @@ impl<const Q: usize> Transport<Q> {
         })
     }
 
-    /// Takes what [`save`](Self::save) gave. `rest` and `live` are the device's.
+    /// Takes what [`save`](Self::save) gave, of the register block of this `device`. (An
+    /// [`Engine`](crate::Engine) does that, and restores the device, too.)
     ///
     /// # Errors
-    /// [`SnapshotError`]; the register block is as after reset then.
-    pub(crate) fn restore<C: DeviceConfig>(
+    /// [`SnapshotError`]; the register block is of no use then before a reset.
+    pub fn restore<C: DeviceConfig, const N: usize, const P: usize>(
         &mut self,
         snapshot: &RegisterSnapshot<Q>,
-        (live, failed, rest): (bool, bool, RestSnapshot),
+        device: &DeviceSnapshot<Q, N, P>,
         config: &mut C,
     ) -> Result<(), SnapshotError> {
+        let (live, failed, rest) = (device.live, device.needs_reset, device.rest);
+        self.abandon();
         self.fit(config);
         let bad = SnapshotError::Status;
         let phase = phase(snapshot.status, rest).ok_or(bad)?;

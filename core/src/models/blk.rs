@@ -141,6 +141,17 @@ impl<B: BlockBackend> Block<B> {
         &mut self.backend
     }
 
+    /// Whether writes are answered before they are durable, if the driver may choose (CONFIG_WCE).
+    pub const fn is_write_back(&self) -> bool {
+        self.writeback
+    }
+
+    /// What the driver chose before the device was [restored](crate::Engine::restore): `negotiate`
+    /// begins with what every driver begins with.
+    pub const fn set_write_back(&mut self, write_back: bool) {
+        self.writeback = write_back;
+    }
+
     fn has(&self, flag: F) -> bool {
         self.negotiated
             .is_some_and(|features| features.contains(feature(flag)))

@@ -1,7 +1,8 @@
 //! The packed virtqueue, from the device's side.
 //!
 //! For each chain the shared memory is touched exactly so often: each descriptor once, one used
-//! descriptor, and one suppression word; once more per batch to find its end. Nothing is read twice.
+//! descriptor, and one suppression word; once more per batch to find its end. Nothing is read twice,
+//! but for how far a chain goes that is refused ([`FaultPolicy::Refuse`](crate::FaultPolicy)).
 //!
 //! A descriptor is the driver's until its flags say otherwise for the round that the wrap counter
 //! stands for; only the first of a chain is asked, as it is published last (packed-06). A driver can
