@@ -294,6 +294,64 @@ mod a_queue_that_does_not_pass {
         }
     }
 
+    /// Two queues made ready before the features were known, of which the first does not suit
+    /// them: its driver area is at 2 modulo 4.
+    #[cfg(feature = "packed")]
+    fn early(policy: FaultPolicy) -> virtside_tests::Guest<Scribe> {
+        let ram = ram();
+        let mut guest = guest_over(Scribe::new(Plan::Fill(1)), ram.flat(BASE), 4)
+            .with_policy(policy)
+            .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED));
+        let _ = guest.store(reg::STATUS, 3);
+        let mut odd = config(0);
+        odd.driver += 2;
+        odd.device += 0x40;
+        assert_eq!(guest.configure(&odd).refusal(), None);
+        assert_eq!(guest.configure(&config(1)).refusal(), None);
+        for (word, value) in [(0, 0), (1, 1 | 1 << 2)] {
+            let _ = guest.store(reg::DRIVER_FEATURES_SEL, word);
+            let _ = guest.store(reg::DRIVER_FEATURES, value);
+        }
+        assert_eq!(guest.store(reg::STATUS, 11).refusal(), None);
+        let _ = guest.go_live();
+        guest
+    }
+
+    #[cfg(feature = "packed")]
+    #[test]
+    fn when_the_features_are_known_is_not_there_any_more() {
+        for policy in [FaultPolicy::Refuse, FaultPolicy::StopQueue] {
+            let mut guest = early(policy);
+            assert_eq!(guest.load(reg::STATUS), 15);
+            let _ = guest.store(reg::QUEUE_SEL, 0);
+            assert_eq!(guest.load(reg::QUEUE_READY), 0);
+            assert!(guest.configured_queues().eq([1]));
+            assert!(matches!(
+                guest.transport().last_refusal(),
+                Some(Refusal::Misaligned { queue: 0, .. })
+            ));
+        }
+        let mut guest = early(FaultPolicy::NeedsReset);
+        assert_eq!(guest.load(reg::STATUS), 15 | NEEDS_RESET);
+    }
+
+    #[cfg(feature = "packed")]
+    #[test]
+    fn when_the_features_are_known_leaves_a_state_that_can_be_restored() {
+        let mut guest = early(FaultPolicy::StopQueue);
+        let state: virtside::EngineSnapshot<Q, N, 4> = guest.save().unwrap();
+        let mut fresh = guest_over(Scribe::new(Plan::Fill(1)), ram().flat(BASE), 4)
+            .with_policy(FaultPolicy::StopQueue)
+            .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED));
+        // What was refused here before has nothing to do with it.
+        let mut bad = config(2);
+        bad.size = 3;
+        assert!(fresh.configure(&bad).refusal().is_some());
+        assert_eq!(fresh.restore(&state), Ok(()));
+        assert_eq!(fresh.load(reg::STATUS), 15);
+        assert!(fresh.configured_queues().eq([1]));
+    }
+
     #[test]
     fn when_it_is_set_up_again_needs_a_reset_only_by_default() {
         for policy in POLICIES {
