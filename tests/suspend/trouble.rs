@@ -192,3 +192,26 @@ fn a_queue_that_is_refused_just_after_a_resume_is_told() {
     assert!(guest.configure(&odd).refusal().is_some());
     assert_eq!(told(&mut guest), (LIVE | NEEDS_RESET, 2));
 }
+
+#[test]
+fn a_device_whose_driver_ok_was_refused_does_not_run_and_so_is_not_suspended() {
+    let (mut guest, _) = virtside_tests::probe::probe();
+    assert!(guest.negotiate(FEATURES));
+    let mut bad = virtside_tests::config(0);
+    bad.size = 3;
+    assert!(guest.configure(&bad).refusal().is_some());
+    assert!(guest.go_live().refusal().is_some());
+    let status = guest.load(reg::STATUS);
+    assert_eq!(status, 15 | 64);
+    for value in [0x1f, 0x1b | 4, 0x5f] {
+        assert_eq!(
+            guest.store(reg::STATUS, value),
+            Reply::Done(0),
+            "{value:#x}"
+        );
+        assert_eq!(guest.load(reg::STATUS), status);
+        assert_eq!(guest.phase(), virtside::mmio::Phase::Live);
+    }
+    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(guest.load(reg::STATUS), 0);
+}

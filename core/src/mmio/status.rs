@@ -134,7 +134,9 @@ impl<const Q: usize> Transport<Q> {
             return Refusal::BadValue { offset, value }.into();
         };
         let phase = self.handshake.phase;
+        // A device whose DRIVER_OK was refused does not run.
         let suspendable = built::SUSPEND
+            && shared.is_live()
             && matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended)
             && self.has_negotiated(Features::SUSPEND);
         // Not among them: NEEDS_RESET is the device's; SUSPEND is ignored before DRIVER_OK, and
