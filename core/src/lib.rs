@@ -42,16 +42,16 @@
 //! | call | needs | accesses, at most | instructions | stack |
 //! |---|---|---|---|---|
 //! | [`Doorbell::ring`] | `&Shared` | none | 26 | 20 |
-//! | [`Shared::is_live`] | `&Shared` | none | 13 | 16 |
+//! | [`Shared::is_live`] | `&Shared` | none | 12 | 16 |
 //! | [`Shared::needs_reset`] | `&Shared` | none | 12 | 16 |
 //! | [`Engine::access`]: read of any register | `&mut Engine` | none | 144 | 264 |
-//! | [`Engine::access`]: write of any other | `&mut Engine` | none | 340 | 364 |
+//! | [`Engine::access`]: write of any other | `&mut Engine` | none | 342 | 404 |
 //! | [`Engine::access`]: QueueNotify | `&mut Engine` | none | 69 | 104 |
-//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none | 1038 | 820 |
-//! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 250 | 364 |
-//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 314 | 392 |
-//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 568 | 840 |
-//! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 322 | 364 |
+//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none | 1036 | 860 |
+//! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 252 | 404 |
+//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 317 | 392 |
+//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 547 | 528 |
+//! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 324 | 404 |
 //! | [`Engine::access`]: read of configuration | `&mut Engine` | none | 176 | 244 |
 //! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 79 | 104 |
 //! | [`Engine::finish`] | `&mut Engine` | `Q` | 225 | 128 |
@@ -59,14 +59,14 @@
 //! | [`Engine::poll`]`(1)`: a kick for nothing | `&mut Engine` | `N + 7` | 350 | 216 |
 //! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 935 | 552 |
 //! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1720 | 552 |
-//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2305 | 552 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2304 | 552 |
 //! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 2071 | 412 |
 //! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8322 | 552 |
 //! | [`Engine::complete`] | `&mut Engine` | 4 | 585 | 440 |
 //! | [`Engine::backend_ready`] | `&mut Engine` | none | 35 | 20 |
-//! | [`Engine::update_config`] | `&mut Engine` | none | 38 | 16 |
+//! | [`Engine::update_config`] | `&mut Engine` | none | 37 | 16 |
 //! | [`Engine::notify_queue`] | `&Engine` | none | 24 | 28 |
-//! | [`Engine::memory_changed`] | `&mut Engine` | none | 655 | 348 |
+//! | [`Engine::memory_changed`] | `&mut Engine` | none | 654 | 348 |
 //! | [`Engine::take_queue`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1050 | 492 |
 //! | [`Engine::put_back`] | `&mut Engine` | 1 | 2748 | 1164 |
 //! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1794 | 388 |
@@ -75,7 +75,7 @@
 //! | [`TakenQueue::enable_kicks`] | `&mut TakenQueue` | 2 | 64 | 64 |
 //! | `EngineCell::with`: an empty closure | `&EngineCell` | none | 11 | 16 |
 //! | `IrqLine::assert`: a pin of one store | `&IrqLine` | none | 14 | 8 |
-//! | `MailboxServer::step`: a read | `&mut` it and `Engine` | 9 of the mailbox | 91 | 104 |
+//! | `MailboxServer::step`: a read | `&mut` it and `Engine` | 9 of the mailbox | 92 | 104 |
 //!
 //! # What is supported
 //!
