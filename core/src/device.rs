@@ -302,9 +302,9 @@ where
     /// doorbell rings: the owner looks, and calls `enable_kicks` before it sleeps.
     ///
     /// # Errors
-    /// [`Refusal::WrongPhase`] before the driver is live or while it is suspended, [`Refusal::QueueBusy`] while chains of it
-    /// are pending, [`Refusal::QueueTaken`], [`Refusal::QueueNotReady`] (also while the driver stops
-    /// it) or [`Refusal::NoSuchQueue`].
+    /// [`Refusal::WrongPhase`] before the driver is live or while it is suspended,
+    /// [`Refusal::QueueBusy`] while chains of it are pending, [`Refusal::QueueTaken`],
+    /// [`Refusal::QueueNotReady`] (also while the driver stops it) or [`Refusal::NoSuchQueue`].
     pub fn take_queue(&mut self, queue: u16) -> Result<Taken<M, I, H, Q, N>, Refusal>
     where
         I: Clone,
@@ -365,7 +365,7 @@ where
         if stuck {
             self.table.stop_with(number, None);
             // One that the driver stops goes no further anyway.
-            if !(built::RING_RESET && self.stopping.contains(number)) {
+            if !self.is_stopping(number) {
                 self.needs_reset();
             }
             return Err(Err(Refusal::StaleToken));
@@ -487,9 +487,9 @@ where
         }
     }
 
-    /// The driver sets a queue up again after it was stopped ([`Message::ConfigureQueue`](crate::Message) after a
-    /// queue reset): it is checked like any other, and live at once. `max` is the largest size that
-    /// is allowed. Three translations, `9 * Q` comparisons, and one store to its device area.
+    /// The driver sets a queue up again after it was stopped
+    /// ([`Message::ConfigureQueue`](crate::Message) after a queue reset): it is checked like any
+    /// other, and live at once. `max` is the largest size that is allowed. Three translations, `9 * Q` comparisons, and one store to its device area.
     ///
     /// # Errors
     /// [`DeviceError::Refused`] or what `policy` says; nothing changed then.
@@ -593,8 +593,9 @@ where
         }
     }
 
-    /// A queue had to stop, or a queue was refused that the driver believes it has.
-    pub(crate) fn broke_protocol(&mut self) {
+    /// The driver broke the protocol, or was refused a queue that it believes it has:
+    /// [`require_reset`](Self::require_reset) if the [`FaultPolicy`] says so.
+    pub fn broke_protocol(&mut self) {
         if self.policy.needs_reset() {
             self.needs_reset();
         }

@@ -18,7 +18,7 @@ use crate::{
     policy::FaultPolicy,
     shared::{Answer, Shared, SharedHandle},
     slots::{ChainSlot, Counters, Step, Token},
-    snapshot::{EngineSnapshot, QueueSnapshot, SnapshotError, Stage},
+    snapshot::{EngineSnapshot, QueueSnapshot, SnapshotError},
     table::QueueState,
     trace::{Event, NoTrace, Trace},
 };
@@ -276,7 +276,7 @@ where
                 let verdict = self
                     .device
                     .enable_queue(&config, max, &self.model.queue_check())
-                    .map_err(|error| refusal(error, config.queue));
+                    .map_err(|error| error.refusal(config.queue));
                 let reply = self.transport.settle(verdict, &self.device.shared);
                 if verdict.is_err() {
                     // A driver does not read back whether it got what it asked for.
@@ -302,7 +302,7 @@ where
         let Device { table, mem, .. } = &mut self.device;
         table
             .configure(config, max, features, mem, &self.model.queue_check())
-            .map_err(|error| refusal(error, config.queue))
+            .map_err(|error| error.refusal(config.queue))
     }
 
     fn driver_ready(&mut self, features: Features) -> Reply {
@@ -312,8 +312,8 @@ where
         } = &mut self.device;
         let breaks = policy.needs_reset();
         let max = |queue| model.queue_size_max(queue);
-        let missed = |queue, error| {
-            transport.missed(queue, refusal(error, queue), breaks);
+        let missed = |queue, error: DeviceError| {
+            transport.missed(queue, error.refusal(queue), breaks);
             !breaks
         };
         let start = if table.check_again(features, max, mem, &model.queue_check(), missed) {
@@ -519,18 +519,11 @@ where
         // The registers and the device have to agree on what is ready.
         for queue in 0..num::clamp_u16(Q) {
             let there = self.device.queue_config(queue).copied();
-            let latch = self.transport.ready_latch(queue);
-            let config = latch.map(|latch| QueueConfig {
-                queue,
-                size: latch.size,
-                desc: latch.desc,
-                driver: latch.driver,
-                device: latch.device,
-            });
+            let ready = self.transport.ready(queue);
             // One that is being reset serves nothing any more.
             let goes_on = self.queue_state(queue) == QueueState::Live
-                && latch.is_some_and(|latch| latch.stage == Stage::Resetting);
-            if config != there || goes_on {
+                && ready.is_some_and(|(_, resetting)| resetting);
+            if ready.map(|(config, _)| config) != there || goes_on {
                 return Err(SnapshotError::Positions { queue });
             }
         }
@@ -592,14 +585,5 @@ where
     }
     fn finish(&mut self, ticket: Ticket) -> Reply {
         Self::finish(self, ticket)
-    }
-}
-
-/// What a set-up error is to the driver.
-#[inline(never)]
-fn refusal(error: DeviceError, queue: u16) -> Refusal {
-    match error {
-        DeviceError::Refused(refusal) | DeviceError::BadQueueConfig(_, refusal) => refusal,
-        _ => Refusal::Policy { queue },
     }
 }

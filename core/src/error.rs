@@ -380,6 +380,18 @@ pub enum DeviceError {
     Host(HostFault),
 }
 
+impl DeviceError {
+    /// What a driver is told whose `queue` was refused for this.
+    #[inline(never)]
+    #[must_use]
+    pub fn refusal(&self, queue: u16) -> Refusal {
+        match self {
+            Self::Refused(refusal) | Self::BadQueueConfig(_, refusal) => *refusal,
+            _ => Refusal::Policy { queue },
+        }
+    }
+}
+
 impl core::fmt::Display for DeviceError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {

@@ -160,10 +160,9 @@ where
                 Err(fault) => self.fault(queue, fault, model, slots, touched),
             },
             Popped::Broken if self.policy.refuses() && live.refuse(slot.chain_mut()) => {
-                self.counters.refused = self.counters.refused.wrapping_add(1);
                 let head = slot.chain().head();
                 if let Some(fault) = slot.chain_mut().take_fault() {
-                    self.trace.event(&Event::DriverFault { queue, fault });
+                    self.refused(queue, fault);
                 }
                 self.given(queue, head, 0, touched);
             }
@@ -203,8 +202,7 @@ where
         if let Err(fault) = answer
             && self.policy.refuses()
         {
-            self.counters.refused = self.counters.refused.wrapping_add(1);
-            self.trace.event(&Event::DriverFault { queue, fault });
+            self.refused(queue, fault);
             answer = Ok(Answer::Done { written: 0 });
         }
         match answer {
@@ -256,6 +254,12 @@ where
                 self.given(queue, head, written, touched);
             }
         }
+    }
+
+    /// A chain is given back for what the driver did wrong.
+    fn refused(&mut self, queue: u16, fault: DriverFault) {
+        self.counters.refused = self.counters.refused.wrapping_add(1);
+        self.trace.event(&Event::DriverFault { queue, fault });
     }
 
     /// A chain was given back.

@@ -4,7 +4,7 @@ use heapless::Vec;
 
 use super::{Device, Rest};
 use crate::{
-    error::{DeviceError, Refusal},
+    error::Refusal,
     features::Features,
     memory::DriverMem,
     model::{DeviceModel, Start},
@@ -209,7 +209,7 @@ where
             let table = &mut self.table;
             let checked = table.configure(config, max, known, &self.mem, &model.queue_check());
             if let Err(error) = checked {
-                let why = refusal(error, queue);
+                let why = error.refusal(queue);
                 // That may be why it was stopped, and what is not there is not touched.
                 if ring.is_some() || !matches!(why, Refusal::Unmapped { .. }) {
                     return Err(SnapshotError::Queue { queue, why });
@@ -298,12 +298,5 @@ where
             Some(_) => return false,
         }
         true
-    }
-}
-
-fn refusal(error: DeviceError, queue: u16) -> Refusal {
-    match error {
-        DeviceError::Refused(refusal) | DeviceError::BadQueueConfig(_, refusal) => refusal,
-        _ => Refusal::Policy { queue },
     }
 }

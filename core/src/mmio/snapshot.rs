@@ -5,11 +5,10 @@ use virtio_spec::DeviceStatus;
 use super::{Phase, Transport, status::Handshake};
 use crate::{
     features::Features,
+    message::QueueConfig,
     model::DeviceConfig,
     num,
-    snapshot::{
-        DeviceSnapshot, LatchSnapshot, RegisterSnapshot, RestSnapshot, SnapshotError, Stage,
-    },
+    snapshot::{DeviceSnapshot, RegisterSnapshot, RestSnapshot, SnapshotError, Stage},
 };
 
 impl<const Q: usize> Transport<Q> {
@@ -121,10 +120,14 @@ impl<const Q: usize> Transport<Q> {
         self.shm_sel = 0;
     }
 
-    /// What the driver wrote of a queue, if QueueReady is 1.
-    pub(crate) fn ready_latch(&self, queue: u16) -> Option<LatchSnapshot> {
-        let latch = self.queues.save(queue);
-        matches!(latch.stage, Stage::Ready | Stage::Resetting).then_some(latch)
+    /// How the driver laid a queue out whose QueueReady is 1, and whether it is being reset.
+    pub(crate) fn ready(&self, queue: u16) -> Option<(QueueConfig, bool)> {
+        let resetting = match self.queues.save(queue).stage {
+            Stage::Ready => false,
+            Stage::Resetting => true,
+            Stage::Off | Stage::WasReset => return None,
+        };
+        Some((self.queues.config(queue)?, resetting))
     }
 }
 

@@ -431,8 +431,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
     }
 
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
-        let (serial, free) = (self.next, self.free());
-        let turn = if self.mode.in_order() { TURN } else { 0 };
+        let (serial, free, turn) = (self.next, self.free(), self.turn());
         match self.in_flight.get_mut(usize::from(chain.head())) {
             Some(there) if *there == free && slots == 1 => *there = serial,
             _ => return false,
@@ -476,14 +475,18 @@ impl<W, const N: usize> SplitQueue<W, N> {
     /// Whether a chain was popped and may still be given back.
     #[cold]
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
-        let turn = if self.mode.in_order() { TURN } else { 0 };
         let there = self.in_flight.get(usize::from(chain.head()));
-        there.is_some_and(|there| *there == chain.serial() ^ turn)
+        there.is_some_and(|there| *there == chain.serial() ^ self.turn())
     }
 
     /// Whether nothing more can be given back, because an older chain was lost.
     pub(crate) const fn is_stuck(&self) -> bool {
         self.mode.in_order() && self.lost != 0
+    }
+
+    /// What turns a serial number into that of a chain.
+    const fn turn(&self) -> u32 {
+        if self.mode.in_order() { TURN } else { 0 }
     }
 
     /// What stands for a head that is with the driver.

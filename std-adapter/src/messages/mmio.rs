@@ -23,7 +23,8 @@ use crate::{
 /// message is acknowledged. After [`Message::Ready`] the driver's DRIVER_OK completes in
 /// [`run`](Self::run), which serves the device until the driver resets it.
 ///
-/// After a refusal, unless the policy is another, the rest of that conversation is refused as well, until the driver resets; the
+/// After a refusal, unless the policy is another, the rest of that conversation is refused as well,
+/// until the driver resets; the
 /// reset is then the first message of the next conversation. `notify` and `shared` have to be those
 /// of the [`DeviceBuilder`](virtside::DeviceBuilder).
 #[derive(Debug)]
@@ -185,10 +186,10 @@ where
 }
 
 /// What an error of the conversation is to the driver.
-pub(super) fn refusal(error: &DeviceError, message: Message) -> Refusal {
+fn refusal(error: &DeviceError, message: Message) -> Refusal {
     match (error, message) {
+        (_, Message::ConfigureQueue(QueueConfig { queue, .. })) => error.refusal(queue),
         (DeviceError::Refused(refusal) | DeviceError::BadQueueConfig(_, refusal), _) => *refusal,
-        (_, Message::ConfigureQueue(QueueConfig { queue, .. })) => Refusal::Policy { queue },
         _ => Refusal::NotReady,
     }
 }

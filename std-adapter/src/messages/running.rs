@@ -1,12 +1,11 @@
 //! A device that came of a conversation, behind the register block that led it.
 
 use virtside::{
-    ChainSlot, Device, DeviceModel, DriverMem, DriverNotify, FaultPolicy, Message, Refusal,
-    SharedHandle, Step, Token,
+    ChainSlot, Device, DeviceModel, DriverMem, DriverNotify, Message, Refusal, SharedHandle, Step,
+    Token,
     mmio::{Access, RegisterBlock, Reply, Ticket, Transport},
 };
 
-use super::mmio::refusal;
 use crate::serve::Served;
 
 /// Why [`MmioMessages::run`](super::MmioMessages::run) returned.
@@ -95,11 +94,11 @@ where
                 let verdict = self
                     .device
                     .enable_queue(&config, max, &self.model.queue_check());
-                if verdict.is_err() && self.transport.policy() == FaultPolicy::NeedsReset {
+                if verdict.is_err() {
                     // A driver does not read back whether it got what it asked for.
-                    self.device.require_reset();
+                    self.device.broke_protocol();
                 }
-                verdict.map_err(|error| refusal(&error, Message::ConfigureQueue(config)))
+                verdict.map_err(|error| error.refusal(config.queue))
             }
             Some(Message::ResetQueue(queue)) => {
                 if !self.device.stop_queue(queue, self.model, self.slots) {
