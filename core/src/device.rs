@@ -1,7 +1,10 @@
 //! A configured device: its queues, and what may be asked of them.
 
 mod poll;
+mod rest;
 mod snapshot;
+
+use rest::Rest;
 
 use crate::{
     check::QueueCheck,
@@ -79,16 +82,6 @@ pub struct Device<M: DriverMem, I, H, const Q: usize, const N: usize, T = NoTrac
     host_fault: Option<HostFault>,
     counters: Counters,
     pub(crate) trace: T,
-}
-
-/// Whether the driver wants the device to rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
-    No,
-    /// What is in hand is being finished.
-    Soon,
-    /// Nothing of the driver's is touched.
-    Now,
 }
 
 impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> core::fmt::Debug
@@ -448,45 +441,6 @@ where
         quiet
     }
 
-    /// The driver suspends the device ([`Message::Suspend`](crate::Message)): from now on no chain is
-    /// taken. True when it is suspended: every chain in hand was answered (but those that
-    /// [`may_sleep`](DeviceModel::may_sleep)), the driver was told, and taken queues are quiet. False
-    /// until then: they were asked to stop; call again after `complete`, or when an owner heard.
-    ///
-    /// A taken queue that was not put back stays out, quiet, and serves nothing after a resume.
-    #[must_use = "false means: call again"]
-    pub fn suspend<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
-        if !self.start_if_live() {
-            return false;
-        }
-        if self.rest == Rest::No {
-            self.rest = Rest::Soon;
-        }
-        let mut done = self.shared.stop_all();
-        for slot in slots.iter().filter(|slot| !slot.is_free()) {
-            // It will not be followed by another one.
-            model.drained(slot.queue());
-            done &= model.may_sleep(slot.queue());
-        }
-        if done {
-            self.rest = Rest::Now;
-        }
-        done
-    }
-
-    /// The driver resumes a suspended device ([`Message::Resume`](crate::Message)): every queue
-    /// counts as notified, and what was held back is announced (suspend-07).
-    pub fn resume(&mut self) {
-        if self.rest == Rest::No {
-            return;
-        }
-        self.rest = Rest::No;
-        self.notified = self.table.configured().difference(&self.stopping);
-        if core::mem::take(&mut self.changed) {
-            self.config_changed(true);
-        }
-    }
-
     /// The driver sets a queue up again after it was stopped
     /// ([`Message::ConfigureQueue`](crate::Message) after a queue reset): it is checked like any
     /// other, and live at once. `max` is the largest size that is allowed. Three translations, `9 * Q` comparisons, and one store to its device area.
@@ -569,15 +523,6 @@ where
         let result = change(model);
         self.config_changed(false);
         result
-    }
-
-    fn is_suspended(&self) -> bool {
-        built::SUSPEND && self.rest == Rest::Now
-    }
-
-    /// Whether no chain is to be taken.
-    fn rests(&self) -> bool {
-        built::SUSPEND && self.rest != Rest::No
     }
 
     /// Announces a configuration change if the driver is live (notif-01), or as soon as it is if it

@@ -1,0 +1,73 @@
+//! Suspending and resuming.
+
+use super::Device;
+use crate::{
+    features::built, memory::DriverMem, model::DeviceModel, notify::DriverNotify,
+    shared::SharedHandle, slots::ChainSlot, trace::Trace,
+};
+
+/// Whether the driver wants the device to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    No,
+    /// What is in hand is being finished.
+    Soon,
+    /// Nothing of the driver's is touched.
+    Now,
+}
+
+impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N, T>
+where
+    M: DriverMem,
+    I: DriverNotify,
+    H: SharedHandle<Q>,
+    T: Trace,
+{
+    /// The driver suspends the device ([`Message::Suspend`](crate::Message)): from now on no chain is
+    /// taken. True when it is suspended: every chain in hand was answered (but those that
+    /// [`may_sleep`](DeviceModel::may_sleep)), the driver was told, and taken queues are quiet. False
+    /// until then: they were asked to stop; call again after `complete`, or when an owner heard.
+    ///
+    /// A taken queue that was not put back stays out, quiet, and serves nothing after a resume.
+    #[must_use = "false means: call again"]
+    pub fn suspend<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
+        if !self.start_if_live() {
+            return false;
+        }
+        if self.rest == Rest::No {
+            self.rest = Rest::Soon;
+        }
+        let mut done = self.shared.stop_all();
+        for slot in slots.iter().filter(|slot| !slot.is_free()) {
+            // It will not be followed by another one.
+            model.drained(slot.queue());
+            done &= model.may_sleep(slot.queue());
+        }
+        if done {
+            self.rest = Rest::Now;
+        }
+        done
+    }
+
+    /// The driver resumes a suspended device ([`Message::Resume`](crate::Message)): every queue
+    /// counts as notified, and what was held back is announced (suspend-07).
+    pub fn resume(&mut self) {
+        if self.rest == Rest::No {
+            return;
+        }
+        self.rest = Rest::No;
+        self.notified = self.table.configured().difference(&self.stopping);
+        if core::mem::take(&mut self.changed) {
+            self.config_changed(true);
+        }
+    }
+
+    pub(super) fn is_suspended(&self) -> bool {
+        built::SUSPEND && self.rest == Rest::Now
+    }
+
+    /// Whether no chain is to be taken.
+    pub(super) fn rests(&self) -> bool {
+        built::SUSPEND && self.rest != Rest::No
+    }
+}
