@@ -26,17 +26,17 @@ where
     T: Trace,
 {
     /// The whole state as a plain value, with up to `P` chains in hand; see [`EngineSnapshot`] and
-    /// [`Device::save`].
+    /// [`Device::save`](crate::Device::save).
     ///
     /// # Errors
-    /// As there, and [`Refusal::WrongPhase`] while an access is [`Reply::Pending`].
+    /// As there, and [`Refusal::WrongPhase`] while an access is [`Reply::Pending`](crate::mmio::Reply::Pending).
     pub fn save<const P: usize>(&mut self) -> Result<EngineSnapshot<Q, N, P>, Refusal> {
         let registers = self.transport.save().ok_or(Refusal::WrongPhase)?;
         let device = self.device.save(self.slots.as_mut())?;
         Ok(EngineSnapshot { registers, device })
     }
 
-    /// Takes a state that [`save`](Self::save) gave; see [`Device::restore`].
+    /// Takes a state that [`save`](Self::save) gave; see [`Device::restore`](crate::Device::restore).
     ///
     /// ```
     /// use virtside::{models::Entropy, mmio::Access, ChainSlot, Engine, EngineSnapshot, Ram, Shared};
