@@ -8,17 +8,20 @@ pub mod chain;
 #[cfg(feature = "packed")]
 mod flights;
 mod mode;
+mod outline;
 #[cfg(feature = "packed")]
 mod packed;
 #[cfg(feature = "split")]
 mod split;
+mod stream;
 mod walk;
 
-pub use chain::{Chain, ChainError, ReadableChain, Segment, WritableChain};
+pub use chain::{Chain, Segment};
 #[cfg(feature = "packed")]
 pub use packed::PackedQueue;
 #[cfg(feature = "split")]
 pub use split::SplitQueue;
+pub use stream::{ChainError, ReadableChain, WritableChain};
 
 use crate::{
     check::{CheckedQueue, Windows},

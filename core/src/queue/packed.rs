@@ -14,9 +14,10 @@
 use super::{
     Popped,
     batch::Batch,
-    chain::{Blamed, Chain},
+    chain::Chain,
     flights::Flights,
     mode::Mode,
+    outline::Blamed,
     walk::{Desc, End, NEXT, WRITE, follow, walk_table},
 };
 use crate::{
@@ -230,7 +231,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             }
             Ok(_) => {
                 let head = chain.head();
-                chain.blame(DriverFault::HeadInFlight { head });
+                chain.outline.blame(DriverFault::HeadInFlight { head });
                 Popped::Fault
             }
             Err(_) => Popped::Broken,
@@ -247,8 +248,6 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         first: Desc<true>,
         behind: impl Fn(u16) -> Option<RawDescriptor>,
     ) -> Result<u16, Blamed> {
-        // Until its end is known, a chain has the name that its first descriptor has.
-        chain.begin(first.next());
         // As many have a segment as come before.
         let next = |_, count| behind(count).map(Desc::new);
         match follow(mem, chain, (0, 0, false), first, next)? {
@@ -266,13 +265,13 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         let mut slots = 0..self.next_avail.slot;
         let mut next = || ring.load_descriptor(slots.next()?).map(Desc::new);
         let end = match next() {
-            Some(first) => follow(mem, chain, chain.progress(), first, |_, _| next())?,
+            Some(first) => follow(mem, chain, chain.outline.progress(), first, |_, _| next())?,
             None => End::Open,
         };
         match end {
             End::Last => self.within_room(chain, 0),
             End::Table(table) => self.walk_indirect(mem, chain, table),
-            End::Open => Err(chain.too_long()),
+            End::Open => Err(chain.outline.too_long(chain.head())),
         }
     }
 
@@ -294,9 +293,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The slots of a chain: one for each segment, and so many `more`. They have to be the driver's.
     #[inline(always)]
     fn within_room(&self, chain: &mut Chain<N>, more: u16) -> Result<u16, Blamed> {
-        let slots = chain.count().wrapping_add(more);
+        let slots = chain.outline.count().wrapping_add(more);
         if slots > self.room {
-            return Err(chain.too_long());
+            return Err(chain.outline.too_long(chain.head()));
         }
         Ok(slots)
     }
@@ -323,7 +322,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             if self.flights.has(desc.next()) {
                 return false;
             }
-            chain.begin(desc.next());
+            chain.outline.begin(desc.next());
             if self.is_in_order() {
                 self.publish();
                 self.serial = self.serial.wrapping_add(2);
@@ -341,7 +340,10 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// last. False, and nothing is given, if the chain is not in flight. Two stores.
     #[inline]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        match self.flights.remove_near(chain.head(), chain.serial()) {
+        match self
+            .flights
+            .remove_near(chain.head(), chain.outline.serial())
+        {
             Some(slots) => {
                 self.put_used(chain.head(), slots, written);
                 true
@@ -356,7 +358,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         if self.is_in_order() {
             return false;
         }
-        let slots = self.flights.remove(chain.head(), chain.serial());
+        let slots = self.flights.remove(chain.head(), chain.outline.serial());
         if let Some(slots) = slots {
             self.put_used(chain.head(), slots, written);
         }
@@ -515,7 +517,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     /// The serial number that a chain is noted with, if it is in flight.
     const fn serial_of(&self, chain: &Chain<N>) -> u32 {
-        chain.serial() ^ self.turn()
+        chain.outline.serial() ^ self.turn()
     }
 
     pub(crate) const fn age(&self, chain: &Chain<N>) -> u32 {
@@ -537,7 +539,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
     fn admit(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
         let serial = self.serial;
         if self.flights.insert_near(chain.head(), slots, serial) {
-            chain.set_serial(serial);
+            chain.outline.set_serial(serial);
         } else if !self.admit_far(chain, slots) {
             return false;
         }
@@ -551,7 +553,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
         let serial = self.serial;
         let new = self.flights.insert(chain.head(), slots, serial);
         if new {
-            chain.set_serial(serial ^ self.turn());
+            chain.outline.set_serial(serial ^ self.turn());
         }
         new
     }
