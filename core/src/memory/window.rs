@@ -134,7 +134,7 @@ impl Words {
     #[inline(always)]
     fn load_available(&self, flags: u16) -> Option<RawDescriptor> {
         let rest = u32::from_le(self.rest.load(order::LOAD_REST));
-        (num::high16(rest) & (AVAIL | USED) == flags).then(|| RawDescriptor {
+        ((num::high16(rest) ^ flags) & (AVAIL | USED) == 0).then(|| RawDescriptor {
             addr: self.addr.load(),
             len: relaxed(&self.len),
             rest,

@@ -11,6 +11,8 @@
 //!
 //! Clauses: packed-01 to packed-24.
 
+use core::hint::cold_path;
+
 use super::{
     Popped,
     batch::Batch,
@@ -44,33 +46,41 @@ const FLAGS: u32 = 3 << 16;
 const TURN: u32 = 1 << 31;
 
 /// A slot of the ring in the round of a wrap counter.
+///
+/// The slot is in the low half. In the high half are AVAIL and USED of the descriptor that is looked
+/// for here, or written; the wrap counter is AVAIL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Position {
-    slot: u16,
-    /// AVAIL and USED of the descriptor that is looked for here, or written. The wrap counter is
-    /// AVAIL.
-    flags: u16,
-}
+struct Position(u32);
 
 impl Position {
     /// Where both sides start (packed-11).
-    const fn start(flags: u16) -> Self {
-        Self { slot: 0, flags }
+    fn start(flags: u16) -> Self {
+        Self(u32::from(flags) << 16)
+    }
+
+    #[inline(always)]
+    fn slot(self) -> u16 {
+        num::low16(self.0)
+    }
+
+    #[inline(always)]
+    fn flags(self) -> u16 {
+        num::high16(self.0)
     }
 
     /// So many slots on, at most `size`.
     #[inline(always)]
     fn advance(&mut self, by: u16, size: u16) {
-        // Neither is over 32768, so the sum fits.
-        self.slot = self.slot.wrapping_add(by);
-        if self.slot >= size {
-            self.slot = self.slot.wrapping_sub(size);
-            self.flags ^= BOTH;
+        // Neither is over 32768, so the sum stays in the low half.
+        self.0 = self.0.wrapping_add(by.into());
+        if self.slot() >= size {
+            cold_path();
+            self.0 = self.0.wrapping_sub(size.into()) ^ (u32::from(BOTH) << 16);
         }
     }
 
     fn wrap(self) -> bool {
-        self.flags & AVAIL != 0
+        self.flags() & AVAIL != 0
     }
 
     /// As an event suppression structure has it.
@@ -79,22 +89,22 @@ impl Position {
     }
 
     fn halfword(self) -> u16 {
-        self.slot | if self.wrap() { 1 << 15 } else { 0 }
+        self.slot() | if self.wrap() { 1 << 15 } else { 0 }
     }
 
     /// The same the other way round, with these flags in a round whose wrap counter is 1.
     fn from_word(word: u16, flags: u16, size: u16) -> Option<Self> {
         let (slot, wrap) = (word & 0x7fff, word >> 15 != 0);
         let flags = if wrap { flags } else { flags ^ BOTH };
-        (slot < size).then_some(Self { slot, flags })
+        (slot < size).then_some(Self(u32::from(flags) << 16 | u32::from(slot)))
     }
 
     /// How many slots ahead of this the other one is, at most `size`.
     fn distance(self, ahead: Self, size: u16) -> Option<u16> {
         if self.wrap() == ahead.wrap() {
-            ahead.slot.checked_sub(self.slot)
+            ahead.slot().checked_sub(self.slot())
         } else {
-            let back = self.slot.checked_sub(ahead.slot)?;
+            let back = self.slot().checked_sub(ahead.slot())?;
             size.checked_sub(back)
         }
     }
@@ -136,9 +146,9 @@ impl<W, const N: usize> defmt::Format for PackedQueue<W, N> {
             "PackedQueue {{ size: {=u16}, next_avail: {=u16}/{=bool}, next_used: {=u16}/{=bool}, \
              room: {=u16}, in_flight: {=u16} }}",
             self.size,
-            self.next_avail.slot,
+            self.next_avail.slot(),
             self.next_avail.wrap(),
-            self.next_used.slot,
+            self.next_used.slot(),
             self.next_used.wrap(),
             self.room,
             self.flights.count()
@@ -219,7 +229,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The driver's misdeed is in `chain`, which is of no other use then.
     #[inline]
     pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
-        let Position { slot, flags } = self.next_avail;
+        let (slot, flags) = (self.next_avail.slot(), self.next_avail.flags());
         let Some((first, behind)) = self.windows.desc.load_available_run(slot, flags) else {
             return Popped::Empty;
         };
@@ -262,7 +272,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     #[inline(never)]
     fn walk_around<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>) -> Result<u16, Blamed> {
         let ring = &self.windows.desc;
-        let mut slots = 0..self.next_avail.slot;
+        let mut slots = 0..self.next_avail.slot();
         let mut next = || ring.load_descriptor(slots.next()?).map(Desc::new);
         let end = match next() {
             Some(first) => follow(mem, chain, chain.outline.progress(), first, |_, _| next())?,
@@ -310,7 +320,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         }
         let mut place = self.next_avail;
         for slots in 1..=self.room {
-            let Some(desc) = self.windows.desc.load_descriptor(place.slot) else {
+            let Some(desc) = self.windows.desc.load_descriptor(place.slot()) else {
                 return false;
             };
             place.advance(1, self.size);
@@ -368,7 +378,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// One used descriptor, for so many slots.
     #[inline(always)]
     fn put_used(&mut self, id: u16, slots: u16, written: u32) {
-        let Position { slot, mut flags } = self.next_used;
+        let (slot, mut flags) = (self.next_used.slot(), self.next_used.flags());
         if written != 0 {
             flags |= WRITE;
         }
@@ -447,15 +457,16 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// Whether the descriptor that the driver asked for is among the last `given` slots.
     #[inline(always)]
     fn has_passed(&self, word: u32, given: u32) -> bool {
-        let Position { slot: now, flags } = self.next_used;
-        let (slot, now) = (word & 0x7fff, u32::from(now));
+        let (slot, now) = (word & 0x7fff, u32::from(self.next_used.slot()));
+        // How many were given back behind it; far more than ever are if it is still ahead.
+        let behind = now.wrapping_sub(slot).wrapping_sub(1);
         // The wrap counter is where USED is.
-        if (num::low16(word) ^ flags) & USED == 0 {
-            slot < now && now.wrapping_sub(slot) <= given
+        if ((word << 16) ^ self.next_used.0) & (u32::from(USED) << 16) == 0 {
+            behind < given
         } else {
             // In the last round; what would be in the next one is not passed.
             let size = u32::from(self.size);
-            slot >= now && slot < size && size.wrapping_sub(slot).wrapping_add(now) <= given
+            slot >= now && slot < size && behind.wrapping_add(size) < given
         }
     }
 
@@ -484,7 +495,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             return Ok(false);
         }
         self.windows.device.full_fence();
-        Ok(self.windows.desc.is_available(next.slot, next.wrap()))
+        Ok(self.windows.desc.is_available(next.slot(), next.wrap()))
     }
 }
 
