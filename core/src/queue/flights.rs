@@ -116,8 +116,9 @@ impl<const N: usize> Flights<N> {
 
     #[inline(always)]
     fn remove_at(&mut self, id: u16, serial: u32, step: u16) -> Option<u16> {
+        // No two chains in flight have one serial number, so it says which it is.
         let place = self.at(id, step)?;
-        if place.id != id || place.serial != serial {
+        if place.serial != serial {
             return None;
         }
         let len = place.len;

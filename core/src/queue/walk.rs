@@ -75,6 +75,14 @@ impl<const PACKED: bool> Desc<PACKED> {
         if PACKED { self.next() } else { head }
     }
 
+    /// Whether of `these` flags it has `flag` only.
+    #[inline(always)]
+    fn is_only(&self, flag: u16, these: u16) -> bool {
+        let (flag, these) = (u32::from(flag), u32::from(these));
+        let (flag, these) = if PACKED { (flag << 16, these << 16) } else { (flag, these) };
+        self.rest & these == flag
+    }
+
     #[inline(always)]
     pub(super) fn has(&self, flag: u16) -> bool {
         let flag = u32::from(flag);
@@ -162,33 +170,27 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
         }
         chain.outline.end_readable(count, len);
     }
-    while !desc.has(INDIRECT) {
-        if !desc.has(WRITE) {
-            return Err(chain.outline.bad_order(desc.name(chain.head())));
-        }
+    // What ended the first loop is for writing, if it is a buffer.
+    let mut odd = desc.has(INDIRECT) || writing && !desc.has(WRITE);
+    while !odd {
         count = take(mem, chain, count, &desc, Permission::Write)?;
         len = len.wrapping_add(desc.len);
         if !desc.has(NEXT) {
-            return chain
-                .outline
-                .end(desc.name(chain.head()), count, len)
-                .map(|()| End::Last);
+            return chain.outline.end(desc.name(chain.head()), count, len).map(|()| End::Last);
         }
         desc = match next(desc.next(), count) {
             Some(desc) => desc,
             None if PACKED => {
-                return chain
-                    .outline
-                    .end(desc.name(chain.head()), count, len)
-                    .map(|()| End::Open);
+                return chain.outline.end(desc.name(chain.head()), count, len).map(|()| End::Open);
             }
             None => return Err(chain.outline.bad_next(desc.next())),
         };
+        odd = !desc.is_only(WRITE, WRITE | INDIRECT);
     }
-    chain
-        .outline
-        .end(desc.name(chain.head()), count, len)
-        .map(|()| End::Table(desc))
+    if !desc.has(INDIRECT) {
+        return Err(chain.outline.bad_order(desc.name(chain.head())));
+    }
+    chain.outline.end(desc.name(chain.head()), count, len).map(|()| End::Table(desc))
 }
 
 /// Follows a chain on through the table of an indirect descriptor.
