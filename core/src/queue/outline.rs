@@ -21,7 +21,7 @@ pub(crate) struct Outline {
     pub(super) readable_len: u32,
     pub(super) writable_len: u32,
     /// Which chain it is, so that a clone of an earlier one with the same head is told apart; a
-    /// queue has it again after 2^31 chains, with IN_ORDER after 2^30.
+    /// queue has it again after 2^30 chains at the earliest.
     serial: u32,
     /// Why there is no chain, if `pop` found the driver at fault.
     pub(super) fault: Option<DriverFault>,

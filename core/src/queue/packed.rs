@@ -41,10 +41,6 @@ const DESC: u32 = 2 << 16;
 /// Both bits of the flags; the others are reserved.
 const FLAGS: u32 = 3 << 16;
 
-/// With IN_ORDER a chain has its serial number with this bit turned: so it is none that can be given
-/// back without asking for its turn.
-const TURN: u32 = 1 << 31;
-
 /// A slot of the ring in the round of a wrap counter.
 ///
 /// The slot is in the low half. In the high half are AVAIL and USED of the descriptor that is looked
@@ -393,7 +389,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
     /// hears of it at the latest with [`publish`](Self::publish).
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let Some(slots) = self.flights.remove(chain.head(), self.serial_of(chain)) else {
+        let Some(slots) = self.flights.remove(chain.head(), chain.outline.serial()) else {
             return false;
         };
         self.oldest = self.oldest.wrapping_add(2);
@@ -517,22 +513,12 @@ impl<W, const N: usize> PackedQueue<W, N> {
     }
 
     pub(crate) fn slots_of(&self, chain: &Chain<N>) -> u16 {
-        let serial = self.serial_of(chain);
+        let serial = chain.outline.serial();
         self.flights.get(chain.head(), serial).unwrap_or(0)
     }
 
-    /// What a chain that is in flight has turned in its serial number.
-    const fn turn(&self) -> u32 {
-        if self.is_in_order() { TURN } else { 0 }
-    }
-
-    /// The serial number that a chain is noted with, if it is in flight.
-    const fn serial_of(&self, chain: &Chain<N>) -> u32 {
-        chain.outline.serial() ^ self.turn()
-    }
-
     pub(crate) const fn age(&self, chain: &Chain<N>) -> u32 {
-        self.serial.wrapping_sub(self.serial_of(chain))
+        self.serial.wrapping_sub(chain.outline.serial())
     }
 
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
@@ -549,24 +535,18 @@ impl<W, const N: usize> PackedQueue<W, N> {
     #[inline(always)]
     fn admit(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
         let serial = self.serial;
-        if self.flights.insert_near(chain.head(), slots, serial) {
-            chain.outline.set_serial(serial);
-        } else if !self.admit_far(chain, slots) {
+        if !self.flights.insert_near(chain.head(), slots, serial) && !self.admit_far(chain, slots) {
             return false;
         }
+        chain.outline.set_serial(serial);
         self.serial = serial.wrapping_add(2);
         true
     }
 
     #[cold]
     #[inline(never)]
-    fn admit_far(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
-        let serial = self.serial;
-        let new = self.flights.insert(chain.head(), slots, serial);
-        if new {
-            chain.outline.set_serial(serial ^ self.turn());
-        }
-        new
+    fn admit_far(&mut self, chain: &Chain<N>, slots: u16) -> bool {
+        self.flights.insert(chain.head(), slots, self.serial)
     }
 
     pub(crate) fn is_whole(&self) -> bool {
@@ -586,13 +566,13 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     /// Whether a chain is the one to be given back next. Never again after one was lost.
     pub(crate) const fn is_next(&self, chain: &Chain<N>) -> bool {
-        self.serial_of(chain) == self.oldest
+        chain.outline.serial() == self.oldest
     }
 
     /// Whether a chain was popped and may still be given back.
     #[cold]
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
-        let serial = self.serial_of(chain);
+        let serial = chain.outline.serial();
         self.flights.get(chain.head(), serial).is_some()
     }
 
@@ -603,7 +583,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     /// A popped chain will not be given back. Its slots stay the device's.
     pub(crate) fn lose(&mut self, chain: &Chain<N>) {
-        let slots = self.flights.remove(chain.head(), self.serial_of(chain));
+        let slots = self.flights.remove(chain.head(), chain.outline.serial());
         self.lost = self.lost.wrapping_add(slots.unwrap_or(0));
     }
 

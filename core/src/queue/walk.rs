@@ -79,7 +79,11 @@ impl<const PACKED: bool> Desc<PACKED> {
     #[inline(always)]
     fn is_only(&self, flag: u16, these: u16) -> bool {
         let (flag, these) = (u32::from(flag), u32::from(these));
-        let (flag, these) = if PACKED { (flag << 16, these << 16) } else { (flag, these) };
+        let (flag, these) = if PACKED {
+            (flag << 16, these << 16)
+        } else {
+            (flag, these)
+        };
         self.rest & these == flag
     }
 
@@ -176,12 +180,18 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
         count = take(mem, chain, count, &desc, Permission::Write)?;
         len = len.wrapping_add(desc.len);
         if !desc.has(NEXT) {
-            return chain.outline.end(desc.name(chain.head()), count, len).map(|()| End::Last);
+            return chain
+                .outline
+                .end(desc.name(chain.head()), count, len)
+                .map(|()| End::Last);
         }
         desc = match next(desc.next(), count) {
             Some(desc) => desc,
             None if PACKED => {
-                return chain.outline.end(desc.name(chain.head()), count, len).map(|()| End::Open);
+                return chain
+                    .outline
+                    .end(desc.name(chain.head()), count, len)
+                    .map(|()| End::Open);
             }
             None => return Err(chain.outline.bad_next(desc.next())),
         };
@@ -190,7 +200,10 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
     if !desc.has(INDIRECT) {
         return Err(chain.outline.bad_order(desc.name(chain.head())));
     }
-    chain.outline.end(desc.name(chain.head()), count, len).map(|()| End::Table(desc))
+    chain
+        .outline
+        .end(desc.name(chain.head()), count, len)
+        .map(|()| End::Table(desc))
 }
 
 /// Follows a chain on through the table of an indirect descriptor.
