@@ -11,8 +11,6 @@
 //!
 //! Clauses: packed-01 to packed-24.
 
-use core::hint::cold_path;
-
 use super::{
     Popped,
     batch::Batch,
@@ -64,15 +62,21 @@ impl Position {
         num::high16(self.0)
     }
 
-    /// So many slots on, at most `size`.
+    /// So many slots on, at most the size of the ring. The position may be behind the end of the ring
+    /// then, until it is looked at [`around`](Self::around) it: no descriptor is there, so who does
+    /// not finds out.
     #[inline(always)]
-    fn advance(&mut self, by: u16, size: u16) {
+    fn advance(&mut self, by: u16) {
         // Neither is over 32768, so the sum stays in the low half.
         self.0 = self.0.wrapping_add(by.into());
-        if self.slot() >= size {
-            cold_path();
-            self.0 = self.0.wrapping_sub(size.into()) ^ (u32::from(BOTH) << 16);
+    }
+
+    /// The same position, in the next round if it is behind the end of the ring.
+    fn around(self, size: u16) -> Self {
+        if self.slot() < size {
+            return self;
         }
+        Self(self.0.wrapping_sub(size.into()) ^ (u32::from(BOTH) << 16))
     }
 
     fn wrap(self) -> bool {
@@ -142,10 +146,10 @@ impl<W, const N: usize> defmt::Format for PackedQueue<W, N> {
             "PackedQueue {{ size: {=u16}, next_avail: {=u16}/{=bool}, next_used: {=u16}/{=bool}, \
              room: {=u16}, in_flight: {=u16} }}",
             self.size,
-            self.next_avail.slot(),
-            self.next_avail.wrap(),
-            self.next_used.slot(),
-            self.next_used.wrap(),
+            self.next_avail.around(self.size).slot(),
+            self.next_avail.around(self.size).wrap(),
+            self.next_used.around(self.size).slot(),
+            self.next_used.around(self.size).wrap(),
             self.room,
             self.flights.count()
         );
@@ -225,14 +229,18 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The driver's misdeed is in `chain`, which is of no other use then.
     #[inline]
     pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
-        let (slot, flags) = (self.next_avail.slot(), self.next_avail.flags());
-        let Some((first, behind)) = self.windows.desc.load_available_run(slot, flags) else {
-            return Popped::Empty;
+        let (first, behind) = loop {
+            let (slot, flags) = (self.next_avail.slot(), self.next_avail.flags());
+            match self.windows.desc.load_available_run(slot, flags) {
+                Some(run) => break run,
+                None if slot < self.size => return Popped::Empty,
+                None => self.next_avail = self.next_avail.around(self.size),
+            }
         };
         match self.walk(mem, chain, Desc::new(first), behind) {
             Ok(slots) if self.admit(chain, slots) => {
                 self.room = self.room.wrapping_sub(slots);
-                self.next_avail.advance(slots, self.size);
+                self.next_avail.advance(slots);
                 Popped::Chain
             }
             Ok(_) => {
@@ -314,12 +322,13 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         if self.is_in_order() && (self.flights.count() != 0 || self.lost != 0) {
             return false;
         }
-        let mut place = self.next_avail;
+        let mut place = self.next_avail.around(self.size);
         for slots in 1..=self.room {
             let Some(desc) = self.windows.desc.load_descriptor(place.slot()) else {
                 return false;
             };
-            place.advance(1, self.size);
+            place.advance(1);
+            place = place.around(self.size);
             let desc = Desc::<true>::new(desc);
             if desc.has(NEXT) {
                 continue;
@@ -374,16 +383,26 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// One used descriptor, for so many slots.
     #[inline(always)]
     fn put_used(&mut self, id: u16, slots: u16, written: u32) {
-        let (slot, mut flags) = (self.next_used.slot(), self.next_used.flags());
-        if written != 0 {
-            flags |= WRITE;
+        let Position(at) = self.next_used;
+        let flags = num::high16(at) | if written != 0 { WRITE } else { 0 };
+        let desc = &self.windows.desc;
+        if !desc.store_used_descriptor(num::low16(at), id, written, flags) {
+            self.put_used_around(id, written);
         }
+        self.next_used.advance(slots);
+        self.room = self.room.wrapping_add(slots);
+        self.given = self.given.wrapping_add(slots.into());
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_used_around(&mut self, id: u16, written: u32) {
+        self.next_used = self.next_used.around(self.size);
+        let (slot, flags) = (self.next_used.slot(), self.next_used.flags());
+        let flags = flags | if written != 0 { WRITE } else { 0 };
         self.windows
             .desc
             .store_used_descriptor(slot, id, written, flags);
-        self.next_used.advance(slots, self.size);
-        self.room = self.room.wrapping_add(slots);
-        self.given = self.given.wrapping_add(slots.into());
     }
 
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
@@ -460,8 +479,20 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         if ((word << 16) ^ self.next_used.0) & (u32::from(USED) << 16) == 0 {
             behind < given
         } else {
+            self.has_passed_around(slot, given)
+        }
+    }
+
+    /// The same for one of another round than the position says.
+    #[inline(always)]
+    fn has_passed_around(&self, slot: u32, given: u32) -> bool {
+        let (now, size) = (u32::from(self.next_used.slot()), u32::from(self.size));
+        let behind = now.wrapping_sub(slot).wrapping_sub(1);
+        if now >= size {
+            // The position is in that round, too.
+            behind.wrapping_sub(size) < given
+        } else {
             // In the last round; what would be in the next one is not passed.
-            let size = u32::from(self.size);
             slot >= now && slot < size && behind.wrapping_add(size) < given
         }
     }
@@ -480,7 +511,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The full fence keeps the descriptor's flags from being read before the request is visible: a
     /// driver that publishes and then looks whether to kick sees one or the other.
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
-        let next = self.next_avail;
+        let next = self.next_avail.around(self.size);
         if self.mode.event_idx() {
             self.windows.device.store_suppression(DESC | next.word());
         } else if self.kicks_off {
@@ -504,8 +535,8 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     pub(crate) fn snapshot(&self) -> RingSnapshot {
         RingSnapshot {
-            next_avail: self.next_avail.halfword(),
-            next_used: self.next_used.halfword(),
+            next_avail: self.next_avail.around(self.size).halfword(),
+            next_used: self.next_used.around(self.size).halfword(),
             unsignalled: num::clamp_u16(num::index(self.given)).min(self.size),
             lost: self.lost,
             kicks_off: self.kicks_off,
