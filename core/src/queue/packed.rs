@@ -11,6 +11,8 @@
 //!
 //! Clauses: packed-01 to packed-24.
 
+use core::hint::cold_path;
+
 use super::{
     Popped,
     batch::Batch,
@@ -229,13 +231,13 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The driver's misdeed is in `chain`, which is of no other use then.
     #[inline]
     pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
-        let (first, behind) = loop {
-            let (slot, flags) = (self.next_avail.slot(), self.next_avail.flags());
-            match self.windows.desc.load_available_run(slot, flags) {
-                Some(run) => break run,
-                None if slot < self.size => return Popped::Empty,
-                None => self.next_avail = self.next_avail.around(self.size),
-            }
+        if self.next_avail.slot() >= self.size {
+            cold_path();
+            self.next_avail = self.next_avail.around(self.size);
+        }
+        let (slot, flags) = (self.next_avail.slot(), self.next_avail.flags());
+        let Some((first, behind)) = self.windows.desc.load_available_run(slot, flags) else {
+            return Popped::Empty;
         };
         match self.walk(mem, chain, Desc::new(first), behind) {
             Ok(slots) if self.admit(chain, slots) => {
