@@ -234,7 +234,7 @@ where
     /// if the queue is dropped before). One load; two stores with IN_ORDER.
     #[inline(always)]
     pub fn flush(&mut self) -> bool {
-        let wanted = !self.life.silent && self.queue.needs_interrupt();
+        let wanted = self.queue.needs_interrupt();
         if wanted {
             self.life
                 .shared
@@ -341,6 +341,7 @@ where
         if self.queue.in_flight() == 0 {
             // The driver hears of what was given back: its rings cannot be looked at later.
             self.flush();
+            self.queue.set_quiet(true);
             self.life.end();
         }
     }
@@ -352,6 +353,7 @@ where
         // The driver hears of what was given back: nobody looks at it later.
         self.flush();
         self.life.end();
+        self.queue.set_quiet(false);
         let queue = match self.fault {
             None => Ok(self.queue),
             Some(fault) => Err(fault),

@@ -189,6 +189,12 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
 }
 
 impl<W, const N: usize> Virtqueue<W, N> {
+    /// While it is quiet, whether the driver wants an interrupt is answered with no, and without a
+    /// look at the rings.
+    pub(crate) fn set_quiet(&mut self, quiet: bool) {
+        either!(self, queue => queue.set_quiet(quiet));
+    }
+
     /// Number of elements.
     #[must_use]
     pub const fn size(&self) -> u16 {

@@ -443,7 +443,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// sees one or the other. One load.
     #[inline]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
-        if self.mode == Mode::EventIdx {
+        if self.mode == Mode::EVENT_IDX {
             self.is_wanted(true)
         } else {
             self.needs_interrupt_otherwise()
@@ -453,6 +453,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     #[cold]
     #[inline(never)]
     fn needs_interrupt_otherwise(&mut self) -> bool {
+        if self.mode.is_quiet() {
+            return false;
+        }
         if self.is_in_order() {
             self.publish();
         }
@@ -529,6 +532,11 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
 }
 
 impl<W, const N: usize> PackedQueue<W, N> {
+    /// See [`Virtqueue::set_quiet`](super::Virtqueue::set_quiet).
+    pub(crate) fn set_quiet(&mut self, quiet: bool) {
+        self.mode.set_quiet(quiet);
+    }
+
     /// Number of elements.
     #[must_use]
     pub const fn size(&self) -> u16 {

@@ -334,7 +334,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// other. One load.
     #[inline(always)]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
-        if self.mode == Mode::EventIdx {
+        if self.mode == Mode::EVENT_IDX {
             self.has_passed_event()
         } else {
             self.needs_interrupt_otherwise()
@@ -344,6 +344,9 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     #[cold]
     #[inline(never)]
     fn needs_interrupt_otherwise(&mut self) -> bool {
+        if self.mode.is_quiet() {
+            return false;
+        }
         if self.mode.in_order() {
             self.publish();
             if self.mode.event_idx() {
@@ -399,6 +402,11 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
 }
 
 impl<W, const N: usize> SplitQueue<W, N> {
+    /// See [`Virtqueue::set_quiet`](super::Virtqueue::set_quiet).
+    pub(crate) fn set_quiet(&mut self, quiet: bool) {
+        self.mode.set_quiet(quiet);
+    }
+
     /// Number of elements.
     #[must_use]
     pub const fn size(&self) -> u16 {
