@@ -474,7 +474,8 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         word & FLAGS != DISABLE && given != 0
     }
 
-    /// Whether the descriptor that the driver asked for is among the last `given` slots.
+    /// Whether the descriptor that the driver asked for is among the last `given` slots. One behind the
+    /// end of the ring may be, too: nobody has to ask for that.
     #[inline(always)]
     fn has_passed(&self, word: u32, given: u32) -> bool {
         let (slot, now) = (word & 0x7fff, u32::from(self.next_used.slot()));
