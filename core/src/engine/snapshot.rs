@@ -11,7 +11,7 @@ use crate::{
     num,
     shared::SharedHandle,
     slots::ChainSlot,
-    snapshot::{EngineSnapshot, QueueSnapshot, SnapshotError},
+    snapshot::{EngineSnapshot, QueueSnapshot, SaveModel, SnapshotError, WholeSnapshot},
     table::QueueState,
     trace::Trace,
 };
@@ -25,8 +25,8 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// The whole state as a plain value, with up to `P` chains in hand; see [`EngineSnapshot`] and
-    /// [`Device::save`](crate::Device::save).
+    /// All but the model as a plain value, with up to `P` chains in hand; see [`EngineSnapshot`] and
+    /// [`Device::save`](crate::Device::save). With the model: [`save_whole`](Self::save_whole).
     ///
     /// # Errors
     /// As there, and [`Refusal::WrongPhase`] while an access is [`Reply::Pending`](crate::mmio::Reply::Pending).
@@ -37,6 +37,9 @@ where
     }
 
     /// Takes a state that [`save`](Self::save) gave; see [`Device::restore`](crate::Device::restore).
+    /// A model that keeps something is to be restored afterwards, before the first
+    /// [`poll`](Self::poll), and the device to be dropped or reset if it refuses:
+    /// [`restore_whole`](Self::restore_whole) does both.
     ///
     /// ```
     /// use virtside::{models::Entropy, mmio::Access, ChainSlot, Engine, EngineSnapshot, Ram, Shared};
@@ -63,12 +66,81 @@ where
         &mut self,
         snapshot: &EngineSnapshot<Q, N, P>,
     ) -> Result<(), SnapshotError> {
+        self.restore_and(snapshot, |_| Ok(()))
+    }
+
+    /// The whole state, the model's included, with up to `P` chains in hand: between two calls of
+    /// this device, whatever they are.
+    ///
+    /// ```
+    /// use virtside::{
+    ///     models::{blk::{BlockSnapshot, RamDisk}, Block, BlockOptions}, mmio::Access, ChainSlot,
+    ///     Engine, FlatMem, Ram, Shared, WholeSnapshot,
+    /// };
+    /// static RAM: Ram<65536> = Ram::new();
+    /// static SHARED: [Shared<1>; 2] = [Shared::new(), Shared::new()];
+    /// type Disk<'a> = Engine<Block<RamDisk<[u8; 512]>>, FlatMem, (), [ChainSlot<16>; 1], &'a Shared<1>, 1, 16>;
+    /// fn disk(shared: &Shared<1>) -> Disk<'_> {
+    ///     let model = Block::new(RamDisk::new([0; 512]), BlockOptions::new(16));
+    ///     Engine::new(model, RAM.flat(0), (), [ChainSlot::new()], shared)
+    /// }
+    /// let [there, here] = &SHARED;
+    /// let mut old = disk(there);
+    /// // The driver takes VERSION_1, FLUSH and CONFIG_WCE, and turns the write cache off.
+    /// for (offset, value) in [(0x70, 3), (0x20, 1 << 9 | 1 << 11), (0x24, 1), (0x20, 1), (0x70, 11)] {
+    ///     let _ = old.access(Access::write(offset, value));
+    /// }
+    /// let _ = old.access(Access::Write { offset: 0x120, width: 1, value: 0 });
+    /// let state: WholeSnapshot<BlockSnapshot, 1, 16, 1> = old.save_whole()?;
+    ///
+    /// let mut new = disk(here);
+    /// new.restore_whole(&state).expect("what was saved is whole");
+    /// assert_eq!(new.access(Access::read(0x70)).value(), Some(11));
+    /// assert!(!new.model().is_write_back());
+    /// # Ok::<(), virtside::Refusal>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub fn save_whole<const P: usize>(
+        &mut self,
+    ) -> Result<WholeSnapshot<D::Snapshot, Q, N, P>, Refusal>
+    where
+        D: SaveModel,
+    {
+        // It may still hear that the driver is ready.
+        let engine = self.save()?;
+        let model = self.model.save();
+        Ok(WholeSnapshot { engine, model })
+    }
+
+    /// Takes a state that [`save_whole`](Self::save_whole) gave: all of it, or nothing.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore), and what [`SaveModel::restore`] says: then both are in reset.
+    pub fn restore_whole<const P: usize>(
+        &mut self,
+        snapshot: &WholeSnapshot<D::Snapshot, Q, N, P>,
+    ) -> Result<(), SnapshotError>
+    where
+        D: SaveModel,
+    {
+        let WholeSnapshot { engine, model } = snapshot;
+        self.restore_and(engine, |own| own.restore(model))
+    }
+
+    fn restore_and<const P: usize>(
+        &mut self,
+        snapshot: &EngineSnapshot<Q, N, P>,
+        last: impl FnOnce(&mut D) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError> {
         let fresh = self.phase() == Phase::Reset && self.transport.outstanding().is_none();
         if !fresh || !self.device.is_fresh(self.slots.as_mut()) {
             return Err(SnapshotError::NotInReset);
         }
         let from = self.phase();
         let restored = self.try_restore(snapshot);
+        let restored = restored.and_then(|()| last(&mut self.model));
         if restored.is_err() {
             self.transport.abandon();
             // It is quiet: no queue was taken.
