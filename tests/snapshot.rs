@@ -11,6 +11,8 @@ mod formats;
 mod history;
 #[path = "snapshot/messages.rs"]
 mod messages;
+#[path = "snapshot/models.rs"]
+mod models;
 #[path = "snapshot/processes.rs"]
 mod processes;
 #[path = "snapshot/refused.rs"]
