@@ -2,10 +2,11 @@
 
 use super::Engine;
 use crate::{
+    device::Device,
     error::Refusal,
     features::Features,
     memory::DriverMem,
-    mmio::Phase,
+    mmio::{Phase, Transport},
     model::DeviceModel,
     notify::DriverNotify,
     num,
@@ -134,40 +135,101 @@ where
         snapshot: &EngineSnapshot<Q, N, P>,
         last: impl FnOnce(&mut D) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
-        let fresh = self.phase() == Phase::Reset && self.transport.outstanding().is_none();
-        if !fresh || !self.device.is_fresh(self.slots.as_mut()) {
-            return Err(SnapshotError::NotInReset);
-        }
         let from = self.phase();
-        let restored = self.try_restore(snapshot);
-        let restored = restored.and_then(|()| last(&mut self.model));
-        if restored.is_err() {
-            self.transport.abandon();
-            // It is quiet: no queue was taken.
-            let _ = self.device.reset_all(&mut self.model, self.slots.as_mut());
-        }
+        let Self {
+            transport,
+            device,
+            model,
+            slots,
+            ..
+        } = self;
+        let restored = snapshot.restore_and(transport, device, model, slots.as_mut(), last);
         self.trace_phase(from);
         restored
     }
+}
 
-    fn try_restore<const P: usize>(
-        &mut self,
-        snapshot: &EngineSnapshot<Q, N, P>,
-    ) -> Result<(), SnapshotError> {
-        let EngineSnapshot { registers, device } = snapshot;
+impl<S, const Q: usize, const N: usize, const P: usize> WholeSnapshot<S, Q, N, P> {
+    /// What [`Engine::restore_whole`] does, for a host that has what is in an engine each for itself.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restore_into<D, M, I, H, T>(
+        &self,
+        transport: &mut Transport<Q>,
+        device: &mut Device<M, I, H, Q, N, T>,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Result<(), SnapshotError>
+    where
+        D: SaveModel<Snapshot = S>,
+        M: DriverMem,
+        I: DriverNotify,
+        H: SharedHandle<Q>,
+        T: Trace,
+    {
+        let last = |model: &mut D| model.restore(&self.model);
+        self.engine
+            .restore_and(transport, device, model, slots, last)
+    }
+}
+
+impl<const Q: usize, const N: usize, const P: usize> EngineSnapshot<Q, N, P> {
+    fn restore_and<D, M, I, H, T>(
+        &self,
+        transport: &mut Transport<Q>,
+        device: &mut Device<M, I, H, Q, N, T>,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+        last: impl FnOnce(&mut D) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError>
+    where
+        D: DeviceModel,
+        M: DriverMem,
+        I: DriverNotify,
+        H: SharedHandle<Q>,
+        T: Trace,
+    {
+        let fresh = transport.phase() == Phase::Reset && transport.outstanding().is_none();
+        if !fresh || !device.is_fresh(slots) {
+            return Err(SnapshotError::NotInReset);
+        }
+        let restored = self.try_restore(transport, device, model, slots);
+        let restored = restored.and_then(|()| last(model));
+        if restored.is_err() {
+            transport.abandon();
+            // It is quiet: no queue was taken.
+            let _ = device.reset_all(model, slots);
+        }
+        restored
+    }
+
+    fn try_restore<D, M, I, H, T>(
+        &self,
+        transport: &mut Transport<Q>,
+        there: &mut Device<M, I, H, Q, N, T>,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Result<(), SnapshotError>
+    where
+        D: DeviceModel,
+        M: DriverMem,
+        I: DriverNotify,
+        H: SharedHandle<Q>,
+        T: Trace,
+    {
+        let Self { registers, device } = self;
         device.check_version()?;
-        self.transport.restore(registers, device, &mut self.model)?;
-        let features = self.transport.driver_features();
-        let started = self.transport.was_started();
+        transport.restore(registers, device, model)?;
+        let features = transport.driver_features();
+        let (phase, started) = (transport.phase(), transport.was_started());
         let agreed = Features::from_halves(device.features);
         let none = !device.live && agreed == Features::empty();
         if !(none || started && agreed == features) {
             return Err(SnapshotError::Features);
         }
         // Nothing is announced before DRIVER_OK, and no change matters to a driver that is not there.
-        if !started && device.interrupt != 0
-            || self.phase() == Phase::Reset && device.config_changed
-        {
+        if !started && device.interrupt != 0 || phase == Phase::Reset && device.config_changed {
             return Err(SnapshotError::Status);
         }
         let silent = |queue: &&QueueSnapshot| queue.ring.is_none();
@@ -177,27 +239,22 @@ where
             let queue = queue.config.queue;
             return Err(SnapshotError::Positions { queue });
         }
-        self.device
-            .restore_with(device, features, &mut self.model, self.slots.as_mut())?;
+        there.restore_with(device, features, model, slots)?;
         // The registers and the device have to agree on what is ready.
         for queue in 0..num::clamp_u16(Q) {
-            let there = self.device.queue_config(queue).copied();
-            let ready = self.transport.ready(queue);
+            let laid_out = there.queue_config(queue).copied();
+            let ready = transport.ready(queue);
             // One that is being reset serves nothing any more.
-            let goes_on = self.queue_state(queue) == QueueState::Live
+            let goes_on = there.queue_state(queue) == QueueState::Live
                 && ready.is_some_and(|(_, resetting)| resetting);
-            if ready.map(|(config, _)| config) != there || goes_on {
+            if ready.map(|(config, _)| config) != laid_out || goes_on {
                 return Err(SnapshotError::Positions { queue });
             }
         }
-        if !device.live && self.phase() != Phase::Reset && self.status_is_over() {
-            self.device.shared.give_up();
+        // DRIVER_OK was refused, or the driver gave up.
+        if !device.live && matches!(phase, Phase::Live | Phase::Failed) {
+            there.shared.give_up();
         }
         Ok(())
-    }
-
-    /// DRIVER_OK was refused, or the driver gave up.
-    fn status_is_over(&self) -> bool {
-        matches!(self.phase(), Phase::Live | Phase::Failed)
     }
 }
