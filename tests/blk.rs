@@ -18,5 +18,7 @@ mod ranges;
 mod requests;
 #[path = "blk/room.rs"]
 mod room;
+#[path = "blk/saved.rs"]
+mod saved;
 #[path = "blk/support.rs"]
 mod support;

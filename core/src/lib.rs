@@ -83,7 +83,7 @@
 //! and EVENT_IDX, the devices in [`models`]. RING_RESET and SUSPEND are offered by every ready-made
 //! device; IN_ORDER, NOTIFICATION_DATA, ACCESS_PLATFORM and ORDER_PLATFORM where the host asks for
 //! them ([`Offer`]). Shared memory regions are the model's to name
-//! ([`DeviceConfig::shared_memory`]). A device can be saved and restored ([`EngineSnapshot`]).
+//! ([`DeviceConfig::shared_memory`]). A device can be saved and restored ([`WholeSnapshot`]).
 //! Never: the legacy interface.
 //!
 //! # Features
@@ -165,7 +165,7 @@ pub use shm::SharedMemory;
 pub use slots::{ChainSlot, Counters, Step, Token};
 pub use snapshot::{
     ChainSnapshot, DeviceSnapshot, EngineSnapshot, LatchSnapshot, QueueSnapshot, RegisterSnapshot,
-    RestSnapshot, RingSnapshot, SNAPSHOT_VERSION, SnapshotError, Stage,
+    RestSnapshot, RingSnapshot, SNAPSHOT_VERSION, SaveModel, SnapshotError, Stage, WholeSnapshot,
 };
 pub use table::QueueState;
 pub use taken::{Stop, TakenQueue};

@@ -120,7 +120,7 @@ fn seeds(features: Features) -> Vec<Seed> {
 const BITS: [u32; 6] = [1, 2, 4, 15, 31, 63];
 
 /// One change of one number.
-fn numbers(value: u64, all: bool) -> Vec<u64> {
+pub fn numbers(value: u64, all: bool) -> Vec<u64> {
     let mut changed = vec![0, 1, value.wrapping_add(1), value.wrapping_sub(1), u64::MAX];
     changed.extend([0xff, 0xffff, 0xffff_ffff]);
     changed.extend(
@@ -234,7 +234,7 @@ fn chosen(
     }
 }
 
-fn walk(value: &Value, path: String, paths: &mut Vec<String>) {
+pub fn walk(value: &Value, path: String, paths: &mut Vec<String>) {
     match value {
         Value::Array(values) => {
             for (at, value) in values.iter().enumerate() {
