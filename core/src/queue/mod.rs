@@ -11,6 +11,8 @@ mod mode;
 mod outline;
 #[cfg(feature = "packed")]
 mod packed;
+#[cfg(feature = "packed")]
+mod position;
 #[cfg(feature = "split")]
 mod split;
 mod stream;

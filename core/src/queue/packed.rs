@@ -20,19 +20,17 @@ use super::{
     flights::Flights,
     mode::Mode,
     outline::Blamed,
+    position::{BOTH, Position},
     walk::{Desc, End, NEXT, WRITE, follow, walk_table},
 };
 use crate::{
     check::{CheckedQueue, Windows},
     error::DriverFault,
     features::Features,
-    memory::{AVAIL, DriverMem, RawDescriptor, RingWindow, USED},
+    memory::{AVAIL, DriverMem, RawDescriptor, RingWindow},
     num,
     snapshot::RingSnapshot,
 };
-
-/// Equal in a used descriptor (packed-13), and not in an available one; a round turns both.
-const BOTH: u16 = AVAIL | USED;
 
 /// `RING_EVENT_FLAGS_DISABLE`, in the high half of the event suppression word.
 const DISABLE: u32 = 1 << 16;
@@ -40,77 +38,6 @@ const DISABLE: u32 = 1 << 16;
 const DESC: u32 = 2 << 16;
 /// Both bits of the flags; the others are reserved.
 const FLAGS: u32 = 3 << 16;
-
-/// A slot of the ring in the round of a wrap counter.
-///
-/// The slot is in the low half. In the high half are AVAIL and USED of the descriptor that is looked
-/// for here, or written; the wrap counter is AVAIL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Position(u32);
-
-impl Position {
-    /// Where both sides start (packed-11).
-    fn start(flags: u16) -> Self {
-        Self(u32::from(flags) << 16)
-    }
-
-    #[inline(always)]
-    fn slot(self) -> u16 {
-        num::low16(self.0)
-    }
-
-    #[inline(always)]
-    fn flags(self) -> u16 {
-        num::high16(self.0)
-    }
-
-    /// So many slots on, at most the size of the ring. The position may be behind the end of the ring
-    /// then, until it is looked at [`around`](Self::around) it: no descriptor is there, so who does
-    /// not finds out.
-    #[inline(always)]
-    fn advance(&mut self, by: u16) {
-        // Neither is over 32768, so the sum stays in the low half.
-        self.0 = self.0.wrapping_add(by.into());
-    }
-
-    /// The same position, in the next round if it is behind the end of the ring.
-    fn around(self, size: u16) -> Self {
-        if self.slot() < size {
-            return self;
-        }
-        Self(self.0.wrapping_sub(size.into()) ^ (u32::from(BOTH) << 16))
-    }
-
-    fn wrap(self) -> bool {
-        self.flags() & AVAIL != 0
-    }
-
-    /// As an event suppression structure has it.
-    fn word(self) -> u32 {
-        self.halfword().into()
-    }
-
-    fn halfword(self) -> u16 {
-        self.slot() | if self.wrap() { 1 << 15 } else { 0 }
-    }
-
-    /// The same the other way round, with these flags in a round whose wrap counter is 1.
-    fn from_word(word: u16, flags: u16, size: u16) -> Option<Self> {
-        let (slot, wrap) = (word & 0x7fff, word >> 15 != 0);
-        let flags = if wrap { flags } else { flags ^ BOTH };
-        (slot < size).then_some(Self(u32::from(flags) << 16 | u32::from(slot)))
-    }
-
-    /// How many slots ahead of this the other one is, at most `size`.
-    fn distance(self, ahead: Self, size: u16) -> Option<u16> {
-        if self.wrap() == ahead.wrap() {
-            ahead.slot().checked_sub(self.slot())
-        } else {
-            let back = self.slot().checked_sub(ahead.slot())?;
-            size.checked_sub(back)
-        }
-    }
-}
 
 /// A packed virtqueue of up to `N` elements, over three ring windows.
 ///
@@ -385,10 +312,10 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// One used descriptor, for so many slots.
     #[inline(always)]
     fn put_used(&mut self, id: u16, slots: u16, written: u32) {
-        let Position(at) = self.next_used;
-        let flags = num::high16(at) | if written != 0 { WRITE } else { 0 };
+        let (slot, flags) = (self.next_used.slot(), self.next_used.flags());
+        let flags = flags | if written != 0 { WRITE } else { 0 };
         let desc = &self.windows.desc;
-        if !desc.store_used_descriptor(num::low16(at), id, written, flags) {
+        if !desc.store_used_descriptor(slot, id, written, flags) {
             self.put_used_around(id, written);
         }
         self.next_used.advance(slots);
@@ -468,39 +395,10 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         self.windows.device.full_fence();
         let word = self.windows.driver.load_suppression();
         if event_idx && word & FLAGS == DESC {
-            return self.has_passed(word, given);
+            return self.next_used.has_passed(word, given, self.size);
         }
         // What is reserved, or not negotiated, asks for nothing less than an interrupt.
         word & FLAGS != DISABLE && given != 0
-    }
-
-    /// Whether the descriptor that the driver asked for is among the last `given` slots. One behind the
-    /// end of the ring may be, too: nobody has to ask for that.
-    #[inline(always)]
-    fn has_passed(&self, word: u32, given: u32) -> bool {
-        let (slot, now) = (word & 0x7fff, u32::from(self.next_used.slot()));
-        // How many were given back behind it; far more than ever are if it is still ahead.
-        let behind = now.wrapping_sub(slot).wrapping_sub(1);
-        // The wrap counter is where USED is.
-        if ((word << 16) ^ self.next_used.0) & (u32::from(USED) << 16) == 0 {
-            behind < given
-        } else {
-            self.has_passed_around(slot, given)
-        }
-    }
-
-    /// The same for one of another round than the position says.
-    #[inline(always)]
-    fn has_passed_around(&self, slot: u32, given: u32) -> bool {
-        let (now, size) = (u32::from(self.next_used.slot()), u32::from(self.size));
-        let behind = now.wrapping_sub(slot).wrapping_sub(1);
-        if now >= size {
-            // The position is in that round, too.
-            behind.wrapping_sub(size) < given
-        } else {
-            // In the last round; what would be in the next one is not passed.
-            slot >= now && slot < size && behind.wrapping_add(size) < given
-        }
     }
 
     /// Tells the driver that kicks are not needed while we look anyway. With EVENT_IDX the stale
