@@ -105,7 +105,7 @@ fn writes_are_marked_in_the_bitmap() {
     );
     // What a ring window calls.
     let hooks = KeptRegion {
-        region: Arc::clone(&mem.find(0x6000).unwrap().region),
+        region: Arc::clone(mem.region(mem.find(0x6000).unwrap()).unwrap()),
         start: 0x4000,
     };
     hooks.before_read(range(0x6000, 2));
