@@ -88,6 +88,8 @@ where
 {
     shared: H,
     number: u16,
+    /// Which take of it this is.
+    take: u32,
     /// Told already: the next user of this number may be running.
     silent: bool,
 }
@@ -96,14 +98,14 @@ impl<H: SharedHandle<Q>, const Q: usize> Life<H, Q> {
     fn end(&mut self) {
         if !self.silent {
             self.silent = true;
-            self.shared.quiet(self.number);
+            self.shared.quiet(self.number, self.take);
         }
     }
 }
 
 impl<H: SharedHandle<Q>, const Q: usize> Drop for Life<H, Q> {
     fn drop(&mut self) {
-        self.shared.dropped(self.number, self.silent);
+        self.shared.dropped(self.number, self.take, self.silent);
     }
 }
 
@@ -121,11 +123,12 @@ where
         shared: H,
         notify: I,
     ) -> Self {
-        shared.start(number);
+        let take = shared.start(number);
         let watched = number;
         let life = Life {
             shared,
             number,
+            take,
             silent: false,
         };
         Self {

@@ -227,6 +227,26 @@ fn live_with_an_interrupt_that_was_not_acknowledged() {
 }
 
 #[test]
+fn suspended_with_an_interrupt_that_was_not_acknowledged_tells_of_it_at_the_resume() {
+    let (mut guest, mut client, ram) = live(PLAIN | Features::SUSPEND);
+    client.assert_works(&mut guest);
+    let _ = guest.store(reg::STATUS, 0x1f);
+    assert_eq!(guest.phase(), Phase::Suspended);
+    let mut guest = carry(guest, ram);
+    assert_eq!(pending(&mut guest), 1);
+    let line = guest.device().notify();
+    assert_eq!((line.is_high(), line.asserted()), (false, 0));
+    let mut guest = carry(guest, ram);
+    let _ = guest.store(reg::STATUS, 0x1f);
+    assert_eq!(guest.phase(), Phase::Live);
+    let line = guest.device().notify();
+    assert_eq!((line.is_high(), line.asserted()), (true, 1));
+    assert_eq!(guest.store(reg::INTERRUPT_ACK, 1), Reply::Done(0));
+    assert!(!guest.device().notify().is_high());
+    client.assert_works(&mut guest);
+}
+
+#[test]
 fn live_with_pending_chains() {
     for features in rings() {
         let (mut guest, mut client, ram) = live(features);

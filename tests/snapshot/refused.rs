@@ -774,3 +774,19 @@ fn fewer_slots_than_chains_in_hand() {
     assert!(guest.bring_up(PLAIN, &[client.config()]));
     client.assert_works(&mut guest);
 }
+
+#[test]
+fn the_model_is_reset_once_after_a_refusal() {
+    let (mut state, ram) = in_hand(PLAIN);
+    for breaks in ["registers", "device"] {
+        let whole = state.clone();
+        match breaks {
+            "registers" => state.registers.status = 0x80,
+            _ => state.device.interrupt = 0x80,
+        }
+        let mut guest = fresh(ram, model(PLAIN));
+        assert_eq!(guest.restore(&state), Err(SnapshotError::Status));
+        assert_eq!(guest.model().count(Event::Reset), 1, "{breaks}");
+        state = whole;
+    }
+}

@@ -87,6 +87,8 @@ pub struct Probe {
     pub holds: bool,
     /// Queues whose chains may be pending while it is suspended.
     pub sleepers: Vec<u16>,
+    /// Queues whose chains it cannot serve now.
+    pub unready: Vec<u16>,
     /// Its shared memory regions, by id.
     pub regions: Vec<(u32, SharedMemory)>,
     /// What it finds wrong with each chain.
@@ -119,6 +121,7 @@ impl Default for Probe {
             start: Start::Accept,
             holds: false,
             sleepers: Vec::new(),
+            unready: Vec::new(),
             regions: Vec::new(),
             blames: None,
             space: (1..=12).collect(),
@@ -213,6 +216,10 @@ impl DeviceModel for Probe {
 
     fn queue_stopped(&mut self, queue: u16) {
         self.log.push(Event::Stopped(queue));
+    }
+
+    fn can_serve(&self, queue: u16) -> bool {
+        !self.unready.contains(&queue)
     }
 
     fn may_sleep(&self, queue: u16) -> bool {

@@ -129,7 +129,9 @@ where
     /// The model hears the features ([`negotiate`](crate::DeviceConfig::negotiate) is the register
     /// block's to call) and that the driver is [`ready`](DeviceModel::ready), whose answer may be
     /// anything but [`Start::Refuse`]. Every queue counts as notified, and pending interrupts are
-    /// raised again.
+    /// raised again; those of a suspended device when it resumes, since until then it tells nothing
+    /// (suspend-03). A host whose line is level, and restored as low, may raise it itself if
+    /// [`interrupt_status`](crate::Shared::interrupt_status) is not empty.
     ///
     /// Worst case: three translations and `9 * Q` comparisons for each queue, one look-up for each
     /// segment of a chain; no access to the driver's memory.
@@ -143,23 +145,11 @@ where
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), SnapshotError> {
-        let features = Features::from_halves(snapshot.features);
-        self.restore_with(snapshot, features, model, slots)
-    }
-
-    /// The same, where the features are known that a queue was checked with before the driver was
-    /// live.
-    pub(crate) fn restore_with<D: DeviceModel, const P: usize>(
-        &mut self,
-        snapshot: &DeviceSnapshot<Q, N, P>,
-        known: Features,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
-    ) -> Result<(), SnapshotError> {
         if !self.is_fresh(slots) {
             return Err(SnapshotError::NotInReset);
         }
-        let restored = self.try_restore(snapshot, known, model, slots);
+        let features = Features::from_halves(snapshot.features);
+        let restored = self.try_restore(snapshot, features, model, slots);
         if restored.is_err() {
             self.reset(slots);
             model.reset();
@@ -175,7 +165,9 @@ where
             && slots.iter().all(ChainSlot::is_free)
     }
 
-    fn try_restore<D: DeviceModel, const P: usize>(
+    /// Restores a fresh device, where the features are `known` that a queue was checked with before
+    /// the driver was live. After an error it is still to be reset.
+    pub(crate) fn try_restore<D: DeviceModel, const P: usize>(
         &mut self,
         snapshot: &DeviceSnapshot<Q, N, P>,
         known: Features,
@@ -267,7 +259,10 @@ where
         if snapshot.needs_reset {
             self.shared.fail(false, &self.notify);
         }
-        if !interrupt.is_empty() {
+        if self.is_suspended() {
+            // suspend-03
+            self.shared.hold(interrupt);
+        } else if !interrupt.is_empty() {
             self.trace.event(&Event::Interrupt { status: interrupt });
             self.shared.raise(interrupt, &self.notify);
         }

@@ -106,7 +106,7 @@ where
             return Err(SnapshotError::Positions { queue });
         }
         self.device
-            .restore_with(device, features, &mut self.model, self.slots.as_mut())?;
+            .try_restore(device, features, &mut self.model, self.slots.as_mut())?;
         // The registers and the device have to agree on what is ready.
         for queue in 0..num::clamp_u16(Q) {
             let there = self.device.queue_config(queue).copied();
