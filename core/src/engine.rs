@@ -220,6 +220,13 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
         self.device.driver_fault(queue)
     }
 
+    /// Why a chain of a queue that goes on was last given back unserved. See
+    /// [`Device::last_refused`].
+    #[must_use]
+    pub fn last_refused(&self, queue: u16) -> Option<DriverFault> {
+        self.device.last_refused(queue)
+    }
+
     /// What of ours failed last, since this was last asked.
     pub fn take_host_fault(&mut self) -> Option<HostFault> {
         self.device.take_host_fault()
@@ -241,6 +248,24 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
+    /// What the driver is offered: what the model wants, as the host changed it ([`Offer`]), without
+    /// what the model [excludes](crate::DeviceConfig::excluded).
+    ///
+    /// ```
+    /// use virtside::{models::Entropy, ChainSlot, Engine, Features, Offer, Ram, Shared};
+    /// static RAM: Ram<65536> = Ram::new();
+    /// static SHARED: Shared<1> = Shared::new();
+    /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
+    /// let mut engine: Engine<_, _, _, _, _, 1, 16> =
+    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], &SHARED)
+    ///         .offering(Offer::AS_IS.with(Features::IN_ORDER).without(Features::EVENT_IDX));
+    /// assert!(engine.offer().contains(Features::IN_ORDER));
+    /// assert!(!engine.offer().contains(Features::EVENT_IDX));
+    /// ```
+    pub fn offer(&mut self) -> Features {
+        self.transport.offer(&mut self.model)
+    }
+
     /// Takes one register access of the driver.
     ///
     /// A kick is only noted: [`poll`](Self::poll) serves it.

@@ -75,6 +75,8 @@ pub struct Probe {
     pub id: u32,
     /// What it would like to offer.
     pub wishes: Features,
+    /// What it does not work with.
+    pub excludes: Features,
     /// Size of each queue; 0 for none.
     pub sizes: [u16; Q],
     /// The same from FEATURES_OK on, if that makes a difference.
@@ -115,6 +117,7 @@ impl Default for Probe {
         Self {
             id: 63,
             wishes: Features::RING,
+            excludes: Features::empty(),
             sizes: [16, 16, 8, 0],
             sizes_negotiated: None,
             agrees: true,
@@ -149,6 +152,10 @@ impl DeviceConfig for Probe {
 
     fn features(&self) -> Features {
         self.wishes
+    }
+
+    fn excluded(&self) -> Features {
+        self.excludes
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {
