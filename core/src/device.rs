@@ -329,7 +329,8 @@ where
         ))
     }
 
-    /// Moves a taken queue back in; it counts as notified.
+    /// Moves a taken queue back in; it counts as notified. Three translations, and what
+    /// [`flush`](TakenQueue::flush) takes: one load; two stores with IN_ORDER.
     ///
     /// # Errors
     /// Gives the queue back while chains are in flight. [`Refusal::StaleToken`] if the queue was

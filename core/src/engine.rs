@@ -36,9 +36,15 @@ use crate::{
 /// | [`access`](Self::access) | `Q`, at DRIVER_OK; 1, where a queue that was reset is made ready; else none |
 /// | [`poll(b)`](Self::poll) | `b * (N + 5) + 2 * min(b, Q)` in rings, `b * (N + 1)` indirect descriptors, and the model's |
 /// | [`complete`](Self::complete) | 4 in rings, and the model's |
+/// | [`put_back`](Self::put_back) | 1 in rings |
+/// | [`save`](Self::save), [`restore`](Self::restore) | none |
+///
+/// With IN_ORDER two more in rings: of `poll` and `complete` for each chain that waited for its turn
+/// and has it now, at most one for each slot; of `put_back` (as of
+/// [`TakenQueue::flush`](crate::TakenQueue::flush)) for what the ring had not heard of.
 ///
 /// If the model answered DRIVER_OK with [`Start::Later`], its `Q` accesses come with
-/// [`finish`](Self::finish) or the first `poll`, whichever is first.
+/// [`finish`](Self::finish), `save` or the first `poll`, whichever is first.
 ///
 /// ```
 /// use virtside::{mmio::{Access, Reply}, models::Entropy, ChainSlot, Engine, Ram, Shared};
