@@ -116,6 +116,14 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             .map(|entry| &entry.config)
     }
 
+    /// The features that a ready queue was checked with.
+    pub(crate) fn checked(&self, queue: u16) -> Option<Features> {
+        match self.entry(queue).map(|entry| &entry.place) {
+            Some(Place::Ready(checked)) => Some(checked.features),
+            _ => None,
+        }
+    }
+
     /// What stopped a queue, or if it was not `stopped` why a chain of it was last refused.
     pub(crate) fn fault(&self, queue: u16, stopped: bool) -> Option<DriverFault> {
         self.entry(queue)

@@ -658,3 +658,31 @@ fn buffers_of_no_bytes_anywhere_are_kept() {
     let _ = virtside_tests::drain(&mut guest);
     assert_eq!(driver.take_used(), Some((3, 4)));
 }
+
+#[test]
+fn a_queue_that_was_ready_before_the_features_which_rule_it_out() {
+    for late in [Start::Accept, Start::Refuse] {
+        let (mut guest, ram) = device();
+        guest.model_mut().start = late;
+        guest.model_mut().policy.needs = vec![(0, Features::EVENT_IDX)];
+        guest.model_mut().sizes_negotiated = Some([16, 4, 8, 0]);
+        let _ = guest.store(reg::STATUS, 3);
+        let _ = guest.store(reg::DRIVER_FEATURES_SEL, 0);
+        let _ = guest.store(reg::DRIVER_FEATURES, Features::EVENT_IDX.word(0));
+        assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+        let _ = guest.store(reg::DRIVER_FEATURES, 0);
+        assert_eq!(guest.configure(&config(1)), Reply::Done(0));
+        let mut guest = carry(guest, ram);
+        let _ = guest.store(reg::DRIVER_FEATURES_SEL, 1);
+        let _ = guest.store(reg::DRIVER_FEATURES, 1);
+        assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+        let mut guest = carry(guest, ram);
+        // As without: it is missed at DRIVER_OK.
+        assert!(guest.go_live().refusal().is_some());
+        assert_eq!(guest.load(reg::STATUS), 15 | 64);
+        let mut guest = carry(guest, ram);
+        guest.model_mut().policy.needs.clear();
+        guest.model_mut().sizes_negotiated = None;
+        assert_reset_cures(&mut guest, ram);
+    }
+}

@@ -56,7 +56,7 @@ pub fn carry(mut guest: Guest<Probe>, ram: TestRam) -> Guest<Probe> {
     let before = virtside_tests::rings::shot(ram);
     let state = save(&mut guest);
     let model = heir(&guest);
-    let mut next = fresh(ram, model);
+    let mut next = fresh(ram, model).with_policy(guest.transport().policy());
     next.restore(&state).expect("what was saved is whole");
     assert!(
         virtside_tests::rings::shot(ram) == before,

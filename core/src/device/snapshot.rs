@@ -76,8 +76,13 @@ where
                 }
                 _ => None,
             };
+            let checked = self.table.checked(queue).unwrap_or_default().halves();
             // There is room for `Q`.
-            let _ = snapshot.queues.push(QueueSnapshot { config, ring });
+            let _ = snapshot.queues.push(QueueSnapshot {
+                config,
+                ring,
+                checked,
+            });
         }
         if live {
             self.save_chains(slots, &mut snapshot.chains)?;
@@ -149,7 +154,7 @@ where
             return Err(SnapshotError::NotInReset);
         }
         let features = Features::from_halves(snapshot.features);
-        let restored = self.try_restore(snapshot, features, model, slots);
+        let restored = self.try_restore(snapshot, features, false, model, slots);
         if restored.is_err() {
             self.reset(slots);
             model.reset();
@@ -165,12 +170,13 @@ where
             && slots.iter().all(ChainSlot::is_free)
     }
 
-    /// Restores a fresh device, where the features are `known` that a queue was checked with before
-    /// the driver was live. After an error it is still to be reset.
+    /// Restores a fresh device with these features; it may be that those which its driver makes ready
+    /// before it is live are checked `again` then. After an error it is still to be reset.
     pub(crate) fn try_restore<D: DeviceModel, const P: usize>(
         &mut self,
         snapshot: &DeviceSnapshot<Q, N, P>,
         known: Features,
+        again: bool,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), SnapshotError> {
@@ -195,9 +201,24 @@ where
                 return Err(SnapshotError::Features);
             }
         }
-        for QueueSnapshot { config, ring } in &snapshot.queues {
+        for QueueSnapshot {
+            config,
+            ring,
+            checked,
+        } in &snapshot.queues
+        {
             let queue = config.queue;
-            let max = model.queue_size_max(queue);
+            let checked = Features::from_halves(*checked);
+            let early = !live && ring.is_some();
+            let expected = if early { known } else { Features::empty() };
+            if checked != expected && !(early && again) {
+                return Err(SnapshotError::Features);
+            }
+            let (max, known) = if early && again {
+                (u16::MAX, checked)
+            } else {
+                (model.queue_size_max(queue), known)
+            };
             let table = &mut self.table;
             let checked = table.configure(config, max, known, &self.mem, &model.queue_check());
             if let Err(error) = checked {

@@ -26,7 +26,7 @@ where
     T: Trace,
 {
     /// The whole state as a plain value, with up to `P` chains in hand; see [`EngineSnapshot`] and
-    /// [`Device::save`](crate::Device::save).
+    /// [`Device::save`](crate::Device::save). For its size see there: it is returned by value.
     ///
     /// # Errors
     /// As there, and [`Refusal::WrongPhase`] while an access is [`Reply::Pending`](crate::mmio::Reply::Pending).
@@ -106,7 +106,7 @@ where
             return Err(SnapshotError::Positions { queue });
         }
         self.device
-            .try_restore(device, features, &mut self.model, self.slots.as_mut())?;
+            .try_restore(device, features, true, &mut self.model, self.slots.as_mut())?;
         // The registers and the device have to agree on what is ready.
         for queue in 0..num::clamp_u16(Q) {
             let there = self.device.queue_config(queue).copied();

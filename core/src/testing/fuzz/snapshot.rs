@@ -134,7 +134,15 @@ fn change(state: &mut State, input: &mut Input<'_>) {
                 ..layout(u16::from(input.byte() & 7)).config(0)
             };
             let ring = Some(RingSnapshot::default());
-            let _ = device.queues.push(QueueSnapshot { config, ring });
+            let checked = match input.byte() & 1 {
+                0 => device.features,
+                _ => registers.driver_features,
+            };
+            let _ = device.queues.push(QueueSnapshot {
+                config,
+                ring,
+                checked,
+            });
         }
         18 => {
             if let Some(queue) = some(&mut device.queues, input) {
