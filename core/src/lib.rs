@@ -49,7 +49,7 @@
 //! | [`Engine::access`]: QueueNotify | `&mut Engine` | none | 69 | 104 |
 //! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none | 1037 | 940 |
 //! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 254 | 484 |
-//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 317 | 392 |
+//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 316 | 392 |
 //! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 800 | 692 |
 //! | [`Engine::access`]: QueueReset := 1 | `&mut Engine` | none | 317 | 468 |
 //! | [`Engine::access`]: Status := SUSPEND | `&mut Engine` | none | 285 | 468 |
@@ -64,18 +64,18 @@
 //! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1726 | 560 |
 //! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2311 | 560 |
 //! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 2002 | 420 |
-//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8330 | 560 |
-//! | [`Engine::complete`] | `&mut Engine` | 4 | 592 | 440 |
+//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8331 | 560 |
+//! | [`Engine::complete`] | `&mut Engine` | 4 | 593 | 440 |
 //! | [`Engine::backend_ready`] | `&mut Engine` | none | 35 | 20 |
 //! | [`Engine::update_config`] | `&mut Engine` | none | 48 | 16 |
 //! | [`Engine::notify_queue`] | `&Engine` | none | 24 | 28 |
 //! | [`Engine::memory_changed`] | `&mut Engine` | none | 654 | 340 |
 //! | [`Engine::take_queue`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1058 | 492 |
-//! | [`Engine::save`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1330 | 1156 |
-//! | [`Engine::restore`] | `&mut Engine` | none | 3026 | 1436 |
+//! | [`Engine::save`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1361 | 1172 |
+//! | [`Engine::restore`] | `&mut Engine` | none | 3064 | 1436 |
 //! | [`Engine::put_back`] | `&mut Engine` | 3 | 2561 | 1244 |
-//! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1796 | 388 |
-//! | [`TakenQueue::complete`] | `&mut TakenQueue` | 3 | 140 | 112 |
+//! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1795 | 388 |
+//! | [`TakenQueue::complete`] | `&mut TakenQueue` | 3 | 139 | 112 |
 //! | [`TakenQueue::flush`] | `&mut TakenQueue` | 3 | 58 | 40 |
 //! | [`TakenQueue::enable_kicks`] | `&mut TakenQueue` | 2 | 64 | 64 |
 //! | `EngineCell::with`: an empty closure | `&EngineCell` | none | 11 | 16 |
