@@ -21,9 +21,18 @@
 //! - counters, the last refusal, and why a queue was stopped (that it was is in it).
 //!
 //! Chains in hand are served again from their start: what the back end had not answered is done once
-//! more, and each is answered once. One whose buffers are no longer in the memory is refused, and so
-//! is a queue that the driver made ready early and would not get any more: with the features that it
-//! has accepted since, DRIVER_OK would be refused.
+//! more, and each is answered once. One whose buffers are no longer in the memory is refused.
+//!
+//! What a device came to by itself can be restored, but for two cases:
+//!
+//! - The model's [`queue_check`](crate::DeviceModel::queue_check) is asked about each configured queue
+//!   once more, in the order in which they were configured, with those before it as `existing`. One that
+//!   wanted a queue only beside another which the driver has stopped, or stopped and set up anew, since
+//!   then refuses it ([`SnapshotError::Queue`]). A policy whose answer depends on the queue itself
+//!   and the features alone has no such state; nor has one that wants fewer queues beside others.
+//! - A queue whose rings were gone before the driver was live, and which does not fit the features that
+//!   it accepted later. (A queue that is ready waits for DRIVER_OK with the features that it was
+//!   checked with, also here.)
 //!
 //! With the feature `serde` each of these is `Serialize` and `Deserialize`.
 
@@ -92,6 +101,9 @@ pub struct QueueSnapshot {
     pub config: QueueConfig,
     /// How far it is; `None` if it is stopped until it or the device is reset.
     pub ring: Option<RingSnapshot>,
+    /// Before the driver is live, what it had accepted when the queue was made ready (DRIVER_OK checks
+    /// it again with what it has accepted then): bits 0 to 63, and 64 to 127. Else 0.
+    pub checked: [u64; 2],
 }
 
 /// How far a queue has come. Before the driver is live all of it is as at the start.
@@ -195,6 +207,19 @@ pub enum Stage {
 }
 
 /// The state of an [`Engine`](crate::Engine) with up to `P` chains in hand.
+///
+/// It is a plain value of at most `96 + 96 * Q + P * (16 * N + 24)` bytes, which `save` leaves in its
+/// caller's frame or static:
+///
+/// | `Q` | `N` | `P` | bytes |
+/// |---|---|---|---|
+/// | 1 | 16 | 1 | 472 |
+/// | 6 | 16 | 5 | 2,072 |
+/// | 1 | 128 | 16 | 33,344 |
+/// | 8 | 256 | 64 | 264,544 |
+///
+/// Where that is too much for a stack, choose a smaller `P`: `save` is refused while more chains are in
+/// hand, and can be repeated when they were answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]

@@ -27,7 +27,8 @@ where
     T: Trace,
 {
     /// All but the model as a plain value, with up to `P` chains in hand; see [`EngineSnapshot`] and
-    /// [`Device::save`](crate::Device::save). With the model: [`save_whole`](Self::save_whole).
+    /// [`Device::save`](crate::Device::save). For its size see there: it is returned by value. With
+    /// the model: [`save_whole`](Self::save_whole).
     ///
     /// # Errors
     /// As there, and [`Refusal::WrongPhase`] while an access is [`Reply::Pending`](crate::mmio::Reply::Pending).
@@ -239,7 +240,7 @@ impl<const Q: usize, const N: usize, const P: usize> EngineSnapshot<Q, N, P> {
             let queue = queue.config.queue;
             return Err(SnapshotError::Positions { queue });
         }
-        there.restore_with(device, features, model, slots)?;
+        there.try_restore(device, features, true, model, slots)?;
         // The registers and the device have to agree on what is ready.
         for queue in 0..num::clamp_u16(Q) {
             let laid_out = there.queue_config(queue).copied();

@@ -27,6 +27,8 @@
 //! holds, or as its port takes before it is not ready. A control buffer takes a search through the
 //! `P` ports, and so does each call of [`DeviceModel::due`].
 //!
+//! IN_ORDER suits it: what waits is the oldest of its queue, since a port has queues of its own.
+//!
 //! Supply two chain slots for each port and one more: a port may hold one buffer of each of its
 //! queues.
 //!

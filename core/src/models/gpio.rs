@@ -21,6 +21,9 @@
 //! lines, an eventq buffer a search through the `L` lines, a reset `2 * L` calls. A poll searches
 //! the lines for what is due as often as [`DeviceModel::due`] says. Requests are carried out and answered in the order in which they come, whatever their lines.
 //!
+//! IN_ORDER is not offered with interrupts, even if the host asks for it: a buffer of one line would
+//! wait for that of another.
+//!
 //! Supply one chain slot for each line that can interrupt, and one more for requests.
 //!
 //! Clauses: gpio-01 to gpio-06, gpio-09 to gpio-23.
@@ -481,6 +484,15 @@ impl<B: GpioLines, const L: usize> DeviceConfig for Gpio<B, L> {
             Features::ALL_RINGS.union(F_IRQ)
         } else {
             Features::ALL_RINGS
+        }
+    }
+
+    /// On the eventq a buffer that is due would wait for older ones of lines that may never interrupt.
+    fn excluded(&self) -> Features {
+        if self.can_interrupt() {
+            Features::IN_ORDER
+        } else {
+            Features::empty()
         }
     }
 
