@@ -20,3 +20,6 @@ mod requests;
 mod room;
 #[path = "blk/support.rs"]
 mod support;
+#[cfg(feature = "packed")]
+#[path = "blk/twins.rs"]
+mod twins;
