@@ -12,6 +12,9 @@ mod features;
 mod pending;
 #[path = "blk/queues.rs"]
 mod queues;
+#[cfg(feature = "packed")]
+#[path = "blk/raced.rs"]
+mod raced;
 #[path = "blk/ranges.rs"]
 mod ranges;
 #[path = "blk/requests.rs"]
