@@ -12,6 +12,9 @@ mod features;
 mod pending;
 #[path = "blk/queues.rs"]
 mod queues;
+#[cfg(feature = "packed")]
+#[path = "blk/raced.rs"]
+mod raced;
 #[path = "blk/ranges.rs"]
 mod ranges;
 #[path = "blk/requests.rs"]
@@ -22,3 +25,6 @@ mod room;
 mod saved;
 #[path = "blk/support.rs"]
 mod support;
+#[cfg(feature = "packed")]
+#[path = "blk/twins.rs"]
+mod twins;
