@@ -137,27 +137,38 @@ impl<const Q: usize> Shared<Q> {
         self.follow(true, notify);
     }
 
-    /// Lets a level line follow what is pending, from `high` on. Several cores may drive it: each
-    /// looks after it has driven, so the last one leaves it right. More than one round only if
-    /// another core changed what is pending meanwhile.
-    fn follow<I: DriverNotify>(&self, mut high: bool, notify: &I) {
+    /// Lets a level line follow what is pending, after it was driven `high` or low. Several cores may
+    /// drive it: each looks after it has driven, so the last one leaves it right.
+    #[inline(always)]
+    fn follow<I: DriverNotify>(&self, high: bool, notify: &I) {
+        // The line is driven before it is looked whether that was right.
+        fence(Ordering::SeqCst);
+        if self.interrupt_status().is_empty() == high {
+            self.drive(!high, notify);
+        }
+    }
+
+    /// More than one round only if another core changes what is pending meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn drive<I: DriverNotify>(&self, mut high: bool, notify: &I) {
         loop {
-            // The line is driven before it is looked whether that was right.
-            fence(Ordering::SeqCst);
-            let pending = !self.interrupt_status().is_empty();
-            if pending == high {
-                return;
-            }
-            high = pending;
             if high {
                 notify.assert();
             } else {
                 notify.deassert();
             }
+            fence(Ordering::SeqCst);
+            if self.interrupt_status().is_empty() != high {
+                return;
+            }
+            high = !high;
         }
     }
 
     /// Sets pending bits, of which the driver hears when it resumes the device.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn hold(&self, bits: InterruptStatus) {
         self.interrupt
             .fetch_or(bits.bits() | HELD, Ordering::AcqRel);
@@ -174,22 +185,33 @@ impl<const Q: usize> Shared<Q> {
 
     /// Clears pending bits, and lets a level line follow what is left. An interrupt that is an edge
     /// is sent again for that: `now`, or when the driver resumes the device.
+    #[inline(always)]
     pub(crate) fn acknowledge<I: DriverNotify>(
         &self,
         bits: InterruptStatus,
-        now: bool,
+        now: impl FnOnce() -> bool,
         notify: &I,
     ) {
         let left = self.interrupt.fetch_and(!bits.bits(), Ordering::AcqRel) & !bits.bits();
         let left = InterruptStatus::from_bits_truncate(left);
         if left.is_empty() {
             notify.deassert();
-        } else if now {
+            self.follow(false, notify);
+        } else {
+            self.remind(left, now(), notify);
+        }
+    }
+
+    /// What the driver did not acknowledge.
+    #[cold]
+    #[inline(never)]
+    fn remind<I: DriverNotify>(&self, left: InterruptStatus, now: bool, notify: &I) {
+        if now {
             notify.assert();
         } else {
             self.hold(left);
         }
-        self.follow(!left.is_empty(), notify);
+        self.follow(true, notify);
     }
 
     /// Whether the driver is live: DRIVER_OK was written and accepted.

@@ -245,7 +245,7 @@ impl<const Q: usize> Transport<Q> {
             at::QUEUE_NOTIFY => return self.queue_notify(value, shared),
             at::INTERRUPT_ACK => {
                 // suspend-03: a level line stays as it is, and an edge comes with the resume.
-                let now = !built::SUSPEND || self.phase() != Phase::Suspended;
+                let now = || !built::SUSPEND || self.phase() != Phase::Suspended;
                 let bits = InterruptStatus::from_bits_truncate(value);
                 shared.acknowledge(bits, now, notify);
             }
