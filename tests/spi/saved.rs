@@ -43,20 +43,29 @@ const LAST: Head = Head {
     ..FIRST
 };
 
+/// A device that has answered one transfer, and its state.
+fn saved(head: Head) -> (Rig<Lines>, State) {
+    let mut rig = Rig::over(lines().0);
+    assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
+    let state = rig.guest.save_whole().expect("nothing is in the way");
+    (rig, state)
+}
+
+/// The same, in another device with its own lines.
+fn carried(head: Head) -> (Rig<Lines>, State, Log) {
+    let (mut rig, state) = saved(head);
+    let (here, log) = lines();
+    rig.guest = elsewhere(&rig, here);
+    let restored = rig.guest.restore_whole(&state);
+    restored.expect("what was saved is whole");
+    (rig, state, log)
+}
+
 #[test]
 fn a_chip_that_stays_selected_is_selected_again() {
-    let (there, _) = lines();
-    let mut rig = Rig::over(there);
-    assert_eq!(rig.ask(FIRST, &[1], 0), outcome(OK));
-    let state: State = rig.guest.save_whole().expect("nothing is in the way");
-    let (here, log) = lines();
-    let mut guest = elsewhere(&rig, here);
-    guest
-        .restore_whole(&state)
-        .expect("what was saved is whole");
+    let (mut rig, state, log) = carried(FIRST);
     assert_eq!(log.take(), [Low(1), Pause(10)]);
-    assert_eq!(guest.model().save(), state.model);
-    rig.guest = guest;
+    assert_eq!(rig.guest.model().save(), state.model);
     // It goes on, and ends, as if nothing had been.
     assert_eq!(rig.ask(LAST, &[2], 0), outcome(OK));
     let ends = [Write(vec![2]), Flush, Flush, Pause(30), High(1), Pause(40)];
@@ -65,41 +74,22 @@ fn a_chip_that_stays_selected_is_selected_again() {
 
 #[test]
 fn a_chip_that_is_not_selected_is_left_alone() {
-    let (there, _) = lines();
-    let mut rig = Rig::over(there);
-    assert_eq!(rig.ask(LAST, &[1], 0), outcome(OK));
-    let state: State = rig.guest.save_whole().expect("nothing is in the way");
+    let (_, state, log) = carried(LAST);
     assert_eq!(state.model.selected, None);
-    let (here, log) = lines();
-    let mut guest = elsewhere(&rig, here);
-    guest
-        .restore_whole(&state)
-        .expect("what was saved is whole");
     assert_eq!(log.take(), []);
 }
 
 #[test]
 fn a_reset_deselects_it() {
-    let (there, _) = lines();
-    let mut rig = Rig::over(there);
-    assert_eq!(rig.ask(FIRST, &[1], 0), outcome(OK));
-    let state: State = rig.guest.save_whole().expect("nothing is in the way");
-    let (here, log) = lines();
-    let mut guest = elsewhere(&rig, here);
-    guest
-        .restore_whole(&state)
-        .expect("what was saved is whole");
+    let (mut rig, _, log) = carried(FIRST);
     log.take();
-    let _ = guest.store(reg::STATUS, 0);
+    let _ = rig.guest.store(reg::STATUS, 0);
     assert_eq!(log.take(), [Pause(30), High(1), Pause(40)]);
 }
 
 #[test]
 fn a_pin_that_fails_leaves_nothing_selected() {
-    let (there, _) = lines();
-    let mut rig = Rig::over(there);
-    assert_eq!(rig.ask(FIRST, &[1], 0), outcome(OK));
-    let state: State = rig.guest.save_whole().expect("nothing is in the way");
+    let (rig, state) = saved(FIRST);
     let (here, log) = lines();
     log.fail([Low(1)]);
     let mut guest = elsewhere(&rig, here);
@@ -113,10 +103,7 @@ fn a_pin_that_fails_leaves_nothing_selected() {
 
 #[test]
 fn what_the_controller_cannot_do_is_refused() {
-    let (there, _) = lines();
-    let mut rig = Rig::over(there);
-    assert_eq!(rig.ask(FIRST, &[1], 0), outcome(OK));
-    let whole: State = rig.guest.save_whole().expect("nothing is in the way");
+    let (rig, whole) = saved(FIRST);
     let (here, log) = lines();
     let mut guest = elsewhere(&rig, here);
     let heads = [
