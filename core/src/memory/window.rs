@@ -3,6 +3,7 @@
 
 use core::{
     hint::cold_path,
+    iter,
     ptr::NonNull,
     sync::atomic::{AtomicU16, AtomicU32, Ordering, fence},
 };
@@ -79,7 +80,7 @@ pub trait RingWindow: Send {
     fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor>;
 
     /// Packed, descriptor area: [`load_available`](Self::load_available), and what loads the
-    /// descriptor that is so many places behind that one, as
+    /// descriptors behind that one, one after the other up to the end of the area, as
     /// [`load_descriptor`](Self::load_descriptor) does. For the wrap counter there is what the flags
     /// AVAIL and USED have to be.
     #[inline(always)]
@@ -87,9 +88,12 @@ pub trait RingWindow: Send {
         &self,
         index: u16,
         flags: u16,
-    ) -> Option<(RawDescriptor, impl Fn(u16) -> Option<RawDescriptor>)> {
+    ) -> Option<(RawDescriptor, impl Iterator<Item = RawDescriptor>)> {
         let first = self.load_available(index, flags & AVAIL != 0)?;
-        let behind = move |places| self.load_descriptor(index.checked_add(places)?);
+        let behind = (index..u16::MAX).map_while(|before| {
+            let index = before.checked_add(1)?;
+            self.load_descriptor(index)
+        });
         Some((first, behind))
     }
 
@@ -423,16 +427,20 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
         &self,
         index: u16,
         flags: u16,
-    ) -> Option<(RawDescriptor, impl Fn(u16) -> Option<RawDescriptor>)> {
-        let run = self.descriptors(index);
-        let load = move |places: u16| {
-            let words = run.get(usize::from(places))?;
-            let at = u64::from(places).wrapping_add(index.into());
-            self.hook(at.wrapping_mul(16), 16, H::before_read);
-            Some(words)
-        };
-        let first = load(0)?.load_available(flags)?;
-        Some((first, move |places| load(places).map(Words::load)))
+    ) -> Option<(RawDescriptor, impl Iterator<Item = RawDescriptor>)> {
+        let mut at = u64::from(index).wrapping_mul(16);
+        let (first, mut run) = self.descriptors(index).split_first()?;
+        self.hook(at, 16, H::before_read);
+        let first = first.load_available(flags)?;
+        // Of a slice's own iterator the compiler makes a longer loop.
+        let behind = iter::from_fn(move || {
+            let (words, rest) = run.split_first()?;
+            run = rest;
+            at = at.wrapping_add(16);
+            self.hook(at, 16, H::before_read);
+            Some(words.load())
+        });
+        Some((first, behind))
     }
 
     #[inline(always)]

@@ -189,10 +189,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         mem: &M,
         chain: &mut Chain<N>,
         first: Desc<true>,
-        behind: impl Fn(u16) -> Option<RawDescriptor>,
+        mut behind: impl Iterator<Item = RawDescriptor>,
     ) -> Result<u16, Blamed> {
-        // As many have a segment as come before.
-        let next = |_, count| behind(count).map(Desc::new);
+        let next = |_| behind.next().map(Desc::new);
         match follow(mem, chain, (0, 0, false), first, next)? {
             End::Last => self.within_room(chain, 0),
             End::Table(table) => self.walk_indirect(mem, chain, table),
@@ -208,7 +207,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         let mut slots = 0..self.next_avail.slot();
         let mut next = || ring.load_descriptor(slots.next()?).map(Desc::new);
         let end = match next() {
-            Some(first) => follow(mem, chain, chain.outline.progress(), first, |_, _| next())?,
+            Some(first) => follow(mem, chain, chain.outline.progress(), first, |_| next())?,
             None => End::Open,
         };
         match end {

@@ -261,10 +261,10 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     #[inline(always)]
     fn walk<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>, head: u16) -> bool {
         let table = &self.windows.desc;
-        let fetch = |index: u16, _| table.load_descriptor(index).map(Desc::new);
+        let fetch = |index: u16| table.load_descriptor(index).map(Desc::new);
         chain.outline.begin(head);
         // The head was checked, so it is there.
-        let Some(first) = fetch(head, 0) else {
+        let Some(first) = fetch(head) else {
             chain.outline.bad_next(head);
             return false;
         };

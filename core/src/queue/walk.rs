@@ -133,7 +133,7 @@ pub(super) enum End<const PACKED: bool> {
 }
 
 /// Follows a chain from `desc` on to its end. `next` fetches what follows a descriptor with NEXT, by
-/// its `next` field (packed: its id) or by the count of segments before it.
+/// its `next` field; in a packed ring, what lies behind it.
 ///
 /// The readable descriptors and the writable ones behind them have a loop each, so that what
 /// differs between them is not asked again for each. A chain that loops ends when the buffer is
@@ -147,7 +147,7 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
     chain: &mut Chain<N>,
     (mut count, mut len, writing): (u16, u64, bool),
     mut desc: Desc<PACKED>,
-    mut next: impl FnMut(u16, u16) -> Option<Desc<PACKED>>,
+    mut next: impl FnMut(u16) -> Option<Desc<PACKED>>,
 ) -> Result<End<PACKED>, Blamed> {
     if !writing {
         while !desc.has(WRITE | INDIRECT) {
@@ -160,7 +160,7 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
                     .end(desc.name(chain.head()), count, len)
                     .map(|()| End::Last);
             }
-            desc = match next(desc.next(), count) {
+            desc = match next(desc.next()) {
                 Some(desc) => desc,
                 None if PACKED => {
                     chain.outline.end_readable(count, len);
@@ -185,7 +185,7 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
                 .end(desc.name(chain.head()), count, len)
                 .map(|()| End::Last);
         }
-        desc = match next(desc.next(), count) {
+        desc = match next(desc.next()) {
             Some(desc) => desc,
             None if PACKED => {
                 return chain
@@ -243,7 +243,7 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
     let Some((range, view)) = view else {
         return Err(chain.outline.unmapped(addr, len, Permission::Read));
     };
-    let fetch = |index: u16, _| {
+    let fetch = |index: u16| {
         if usize::from(index) >= count {
             return None;
         }
@@ -260,7 +260,7 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
         let add = if usize::from(next) < count { NEXT } else { 0 };
         Some(Desc::<true>::new(words).with(WRITE, add, next))
     };
-    let Some(first) = fetch(0, 0) else {
+    let Some(first) = fetch(0) else {
         return Err(chain.outline.unmapped(addr, len, Permission::Read));
     };
     match follow(mem, chain, chain.outline.progress(), first, fetch)? {
