@@ -158,13 +158,21 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The driver's misdeed is in `chain`, which is of no other use then.
     #[inline]
     pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
-        if self.next_avail.slot() >= self.size {
-            cold_path();
-            self.next_avail = self.next_avail.around(self.size);
-        }
         let (slot, flags) = (self.next_avail.slot(), self.next_avail.flags());
-        let Some((first, behind)) = self.windows.desc.load_available_run(slot, flags) else {
-            return Popped::Empty;
+        let (first, behind) = match self.windows.desc.load_available_run(slot, flags) {
+            Some(run) => run,
+            None => {
+                cold_path();
+                if slot < self.size {
+                    return Popped::Empty;
+                }
+                self.next_avail = self.next_avail.around(self.size);
+                let (slot, flags) = (self.next_avail.slot(), self.next_avail.flags());
+                match self.windows.desc.load_available_run(slot, flags) {
+                    Some(run) => run,
+                    None => return Popped::Empty,
+                }
+            }
         };
         match self.walk(mem, chain, Desc::new(first), behind) {
             Ok(slots) if self.admit(chain, slots) => {
