@@ -3,6 +3,8 @@
 
 #[path = "snapshot/blocking_loop.rs"]
 mod blocking_loop;
+#[path = "snapshot/children.rs"]
+mod children;
 #[path = "snapshot/every_phase.rs"]
 mod every_phase;
 #[path = "snapshot/formats.rs"]

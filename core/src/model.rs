@@ -31,6 +31,8 @@ pub trait DeviceConfig {
     /// a host adds by [`Offer`](crate::Offer). [`Features::IN_ORDER`] of a device whose answers come
     /// when something happens, for one: they would wait for older ones that may never come. None by
     /// default; of no effect on what is [`REQUIRED`](Features::REQUIRED). Not to change before a reset.
+    /// A state in which one of them was accepted is not restored. Where features are agreed upon elsewhere
+    /// ([`Message::Ready`](crate::Message::Ready)), the host keeps to it.
     fn excluded(&self) -> Features {
         Features::empty()
     }

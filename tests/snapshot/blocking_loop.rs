@@ -6,7 +6,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Child,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,7 +24,10 @@ use virtside::{
 use virtside_std::{AccessSource, Event, FileDisk, Until, VmMem, serve};
 use vmm_sys_util::tempdir::TempDir;
 
-use super::processes::{BASE, BYTES, FOLDER, N, memory};
+use super::{
+    children::{FOLDER, start},
+    processes::{BASE, BYTES, N, memory},
+};
 
 const SLOTS: usize = 2;
 const SECTORS: usize = 64;
@@ -117,13 +120,7 @@ struct Remote {
 
 impl Remote {
     fn start(folder: &Path, listener: &UnixListener) -> Self {
-        let child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "blocking_loop::the_device", "--ignored"])
-            .env(FOLDER, folder)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("it is started");
-        let (wire, _) = listener.accept().expect("it calls");
+        let (child, wire) = start("blocking_loop::the_device", folder, listener);
         Self { child, wire }
     }
 

@@ -91,6 +91,19 @@ fn before_it_is_live_its_responder_is_still_to_be_asked() {
 }
 
 #[test]
+fn a_model_does_not_take_features_that_it_excludes() {
+    let ram = virtside_tests::ram();
+    let (mut device, responder) = made(ram, &[config(0)]);
+    responder.accept();
+    let state = device.save::<2>(&slots()).expect("it is saved");
+    let (mut next, _responder) = made(ram, &[]);
+    let mut probe = model(PLAIN);
+    probe.excludes = Features::INDIRECT_DESC;
+    let refused = next.restore(&state, &mut probe, &mut slots());
+    assert_eq!(refused, Err(SnapshotError::Features));
+}
+
+#[test]
 fn one_that_was_answered_has_queues_or_chains_takes_no_state() {
     let ram = virtside_tests::ram();
     let (mut device, responder) = made(ram, &[config(0)]);

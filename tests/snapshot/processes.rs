@@ -9,7 +9,7 @@ use std::{
     io::{Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Child,
     sync::Arc,
 };
 
@@ -26,14 +26,14 @@ use virtside_std::{FileDisk, VmMem};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::tempdir::TempDir;
 
+use super::children::{FOLDER, start};
+
 pub const BASE: u64 = 0x8000_0000;
 pub const BYTES: u64 = 1 << 16;
 const SECTORS: usize = 64;
 pub const N: usize = 16;
 /// Requests of three descriptors that are in flight at one time: as many as fit into a ring.
 const AREAS: usize = 5;
-/// Where the test's child finds what is shared.
-pub const FOLDER: &str = "VIRTSIDE_SNAPSHOT_FOLDER";
 
 struct Random(u64);
 
@@ -187,18 +187,7 @@ struct Remote {
 
 impl Remote {
     fn start(folder: &Path, listener: &UnixListener) -> Self {
-        let child = Command::new(std::env::current_exe().expect("this test"))
-            .args([
-                "--exact",
-                "processes::the_device",
-                "--ignored",
-                "--nocapture",
-            ])
-            .env(FOLDER, folder)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("it is started");
-        let (wire, _) = listener.accept().expect("it calls");
+        let (child, wire) = start("processes::the_device", folder, listener);
         Self { child, wire }
     }
 

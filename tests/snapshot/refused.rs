@@ -240,6 +240,9 @@ fn a_model_that_does_not_want_the_features_or_to_start() {
     let mut unwilling = model(PLAIN);
     unwilling.start = Start::Refuse;
     assert_refused(ram, unwilling, &state, SnapshotError::Features);
+    let mut unfit = model(PLAIN);
+    unfit.excludes = Features::EVENT_IDX;
+    assert_refused(ram, unfit, &state, SnapshotError::Features);
     let mut other = model(PLAIN);
     other.wishes = PLAIN.difference(Features::EVENT_IDX);
     assert_refused(ram, other, &state, SnapshotError::Features);

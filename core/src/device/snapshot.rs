@@ -195,6 +195,7 @@ where
         if live {
             let rests = snapshot.rest != RestSnapshot::Awake;
             if Features::offer(features) != features
+                || features.intersection(model.excluded()) != Features::empty()
                 || rests && !features.contains(Features::SUSPEND)
                 || model.ready(features) == Start::Refuse
             {

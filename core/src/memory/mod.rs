@@ -147,7 +147,8 @@ pub trait DriverMem {
     /// A kept view of ring memory.
     type Window: RingWindow;
 
-    /// A kept view of the whole range, contiguous and as aligned as its driver address (up to 16).
+    /// A kept view of the whole range and of nothing more, contiguous and as aligned as its driver
+    /// address (up to 16). A packed ring ends where its window says that there is no descriptor.
     ///
     /// # Errors
     /// [`MemFault`] if any byte of it cannot be had.

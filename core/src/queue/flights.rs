@@ -5,7 +5,10 @@
 //! 0, at most `N` for any other.
 //!
 //! As long as each is in its place, they are near, and what that makes short is asked first. Else
-//! they are far: then other words stand in the places, so that what is asked first finds nothing.
+//! they are far: then other words stand in the places, so that what is asked first finds nothing. To
+//! turn them is `N` steps, and is due when the first comes that has to go, and when all have gone.
+
+use super::serial::{FREE, PACKED_TURN};
 
 /// A chain in flight.
 #[derive(Clone, Copy, Debug)]
@@ -13,15 +16,10 @@ struct Flight {
     id: u16,
     /// Slots of the ring that it takes.
     len: u16,
-    /// Which of those that had this id it is: an odd number, with [`FAR`] turned if they are far. Even,
-    /// there is no chain.
+    /// Which of those that had this id it is: an odd number, turned if they are far. Even, there is no
+    /// chain.
     serial: u32,
 }
-
-/// In place of a serial number: no chain, and all are near. No chain of any queue has it.
-const FREE: u32 = u32::MAX - 3;
-/// The bit of a serial number that is turned while not all are near; also of [`FREE`].
-const FAR: u32 = 1 << 31;
 
 /// Up to `N` of them, a power of two.
 #[derive(Debug)]
@@ -30,7 +28,7 @@ pub(super) struct Flights<const N: usize> {
     count: u16,
     /// The farthest that an id is from its place.
     farthest: u16,
-    /// [`FAR`], or 0 while all are near.
+    /// [`PACKED_TURN`], or 0 while all are near.
     far: u32,
     /// They never are.
     always_far: bool,
@@ -40,7 +38,7 @@ impl<const N: usize> Flights<N> {
     /// None. If `far`, no chain is ever put in by [`insert_near`](Self::insert_near), or taken out by
     /// [`remove_near`](Self::remove_near).
     pub(super) fn new(far: bool) -> Self {
-        let turned = if far { FAR } else { 0 };
+        let turned = if far { PACKED_TURN } else { 0 };
         Self {
             flights: [Flight {
                 id: 0,
@@ -84,7 +82,8 @@ impl<const N: usize> Flights<N> {
     pub(super) fn insert(&mut self, id: u16, len: u16, serial: u32) -> bool {
         // Once nothing is in flight, all is near again.
         if self.count == 0 {
-            self.clear();
+            self.turn(self.least());
+            self.farthest = 0;
         }
         let mut free = None;
         for step in 0..crate::num::clamp_u16(N) {
@@ -103,7 +102,7 @@ impl<const N: usize> Flights<N> {
             return false;
         };
         if step != 0 {
-            self.turn(FAR);
+            self.turn(PACKED_TURN);
             self.farthest = self.farthest.max(step);
         }
         let serial = serial ^ self.far;
@@ -112,6 +111,10 @@ impl<const N: usize> Flights<N> {
         }
         self.count = self.count.wrapping_add(1);
         true
+    }
+
+    const fn least(&self) -> u32 {
+        if self.always_far { PACKED_TURN } else { 0 }
     }
 
     /// Makes them far, or near.
@@ -175,7 +178,7 @@ impl<const N: usize> Flights<N> {
     }
 
     pub(super) fn clear(&mut self) {
-        self.far = if self.always_far { FAR } else { 0 };
+        self.far = self.least();
         for flight in &mut self.flights {
             flight.serial = FREE ^ self.far;
         }
@@ -195,6 +198,28 @@ mod tests {
     use super::Flights;
     use proptest::{collection::vec, prelude::*};
     use std::{collections::HashMap, vec};
+
+    #[test]
+    fn a_chain_of_a_split_ring_or_of_none_is_not_in_flight() {
+        let turned = super::FREE ^ super::PACKED_TURN;
+        // Some split numbers, plain and turned, are one bit from a word that stands for no chain.
+        let split = [
+            0x3fff_fffc,
+            0x7fff_fffc,
+            0x7fff_ffff,
+            0x8000_7fff,
+            0x4000_0000,
+        ];
+        for far in [false, true] {
+            let mut flights = Flights::<8>::new(far);
+            for serial in split.into_iter().chain([u32::MAX - 1]) {
+                assert_eq!(flights.remove_near(0, serial), None, "{serial:#x}");
+                assert_eq!(flights.remove(0, serial), None, "{serial:#x}");
+                assert!(serial != super::FREE && serial != turned);
+            }
+            assert_eq!(flights.count(), 0);
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -13,6 +13,7 @@ mod outline;
 mod packed;
 #[cfg(feature = "packed")]
 mod position;
+mod serial;
 #[cfg(feature = "split")]
 mod split;
 mod stream;

@@ -1,9 +1,7 @@
 //! What a chain is but for its segments, and what can be wrong with it.
 
+use super::serial::NO_CHAIN;
 use crate::{error::DriverFault, memory::Permission, num};
-
-/// The serial number of a chain that is none: in no queue is one with it in flight.
-const NO_CHAIN: u32 = u32::MAX - 1;
 
 /// The driver did wrong: what, is in the chain.
 ///
@@ -21,7 +19,7 @@ pub(crate) struct Outline {
     pub(super) readable_len: u32,
     pub(super) writable_len: u32,
     /// Which chain it is, so that a clone of an earlier one with the same head is told apart; a
-    /// queue has it again after 2^30 chains at the earliest.
+    /// queue has it again after 2^29 chains at the earliest.
     serial: u32,
     /// Why there is no chain, if `pop` found the driver at fault.
     pub(super) fault: Option<DriverFault>,

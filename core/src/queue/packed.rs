@@ -139,10 +139,6 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         queue.given = ring.unsignalled.into();
         queue.lost = ring.lost;
         queue.kicks_off = ring.kicks_off;
-        if ring.lost != 0 {
-            // The one whose turn it is does not come.
-            queue.oldest = queue.oldest.wrapping_sub(2);
-        }
         Some(queue)
     }
 

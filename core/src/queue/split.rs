@@ -16,6 +16,7 @@ use super::{
     batch::Batch,
     chain::Chain,
     mode::Mode,
+    serial::{ABSENT, FREE, ORDERED, SPLIT_END, SPLIT_TURN},
     walk::{Desc, End, follow, walk_table},
 };
 use crate::{
@@ -31,18 +32,6 @@ use crate::{
 const NO_INTERRUPT: u16 = 1;
 /// `VIRTQ_USED_F_NO_NOTIFY`
 const NO_NOTIFY: u16 = 1;
-
-/// In place of the serial number of a chain in flight: the head is with the driver.
-const FREE: u32 = u32::MAX;
-/// The same: its number is beyond the size of the queue.
-const ABSENT: u32 = u32::MAX - 2;
-/// As `FREE`, with IN_ORDER.
-const ORDERED: u32 = u32::MAX - 3;
-/// Serial numbers of a batch begin below this, and so end far below those.
-const SERIALS: u32 = 1 << 31;
-/// With IN_ORDER a chain has its serial number with this bit turned: so it is none that can be given
-/// back without asking for its turn. (Turned at the top, some would be those words above.)
-const TURN: u32 = 1 << 30;
 
 /// A split virtqueue of up to `N` elements, over three ring windows.
 ///
@@ -176,7 +165,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         if ahead > self.size() {
             return Err(DriverFault::jump(idx, next));
         }
-        self.next &= SERIALS.wrapping_sub(1);
+        self.next &= SPLIT_END.wrapping_sub(1);
         self.avail_idx = idx;
         Ok(ahead != 0)
     }
@@ -245,7 +234,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         match self.in_flight.get_mut(usize::from(head)) {
             Some(there) if built::IN_ORDER && *there == ORDERED => {
                 *there = serial;
-                chain.outline.set_serial(serial ^ TURN);
+                chain.outline.set_serial(serial ^ SPLIT_TURN);
                 true
             }
             _ => {
@@ -298,7 +287,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
     /// hears of it at the latest with [`publish`](Self::publish).
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let serial = chain.outline.serial() ^ TURN;
+        let serial = chain.outline.serial() ^ SPLIT_TURN;
         let there = self.in_flight.get_mut(usize::from(chain.head()));
         match there.filter(|there| **there == serial) {
             Some(there) => *there = ORDERED,
@@ -496,7 +485,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
 
     /// What turns a serial number into that of a chain.
     const fn turn(&self) -> u32 {
-        if self.mode.in_order() { TURN } else { 0 }
+        if self.mode.in_order() { SPLIT_TURN } else { 0 }
     }
 
     /// What stands for a head that is with the driver.
@@ -518,7 +507,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
     /// No popped chain will be given back.
     pub(crate) fn lose_all(&mut self) {
         let free = self.free();
-        for there in self.in_flight.iter_mut().filter(|there| **there < ORDERED) {
+        for there in self.in_flight.iter_mut().filter(|there| **there < ABSENT) {
             *there = free;
             self.lost = self.lost.wrapping_add(1);
         }
