@@ -4,6 +4,8 @@
 mod announced;
 #[path = "taken_queue/owner.rs"]
 mod owner;
+#[path = "taken_queue/raced.rs"]
+mod raced;
 #[path = "taken_queue/remap.rs"]
 mod remap;
 #[path = "taken_queue/stale.rs"]
