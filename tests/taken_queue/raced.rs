@@ -13,15 +13,13 @@ use std::{
 };
 
 use virtside::{
-    Chain, DriverFault, DriverMem, FaultPolicy, Features, QueueState, Refusal, Shared, Stop, Taken,
-    Token,
+    Chain, ChainSlot, DriverFault, DriverMem, DriverNotify, Engine, FaultPolicy, Features,
+    QueueState, Refusal, Shared, Stop, Taken, Token,
     mmio::{Access, Reply, Ticket},
     testing::{Buffer, FakeDriver, Layout, PackedDriver, Registers},
 };
 use virtside_std::VmMem;
-use virtside_tests::{
-    BASE, BUDGET, BYTES, DATA, Guest, Line, N, Q, guest_over, probe::Probe, ram, reg,
-};
+use virtside_tests::{BASE, BUDGET, BYTES, DATA, Line, N, Q, probe::Probe, ram, reg};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use crate::echo;
@@ -41,7 +39,25 @@ const LIVE: u32 = 0xf;
 const SUSPEND: u32 = 0x10;
 const FAILED: u32 = 0x80;
 
-type Queue<M> = Taken<M, Line, Arc<Shared<Q>>, Q, N>;
+type Queue<M> = Taken<M, Bell, Arc<Shared<Q>>, Q, N>;
+/// With a number of its own.
+type Out<M> = (u32, Queue<M>);
+type Guest<M> = Engine<Probe, M, Bell, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+
+/// A line that takes its time, so that others get in between.
+#[derive(Clone, Copy, Debug)]
+struct Bell(Line);
+
+impl DriverNotify for Bell {
+    fn assert(&self) {
+        thread::yield_now();
+        self.0.assert();
+    }
+    fn deassert(&self) {
+        thread::yield_now();
+        self.0.deassert();
+    }
+}
 
 /// As many numbers as anyone wants, the same for a seed.
 struct Dice(u64);
@@ -65,6 +81,8 @@ struct Stage {
     /// Nothing is abandoned, dropped, kept or broken.
     calm: AtomicBool,
     over: AtomicBool,
+    /// Which piece of orderly work this is, in which nobody is asked to stop; 0 between two.
+    work: AtomicU32,
     /// Rounds of the device and of each owner.
     ticks: [AtomicU32; 3],
 }
@@ -72,6 +90,9 @@ struct Stage {
 impl Stage {
     fn is_calm(&self) -> bool {
         self.calm.load(Ordering::SeqCst)
+    }
+    fn work(&self) -> u32 {
+        self.work.load(Ordering::SeqCst)
     }
     fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
@@ -122,20 +143,25 @@ type Answer = (Reply, u32, bool);
 
 /// The device's thread.
 struct Host<'s, M: DriverMem> {
-    guest: Guest<Probe, M>,
+    guest: Guest<M>,
     stage: &'s Stage,
     dice: Dice,
     accesses: Receiver<Access>,
     answers: Sender<Answer>,
-    owners: [Sender<Queue<M>>; QUEUES as usize],
-    back: Receiver<Queue<M>>,
+    owners: [Sender<Out<M>>; QUEUES as usize],
+    back: Receiver<Out<M>>,
+    /// The last that was taken, of each number.
+    out: [u32; QUEUES as usize],
+    taken: u32,
+    /// The piece of work, and how often queues are handed out in it yet.
+    quota: (u32, u32),
     waiting: Option<Ticket>,
     /// Of any life.
     tokens: Vec<Token>,
 }
 
 impl<M: DriverMem> Host<'_, M> {
-    fn run(mut self) -> Guest<Probe, M> {
+    fn run(mut self) -> Guest<M> {
         let _ends = Ends(self.stage);
         while !self.stage.is_over() {
             self.hear();
@@ -149,7 +175,12 @@ impl<M: DriverMem> Host<'_, M> {
             } else {
                 self.do_something();
             }
-            if self.dice.once_in(3) {
+            let work = self.stage.work();
+            if self.quota.0 != work {
+                self.quota = (work, self.dice.below(8));
+            }
+            if self.dice.once_in(3) && (work == 0 || self.quota.1 != 0) {
+                self.quota.1 = self.quota.1.saturating_sub(1);
                 self.hand_out();
             }
             self.stage.tick(0);
@@ -175,15 +206,17 @@ impl<M: DriverMem> Host<'_, M> {
             _ => None,
         };
         if self.waiting.is_none() {
-            let line = self.guest.device().notify();
+            let line = self.guest.device().notify().0;
             // The driver may be gone.
             let _ = self.answers.send((reply, line.asserted(), line.is_high()));
         }
     }
 
-    fn put_back(&mut self, queue: Queue<M>) {
+    fn put_back(&mut self, (name, queue): Out<M>) {
+        let last = self.out[usize::from(queue.number())];
         match self.guest.put_back(queue) {
-            Ok(()) | Err(Err(Refusal::StaleToken)) => {}
+            Ok(()) => assert_eq!(name, last, "it has a successor"),
+            Err(Err(Refusal::StaleToken)) => {}
             Err(Err(refusal)) => panic!("{refusal:?}"),
             Err(Ok(mut queue)) => {
                 assert!(queue.in_flight() != 0);
@@ -197,8 +230,10 @@ impl<M: DriverMem> Host<'_, M> {
         let number = self.dice.below(QUEUES.into()) as u16;
         if let Ok(queue) = self.guest.take_queue(number) {
             assert_eq!((queue.number(), queue.in_flight()), (number, 0));
+            self.taken += 1;
+            self.out[usize::from(number)] = self.taken;
             // The owner may be gone.
-            let _ = self.owners[usize::from(number)].send(queue);
+            let _ = self.owners[usize::from(number)].send((self.taken, queue));
         }
     }
 
@@ -260,11 +295,11 @@ struct Owner<'s, M: DriverMem> {
     stage: &'s Stage,
     name: usize,
     dice: Dice,
-    orders: Receiver<Queue<M>>,
-    back: Sender<Queue<M>>,
+    orders: Receiver<Out<M>>,
+    back: Sender<Out<M>>,
     in_order: bool,
     /// Quiet queues that it keeps although they may have successors.
-    ghosts: Vec<Queue<M>>,
+    ghosts: Vec<Out<M>>,
     /// Chains that were given back, or are of earlier lives.
     stale: Vec<Chain<N>>,
 }
@@ -286,48 +321,48 @@ impl<M: DriverMem> Owner<'_, M> {
     }
 
     /// Serves as it should be done: asleep until it is kicked. Gives it back after a while.
-    fn serve(&mut self, mut queue: Queue<M>) {
+    fn serve(&mut self, (name, mut queue): Out<M>) {
+        let work = self.stage.work();
         let mut naps = 1 + self.dice.below(4);
-        let end = loop {
+        let mut asleep = self.dice.once_in(2);
+        let mut end = None;
+        while end.is_none() {
+            let mut patience = 4;
+            while asleep && !queue.was_kicked() && patience != 0 && !self.stage.is_over() {
+                // It would sleep for ever, but at last it has something else to do.
+                patience -= u32::from(naps == 0);
+                self.haunt();
+                self.stage.tick(self.name);
+            }
+            if asleep && naps == 0 {
+                break;
+            }
+            naps -= u32::from(asleep);
             queue.disable_kicks();
             let mut chain = Chain::new();
-            let served = loop {
+            asleep = loop {
                 match queue.pop(&self.mem, &mut chain) {
                     Ok(true) => {
                         let written = echo(&self.mem, &chain);
                         assert_eq!(queue.complete(&chain, written), Ok(()));
                         queue.flush();
                     }
-                    Ok(false) => break queue.enable_kicks(),
-                    Err(stop) => break Err(stop),
+                    Ok(false) => break !queue.enable_kicks().unwrap_or(true),
+                    Err(stop) => {
+                        end = Some(stop);
+                        break false;
+                    }
                 }
             };
-            match served {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(stop) => break Some(stop),
-            }
-            naps -= 1;
-            let mut patience = if naps == 0 { 4 } else { 400 };
-            while !queue.was_kicked() && patience != 0 && !self.stage.is_over() {
-                patience -= 1;
-                self.haunt();
-                self.stage.tick(self.name);
-            }
-            if naps == 0 {
-                break None;
-            }
-        };
-        // What is left of a wild time may have been broken.
-        assert!(
-            matches!(end, None | Some(Stop::Asked | Stop::Driver(_))),
-            "{end:?}"
-        );
-        let _ = self.back.send(queue);
+        }
+        if work != 0 && work == self.stage.work() {
+            assert_eq!(end, None, "nobody asked for that");
+        }
+        let _ = self.back.send((name, queue));
     }
 
     /// Does anything with a queue that its owner may do.
-    fn play(&mut self, mut queue: Queue<M>) {
+    fn play(&mut self, (name, mut queue): Out<M>) {
         let mut held = VecDeque::new();
         let mut stopped = false;
         for _ in 0..self.dice.below(60) {
@@ -367,16 +402,16 @@ impl<M: DriverMem> Owner<'_, M> {
                 break;
             }
         }
-        self.part(queue, held, stopped);
+        self.part((name, queue), held, stopped);
     }
 
     /// Has done with a queue, in one way or another.
-    fn part(&mut self, mut queue: Queue<M>, mut held: VecDeque<Chain<N>>, stopped: bool) {
+    fn part(&mut self, (name, mut queue): Out<M>, mut held: VecDeque<Chain<N>>, stopped: bool) {
         match self.dice.below(8) {
             0 => return drop(queue),
             // The device gets it as it is, or has to insist.
             1 => {
-                let _ = self.back.send(queue);
+                let _ = self.back.send((name, queue));
                 return;
             }
             2..=3 => queue.abandon_all(),
@@ -391,9 +426,9 @@ impl<M: DriverMem> Owner<'_, M> {
         self.stale.extend(held);
         self.stale.truncate(8);
         if stopped && self.dice.once_in(2) {
-            self.ghosts.push(queue);
+            self.ghosts.push((name, queue));
         } else {
-            let _ = self.back.send(queue);
+            let _ = self.back.send((name, queue));
         }
     }
 
@@ -440,7 +475,7 @@ impl<M: DriverMem> Owner<'_, M> {
             return;
         }
         let at = self.dice.below(self.ghosts.len() as u32) as usize;
-        let mut ghost = self.ghosts.swap_remove(at);
+        let (name, mut ghost) = self.ghosts.swap_remove(at);
         let mut chain = Chain::new();
         assert_eq!(ghost.pop(&self.mem, &mut chain), Err(Stop::Asked));
         assert!(ghost.is_stopped() && ghost.in_flight() == 0);
@@ -451,13 +486,13 @@ impl<M: DriverMem> Owner<'_, M> {
         match self.dice.below(if self.stage.is_calm() { 3 } else { 12 }) {
             0 => drop(ghost),
             1 => {
-                let _ = self.back.send(ghost);
+                let _ = self.back.send((name, ghost));
             }
             2 => {
                 ghost.report(DriverFault::HeadInFlight { head: 1 });
-                let _ = self.back.send(ghost);
+                let _ = self.back.send((name, ghost));
             }
-            _ => self.ghosts.push(ghost),
+            _ => self.ghosts.push((name, ghost)),
         }
     }
 }
@@ -638,7 +673,7 @@ impl<M: DriverMem> Registers for Driver<'_, M> {
 impl<M: DriverMem + Clone> Driver<'_, M> {
     fn run(mut self) {
         let _ends = Ends(self.stage);
-        for _ in 0..ROUNDS {
+        for round in 1..=ROUNDS {
             self.stage.calm.store(false, Ordering::SeqCst);
             self.start();
             for _ in 0..12 {
@@ -649,7 +684,8 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
             self.reset();
             self.stage.calm.store(true, Ordering::SeqCst);
             self.start();
-            self.work();
+            self.work(round);
+            self.stage.work.store(0, Ordering::SeqCst);
         }
     }
 
@@ -678,38 +714,54 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         }
     }
 
-    /// Everything that is sent comes back, and is announced.
-    fn work(&mut self) {
+    /// Everything that is sent comes back, and is announced, also what is sent to a device that is
+    /// suspended.
+    fn work(&mut self, round: u32) {
         let mut expected = [0; QUEUES as usize];
-        for _ in 0..12 {
-            let queue = self.dice.below(QUEUES.into()) as usize;
-            if self.send(queue, true) {
-                expected[queue] += 1;
-                self.knock(queue);
+        let before = self.line.asserted();
+        for half in [0, 1] {
+            self.stage.work.store(round * 2 + half, Ordering::SeqCst);
+            for _ in 0..8 {
+                let queue = self.dice.below(QUEUES.into()) as usize;
+                if self.send(queue, true) {
+                    expected[queue] += 1;
+                    self.knock(queue);
+                }
+                if self.dice.once_in(4) {
+                    assert_eq!(self.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
+                }
+                self.lanes[queue].collect();
             }
-            self.lanes[queue].collect();
+            let Self { stage, lanes, .. } = self;
+            stage.until("a request, or its kick, was lost", || {
+                lanes.iter_mut().for_each(Lane::collect);
+                let answered = lanes.iter().map(|lane| lane.answered);
+                answered.eq(expected).then_some(())
+            });
+            self.stage.work.store(0, Ordering::SeqCst);
+            if half == 0 {
+                self.suspend();
+                for (queue, count) in expected.iter_mut().enumerate() {
+                    *count += u32::from(self.send(queue, true));
+                }
+                self.resume();
+            }
         }
-        let Self { stage, lanes, .. } = self;
-        stage.until("a request, or its kick, was lost", || {
-            lanes.iter_mut().for_each(Lane::collect);
-            lanes
-                .iter()
-                .map(|lane| lane.answered)
-                .eq(expected)
-                .then_some(())
-        });
         assert_eq!(self.load(reg::STATUS), LIVE, "of an earlier life");
-        let (stage, line) = (self.stage, self.line);
-        stage.until("no interrupt comes", || line.is_high().then_some(()));
+        assert_ne!(self.line.asserted(), before, "nothing was announced");
         let start = Instant::now();
-        loop {
-            let pending = self.load(reg::INTERRUPT_STATUS);
-            if pending == 0 && !self.line.is_high() {
-                break;
-            }
-            assert_eq!(self.store(reg::INTERRUPT_ACK, pending), Reply::Done(0));
+        while self.load(reg::INTERRUPT_STATUS) != u32::from(self.line.is_high()) {
             assert!(start.elapsed() < PATIENCE, "the line is stuck");
         }
+        while self.load(reg::INTERRUPT_STATUS) != 0 || self.line.is_high() {
+            assert_eq!(self.store(reg::INTERRUPT_ACK, 1), Reply::Done(0));
+            assert!(start.elapsed() < PATIENCE, "the line is stuck");
+        }
+    }
+
+    fn resume(&mut self) {
+        assert_eq!(self.store(reg::STATUS, LIVE | SUSPEND), Reply::Done(0));
+        assert_eq!(self.load(reg::STATUS) & SUSPEND, 0);
     }
 
     /// False if only a reset helps.
@@ -735,8 +787,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
                 if self.dice.once_in(4) {
                     return false;
                 }
-                assert_eq!(self.store(reg::STATUS, LIVE | SUSPEND), Reply::Done(0));
-                assert_eq!(self.load(reg::STATUS) & SUSPEND, 0);
+                self.resume();
             }
             10 if self.dice.once_in(8) => {
                 let _ = self.store(reg::STATUS, LIVE | FAILED);
@@ -795,8 +846,10 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         }
         let (asserted, _) = self.seen;
         let before = self.everything();
-        self.knock(0);
-        self.knock(1);
+        if !self.stage.is_calm() {
+            self.knock(0);
+            self.knock(1);
+        }
         self.stage.wait();
         let pending = self.load(reg::INTERRUPT_STATUS);
         assert_eq!(self.line.is_high(), pending != 0);
@@ -879,8 +932,10 @@ where
         wishes: Features::ALL_RINGS | Features::IN_ORDER,
         ..Probe::default()
     };
-    let guest = guest_over(probe, mem.clone(), 4).with_policy(policy);
-    let (stage, line) = (Stage::default(), *guest.device().notify());
+    let (stage, line): (_, Line) = (Stage::default(), Box::leak(Box::default()));
+    let slots = (0..4).map(|_| ChainSlot::new()).collect();
+    let guest = Guest::new(probe, mem.clone(), Bell(line), slots, Arc::default());
+    let guest = guest.with_policy(policy);
     let shared = guest.device().shared().clone();
     let (accesses, heard) = channel();
     let (answers, answered) = channel();
@@ -924,6 +979,9 @@ where
             answers,
             owners: orders.try_into().expect("one each"),
             back: returned,
+            out: [0; QUEUES as usize],
+            taken: 0,
+            quota: (0, 0),
             waiting: None,
             tokens: Vec::new(),
         };
