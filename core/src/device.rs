@@ -488,10 +488,11 @@ where
 
     /// The driver resets the device ([`Message::Reset`](crate::Message)): true when no memory of
     /// the driver will be touched again; the device then has no queues and is of no more use. False
-    /// while taken queues work, as for [`stop_queue`](Self::stop_queue).
+    /// while taken queues work, as for [`stop_queue`](Self::stop_queue), or a
+    /// [`ReadyResponder`](crate::ReadyResponder) is refusing.
     #[must_use = "false means: call again"]
     pub fn reset_all<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
-        let quiet = self.shared.stop_all();
+        let quiet = self.shared.stop_all() && !self.shared.is_refusing();
         if quiet {
             self.reset(slots);
             model.reset();
