@@ -10,6 +10,8 @@ mod raced;
 mod remap;
 #[path = "taken_queue/stale.rs"]
 mod stale;
+#[path = "taken_queue/successor.rs"]
+mod successor;
 #[path = "taken_queue/threads.rs"]
 mod threads;
 #[path = "taken_queue/withheld.rs"]
