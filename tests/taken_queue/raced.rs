@@ -483,7 +483,7 @@ impl<M: DriverMem> Owner<'_, M> {
         ghost.disable_kicks();
         assert!(ghost.enable_kicks().is_err());
         self.try_stale(&mut ghost);
-        match self.dice.below(if self.stage.is_calm() { 3 } else { 12 }) {
+        match self.dice.below(60) {
             0 => drop(ghost),
             1 => {
                 let _ = self.back.send((name, ghost));
@@ -732,19 +732,16 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
                 }
                 self.lanes[queue].collect();
             }
-            let Self { stage, lanes, .. } = self;
-            stage.until("a request, or its kick, was lost", || {
-                lanes.iter_mut().for_each(Lane::collect);
-                let answered = lanes.iter().map(|lane| lane.answered);
-                answered.eq(expected).then_some(())
-            });
+            self.assert_answered(expected);
             self.stage.work.store(0, Ordering::SeqCst);
             if half == 0 {
                 self.suspend();
                 for (queue, count) in expected.iter_mut().enumerate() {
                     *count += u32::from(self.send(queue, true));
                 }
+                self.stage.work.store(round * 2 + 1, Ordering::SeqCst);
                 self.resume();
+                self.assert_answered(expected);
             }
         }
         assert_eq!(self.load(reg::STATUS), LIVE, "of an earlier life");
@@ -757,6 +754,15 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
             assert_eq!(self.store(reg::INTERRUPT_ACK, 1), Reply::Done(0));
             assert!(start.elapsed() < PATIENCE, "the line is stuck");
         }
+    }
+
+    fn assert_answered(&mut self, expected: [u32; QUEUES as usize]) {
+        let Self { stage, lanes, .. } = self;
+        stage.until("a request, or its kick, was lost", || {
+            lanes.iter_mut().for_each(Lane::collect);
+            let answered = lanes.iter().map(|lane| lane.answered);
+            answered.eq(expected).then_some(())
+        });
     }
 
     fn resume(&mut self) {
