@@ -4,10 +4,14 @@
 mod announced;
 #[path = "taken_queue/owner.rs"]
 mod owner;
+#[path = "taken_queue/raced.rs"]
+mod raced;
 #[path = "taken_queue/remap.rs"]
 mod remap;
 #[path = "taken_queue/stale.rs"]
 mod stale;
+#[path = "taken_queue/successor.rs"]
+mod successor;
 #[path = "taken_queue/threads.rs"]
 mod threads;
 #[path = "taken_queue/withheld.rs"]

@@ -273,7 +273,7 @@ where
         }
         if !self.started {
             self.started = true;
-            self.table.start();
+            self.table.start(self.shared.epoch());
             self.notified = self.table.configured();
             if core::mem::take(&mut self.changed) {
                 self.config_changed(true);
@@ -322,11 +322,18 @@ where
         Ok(TakenQueue::new(
             live,
             queue,
-            generation,
+            self.of_life(generation),
             self.policy,
             self.shared.clone(),
             self.notify.clone(),
         ))
+    }
+
+    /// A queue's generation as its owner has it, and the other way round. The table of a device that
+    /// is built anew counts from 0 again, the resets of the shared block go on.
+    fn of_life(&self, generation: u32) -> u32 {
+        // The two count from opposite ends, so that they do not make up for each other.
+        generation ^ self.shared.epoch().reverse_bits()
     }
 
     /// Moves a taken queue back in; it counts as notified. Three translations, and what
@@ -346,6 +353,7 @@ where
         }
         let (count, last) = taken.refusals();
         let (queue, number, generation) = taken.dissolve();
+        let generation = self.of_life(generation);
         self.counters.refused = self.counters.refused.wrapping_add(count);
         if let Some(fault) = last
             && self.table.is_out(number, generation)
@@ -474,7 +482,7 @@ where
         }
         self.table
             .configure(config, max, self.features, &self.mem, policy)?;
-        self.table.start();
+        self.table.start(self.shared.epoch());
         self.note(config.queue);
         self.trace.event(&Event::QueueReady { config: *config });
         Ok(())
@@ -488,10 +496,11 @@ where
 
     /// The driver resets the device ([`Message::Reset`](crate::Message)): true when no memory of
     /// the driver will be touched again; the device then has no queues and is of no more use. False
-    /// while taken queues work, as for [`stop_queue`](Self::stop_queue).
+    /// while taken queues work, as for [`stop_queue`](Self::stop_queue), or a
+    /// [`ReadyResponder`](crate::ReadyResponder) is refusing.
     #[must_use = "false means: call again"]
     pub fn reset_all<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
-        let quiet = self.shared.stop_all();
+        let quiet = self.shared.stop_all() && !self.shared.is_refusing();
         if quiet {
             self.reset(slots);
             model.reset();

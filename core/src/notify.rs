@@ -1,6 +1,6 @@
 //! Both directions of notification: the driver's interrupt and the device's doorbell.
 
-use portable_atomic::{AtomicU32, Ordering};
+use portable_atomic::{AtomicU32, Ordering, fence};
 
 use crate::queue_set::QueueSet;
 
@@ -108,13 +108,19 @@ impl DriverNotify for CountingNotify {
 #[derive(Debug, Default)]
 pub struct BufferedNotify<N> {
     inner: N,
-    waiting: AtomicU32,
+    /// WAITING, HIGH.
+    state: AtomicU32,
 }
+
+/// An interrupt is held back.
+const WAITING: u32 = 1;
+/// The last one was let through, and is not acknowledged.
+const HIGH: u32 = 2;
 
 #[cfg(feature = "defmt")]
 impl<N: defmt::Format> defmt::Format for BufferedNotify<N> {
     fn format(&self, f: defmt::Formatter<'_>) {
-        let waiting = self.waiting.load(Ordering::Relaxed) != 0;
+        let waiting = self.state.load(Ordering::Relaxed) & WAITING != 0;
         defmt::write!(
             f,
             "BufferedNotify {{ inner: {}, waiting: {=bool} }}",
@@ -129,25 +135,49 @@ impl<N: DriverNotify> BufferedNotify<N> {
     pub const fn new(inner: N) -> Self {
         Self {
             inner,
-            waiting: AtomicU32::new(0),
+            state: AtomicU32::new(0),
         }
     }
 
     /// Raises the interrupt if it was asserted since the last flush.
     pub fn flush(&self) {
-        if self.waiting.swap(0, Ordering::AcqRel) != 0 {
+        let waiting = |state| (state & WAITING != 0).then_some(HIGH);
+        let turned = self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, waiting);
+        if turned.is_ok() {
             self.inner.assert();
+            self.follow(true);
+        }
+    }
+
+    /// Whoever drove a level line looks afterwards, so the last one leaves it right.
+    fn follow(&self, mut high: bool) {
+        loop {
+            // The line is driven before it is looked whether that was right.
+            fence(Ordering::SeqCst);
+            let wanted = self.state.load(Ordering::Acquire) & HIGH != 0;
+            if wanted == high {
+                return;
+            }
+            high = wanted;
+            if high {
+                self.inner.assert();
+            } else {
+                self.inner.deassert();
+            }
         }
     }
 }
 
 impl<N: DriverNotify> DriverNotify for BufferedNotify<N> {
     fn assert(&self) {
-        self.waiting.store(1, Ordering::Release);
+        self.state.fetch_or(WAITING, Ordering::AcqRel);
     }
     fn deassert(&self) {
-        self.waiting.store(0, Ordering::Release);
+        self.state.store(0, Ordering::Release);
         self.inner.deassert();
+        self.follow(false);
     }
 }
 

@@ -267,6 +267,11 @@ impl<const Q: usize> Shared<Q> {
         }
     }
 
+    /// Whether DEVICE_NEEDS_RESET and its interrupt are just coming.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.life.load(Ordering::Acquire) & ANSWER == REFUSING
+    }
+
     #[inline(never)]
     fn turn(&self, from: u32, to: u32) -> bool {
         let turned = self

@@ -40,6 +40,11 @@ pub(crate) fn largest(wanted: u16, capacity: u16) -> u16 {
         .map_or(0, |log| 1 << log)
 }
 
+/// Room for what is configured between two resets, a multiple of 8 apart.
+const fn life(order: u32, epoch: u32) -> u32 {
+    order.wrapping_add(epoch.wrapping_mul(8))
+}
+
 #[derive(Debug)]
 pub(crate) enum Place<W, const N: usize> {
     Off,
@@ -366,13 +371,14 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// The driver is live: every ready queue becomes one. One store to each used ring.
-    pub(crate) fn start(&mut self) {
+    /// The driver is live: every ready queue becomes one, whose chains are of another life than any of
+    /// before this `epoch`, in this table or another. One store to each used ring.
+    pub(crate) fn start(&mut self, epoch: u32) {
         for entry in &mut self.entries {
             if let Place::Ready(_) = entry.place
                 && let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off)
             {
-                entry.place = Place::Live(Virtqueue::new(checked, entry.order));
+                entry.place = Place::Live(Virtqueue::new(checked, life(entry.order, epoch)));
                 // In its place, so that nothing of it is moved about.
                 if let Place::Live(live) = &mut entry.place {
                     live.begin();
@@ -382,14 +388,20 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     }
 
     /// A ready queue becomes one that is as far as a snapshot says; false if it cannot be.
-    pub(crate) fn start_at(&mut self, queue: u16, ring: &RingSnapshot, chains: u16) -> bool {
+    pub(crate) fn start_at(
+        &mut self,
+        queue: u16,
+        ring: &RingSnapshot,
+        chains: u16,
+        epoch: u32,
+    ) -> bool {
         let Some(entry) = self.entry_mut(queue) else {
             return false;
         };
         let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off) else {
             return false;
         };
-        match Virtqueue::restored(checked, entry.order, ring, chains) {
+        match Virtqueue::restored(checked, life(entry.order, epoch), ring, chains) {
             Some(live) if !live.is_stuck() => {
                 entry.place = Place::Live(live);
                 true

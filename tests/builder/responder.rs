@@ -1,11 +1,14 @@
 //! `ReadyResponder`: nothing happens before it is answered, and what happens then.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Barrier},
+    thread,
+};
 
 use virtside::{
-    Answer, ChainSlot, Device, DeviceBuilder, DeviceConfig, DeviceError, DeviceModel, DriverFault,
-    DriverMem, Features, FlatMem, Message, Progress, QueueState, ReadyResponder, Refusal, Request,
-    Shared, Start, Step,
+    Answer, ChainSlot, Configuring, Device, DeviceBuilder, DeviceConfig, DeviceError, DeviceModel,
+    DriverFault, DriverMem, DriverNotify, Features, FlatMem, Message, Progress, QueueState,
+    ReadyResponder, Refusal, Request, Shared, Start, Step,
     mmio::{Access, Reply},
     testing::{Buffer, FakeDriver, Registers},
 };
@@ -244,4 +247,38 @@ fn a_device_of_messages_knows_which_queues_can_be_kicked() {
     assert_eq!(waiting.device.notify_queue(1), Ok(()));
     assert_eq!(waiting.poll(), Step::Idle);
     assert_eq!(waiting.model.heads(), [0, 1]);
+}
+
+/// A line that is slow to go high: it has begun, and ends.
+#[derive(Clone)]
+struct Slow(Arc<[Barrier; 2]>);
+
+impl DriverNotify for Slow {
+    fn assert(&self) {
+        self.0.iter().for_each(|barrier| _ = barrier.wait());
+    }
+}
+
+#[test]
+fn a_reset_waits_for_a_refusal_that_is_under_way() {
+    let (shared, ram) = (Arc::new(Shared::new()), ram());
+    let line = Slow(Arc::new([Barrier::new(2), Barrier::new(2)]));
+    let builder = DeviceBuilder::new(Arc::clone(&shared)).map_notify(|()| Ok(line.clone()));
+    let mem = ram.flat(BASE);
+    let mut talk = Configuring::<_, _, _, _, Q, N>::new(builder.expect("a line"), &.., mem);
+    let features = Features::VERSION_1;
+    let Ok(Progress::Ready(mut device, responder)) = talk.step(Message::Ready { features }) else {
+        panic!("not ready");
+    };
+    let (mut model, mut slots) = (Scribe::new(Plan::Wait), [ChainSlot::new()]);
+    let refusal = thread::spawn(|| responder.refuse());
+    let [begun, ends] = &*line.0;
+    begun.wait();
+    // The interrupt would come after the reset.
+    let early = device.reset_all(&mut model, &mut slots);
+    ends.wait();
+    refusal.join().expect("no panic");
+    assert!(!early, "the reset is done before the interrupt");
+    assert!(device.reset_all(&mut model, &mut slots));
+    assert!(!shared.needs_reset() && shared.interrupt_status().is_empty());
 }

@@ -1,7 +1,12 @@
 //! What was given back is announced, however the queue comes to rest.
 
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
 use virtside::{
-    Chain, Features, Stop,
+    BufferedNotify, Chain, DriverNotify, Features, Stop,
     models::Entropy,
     testing::{Buffer, Registers},
 };
@@ -51,4 +56,44 @@ fn the_last_chain_given_back_makes_a_stopped_queue_quiet() {
     );
     assert_eq!(queue.complete(&chain, 8), Ok(()));
     assert!(guest.memory_changed(), "without another word of its owner");
+}
+
+/// A level line, and what another thread does just before it goes high for the first time.
+#[derive(Default)]
+struct Level {
+    high: AtomicBool,
+    meddled: AtomicBool,
+    buffer: OnceLock<&'static BufferedNotify<&'static Self>>,
+}
+
+impl DriverNotify for Level {
+    fn assert(&self) {
+        if !self.meddled.swap(true, Ordering::SeqCst)
+            && let Some(buffer) = self.buffer.get()
+        {
+            buffer.deassert();
+        }
+        self.high.store(true, Ordering::SeqCst);
+    }
+    fn deassert(&self) {
+        self.high.store(false, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_buffered_level_line_that_is_acknowledged_during_a_flush_ends_low() {
+    let line: &'static Level = Box::leak(Box::default());
+    let buffer: &'static _ = Box::leak(Box::new(BufferedNotify::new(line)));
+    assert!(line.buffer.set(buffer).is_ok());
+    buffer.assert();
+    buffer.flush();
+    assert!(!line.high.load(Ordering::SeqCst), "nothing is pending");
+    // And goes on as ever.
+    buffer.assert();
+    assert!(!line.high.load(Ordering::SeqCst));
+    buffer.flush();
+    assert!(line.high.load(Ordering::SeqCst));
+    buffer.flush();
+    buffer.deassert();
+    assert!(!line.high.load(Ordering::SeqCst));
 }

@@ -242,7 +242,10 @@ where
             }
             let of_it = |chain: &&ChainSnapshot<N>| chain.queue == queue;
             let chains = num::clamp_u16(snapshot.chains.iter().filter(of_it).count());
-            if !self.table.start_at(queue, ring, chains) {
+            if !self
+                .table
+                .start_at(queue, ring, chains, self.shared.epoch())
+            {
                 return Err(SnapshotError::Positions { queue });
             }
         }

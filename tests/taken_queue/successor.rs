@@ -1,0 +1,79 @@
+//! A device that is built anew for each life of its driver, with the block that handlers and owners
+//! have: what owners kept of the device before it is not its own.
+
+use std::sync::Arc;
+
+use virtside::{
+    Chain, ChainSlot, Configuring, Device, DeviceBuilder, Features, FlatMem, Message, Progress,
+    QueueState, Refusal, Shared, testing::Buffer,
+};
+use virtside_tests::{
+    DATA, Line, N, Q, TestRam, config, driver, ram,
+    rings::{Plan, Scribe},
+};
+
+use crate::{Queue, mem};
+
+type Built = Device<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+
+/// A live device with queues 0 and 1.
+fn build(shared: &Arc<Shared<Q>>, ram: TestRam) -> Built {
+    let line: Line = Box::leak(Box::default());
+    let builder = DeviceBuilder::new(shared.clone()).map_notify(|()| Ok(line));
+    let mut talk = Configuring::<_, _, _, _, Q, N>::new(builder.expect("a line"), &.., mem(ram));
+    for queue in [0, 1] {
+        let configured = talk.step(Message::ConfigureQueue(config(queue)));
+        assert!(matches!(configured, Ok(Progress::Configured(_))));
+    }
+    let features = Features::VERSION_1;
+    let Ok(Progress::Ready(device, responder)) = talk.step(Message::Ready { features }) else {
+        panic!("not ready");
+    };
+    assert!(responder.accept());
+    device
+}
+
+/// A device, and a quiet queue 0 of the one before it, of which a chain is left over.
+fn successor() -> (Built, TestRam, Queue, Chain<N>) {
+    let (shared, ram) = (Arc::new(Shared::new()), ram());
+    let mut first = driver(ram, 0);
+    let mut device = build(&shared, ram);
+    first.send(0, &[Buffer::writable(DATA, 4)]);
+    let mut queue = device.take_queue(0).expect("a live queue");
+    let mut chain = Chain::new();
+    assert_eq!(queue.pop(&mem(ram), &mut chain), Ok(true));
+    let (mut model, mut slots) = (Scribe::new(Plan::Wait), [ChainSlot::new()]);
+    assert!(!device.reset_all(&mut model, &mut slots));
+    queue.abandon(&chain);
+    assert!(device.reset_all(&mut model, &mut slots));
+    (build(&shared, ram), ram, queue, chain)
+}
+
+#[test]
+fn a_queue_of_the_device_before_is_not_put_back() {
+    let (mut device, _, old, _) = successor();
+    let new = device.take_queue(0).expect("a live queue");
+    assert_eq!(
+        device.put_back(old).map_err(Result::err),
+        Err(Some(Refusal::StaleToken))
+    );
+    assert_eq!(device.queue_state(0), QueueState::Taken);
+    assert!(!new.is_stopped());
+    assert!(device.put_back(new).is_ok());
+}
+
+#[test]
+fn a_chain_of_the_device_before_is_not_given_back() {
+    let (mut device, ram, old, stale) = successor();
+    drop(old);
+    let mut driver = driver(ram, 0);
+    driver.send(0, &[Buffer::writable(DATA, 4)]);
+    let mut queue = device.take_queue(0).expect("a live queue");
+    let mut chain = Chain::new();
+    assert_eq!(queue.pop(&mem(ram), &mut chain), Ok(true));
+    assert_eq!(queue.complete(&stale, 4), Err(Refusal::StaleToken.into()));
+    queue.abandon(&stale);
+    assert_eq!(queue.in_flight(), 1);
+    assert_eq!(queue.complete(&chain, 4), Ok(()));
+    assert_eq!(queue.pop(&mem(ram), &mut chain), Ok(false));
+}
