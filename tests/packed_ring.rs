@@ -7,6 +7,10 @@ mod chains;
 mod faults;
 #[path = "packed_ring/lifecycle.rs"]
 mod lifecycle;
+#[path = "packed_ring/model.rs"]
+mod model;
+#[path = "packed_ring/moved.rs"]
+mod moved;
 #[path = "packed_ring/random.rs"]
 mod random;
 #[path = "packed_ring/setup.rs"]
