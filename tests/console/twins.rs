@@ -3,6 +3,7 @@
 
 use virtio_spec::console::F;
 use virtside::{
+    Features,
     models::{
         Console, ConsoleError,
         console::{CONTROL_RECEIVEQ, CONTROL_TRANSMITQ, ConsoleSize, Port, receiveq, transmitq},
@@ -11,7 +12,7 @@ use virtside::{
 };
 use virtside_tests::{
     DATA,
-    twins::{Company, Form, Numbers, Outcome, ROOM, mixes},
+    twins::{Company, Form, Numbers, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
 };
 
 use super::{spoken, support::*};
@@ -185,4 +186,38 @@ fn hostile_buffers_and_messages_come_to_the_same_on_both_rings_and_every_transpo
         given > 800 && told > 60 && bytes > 60 && faults > 25,
         "{given} given, {told} told, {bytes} with input, {faults} faults"
     );
+}
+
+#[test]
+fn memory_that_changes_in_front_of_any_load_is_cured_by_a_reset() {
+    let at = REQUESTS;
+    let tell = |at: u64, event| {
+        let buffers = vec![Buffer::readable(at, 8)];
+        (CONTROL_TRANSMITQ, buffers, vec![(at, control(0, event, 1))])
+    };
+    let hear = |at| (CONTROL_RECEIVEQ, vec![Buffer::writable(at, 40)], vec![]);
+    let scenario = [
+        (0, vec![Buffer::writable(at + 0x80, 9)], vec![]),
+        (
+            1,
+            vec![Buffer::readable(at, 4), Buffer::readable(at + 9, 70)],
+            vec![],
+        ),
+        tell(at + 0x28, DEVICE_READY),
+        hear(at + 0x100),
+        tell(at + 0x20, PORT_READY),
+        tell(at + 0x30, OPEN),
+        hear(at + 0x40),
+    ];
+    for mix in [Features::empty(), Features::INDIRECT_DESC] {
+        let model = || {
+            let mut tape = Tape::new();
+            // More than a driver can read.
+            tape.input.extend([7; 10_000]);
+            Console::with_ports([Port::new(tape).console(), Port::new(Tape::new())])
+        };
+        let wanted = mix | feature(F::MULTIPORT);
+        let [fine, faults] = shift_each_load::<_, 8>(model, wanted, &scenario, true);
+        assert!(fine > 50 && faults > 3, "{fine} fine, {faults} faults");
+    }
 }

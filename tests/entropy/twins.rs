@@ -1,12 +1,13 @@
 //! The same random chains, good and bad, on both rings and over every transport.
 
 use virtside::{
+    Features,
     models::{Entropy, EntropyError},
     testing::Buffer,
 };
 use virtside_tests::{
     CountingSource, DATA,
-    twins::{Company, Form, Numbers, Outcome, ROOM, mixes},
+    twins::{Company, Form, Numbers, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
 };
 
 use super::spoken;
@@ -59,4 +60,22 @@ fn hostile_chains_come_to_the_same_on_both_rings_and_every_transport() {
     }
     // Not all of one kind, or the comparison would say little.
     assert!(given > 400 && faults > 20, "{given} given, {faults} faults");
+}
+
+#[test]
+fn memory_that_changes_in_front_of_any_load_is_cured_by_a_reset() {
+    let at = REQUESTS;
+    let chain = |at, len| {
+        (
+            0,
+            vec![Buffer::writable(at, len), Buffer::writable(at, 3)],
+            vec![],
+        )
+    };
+    let scenario = [chain(at, 70), chain(at + 0x100, 5), chain(at + 0x180, 1)];
+    for mix in [Features::empty(), Features::RING] {
+        let model = || Entropy::new(CountingSource::default());
+        let [fine, faults] = shift_each_load::<_, 4>(model, mix, &scenario, false);
+        assert!(fine > 50 && faults > 3, "{fine} fine, {faults} faults");
+    }
 }

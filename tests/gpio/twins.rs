@@ -7,7 +7,7 @@ use virtside::{
 };
 use virtside_tests::{
     DATA,
-    twins::{Company, Form, Numbers, Outcome, ROOM, mixes},
+    twins::{Company, Form, Numbers, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
 };
 
 use super::{spoken, support::*};
@@ -165,4 +165,31 @@ fn hostile_requests_come_to_the_same_on_both_rings_and_every_transport() {
 #[test]
 fn hostile_requests_and_events_come_to_the_same_on_both_rings_and_every_transport() {
     play(true, 0xdead_beef_1234);
+}
+
+#[test]
+fn memory_that_changes_in_front_of_any_load_is_cured_by_a_reset() {
+    let at = REQUESTS;
+    let chain = |at: u64, kind, value| {
+        let buffers = vec![Buffer::readable(at, 8), Buffer::writable(at + 0x40, 2)];
+        (0, buffers, vec![(at, request(kind, WIRE, value))])
+    };
+    let event = {
+        let buffers = vec![
+            Buffer::readable(at + 0x80, 2),
+            Buffer::writable(at + 0x90, 1),
+        ];
+        (1, buffers, vec![(at + 0x80, WIRE.to_le_bytes().to_vec())])
+    };
+    let scenario = [
+        chain(at, SET_DIRECTION, IN),
+        chain(at + 0x100, IRQ_TYPE, HIGH),
+        event,
+        chain(at + 0x180, IRQ_TYPE, 0),
+    ];
+    for mix in [Features::empty(), Features::RING] {
+        let model = || Gpio::<_, L>::new(Bank::new());
+        let [fine, faults] = shift_each_load::<_, 4>(model, mix | IRQ, &scenario, true);
+        assert!(fine > 50 && faults > 3, "{fine} fine, {faults} faults");
+    }
 }

@@ -2,12 +2,13 @@
 
 use embedded_hal::i2c::ErrorKind;
 use virtside::{
+    Features,
     models::{I2c, i2c::ZERO_LENGTH_REQUEST},
     testing::Buffer,
 };
 use virtside_tests::{
     DATA,
-    twins::{Company, Form, Numbers, Outcome, ROOM, mixes},
+    twins::{Company, Form, Numbers, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
 };
 
 use super::{spoken, support::*};
@@ -92,5 +93,30 @@ fn hostile_messages_come_to_the_same_on_both_rings_and_every_transport() {
             fine * 10 > given as usize * 3 && faults > 40,
             "{given} given, {fine} fine, {faults} faults"
         );
+    }
+}
+
+#[test]
+fn memory_that_changes_in_front_of_any_load_is_cured_by_a_reset() {
+    let at = REQUESTS;
+    let chain = |at: u64, flags: u8| {
+        let head = vec![0x40, 0, 0, 0, flags, 0, 0, 0];
+        let data = match flags {
+            2 => Buffer::writable(at + 0x20, 5),
+            _ => Buffer::readable(at + 0x20, 5),
+        };
+        let end = Buffer::writable(at + 0x40, 1);
+        (
+            0,
+            vec![Buffer::readable(at, 8), data, end],
+            vec![(at, head)],
+        )
+    };
+    let scenario = [chain(at, 1), chain(at + 0x100, 2), chain(at + 0x180, 0)];
+    for mix in [Features::empty(), Features::RING] {
+        let model = || I2c::<_, BYTES>::new(Recorder::default()).combining();
+        let wanted = mix | ZERO_LENGTH_REQUEST;
+        let [fine, faults] = shift_each_load::<_, 4>(model, wanted, &scenario, false);
+        assert!(fine > 50 && faults > 3, "{fine} fine, {faults} faults");
     }
 }

@@ -1,12 +1,13 @@
 //! The same random transfers, good and bad, on both rings and over every transport.
 
 use virtside::{
+    Features,
     models::{Spi, spi::SpiError},
     testing::Buffer,
 };
 use virtside_tests::{
     DATA,
-    twins::{Company, Form, Numbers, Outcome, ROOM, mixes},
+    twins::{Company, Form, Numbers, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
 };
 
 use super::{spoken, support::*};
@@ -113,4 +114,24 @@ fn hostile_transfers_come_to_the_same_on_both_rings_and_every_transport() {
         fine * 10 > given as usize * 3 && faults > 60,
         "{given} given, {fine} fine, {faults} faults"
     );
+}
+
+#[test]
+fn memory_that_changes_in_front_of_any_load_is_cured_by_a_reset() {
+    let at = REQUESTS;
+    let chain = |at: u64| {
+        let buffers = vec![
+            Buffer::readable(at, 32),
+            Buffer::readable(at + 0x40, 4),
+            Buffer::writable(at + 0x60, 4),
+            Buffer::writable(at + 0x80, 1),
+        ];
+        (0, buffers, vec![(at, PLAIN.bytes())])
+    };
+    let scenario = [chain(at), chain(at + 0xa0), chain(at + 0x140)];
+    for mix in [Features::empty(), Features::RING] {
+        let model = || Spi::<_, BYTES>::new(Recorder::new(everything()));
+        let [fine, faults] = shift_each_load::<_, 4>(model, mix, &scenario, true);
+        assert!(fine > 50 && faults > 3, "{fine} fine, {faults} faults");
+    }
 }

@@ -4,9 +4,11 @@
 
 mod machine;
 mod ring;
+mod shifted;
 
 pub use machine::{Machine, Mailed, Of, Told, direct, line, offer, slots};
 pub use ring::{Form, Given, Ring};
+pub use shifted::{Chain, REQUESTS, shift_each_load};
 
 use std::fmt::Debug;
 
