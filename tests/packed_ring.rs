@@ -5,6 +5,8 @@
 mod chains;
 #[path = "packed_ring/faults.rs"]
 mod faults;
+#[path = "packed_ring/largest.rs"]
+mod largest;
 #[path = "packed_ring/lifecycle.rs"]
 mod lifecycle;
 #[path = "packed_ring/model.rs"]
