@@ -23,6 +23,9 @@ mod requests;
 mod room;
 #[path = "blk/saved.rs"]
 mod saved;
+#[cfg(feature = "packed")]
+#[path = "messages/spoken.rs"]
+mod spoken;
 #[path = "blk/support.rs"]
 mod support;
 #[cfg(feature = "packed")]

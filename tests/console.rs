@@ -19,7 +19,13 @@ mod ports;
 mod saved;
 #[path = "console/shape.rs"]
 mod shape;
+#[cfg(feature = "packed")]
+#[path = "messages/spoken.rs"]
+mod spoken;
 #[path = "console/streams.rs"]
 mod streams;
 #[path = "console/support.rs"]
 mod support;
+#[cfg(feature = "packed")]
+#[path = "console/twins.rs"]
+mod twins;

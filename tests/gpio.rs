@@ -19,7 +19,13 @@ mod requests;
 mod saved;
 #[path = "gpio/split.rs"]
 mod split;
+#[cfg(feature = "packed")]
+#[path = "messages/spoken.rs"]
+mod spoken;
 #[path = "gpio/support.rs"]
 mod support;
 #[path = "gpio/suspend.rs"]
 mod suspend;
+#[cfg(feature = "packed")]
+#[path = "gpio/twins.rs"]
+mod twins;

@@ -14,5 +14,11 @@ mod identity;
 mod requests;
 #[path = "i2c/saved.rs"]
 mod saved;
+#[cfg(feature = "packed")]
+#[path = "messages/spoken.rs"]
+mod spoken;
 #[path = "i2c/support.rs"]
 mod support;
+#[cfg(feature = "packed")]
+#[path = "i2c/twins.rs"]
+mod twins;

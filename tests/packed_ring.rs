@@ -5,8 +5,14 @@
 mod chains;
 #[path = "packed_ring/faults.rs"]
 mod faults;
+#[path = "packed_ring/largest.rs"]
+mod largest;
 #[path = "packed_ring/lifecycle.rs"]
 mod lifecycle;
+#[path = "packed_ring/model.rs"]
+mod model;
+#[path = "packed_ring/moved.rs"]
+mod moved;
 #[path = "packed_ring/random.rs"]
 mod random;
 #[path = "packed_ring/setup.rs"]

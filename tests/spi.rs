@@ -14,7 +14,13 @@ mod lines;
 mod parameters;
 #[path = "spi/saved.rs"]
 mod saved;
+#[cfg(feature = "packed")]
+#[path = "messages/spoken.rs"]
+mod spoken;
 #[path = "spi/support.rs"]
 mod support;
 #[path = "spi/transfers.rs"]
 mod transfers;
+#[cfg(feature = "packed")]
+#[path = "spi/twins.rs"]
+mod twins;

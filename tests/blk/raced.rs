@@ -8,36 +8,31 @@ use virtside::{
     models::{Block, BlockOptions},
     testing::{Buffer, PackedDriver, Registers},
 };
-use virtside_tests::{BASE, DATA, SIZE, TestRam, config, driver, guest, rings::settle};
+use virtside_tests::{
+    BASE, DATA, SIZE, TestRam, config, driver, guest, rings::settle, twins::Numbers,
+};
 
 use super::support::*;
 
 /// Rounds of each format, each with a device that is set up anew.
 const ROUNDS: u64 = 150;
 
-fn xorshift(seed: &mut u64) -> u64 {
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    *seed >> 11
-}
-
 /// Writes what could be a descriptor, an index or a header, until told to stop.
-fn scribble(ram: TestRam, mut seed: u64, begun: &AtomicBool, stop: &AtomicBool) {
+fn scribble(ram: TestRam, mut numbers: Numbers, begun: &AtomicBool, stop: &AtomicBool) {
     begun.store(true, Ordering::Relaxed);
     while !stop.load(Ordering::Relaxed) {
         // A descriptor's address and length, seldom the rest: or no chain would be good.
-        let slot = xorshift(&mut seed) as usize % 16 * 16;
-        let len = (xorshift(&mut seed) % 0x400) as u32;
-        let addr = DATA + xorshift(&mut seed) % 0x1000;
-        let any = xorshift(&mut seed).to_le_bytes();
-        let _ = match xorshift(&mut seed) % 64 {
+        let slot = 16 * numbers.below(16) as usize;
+        let len = numbers.below(0x400) as u32;
+        let addr = DATA + numbers.below(0x1000);
+        let any = numbers.below(u64::MAX).to_le_bytes();
+        let _ = match numbers.below(64) {
             0 => ram.write(slot + 8, &any),
             1 => ram.write(slot, &any),
             2..32 => ram.write(slot + 8, &len.to_le_bytes()),
             _ => ram.write(slot, &addr.to_le_bytes()),
         };
-        let kind = (xorshift(&mut seed) % 15) as u8;
+        let kind = numbers.below(15) as u8;
         ram.write((DATA - BASE) as usize, &[kind, 0, 0, 0]);
     }
 }
@@ -69,11 +64,12 @@ fn race(packed: bool) -> (u64, u32) {
         let (begun, stop) = (AtomicBool::new(false), AtomicBool::new(false));
         std::thread::scope(|threads| {
             let (begun, stop) = (&begun, &stop);
-            threads.spawn(move || scribble(ram, 0x1234_5678_9abc + round, begun, stop));
+            threads
+                .spawn(move || scribble(ram, Numbers::new(0x1234_5678_9abc + round), begun, stop));
             while !begun.load(Ordering::Relaxed) {
                 std::thread::yield_now();
             }
-            let mut seed = 0xfeed_beef_cafe + round;
+            let mut numbers = Numbers::new(0xfeed_beef_cafe + round);
             for _ in 0..200 {
                 let before = guest.device().counters().chains;
                 let buffers = [
@@ -91,9 +87,9 @@ fn race(packed: bool) -> (u64, u32) {
                 let done = guest.device().counters().chains.wrapping_sub(before);
                 assert!(done <= u32::from(SIZE), "{done} chains in one poll");
                 chains += u64::from(done);
-                if xorshift(&mut seed).is_multiple_of(50) {
-                    let offset = (xorshift(&mut seed) % 0x140) as u32;
-                    let width = 1 << (xorshift(&mut seed) % 4);
+                if numbers.once_in(50) {
+                    let offset = numbers.below(0x140) as u32;
+                    let width = 1 << numbers.below(4);
                     let _ = guest.access(Access::Read { offset, width });
                 }
                 if guest.driver_fault(0).is_some() {

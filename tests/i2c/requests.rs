@@ -107,7 +107,7 @@ fn nothing_that_the_driver_sent_is_changed() {
             .copied()
             .filter(|addr| !allowed(*addr))
             .collect();
-        assert_eq!(bad, []);
+        assert_eq!(bad, Vec::<u64>::new());
         assert!(touched.len() > 5 + 5 + 32);
     }
 }

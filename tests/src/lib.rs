@@ -3,6 +3,8 @@
 pub mod hooks;
 pub mod in_order;
 pub mod rings;
+#[cfg(feature = "packed")]
+pub mod twins;
 
 pub mod probe;
 pub mod reg;

@@ -1,0 +1,127 @@
+//! Random chains, good and bad, under each policy, on both rings.
+
+use virtside::{
+    Counters, FaultPolicy, Features,
+    testing::{Buffer, Registers},
+};
+use virtside_tests::{
+    BASE, DATA,
+    in_order::Format,
+    ram, reg,
+    rings::{Plan, Scribe, settle},
+    twins::{Form, Numbers, Ring, mixes},
+};
+
+use super::{NEEDS_RESET, POLICIES};
+
+/// What a driver may see of a bad chain.
+#[derive(Debug, Default)]
+struct Seen {
+    fine: u32,
+    refused: u32,
+    stopped: u32,
+}
+
+fn play(policy: FaultPolicy, format: Format, mix: Features, numbers: &mut Numbers) -> Seen {
+    let mut seen = Seen::default();
+    let memory = ram();
+    let mut guest = virtside_tests::guest_over(Scribe::new(Plan::Fill(7)), memory.flat(BASE), 4)
+        .offering(virtside_tests::twins::offer())
+        .with_policy(policy);
+    for _ in 0..12 {
+        let features = mix | Features::VERSION_1 | format.features();
+        let ring = |queue| Ring::new(memory, format, queue, mix.contains(Features::IN_ORDER));
+        let (mut bad, mut other) = (ring(0), ring(1));
+        assert!(guest.bring_up(features, &[bad.config(), other.config()]));
+        for _ in 0..30 {
+            let mut buffers = numbers.cut(DATA, 20, false);
+            buffers.extend(numbers.cut(DATA + 0x100, 30, true));
+            if numbers.once_in(5) {
+                numbers.spoil(&mut buffers);
+            }
+            let form = match numbers.form(mix, &buffers) {
+                // Where a packed chain without an end ends is another question.
+                Form::TableWithNext => Form::OddTable(7),
+                form => form,
+            };
+            let before = guest.counters();
+            bad.send(&buffers, form, DATA + 0x1000);
+            let _ = guest.kick(0);
+            settle(&mut guest);
+            let Counters { refused, .. } = guest.counters();
+            let refused = refused.wrapping_sub(before.refused);
+            let fault = guest.driver_fault(0);
+            let status = guest.load(reg::STATUS) & NEEDS_RESET != 0;
+            let pending = guest.load(reg::INTERRUPT_STATUS);
+            let given = bad.take();
+            if fault.is_none() {
+                // It came back; with nothing in it if it was refused.
+                assert_eq!(given.len(), 1, "{buffers:?} {form:?}");
+                assert!(refused == 0 || given[0].len == 0);
+                // With EVENT_IDX its driver asked for one interrupt.
+                let asked = mix.contains(Features::EVENT_IDX);
+                assert!(!status && (pending == 1 || asked && pending == 0));
+                assert!(refused == 0 || policy == FaultPolicy::Refuse);
+                assert_eq!(
+                    refused != 0,
+                    guest.last_refused(0).is_some() && refused != 0
+                );
+                seen.refused += refused;
+                seen.fine += 1 - refused;
+                let _ = guest.store(reg::INTERRUPT_ACK, pending);
+                continue;
+            }
+            seen.stopped += 1;
+            assert_ne!(
+                policy,
+                FaultPolicy::Refuse,
+                "{fault:?} {buffers:?} {form:?}"
+            );
+            assert!(given.is_empty());
+            assert_eq!(status, policy == FaultPolicy::NeedsReset);
+            assert_eq!(pending, if status { 2 } else { 0 });
+            // Nothing more comes of this queue, and the other one goes on.
+            bad.send(&[Buffer::writable(DATA, 1)], Form::Direct, DATA);
+            other.send(&[Buffer::writable(DATA, 5)], Form::Direct, DATA);
+            let _ = guest.kick(0);
+            let _ = guest.kick(1);
+            settle(&mut guest);
+            assert!(bad.take().is_empty());
+            assert_eq!(guest.driver_fault(0), fault);
+            assert_eq!(other.take().iter().map(|given| given.len).sum::<u32>(), 5);
+            assert_eq!(guest.load(reg::STATUS) & NEEDS_RESET != 0, status);
+            assert_eq!(guest.load(reg::INTERRUPT_STATUS), pending | 1);
+            break;
+        }
+    }
+    assert_eq!(guest.take_host_fault(), None);
+    seen
+}
+
+#[test]
+fn a_random_misdeed_is_treated_as_the_policy_says_on_both_rings() {
+    for policy in POLICIES {
+        for format in [Format::Split, Format::Packed] {
+            let mut numbers = Numbers::new(0x7777_1234_5678);
+            let mut seen = Seen::default();
+            for mix in mixes() {
+                let more = play(policy, format, mix, &mut numbers);
+                seen.fine += more.fine;
+                seen.refused += more.refused;
+                seen.stopped += more.stopped;
+            }
+            let refuses = policy == FaultPolicy::Refuse;
+            assert!(seen.fine > 300, "{policy:?} {format:?} {seen:?}");
+            assert_eq!(
+                seen.refused > 100,
+                refuses,
+                "{policy:?} {format:?} {seen:?}"
+            );
+            assert_eq!(
+                seen.stopped > 50,
+                !refuses,
+                "{policy:?} {format:?} {seen:?}"
+            );
+        }
+    }
+}

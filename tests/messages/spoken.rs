@@ -1,0 +1,167 @@
+//! A machine of messages that were made of register accesses.
+//!
+//! It is no part of the harness: whoever loads the host side's crates has other rules of inference.
+
+use std::{cell::RefCell, collections::VecDeque, io, rc::Rc, sync::Arc, time::Duration};
+
+use virtside::{
+    ChainSlot, DeviceBuilder, DeviceModel, DriverFault, Features, FlatMem, HostFault, QueueConfig,
+    Shared,
+    mmio::{Access, Reply},
+    testing::Registers,
+};
+use virtside_std::{
+    AccessSource, Event, MmioMessages, Observer, Running, config_builder_from_stream,
+};
+use virtside_tests::{
+    BASE, Line, N, TestRam,
+    in_order::Format,
+    twins::{Company, Machine, Of, line, slots},
+};
+
+/// Where a driver reads Status.
+const STATUS: u32 = 0x70;
+
+/// Adds one with packed rings to the company.
+pub fn join<D, T, const Q: usize>(company: &mut Company<D, T>, model: D)
+where
+    D: DeviceModel + 'static,
+    T: PartialEq + std::fmt::Debug,
+{
+    company.join("packed, spoken", Format::Packed, |ram| {
+        Box::new(Spoken::<D, Q>::new(model, ram))
+    });
+}
+
+#[derive(Clone, Debug, Default)]
+struct Script(Rc<RefCell<(VecDeque<Access>, Vec<u64>)>>);
+
+impl AccessSource for Script {
+    fn wait(&mut self, _: Option<Duration>) -> io::Result<Event> {
+        let next = self.0.borrow_mut().0.pop_front();
+        Ok(next.map_or(Event::End, Event::Access))
+    }
+    fn complete(&mut self, value: u64) -> io::Result<()> {
+        self.0.borrow_mut().1.push(value);
+        Ok(())
+    }
+}
+
+/// Writes accesses down, all as if they were done.
+struct Wishes(Vec<Access>);
+
+impl Registers for Wishes {
+    fn reach(&mut self, access: Access) -> Reply {
+        self.0.push(access);
+        Reply::Done(8)
+    }
+}
+
+struct Once<'a, D> {
+    act: &'a mut dyn FnMut(&mut D),
+    ready: &'a [u16],
+    done: bool,
+}
+
+type Served<'r, D, const Q: usize> = Running<'r, D, FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+
+impl<D: DeviceModel, const Q: usize> Observer<Served<'_, D, Q>> for Once<'_, D> {
+    fn before_poll(&mut self, served: &mut Served<'_, D, Q>) {
+        if !std::mem::replace(&mut self.done, true) {
+            served.update_config(|model| (self.act)(model));
+            for queue in self.ready {
+                served.backend_ready(*queue);
+            }
+        }
+    }
+}
+
+/// A device of messages that were made of register accesses.
+#[derive(Debug)]
+pub struct Spoken<D, const Q: usize> {
+    script: Script,
+    messages: MmioMessages<Script, D, Line, Arc<Shared<Q>>, Q>,
+    line: Line,
+    shared: Arc<Shared<Q>>,
+    device: Option<Of<Q>>,
+    slots: Vec<ChainSlot<N>>,
+    ram: TestRam,
+}
+
+impl<D: DeviceModel, const Q: usize> Spoken<D, Q> {
+    /// In reset.
+    pub fn new(model: D, ram: TestRam) -> Self {
+        let (script, line, shared) = (Script::default(), line(), Arc::new(Shared::new()));
+        let capacity = N as u16;
+        let messages =
+            MmioMessages::new(script.clone(), model, line, Arc::clone(&shared), capacity);
+        Self {
+            script,
+            messages,
+            line,
+            shared,
+            device: None,
+            slots: slots(),
+            ram,
+        }
+    }
+
+    /// Makes these accesses; what each got. `act` comes after the first, and a few more loads follow
+    /// so that the queues have as many rounds as they need.
+    fn run(&mut self, accesses: &[Access], act: &mut dyn FnMut(&mut D), ready: &[u16]) -> Vec<u64> {
+        let Some(device) = &mut self.device else {
+            return Vec::new();
+        };
+        let mut inside = self.script.0.borrow_mut();
+        inside.1.clear();
+        inside.0.extend(accesses);
+        inside.0.extend([Access::read(STATUS); 4]);
+        drop(inside);
+        let done = false;
+        let ended = self
+            .messages
+            .run(device, &mut self.slots, &mut Once { act, ready, done });
+        assert!(ended.is_ok());
+        self.script.0.borrow().1.clone()
+    }
+}
+
+impl<D: DeviceModel, const Q: usize> Machine<D> for Spoken<D, Q> {
+    fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) {
+        if self.device.is_some() {
+            let _ = self.run(&[Access::write(STATUS, 0)], &mut |_| {}, &[]);
+            self.script.0.borrow_mut().0.clear();
+        }
+        let mut wishes = Wishes(Vec::new());
+        let _ = wishes.bring_up(features, queues);
+        self.script.0.borrow_mut().0.extend(wishes.0);
+        let line = self.line;
+        let builder = DeviceBuilder::new(Arc::clone(&self.shared))
+            .map_notify(|()| Ok(line))
+            .expect("an interrupt");
+        let mem = self.ram.flat(BASE);
+        let (device, responder) =
+            config_builder_from_stream(builder, &mut self.messages, &.., mem).expect("a device");
+        assert!(responder.accept());
+        self.device = Some(device);
+        let _ = self.run(&[], &mut |_| {}, &[]);
+    }
+    fn kick(&mut self, queues: &[u16]) {
+        let kick = |queue: &u16| Access::write(0x50, (*queue).into());
+        let kicks: Vec<_> = queues.iter().map(kick).collect();
+        let _ = self.run(&kicks, &mut |_| {}, &[]);
+    }
+    fn act(&mut self, act: &mut dyn FnMut(&mut D), ready: &[u16]) {
+        let _ = self.run(&[], act, ready);
+    }
+    fn fault(&self, queue: u16) -> Option<DriverFault> {
+        self.device.as_ref()?.driver_fault(queue)
+    }
+    fn host_fault(&mut self) -> Option<HostFault> {
+        self.device.as_mut()?.take_host_fault()
+    }
+    fn load(&mut self, offset: u32) -> Option<u32> {
+        let got = self.run(&[Access::read(offset)], &mut |_| {}, &[]);
+        got.first().map(|value| *value as u32)
+    }
+}

@@ -1,0 +1,148 @@
+//! Rings that go round while chains are refused, chains wait, and the device moves from one engine to
+//! another in between.
+
+use std::collections::BTreeMap;
+
+use virtside::{
+    EngineSnapshot, FaultPolicy, Features, FlatMem,
+    models::{Entropy, EntropyError},
+    testing::{Buffer, PackedDriver, Registers},
+};
+use virtside_tests::{
+    BASE, CountingSource, DATA, Guest, N, Q, TestEntropy, TestRam, guest_over, ram, rings::settle,
+    twins::Numbers,
+};
+
+const NOWHERE: u64 = 0x1000;
+
+fn engine(ram: TestRam) -> Guest<TestEntropy> {
+    let model = Entropy::new(CountingSource::default());
+    guest_over(model, ram.flat(BASE), 3).with_policy(FaultPolicy::Refuse)
+}
+
+/// The driver's side: slots and length of each chain that is out, by id.
+struct World {
+    guest: Guest<TestEntropy>,
+    ram: TestRam,
+    driver: PackedDriver<FlatMem>,
+    out: BTreeMap<u16, (u16, u32)>,
+    free: u16,
+    back: [u32; 2],
+}
+
+impl World {
+    fn new(size: u16, features: Features) -> Self {
+        let ram = ram();
+        let mut guest = engine(ram);
+        let driver = PackedDriver::new(ram.flat(BASE), BASE, size);
+        let features = features | Features::VERSION_1 | Features::RING_PACKED;
+        assert!(guest.bring_up(features, &[driver.config(0)]));
+        Self {
+            guest,
+            ram,
+            driver,
+            out: BTreeMap::new(),
+            free: size,
+            back: [0; 2],
+        }
+    }
+
+    fn send(&mut self, numbers: &mut Numbers, size: u16) {
+        let id = numbers.below(3) as u16 * 0x1000 + numbers.below(40) as u16;
+        if self.free == 0 || self.out.contains_key(&id) {
+            return;
+        }
+        let (at, _) = self.driver.next_avail();
+        let to_end = size - at;
+        let slots = match numbers.below(4) {
+            0 if to_end <= self.free => to_end,
+            1 => self.free,
+            _ => 1 + numbers.below(self.free.into()) as u16,
+        };
+        let mut buffers = vec![Buffer::writable(DATA, 5); slots.into()];
+        let mut len = 5 * u32::from(slots);
+        if numbers.once_in(3) {
+            // It is given back, with nothing in it.
+            len = 0;
+            let bad = numbers.below(slots.into()) as usize;
+            buffers[bad].addr = NOWHERE;
+        }
+        self.driver.send(id, &buffers);
+        self.free -= slots;
+        self.out.insert(id, (slots, len));
+    }
+
+    fn take(&mut self) {
+        while let Some((id, len, write)) = self.driver.take_used(0) {
+            let (slots, expected) = self.out.remove(&id).expect("it was out");
+            self.driver.take_used(slots);
+            self.free += slots;
+            assert_eq!(
+                (if write { len } else { 0 }, write),
+                (expected, expected != 0)
+            );
+            self.back[usize::from(expected != 0)] += 1;
+        }
+        assert_eq!(self.guest.driver_fault(0), None);
+    }
+
+    /// To another engine, with what waits.
+    fn moves(&mut self) {
+        let source = self.guest.model_mut().source_mut();
+        let trouble = source.trouble;
+        let state: EngineSnapshot<Q, N, 3> = self.guest.save().expect("it is at rest");
+        self.guest = engine(self.ram);
+        self.guest.model_mut().source_mut().trouble = trouble;
+        self.guest.restore(&state).expect("a good state");
+    }
+}
+
+#[test]
+fn nothing_is_lost_at_the_end_of_a_ring_whatever_happens_just_then() {
+    let mut numbers = Numbers::new(0x0123_4567_89ab_cdef);
+    for (round, size) in [1, 2, 3, 5, 7, 15, 16]
+        .into_iter()
+        .cycle()
+        .take(28)
+        .enumerate()
+    {
+        let features = match round % 4 {
+            0 => Features::EVENT_IDX,
+            1 => Features::RING,
+            _ => Features::empty(),
+        };
+        let mut world = World::new(size, features);
+        for _ in 0..1000 {
+            match numbers.below(8) {
+                0..3 => world.send(&mut numbers, size),
+                3 => {
+                    let _ = world.guest.kick(0);
+                    let _ = world.guest.poll(numbers.below(4) as u16);
+                }
+                4 => world.take(),
+                5 => world.moves(),
+                6 => {
+                    let waits = numbers.once_in(2).then_some(EntropyError::NotReady);
+                    world.guest.model_mut().source_mut().trouble = waits;
+                    world.guest.backend_ready(0);
+                    let _ = world.guest.poll(1);
+                }
+                _ => {
+                    let (low, flags) = (numbers.below(1 << 16), numbers.below(4));
+                    world.driver.set_suppression(low as u16, flags as u16);
+                }
+            }
+        }
+        world.guest.model_mut().source_mut().trouble = None;
+        let _ = world.guest.kick(0);
+        world.guest.backend_ready(0);
+        settle(&mut world.guest);
+        world.take();
+        assert!(
+            world.out.is_empty(),
+            "size {size}: {:?} are lost",
+            world.out
+        );
+        assert!(world.back.iter().all(|back| *back > 8), "{:?}", world.back);
+    }
+}

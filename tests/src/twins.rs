@@ -1,0 +1,396 @@
+//! For tests that send the same chains over rings of both formats and over several transports: what
+//! comes of them at the model and in memory has to be the same, and nothing is written but the
+//! buffers that the driver gave.
+
+mod machine;
+mod ring;
+mod shifted;
+
+pub use machine::{Machine, Mailed, Of, Told, direct, line, offer, slots};
+pub use ring::{Form, Given, Ring};
+pub use shifted::{Chain, REQUESTS, shift_each_load};
+
+use std::fmt::Debug;
+
+use virtside::{
+    DeviceModel, DriverFault, FaultPolicy, Features, HostFault, testing::Buffer, testing::Registers,
+};
+
+use crate::{BASE, DATA, TestRam, cut, in_order::Format, ram, rings::changes};
+
+/// Bytes behind [`DATA`] that requests use; tables are behind them.
+pub const ROOM: usize = 0x1000;
+/// Where indirect tables are: one for each chain.
+const TABLES: u64 = DATA + ROOM as u64;
+/// Bytes from the start of each queue's rings on that hold all of them.
+const RINGS: usize = 0x200;
+
+/// Numbers without a pattern, the same in each run.
+#[derive(Clone, Debug)]
+pub struct Numbers(u64);
+
+impl Numbers {
+    /// From this seed on, which is not 0.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next, below this.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % limit
+    }
+
+    /// One of these.
+    pub fn of<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len() as u64) as usize]
+    }
+
+    /// True once in so many times.
+    pub fn once_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+impl Numbers {
+    /// Cuts `len` bytes from `addr` on into a few buffers, seldom an empty one among them.
+    pub fn cut(&mut self, addr: u64, len: u32, writable: bool) -> Vec<Buffer> {
+        let cuts: Vec<u32> = (0..self.below(3))
+            .map(|_| self.below(1000) as u32)
+            .collect();
+        let mut buffers = cut(addr, len, &cuts, writable);
+        if !self.once_in(4) {
+            buffers.retain(|buffer| buffer.len != 0);
+        }
+        buffers
+    }
+
+    /// What a driver should not send, of what it could have sent; never nothing at all.
+    pub fn spoil(&mut self, buffers: &mut Vec<Buffer>) {
+        let count = buffers.len();
+        let at = self.below(count.max(1) as u64) as usize;
+        let Some(buffer) = buffers.get_mut(at) else {
+            buffers.push(Buffer::readable(DATA, 0));
+            return;
+        };
+        match self.below(9) {
+            0 => buffer.writable = !buffer.writable,
+            1 => buffer.addr = u64::MAX - self.below(600),
+            2 => buffer.addr = self.of(&[0, BASE - 1, BASE - 600, u64::MAX / 2, 1 << 32]),
+            3 => buffer.len = self.of(&[u32::MAX, u32::MAX - 15, 1 << 31, 1 << 20]),
+            4 => buffer.len = self.below(u64::from(buffer.len) + 1) as u32,
+            5 if at + 1 < count => buffers.swap(at, at + 1),
+            6 if count > 1 => drop(buffers.pop()),
+            7 if count > 1 => drop(buffers.remove(0)),
+            // Nothing at an address that is nowhere is no misdeed.
+            _ => {
+                let (addr, writable) = (u64::MAX, buffer.writable);
+                buffers.insert(
+                    at,
+                    Buffer {
+                        addr,
+                        len: 0,
+                        writable,
+                    },
+                );
+            }
+        }
+    }
+
+    /// How to make a chain of these buffers known; seldom in a way that is wrong with these features.
+    pub fn form(&mut self, features: Features, buffers: &[Buffer]) -> Form {
+        if !features.contains(Features::INDIRECT_DESC) && !self.once_in(40) {
+            return Form::Direct;
+        }
+        match self.below(60) {
+            0 => Form::OddTable(self.of(&[0, 1, 15, 17, 16 * 17, u32::MAX, u32::MAX - 15])),
+            1 => Form::TableAt(self.of(&[0, BASE - 16, u64::MAX - 15, u64::MAX, BASE - 1])),
+            2 => Form::TableWithNext,
+            // Without a table behind it, a length of 0 is wrong.
+            3..6 if buffers.len() > 1 => Form::Table(1),
+            6..20 => Form::Table(0),
+            _ => Form::Direct,
+        }
+    }
+}
+
+/// Each set of ring features that makes a difference to chains.
+pub fn mixes() -> impl Iterator<Item = Features> {
+    let features = [
+        Features::EVENT_IDX,
+        Features::INDIRECT_DESC,
+        Features::IN_ORDER,
+    ];
+    (0..8).map(move |mix: usize| {
+        let chosen = features.iter().enumerate();
+        let chosen = chosen.filter(|(bit, _)| mix >> bit & 1 != 0);
+        chosen.fold(Features::empty(), |sum, (_, feature)| sum.union(*feature))
+    })
+}
+
+struct Member<D> {
+    name: &'static str,
+    format: Format,
+    ram: TestRam,
+    machine: Box<dyn Machine<D>>,
+    rings: Vec<Ring>,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// These came back.
+    Given(Vec<Given>),
+    /// The driver was found at fault in this queue, for that. All is set up anew.
+    Fault(u16, DriverFault),
+}
+
+/// One model on several machines, each with drivers of its own that do the same.
+pub struct Company<D, T> {
+    members: Vec<Member<D>>,
+    features: Features,
+    queues: u16,
+    /// What was done with a model since this was last asked.
+    log: fn(&mut D) -> T,
+    /// Ways to find fault, as the split engine says it.
+    pub faults: u32,
+    /// Chains that came back.
+    pub given: u32,
+    sent: u64,
+}
+
+impl<D, T> Debug for Company<D, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Company").finish_non_exhaustive()
+    }
+}
+
+impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
+    /// Live, with `Q` queues at most; `wanted` of what is offered is accepted.
+    pub fn new<const Q: usize>(
+        model: impl Fn() -> D,
+        wanted: Features,
+        queues: u16,
+        log: fn(&mut D) -> T,
+    ) -> Self {
+        let policy = FaultPolicy::default();
+        let member = |name, format, make: &dyn Fn(TestRam) -> Box<dyn Machine<D>>| {
+            let ram = ram();
+            Member {
+                name,
+                format,
+                ram,
+                machine: make(ram),
+                rings: Vec::new(),
+            }
+        };
+        let offered = direct::<D, Q>(model(), ram(), policy).offered();
+        let engine =
+            |ram| -> Box<dyn Machine<D>> { Box::new(direct::<D, Q>(model(), ram, policy)) };
+        let mailed = |ram| -> Box<dyn Machine<D>> { Box::new(Mailed::<D, Q>::new(model(), ram)) };
+        let told = |ram| -> Box<dyn Machine<D>> { Box::new(Told::<D, Q>::new(model(), ram)) };
+        let members = vec![
+            member("split", Format::Split, &engine),
+            member("packed", Format::Packed, &engine),
+            member("packed, mailed", Format::Packed, &mailed),
+            member("split, told", Format::Split, &told),
+        ];
+        let wanted = wanted.union(Features::VERSION_1);
+        let mut company = Self {
+            members,
+            features: offered.intersection(wanted),
+            queues,
+            log,
+            faults: 0,
+            given: 0,
+            sent: 0,
+        };
+        company.restart();
+        company
+    }
+
+    /// One more, who sets everything up anew.
+    pub fn join(
+        &mut self,
+        name: &'static str,
+        format: Format,
+        make: impl FnOnce(TestRam) -> Box<dyn Machine<D>>,
+    ) {
+        let ram = ram();
+        self.members.push(Member {
+            name,
+            format,
+            ram,
+            machine: make(ram),
+            rings: Vec::new(),
+        });
+        self.restart();
+    }
+
+    /// From reset to live, with fresh rings.
+    pub fn restart(&mut self) {
+        for member in &mut self.members {
+            let mut features = self.features.difference(Features::RING_PACKED);
+            if member.format != Format::Split {
+                features = features | Features::RING_PACKED;
+            }
+            if member.name.ends_with("spoken") {
+                // That one has no way to offer more than the model.
+                features = features.difference(Features::IN_ORDER);
+            }
+            let in_order = features.contains(Features::IN_ORDER);
+            let ring = |queue| Ring::new(member.ram, member.format, queue, in_order);
+            member.rings = (0..self.queues).map(ring).collect();
+            let configs: Vec<_> = member.rings.iter().map(Ring::config).collect();
+            member.machine.bring_up(features, &configs);
+            member
+                .machine
+                .act(&mut |model| drop((self.log)(model)), &[]);
+        }
+        self.sent = 0;
+    }
+
+    /// What was negotiated, but for the format.
+    pub const fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Writes the same everywhere.
+    pub fn write(&self, addr: u64, bytes: &[u8]) {
+        for member in &self.members {
+            member.ram.write((addr - BASE) as usize, bytes);
+        }
+    }
+
+    /// What is there.
+    pub fn byte(&self, addr: u64) -> u8 {
+        let mut byte = [0];
+        self.members[0].ram.read((addr - BASE) as usize, &mut byte);
+        byte[0]
+    }
+
+    /// Descriptors of a queue that the device does not have.
+    pub fn room(&self, queue: u16) -> usize {
+        let rooms = self
+            .members
+            .iter()
+            .map(|member| member.rings[usize::from(queue)].room());
+        rooms.min().unwrap_or(0)
+    }
+
+    /// Makes a chain available, without a kick. There has to be room.
+    pub fn send(&mut self, queue: u16, buffers: &[Buffer], form: Form) {
+        let table = TABLES + 0x200 * (self.sent % 128);
+        self.sent += 1;
+        for member in &mut self.members {
+            member.rings[usize::from(queue)].send(buffers, form, table);
+        }
+    }
+
+    /// The same, if there is room; says whether there was.
+    pub fn offer(&mut self, queue: u16, buffers: &[Buffer], form: Form) -> bool {
+        let room = self.room(queue) >= buffers.len().max(1);
+        if room {
+            self.send(queue, buffers, form);
+        }
+        room
+    }
+
+    /// Kicks queues, and compares what comes of it.
+    #[track_caller]
+    pub fn kick(&mut self, queues: &[u16]) -> Outcome {
+        self.compare(&mut |machine| machine.kick(queues))
+    }
+
+    /// Changes the model, says that these queues are ready, and compares what comes of it.
+    #[track_caller]
+    pub fn act(&mut self, mut act: impl FnMut(&mut D), ready: &[u16]) -> Outcome {
+        self.compare(&mut |machine| machine.act(&mut act, ready))
+    }
+
+    #[track_caller]
+    fn compare(&mut self, step: &mut dyn FnMut(&mut dyn Machine<D>)) -> Outcome {
+        let mut first: Option<(_, Outcome, Vec<u8>, Option<HostFault>)> = None;
+        for member in &mut self.members {
+            let before = shot(member.ram, self.queues);
+            step(&mut *member.machine);
+            let after = shot(member.ram, self.queues);
+            for addr in touched(&before, &after) {
+                let mut rings = member.rings.iter();
+                let given = rings.any(|ring| ring.may_write(addr) || ring.is_device_area(addr));
+                assert!(given, "{}: {addr:#x} was written", member.name);
+            }
+            let fault = (0..self.queues).find_map(|queue| {
+                let fault = member.machine.fault(queue)?;
+                Some((queue, fault))
+            });
+            let mut given: Vec<_> = member.rings.iter_mut().flat_map(Ring::take).collect();
+            given.sort_unstable();
+            let outcome = match fault {
+                Some((queue, fault)) => Outcome::Fault(queue, fault),
+                None => Outcome::Given(given),
+            };
+            let mut log = None;
+            member
+                .machine
+                .act(&mut |model| log = Some((self.log)(model)), &[]);
+            let (data, host) = (after[..ROOM].to_vec(), member.machine.host_fault());
+            let Some(first) = &first else {
+                first = Some((log, outcome, data, host));
+                continue;
+            };
+            let name = member.name;
+            assert!(
+                is_same(&first.1, &outcome),
+                "{name}: {outcome:?}, not {:?}",
+                first.1
+            );
+            assert_eq!(first.0, log, "{name}");
+            assert_eq!(first.3, host, "{name}");
+            let where_else = changes(&first.2, &data);
+            assert!(where_else.is_empty(), "{name}: {where_else:x?} differ");
+        }
+        let (_, outcome, ..) = first.expect("someone is there");
+        match &outcome {
+            Outcome::Given(given) => self.given += given.len() as u32,
+            Outcome::Fault(..) => {
+                self.faults += 1;
+                self.restart();
+            }
+        }
+        outcome
+    }
+}
+
+/// The same misdeed; what a chain is called differs.
+fn is_same(a: &Outcome, b: &Outcome) -> bool {
+    match (a, b) {
+        (Outcome::Fault(at, a), Outcome::Fault(also, b)) => {
+            at == also && std::mem::discriminant(a) == std::mem::discriminant(b)
+        }
+        _ => a == b,
+    }
+}
+
+/// What requests use, and the rings behind it.
+fn shot(ram: TestRam, queues: u16) -> Vec<u8> {
+    let mut bytes = vec![0; ROOM + RINGS * usize::from(queues)];
+    let (data, rings) = bytes.split_at_mut(ROOM);
+    ram.read((DATA - BASE) as usize, data);
+    for (queue, rings) in rings.chunks_mut(RINGS).enumerate() {
+        ram.read(0x1000 * queue, rings);
+    }
+    bytes
+}
+
+/// Which of their bytes differ, as addresses.
+fn touched(before: &[u8], after: &[u8]) -> impl Iterator<Item = u64> {
+    changes(before, after)
+        .into_iter()
+        .map(|at| match at.checked_sub(ROOM) {
+            None => DATA + at as u64,
+            Some(at) => BASE + (0x1000 * (at / RINGS) + at % RINGS) as u64,
+        })
+}

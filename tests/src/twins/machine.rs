@@ -1,0 +1,245 @@
+//! Ways to the same model: an engine, a mailbox in front of it, and messages.
+
+use std::sync::Arc;
+
+use crate::{BASE, BUDGET, Line, N, TestRam};
+use virtside::{
+    ChainSlot, Configuring, Device, DeviceBuilder, DeviceModel, DriverFault, Engine, FaultPolicy,
+    Features, FlatMem, HostFault, Message, Offer, Progress, QueueConfig, Shared, Step,
+    mmio::{
+        Access, Reply,
+        mailbox::{Mailbox, MailboxServer},
+    },
+    testing::Registers,
+};
+
+/// Chains that a machine holds at once.
+const SLOTS: usize = 8;
+
+/// A device that drivers can be compared at, whichever way they take to it.
+pub trait Machine<D> {
+    /// From reset to live.
+    fn bring_up(&mut self, features: Features, queues: &[QueueConfig]);
+    /// Kicks these queues, and serves all that there is to serve.
+    fn kick(&mut self, queues: &[u16]);
+    /// Changes the model, and serves what these queues have for that.
+    fn act(&mut self, act: &mut dyn FnMut(&mut D), ready: &[u16]);
+    /// Why a queue stopped.
+    fn fault(&self, queue: u16) -> Option<DriverFault>;
+    /// What failed of ours.
+    fn host_fault(&mut self) -> Option<HostFault>;
+    /// A register, if there are registers.
+    fn load(&mut self, offset: u32) -> Option<u32>;
+}
+
+type Direct<D, const Q: usize> = Engine<D, FlatMem, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+
+/// Slots for as many chains as each machine holds.
+pub fn slots() -> Vec<ChainSlot<N>> {
+    (0..SLOTS).map(|_| ChainSlot::new()).collect()
+}
+
+/// A line of its own.
+pub fn line() -> Line {
+    Box::leak(Box::default())
+}
+
+/// What the machines offer beside what the model would.
+pub fn offer() -> Offer {
+    Offer::AS_IS.with(Features::RING_PACKED | Features::IN_ORDER)
+}
+
+/// Behind registers, the shortest way.
+pub fn direct<D: DeviceModel, const Q: usize>(
+    model: D,
+    ram: TestRam,
+    policy: FaultPolicy,
+) -> Direct<D, Q> {
+    Engine::new(
+        model,
+        ram.flat(BASE),
+        line(),
+        slots(),
+        Arc::new(Shared::new()),
+    )
+    .offering(offer())
+    .with_policy(policy)
+}
+
+/// What one queue brought may be news for another that was looked at before.
+fn settle<T>(this: &mut T, mut poll: impl FnMut(&mut T) -> (Step, u32)) {
+    let mut before = None;
+    for _ in 0..10_000 {
+        let (step, chains) = poll(this);
+        if step != Step::More && before == Some(chains) {
+            return;
+        }
+        before = Some(chains);
+    }
+    panic!("the device always finds more to do");
+}
+
+impl<D: DeviceModel, const Q: usize> Machine<D> for Direct<D, Q> {
+    fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) {
+        assert!(Registers::bring_up(self, features, queues));
+    }
+    fn kick(&mut self, queues: &[u16]) {
+        for queue in queues {
+            assert_eq!(Registers::kick(self, *queue), Reply::Done(0));
+        }
+        settle(self, |this| (this.poll(BUDGET), this.counters().chains));
+    }
+    fn act(&mut self, act: &mut dyn FnMut(&mut D), ready: &[u16]) {
+        act(self.model_mut());
+        for queue in ready {
+            self.backend_ready(*queue);
+        }
+        settle(self, |this| (this.poll(BUDGET), this.counters().chains));
+    }
+    fn fault(&self, queue: u16) -> Option<DriverFault> {
+        self.driver_fault(queue)
+    }
+    fn host_fault(&mut self) -> Option<HostFault> {
+        self.take_host_fault()
+    }
+    fn load(&mut self, offset: u32) -> Option<u32> {
+        Some(Registers::load(self, offset))
+    }
+}
+
+/// The same behind a mailbox.
+#[derive(Debug)]
+pub struct Mailed<D, const Q: usize> {
+    engine: Direct<D, Q>,
+    mailbox: &'static Mailbox,
+    server: MailboxServer<'static>,
+}
+
+impl<D: DeviceModel, const Q: usize> Mailed<D, Q> {
+    /// In reset.
+    pub fn new(model: D, ram: TestRam) -> Self {
+        let mailbox: &Mailbox = Box::leak(Box::default());
+        Self {
+            engine: direct(model, ram, FaultPolicy::default()),
+            mailbox,
+            server: MailboxServer::new(mailbox),
+        }
+    }
+}
+
+impl<D: DeviceModel, const Q: usize> Registers for Mailed<D, Q> {
+    fn reach(&mut self, access: Access) -> Reply {
+        let request = self.mailbox.ask(access);
+        assert!(self.server.step(&mut self.engine));
+        let value = self.mailbox.answer(request);
+        Reply::Done(value.expect("an answer"))
+    }
+}
+
+impl<D: DeviceModel, const Q: usize> Machine<D> for Mailed<D, Q> {
+    fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) {
+        assert!(Registers::bring_up(self, features, queues));
+    }
+    fn kick(&mut self, queues: &[u16]) {
+        for queue in queues {
+            let _ = Registers::kick(self, *queue);
+        }
+        Machine::kick(&mut self.engine, &[]);
+    }
+    fn act(&mut self, act: &mut dyn FnMut(&mut D), ready: &[u16]) {
+        self.engine.act(act, ready);
+    }
+    fn fault(&self, queue: u16) -> Option<DriverFault> {
+        self.engine.driver_fault(queue)
+    }
+    fn host_fault(&mut self) -> Option<HostFault> {
+        self.engine.take_host_fault()
+    }
+    fn load(&mut self, offset: u32) -> Option<u32> {
+        Some(Registers::load(self, offset))
+    }
+}
+
+/// A device without its model.
+pub type Of<const Q: usize> = Device<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+
+/// A device that came of messages.
+#[derive(Debug)]
+pub struct Told<D, const Q: usize> {
+    model: D,
+    device: Option<Of<Q>>,
+    slots: Vec<ChainSlot<N>>,
+    ram: TestRam,
+}
+
+impl<D: DeviceModel, const Q: usize> Told<D, Q> {
+    /// Nothing was said yet.
+    pub fn new(model: D, ram: TestRam) -> Self {
+        Self {
+            model,
+            device: None,
+            slots: slots(),
+            ram,
+        }
+    }
+
+    fn settle(&mut self) {
+        let Some(device) = &mut self.device else {
+            return;
+        };
+        settle(device, |device| {
+            let step = device.poll(&mut self.model, &mut self.slots, BUDGET);
+            (step, device.counters().chains)
+        });
+    }
+}
+
+impl<D: DeviceModel, const Q: usize> Machine<D> for Told<D, Q> {
+    fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) {
+        if let Some(mut old) = self.device.take() {
+            assert!(old.reset_all(&mut self.model, &mut self.slots));
+        }
+        assert!(self.model.negotiate(features));
+        let builder = DeviceBuilder::new(Arc::new(Shared::new()))
+            .map_notify(|()| Ok(line()))
+            .expect("an interrupt");
+        let mem = self.ram.flat(BASE);
+        let mut talk =
+            Configuring::<_, _, _, _, Q, N>::new(builder, &.., mem).with_features(features);
+        for config in queues {
+            let said = talk.step(Message::ConfigureQueue(*config));
+            assert!(matches!(said, Ok(Progress::Configured(_))));
+        }
+        let Ok(Progress::Ready(device, responder)) = talk.step(Message::Ready { features }) else {
+            panic!("the device is ready");
+        };
+        assert!(responder.accept());
+        self.device = Some(device);
+    }
+    fn kick(&mut self, queues: &[u16]) {
+        if let Some(device) = &self.device {
+            for queue in queues {
+                assert_eq!(device.notify_queue(*queue), Ok(()));
+            }
+        }
+        self.settle();
+    }
+    fn act(&mut self, act: &mut dyn FnMut(&mut D), ready: &[u16]) {
+        act(&mut self.model);
+        if let Some(device) = &mut self.device {
+            for queue in ready {
+                device.backend_ready(*queue, &mut self.slots);
+            }
+        }
+        self.settle();
+    }
+    fn fault(&self, queue: u16) -> Option<DriverFault> {
+        self.device.as_ref()?.driver_fault(queue)
+    }
+    fn host_fault(&mut self) -> Option<HostFault> {
+        self.device.as_mut()?.take_host_fault()
+    }
+    fn load(&mut self, _: u32) -> Option<u32> {
+        None
+    }
+}
