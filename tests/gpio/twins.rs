@@ -17,7 +17,7 @@ fn log(model: &mut Gpio<Bank, L>) -> Vec<Call> {
 }
 
 /// A request: its place, with the status behind it.
-fn request_of(numbers: &mut Numbers) -> Vec<u8> {
+fn request_of(numbers: &mut Numbers, interrupts: bool) -> Vec<u8> {
     let kind = numbers.of(&[
         NAMES,
         GET_DIRECTION,
@@ -29,6 +29,11 @@ fn request_of(numbers: &mut Numbers) -> Vec<u8> {
         IRQ_TYPE,
         77,
     ]);
+    let kind = match kind {
+        // Without interrupts that is never right.
+        IRQ_TYPE if !interrupts && !numbers.once_in(5) => GET_DIRECTION,
+        kind => kind,
+    };
     let line = numbers.of(&[LED, BUTTON, BUTTON, WIRE, WIRE, WIRE, JUMPER, 4]);
     let value = match kind {
         SET_DIRECTION => numbers.of(&[NONE, OUT, IN, IN, 3]),
@@ -87,7 +92,7 @@ fn play(interrupts: bool, seed: u64) {
                 1..5 => {
                     for chain in 0..=numbers.below(3) {
                         let at = DATA + 0x100 * chain;
-                        company.write(at, &request_of(&mut numbers));
+                        company.write(at, &request_of(&mut numbers, interrupts));
                         company.write(at + 0x80, &[UNTOUCHED; 64]);
                         let mut buffers = numbers.cut(at, 8, false);
                         let len = numbers.of(&[2, 2, 2, 40, 1, 24]);

@@ -22,12 +22,16 @@ use virtside_tests::{
 /// Where a driver reads Status.
 const STATUS: u32 = 0x70;
 
-/// Adds one with packed rings to the company.
+/// Adds one with packed rings to the company, unless that has IN_ORDER: this one has no way to offer
+/// more than its model does.
 pub fn join<D, T, const Q: usize>(company: &mut Company<D, T>, model: D)
 where
     D: DeviceModel + 'static,
     T: PartialEq + std::fmt::Debug,
 {
+    if company.features().contains(Features::IN_ORDER) {
+        return;
+    }
     company.join("packed, spoken", Format::Packed, |ram| {
         Box::new(Spoken::<D, Q>::new(model, ram))
     });

@@ -236,10 +236,6 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
             if member.format != Format::Split {
                 features = features | Features::RING_PACKED;
             }
-            if member.name.ends_with("spoken") {
-                // That one has no way to offer more than the model.
-                features = features.difference(Features::IN_ORDER);
-            }
             let in_order = features.contains(Features::IN_ORDER);
             let ring = |queue| Ring::new(member.ram, member.format, queue, in_order);
             member.rings = (0..self.queues).map(ring).collect();
