@@ -340,7 +340,7 @@ where
     /// [`flush`](TakenQueue::flush) takes: one load; two stores with IN_ORDER.
     ///
     /// # Errors
-    /// Gives the queue back while chains are in flight. [`Refusal::StaleToken`] if the queue was
+    /// Gives the queue back while chains are in flight, or if it is another device's. [`Refusal::StaleToken`] if the queue was
     /// reset meanwhile, or its driver was at fault, or a chain of it was abandoned with IN_ORDER
     /// (DEVICE_NEEDS_RESET, unless the driver stops it): it is then gone, and need not be put back.
     #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
@@ -348,7 +348,7 @@ where
         &mut self,
         taken: Taken<M, I, H, Q, N>,
     ) -> Result<(), Result<Taken<M, I, H, Q, N>, Refusal>> {
-        if taken.in_flight() != 0 {
+        if taken.in_flight() != 0 || !taken.shares(&self.shared) {
             return Err(Ok(taken));
         }
         let (count, last) = taken.refusals();

@@ -6,7 +6,7 @@ use crate::{
     notify::DriverNotify,
     policy::FaultPolicy,
     queue::{Chain, Popped, Virtqueue},
-    shared::{InterruptStatus, SharedHandle},
+    shared::{InterruptStatus, Shared, SharedHandle},
 };
 
 /// Why a taken queue gives no chain.
@@ -352,6 +352,11 @@ where
         }
         self.quiet_if_done();
         Stop::Driver(fault)
+    }
+
+    /// Whether it was taken from a device with this block.
+    pub(crate) fn shares(&self, shared: &Shared<Q>) -> bool {
+        core::ptr::eq::<Shared<Q>>(&*self.life.shared, shared)
     }
 
     fn quiet_if_done(&mut self) {

@@ -63,6 +63,21 @@ fn a_queue_of_the_device_before_is_not_put_back() {
 }
 
 #[test]
+fn a_queue_of_another_device_is_handed_back() {
+    let (shared, ram) = (Arc::new(Shared::new()), ram());
+    let mut there = build(&shared, ram);
+    let mut here = build(&Arc::new(Shared::new()), ram);
+    let queue = there.take_queue(0).expect("a live queue");
+    let own = here.take_queue(0).expect("a live queue");
+    let Err(Ok(queue)) = here.put_back(queue) else {
+        panic!("it is not of this device");
+    };
+    assert!(!queue.is_stopped());
+    assert!(here.put_back(own).is_ok());
+    assert!(there.put_back(queue).is_ok());
+}
+
+#[test]
 fn a_chain_of_the_device_before_is_not_given_back() {
     let (mut device, ram, old, stale) = successor();
     drop(old);
