@@ -17,7 +17,7 @@ use crate::{
     net::{N, Net},
 };
 
-/// Milliseconds after which a wake-up counts as lost.
+/// Milliseconds of silence after which something counts as lost.
 const PATIENCE: i32 = 20_000;
 /// Chains that may be in hand.
 const SLOTS: usize = 64;
@@ -94,7 +94,7 @@ pub fn run(
         let count = epoll.wait(PATIENCE, &mut events).expect("it waits");
         assert_ne!(
             count, 0,
-            "a wake-up was lost: sent {}, received {}",
+            "neither side goes on: a wake-up or an element was lost; sent {}, received {}",
             net.sent, net.received
         );
         for event in &events[..count] {

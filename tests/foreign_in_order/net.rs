@@ -13,8 +13,9 @@ pub const N: usize = 256;
 const HEADER: usize = 12;
 /// Bytes of each frame that the driver makes.
 pub const OWN: usize = 300;
-/// The longest frame: shorter than each receive buffer. A frame that fills its buffer could be in a
-/// batch, and this driver looks for the length of each.
+/// The longest frame: shorter than each receive buffer. A frame that fills its buffer may be in a batch
+/// (split-used-07, packed-19), and this driver looks for an element of each receive buffer: of a split
+/// ring it reads lengths that were not written, of a packed one it takes only the last frame.
 const LONGEST: usize = 1514;
 const RECEIVE: u16 = 0;
 const TRANSMIT: u16 = 1;
