@@ -58,12 +58,9 @@ impl Testpmd {
         // Two threads anywhere: one forwards, the other waits.
         command.arg(format!("--lcores=(0,1)@({})", processors()));
         command.args(["--no-huge", "-m", "256", "--no-pci", "--no-telemetry"]);
-        // Others may run beside it.
-        let name = socket.with_extension("");
-        command.arg(format!(
-            "--file-prefix={}",
-            name.display().to_string().replace('/', "-")
-        ));
+        // Its own files go where the socket is: others may run beside it, and nothing is left behind.
+        let folder = socket.parent().expect("a folder");
+        command.env("RUNTIME_DIRECTORY", folder);
         command.args(["--vdev", &device, "--", "--total-num-mbufs=4096"]);
         command.arg(format!("--forward-mode={}", options.forward));
         command.args(["--no-flush-rx", "--rxd=256", "--txd=256"]);
