@@ -1,0 +1,138 @@
+//! `dpdk-testpmd`, unmodified: its process, and what it says at the end.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// How the driver is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub packed: bool,
+    pub in_order: bool,
+    /// What testpmd does with what comes.
+    pub forward: &'static str,
+    /// Frames that it makes at the start, and most at a time.
+    pub burst: u64,
+    /// Bytes of each frame that it makes.
+    pub len: usize,
+}
+
+pub struct Testpmd {
+    child: Child,
+    output: JoinHandle<String>,
+}
+
+/// Its port's statistics.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Statistics {
+    pub received: u64,
+    pub sent: u64,
+    /// Frames that either side of the port lost.
+    pub dropped: u64,
+}
+
+/// The processors that this process may use, as a list.
+fn processors() -> String {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.expect("a list of processors").trim().to_owned()
+}
+
+impl Testpmd {
+    /// Starts it with a device at this socket.
+    pub fn start(socket: &Path, options: Options) -> Self {
+        let device = format!(
+            "net_virtio_user0,path={},queues=1,queue_size=256,packed_vq={},in_order={},mrg_rxbuf=0,vectorized=0",
+            socket.display(),
+            u8::from(options.packed),
+            u8::from(options.in_order),
+        );
+        let mut command = Command::new("dpdk-testpmd");
+        // Two threads anywhere: one forwards, the other waits.
+        command.arg(format!("--lcores=(0,1)@({})", processors()));
+        command.args(["--no-huge", "-m", "256", "--no-pci", "--no-telemetry"]);
+        // Its own files go where the socket is: others may run beside it, and nothing is left behind.
+        let folder = socket.parent().expect("a folder");
+        command.env("RUNTIME_DIRECTORY", folder);
+        command.args(["--vdev", &device, "--", "--total-num-mbufs=4096"]);
+        command.arg(format!("--forward-mode={}", options.forward));
+        command.args(["--no-flush-rx", "--rxd=256", "--txd=256"]);
+        command.arg(format!("--burst={}", options.burst));
+        command.arg(format!("--txpkts={}", options.len));
+        if options.forward == "io" {
+            command.arg("--tx-first");
+        }
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        command.stderr(writer.try_clone().expect("another end of it"));
+        command.stdin(Stdio::piped()).stdout(writer);
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("dpdk-testpmd does not start ({error}): it is in Debian's package dpdk-dev")
+        });
+        // It has the other ends of the pipe.
+        drop(command);
+        let output = thread::spawn(move || {
+            let mut text = Vec::new();
+            reader.read_to_end(&mut text).expect("its output");
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Self { child, output }
+    }
+
+    /// Ends it before its time; what it said.
+    pub fn kill(mut self) -> String {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.output.join().expect("no panic")
+    }
+
+    /// Asks it to stop forwarding, and waits for its end.
+    pub fn finish(mut self) -> Statistics {
+        let mut stdin = self.child.stdin.take().expect("it was piped");
+        stdin.write_all(b"\n").expect("it listens");
+        let begin = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            if begin.elapsed() > Duration::from_secs(60) {
+                panic!("it does not end:\n{}", self.kill());
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
+        let output = self.output.join().expect("no panic");
+        assert!(status.success(), "{status}:\n{output}");
+        statistics(&output)
+    }
+}
+
+/// The statistics of port 0, in what testpmd says when it stops forwarding.
+fn statistics(output: &str) -> Statistics {
+    let start = output.find("Forward statistics for port 0");
+    let start = start.unwrap_or_else(|| panic!("no statistics:\n{output}"));
+    let end = output[start..].find("Accumulated").expect("their end");
+    let port = &output[start..start + end];
+    let number = |name: &str| {
+        let (_, rest) = port
+            .split_once(name)
+            .unwrap_or_else(|| panic!("no {name}:\n{port}"));
+        let digits = rest.split_whitespace().next();
+        digits.expect("a number").parse::<u64>().expect("a number")
+    };
+    let errors = if port.contains("RX-error:") {
+        number("RX-error:")
+    } else {
+        0
+    };
+    Statistics {
+        received: number("RX-packets:"),
+        sent: number("TX-packets:"),
+        dropped: number("RX-dropped:") + number("TX-dropped:") + errors,
+    }
+}
