@@ -109,8 +109,13 @@ fn answer(stream: UnixStream, mut board: Board) -> io::Result<Connected> {
         match request {
             // GET_FEATURES
             1 => reply = Some(offered(&mut board) | PROTOCOL_FEATURES),
-            // SET_FEATURES
-            2 => negotiate(&mut board, long(&payload, 0) & !PROTOCOL_FEATURES),
+            // SET_FEATURES. IN_ORDER binds the device only, but for batches, which a board that
+            // serves one chain at a time does not make: it is accepted on the driver's behalf.
+            2 => {
+                let in_order = offered(&mut board) & Features::IN_ORDER.bits() as u64;
+                let accepted = long(&payload, 0) & !PROTOCOL_FEATURES;
+                negotiate(&mut board, accepted | in_order);
+            }
             // SET_OWNER
             3 => {}
             // SET_VRING_NUM
