@@ -12,11 +12,19 @@ mod features;
 mod pending;
 #[path = "blk/queues.rs"]
 mod queues;
+#[cfg(feature = "packed")]
+#[path = "blk/raced.rs"]
+mod raced;
 #[path = "blk/ranges.rs"]
 mod ranges;
 #[path = "blk/requests.rs"]
 mod requests;
 #[path = "blk/room.rs"]
 mod room;
+#[path = "blk/saved.rs"]
+mod saved;
 #[path = "blk/support.rs"]
 mod support;
+#[cfg(feature = "packed")]
+#[path = "blk/twins.rs"]
+mod twins;

@@ -344,6 +344,47 @@ fn a_taken_queue_in_order_keeps_within_its_bounds() {
     }
 }
 
+#[test]
+fn putting_a_queue_back_costs_one_access_and_two_more_for_what_waits_in_order() {
+    for (order, most) in [(Features::empty(), 1), (Features::IN_ORDER, 3)] {
+        for event in [Features::empty(), Features::EVENT_IDX] {
+            for chains in [0, 1, 2, 16] {
+                let (mut guest, counts, ram) = counted(Scribe::new(Plan::Fill(1)), 1);
+                let plain = Features::RING.difference(Features::EVENT_IDX);
+                assert!(guest.bring_up(plain | order | event, &[config(0)]));
+                settle(&mut guest);
+                let mut queue = guest.take_queue(0).expect("it is live");
+                let mut driver = driver(ram, 0);
+                Load::Short(chains).write(&mut driver);
+                let mut chain = Chain::new();
+                for _ in 0..chains {
+                    assert_eq!(queue.pop(guest.device().memory(), &mut chain), Ok(true));
+                    assert_eq!(queue.complete(&chain, 1), Ok(()));
+                }
+                counts.clear();
+                assert!(guest.put_back(queue).is_ok());
+                assert!(counts.rings() <= most, "{order:?} {event:?} {chains}");
+                assert!(chains == 0 || counts.rings() == most);
+                assert_eq!(driver.used_idx(), chains);
+            }
+        }
+    }
+}
+
+#[test]
+fn saving_and_restoring_touch_no_ring() {
+    for features in [Features::empty(), Features::IN_ORDER] {
+        let (mut guest, counts) = waiting(features, 8, 1);
+        let state = guest.save::<16>().expect("nothing is out");
+        assert_eq!(state.device.chains.len(), 8);
+        let offer = Offer::AS_IS.with(Features::IN_ORDER);
+        let mem = guest.device().memory().clone();
+        let mut next = guest_over(Holder::new(), mem, 8).offering(offer);
+        next.restore(&state).expect("what was saved is whole");
+        assert_eq!((counts.rings(), counts.stores()), (0, 0));
+    }
+}
+
 /// Every register, read and written with these values, in every width.
 fn every_access() -> Vec<Access> {
     let mut all = Vec::new();

@@ -15,6 +15,8 @@ mod input;
 mod output;
 #[path = "console/ports.rs"]
 mod ports;
+#[path = "console/saved.rs"]
+mod saved;
 #[path = "console/shape.rs"]
 mod shape;
 #[path = "console/streams.rs"]

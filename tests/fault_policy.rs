@@ -70,7 +70,28 @@ mod a_chain_that_cannot_be_taken {
             chains, refused, ..
         } = rig.guest.counters();
         assert_eq!((chains, refused), (2, 1));
+        let why = DriverFault::NextOutOfRange { next: 77 };
+        assert_eq!(rig.guest.last_refused(0), Some(why));
+        assert_eq!(rig.guest.last_refused(1), None);
         the_other_works(&mut rig);
+        assert_eq!(rig.guest.last_refused(0), Some(why));
+    }
+
+    #[test]
+    fn is_forgotten_when_its_queue_stops_for_another_reason_or_is_reset() {
+        let mut rig = rig(FaultPolicy::Refuse, Features::empty());
+        one_bad_one_good(&mut rig.driver);
+        rig.kick();
+        rig.driver.set_avail_idx(1000);
+        rig.kick();
+        assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+        assert!(matches!(
+            rig.fault(),
+            Some(DriverFault::AvailIndexJump { .. })
+        ));
+        assert_eq!(rig.guest.last_refused(0), None);
+        assert_eq!(rig.guest.store(reg::STATUS, 0).value(), Some(0));
+        assert_eq!((rig.fault(), rig.guest.last_refused(0)), (None, None));
     }
 
     #[test]
@@ -134,7 +155,11 @@ mod a_chain_that_cannot_be_taken {
                 assert!(queue.flush());
                 assert_eq!(rig.driver.take_used(), Some((0, 0)));
                 assert_eq!(rig.driver.take_used(), Some((1, 4)));
+                assert_eq!(queue.refusals(), (1, Some(fault)));
+                assert_eq!(rig.guest.counters().refused, 0);
                 assert!(rig.guest.put_back(queue).is_ok());
+                assert_eq!(rig.guest.counters().refused, 1);
+                assert_eq!(rig.guest.last_refused(0), Some(fault));
             } else {
                 assert_eq!(queue.pop(&mem, &mut chain), Err(Stop::Driver(fault)));
                 assert!(matches!(rig.guest.put_back(queue), Err(Err(_))));

@@ -2,17 +2,24 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use virtio_drivers::device::{blk::VirtIOBlk, rng::VirtIORng};
 use virtside::{
-    ChainSlot, Counters, DeviceModel, Engine, Shared,
-    models::{Block, BlockBackend, BlockError, BlockFeatures, BlockOptions, Entropy, blk::RamDisk},
+    ChainSlot, Counters, DeviceModel, Engine, Shared, WholeSnapshot,
+    models::{
+        Block, BlockBackend, BlockError, BlockFeatures, BlockOptions, Entropy,
+        blk::{BlockSnapshot, RamDisk},
+    },
 };
 use virtside_std::{
-    CondvarNotify, VmMem,
+    CondvarNotify, Until, VmMem,
     channel::{DriverPort, channel},
     guest::{ChannelTransport, GuestHal},
     serve,
@@ -125,6 +132,70 @@ fn a_foreign_driver_reads_and_writes_blocks() {
         "what the driver wrote is on the disk"
     );
     assert!(counters.chains >= 10_000);
+}
+
+#[test]
+fn a_foreign_driver_does_not_notice_that_its_device_moves() {
+    let (port, mut source) = channel();
+    let waker = source.waker();
+    let (stop, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut shadow = vec![0; SECTORS * 512];
+    thread::scope(|scope| {
+        let device = scope.spawn(|| -> io::Result<_> {
+            let mut state: Option<Vec<u8>> = None;
+            let (mut bytes, mut moves, mut carried) = (vec![0; SECTORS * 512], 0, 0);
+            loop {
+                let options = BlockOptions::new(N as u16).with_id("foreign");
+                let memory = VmMem::new(GuestHal::memory().expect("guest memory"));
+                let mut engine: Engine<_, _, _, _, _, 2, N> = Engine::new(
+                    Block::new(RamDisk::new(bytes), options),
+                    memory,
+                    CondvarNotify::new(),
+                    [const { ChainSlot::new() }; 2],
+                    Arc::new(Shared::<2>::new()),
+                );
+                if let Some(state) = state {
+                    let state: WholeSnapshot<BlockSnapshot, 2, N, 2> =
+                        postcard::from_bytes(&state).expect("a state");
+                    engine
+                        .restore_whole(&state)
+                        .expect("what was saved is whole");
+                    carried += u32::from(state.engine.device.live);
+                }
+                serve(&mut engine, &mut source, &mut Until(&stop))?;
+                assert_eq!(engine.take_host_fault(), None);
+                bytes = engine.model().backend().bytes().to_vec();
+                if !stop.swap(false, Ordering::AcqRel) {
+                    return Ok((bytes, moves, carried));
+                }
+                let whole: WholeSnapshot<BlockSnapshot, 2, N, 2> =
+                    engine.save_whole().expect("nothing is in the way");
+                state = Some(postcard::to_stdvec(&whole).expect("bytes"));
+                moves += 1;
+            }
+        });
+        let mover = scope.spawn(|| {
+            while !over.load(Ordering::Acquire) {
+                stop.store(true, Ordering::Release);
+                waker.wake();
+                thread::sleep(Duration::from_micros(300));
+            }
+        });
+        for _ in 0..20 {
+            // From reset to reset, each time at other moments.
+            let transport = ChannelTransport::new(port.clone()).expect("a virtio device");
+            let mut blk = VirtIOBlk::<GuestHal, _>::new(transport).expect("the driver is live");
+            shuffle(&mut blk, &mut shadow, 300);
+        }
+        over.store(true, Ordering::Release);
+        mover.join().expect("no panic");
+        // The last move may still be due: it is made, or the stream ends first.
+        drop(port);
+        let (bytes, moves, carried) = device.join().expect("no panic").expect("a clean end");
+        assert!(bytes == shadow, "what the driver wrote is on the disk");
+        println!("{moves} moves, {carried} of them with a live driver");
+        assert!(moves > 20 && carried > 10, "{moves} moves, {carried} live");
+    });
 }
 
 #[test]

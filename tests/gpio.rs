@@ -15,6 +15,8 @@ mod names;
 mod pins;
 #[path = "gpio/requests.rs"]
 mod requests;
+#[path = "gpio/saved.rs"]
+mod saved;
 #[path = "gpio/split.rs"]
 mod split;
 #[path = "gpio/support.rs"]

@@ -12,5 +12,7 @@ mod groups;
 mod identity;
 #[path = "i2c/requests.rs"]
 mod requests;
+#[path = "i2c/saved.rs"]
+mod saved;
 #[path = "i2c/support.rs"]
 mod support;

@@ -1,6 +1,8 @@
 //! A device as a plain value: saved and restored in every phase and in the middle of its work, in
 //! this process and in a fresh one, and refused when somebody tampered with it.
 
+#[path = "snapshot/blocking_loop.rs"]
+mod blocking_loop;
 #[path = "snapshot/every_phase.rs"]
 mod every_phase;
 #[path = "snapshot/formats.rs"]
@@ -9,6 +11,8 @@ mod formats;
 mod history;
 #[path = "snapshot/messages.rs"]
 mod messages;
+#[path = "snapshot/models.rs"]
+mod models;
 #[path = "snapshot/processes.rs"]
 mod processes;
 #[path = "snapshot/refused.rs"]

@@ -12,6 +12,8 @@ mod framing;
 mod lines;
 #[path = "spi/parameters.rs"]
 mod parameters;
+#[path = "spi/saved.rs"]
+mod saved;
 #[path = "spi/support.rs"]
 mod support;
 #[path = "spi/transfers.rs"]

@@ -222,7 +222,14 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N
     /// The misdeed that stopped a queue, until reset.
     #[must_use]
     pub fn driver_fault(&self, queue: u16) -> Option<DriverFault> {
-        self.table.fault(queue)
+        self.table.fault(queue, true)
+    }
+
+    /// Why a chain of a queue that goes on was last given back unserved
+    /// ([`FaultPolicy::Refuse`]), until the queue stops. Of a taken queue: when it is put back.
+    #[must_use]
+    pub fn last_refused(&self, queue: u16) -> Option<DriverFault> {
+        self.table.fault(queue, false)
     }
 
     /// What of ours failed last, since this was last asked.
@@ -322,7 +329,8 @@ where
         ))
     }
 
-    /// Moves a taken queue back in; it counts as notified.
+    /// Moves a taken queue back in; it counts as notified. Three translations, and what
+    /// [`flush`](TakenQueue::flush) takes: one load; two stores with IN_ORDER.
     ///
     /// # Errors
     /// Gives the queue back while chains are in flight. [`Refusal::StaleToken`] if the queue was
@@ -336,7 +344,14 @@ where
         if taken.in_flight() != 0 {
             return Err(Ok(taken));
         }
+        let (count, last) = taken.refusals();
         let (queue, number, generation) = taken.dissolve();
+        self.counters.refused = self.counters.refused.wrapping_add(count);
+        if let Some(fault) = last
+            && self.table.is_out(number, generation)
+        {
+            self.table.refused(number, fault);
+        }
         let queue = match queue {
             Ok(queue) => queue,
             Err(fault) => {

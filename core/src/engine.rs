@@ -36,9 +36,15 @@ use crate::{
 /// | [`access`](Self::access) | `Q`, at DRIVER_OK; 1, where a queue that was reset is made ready; else none |
 /// | [`poll(b)`](Self::poll) | `b * (N + 5) + 2 * min(b, Q)` in rings, `b * (N + 1)` indirect descriptors, and the model's |
 /// | [`complete`](Self::complete) | 4 in rings, and the model's |
+/// | [`put_back`](Self::put_back) | 1 in rings |
+/// | [`save`](Self::save), [`restore`](Self::restore) | none |
+///
+/// With IN_ORDER two more in rings: of `poll` and `complete` for each chain that waited for its turn
+/// and has it now, at most one for each slot; of `put_back` (as of
+/// [`TakenQueue::flush`](crate::TakenQueue::flush)) for what the ring had not heard of.
 ///
 /// If the model answered DRIVER_OK with [`Start::Later`], its `Q` accesses come with
-/// [`finish`](Self::finish) or the first `poll`, whichever is first.
+/// [`finish`](Self::finish), `save` or the first `poll`, whichever is first.
 ///
 /// ```
 /// use virtside::{mmio::{Access, Reply}, models::Entropy, ChainSlot, Engine, Ram, Shared};
@@ -220,6 +226,13 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
         self.device.driver_fault(queue)
     }
 
+    /// Why a chain of a queue that goes on was last given back unserved. See
+    /// [`Device::last_refused`].
+    #[must_use]
+    pub fn last_refused(&self, queue: u16) -> Option<DriverFault> {
+        self.device.last_refused(queue)
+    }
+
     /// What of ours failed last, since this was last asked.
     pub fn take_host_fault(&mut self) -> Option<HostFault> {
         self.device.take_host_fault()
@@ -241,6 +254,24 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
+    /// What the driver is offered: what the model wants, as the host changed it ([`Offer`]), without
+    /// what the model [excludes](crate::DeviceConfig::excluded).
+    ///
+    /// ```
+    /// use virtside::{models::Entropy, ChainSlot, Engine, Features, Offer, Ram, Shared};
+    /// static RAM: Ram<65536> = Ram::new();
+    /// static SHARED: Shared<1> = Shared::new();
+    /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
+    /// let mut engine: Engine<_, _, _, _, _, 1, 16> =
+    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], &SHARED)
+    ///         .offering(Offer::AS_IS.with(Features::IN_ORDER).without(Features::EVENT_IDX));
+    /// assert!(engine.offer().contains(Features::IN_ORDER));
+    /// assert!(!engine.offer().contains(Features::EVENT_IDX));
+    /// ```
+    pub fn offer(&mut self) -> Features {
+        self.transport.offer(&mut self.model)
+    }
+
     /// Takes one register access of the driver.
     ///
     /// A kick is only noted: [`poll`](Self::poll) serves it.

@@ -40,9 +40,9 @@ impl Features {
     pub const ACCESS_PLATFORM: Self = Self::from_spec(F::ACCESS_PLATFORM.bits());
     /// `VIRTIO_F_RING_PACKED`
     pub const RING_PACKED: Self = Self::from_spec(F::RING_PACKED.bits());
-    /// `VIRTIO_F_IN_ORDER`: no buffer goes back before every older one of its queue. Not for devices
-    /// that answer when something happens, such as the event queue of gpio: an answer would wait for
-    /// what may never come.
+    /// `VIRTIO_F_IN_ORDER`: no buffer goes back before every older one of its queue. A model that
+    /// answers when something happens rules it out by
+    /// [`excluded`](crate::DeviceConfig::excluded): an answer would wait for what may never come.
     pub const IN_ORDER: Self = Self::from_spec(F::IN_ORDER.bits());
     /// `VIRTIO_F_ORDER_PLATFORM`
     pub const ORDER_PLATFORM: Self = Self::from_spec(F::ORDER_PLATFORM.bits());
@@ -215,7 +215,8 @@ impl Features {
 }
 
 /// What a host changes in a device's offer: ring and transport features that depend on where the
-/// device is, not on what it is.
+/// device is, not on what it is. What the model [excludes](crate::DeviceConfig::excluded) is not
+/// offered even so, of which [`Engine::offer`](crate::Engine::offer) tells.
 ///
 /// ```
 /// use virtside::{Features, Offer};

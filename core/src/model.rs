@@ -27,6 +27,14 @@ pub trait DeviceConfig {
     /// not implemented is left out of the offer (see [`Features::offer`]).
     fn features(&self) -> Features;
 
+    /// Ring and transport features that this device does not work with: they are not offered, whatever
+    /// a host adds by [`Offer`](crate::Offer). [`Features::IN_ORDER`] of a device whose answers come
+    /// when something happens, for one: they would wait for older ones that may never come. None by
+    /// default; of no effect on what is [`REQUIRED`](Features::REQUIRED). Not to change before a reset.
+    fn excluded(&self) -> Features {
+        Features::empty()
+    }
+
     /// There is room for this many queues of this many elements. Called before the driver's first
     /// access: a device that would offer more has to stay within it.
     fn fit(&mut self, queues: u16, elements: u16) {

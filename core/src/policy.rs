@@ -11,8 +11,9 @@
 /// In each case the others go on, and a queue that stopped comes back with a queue
 /// reset (RING_RESET) or a device reset. What it was, a [`Trace`](crate::Trace) hears as
 /// [`DriverFault`](crate::DriverFault) or [`Refusal`](crate::Refusal); a queue that stopped says it by
-/// [`driver_fault`](crate::Device::driver_fault), a taken one by [`Stop`](crate::Stop), and
-/// `Counters::refused` counts what the device refused itself. A driver is told of DEVICE_NEEDS_RESET by a configuration
+/// [`driver_fault`](crate::Device::driver_fault), a taken one by [`Stop`](crate::Stop). Of chains that
+/// were refused, `Counters::refused` is the number and
+/// [`last_refused`](crate::Device::last_refused) the last reason. A driver is told of DEVICE_NEEDS_RESET by a configuration
 /// interrupt, and of the rest by silence: it may wait for ever for a queue that has stopped.
 ///
 /// ```

@@ -36,11 +36,17 @@ pub(crate) enum Answer {
     Refused,
 }
 
+/// With the number of takes in the bits from [`COUNT`] on.
 const STOPPED: u32 = 0;
 const RUNNING: u32 = 1;
 const STOPPING: u32 = 2;
 /// As STOPPED, and its owner dropped it.
 const DROPPED: u32 = 3;
+/// One take. It is in the word only while none is at work, so that RUNNING is one value.
+const COUNT: u32 = 4;
+
+/// Beside the bits of InterruptStatus: the driver is to hear of them when it resumes the device.
+const HELD: u32 = 1 << 31;
 
 const WAITING: u32 = 0;
 const ACCEPTED: u32 = 1;
@@ -138,7 +144,7 @@ impl<const Q: usize> Shared<Q> {
         loop {
             // The line is driven before it is looked whether that was right.
             fence(Ordering::SeqCst);
-            let pending = self.interrupt.load(Ordering::Acquire) != 0;
+            let pending = !self.interrupt_status().is_empty();
             if pending == high {
                 return;
             }
@@ -151,15 +157,39 @@ impl<const Q: usize> Shared<Q> {
         }
     }
 
-    /// Clears pending bits, and lets a level line follow what is left.
-    pub(crate) fn acknowledge<I: DriverNotify>(&self, bits: InterruptStatus, notify: &I) {
-        let left = self.interrupt.fetch_and(!bits.bits(), Ordering::AcqRel) & !bits.bits();
-        if left == 0 {
-            notify.deassert();
-        } else {
-            notify.assert();
+    /// Sets pending bits, of which the driver hears when it resumes the device.
+    pub(crate) fn hold(&self, bits: InterruptStatus) {
+        self.interrupt
+            .fetch_or(bits.bits() | HELD, Ordering::AcqRel);
+    }
+
+    /// What was held, and is still pending.
+    pub(crate) fn take_held(&self) -> InterruptStatus {
+        let pending = self.interrupt.fetch_and(!HELD, Ordering::AcqRel);
+        if pending & HELD == 0 {
+            return InterruptStatus::empty();
         }
-        self.follow(left != 0, notify);
+        InterruptStatus::from_bits_truncate(pending)
+    }
+
+    /// Clears pending bits, and lets a level line follow what is left. An interrupt that is an edge
+    /// is sent again for that: `now`, or when the driver resumes the device.
+    pub(crate) fn acknowledge<I: DriverNotify>(
+        &self,
+        bits: InterruptStatus,
+        now: bool,
+        notify: &I,
+    ) {
+        let left = self.interrupt.fetch_and(!bits.bits(), Ordering::AcqRel) & !bits.bits();
+        let left = InterruptStatus::from_bits_truncate(left);
+        if left.is_empty() {
+            notify.deassert();
+        } else if now {
+            notify.assert();
+        } else {
+            self.hold(left);
+        }
+        self.follow(!left.is_empty(), notify);
     }
 
     /// Whether the driver is live: DRIVER_OK was written and accepted.
@@ -235,10 +265,13 @@ impl<const Q: usize> Shared<Q> {
         self.taken.get(usize::from(queue))
     }
 
-    pub(crate) fn start(&self, queue: u16) {
-        if let Some(state) = self.taken(queue) {
-            state.store(RUNNING, Ordering::Release);
-        }
+    /// A queue is taken: names this take, for [`quiet`](Self::quiet) and [`dropped`](Self::dropped).
+    pub(crate) fn start(&self, queue: u16) -> u32 {
+        let Some(state) = self.taken(queue) else {
+            return 0;
+        };
+        let before = state.swap(RUNNING, Ordering::AcqRel);
+        (before & !DROPPED).wrapping_add(COUNT)
     }
 
     /// Asks a taken queue to stop; true if it is quiet already.
@@ -253,7 +286,7 @@ impl<const Q: usize> Shared<Q> {
             // Its owner may be waiting for a kick.
             self.ring(queue);
         }
-        matches!(asked, Err(STOPPED | DROPPED))
+        asked.is_err_and(|now| now != STOPPING)
     }
 
     /// Whether a taken queue has to stop. The hot path's one load.
@@ -264,28 +297,29 @@ impl<const Q: usize> Shared<Q> {
     }
 
     /// From the taken queue: it will touch no memory of the driver any more.
-    pub(crate) fn quiet(&self, queue: u16) {
+    pub(crate) fn quiet(&self, queue: u16, take: u32) {
         if let Some(state) = self.taken(queue) {
-            state.store(STOPPED, Ordering::Release);
+            state.store(take | STOPPED, Ordering::Release);
         }
     }
 
     /// From the taken queue: it is gone. If it was quiet before, the number may have another owner.
-    pub(crate) fn dropped(&self, queue: u16, was_quiet: bool) {
+    pub(crate) fn dropped(&self, queue: u16, take: u32, was_quiet: bool) {
         let Some(state) = self.taken(queue) else {
             return;
         };
+        let (from, to) = (take | STOPPED, take | DROPPED);
         if was_quiet {
-            let _ = state.compare_exchange(STOPPED, DROPPED, Ordering::AcqRel, Ordering::Acquire);
+            let _ = state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
         } else {
-            state.store(DROPPED, Ordering::Release);
+            state.store(to, Ordering::Release);
         }
     }
 
     /// Whether the queue that was last taken under this number was dropped.
     pub(crate) fn was_dropped(&self, queue: u16) -> bool {
         self.taken(queue)
-            .is_some_and(|state| state.load(Ordering::Acquire) == DROPPED)
+            .is_some_and(|state| state.load(Ordering::Acquire) & DROPPED == DROPPED)
     }
 
     /// Device reset, after every taken queue is quiet (mmio-05).

@@ -1,31 +1,44 @@
 //! A device's whole state as a plain value: for a snapshot, a migration, or a restart in place.
 //!
-//! [`Engine::save`](crate::Engine::save) and [`Device::save`](crate::Device::save) make one,
-//! `restore` of a device in reset takes it: set-up, ring positions, the chains in hand, interrupt
-//! status. It is as trustworthy as a driver: everything in it is checked as what a driver says, and
-//! what does not pass is refused, with the device in reset.
+//! [`Engine::save_whole`](crate::Engine::save_whole) makes one, `restore_whole` of a device in reset
+//! takes it: set-up, ring positions, the chains in hand, interrupt status, and what the driver made of
+//! a model that is a [`SaveModel`], as every one of [`models`](crate::models) is. It is as trustworthy
+//! as a driver: everything in it is checked as what a driver says, and what does not pass is refused,
+//! with the device in reset.
+//!
+//! [`Engine::save`](crate::Engine::save) and [`Device::save`](crate::Device::save) leave the model out:
+//! for a model that keeps nothing, or that its host carries in its own way. Who restores without an
+//! engine calls [`negotiate`](crate::DeviceConfig::negotiate), `Device::restore`, and then
+//! [`SaveModel::restore`]; with a register block, [`WholeSnapshot::restore_into`].
 //!
 //! Not in it, and so for the host to carry or to do:
 //!
 //! - the driver's memory, which has to be the same;
-//! - the model: it has to offer what it offered, have the queues that it had, and be as far as it was
-//!   (a block device's write mode: [`Block::set_write_back`](crate::models::Block::set_write_back);
-//!   the ports that a console's driver opened and the lines that gpio's set cannot be put back yet); tokens that it or its back end kept are
-//!   void;
+//! - how the host made the model, and its back end: it has to offer what it offered, and have the
+//!   queues that it had; tokens that a back end kept are void;
 //! - the offer, if the host changed it;
 //! - kicks, for which every queue counts as notified: poll once after a restore, kicked or not;
 //! - counters, the last refusal, and why a queue was stopped (that it was is in it).
 //!
 //! Chains in hand are served again from their start: what the back end had not answered is done once
-//! more, and each is answered once. One whose buffers are no longer in the memory is refused, and so
-//! is a queue that the driver made ready early and would not get any more: with the features that it
-//! has accepted since, DRIVER_OK would be refused.
+//! more, and each is answered once. One whose buffers are no longer in the memory is refused.
+//!
+//! What a device came to by itself can be restored, but for two cases:
+//!
+//! - The model's [`queue_check`](crate::DeviceModel::queue_check) is asked about each configured queue
+//!   once more, in the order in which they were configured, with those before it as `existing`. One that
+//!   wanted a queue only beside another which the driver has stopped, or stopped and set up anew, since
+//!   then refuses it ([`SnapshotError::Queue`]). A policy whose answer depends on the queue itself
+//!   and the features alone has no such state; nor has one that wants fewer queues beside others.
+//! - A queue whose rings were gone before the driver was live, and which does not fit the features that
+//!   it accepted later. (A queue that is ready waits for DRIVER_OK with the features that it was
+//!   checked with, also here.)
 //!
 //! With the feature `serde` each of these is `Serialize` and `Deserialize`.
 
 use heapless::Vec;
 
-use crate::{error::Refusal, message::QueueConfig, queue::Segment};
+use crate::{error::Refusal, message::QueueConfig, model::DeviceModel, queue::Segment};
 
 #[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
@@ -60,11 +73,8 @@ pub struct DeviceSnapshot<const Q: usize, const N: usize, const P: usize> {
 
 impl<const Q: usize, const N: usize, const P: usize> DeviceSnapshot<Q, N, P> {
     /// Of another version nothing else is looked at.
-    pub(crate) fn check_version(&self) -> Result<(), SnapshotError> {
-        match self.version {
-            SNAPSHOT_VERSION => Ok(()),
-            version => Err(SnapshotError::Version { version }),
-        }
+    pub(crate) const fn check_version(&self) -> Result<(), SnapshotError> {
+        check_version(self.version, SNAPSHOT_VERSION)
     }
 }
 
@@ -91,6 +101,9 @@ pub struct QueueSnapshot {
     pub config: QueueConfig,
     /// How far it is; `None` if it is stopped until it or the device is reset.
     pub ring: Option<RingSnapshot>,
+    /// Before the driver is live, what it had accepted when the queue was made ready (DRIVER_OK checks
+    /// it again with what it has accepted then): bits 0 to 63, and 64 to 127. Else 0.
+    pub checked: [u64; 2],
 }
 
 /// How far a queue has come. Before the driver is live all of it is as at the start.
@@ -194,6 +207,19 @@ pub enum Stage {
 }
 
 /// The state of an [`Engine`](crate::Engine) with up to `P` chains in hand.
+///
+/// It is a plain value of at most `96 + 96 * Q + P * (16 * N + 24)` bytes, which `save` leaves in its
+/// caller's frame or static:
+///
+/// | `Q` | `N` | `P` | bytes |
+/// |---|---|---|---|
+/// | 1 | 16 | 1 | 472 |
+/// | 6 | 16 | 5 | 2,072 |
+/// | 1 | 128 | 16 | 33,344 |
+/// | 8 | 256 | 64 | 264,544 |
+///
+/// Where that is too much for a stack, choose a smaller `P`: `save` is refused while more chains are in
+/// hand, and can be repeated when they were answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
@@ -202,6 +228,83 @@ pub struct EngineSnapshot<const Q: usize, const N: usize, const P: usize> {
     pub registers: RegisterSnapshot<Q>,
     /// The device behind it.
     pub device: DeviceSnapshot<Q, N, P>,
+}
+
+/// The state of an [`Engine`](crate::Engine) and of its model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+pub struct WholeSnapshot<S, const Q: usize, const N: usize, const P: usize> {
+    /// The register block and the device.
+    pub engine: EngineSnapshot<Q, N, P>,
+    /// What the driver made of the model: [`SaveModel::Snapshot`].
+    pub model: S,
+}
+
+/// A model whose state can be saved: what a driver made of it, and nothing of how its host made it.
+///
+/// Implemented by every one of [`models`](crate::models), and for a model of your own that keeps
+/// something between two requests:
+///
+/// ```
+/// use virtside::{
+///     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request, SaveModel,
+///     SnapshotError,
+/// };
+///
+/// /// Counts its requests, up to ten.
+/// struct Counter(u8);
+///
+/// impl SaveModel for Counter {
+///     type Snapshot = u8;
+///     fn save(&self) -> u8 {
+///         self.0
+///     }
+///     fn restore(&mut self, snapshot: &u8) -> Result<(), SnapshotError> {
+///         if *snapshot > 10 {
+///             return Err(SnapshotError::Model { at: 0 });
+///         }
+///         self.0 = *snapshot;
+///         Ok(())
+///     }
+/// }
+/// # impl DeviceConfig for Counter {
+/// #     fn device_id(&self) -> u32 { 63 }
+/// #     fn features(&self) -> Features { Features::RING }
+/// #     fn queue_size_max(&self, queue: u16) -> u16 { if queue == 0 { 16 } else { 0 } }
+/// # }
+/// # impl DeviceModel for Counter {
+/// #     fn reset(&mut self) { self.0 = 0; }
+/// #     fn serve<M: DriverMem>(&mut self, _: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+/// #         self.0 = self.0.saturating_add(1).min(10);
+/// #         Ok(Answer::Done { written: 0 })
+/// #     }
+/// # }
+/// ```
+pub trait SaveModel: DeviceModel {
+    /// The state as a plain value. One that may outlive the program begins with a version.
+    type Snapshot: Clone;
+
+    /// The state between two polls.
+    fn save(&self) -> Self::Snapshot;
+
+    /// Takes a state that [`save`](Self::save) gave, and puts a back end where it was: it is to be as
+    /// after [`negotiate`](crate::DeviceConfig::negotiate), and to have served nothing. Whatever it had
+    /// in hand is served again from its start, before anything new of its queue, with other tokens.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; nothing changed then, but for a back end that failed on the way: it is as
+    /// after a reset.
+    fn restore(&mut self, snapshot: &Self::Snapshot) -> Result<(), SnapshotError>;
+}
+
+/// Of another version nothing else is looked at.
+pub(crate) const fn check_version(version: u16, known: u16) -> Result<(), SnapshotError> {
+    if version == known {
+        Ok(())
+    } else {
+        Err(SnapshotError::Version { version })
+    }
 }
 
 /// Why a state was refused.
@@ -214,7 +317,8 @@ pub enum SnapshotError {
         /// Which.
         version: u16,
     },
-    /// The device that is to take it is not in reset, or a queue of it is ready. It is left as it is.
+    /// The device that is to take it is not in reset, or a queue of it is ready: it is left as it is.
+    /// Or its model is at work.
     NotInReset,
     /// Bits of Status or InterruptStatus that there are not, or that do not go together, or not with
     /// the rest of the state.
@@ -240,6 +344,16 @@ pub enum SnapshotError {
     },
     /// There are fewer chain slots than chains in hand.
     NoRoom,
+    /// A driver could not have made that of the model.
+    Model {
+        /// Which line or port; 0 of a model that has none.
+        at: u16,
+    },
+    /// The back end of the model could not be put where it was.
+    Backend {
+        /// Which line; 0 of a model that has none.
+        at: u16,
+    },
 }
 
 impl core::fmt::Display for SnapshotError {

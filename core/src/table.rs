@@ -57,6 +57,7 @@ struct Entry<W, const N: usize> {
     generation: u32,
     /// When it was configured, relative to the others: policies may depend on it.
     order: u32,
+    /// Of a dead queue what stopped it, of another one why a chain was last refused.
     fault: Option<DriverFault>,
 }
 
@@ -115,8 +116,26 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             .map(|entry| &entry.config)
     }
 
-    pub(crate) fn fault(&self, queue: u16) -> Option<DriverFault> {
-        self.entry(queue).and_then(|entry| entry.fault)
+    /// The features that a ready queue was checked with.
+    pub(crate) fn checked(&self, queue: u16) -> Option<Features> {
+        match self.entry(queue).map(|entry| &entry.place) {
+            Some(Place::Ready(checked)) => Some(checked.features),
+            _ => None,
+        }
+    }
+
+    /// What stopped a queue, or if it was not `stopped` why a chain of it was last refused.
+    pub(crate) fn fault(&self, queue: u16, stopped: bool) -> Option<DriverFault> {
+        self.entry(queue)
+            .filter(|entry| matches!(entry.place, Place::Dead) == stopped)
+            .and_then(|entry| entry.fault)
+    }
+
+    /// A chain of a queue that goes on was refused.
+    pub(crate) fn refused(&mut self, queue: u16, fault: DriverFault) {
+        if let Some(entry) = self.entry_mut(queue) {
+            entry.fault = Some(fault);
+        }
     }
 
     pub(crate) fn live(&mut self, queue: u16) -> Option<&mut Virtqueue<W, N>> {
@@ -158,10 +177,11 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
 
     pub(crate) fn stop_with(&mut self, queue: u16, fault: Option<DriverFault>) {
         if let Some(entry) = self.entry_mut(queue) {
-            entry.place = Place::Dead;
-            if fault.is_some() && entry.fault.is_none() {
+            // What stopped it first stays.
+            if !matches!(entry.place, Place::Dead) || entry.fault.is_none() {
                 entry.fault = fault;
             }
+            entry.place = Place::Dead;
             entry.generation = entry.generation.wrapping_add(1);
         }
     }

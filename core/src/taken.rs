@@ -47,6 +47,8 @@ where
     /// The queue's number; one that there is not, once it was asked to stop or was at fault.
     watched: u16,
     fault: Option<DriverFault>,
+    refused: u32,
+    last_refused: Option<DriverFault>,
     policy: FaultPolicy,
     notify: I,
     life: Life<H, Q>,
@@ -88,6 +90,8 @@ where
 {
     shared: H,
     number: u16,
+    /// Which take of it this is.
+    take: u32,
     /// Told already: the next user of this number may be running.
     silent: bool,
 }
@@ -96,14 +100,14 @@ impl<H: SharedHandle<Q>, const Q: usize> Life<H, Q> {
     fn end(&mut self) {
         if !self.silent {
             self.silent = true;
-            self.shared.quiet(self.number);
+            self.shared.quiet(self.number, self.take);
         }
     }
 }
 
 impl<H: SharedHandle<Q>, const Q: usize> Drop for Life<H, Q> {
     fn drop(&mut self) {
-        self.shared.dropped(self.number, self.silent);
+        self.shared.dropped(self.number, self.take, self.silent);
     }
 }
 
@@ -121,11 +125,12 @@ where
         shared: H,
         notify: I,
     ) -> Self {
-        shared.start(number);
+        let take = shared.start(number);
         let watched = number;
         let life = Life {
             shared,
             number,
+            take,
             silent: false,
         };
         Self {
@@ -133,6 +138,8 @@ where
             generation,
             watched,
             fault: None,
+            refused: 0,
+            last_refused: None,
             policy,
             notify,
             life,
@@ -149,6 +156,13 @@ where
     #[must_use]
     pub fn in_flight(&self) -> u16 {
         self.queue.in_flight()
+    }
+
+    /// How many chains were given back unserved, modulo 2^32, and why the last one was
+    /// ([`Stop::Refused`]). The device hears of both when the queue is put back.
+    #[must_use]
+    pub const fn refusals(&self) -> (u32, Option<DriverFault>) {
+        (self.refused, self.last_refused)
     }
 
     /// Whether the queue was asked to stop.
@@ -234,7 +248,7 @@ where
     /// if the queue is dropped before). One load; two stores with IN_ORDER.
     #[inline(always)]
     pub fn flush(&mut self) -> bool {
-        let wanted = !self.life.silent && self.queue.needs_interrupt();
+        let wanted = self.queue.needs_interrupt();
         if wanted {
             self.life
                 .shared
@@ -270,7 +284,8 @@ where
     }
 
     /// Stops the queue for a violation that the owner found in a request, as if
-    /// [`pop`](Self::pop) had found it.
+    /// [`pop`](Self::pop) had found it: under every [`FaultPolicy`], for it is not said of which chain
+    /// it is. To go on under [`FaultPolicy::Refuse`], give the chain back with nothing written instead.
     pub fn report(&mut self, fault: DriverFault) {
         self.fault(fault);
     }
@@ -309,6 +324,8 @@ where
             && self.queue.refuse(chain)
             && let Some(fault) = chain.take_fault()
         {
+            self.refused = self.refused.wrapping_add(1);
+            self.last_refused = Some(fault);
             return Stop::Refused(fault);
         }
         self.broken(chain)
@@ -341,6 +358,7 @@ where
         if self.queue.in_flight() == 0 {
             // The driver hears of what was given back: its rings cannot be looked at later.
             self.flush();
+            self.queue.set_quiet(true);
             self.life.end();
         }
     }
@@ -352,6 +370,7 @@ where
         // The driver hears of what was given back: nobody looks at it later.
         self.flush();
         self.life.end();
+        self.queue.set_quiet(false);
         let queue = match self.fault {
             None => Ok(self.queue),
             Some(fault) => Err(fault),

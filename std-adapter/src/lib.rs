@@ -43,7 +43,7 @@ pub use io::{StdReader, StdWriter};
 pub use memory::{KeptRegion, VmMem};
 pub use messages::{Ended, MessageSource, MmioMessages, Running, config_builder_from_stream};
 pub use notify::{CondvarNotify, EventFdNotify};
-pub use serve::{BUDGET, Observer, OnAccess, Served, serve};
+pub use serve::{BUDGET, Observer, OnAccess, Served, Until, serve};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

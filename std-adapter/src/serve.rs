@@ -1,6 +1,11 @@
 //! The blocking loop: accesses in, replies out, and the queues served in between.
 
-use std::{io, thread, time::Duration};
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use virtside::{
     ChainSlot, DeviceModel, DriverMem, DriverNotify, Engine, SharedHandle, Step, Trace,
@@ -49,6 +54,12 @@ pub trait Observer<E: ?Sized> {
     fn before_poll(&mut self, served: &mut E) {
         let _ = served;
     }
+
+    /// Whether to leave the loop although the source goes on, to save the device for instance. Asked
+    /// between two accesses; the next one stays in the source. Wake the source after changing one's mind.
+    fn stops(&mut self) -> bool {
+        false
+    }
 }
 
 impl<E: ?Sized> Observer<E> for () {}
@@ -59,6 +70,19 @@ impl<E: ?Sized, O: Observer<E> + ?Sized> Observer<E> for &mut O {
     }
     fn before_poll(&mut self, served: &mut E) {
         (**self).before_poll(served);
+    }
+    fn stops(&mut self) -> bool {
+        (**self).stops()
+    }
+}
+
+/// Leaves the loop once this is set; then wake the source.
+#[derive(Clone, Copy, Debug)]
+pub struct Until<'a>(pub &'a AtomicBool);
+
+impl<E: ?Sized> Observer<E> for Until<'_> {
+    fn stops(&mut self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -75,12 +99,63 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// Serves register accesses and queues until the source ends.
 ///
 /// Accesses are completed in their order. One that is [`Reply::Pending`] is completed as soon as it
-/// can be; queues are served meanwhile, but no later access is decoded. After each access, and
+/// can be; queues are served meanwhile, but no later access is decoded, and the loop is not left. After each access, and
 /// whenever the source is woken, up to [`BUDGET`] chains are served; while there are more, the
 /// source is only asked whether an access has come.
 ///
-/// The end of the stream is a clean end: what was served can be used afterwards, e.g. with another
-/// source.
+/// The end of the stream is a clean end, and so is an observer's ([`Observer::stops`]): what was served
+/// can be used afterwards, e.g. with another source, or be saved:
+///
+/// ```
+/// # use std::{sync::{Arc, atomic::{AtomicBool, Ordering}}, thread};
+/// # use vm_memory::{GuestAddress, GuestMemoryMmap};
+/// use virtside::{
+///     models::{blk::BlockSnapshot, Block, BlockOptions}, ChainSlot, Engine, Shared, WholeSnapshot,
+/// };
+/// use virtside_std::{channel::channel, serve, CondvarNotify, FileDisk, Until, VmMem};
+///
+/// type Disk = Engine<Block<FileDisk>, VmMem, CondvarNotify, [ChainSlot<64>; 4], Arc<Shared<1>>, 1, 64>;
+/// type State = WholeSnapshot<BlockSnapshot, 1, 64, 4>;
+///
+/// /// A device in reset.
+/// fn disk(file: FileDisk, memory: VmMem) -> Disk {
+///     let model = Block::new(file, BlockOptions::new(64));
+///     Engine::new(model, memory, CondvarNotify::new(), [const { ChainSlot::new() }; 4], Arc::default())
+/// }
+/// # let folder = vmm_sys_util::tempdir::TempDir::new()?;
+/// # let (image, file) = (folder.as_path().join("disk"), folder.as_path().join("state"));
+/// # std::fs::write(&image, [0; 4096])?;
+/// # let mapped = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 65536)])?;
+/// # let memory = || VmMem::new(&mapped);
+/// # let (port, mut source) = channel();
+/// # let waker = source.waker();
+/// # static STOP: AtomicBool = AtomicBool::new(false);
+///
+/// // One process serves until another thread sets STOP and wakes the source.
+/// # let driver = thread::spawn(move || {
+/// #     port.write(0x70, 4, 3).unwrap();
+/// #     STOP.store(true, Ordering::Release);
+/// #     waker.wake();
+/// #     // Whenever that is: it is answered by the next one.
+/// #     port.read(0x70, 4).unwrap()
+/// # });
+/// let mut device = disk(FileDisk::open(&image)?, memory());
+/// serve(&mut device, &mut source, &mut Until(&STOP))?;
+/// let state: State = device.save_whole()?;
+/// std::fs::write(&file, postcard::to_stdvec(&state)?)?;
+///
+/// // Another goes on where it was, over the same memory.
+/// # STOP.store(false, Ordering::Release);
+/// let state: State = postcard::from_bytes(&std::fs::read(&file)?)?;
+/// let mut device = disk(FileDisk::open(&image)?, memory());
+/// device.restore_whole(&state)?;
+/// serve(&mut device, &mut source, &mut ())?;
+/// # assert_eq!(driver.join().unwrap(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A restored device is served from the start, kicked or not. (`postcard` is one format of many: with
+/// `virtside`'s feature `serde` a state has any.)
 ///
 /// # Errors
 /// What the source says. [`io::ErrorKind::ResourceBusy`] if an access was outstanding already when
@@ -92,7 +167,7 @@ where
     O: Observer<E> + ?Sized,
 {
     let mut step = Step::More;
-    while !served.is_over() {
+    while !served.is_over() && !observer.stops() {
         let timeout = (step == Step::More).then_some(Duration::ZERO);
         match source.next(timeout)? {
             Next::End => break,

@@ -1,6 +1,9 @@
 //! A port that writes down what it is sent, and a driver of all queues.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use virtio_spec::console::F;
 use virtside::{
@@ -131,6 +134,8 @@ pub struct Desk<const P: usize = 1, T: ConsolePort = Tape> {
     pub queues: Vec<FakeDriver<FlatMem>>,
     pub ram: TestRam,
     next: u16,
+    /// Queue and head of what was offered here and not taken back.
+    flying: BTreeSet<(u16, u16)>,
 }
 
 impl Desk {
@@ -181,6 +186,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
             queues: Vec::new(),
             ram,
             next: 0,
+            flying: BTreeSet::new(),
         };
         desk.bring_up(features, queues as u16);
         desk
@@ -191,6 +197,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         let configs: Vec<_> = (0..queues).map(config).collect();
         assert!(self.machine.bring_up(features, &configs));
         self.next = 0;
+        self.flying.clear();
     }
 
     /// Resets, and goes live again with clean rings.
@@ -232,8 +239,13 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
     }
 
     /// A head that is not in use, if the driver takes what is given back.
-    fn head(&mut self) -> u16 {
-        self.next = (self.next + 1) % 16;
+    fn head(&mut self, queue: u16) -> u16 {
+        for _ in 0..16 {
+            self.next = (self.next + 1) % 16;
+            if self.flying.insert((queue, self.next)) {
+                break;
+            }
+        }
         self.next
     }
 
@@ -244,7 +256,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
 
     /// Offers room for so many bytes, and serves.
     pub fn offer(&mut self, queue: u16, room: u32) -> Step {
-        let head = self.head();
+        let head = self.head(queue);
         let at = Self::at(queue, head);
         self.queues[usize::from(queue)].write(at, &[UNTOUCHED; 0x400]);
         self.queues[usize::from(queue)].send(head, &[Buffer::writable(at, room)]);
@@ -253,7 +265,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
 
     /// Sends these bytes, and serves.
     pub fn send(&mut self, queue: u16, bytes: &[u8]) -> Step {
-        let head = self.head();
+        let head = self.head(queue);
         let at = Self::at(queue, head);
         self.queues[usize::from(queue)].write(at, bytes);
         self.queues[usize::from(queue)].send(head, &[Buffer::readable(at, bytes.len() as u32)]);
@@ -264,6 +276,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
     #[track_caller]
     pub fn got(&mut self, queue: u16) -> Option<Vec<u8>> {
         let (head, used) = self.queues[usize::from(queue)].take_used()?;
+        self.flying.remove(&(queue, head as u16));
         let bytes = self.bytes(Self::at(queue, head as u16), used as usize + 1);
         assert_eq!(bytes[used as usize], UNTOUCHED, "nothing is written beyond");
         Some(bytes[..used as usize].to_vec())
@@ -273,7 +286,8 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
     #[track_caller]
     pub fn sent(&mut self, queue: u16) -> bool {
         match self.queues[usize::from(queue)].take_used() {
-            Some((_, used)) => {
+            Some((head, used)) => {
+                self.flying.remove(&(queue, head as u16));
                 assert_eq!(used, 0, "nothing is written to a transmitq");
                 true
             }

@@ -92,3 +92,32 @@ fn an_unchanged_offer_is_what_the_model_asks_for() {
     assert_eq!(offered, as_is.offered());
     assert_eq!(Offer::default(), Offer::AS_IS);
 }
+
+#[test]
+fn what_the_model_excludes_is_not_offered_whoever_asks_and_is_refused() {
+    for feature in HOSTS.into_iter().chain([Features::IN_ORDER]) {
+        for wishes in [Features::empty(), feature] {
+            let model = Probe {
+                wishes,
+                excludes: feature,
+                ..Probe::default()
+            };
+            let mut guest = guest(model, 1).0.offering(Offer::AS_IS.with(feature));
+            assert_eq!(guest.offer(), Features::VERSION_1, "{feature:?}");
+            assert_eq!(guest.offered(), Features::VERSION_1, "{feature:?}");
+            assert!(!guest.negotiate(feature | Features::VERSION_1));
+            assert!(guest.negotiate(Features::VERSION_1));
+        }
+    }
+}
+
+#[test]
+fn version_1_cannot_be_excluded() {
+    let model = Probe {
+        excludes: Features::from_bits(u128::MAX),
+        ..Probe::default()
+    };
+    let (mut guest, _) = guest(model, 1);
+    assert_eq!(guest.offered(), Features::VERSION_1);
+    assert!(guest.negotiate(Features::VERSION_1));
+}

@@ -1,10 +1,11 @@
 //! Eventq buffers that are not kept.
 
 use virtside::{
-    DeviceModel, DriverFault, HostFault, QueueState, Step,
-    models::gpio::GpioError,
+    DeviceModel, DriverFault, Features, HostFault, Offer, QueueState, Step,
+    models::gpio::{Abilities, Gpio, GpioError},
     testing::{Buffer, Registers},
 };
+use virtside_tests::guest;
 
 use super::support::*;
 
@@ -156,5 +157,20 @@ fn kept_buffers_of_all_lines_leave_room_for_requests() {
         assert_eq!(board.does(GET_VALUE, line, 0), 0);
         board.does(IRQ_TYPE, line, NONE);
         assert_eq!(board.heard(line), Some(INVALID));
+    }
+}
+
+#[test]
+fn one_of_a_quiet_line_does_not_hold_up_another_for_in_order_is_not_offered() {
+    let asking = Offer::AS_IS.with(Features::IN_ORDER);
+    let mut mute = Bank::new();
+    mute.abilities = [Abilities::INPUT | Abilities::OUTPUT; L];
+    for (bank, offered) in [(Bank::new(), false), (mute, true)] {
+        let (guest, _) = guest(Gpio::<_, L>::new(bank), 8);
+        let mut guest = guest.offering(asking);
+        assert_eq!(guest.offer().contains(Features::IN_ORDER), offered);
+        assert_eq!(guest.offered(), guest.offer());
+        let all = guest.offer() | Features::IN_ORDER;
+        assert_eq!(guest.negotiate(all), offered);
     }
 }

@@ -130,9 +130,11 @@ fn a_descriptor_that_was_asked_for_anywhere_in_a_batch_is_announced_and_none_out
                         }
                         let before = rig.interrupts();
                         rig.kick(0);
-                        assert_eq!(
-                            rig.interrupts() - before,
-                            asked_for.into(),
+                        let fired_now = rig.interrupts() - before;
+                        // Who asks for a descriptor that is not there may get an interrupt at any end
+                        // of the ring.
+                        assert!(
+                            fired_now == asked_for.into() || event >= size && fired_now == 1,
                             "{off_wrap:#x} of {size}: {chains} of {slots} up to {slot}, {wrap}"
                         );
                         let end = number + chains;

@@ -243,13 +243,16 @@ impl RingWindow for Window {
             rest,
         })
     }
-    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) {
-        let words = &self.words().desc[usize::from(index)];
+    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) -> bool {
+        let Some(words) = self.words().desc.get(usize::from(index)) else {
+            return false;
+        };
         words.len.store(len, Ordering::Relaxed);
         let order = self.order(order::STORE_REST, Flaw::RelaxedUsed);
         words
             .rest
             .store(u32::from(id) | u32::from(flags) << 16, order);
+        true
     }
     fn load_suppression(&self) -> u32 {
         self.words().driver_event.load(Ordering::Relaxed)

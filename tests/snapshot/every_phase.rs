@@ -227,6 +227,26 @@ fn live_with_an_interrupt_that_was_not_acknowledged() {
 }
 
 #[test]
+fn suspended_with_an_interrupt_that_was_not_acknowledged_tells_of_it_at_the_resume() {
+    let (mut guest, mut client, ram) = live(PLAIN | Features::SUSPEND);
+    client.assert_works(&mut guest);
+    let _ = guest.store(reg::STATUS, 0x1f);
+    assert_eq!(guest.phase(), Phase::Suspended);
+    let mut guest = carry(guest, ram);
+    assert_eq!(pending(&mut guest), 1);
+    let line = guest.device().notify();
+    assert_eq!((line.is_high(), line.asserted()), (false, 0));
+    let mut guest = carry(guest, ram);
+    let _ = guest.store(reg::STATUS, 0x1f);
+    assert_eq!(guest.phase(), Phase::Live);
+    let line = guest.device().notify();
+    assert_eq!((line.is_high(), line.asserted()), (true, 1));
+    assert_eq!(guest.store(reg::INTERRUPT_ACK, 1), Reply::Done(0));
+    assert!(!guest.device().notify().is_high());
+    client.assert_works(&mut guest);
+}
+
+#[test]
 fn live_with_pending_chains() {
     for features in rings() {
         let (mut guest, mut client, ram) = live(features);
@@ -637,4 +657,32 @@ fn buffers_of_no_bytes_anywhere_are_kept() {
     guest.model_mut().holds = false;
     let _ = virtside_tests::drain(&mut guest);
     assert_eq!(driver.take_used(), Some((3, 4)));
+}
+
+#[test]
+fn a_queue_that_was_ready_before_the_features_which_rule_it_out() {
+    for late in [Start::Accept, Start::Refuse] {
+        let (mut guest, ram) = device();
+        guest.model_mut().start = late;
+        guest.model_mut().policy.needs = vec![(0, Features::EVENT_IDX)];
+        guest.model_mut().sizes_negotiated = Some([16, 4, 8, 0]);
+        let _ = guest.store(reg::STATUS, 3);
+        let _ = guest.store(reg::DRIVER_FEATURES_SEL, 0);
+        let _ = guest.store(reg::DRIVER_FEATURES, Features::EVENT_IDX.word(0));
+        assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+        let _ = guest.store(reg::DRIVER_FEATURES, 0);
+        assert_eq!(guest.configure(&config(1)), Reply::Done(0));
+        let mut guest = carry(guest, ram);
+        let _ = guest.store(reg::DRIVER_FEATURES_SEL, 1);
+        let _ = guest.store(reg::DRIVER_FEATURES, 1);
+        assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+        let mut guest = carry(guest, ram);
+        // As without: it is missed at DRIVER_OK.
+        assert!(guest.go_live().refusal().is_some());
+        assert_eq!(guest.load(reg::STATUS), 15 | 64);
+        let mut guest = carry(guest, ram);
+        guest.model_mut().policy.needs.clear();
+        guest.model_mut().sizes_negotiated = None;
+        assert_reset_cures(&mut guest, ram);
+    }
 }

@@ -54,3 +54,21 @@ fn more_than_there_is_room_for_is_no_state() {
     device.expect("it is there").remove("needs_reset");
     assert!(serde_json::from_value::<State>(changed).is_err());
 }
+
+/// Bytes of a state on this machine.
+const fn bytes<const Q: usize, const N: usize, const P: usize>() -> usize {
+    size_of::<virtside::EngineSnapshot<Q, N, P>>()
+}
+
+#[test]
+fn a_state_is_as_large_as_documented() {
+    let most = |q: usize, n: usize, p: usize| 96 + 96 * q + p * (16 * n + 24);
+    for (found, expected, limit) in [
+        (bytes::<1, 16, 1>(), 472, most(1, 16, 1)),
+        (bytes::<6, 16, 5>(), 2072, most(6, 16, 5)),
+        (bytes::<1, 128, 16>(), 33_344, most(1, 128, 16)),
+        (bytes::<8, 256, 64>(), 264_544, most(8, 256, 64)),
+    ] {
+        assert!(found <= expected && expected == limit, "{found}");
+    }
+}

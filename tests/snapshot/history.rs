@@ -3,11 +3,15 @@
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
-    Chain, Features, Step,
+    Chain, FaultPolicy, Features, Step,
     mmio::{Phase, Reply},
     testing::Registers,
 };
-use virtside_tests::{BASE, BUDGET, Guest, N, TestRam, probe::Probe, reg};
+use virtside_tests::{
+    BASE, BUDGET, Guest, N, TestRam,
+    probe::{Policy, Probe},
+    reg,
+};
 
 use crate::support::{Client, carry, fresh, model, rings};
 
@@ -217,6 +221,104 @@ proptest! {
                 let _ = guest.poll(BUDGET);
             }
             guest = carry(guest, ram);
+        }
+    }
+    /// A driver that makes queues ready before the features are known which it then accepts, and a
+    /// model that judges queues by both: whatever comes of it can be saved and restored.
+    #[test]
+    fn any_set_up(
+        policy in 0usize..3,
+        smaller in any::<bool>(),
+        needy in (0u16..4, 0usize..SETS.len()),
+        turns in vec(turn(), 0..30),
+    ) {
+        let ram = virtside_tests::ram();
+        let model = Probe {
+            wishes: Features::ALL_RINGS,
+            sizes: [16, 16, 8, 4],
+            sizes_negotiated: smaller.then_some([16, 2, 8, 0]),
+            policy: Policy {
+                needs: vec![(needy.0, SETS[needy.1])],
+                ..Policy::default()
+            },
+            ..Probe::default()
+        };
+        let policies = [FaultPolicy::Refuse, FaultPolicy::StopQueue, FaultPolicy::NeedsReset];
+        let mut guest = fresh(ram, model).with_policy(policies[policy]);
+        for turn in turns {
+            turn.take(&mut guest);
+            guest = carry(guest, ram);
+        }
+    }
+}
+
+/// What a driver may accept besides VERSION_1.
+const SETS: [Features; 5] = [
+    Features::VERSION_1,
+    Features::EVENT_IDX,
+    Features::INDIRECT_DESC,
+    Features::RING_PACKED,
+    Features::RING,
+];
+
+/// What a driver does in a set-up, sensible or not.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// A queue of this size is made ready; its driver area so far off its place.
+    Configure(u16, u32, u64),
+    Accept(usize),
+    Status(u32),
+    Stop(u16),
+    Reset(u16),
+    Poll,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let sizes = prop_oneof![Just(2u32), Just(4), Just(8), Just(16), Just(3)];
+    prop_oneof![
+        5 => (0u16..4, sizes, 0u64..2).prop_map(|(queue, size, off)| Turn::Configure(queue, size, 2 * off)),
+        4 => (0..SETS.len()).prop_map(Turn::Accept),
+        5 => prop_oneof![Just(3u32), Just(11), Just(15), Just(15), Just(31), Just(0)].prop_map(Turn::Status),
+        1 => (0u16..4).prop_map(Turn::Stop),
+        2 => (0u16..4).prop_map(Turn::Reset),
+        1 => Just(Turn::Poll),
+    ]
+}
+
+impl Turn {
+    fn take(self, guest: &mut Guest<Probe>) {
+        match self {
+            Self::Configure(queue, size, off) => {
+                let mut config = virtside_tests::config(queue);
+                config.size = size;
+                config.driver += off;
+                // Behind all that the driver area may be.
+                config.device += 0x40;
+                let _ = guest.configure(&config);
+            }
+            Self::Accept(which) => {
+                for word in 0..2 {
+                    let _ = guest.store(reg::DRIVER_FEATURES_SEL, word);
+                    let features = SETS[which] | Features::VERSION_1;
+                    let _ = guest.store(reg::DRIVER_FEATURES, features.word(word));
+                }
+            }
+            Self::Status(status) => {
+                let _ = guest.store(reg::STATUS, status);
+            }
+            Self::Stop(queue) | Self::Reset(queue) => {
+                let _ = guest.store(reg::QUEUE_SEL, queue.into());
+                let reset = matches!(self, Self::Reset(_));
+                let (offset, value) = if reset {
+                    (reg::QUEUE_RESET, 1)
+                } else {
+                    (reg::QUEUE_READY, 0)
+                };
+                let _ = guest.store(offset, value);
+            }
+            Self::Poll => {
+                let _ = guest.poll(BUDGET);
+            }
         }
     }
 }

@@ -26,14 +26,14 @@ use virtside_std::{FileDisk, VmMem};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::tempdir::TempDir;
 
-const BASE: u64 = 0x8000_0000;
-const BYTES: u64 = 1 << 16;
+pub const BASE: u64 = 0x8000_0000;
+pub const BYTES: u64 = 1 << 16;
 const SECTORS: usize = 64;
-const N: usize = 16;
+pub const N: usize = 16;
 /// Requests of three descriptors that are in flight at one time: as many as fit into a ring.
 const AREAS: usize = 5;
 /// Where the test's child finds what is shared.
-const FOLDER: &str = "VIRTSIDE_SNAPSHOT_FOLDER";
+pub const FOLDER: &str = "VIRTSIDE_SNAPSHOT_FOLDER";
 
 struct Random(u64);
 
@@ -46,7 +46,7 @@ impl Random {
     }
 }
 
-fn memory(folder: &Path) -> VmMem {
+pub fn memory(folder: &Path) -> VmMem {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).open(folder.join("memory"));
     let file = file.expect("the memory");

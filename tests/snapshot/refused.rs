@@ -774,3 +774,48 @@ fn fewer_slots_than_chains_in_hand() {
     assert!(guest.bring_up(PLAIN, &[client.config()]));
     client.assert_works(&mut guest);
 }
+
+#[test]
+fn the_model_is_reset_once_after_a_refusal() {
+    let (mut state, ram) = in_hand(PLAIN);
+    for breaks in ["registers", "device"] {
+        let whole = state.clone();
+        match breaks {
+            "registers" => state.registers.status = 0x80,
+            _ => state.device.interrupt = 0x80,
+        }
+        let mut guest = fresh(ram, model(PLAIN));
+        assert_eq!(guest.restore(&state), Err(SnapshotError::Status));
+        assert_eq!(guest.model().count(Event::Reset), 1, "{breaks}");
+        state = whole;
+    }
+}
+
+#[test]
+fn a_queue_that_is_wanted_only_beside_one_that_is_gone_is_refused_as_documented() {
+    let ram = virtside_tests::ram();
+    let mut choosy = model(PLAIN);
+    choosy.policy.after = vec![(1, 0)];
+    let mut guest = fresh(ram, choosy.clone());
+    assert!(guest.negotiate(PLAIN));
+    for queue in [0, 1] {
+        assert_eq!(guest.configure(&config(queue)), Reply::Done(0));
+    }
+    let both = save(&mut guest);
+    let _ = guest.store(reg::QUEUE_SEL, 0);
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    let state = save(&mut guest);
+    let error = fresh(ram, choosy.clone()).restore(&state);
+    assert!(
+        matches!(error, Err(SnapshotError::Queue { queue: 1, .. })),
+        "{error:?}"
+    );
+    assert_eq!(fresh(ram, choosy).restore(&both), Ok(()));
+}
+
+#[test]
+fn features_of_a_set_up_do_not_pass_for_a_queue_at_work() {
+    refused(SnapshotError::Features, |state| {
+        state.device.queues[0].checked = state.device.features;
+    });
+}

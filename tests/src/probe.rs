@@ -75,6 +75,8 @@ pub struct Probe {
     pub id: u32,
     /// What it would like to offer.
     pub wishes: Features,
+    /// What it does not work with.
+    pub excludes: Features,
     /// Size of each queue; 0 for none.
     pub sizes: [u16; Q],
     /// The same from FEATURES_OK on, if that makes a difference.
@@ -87,6 +89,8 @@ pub struct Probe {
     pub holds: bool,
     /// Queues whose chains may be pending while it is suspended.
     pub sleepers: Vec<u16>,
+    /// Queues whose chains it cannot serve now.
+    pub unready: Vec<u16>,
     /// Its shared memory regions, by id.
     pub regions: Vec<(u32, SharedMemory)>,
     /// What it finds wrong with each chain.
@@ -113,12 +117,14 @@ impl Default for Probe {
         Self {
             id: 63,
             wishes: Features::RING,
+            excludes: Features::empty(),
             sizes: [16, 16, 8, 0],
             sizes_negotiated: None,
             agrees: true,
             start: Start::Accept,
             holds: false,
             sleepers: Vec::new(),
+            unready: Vec::new(),
             regions: Vec::new(),
             blames: None,
             space: (1..=12).collect(),
@@ -146,6 +152,10 @@ impl DeviceConfig for Probe {
 
     fn features(&self) -> Features {
         self.wishes
+    }
+
+    fn excluded(&self) -> Features {
+        self.excludes
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {
@@ -213,6 +223,10 @@ impl DeviceModel for Probe {
 
     fn queue_stopped(&mut self, queue: u16) {
         self.log.push(Event::Stopped(queue));
+    }
+
+    fn can_serve(&self, queue: u16) -> bool {
+        !self.unready.contains(&queue)
     }
 
     fn may_sleep(&self, queue: u16) -> bool {

@@ -6,7 +6,7 @@ use virtside::{
     testing::{CountingMem, Counts, Registers},
 };
 use virtside_tests::{
-    BASE, BUDGET, DATA, config, driver, guest_over,
+    BASE, BUDGET, DATA, Guest, config, driver, guest_over,
     probe::{Event, Probe, answer, assert_works, pending, publish, seen},
     ram, reg,
     rings::shot,
@@ -210,4 +210,46 @@ fn queue_ready_zero_still_stops_a_queue_and_touches_nothing() {
     let mut untouched = [0; 4];
     driver.read(DATA + 0x80, &mut untouched);
     assert_eq!(untouched, [0; 4]);
+}
+
+/// A suspended device with both events pending, of which the driver was told twice.
+fn suspended_with_both_pending() -> Guest<Probe> {
+    let (mut guest, [mut driver, _], _) = live();
+    assert_works(&mut guest, &mut driver, 0);
+    guest.update_config(|_| ());
+    suspend(&mut guest);
+    assert_eq!(pending(&mut guest), 3);
+    assert_eq!(guest.device().notify().asserted(), 2);
+    guest
+}
+
+#[test]
+fn an_acknowledgement_that_leaves_an_event_sends_no_edge_before_the_resume() {
+    for (acknowledged, left) in [(1, 2), (2, 1), (0, 3), (!3, 3)] {
+        let mut guest = suspended_with_both_pending();
+        assert_eq!(
+            guest.store(reg::INTERRUPT_ACK, acknowledged),
+            Reply::Done(0)
+        );
+        assert_eq!(pending(&mut guest), left);
+        let line = guest.device().notify();
+        assert!(line.is_high(), "a level stays as it is");
+        assert_eq!(line.asserted(), 2);
+        resume(&mut guest);
+        assert_eq!(guest.device().notify().asserted(), 3);
+        assert_eq!(pending(&mut guest), left);
+        assert_eq!(guest.store(reg::INTERRUPT_ACK, left), Reply::Done(0));
+        assert!(!guest.device().notify().is_high());
+    }
+}
+
+#[test]
+fn what_is_left_and_what_changed_meanwhile_are_one_edge_at_the_resume() {
+    let mut guest = suspended_with_both_pending();
+    assert_eq!(guest.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
+    guest.update_config(|_| ());
+    assert_eq!(pending(&mut guest), 1);
+    resume(&mut guest);
+    assert_eq!(pending(&mut guest), 3);
+    assert_eq!(guest.device().notify().asserted(), 3);
 }

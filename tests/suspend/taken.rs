@@ -156,3 +156,20 @@ fn a_suspension_under_load_ends_and_no_memory_is_touched_afterwards() {
     assert_eq!(guest.store(reg::INTERRUPT_ACK, 1), Reply::Done(0));
     assert_works(&mut guest, &mut driver, 0);
 }
+
+#[test]
+fn after_the_resume_nobody_waits_for_one_that_is_not_here() {
+    for dropped in [false, true] {
+        let (mut guest, mut queue, chain, _, _) = busy();
+        guest.model_mut().unready = vec![0];
+        queue.abandon(&chain);
+        let queue = (!dropped).then_some(queue);
+        assert_eq!(guest.load(reg::STATUS), SUSPENDED);
+        resume(&mut guest);
+        assert_eq!(guest.poll(BUDGET), Step::Idle);
+        if let Some(queue) = queue {
+            assert!(guest.put_back(queue).is_ok());
+            assert_eq!(guest.poll(BUDGET), Step::Blocked);
+        }
+    }
+}

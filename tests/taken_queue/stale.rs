@@ -275,3 +275,35 @@ fn a_chain_of_another_queue_gives_nothing_back() {
     gives_nothing_back(&o.chain, &mut o.queue, &mut o.driver, o.ram);
     assert_eq!(other.complete(&o.chain, 16), Ok(()));
 }
+
+#[test]
+fn dropping_it_late_does_not_make_a_quiet_successor_dead() {
+    for put_back_between in [false, true] {
+        let mut r = reborn();
+        let mut new = r.guest.take_queue(0).expect("a live queue");
+        if put_back_between {
+            assert!(r.guest.put_back(new).is_ok());
+            new = r.guest.take_queue(0).expect("a live queue");
+        }
+        assert!(!r.guest.memory_changed());
+        assert_eq!(new.enable_kicks(), Err(Stop::Asked));
+        assert!(r.guest.memory_changed(), "it is quiet");
+        drop(r.old);
+        assert_eq!(r.guest.queue_state(0), QueueState::Taken);
+        assert_eq!(r.guest.notify_queue(0), Ok(()));
+        assert!(r.guest.put_back(new).is_ok());
+        assert_works(&mut r.guest, &mut r.driver, 0);
+    }
+}
+
+#[test]
+fn dropping_the_quiet_successor_still_makes_it_dead() {
+    let mut r = reborn();
+    let mut new = r.guest.take_queue(0).expect("a live queue");
+    assert!(!r.guest.memory_changed());
+    assert_eq!(new.enable_kicks(), Err(Stop::Asked));
+    drop(new);
+    assert_eq!(r.guest.queue_state(0), QueueState::Dead);
+    drop(r.old);
+    assert_eq!(r.guest.queue_state(0), QueueState::Dead);
+}

@@ -259,6 +259,7 @@ where
     /// A chain is given back for what the driver did wrong.
     fn refused(&mut self, queue: u16, fault: DriverFault) {
         self.counters.refused = self.counters.refused.wrapping_add(1);
+        self.table.refused(queue, fault);
         self.trace.event(&Event::DriverFault { queue, fault });
     }
 

@@ -50,15 +50,21 @@ where
     }
 
     /// The driver resumes a suspended device ([`Message::Resume`](crate::Message)): every queue
-    /// counts as notified, and what was held back is announced (suspend-07).
+    /// that is here counts as notified, and what was held back is announced (suspend-07), what an
+    /// acknowledgement left pending too. At most `Q` steps.
     pub fn resume(&mut self) {
         if self.rest == Rest::No {
             return;
         }
         self.rest = Rest::No;
-        self.notified = self.table.configured().difference(&self.stopping);
+        for queue in self.table.configured() {
+            self.note(queue);
+        }
+        let held = self.shared.take_held();
         if core::mem::take(&mut self.changed) {
             self.config_changed(true);
+        } else if !held.is_empty() {
+            self.interrupt(held);
         }
     }
 

@@ -76,8 +76,13 @@ where
                 }
                 _ => None,
             };
+            let checked = self.table.checked(queue).unwrap_or_default().halves();
             // There is room for `Q`.
-            let _ = snapshot.queues.push(QueueSnapshot { config, ring });
+            let _ = snapshot.queues.push(QueueSnapshot {
+                config,
+                ring,
+                checked,
+            });
         }
         if live {
             self.save_chains(slots, &mut snapshot.chains)?;
@@ -129,7 +134,9 @@ where
     /// The model hears the features ([`negotiate`](crate::DeviceConfig::negotiate) is the register
     /// block's to call) and that the driver is [`ready`](DeviceModel::ready), whose answer may be
     /// anything but [`Start::Refuse`]. Every queue counts as notified, and pending interrupts are
-    /// raised again.
+    /// raised again; those of a suspended device when it resumes, since until then it tells nothing
+    /// (suspend-03). A host whose line is level, and restored as low, may raise it itself if
+    /// [`interrupt_status`](crate::Shared::interrupt_status) is not empty.
     ///
     /// Worst case: three translations and `9 * Q` comparisons for each queue, one look-up for each
     /// segment of a chain; no access to the driver's memory.
@@ -143,23 +150,11 @@ where
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), SnapshotError> {
-        let features = Features::from_halves(snapshot.features);
-        self.restore_with(snapshot, features, model, slots)
-    }
-
-    /// The same, where the features are known that a queue was checked with before the driver was
-    /// live.
-    pub(crate) fn restore_with<D: DeviceModel, const P: usize>(
-        &mut self,
-        snapshot: &DeviceSnapshot<Q, N, P>,
-        known: Features,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
-    ) -> Result<(), SnapshotError> {
         if !self.is_fresh(slots) {
             return Err(SnapshotError::NotInReset);
         }
-        let restored = self.try_restore(snapshot, known, model, slots);
+        let features = Features::from_halves(snapshot.features);
+        let restored = self.try_restore(snapshot, features, false, model, slots);
         if restored.is_err() {
             self.reset(slots);
             model.reset();
@@ -175,10 +170,13 @@ where
             && slots.iter().all(ChainSlot::is_free)
     }
 
-    fn try_restore<D: DeviceModel, const P: usize>(
+    /// Restores a fresh device with these features; it may be that those which its driver makes ready
+    /// before it is live are checked `again` then. After an error it is still to be reset.
+    pub(crate) fn try_restore<D: DeviceModel, const P: usize>(
         &mut self,
         snapshot: &DeviceSnapshot<Q, N, P>,
         known: Features,
+        again: bool,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), SnapshotError> {
@@ -203,9 +201,24 @@ where
                 return Err(SnapshotError::Features);
             }
         }
-        for QueueSnapshot { config, ring } in &snapshot.queues {
+        for QueueSnapshot {
+            config,
+            ring,
+            checked,
+        } in &snapshot.queues
+        {
             let queue = config.queue;
-            let max = model.queue_size_max(queue);
+            let checked = Features::from_halves(*checked);
+            let early = !live && ring.is_some();
+            let expected = if early { known } else { Features::empty() };
+            if checked != expected && !(early && again) {
+                return Err(SnapshotError::Features);
+            }
+            let (max, known) = if early && again {
+                (u16::MAX, checked)
+            } else {
+                (model.queue_size_max(queue), known)
+            };
             let table = &mut self.table;
             let checked = table.configure(config, max, known, &self.mem, &model.queue_check());
             if let Err(error) = checked {
@@ -267,7 +280,10 @@ where
         if snapshot.needs_reset {
             self.shared.fail(false, &self.notify);
         }
-        if !interrupt.is_empty() {
+        if self.is_suspended() {
+            // suspend-03
+            self.shared.hold(interrupt);
+        } else if !interrupt.is_empty() {
             self.trace.event(&Event::Interrupt { status: interrupt });
             self.shared.raise(interrupt, &self.notify);
         }

@@ -2,16 +2,17 @@
 
 use super::Engine;
 use crate::{
+    device::Device,
     error::Refusal,
     features::Features,
     memory::DriverMem,
-    mmio::Phase,
+    mmio::{Phase, Transport},
     model::DeviceModel,
     notify::DriverNotify,
     num,
     shared::SharedHandle,
     slots::ChainSlot,
-    snapshot::{EngineSnapshot, QueueSnapshot, SnapshotError},
+    snapshot::{EngineSnapshot, QueueSnapshot, SaveModel, SnapshotError, WholeSnapshot},
     table::QueueState,
     trace::Trace,
 };
@@ -25,8 +26,9 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// The whole state as a plain value, with up to `P` chains in hand; see [`EngineSnapshot`] and
-    /// [`Device::save`](crate::Device::save).
+    /// All but the model as a plain value, with up to `P` chains in hand; see [`EngineSnapshot`] and
+    /// [`Device::save`](crate::Device::save). For its size see there: it is returned by value. With
+    /// the model: [`save_whole`](Self::save_whole).
     ///
     /// # Errors
     /// As there, and [`Refusal::WrongPhase`] while an access is [`Reply::Pending`](crate::mmio::Reply::Pending).
@@ -37,6 +39,9 @@ where
     }
 
     /// Takes a state that [`save`](Self::save) gave; see [`Device::restore`](crate::Device::restore).
+    /// A model that keeps something is to be restored afterwards, before the first
+    /// [`poll`](Self::poll), and the device to be dropped or reset if it refuses:
+    /// [`restore_whole`](Self::restore_whole) does both.
     ///
     /// ```
     /// use virtside::{models::Entropy, mmio::Access, ChainSlot, Engine, EngineSnapshot, Ram, Shared};
@@ -63,39 +68,169 @@ where
         &mut self,
         snapshot: &EngineSnapshot<Q, N, P>,
     ) -> Result<(), SnapshotError> {
-        let fresh = self.phase() == Phase::Reset && self.transport.outstanding().is_none();
-        if !fresh || !self.device.is_fresh(self.slots.as_mut()) {
-            return Err(SnapshotError::NotInReset);
-        }
+        self.restore_and(snapshot, |_| Ok(()))
+    }
+
+    /// The whole state, the model's included, with up to `P` chains in hand: between two calls of
+    /// this device, whatever they are.
+    ///
+    /// ```
+    /// use virtside::{
+    ///     models::{blk::{BlockSnapshot, RamDisk}, Block, BlockOptions}, mmio::Access, ChainSlot,
+    ///     Engine, FlatMem, Ram, Shared, WholeSnapshot,
+    /// };
+    /// static RAM: Ram<65536> = Ram::new();
+    /// static SHARED: [Shared<1>; 2] = [Shared::new(), Shared::new()];
+    /// type Disk<'a> = Engine<Block<RamDisk<[u8; 512]>>, FlatMem, (), [ChainSlot<16>; 1], &'a Shared<1>, 1, 16>;
+    /// fn disk(shared: &Shared<1>) -> Disk<'_> {
+    ///     let model = Block::new(RamDisk::new([0; 512]), BlockOptions::new(16));
+    ///     Engine::new(model, RAM.flat(0), (), [ChainSlot::new()], shared)
+    /// }
+    /// let [there, here] = &SHARED;
+    /// let mut old = disk(there);
+    /// // The driver takes VERSION_1, FLUSH and CONFIG_WCE, and turns the write cache off.
+    /// for (offset, value) in [(0x70, 3), (0x20, 1 << 9 | 1 << 11), (0x24, 1), (0x20, 1), (0x70, 11)] {
+    ///     let _ = old.access(Access::write(offset, value));
+    /// }
+    /// let _ = old.access(Access::Write { offset: 0x120, width: 1, value: 0 });
+    /// let state: WholeSnapshot<BlockSnapshot, 1, 16, 1> = old.save_whole()?;
+    ///
+    /// let mut new = disk(here);
+    /// new.restore_whole(&state).expect("what was saved is whole");
+    /// assert_eq!(new.access(Access::read(0x70)).value(), Some(11));
+    /// assert!(!new.model().is_write_back());
+    /// # Ok::<(), virtside::Refusal>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub fn save_whole<const P: usize>(
+        &mut self,
+    ) -> Result<WholeSnapshot<D::Snapshot, Q, N, P>, Refusal>
+    where
+        D: SaveModel,
+    {
+        // It may still hear that the driver is ready.
+        let engine = self.save()?;
+        let model = self.model.save();
+        Ok(WholeSnapshot { engine, model })
+    }
+
+    /// Takes a state that [`save_whole`](Self::save_whole) gave: all of it, or nothing.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore), and what [`SaveModel::restore`] says: then both are in reset.
+    pub fn restore_whole<const P: usize>(
+        &mut self,
+        snapshot: &WholeSnapshot<D::Snapshot, Q, N, P>,
+    ) -> Result<(), SnapshotError>
+    where
+        D: SaveModel,
+    {
+        let WholeSnapshot { engine, model } = snapshot;
+        self.restore_and(engine, |own| own.restore(model))
+    }
+
+    fn restore_and<const P: usize>(
+        &mut self,
+        snapshot: &EngineSnapshot<Q, N, P>,
+        last: impl FnOnce(&mut D) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError> {
         let from = self.phase();
-        let restored = self.try_restore(snapshot);
-        if restored.is_err() {
-            self.transport.abandon();
-            // It is quiet: no queue was taken.
-            let _ = self.device.reset_all(&mut self.model, self.slots.as_mut());
-        }
+        let Self {
+            transport,
+            device,
+            model,
+            slots,
+            ..
+        } = self;
+        let restored = snapshot.restore_and(transport, device, model, slots.as_mut(), last);
         self.trace_phase(from);
         restored
     }
+}
 
-    fn try_restore<const P: usize>(
-        &mut self,
-        snapshot: &EngineSnapshot<Q, N, P>,
-    ) -> Result<(), SnapshotError> {
-        let EngineSnapshot { registers, device } = snapshot;
+impl<S, const Q: usize, const N: usize, const P: usize> WholeSnapshot<S, Q, N, P> {
+    /// What [`Engine::restore_whole`] does, for a host that has what is in an engine each for itself.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restore_into<D, M, I, H, T>(
+        &self,
+        transport: &mut Transport<Q>,
+        device: &mut Device<M, I, H, Q, N, T>,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Result<(), SnapshotError>
+    where
+        D: SaveModel<Snapshot = S>,
+        M: DriverMem,
+        I: DriverNotify,
+        H: SharedHandle<Q>,
+        T: Trace,
+    {
+        let last = |model: &mut D| model.restore(&self.model);
+        self.engine
+            .restore_and(transport, device, model, slots, last)
+    }
+}
+
+impl<const Q: usize, const N: usize, const P: usize> EngineSnapshot<Q, N, P> {
+    fn restore_and<D, M, I, H, T>(
+        &self,
+        transport: &mut Transport<Q>,
+        device: &mut Device<M, I, H, Q, N, T>,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+        last: impl FnOnce(&mut D) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError>
+    where
+        D: DeviceModel,
+        M: DriverMem,
+        I: DriverNotify,
+        H: SharedHandle<Q>,
+        T: Trace,
+    {
+        let fresh = transport.phase() == Phase::Reset && transport.outstanding().is_none();
+        if !fresh || !device.is_fresh(slots) {
+            return Err(SnapshotError::NotInReset);
+        }
+        let restored = self.try_restore(transport, device, model, slots);
+        let restored = restored.and_then(|()| last(model));
+        if restored.is_err() {
+            transport.abandon();
+            // It is quiet: no queue was taken.
+            let _ = device.reset_all(model, slots);
+        }
+        restored
+    }
+
+    fn try_restore<D, M, I, H, T>(
+        &self,
+        transport: &mut Transport<Q>,
+        there: &mut Device<M, I, H, Q, N, T>,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Result<(), SnapshotError>
+    where
+        D: DeviceModel,
+        M: DriverMem,
+        I: DriverNotify,
+        H: SharedHandle<Q>,
+        T: Trace,
+    {
+        let Self { registers, device } = self;
         device.check_version()?;
-        self.transport.restore(registers, device, &mut self.model)?;
-        let features = self.transport.driver_features();
-        let started = self.transport.was_started();
+        transport.restore(registers, device, model)?;
+        let features = transport.driver_features();
+        let (phase, started) = (transport.phase(), transport.was_started());
         let agreed = Features::from_halves(device.features);
         let none = !device.live && agreed == Features::empty();
         if !(none || started && agreed == features) {
             return Err(SnapshotError::Features);
         }
         // Nothing is announced before DRIVER_OK, and no change matters to a driver that is not there.
-        if !started && device.interrupt != 0
-            || self.phase() == Phase::Reset && device.config_changed
-        {
+        if !started && device.interrupt != 0 || phase == Phase::Reset && device.config_changed {
             return Err(SnapshotError::Status);
         }
         let silent = |queue: &&QueueSnapshot| queue.ring.is_none();
@@ -105,27 +240,22 @@ where
             let queue = queue.config.queue;
             return Err(SnapshotError::Positions { queue });
         }
-        self.device
-            .restore_with(device, features, &mut self.model, self.slots.as_mut())?;
+        there.try_restore(device, features, true, model, slots)?;
         // The registers and the device have to agree on what is ready.
         for queue in 0..num::clamp_u16(Q) {
-            let there = self.device.queue_config(queue).copied();
-            let ready = self.transport.ready(queue);
+            let laid_out = there.queue_config(queue).copied();
+            let ready = transport.ready(queue);
             // One that is being reset serves nothing any more.
-            let goes_on = self.queue_state(queue) == QueueState::Live
+            let goes_on = there.queue_state(queue) == QueueState::Live
                 && ready.is_some_and(|(_, resetting)| resetting);
-            if ready.map(|(config, _)| config) != there || goes_on {
+            if ready.map(|(config, _)| config) != laid_out || goes_on {
                 return Err(SnapshotError::Positions { queue });
             }
         }
-        if !device.live && self.phase() != Phase::Reset && self.status_is_over() {
-            self.device.shared.give_up();
+        // DRIVER_OK was refused, or the driver gave up.
+        if !device.live && matches!(phase, Phase::Live | Phase::Failed) {
+            there.shared.give_up();
         }
         Ok(())
-    }
-
-    /// DRIVER_OK was refused, or the driver gave up.
-    fn status_is_over(&self) -> bool {
-        matches!(self.phase(), Phase::Live | Phase::Failed)
     }
 }

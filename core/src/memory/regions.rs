@@ -79,10 +79,9 @@ impl Region {
         if permission == Permission::Write && self.permission == Permission::Read {
             return false;
         }
-        match self.len.checked_sub(start.wrapping_sub(self.base)) {
-            Some(room) => u64::from(len) <= room,
-            None => false,
-        }
+        // Up to the end of the region; of a byte before it, more than all of it.
+        let room = self.base.wrapping_add(self.len).wrapping_sub(start);
+        room <= self.len && u64::from(len) <= room
     }
 
     #[inline(always)]

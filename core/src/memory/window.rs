@@ -94,9 +94,9 @@ pub trait RingWindow: Send {
     }
 
     /// Packed, descriptor area: a relaxed store of the length of descriptor `index`, and then a store
-    /// of its buffer id and flags, in one word, that all before stays before. Nothing outside the
-    /// area.
-    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16);
+    /// of its buffer id and flags, in one word, that all before stays before. False, and nothing is
+    /// stored, outside the area.
+    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) -> bool;
 
     /// Packed, driver area: a relaxed load of the event suppression structure, as one word: offset
     /// and wrap counter in the low half, flags in the high half.
@@ -134,7 +134,7 @@ impl Words {
     #[inline(always)]
     fn load_available(&self, flags: u16) -> Option<RawDescriptor> {
         let rest = u32::from_le(self.rest.load(order::LOAD_REST));
-        (num::high16(rest) & (AVAIL | USED) == flags).then(|| RawDescriptor {
+        ((num::high16(rest) ^ flags) & (AVAIL | USED) == 0).then(|| RawDescriptor {
             addr: self.addr.load(),
             len: relaxed(&self.len),
             rest,
@@ -436,18 +436,19 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
     }
 
     #[inline(always)]
-    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) {
+    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) -> bool {
         let Some(words) = self.descriptor(index) else {
-            return;
+            return false;
         };
         if self.bits & WRITABLE == 0 {
-            return;
+            return false;
         }
         words.len.store(len.to_le(), Ordering::Relaxed);
         let rest = u32::from(id) | (u32::from(flags) << 16);
         words.rest.store(rest.to_le(), order::STORE_REST);
         let offset = u64::from(index).wrapping_mul(16).wrapping_add(8);
         self.hook(offset, 8, H::after_write);
+        true
     }
 
     #[inline(always)]

@@ -95,10 +95,21 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
+    /// What the driver of this device is offered.
+    pub fn offer<C: DeviceConfig>(&mut self, config: &mut C) -> Features {
+        self.fit(config);
+        self.offer_of(config)
+    }
+
+    fn offer_of<C: DeviceConfig>(&self, config: &C) -> Features {
+        Features::offer(config.features()).with_lower(self.lower_offer(config))
+    }
+
     /// The lower half of the offer, which is what the host may change.
     #[inline(never)]
     fn lower_offer<C: DeviceConfig>(&self, config: &C) -> u64 {
-        self.offer.of(config.features()).lower()
+        let offer = self.offer.without(config.excluded());
+        offer.of(config.features()).lower()
     }
 
     #[inline(never)]
@@ -217,8 +228,7 @@ impl<const Q: usize> Transport<Q> {
     /// Whether the driver's choice is a valid subset of the offer, with VERSION_1 in it.
     pub(super) fn negotiate<C: DeviceConfig>(&self, config: &mut C) -> Result<(), Refusal> {
         let accepted = self.handshake.driver_features;
-        let not_offered = accepted
-            .difference(Features::offer(config.features()).with_lower(self.lower_offer(config)));
+        let not_offered = accepted.difference(self.offer_of(config));
         let fits = not_offered == Features::empty()
             && !self.handshake.beyond
             && accepted.contains(Features::REQUIRED)

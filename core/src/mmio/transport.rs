@@ -244,7 +244,10 @@ impl<const Q: usize> Transport<Q> {
             at::QUEUE_READY => return self.queue_ready(offset, value, config),
             at::QUEUE_NOTIFY => return self.queue_notify(value, shared),
             at::INTERRUPT_ACK => {
-                shared.acknowledge(InterruptStatus::from_bits_truncate(value), notify);
+                // suspend-03: a level line stays as it is, and an edge comes with the resume.
+                let now = !built::SUSPEND || self.phase() != Phase::Suspended;
+                let bits = InterruptStatus::from_bits_truncate(value);
+                shared.acknowledge(bits, now, notify);
             }
             at::STATUS => return self.write_status(offset, value, config, shared, notify),
             at::SHM_SEL => self.shm_sel = value,

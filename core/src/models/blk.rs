@@ -10,9 +10,11 @@
 
 mod backend;
 mod config;
+mod snapshot;
 
 pub use backend::{BlockBackend, BlockError, BlockFeatures, RamDisk, RangeLimits};
 pub use config::{BlockOptions, Topology};
+pub use snapshot::BlockSnapshot;
 
 use embedded_io::{Read, ReadExactError, Write};
 use virtio_spec::blk::{F, T};
@@ -144,12 +146,6 @@ impl<B: BlockBackend> Block<B> {
     /// Whether writes are answered before they are durable, if the driver may choose (CONFIG_WCE).
     pub const fn is_write_back(&self) -> bool {
         self.writeback
-    }
-
-    /// What the driver chose before the device was [restored](crate::Engine::restore): `negotiate`
-    /// begins with what every driver begins with.
-    pub const fn set_write_back(&mut self, write_back: bool) {
-        self.writeback = write_back;
     }
 
     fn has(&self, flag: F) -> bool {

@@ -27,6 +27,8 @@
 //! holds, or as its port takes before it is not ready. A control buffer takes a search through the
 //! `P` ports, and so does each call of [`DeviceModel::due`].
 //!
+//! IN_ORDER suits it: what waits is the oldest of its queue, since a port has queues of its own.
+//!
 //! Supply two chain slots for each port and one more: a port may hold one buffer of each of its
 //! queues.
 //!
@@ -36,10 +38,12 @@ mod control;
 mod io;
 mod port;
 mod queues;
+mod snapshot;
 
 pub use io::{ConsoleError, ConsolePort, IoPort, SplitPort};
-pub use port::{ConsoleSize, Port};
+pub use port::{ConsoleSize, Owed, Port, PortSnapshot};
 pub use queues::{CONTROL_RECEIVEQ, CONTROL_TRANSMITQ, receiveq, transmitq};
+pub use snapshot::ConsoleSnapshot;
 
 use queues::{Role, role};
 use virtio_spec::console::F;
@@ -242,7 +246,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
             return done(request);
         };
         let mut sent = match port.output.take() {
-            Some((token, sent)) if token == request.token => sent,
+            Some((token, sent)) if token.is_none_or(|token| token == request.token) => sent,
             _ => 0,
         };
         request.readable.skip(sent);
@@ -268,7 +272,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
                     break;
                 }
                 _ => {
-                    port.output = Some((request.token, sent));
+                    port.output = Some((Some(request.token), sent));
                     return Answer::Pending;
                 }
             }
@@ -387,7 +391,7 @@ impl<T: ConsolePort, const P: usize> DeviceModel for Console<T, P> {
             Role::Output(port) => self
                 .ports
                 .get(port)
-                .is_some_and(|port| port.output.is_none()),
+                .is_some_and(|port| !matches!(port.output, Some((Some(_), _)))),
             Role::ToDriver => self.has_news(),
             Role::FromDriver => true,
         }

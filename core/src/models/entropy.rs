@@ -10,6 +10,7 @@ use crate::{
     memory::DriverMem,
     model::{Answer, DeviceConfig, DeviceModel, Request},
     num,
+    snapshot::{SaveModel, SnapshotError},
 };
 
 /// Bytes that go through the stack at once.
@@ -131,5 +132,16 @@ impl<E: EntropySource> DeviceModel for Entropy<E> {
                 }
             }
         }
+    }
+}
+
+/// Nothing is kept between two requests.
+impl<E: EntropySource> SaveModel for Entropy<E> {
+    type Snapshot = ();
+
+    fn save(&self) {}
+
+    fn restore(&mut self, (): &()) -> Result<(), SnapshotError> {
+        Ok(())
     }
 }

@@ -21,6 +21,9 @@
 //! lines, an eventq buffer a search through the `L` lines, a reset `2 * L` calls. A poll searches
 //! the lines for what is due as often as [`DeviceModel::due`] says. Requests are carried out and answered in the order in which they come, whatever their lines.
 //!
+//! IN_ORDER is not offered with interrupts, even if the host asks for it: a buffer of one line would
+//! wait for that of another.
+//!
 //! Supply one chain slot for each line that can interrupt, and one more for requests.
 //!
 //! Clauses: gpio-01 to gpio-06, gpio-09 to gpio-23.
@@ -28,12 +31,15 @@
 mod lines;
 mod names;
 mod pins;
+mod snapshot;
 mod state;
 mod wire;
 
 pub use lines::{Abilities, GpioError, GpioLine, GpioLines};
 pub use names::NameError;
 pub use pins::{InputLine, OpenDrainLine, OutputLine, StatefulLine};
+pub use snapshot::{GpioSnapshot, LineSnapshot};
+pub use state::EventBuffer;
 pub use wire::{Direction, Trigger};
 
 use embedded_io::{Read, ReadExactError, Write};
@@ -178,10 +184,11 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     /// An edge is kept while it does not; a level is looked at again when it does.
     pub fn interrupt(&mut self, line: u16) -> Option<Token> {
         let state = self.states.get_mut(usize::from(line))?;
-        if state.trigger?.is_edge() || state.event.is_some() {
+        let waits = state.buffer == EventBuffer::Kept;
+        if state.trigger?.is_edge() || waits {
             state.fired = true;
         }
-        state.event.filter(|_| state.fired)
+        state.token.filter(|_| waits)
     }
 
     /// Looks at the level of a line whose interrupt is enabled: for pins that cannot interrupt. Then
@@ -254,8 +261,12 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         let state = self.state(line)?;
         let enabled = state.trigger.is_some();
         state.disable();
-        let void = state.void;
-        *state = State { void, ..State::NEW };
+        let State { buffer, token, .. } = *state;
+        *state = State {
+            buffer,
+            token,
+            ..State::NEW
+        };
         let disabled = if enabled {
             self.lines.set_trigger(line, None)
         } else {
@@ -364,19 +375,14 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     /// The status of an eventq buffer, or `None` to keep it.
     fn event<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Option<u8> {
         let token = Some(request.token);
-        for state in &mut self.states {
-            if state.void == token {
-                state.void = None;
-                return Some(IRQ_INVALID);
+        if let Some(state) = self.states.iter_mut().find(|state| state.token == token) {
+            let valid = state.buffer == EventBuffer::Kept;
+            if valid && !state.fired {
+                return None;
             }
-            if state.event == token {
-                if !state.fired {
-                    return None;
-                }
-                state.event = None;
-                state.fired = false;
-                return Some(IRQ_VALID);
-            }
+            state.let_go();
+            state.fired &= !valid;
+            return Some(if valid { IRQ_VALID } else { IRQ_INVALID });
         }
         let mut line = [0; 2];
         match request
@@ -392,16 +398,19 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             }
         }
         let line = u16::from_le_bytes(line);
-        let Ok(&mut State {
-            trigger,
-            event,
-            void,
-            ..
-        }) = self.state(line)
-        else {
+        let Ok(state) = self.state(line) else {
             return Some(IRQ_INVALID);
         };
-        let (Some(trigger), None) = (trigger, event.or(void)) else {
+        let trigger = match (state.buffer, state.token) {
+            (EventBuffer::None, _) | (EventBuffer::Kept, None) => state.trigger,
+            // What a restored device is to give back.
+            (EventBuffer::Void, None) => {
+                state.let_go();
+                None
+            }
+            _ => None,
+        };
+        let Some(trigger) = trigger else {
             return Some(IRQ_INVALID);
         };
         // A level that is there already; edges were kept.
@@ -417,18 +426,36 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             };
         let state = self.state(line).ok()?;
         if active || state.fired {
+            state.let_go();
             state.fired = false;
             return Some(IRQ_VALID);
         }
-        state.event = token;
+        state.buffer = EventBuffer::Kept;
+        state.token = token;
         None
+    }
+
+    /// All lines are as they were before there was a driver.
+    fn release(&mut self) {
+        for line in 0..self.count() {
+            let Ok(state) = self.state(line) else {
+                break;
+            };
+            let used = state.direction != Direction::None || state.trigger.is_some();
+            state.let_go();
+            if used {
+                // Nobody is left to tell if it fails.
+                let _ = self.forget(line);
+            } else {
+                *state = State::NEW;
+            }
+        }
     }
 
     /// No eventq buffer is kept any more: all interrupts are masked.
     fn mask_all(&mut self) {
         for state in &mut self.states {
-            state.event = None;
-            state.void = None;
+            state.let_go();
             state.fired &= state.trigger.is_some_and(Trigger::is_edge);
         }
     }
@@ -457,6 +484,15 @@ impl<B: GpioLines, const L: usize> DeviceConfig for Gpio<B, L> {
             Features::ALL_RINGS.union(F_IRQ)
         } else {
             Features::ALL_RINGS
+        }
+    }
+
+    /// On the eventq a buffer that is due would wait for older ones of lines that may never interrupt.
+    fn excluded(&self) -> Features {
+        if self.can_interrupt() {
+            Features::IN_ORDER
+        } else {
+            Features::empty()
         }
     }
 
@@ -498,20 +534,7 @@ impl<B: GpioLines, const L: usize> DeviceConfig for Gpio<B, L> {
 impl<B: GpioLines, const L: usize> DeviceModel for Gpio<B, L> {
     fn reset(&mut self) {
         self.negotiated = None;
-        for line in 0..self.count() {
-            let Ok(state) = self.state(line) else {
-                break;
-            };
-            let used = state.direction != Direction::None || state.trigger.is_some();
-            state.event = None;
-            state.void = None;
-            if used {
-                // Nobody is left to tell if it fails.
-                let _ = self.forget(line);
-            } else {
-                *state = State::NEW;
-            }
-        }
+        self.release();
     }
 
     fn queue_stopped(&mut self, queue: u16) {

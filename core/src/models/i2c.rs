@@ -27,6 +27,10 @@
 //!
 //! Clauses: i2c-01 to i2c-14.
 
+mod snapshot;
+
+pub use snapshot::I2cSnapshot;
+
 use embedded_hal::i2c::{AddressMode, ErrorKind, NoAcknowledgeSource};
 use embedded_io::{Read, ReadExactError, Write};
 
@@ -202,8 +206,9 @@ pub struct I2c<B, const BYTES: usize> {
     failing: bool,
     /// A write that waits for the next request. Its data is the start of the buffer.
     held: Option<Held>,
-    /// A write that was held, is carried out, and is not answered yet.
-    settled: Option<(Token, Outcome)>,
+    /// A write that was held, is carried out, and is not answered yet. Without a token it is the first
+    /// request that a restored adapter is shown.
+    settled: Option<(Option<Token>, Outcome)>,
 }
 
 #[cfg(feature = "defmt")]
@@ -342,7 +347,8 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
     /// A request; `None` if it is to be answered later.
     fn attend<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Option<Outcome> {
         let token = request.token;
-        if let Some((_, done)) = self.settled.take_if(|(settled, _)| *settled == token) {
+        let is_it = |settled: Option<Token>| settled.is_none_or(|settled| settled == token);
+        if let Some((_, done)) = self.settled.take_if(|(settled, _)| is_it(*settled)) {
             return Some(done);
         }
         if self.held.is_some_and(|held| held.token == token) {
@@ -421,7 +427,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
     /// The same; the answer waits for its request to be served.
     fn settle_held(&mut self) {
         if let Some(held) = self.held {
-            self.settled = Some((held.token, self.write_held()));
+            self.settled = Some((Some(held.token), self.write_held()));
         }
     }
 
@@ -440,7 +446,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         let transfer = I2cTransfer::WriteRead(sent, bytes);
         let done = self.bus.transfer(held.address, transfer);
         // Which of the two failed is not known, and the first one that did has to say so (i2c-09).
-        self.settled = Some((held.token, done.map_err(|_| FAILED)));
+        self.settled = Some((Some(held.token), done.map_err(|_| FAILED)));
         done?;
         Ok(request.writable.write_all(bytes)?)
     }
@@ -482,11 +488,11 @@ impl<B: I2cBus, const BYTES: usize> DeviceModel for I2c<B, BYTES> {
     }
 
     fn can_serve(&self, _queue: u16) -> bool {
-        self.settled.is_none()
+        self.due().is_none()
     }
 
     fn due(&self) -> Option<Token> {
-        self.settled.map(|(token, _)| token)
+        self.settled.and_then(|(token, _)| token)
     }
 
     fn drained(&mut self, queue: u16) {

@@ -13,6 +13,7 @@
 mod controller;
 mod devices;
 mod lines;
+mod snapshot;
 
 pub use controller::{
     SpiCapabilities, SpiController, SpiData, SpiError, SpiFunctions, SpiMode, SpiSettings,
@@ -20,6 +21,7 @@ pub use controller::{
 };
 pub use devices::{SpiChip, SpiDevices};
 pub use lines::{FixedClock, SpiClock, SpiLines};
+pub use snapshot::SpiSnapshot;
 
 use embedded_io::{Read, ReadExactError, Write};
 

@@ -8,17 +8,22 @@ pub mod chain;
 #[cfg(feature = "packed")]
 mod flights;
 mod mode;
+mod outline;
 #[cfg(feature = "packed")]
 mod packed;
+#[cfg(feature = "packed")]
+mod position;
 #[cfg(feature = "split")]
 mod split;
+mod stream;
 mod walk;
 
-pub use chain::{Chain, ChainError, ReadableChain, Segment, WritableChain};
+pub use chain::{Chain, Segment};
 #[cfg(feature = "packed")]
 pub use packed::PackedQueue;
 #[cfg(feature = "split")]
 pub use split::SplitQueue;
+pub use stream::{ChainError, ReadableChain, WritableChain};
 
 use crate::{
     check::{CheckedQueue, Windows},
@@ -186,6 +191,12 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
 }
 
 impl<W, const N: usize> Virtqueue<W, N> {
+    /// While it is quiet, whether the driver wants an interrupt is answered with no, and without a
+    /// look at the rings.
+    pub(crate) fn set_quiet(&mut self, quiet: bool) {
+        either!(self, queue => queue.set_quiet(quiet));
+    }
+
     /// Number of elements.
     #[must_use]
     pub const fn size(&self) -> u16 {

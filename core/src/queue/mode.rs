@@ -4,29 +4,34 @@ use crate::features::{Features, built};
 
 /// In one byte, so that the good path asks once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    Flags,
-    EventIdx,
-    InOrderFlags,
-    InOrderEventIdx,
-}
+pub(super) struct Mode(u8);
 
 impl Mode {
+    /// EVENT_IDX was negotiated, IN_ORDER was not, and the rings may be looked at.
+    pub(super) const EVENT_IDX: Self = Self(1);
+    const IN_ORDER: u8 = 2;
+    const QUIET: u8 = 4;
+
     pub(super) fn of(features: Features) -> Self {
         let in_order = built::IN_ORDER && features.contains(Features::IN_ORDER);
-        match (in_order, features.contains(Features::EVENT_IDX)) {
-            (false, false) => Self::Flags,
-            (false, true) => Self::EventIdx,
-            (true, false) => Self::InOrderFlags,
-            (true, true) => Self::InOrderEventIdx,
-        }
+        let event_idx = features.contains(Features::EVENT_IDX);
+        Self(u8::from(event_idx) | if in_order { Self::IN_ORDER } else { 0 })
     }
 
     pub(super) const fn event_idx(self) -> bool {
-        matches!(self, Self::EventIdx | Self::InOrderEventIdx)
+        self.0 & 1 != 0
     }
 
     pub(super) const fn in_order(self) -> bool {
-        built::IN_ORDER && matches!(self, Self::InOrderFlags | Self::InOrderEventIdx)
+        built::IN_ORDER && self.0 & Self::IN_ORDER != 0
+    }
+
+    /// Whether the rings are no longer to be looked at.
+    pub(super) const fn is_quiet(self) -> bool {
+        self.0 & Self::QUIET != 0
+    }
+
+    pub(super) const fn set_quiet(&mut self, quiet: bool) {
+        self.0 = self.0 & !Self::QUIET | if quiet { Self::QUIET } else { 0 };
     }
 }

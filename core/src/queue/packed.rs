@@ -11,25 +11,26 @@
 //!
 //! Clauses: packed-01 to packed-24.
 
+use core::hint::cold_path;
+
 use super::{
     Popped,
     batch::Batch,
-    chain::{Blamed, Chain},
+    chain::Chain,
     flights::Flights,
     mode::Mode,
+    outline::Blamed,
+    position::{BOTH, Position},
     walk::{Desc, End, NEXT, WRITE, follow, walk_table},
 };
 use crate::{
     check::{CheckedQueue, Windows},
     error::DriverFault,
     features::Features,
-    memory::{AVAIL, DriverMem, RawDescriptor, RingWindow, USED},
+    memory::{AVAIL, DriverMem, RawDescriptor, RingWindow},
     num,
     snapshot::RingSnapshot,
 };
-
-/// Equal in a used descriptor (packed-13), and not in an available one; a round turns both.
-const BOTH: u16 = AVAIL | USED;
 
 /// `RING_EVENT_FLAGS_DISABLE`, in the high half of the event suppression word.
 const DISABLE: u32 = 1 << 16;
@@ -37,67 +38,6 @@ const DISABLE: u32 = 1 << 16;
 const DESC: u32 = 2 << 16;
 /// Both bits of the flags; the others are reserved.
 const FLAGS: u32 = 3 << 16;
-
-/// With IN_ORDER a chain has its serial number with this bit turned: so it is none that can be given
-/// back without asking for its turn.
-const TURN: u32 = 1 << 31;
-
-/// A slot of the ring in the round of a wrap counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Position {
-    slot: u16,
-    /// AVAIL and USED of the descriptor that is looked for here, or written. The wrap counter is
-    /// AVAIL.
-    flags: u16,
-}
-
-impl Position {
-    /// Where both sides start (packed-11).
-    const fn start(flags: u16) -> Self {
-        Self { slot: 0, flags }
-    }
-
-    /// So many slots on, at most `size`.
-    #[inline(always)]
-    fn advance(&mut self, by: u16, size: u16) {
-        // Neither is over 32768, so the sum fits.
-        self.slot = self.slot.wrapping_add(by);
-        if self.slot >= size {
-            self.slot = self.slot.wrapping_sub(size);
-            self.flags ^= BOTH;
-        }
-    }
-
-    fn wrap(self) -> bool {
-        self.flags & AVAIL != 0
-    }
-
-    /// As an event suppression structure has it.
-    fn word(self) -> u32 {
-        self.halfword().into()
-    }
-
-    fn halfword(self) -> u16 {
-        self.slot | if self.wrap() { 1 << 15 } else { 0 }
-    }
-
-    /// The same the other way round, with these flags in a round whose wrap counter is 1.
-    fn from_word(word: u16, flags: u16, size: u16) -> Option<Self> {
-        let (slot, wrap) = (word & 0x7fff, word >> 15 != 0);
-        let flags = if wrap { flags } else { flags ^ BOTH };
-        (slot < size).then_some(Self { slot, flags })
-    }
-
-    /// How many slots ahead of this the other one is, at most `size`.
-    fn distance(self, ahead: Self, size: u16) -> Option<u16> {
-        if self.wrap() == ahead.wrap() {
-            ahead.slot.checked_sub(self.slot)
-        } else {
-            let back = self.slot.checked_sub(ahead.slot)?;
-            size.checked_sub(back)
-        }
-    }
-}
 
 /// A packed virtqueue of up to `N` elements, over three ring windows.
 ///
@@ -135,10 +75,10 @@ impl<W, const N: usize> defmt::Format for PackedQueue<W, N> {
             "PackedQueue {{ size: {=u16}, next_avail: {=u16}/{=bool}, next_used: {=u16}/{=bool}, \
              room: {=u16}, in_flight: {=u16} }}",
             self.size,
-            self.next_avail.slot,
-            self.next_avail.wrap(),
-            self.next_used.slot,
-            self.next_used.wrap(),
+            self.next_avail.around(self.size).slot(),
+            self.next_avail.around(self.size).wrap(),
+            self.next_used.around(self.size).slot(),
+            self.next_used.around(self.size).wrap(),
             self.room,
             self.flights.count()
         );
@@ -218,19 +158,23 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The driver's misdeed is in `chain`, which is of no other use then.
     #[inline]
     pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
-        let Position { slot, flags } = self.next_avail;
+        if self.next_avail.slot() >= self.size {
+            cold_path();
+            self.next_avail = self.next_avail.around(self.size);
+        }
+        let (slot, flags) = (self.next_avail.slot(), self.next_avail.flags());
         let Some((first, behind)) = self.windows.desc.load_available_run(slot, flags) else {
             return Popped::Empty;
         };
         match self.walk(mem, chain, Desc::new(first), behind) {
             Ok(slots) if self.admit(chain, slots) => {
                 self.room = self.room.wrapping_sub(slots);
-                self.next_avail.advance(slots, self.size);
+                self.next_avail.advance(slots);
                 Popped::Chain
             }
             Ok(_) => {
                 let head = chain.head();
-                chain.blame(DriverFault::HeadInFlight { head });
+                chain.outline.blame(DriverFault::HeadInFlight { head });
                 Popped::Fault
             }
             Err(_) => Popped::Broken,
@@ -247,8 +191,6 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         first: Desc<true>,
         behind: impl Fn(u16) -> Option<RawDescriptor>,
     ) -> Result<u16, Blamed> {
-        // Until its end is known, a chain has the name that its first descriptor has.
-        chain.begin(first.next());
         // As many have a segment as come before.
         let next = |_, count| behind(count).map(Desc::new);
         match follow(mem, chain, (0, 0, false), first, next)? {
@@ -263,16 +205,16 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     #[inline(never)]
     fn walk_around<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>) -> Result<u16, Blamed> {
         let ring = &self.windows.desc;
-        let mut slots = 0..self.next_avail.slot;
+        let mut slots = 0..self.next_avail.slot();
         let mut next = || ring.load_descriptor(slots.next()?).map(Desc::new);
         let end = match next() {
-            Some(first) => follow(mem, chain, chain.progress(), first, |_, _| next())?,
+            Some(first) => follow(mem, chain, chain.outline.progress(), first, |_, _| next())?,
             None => End::Open,
         };
         match end {
             End::Last => self.within_room(chain, 0),
             End::Table(table) => self.walk_indirect(mem, chain, table),
-            End::Open => Err(chain.too_long()),
+            End::Open => Err(chain.outline.too_long(chain.head())),
         }
     }
 
@@ -294,9 +236,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The slots of a chain: one for each segment, and so many `more`. They have to be the driver's.
     #[inline(always)]
     fn within_room(&self, chain: &mut Chain<N>, more: u16) -> Result<u16, Blamed> {
-        let slots = chain.count().wrapping_add(more);
+        let slots = chain.outline.count().wrapping_add(more);
         if slots > self.room {
-            return Err(chain.too_long());
+            return Err(chain.outline.too_long(chain.head()));
         }
         Ok(slots)
     }
@@ -309,12 +251,13 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         if self.is_in_order() && (self.flights.count() != 0 || self.lost != 0) {
             return false;
         }
-        let mut place = self.next_avail;
+        let mut place = self.next_avail.around(self.size);
         for slots in 1..=self.room {
-            let Some(desc) = self.windows.desc.load_descriptor(place.slot) else {
+            let Some(desc) = self.windows.desc.load_descriptor(place.slot()) else {
                 return false;
             };
-            place.advance(1, self.size);
+            place.advance(1);
+            place = place.around(self.size);
             let desc = Desc::<true>::new(desc);
             if desc.has(NEXT) {
                 continue;
@@ -323,7 +266,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             if self.flights.has(desc.next()) {
                 return false;
             }
-            chain.begin(desc.next());
+            chain.outline.begin(desc.next());
             if self.is_in_order() {
                 self.publish();
                 self.serial = self.serial.wrapping_add(2);
@@ -341,7 +284,10 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// last. False, and nothing is given, if the chain is not in flight. Two stores.
     #[inline]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        match self.flights.remove_near(chain.head(), chain.serial()) {
+        match self
+            .flights
+            .remove_near(chain.head(), chain.outline.serial())
+        {
             Some(slots) => {
                 self.put_used(chain.head(), slots, written);
                 true
@@ -356,7 +302,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         if self.is_in_order() {
             return false;
         }
-        let slots = self.flights.remove(chain.head(), chain.serial());
+        let slots = self.flights.remove(chain.head(), chain.outline.serial());
         if let Some(slots) = slots {
             self.put_used(chain.head(), slots, written);
         }
@@ -366,22 +312,32 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// One used descriptor, for so many slots.
     #[inline(always)]
     fn put_used(&mut self, id: u16, slots: u16, written: u32) {
-        let Position { slot, mut flags } = self.next_used;
-        if written != 0 {
-            flags |= WRITE;
+        let (slot, flags) = (self.next_used.slot(), self.next_used.flags());
+        let flags = flags | if written != 0 { WRITE } else { 0 };
+        let desc = &self.windows.desc;
+        if !desc.store_used_descriptor(slot, id, written, flags) {
+            self.put_used_around(id, written);
         }
+        self.next_used.advance(slots);
+        self.room = self.room.wrapping_add(slots);
+        self.given = self.given.wrapping_add(slots.into());
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_used_around(&mut self, id: u16, written: u32) {
+        self.next_used = self.next_used.around(self.size);
+        let (slot, flags) = (self.next_used.slot(), self.next_used.flags());
+        let flags = flags | if written != 0 { WRITE } else { 0 };
         self.windows
             .desc
             .store_used_descriptor(slot, id, written, flags);
-        self.next_used.advance(slots, self.size);
-        self.room = self.room.wrapping_add(slots);
-        self.given = self.given.wrapping_add(slots.into());
     }
 
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
     /// hears of it at the latest with [`publish`](Self::publish).
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let Some(slots) = self.flights.remove(chain.head(), self.serial_of(chain)) else {
+        let Some(slots) = self.flights.remove(chain.head(), chain.outline.serial()) else {
             return false;
         };
         self.oldest = self.oldest.wrapping_add(2);
@@ -414,7 +370,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// sees one or the other. One load.
     #[inline]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
-        if self.mode == Mode::EventIdx {
+        if self.mode == Mode::EVENT_IDX {
             self.is_wanted(true)
         } else {
             self.needs_interrupt_otherwise()
@@ -424,6 +380,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     #[cold]
     #[inline(never)]
     fn needs_interrupt_otherwise(&mut self) -> bool {
+        if self.mode.is_quiet() {
+            return false;
+        }
         if self.is_in_order() {
             self.publish();
         }
@@ -436,25 +395,10 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         self.windows.device.full_fence();
         let word = self.windows.driver.load_suppression();
         if event_idx && word & FLAGS == DESC {
-            return self.has_passed(word, given);
+            return self.next_used.has_passed(word, given, self.size);
         }
         // What is reserved, or not negotiated, asks for nothing less than an interrupt.
         word & FLAGS != DISABLE && given != 0
-    }
-
-    /// Whether the descriptor that the driver asked for is among the last `given` slots.
-    #[inline(always)]
-    fn has_passed(&self, word: u32, given: u32) -> bool {
-        let Position { slot: now, flags } = self.next_used;
-        let (slot, now) = (word & 0x7fff, u32::from(now));
-        // The wrap counter is where USED is.
-        if (num::low16(word) ^ flags) & USED == 0 {
-            slot < now && now.wrapping_sub(slot) <= given
-        } else {
-            // In the last round; what would be in the next one is not passed.
-            let size = u32::from(self.size);
-            slot >= now && slot < size && size.wrapping_sub(slot).wrapping_add(now) <= given
-        }
     }
 
     /// Tells the driver that kicks are not needed while we look anyway. With EVENT_IDX the stale
@@ -471,7 +415,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The full fence keeps the descriptor's flags from being read before the request is visible: a
     /// driver that publishes and then looks whether to kick sees one or the other.
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
-        let next = self.next_avail;
+        let next = self.next_avail.around(self.size);
         if self.mode.event_idx() {
             self.windows.device.store_suppression(DESC | next.word());
         } else if self.kicks_off {
@@ -482,11 +426,16 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             return Ok(false);
         }
         self.windows.device.full_fence();
-        Ok(self.windows.desc.is_available(next.slot, next.wrap()))
+        Ok(self.windows.desc.is_available(next.slot(), next.wrap()))
     }
 }
 
 impl<W, const N: usize> PackedQueue<W, N> {
+    /// See [`Virtqueue::set_quiet`](super::Virtqueue::set_quiet).
+    pub(crate) fn set_quiet(&mut self, quiet: bool) {
+        self.mode.set_quiet(quiet);
+    }
+
     /// Number of elements.
     #[must_use]
     pub const fn size(&self) -> u16 {
@@ -495,8 +444,8 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     pub(crate) fn snapshot(&self) -> RingSnapshot {
         RingSnapshot {
-            next_avail: self.next_avail.halfword(),
-            next_used: self.next_used.halfword(),
+            next_avail: self.next_avail.around(self.size).halfword(),
+            next_used: self.next_used.around(self.size).halfword(),
             unsignalled: num::clamp_u16(num::index(self.given)).min(self.size),
             lost: self.lost,
             kicks_off: self.kicks_off,
@@ -504,22 +453,12 @@ impl<W, const N: usize> PackedQueue<W, N> {
     }
 
     pub(crate) fn slots_of(&self, chain: &Chain<N>) -> u16 {
-        let serial = self.serial_of(chain);
+        let serial = chain.outline.serial();
         self.flights.get(chain.head(), serial).unwrap_or(0)
     }
 
-    /// What a chain that is in flight has turned in its serial number.
-    const fn turn(&self) -> u32 {
-        if self.is_in_order() { TURN } else { 0 }
-    }
-
-    /// The serial number that a chain is noted with, if it is in flight.
-    const fn serial_of(&self, chain: &Chain<N>) -> u32 {
-        chain.serial() ^ self.turn()
-    }
-
     pub(crate) const fn age(&self, chain: &Chain<N>) -> u32 {
-        self.serial.wrapping_sub(self.serial_of(chain))
+        self.serial.wrapping_sub(chain.outline.serial())
     }
 
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
@@ -536,24 +475,18 @@ impl<W, const N: usize> PackedQueue<W, N> {
     #[inline(always)]
     fn admit(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
         let serial = self.serial;
-        if self.flights.insert_near(chain.head(), slots, serial) {
-            chain.set_serial(serial);
-        } else if !self.admit_far(chain, slots) {
+        if !self.flights.insert_near(chain.head(), slots, serial) && !self.admit_far(chain, slots) {
             return false;
         }
+        chain.outline.set_serial(serial);
         self.serial = serial.wrapping_add(2);
         true
     }
 
     #[cold]
     #[inline(never)]
-    fn admit_far(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
-        let serial = self.serial;
-        let new = self.flights.insert(chain.head(), slots, serial);
-        if new {
-            chain.set_serial(serial ^ self.turn());
-        }
-        new
+    fn admit_far(&mut self, chain: &Chain<N>, slots: u16) -> bool {
+        self.flights.insert(chain.head(), slots, self.serial)
     }
 
     pub(crate) fn is_whole(&self) -> bool {
@@ -573,13 +506,13 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     /// Whether a chain is the one to be given back next. Never again after one was lost.
     pub(crate) const fn is_next(&self, chain: &Chain<N>) -> bool {
-        self.serial_of(chain) == self.oldest
+        chain.outline.serial() == self.oldest
     }
 
     /// Whether a chain was popped and may still be given back.
     #[cold]
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
-        let serial = self.serial_of(chain);
+        let serial = chain.outline.serial();
         self.flights.get(chain.head(), serial).is_some()
     }
 
@@ -590,7 +523,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     /// A popped chain will not be given back. Its slots stay the device's.
     pub(crate) fn lose(&mut self, chain: &Chain<N>) {
-        let slots = self.flights.remove(chain.head(), self.serial_of(chain));
+        let slots = self.flights.remove(chain.head(), chain.outline.serial());
         self.lost = self.lost.wrapping_add(slots.unwrap_or(0));
     }
 

@@ -194,7 +194,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
                 Ok(true) => {}
                 Ok(false) => return Popped::Empty,
                 Err(fault) => {
-                    chain.blame(fault);
+                    chain.outline.blame(fault);
                     return Popped::Fault;
                 }
             }
@@ -204,7 +204,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         match self.in_flight.get_mut(usize::from(head)) {
             Some(there) if *there == FREE => {
                 *there = serial;
-                chain.set_serial(serial);
+                chain.outline.set_serial(serial);
             }
             _ => {
                 if !self.admit_in_order(chain, head, serial) {
@@ -245,11 +245,13 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         match self.in_flight.get_mut(usize::from(head)) {
             Some(there) if built::IN_ORDER && *there == ORDERED => {
                 *there = serial;
-                chain.set_serial(serial ^ TURN);
+                chain.outline.set_serial(serial ^ TURN);
                 true
             }
             _ => {
-                chain.blame(DriverFault::bad_head(head, self.size()));
+                chain
+                    .outline
+                    .blame(DriverFault::bad_head(head, self.size()));
                 false
             }
         }
@@ -260,10 +262,10 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     fn walk<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>, head: u16) -> bool {
         let table = &self.windows.desc;
         let fetch = |index: u16, _| table.load_descriptor(index).map(Desc::new);
-        chain.begin(head);
+        chain.outline.begin(head);
         // The head was checked, so it is there.
         let Some(first) = fetch(head, 0) else {
-            chain.bad_next(head);
+            chain.outline.bad_next(head);
             return false;
         };
         match follow::<_, N, false>(mem, chain, (0, 0, false), first, fetch) {
@@ -283,7 +285,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         // The head of a chain that is in flight is below `N`: the mask stands for a comparison.
         let head = chain.head() & const { num::clamp_u16(N).wrapping_sub(1) };
         match self.in_flight.get_mut(usize::from(head)) {
-            Some(there) if *there == chain.serial() => *there = FREE,
+            Some(there) if *there == chain.outline.serial() => *there = FREE,
             _ => return false,
         }
         self.windows
@@ -296,7 +298,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
     /// hears of it at the latest with [`publish`](Self::publish).
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let serial = chain.serial() ^ TURN;
+        let serial = chain.outline.serial() ^ TURN;
         let there = self.in_flight.get_mut(usize::from(chain.head()));
         match there.filter(|there| **there == serial) {
             Some(there) => *there = ORDERED,
@@ -332,7 +334,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// other. One load.
     #[inline(always)]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
-        if self.mode == Mode::EventIdx {
+        if self.mode == Mode::EVENT_IDX {
             self.has_passed_event()
         } else {
             self.needs_interrupt_otherwise()
@@ -342,6 +344,9 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     #[cold]
     #[inline(never)]
     fn needs_interrupt_otherwise(&mut self) -> bool {
+        if self.mode.is_quiet() {
+            return false;
+        }
         if self.mode.in_order() {
             self.publish();
             if self.mode.event_idx() {
@@ -397,6 +402,11 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
 }
 
 impl<W, const N: usize> SplitQueue<W, N> {
+    /// See [`Virtqueue::set_quiet`](super::Virtqueue::set_quiet).
+    pub(crate) fn set_quiet(&mut self, quiet: bool) {
+        self.mode.set_quiet(quiet);
+    }
+
     /// Number of elements.
     #[must_use]
     pub const fn size(&self) -> u16 {
@@ -426,7 +436,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
     pub(crate) fn age(&self, chain: &Chain<N>) -> u32 {
         // Serial numbers skip a turn from time to time; their low halves never do.
         self.next_avail()
-            .wrapping_sub(num::low16(chain.serial()))
+            .wrapping_sub(num::low16(chain.outline.serial()))
             .into()
     }
 
@@ -436,7 +446,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
             Some(there) if *there == free && slots == 1 => *there = serial,
             _ => return false,
         }
-        chain.set_serial(serial ^ turn);
+        chain.outline.set_serial(serial ^ turn);
         self.next = serial.wrapping_add(1);
         true
     }
@@ -461,7 +471,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
 
     /// Whether a chain is the one to be given back next. Never again after one was lost.
     pub(crate) fn is_next(&self, chain: &Chain<N>) -> bool {
-        num::low16(chain.serial()) == self.next_used.wrapping_add(self.batch.count)
+        num::low16(chain.outline.serial()) == self.next_used.wrapping_add(self.batch.count)
     }
 
     /// A popped chain will not be given back. Nothing, if it is not in flight.
@@ -476,7 +486,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
     #[cold]
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
         let there = self.in_flight.get(usize::from(chain.head()));
-        there.is_some_and(|there| *there == chain.serial() ^ self.turn())
+        there.is_some_and(|there| *there == chain.outline.serial() ^ self.turn())
     }
 
     /// Whether nothing more can be given back, because an older chain was lost.
@@ -516,65 +526,4 @@ impl<W, const N: usize> SplitQueue<W, N> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Popped, SplitQueue};
-    use crate::{
-        Chain, DeviceError, Features, FlatMem, PtrWindow, Ram, check,
-        testing::{Buffer, FakeDriver, Layout},
-    };
-
-    static RAM: Ram<4096> = Ram::new();
-
-    /// A queue of 4 whose serial numbers begin here, and a driver with a chain at head 2.
-    fn queue(
-        start: u64,
-        features: Features,
-        serial: u32,
-    ) -> Result<(SplitQueue<PtrWindow, 4>, FakeDriver<FlatMem>), DeviceError> {
-        let (mem, layout) = (RAM.flat(0), Layout::packed_at(start, 4));
-        let (config, none) = (layout.config(0), core::iter::empty());
-        let features = features | Features::VERSION_1;
-        let checked = check::check(&config, 4, features, &mem, &.., none)?;
-        let driver = FakeDriver::new(mem, layout);
-        driver.write_chain(2, &[Buffer::writable(2048, 4)]);
-        let mut queue = SplitQueue::new(checked, serial);
-        queue.begin();
-        Ok((queue, driver))
-    }
-
-    #[test]
-    fn serial_numbers_go_round_and_are_never_those_of_no_chain() -> Result<(), DeviceError> {
-        let (mut queue, mut driver) = queue(0, Features::empty(), 0xfffe_0000)?;
-        let (mem, mut chain) = (RAM.flat(0), Chain::new());
-        for _ in 0..200_000 {
-            driver.offer(2);
-            driver.publish();
-            assert_eq!(queue.pop(&mem, &mut chain), Popped::Chain);
-            assert!(queue.push_used(&chain, 0));
-            assert!(!queue.push_used(&chain, 0), "{:#x}", chain.serial());
-        }
-        assert_eq!(queue.in_flight(), 0);
-        Ok(())
-    }
-
-    #[test]
-    fn serial_numbers_of_chains_in_order_are_never_those_of_no_chain() -> Result<(), DeviceError> {
-        let (mut queue, mut driver) = queue(1024, Features::IN_ORDER, 0x7fff_0000)?;
-        let (mem, mut chain, mut none) = (RAM.flat(0), Chain::new(), Chain::new());
-        for _ in 0..200_000 {
-            driver.offer(2);
-            driver.publish();
-            assert_eq!(queue.pop(&mem, &mut chain), Popped::Chain);
-            none.begin(2);
-            for other in [&chain, &none] {
-                assert!(!queue.push_used(other, 0), "{:#x}", chain.serial());
-            }
-            assert!(!queue.push_in_order(&none, 0), "{:#x}", chain.serial());
-            assert!(queue.push_in_order(&chain, 0), "{:#x}", chain.serial());
-            assert!(!queue.push_used(&chain, 0), "{:#x}", chain.serial());
-            assert!(!queue.push_in_order(&chain, 0), "{:#x}", chain.serial());
-            assert_eq!(queue.in_flight(), 0);
-        }
-        Ok(())
-    }
-}
+mod tests;

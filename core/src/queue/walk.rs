@@ -4,7 +4,10 @@ use core::hint::cold_path;
 
 use virtio_spec::virtq::DescF;
 
-use super::chain::{Blamed, Chain, Segment};
+use super::{
+    chain::{Chain, Segment},
+    outline::Blamed,
+};
 use crate::{
     error::DriverFault,
     memory::{DriverMem, DriverRange, Permission, RawDescriptor},
@@ -66,6 +69,24 @@ impl<const PACKED: bool> Desc<PACKED> {
         }
     }
 
+    /// The name of a chain that ends here: in a packed ring the buffer id, else what it was before.
+    #[inline(always)]
+    fn name(&self, head: u16) -> u16 {
+        if PACKED { self.next() } else { head }
+    }
+
+    /// Whether of `these` flags it has `flag` only.
+    #[inline(always)]
+    fn is_only(&self, flag: u16, these: u16) -> bool {
+        let (flag, these) = (u32::from(flag), u32::from(these));
+        let (flag, these) = if PACKED {
+            (flag << 16, these << 16)
+        } else {
+            (flag, these)
+        };
+        self.rest & these == flag
+    }
+
     #[inline(always)]
     pub(super) fn has(&self, flag: u16) -> bool {
         let flag = u32::from(flag);
@@ -88,7 +109,7 @@ fn take<M: DriverMem, const N: usize, const PACKED: bool>(
     if !mem.is_mapped(addr, len, permission) {
         cold_path();
         if len != 0 {
-            return Err(chain.unmapped(addr, len, permission));
+            return Err(chain.outline.unmapped(addr, len, permission));
         }
     }
     let segment = Segment { addr, len };
@@ -96,7 +117,7 @@ fn take<M: DriverMem, const N: usize, const PACKED: bool>(
         // A chain has no more descriptors than its ring, and so never more than `N`.
         chain.put_modulo(at, segment);
     } else if !chain.put(at, segment) {
-        return Err(chain.too_long());
+        return Err(chain.outline.too_long(desc.name(chain.head())));
     }
     Ok(at.wrapping_add(1))
 }
@@ -133,45 +154,56 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
             count = take(mem, chain, count, &desc, Permission::Read)?;
             len = len.wrapping_add(desc.len);
             if !desc.has(NEXT) {
-                if PACKED {
-                    chain.begin(desc.next());
-                }
-                chain.end_readable(count, len);
-                return chain.end(count, len).map(|()| End::Last);
+                chain.outline.end_readable(count, len);
+                return chain
+                    .outline
+                    .end(desc.name(chain.head()), count, len)
+                    .map(|()| End::Last);
             }
             desc = match next(desc.next(), count) {
                 Some(desc) => desc,
                 None if PACKED => {
-                    chain.end_readable(count, len);
-                    return chain.end(count, len).map(|()| End::Open);
+                    chain.outline.end_readable(count, len);
+                    return chain
+                        .outline
+                        .end(desc.name(chain.head()), count, len)
+                        .map(|()| End::Open);
                 }
-                None => return Err(chain.bad_next(desc.next())),
+                None => return Err(chain.outline.bad_next(desc.next())),
             };
         }
-        chain.end_readable(count, len);
+        chain.outline.end_readable(count, len);
     }
-    while !desc.has(INDIRECT) {
-        if !desc.has(WRITE) {
-            return Err(chain.bad_order());
-        }
+    // What ended the first loop is for writing, if it is a buffer.
+    let mut odd = desc.has(INDIRECT) || writing && !desc.has(WRITE);
+    while !odd {
         count = take(mem, chain, count, &desc, Permission::Write)?;
         len = len.wrapping_add(desc.len);
         if !desc.has(NEXT) {
-            if PACKED {
-                chain.begin(desc.next());
-            }
-            return chain.end(count, len).map(|()| End::Last);
+            return chain
+                .outline
+                .end(desc.name(chain.head()), count, len)
+                .map(|()| End::Last);
         }
         desc = match next(desc.next(), count) {
             Some(desc) => desc,
-            None if PACKED => return chain.end(count, len).map(|()| End::Open),
-            None => return Err(chain.bad_next(desc.next())),
+            None if PACKED => {
+                return chain
+                    .outline
+                    .end(desc.name(chain.head()), count, len)
+                    .map(|()| End::Open);
+            }
+            None => return Err(chain.outline.bad_next(desc.next())),
         };
+        odd = !desc.is_only(WRITE, WRITE | INDIRECT);
     }
-    if PACKED {
-        chain.begin(desc.next());
+    if !desc.has(INDIRECT) {
+        return Err(chain.outline.bad_order(desc.name(chain.head())));
     }
-    chain.end(count, len).map(|()| End::Table(desc))
+    chain
+        .outline
+        .end(desc.name(chain.head()), count, len)
+        .map(|()| End::Table(desc))
 }
 
 /// Follows a chain on through the table of an indirect descriptor.
@@ -186,10 +218,12 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
 ) -> Result<(), Blamed> {
     let head = chain.head();
     if !negotiated {
-        return Err(chain.blame(DriverFault::IndirectNotNegotiated { head }));
+        return Err(chain
+            .outline
+            .blame(DriverFault::IndirectNotNegotiated { head }));
     }
     if table.has(NEXT) {
-        return Err(chain.blame(DriverFault::IndirectWithNext { head }));
+        return Err(chain.outline.blame(DriverFault::IndirectWithNext { head }));
     }
     let (addr, len) = (table.addr, table.len());
     let count = num::index(len >> 4);
@@ -197,7 +231,7 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
     // device's largest may still count on requests of the size that the device announced.
     let room = N.saturating_sub(chain.segments().len());
     if count == 0 || count > room || len & 15 != 0 {
-        return Err(chain.blame(DriverFault::IndirectLength { len }));
+        return Err(chain.outline.blame(DriverFault::IndirectLength { len }));
     }
     let view = DriverRange::new(addr, len)
         .filter(|_| mem.is_mapped(addr, len, Permission::Read))
@@ -207,7 +241,7 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
             Some((range, view))
         });
     let Some((range, view)) = view else {
-        return Err(chain.unmapped(addr, len, Permission::Read));
+        return Err(chain.outline.unmapped(addr, len, Permission::Read));
     };
     let fetch = |index: u16, _| {
         if usize::from(index) >= count {
@@ -227,11 +261,11 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
         Some(Desc::<true>::new(words).with(WRITE, add, next))
     };
     let Some(first) = fetch(0, 0) else {
-        return Err(chain.unmapped(addr, len, Permission::Read));
+        return Err(chain.outline.unmapped(addr, len, Permission::Read));
     };
-    match follow(mem, chain, chain.progress(), first, fetch)? {
+    match follow(mem, chain, chain.outline.progress(), first, fetch)? {
         End::Last => Ok(()),
-        _ => Err(chain.blame(DriverFault::IndirectNested { head })),
+        _ => Err(chain.outline.blame(DriverFault::IndirectNested { head })),
     }
 }
 

@@ -160,15 +160,20 @@ impl<W: RingWindow> RingWindow for CountingWindow<'_, W> {
     }
     fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor> {
         let raw = self.inner.load_available(index, wrap);
-        Counts::note(match raw {
-            Some(_) => &self.counts.descriptors,
-            None => &self.counts.loads,
-        });
+        match raw {
+            Some(_) => Counts::note(&self.counts.descriptors),
+            None if self.inner.load_descriptor(index).is_some() => Counts::note(&self.counts.loads),
+            // Outside the area nothing is loaded.
+            None => {}
+        }
         raw
     }
-    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) {
-        Counts::note(&self.counts.elements);
-        self.inner.store_used_descriptor(index, id, len, flags);
+    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) -> bool {
+        let stored = self.inner.store_used_descriptor(index, id, len, flags);
+        if stored {
+            Counts::note(&self.counts.elements);
+        }
+        stored
     }
     fn load_suppression(&self) -> u32 {
         Counts::note(&self.counts.loads);
@@ -322,8 +327,8 @@ impl<M: DriverMem + Send> RingWindow for ShiftingWindow<'_, M> {
         self.shift.apply(&self.mem);
         self.inner.load_available(index, wrap)
     }
-    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) {
-        self.inner.store_used_descriptor(index, id, len, flags);
+    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) -> bool {
+        self.inner.store_used_descriptor(index, id, len, flags)
     }
     fn load_suppression(&self) -> u32 {
         self.shift.apply(&self.mem);

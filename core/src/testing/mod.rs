@@ -33,7 +33,6 @@ pub fn one_chain(
     ram.write(0, readable);
     let mut chain = Chain::new();
     let len = crate::num::clamp_u32(readable.len());
-    chain.begin(0);
     chain.put(0, Segment { addr: 0, len });
     chain.put(
         1,
@@ -42,7 +41,9 @@ pub fn one_chain(
             len: writable,
         },
     );
-    chain.end_readable(1, len.into());
-    let _ = chain.end(2, u64::from(len).wrapping_add(writable.into()));
+    chain.outline.end_readable(1, len.into());
+    let _ = chain
+        .outline
+        .end(0, 2, u64::from(len).wrapping_add(writable.into()));
     show(&mem, &chain);
 }

@@ -11,10 +11,10 @@ pub(crate) use positioned::{read_at, write_at};
 
 use std::{
     fmt,
-    ptr::NonNull,
+    ptr::{self, NonNull},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicPtr, Ordering},
     },
 };
 
@@ -25,10 +25,10 @@ use vm_memory::{
 
 /// Driver memory in the regions of a [`GuestMemoryMmap`].
 ///
-/// The region that was hit last is tried first; a miss tries up to 8 one after the other, more by a
-/// binary search. Clones see the same memory and have a hint of their own, so each thread should have
-/// one. Regions that the host may not write are read-only for the device, ones that it may not read are
-/// not there.
+/// The region that was hit last is tried first, then the one that a table has for the address, then a
+/// binary search finds it. Clones see the same memory and have a hint of their own, so each thread
+/// should have one. Regions that the host may not write are read-only for the device, ones that it may
+/// not read are not there.
 ///
 /// What the device writes is marked in the regions' bitmaps, if they have them (`B` is not `()`).
 ///
@@ -45,33 +45,67 @@ use vm_memory::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct VmMem<B = ()> {
+    /// The spot that was hit last, in the table or the list of `map`.
+    last: AtomicPtr<Spot>,
+    map: Arc<Map<B>>,
+}
+
+/// Where regions are; it never changes.
+struct Map<B> {
+    /// An address is looked up by [`SLOT_BITS`] bits of it, from this one on.
+    shift: u32,
+    /// For each slot a region that is in it, or an empty spot.
+    table: [Spot; SLOTS],
     /// Sorted, and free of overlaps.
-    spots: Arc<[Spot<B>]>,
-    last: AtomicUsize,
+    spots: Box<[Spot]>,
+    /// The mappings of `spots`, in their order.
+    regions: Box<[Arc<MmapRegion<B>>]>,
 }
 
-/// One region, as the hot path wants it. It keeps the mapping alive.
-struct Spot<B> {
-    start: u64,
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+
+/// One region, as the hot path wants it. Its [`Map`] keeps the mapping alive.
+#[derive(Clone, Copy)]
+struct Spot {
+    /// The address after its last byte.
+    end: u64,
     len: u64,
+    /// `len`, or 0 if it is read-only.
+    writable_len: u64,
     ptr: NonNull<u8>,
-    writable: bool,
-    region: Arc<MmapRegion<B>>,
+    /// Where its mapping is in [`Map::regions`].
+    at: usize,
 }
 
-// SAFETY: `ptr` is the start of `region`, which is Send and Sync itself; memory that is shared with
+// SAFETY: `ptr` is the start of a mapping, which is Send and Sync itself; memory that is shared with
 // a guest is accessed through raw pointers and atomics only.
-unsafe impl<B: Send + Sync> Send for Spot<B> {}
+unsafe impl Send for Spot {}
 // SAFETY: as above.
-unsafe impl<B: Send + Sync> Sync for Spot<B> {}
+unsafe impl Sync for Spot {}
 
-impl<B> Spot<B> {
+impl Spot {
+    const EMPTY: Self = Self {
+        end: 0,
+        len: 0,
+        writable_len: 0,
+        ptr: NonNull::dangling(),
+        at: usize::MAX,
+    };
+
     #[inline(always)]
     fn holds(&self, start: u64, len: u32, permission: Permission) -> bool {
-        let offset = start.wrapping_sub(self.start);
-        offset <= self.len
-            && u64::from(len) <= self.len.wrapping_sub(offset)
-            && (self.writable || permission == Permission::Read)
+        let most = match permission {
+            Permission::Read => self.len,
+            Permission::Write => self.writable_len,
+        };
+        // From there to the end: one subtraction for both comparisons.
+        let room = self.end.wrapping_sub(start);
+        room <= most && u64::from(len) <= room
+    }
+
+    fn start(&self) -> u64 {
+        self.end.wrapping_sub(self.len)
     }
 
     /// Where the range starts here, and how many bytes of it are here.
@@ -81,11 +115,11 @@ impl<B> Spot<B> {
         range: DriverRange,
         permission: Permission,
     ) -> Result<(NonNull<u8>, usize), MemFault> {
-        let offset = range.start().wrapping_sub(self.start);
+        let offset = range.start().wrapping_sub(self.start());
         if offset >= self.len {
             return Err(MemFault::Unmapped);
         }
-        if permission == Permission::Write && !self.writable {
+        if permission == Permission::Write && self.writable_len == 0 {
             return Err(MemFault::Denied);
         }
         let here = u64::from(range.len()).min(self.len.wrapping_sub(offset));
@@ -97,27 +131,94 @@ impl<B> Spot<B> {
     }
 }
 
+impl<B> Map<B> {
+    fn new(spots: Box<[Spot]>, regions: Box<[Arc<MmapRegion<B>>]>) -> Self {
+        let longest = spots.iter().map(|spot| spot.len).max().unwrap_or(0);
+        // With a lower shift, the longest region would be in each slot more than once.
+        let least = (u64::BITS - longest.leading_zeros()).saturating_sub(SLOT_BITS);
+        let (mut shift, mut table, mut best) = (0, [Spot::EMPTY; SLOTS], 0);
+        for at in least..=u64::BITS - SLOT_BITS {
+            let (filled, worth) = fill(&spots, at);
+            if worth > best {
+                (shift, table, best) = (at, filled, worth);
+            }
+        }
+        Self {
+            shift,
+            table,
+            spots,
+            regions,
+        }
+    }
+
+    /// The region that the address is in, if it is in the one that the table has for its slot.
+    #[inline(always)]
+    fn guess(&self, start: u64) -> &Spot {
+        &self.table[slot(start >> self.shift)]
+    }
+
+    /// The only region that the address can be in: the first that ends after it. None ends at 2^64:
+    /// `vm-memory` refuses it.
+    fn search(&self, start: u64) -> Option<&Spot> {
+        self.spots
+            .get(self.spots.partition_point(|spot| spot.end <= start))
+    }
+}
+
+/// Always less than [`SLOTS`].
+#[inline(always)]
+fn slot(cell: u64) -> usize {
+    usize::try_from(cell % SLOTS as u64).unwrap_or(0)
+}
+
+/// The table for one shift, and what it is worth. A byte of a region is worth the less the longer the
+/// region: long ones count more, but do not take from a short one the only slot that it is in.
+fn fill(spots: &[Spot], shift: u32) -> ([Spot; SLOTS], u64) {
+    let (mut table, mut worths) = ([Spot::EMPTY; SLOTS], [0; SLOTS]);
+    for spot in spots {
+        let (first, last) = (spot.start(), spot.end.wrapping_sub(1));
+        let scale = spot.len.isqrt().max(1);
+        for cell in (first >> shift..=last >> shift).take(SLOTS) {
+            let from = first.max(cell << shift);
+            let to = last.min(cell << shift | ((1 << shift) - 1));
+            let worth = (to - from) / scale + 1;
+            let at = slot(cell);
+            if worth > worths[at] {
+                (table[at], worths[at]) = (*spot, worth);
+            }
+        }
+    }
+    (table, worths.iter().sum())
+}
+
 impl<B: Bitmap> VmMem<B> {
     /// The memory as it is now; regions are shared, not copied.
     #[must_use]
     pub fn new(memory: &GuestMemoryMmap<B>) -> Self {
-        let spot = |region: &vm_memory::GuestRegionMmap<B>| {
-            let mapping = region.get_mmap();
-            if mapping.prot() & libc::PROT_READ == 0 {
-                return None;
-            }
-            Some(Spot {
-                start: region.start_addr().raw_value(),
-                len: region.len(),
-                ptr: NonNull::new(mapping.as_ptr())?,
-                writable: mapping.prot() & libc::PROT_WRITE != 0,
-                region: mapping,
-            })
-        };
+        let (mut spots, mut regions) = (Vec::new(), Vec::new());
         // `GuestMemoryMmap` keeps its regions sorted.
+        for region in memory.iter() {
+            let mapping = region.get_mmap();
+            let Some(ptr) = NonNull::new(mapping.as_ptr()) else {
+                continue;
+            };
+            if mapping.prot() & libc::PROT_READ == 0 {
+                continue;
+            }
+            let writable = mapping.prot() & libc::PROT_WRITE != 0;
+            spots.push(Spot {
+                end: region.start_addr().raw_value().wrapping_add(region.len()),
+                len: region.len(),
+                writable_len: if writable { region.len() } else { 0 },
+                ptr,
+                at: regions.len(),
+            });
+            regions.push(mapping);
+        }
+        let map = Arc::new(Map::new(spots.into(), regions.into()));
         Self {
-            spots: memory.iter().filter_map(spot).collect(),
-            last: AtomicUsize::new(0),
+            last: AtomicPtr::new(ptr::from_ref(map.guess(0)).cast_mut()),
+            map,
         }
     }
 
@@ -130,56 +231,62 @@ impl<B: Bitmap> VmMem<B> {
 
 impl<B> VmMem<B> {
     #[inline(always)]
-    fn last(&self) -> Option<&Spot<B>> {
-        self.spots.get(self.last.load(Ordering::Relaxed))
+    fn last(&self) -> &Spot {
+        // SAFETY: `new`, `clone` and `set_last` put only spots of `map` there, which never changes
+        // and lives as long as `self`. Whoever has `self` has seen `map` made, so that no order is
+        // needed for the pointer.
+        unsafe { &*self.last.load(Ordering::Relaxed) }
     }
 
-    /// The region of an address, which becomes the one that is tried first.
+    /// From now on, this spot is tried first. It must be one of `map`.
     #[inline(always)]
-    fn find(&self, start: u64) -> Option<&Spot<B>> {
-        let after = self.spots.partition_point(|spot| spot.start <= start);
-        let at = after.checked_sub(1)?;
-        let spot = self.spots.get(at)?;
-        if start.wrapping_sub(spot.start) >= spot.len {
-            return None;
+    fn set_last(&self, spot: &Spot) {
+        self.last
+            .store(ptr::from_ref(spot).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// The only region that the address can be in, which becomes the one that is tried first.
+    #[inline(always)]
+    fn find(&self, start: u64) -> Option<&Spot> {
+        let mut spot = self.map.guess(start);
+        if !spot.holds(start, 1, Permission::Read) {
+            spot = self.map.search(start)?;
         }
-        self.last.store(at, Ordering::Relaxed);
+        self.set_last(spot);
         Some(spot)
     }
 
+    /// The mapping of a spot of `map`.
     #[inline(always)]
-    fn spot(&self, range: DriverRange, permission: Permission) -> Option<&Spot<B>> {
-        match self.last() {
-            Some(spot) if spot.holds(range.start(), range.len(), permission) => Some(spot),
-            _ => self.find(range.start()),
-        }
+    fn region(&self, spot: &Spot) -> Option<&Arc<MmapRegion<B>>> {
+        self.map.regions.get(spot.at)
     }
 
-    /// Whether it is in a region other than the last one, or across the border of adjacent ones.
+    #[inline(always)]
+    fn spot(&self, range: DriverRange, permission: Permission) -> Option<&Spot> {
+        let last = self.last();
+        if last.holds(range.start(), range.len(), permission) {
+            return Some(last);
+        }
+        self.find(range.start())
+    }
+
+    /// Whether it is in a region that the table does not have there, or across a border.
+    #[cold]
     #[inline(never)]
     fn is_elsewhere(&self, start: u64, len: u32, permission: Permission) -> bool {
-        // Of few regions, one after the other is the shortest way.
-        if self.spots.len() <= 8 {
-            for (at, spot) in self.spots.iter().enumerate() {
-                if start.wrapping_sub(spot.start) < spot.len {
-                    if spot.holds(start, len, permission) {
-                        self.last.store(at, Ordering::Relaxed);
-                        return true;
-                    }
-                    break;
-                }
+        match self.map.search(start) {
+            Some(spot) if spot.holds(start, len, permission) => {
+                self.set_last(spot);
+                true
             }
+            _ => self.is_in_pieces(start, len, permission),
         }
-        self.is_somewhere(start, len, permission)
     }
 
     #[inline(never)]
-    fn is_somewhere(&self, start: u64, len: u32, permission: Permission) -> bool {
-        match self.find(start) {
-            Some(spot) if spot.holds(start, len, permission) => true,
-            _ => DriverRange::new(start, len)
-                .is_some_and(|range| self.pieces(range, permission, |_, _| {})),
-        }
+    fn is_in_pieces(&self, start: u64, len: u32, permission: Permission) -> bool {
+        DriverRange::new(start, len).is_some_and(|range| self.pieces(range, permission, |_, _| {}))
     }
 
     /// Calls `each` for the piece of the range in each region; false if some byte is in none.
@@ -187,7 +294,7 @@ impl<B> VmMem<B> {
         &self,
         range: DriverRange,
         permission: Permission,
-        mut each: impl FnMut(&Spot<B>, DriverRange),
+        mut each: impl FnMut(&Spot, DriverRange),
     ) -> bool {
         let mut rest = range;
         while !rest.is_empty() {
@@ -212,17 +319,17 @@ impl<B> VmMem<B> {
 impl<B> Clone for VmMem<B> {
     fn clone(&self) -> Self {
         Self {
-            spots: Arc::clone(&self.spots),
-            last: AtomicUsize::new(self.last.load(Ordering::Relaxed)),
+            last: AtomicPtr::new(self.last.load(Ordering::Relaxed)),
+            map: Arc::clone(&self.map),
         }
     }
 }
 
 impl<B> fmt::Debug for VmMem<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let regions = self.spots.iter().map(|spot| {
-            let access = if spot.writable { "rw" } else { "r" };
-            format!("{:#x}+{:#x} {access}", spot.start, spot.len)
+        let regions = self.map.spots.iter().map(|spot| {
+            let access = if spot.writable_len != 0 { "rw" } else { "r" };
+            format!("{:#x}+{:#x} {access}", spot.start(), spot.len)
         });
         f.debug_list().entries(regions).finish()
     }
@@ -282,8 +389,8 @@ impl<B: Bitmap + Send + Sync> DriverMem for VmMem<B> {
             return Err(MemFault::Misaligned);
         }
         let hooks = KeptRegion {
-            region: Arc::clone(&spot.region),
-            start: spot.start,
+            region: Arc::clone(self.region(spot).ok_or(MemFault::Unmapped)?),
+            start: spot.start(),
         };
         // SAFETY: `part` found all of the range in the mapping, with this access; the hooks keep
         // the mapping for as long as the window lives.
@@ -308,10 +415,15 @@ impl<B: Bitmap + Send + Sync> DriverMem for VmMem<B> {
 
     #[inline(always)]
     fn is_mapped(&self, start: u64, len: u32, permission: Permission) -> bool {
-        match self.last() {
-            Some(spot) if spot.holds(start, len, permission) => true,
-            _ => self.is_elsewhere(start, len, permission),
+        if self.last().holds(start, len, permission) {
+            return true;
         }
+        let spot = self.map.guess(start);
+        if spot.holds(start, len, permission) {
+            self.set_last(spot);
+            return true;
+        }
+        self.is_elsewhere(start, len, permission)
     }
 
     #[inline(always)]
@@ -319,7 +431,9 @@ impl<B: Bitmap + Send + Sync> DriverMem for VmMem<B> {
         // A bitmap without a byte of state is `()`.
         if size_of::<B>() != 0 {
             self.pieces(range, Permission::Write, |spot, piece| {
-                mark(&spot.region, spot.start, piece);
+                if let Some(region) = self.region(spot) {
+                    mark(region, spot.start(), piece);
+                }
             });
         }
     }

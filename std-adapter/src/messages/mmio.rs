@@ -3,8 +3,9 @@
 use std::io;
 
 use virtside::{
-    ChainSlot, Device, DeviceError, DeviceModel, DriverMem, DriverNotify, FaultPolicy, Features,
-    Message, QueueConfig, Refusal, SharedHandle,
+    ChainSlot, Device, DeviceError, DeviceModel, DriverMem, DriverNotify, EngineSnapshot,
+    FaultPolicy, Features, Message, QueueConfig, Refusal, SaveModel, SharedHandle, SnapshotError,
+    WholeSnapshot,
     mmio::{Reply, Transport},
 };
 
@@ -76,6 +77,11 @@ impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
     /// The register block.
     pub const fn transport(&self) -> &Transport<Q> {
         &self.transport
+    }
+
+    /// The source, for another register block to go on with.
+    pub fn into_source(self) -> S {
+        self.source
     }
 
     /// Why the source failed, if the conversation ended for that.
@@ -201,6 +207,58 @@ where
     I: DriverNotify + Clone,
     H: SharedHandle<Q>,
 {
+    /// The whole state of a device that [`run`](Self::run) has left: see
+    /// [`Engine::save_whole`](virtside::Engine::save_whole).
+    ///
+    /// # Errors
+    /// As there, and [`Refusal::WrongPhase`] if the driver is not live: then the conversation is led
+    /// anew.
+    pub fn save_whole<M, const N: usize, const P: usize>(
+        &self,
+        device: &mut Device<M, I, H, Q, N>,
+        slots: &[ChainSlot<N>],
+    ) -> Result<WholeSnapshot<D::Snapshot, Q, N, P>, Refusal>
+    where
+        D: SaveModel,
+        M: DriverMem,
+    {
+        let registers = self.transport.save().ok_or(Refusal::WrongPhase)?;
+        let device = device.save(slots)?;
+        if !device.live || self.asked.is_some() {
+            return Err(Refusal::WrongPhase);
+        }
+        Ok(WholeSnapshot {
+            engine: EngineSnapshot { registers, device },
+            model: self.model.save(),
+        })
+    }
+
+    /// Takes a state that [`save_whole`](Self::save_whole) gave, instead of a conversation; then
+    /// [`run`](Self::run) goes on. The register block is in reset, and `device` one that its
+    /// [`DeviceBuilder`](virtside::DeviceBuilder) has just built, without queues.
+    ///
+    /// # Errors
+    /// As [`Engine::restore_whole`](virtside::Engine::restore_whole), and
+    /// [`SnapshotError::Status`] if the driver was not live: nothing changed then.
+    pub fn restore_whole<M, const N: usize, const P: usize>(
+        &mut self,
+        snapshot: &WholeSnapshot<D::Snapshot, Q, N, P>,
+        device: &mut Device<M, I, H, Q, N>,
+        slots: &mut [ChainSlot<N>],
+    ) -> Result<(), SnapshotError>
+    where
+        D: SaveModel,
+        M: DriverMem,
+    {
+        if self.asked.is_some() {
+            return Err(SnapshotError::NotInReset);
+        }
+        if !snapshot.engine.device.live {
+            return Err(SnapshotError::Status);
+        }
+        snapshot.restore_into(&mut self.transport, device, &mut self.model, slots)
+    }
+
     /// Completes the driver's DRIVER_OK as soon as the
     /// [`ReadyResponder`](virtside::ReadyResponder) has answered, and serves the device until the
     /// driver resets it or the stream ends. After a reset the device is of no more use; a new one

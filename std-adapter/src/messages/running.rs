@@ -13,7 +13,7 @@ use crate::serve::Served;
 pub enum Ended {
     /// The driver reset the device.
     Reset,
-    /// There will be no more accesses.
+    /// There will be no more accesses; or the observer left, and the device can be run on.
     Stream,
 }
 

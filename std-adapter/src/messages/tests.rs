@@ -2,7 +2,9 @@ use std::{sync::Arc, thread};
 
 use virtside::{
     ChainSlot, DeviceBuilder, DeviceError, Features, FlatMem, Message, QueueCheckFn, QueueConfig,
-    Ram, Refusal, Shared, models::Entropy,
+    Ram, Refusal, Shared, SnapshotError, WholeSnapshot,
+    mmio::{Access, Reply},
+    models::Entropy,
 };
 
 use super::*;
@@ -10,6 +12,7 @@ use crate::{
     CondvarNotify,
     access::{AccessSource, Event},
     channel::{ChannelSource, DriverPort, channel},
+    serve::Observer,
 };
 
 const QUEUE: QueueConfig = QueueConfig {
@@ -140,15 +143,20 @@ type Messages = MmioMessages<
 >;
 
 fn entropy() -> (DriverPort, Messages, Arc<Shared<1>>, CondvarNotify) {
+    let (port, source) = channel();
+    let (messages, shared, line) = entropy_over(source);
+    (port, messages, shared, line)
+}
+
+fn entropy_over(source: ChannelSource) -> (Messages, Arc<Shared<1>>, CondvarNotify) {
     fn fives(bytes: &mut [u8]) -> Result<usize, virtside::models::EntropyError> {
         bytes.fill(5);
         Ok(bytes.len())
     }
-    let (port, source) = channel();
     let (shared, line) = (Arc::new(Shared::new()), CondvarNotify::new());
     let model = Entropy::new(fives as fn(&mut [u8]) -> _);
     let messages = MmioMessages::new(source, model, line.clone(), Arc::clone(&shared), 16);
-    (port, messages, shared, line)
+    (messages, shared, line)
 }
 
 type Conversed = (
@@ -306,4 +314,77 @@ fn a_source_that_fails_ends_the_stream_and_keeps_the_reason() {
     assert_eq!(error, DeviceError::UnexpectedEndOfStream);
     let reason = messages.take_error().map(|error| error.kind());
     assert_eq!(reason, Some(std::io::ErrorKind::BrokenPipe));
+}
+
+#[test]
+fn a_device_of_a_conversation_is_saved_and_goes_on_in_another_register_block() {
+    static RAM: Ram<8192> = Ram::new();
+    type State = WholeSnapshot<(), 1, 16, 2>;
+
+    /// Leaves after this many accesses.
+    struct After(u32);
+    impl<E: ?Sized> Observer<E> for After {
+        fn accessed(&mut self, _: &E, _: Access, _: Reply) {
+            self.0 -= 1;
+        }
+        fn stops(&mut self) -> bool {
+            self.0 == 0
+        }
+    }
+
+    let (port, mut there, shared, line) = entropy();
+    let driver = thread::spawn(move || {
+        set_up(&port, 8);
+        port.write(0x70, 4, 0xf).unwrap();
+        for round in 0..4u8 {
+            RAM.write(0x1000, &[round; 8]);
+            RAM.write(0, &0x1000_u64.to_le_bytes());
+            RAM.write(8, &[6, 0, 0, 0, 2, 0]);
+            RAM.write(0x202, &[round + 1, 0]);
+            port.write(0x50, 4, 0).unwrap();
+            while port.read(0x60, 4) == Ok(0) {}
+            port.write(0x64, 4, 1).unwrap();
+            let mut bytes = [0; 8];
+            RAM.read(0x1000, &mut bytes);
+            assert_eq!(bytes, [5, 5, 5, 5, 5, 5, round, round]);
+        }
+        assert_eq!(port.read(0x70, 4), Ok(0xf));
+        port
+    });
+    let (mut device, responder) = converse(&mut there, &shared, &line, &RAM, &..).unwrap();
+    // Its DRIVER_OK was not answered yet.
+    let early: Result<State, _> = there.save_whole(&mut device, &[ChainSlot::new()]);
+    assert_eq!(early.unwrap_err(), Refusal::WrongPhase);
+    responder.accept();
+    let mut slots = [ChainSlot::new()];
+    let ended = there.run(&mut device, &mut slots, &mut After(3)).unwrap();
+    assert_eq!(ended, Ended::Stream);
+    let state: State = there.save_whole(&mut device, &slots).unwrap();
+
+    // The same bus, whose driver does not notice.
+    let (mut here, shared, line) = entropy_over(there.into_source());
+    let fresh = |line: &CondvarNotify| -> Device<FlatMem, _, Arc<Shared<1>>, 1, 16> {
+        let builder = DeviceBuilder::new(Arc::clone(&shared)).map_notify(|()| Ok(line.clone()));
+        builder
+            .unwrap()
+            .build(Features::VERSION_1, RAM.flat(0))
+            .unwrap()
+    };
+    let mut next = fresh(&line);
+    let mut not_live = state.clone();
+    not_live.engine.device.live = false;
+    let mut slots = [ChainSlot::new()];
+    let refused = here.restore_whole(&not_live, &mut next, &mut slots);
+    assert_eq!(refused, Err(SnapshotError::Status));
+    let mut other = state.clone();
+    other.engine.registers.queues[0].size = 4;
+    let refused = here.restore_whole(&other, &mut next, &mut slots);
+    assert_eq!(refused, Err(SnapshotError::Positions { queue: 0 }));
+    here.restore_whole(&state, &mut next, &mut slots).unwrap();
+    let stop = thread::spawn(move || drop(driver.join().unwrap()));
+    let ended = here.run(&mut next, &mut slots, &mut ()).unwrap();
+    assert_eq!(ended, Ended::Stream);
+    stop.join().unwrap();
+    assert!(device.counters().chains + next.counters().chains == 4);
+    assert!(next.counters().chains > 0);
 }

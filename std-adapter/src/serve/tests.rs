@@ -183,3 +183,34 @@ fn a_pending_access_is_completed_before_a_later_one_is_decoded() {
     assert_eq!(machine.phase(), Phase::Live);
     assert_eq!(machine.access(Access::read(0x70)), Reply::Done(0xf));
 }
+
+#[test]
+fn the_loop_is_left_between_two_accesses_and_the_next_one_stays_in_the_source() {
+    /// Counts accesses.
+    struct After(usize);
+    impl<E: ?Sized> Observer<E> for After {
+        fn accessed(&mut self, _: &E, _: Access, _: Reply) {
+            self.0 -= 1;
+        }
+        fn stops(&mut self) -> bool {
+            self.0 == 0
+        }
+    }
+    let mut endless = Endless::default();
+    let mut source = Script {
+        accesses: (0..10).map(Access::read).collect(),
+        ..Script::default()
+    };
+    serve(&mut endless, &mut source, &mut After(4)).unwrap();
+    assert!(source.completed.iter().copied().eq(0..4));
+    assert!(!source.outstanding && source.accesses.len() == 6);
+    // At once: nothing is taken.
+    serve(&mut endless, &mut source, &mut &mut After(0)).unwrap();
+    assert_eq!(source.accesses.len(), 6);
+    let stop = AtomicBool::new(true);
+    serve(&mut endless, &mut source, &mut Until(&stop)).unwrap();
+    assert_eq!(source.accesses.len(), 6);
+    stop.store(false, Ordering::Release);
+    serve(&mut endless, &mut source, &mut Until(&stop)).unwrap();
+    assert!(source.completed.iter().copied().eq(0..10));
+}

@@ -165,8 +165,8 @@ impl RingWindow for TimedWindow {
         self.0.load_available(index, wrap)
     }
     #[inline(always)]
-    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) {
-        self.0.store_used_descriptor(index, id, len, flags);
+    fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) -> bool {
+        self.0.store_used_descriptor(index, id, len, flags)
         since_doorbell(&PUBLISHED);
     }
     #[inline(always)]

@@ -1,11 +1,12 @@
-//! Buses on which anything may happen, for the models over embedded-hal.
+//! Buses on which anything may happen, for the models over embedded-hal, and a port of a console.
 
 use embedded_hal::{
     delay::DelayNs,
-    digital::{self, OutputPin},
+    digital::{self, InputPin, OutputPin},
     i2c::{self, I2c},
     spi::{self, SpiBus, SpiDevice},
 };
+use virtside::models::{ConsoleError, ConsolePort};
 
 /// Fails, or not, as `next` says.
 #[derive(Clone, Copy, Debug)]
@@ -124,5 +125,29 @@ impl OutputPin for Any {
 impl DelayNs for Any {
     fn delay_ns(&mut self, _: u32) {
         let _ = self.happens(&mut []);
+    }
+}
+
+impl InputPin for Any {
+    fn is_high(&mut self) -> Result<bool, Failure> {
+        self.happens(&mut []).map(|()| (self.0)() == 0)
+    }
+    fn is_low(&mut self) -> Result<bool, Failure> {
+        self.is_high().map(|high| !high)
+    }
+}
+
+impl ConsolePort for Any {
+    fn has_input(&self) -> bool {
+        (self.0)() == 0
+    }
+    fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ConsoleError> {
+        self.happens(bytes).map_err(|_| ConsoleError::NotReady)?;
+        // However much it says.
+        Ok(usize::try_from((self.0)()).unwrap_or(0))
+    }
+    fn write(&mut self, _: &[u8]) -> Result<usize, ConsoleError> {
+        self.happens(&mut []).map_err(|_| ConsoleError::Failed)?;
+        Ok(usize::try_from((self.0)()).unwrap_or(0))
     }
 }

@@ -7,13 +7,16 @@ mod buses;
 use core::{hint::black_box, ptr::NonNull};
 
 use virtside::{
-    ChainSlot, Configuring, CountingNotify, Device, DeviceBuilder, DeviceModel, DeviceSnapshot,
-    Doorbell, DriverMem, Engine, EngineSnapshot, Features, FlatMem, Message, Permission, Progress, QueueSet, Ram, Region,
-    RegionMem, Shared, Step, Taken, TakenQueue,
+    ChainSlot, Configuring, CountingNotify, Device, DeviceBuilder, DeviceSnapshot, Doorbell,
+    DriverMem, Engine, EngineSnapshot, Features, FlatMem, Message, Permission, Progress, QueueSet,
+    Ram, Region, RegionMem, SaveModel, Shared, Step, Taken, TakenQueue, WholeSnapshot,
     mmio::{Access, Reply},
     models::{
-        Block, BlockOptions, Entropy, EntropyError, I2c, Spi, SpiDevices, SpiLines, TenBit,
+        Block, BlockOptions, Console, Entropy, EntropyError, Gpio, I2c, Spi, SpiDevices, SpiLines,
+        TenBit,
         blk::RamDisk,
+        console::Port,
+        gpio::{GpioLine, InputLine, OpenDrainLine, OutputLine},
         spi::{FixedClock, SpiChip},
     },
 };
@@ -35,7 +38,7 @@ static BELL: Doorbell<2> = Doorbell::new();
 type Chains = [ChainSlot<16>; 2];
 
 /// Whatever a driver and a host may do with a device.
-fn exercise<D: DeviceModel, M: DriverMem>(model: D, mem: M, input: &mut dyn FnMut() -> u64)
+fn exercise<D: SaveModel, M: DriverMem>(model: D, mem: M, input: &mut dyn FnMut() -> u64)
 where
     M: Clone,
 {
@@ -76,11 +79,16 @@ where
                 continue;
             }
             15 => {
-                let Ok(mut state) = engine.save::<2>() else {
+                let Ok(mut state) = engine.save_whole::<2>() else {
                     continue;
                 };
-                scramble(&mut state, input);
-                let _ = black_box(engine.restore(&state).is_ok());
+                let WholeSnapshot {
+                    engine: rest,
+                    model,
+                } = &mut state;
+                scramble(rest, input);
+                black_box(model);
+                let _ = black_box(engine.restore_whole(&state).is_ok());
                 continue;
             }
             14 => {
@@ -217,6 +225,18 @@ pub extern "C" fn virtside_entry(next: extern "C" fn() -> u64) {
     let chips = [SpiChip::new(buses::AnyDevice(any), mode, 0); 2];
     let chips = SpiDevices::new(chips);
     exercise(Spi::<_, 64>::new(chips), RAM.flat(0x1000), &mut input);
+    let mut led = OutputLine::new(any);
+    let mut button = InputLine::new(any).with_interrupt();
+    let mut wire = OpenDrainLine::new(any).with_interrupt();
+    let lines: [&mut dyn GpioLine; 3] = [&mut led, &mut button, &mut wire];
+    exercise(Gpio::<_, 3>::new(lines), RAM.flat(0x1000), &mut input);
+    exercise(
+        Console::new(any).with_size(80, 25),
+        RAM.flat(0x1000),
+        &mut input,
+    );
+    let ports = [Port::new(any).console(), Port::new(any).with_name("any")];
+    exercise(Console::with_ports(ports), &regions, &mut input);
     converse(&mut input);
     let mut set = QueueSet::<2>::new();
     let _ = set.insert(u16::from_le_bytes([next().to_le_bytes()[0], 1]));

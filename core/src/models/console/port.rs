@@ -8,9 +8,14 @@ use virtio_spec::console::Device as Event;
 
 use crate::slots::Token;
 
+mod snapshot;
+
+pub use snapshot::PortSnapshot;
+
 /// Columns and rows of a console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConsoleSize {
     /// Characters in a row.
     pub cols: u16,
@@ -20,13 +25,19 @@ pub struct ConsoleSize {
 
 bitflags::bitflags! {
     /// Control messages that the driver is still to get, in the order in which they go.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(super) struct Owed: u8 {
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct Owed: u8 {
+        /// VIRTIO_CONSOLE_DEVICE_REMOVE
         const REMOVE = 1;
+        /// VIRTIO_CONSOLE_DEVICE_ADD
         const ADD = 2;
+        /// VIRTIO_CONSOLE_CONSOLE_PORT
         const CONSOLE = 4;
+        /// VIRTIO_CONSOLE_PORT_NAME
         const NAME = 8;
+        /// VIRTIO_CONSOLE_RESIZE
         const SIZE = 16;
+        /// VIRTIO_CONSOLE_PORT_OPEN
         const OPEN = 32;
     }
 }
@@ -74,8 +85,9 @@ pub struct Port<T> {
     pub(super) input: Option<Token>,
     /// One end was opened since that chain was served: nobody calls `backend_ready` for that.
     pub(super) reopened: bool,
-    /// The pending chain of the transmitq, and how much of it was written.
-    pub(super) output: Option<(Token, u32)>,
+    /// The pending chain of the transmitq, and how much of it was written. Without a token it is the
+    /// first that a restored device is shown.
+    pub(super) output: Option<(Option<Token>, u32)>,
 }
 
 impl<T> Port<T> {

@@ -4,7 +4,7 @@ use super::{Direction, Trigger};
 use crate::slots::Token;
 
 /// What the driver wants of a line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct State {
     pub(super) direction: Direction,
@@ -17,10 +17,24 @@ pub(super) struct State {
     /// It interrupted and the driver was not told: an edge at any time, a level only while there is
     /// an event (gpio-10, gpio-11).
     pub(super) fired: bool,
-    /// The eventq buffer: while there is one, the interrupt is unmasked.
-    pub(super) event: Option<Token>,
-    /// The eventq buffer of an interrupt that was disabled: it is to be given back as invalid.
-    pub(super) void: Option<Token>,
+    /// The eventq buffer in hand.
+    pub(super) buffer: EventBuffer,
+    /// Its name; `None` if a restored device was not shown it again yet.
+    pub(super) token: Option<Token>,
+}
+
+/// The eventq buffer of a line that the device has in hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum EventBuffer {
+    /// There is none.
+    #[default]
+    None,
+    /// The interrupt is unmasked, and the buffer waits for it.
+    Kept,
+    /// The interrupt was disabled meanwhile: it is to be given back as invalid.
+    Void,
 }
 
 impl State {
@@ -30,18 +44,30 @@ impl State {
         trigger: None,
         last: false,
         fired: false,
-        event: None,
-        void: None,
+        buffer: EventBuffer::None,
+        token: None,
     };
 
     /// The interrupt is disabled: nothing is kept for it (gpio-12, gpio-14).
     pub(super) fn disable(&mut self) {
         self.trigger = None;
         self.fired = false;
-        self.void = self.event.take().or(self.void);
+        if self.buffer == EventBuffer::Kept {
+            self.buffer = EventBuffer::Void;
+        }
+    }
+
+    /// The buffer is given back, or was taken away.
+    pub(super) fn let_go(&mut self) {
+        self.buffer = EventBuffer::None;
+        self.token = None;
     }
 
     pub(super) fn due(&self) -> Option<Token> {
-        self.void.or(self.event.filter(|_| self.fired))
+        self.token.filter(|_| match self.buffer {
+            EventBuffer::None => false,
+            EventBuffer::Kept => self.fired,
+            EventBuffer::Void => true,
+        })
     }
 }

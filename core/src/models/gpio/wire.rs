@@ -46,6 +46,7 @@ impl Kind {
 /// What a line does (`VIRTIO_GPIO_DIRECTION_*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Direction {
     /// It is not in use.
     #[default]
@@ -78,6 +79,7 @@ impl Direction {
 /// What makes a line interrupt (`VIRTIO_GPIO_IRQ_TYPE_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Trigger {
     /// It goes high.
     RisingEdge,

@@ -313,6 +313,34 @@ pub struct SpiSettings {
     pub cs_inactive_ns: u32,
 }
 
+impl SpiSettings {
+    /// The head of a request that asks for this.
+    pub(super) fn head(&self) -> [u8; HEAD] {
+        let first = [
+            self.chip_select,
+            self.bits_per_word,
+            u8::from(self.cs_change),
+            self.tx_lines,
+        ];
+        let words = [
+            u32::from_le_bytes(first),
+            u32::from(self.rx_lines),
+            self.mode.bits(),
+            self.freq_hz,
+            self.word_delay_ns,
+            self.cs_setup_ns,
+            self.cs_hold_ns,
+            self.cs_inactive_ns,
+        ];
+        let mut head = [0; HEAD];
+        let (places, _) = head.as_chunks_mut();
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
+        head
+    }
+}
+
 /// The data of one transfer; never empty.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -351,6 +379,22 @@ pub trait SpiController {
 
     /// The driver is gone: nothing is selected any more.
     fn release(&mut self) {}
+
+    /// What the chip was last asked for that is selected between two transfers: for a snapshot. By
+    /// default none ever is.
+    fn selected(&self) -> Option<SpiSettings> {
+        None
+    }
+
+    /// Selects the chip that [`selected`](Self::selected) named elsewhere; everything was checked
+    /// against the capabilities.
+    ///
+    /// # Errors
+    /// [`SpiError`]; nothing is selected then. By default no chip can be.
+    fn reselect(&mut self, settings: &SpiSettings) -> Result<(), SpiError> {
+        let _ = settings;
+        Err(SpiError::Unsupported)
+    }
 }
 
 /// A count as a number of chip selects.

@@ -263,4 +263,16 @@ where
     fn release(&mut self) {
         let _ = self.deselect();
     }
+
+    fn selected(&self) -> Option<SpiSettings> {
+        self.selected
+    }
+
+    fn reselect(&mut self, settings: &SpiSettings) -> Result<(), SpiError> {
+        let done = self.select(settings);
+        if done.is_err() {
+            self.release();
+        }
+        done
+    }
 }

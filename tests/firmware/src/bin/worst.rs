@@ -22,7 +22,8 @@ use firmware::{
 };
 use virtside::{
     Answer, Chain, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, DriverNotify,
-    Engine, EngineCell, Features, FlatMem, IrqLine, Ram, Request, Shared, Step, Stop, Taken, Token,
+    Engine, EngineCell, EngineSnapshot, Features, FlatMem, IrqLine, Ram, Request, Shared, Step,
+    Stop, Taken, Token,
     mmio::{
         Access, Reply,
         mailbox::{Mailbox, MailboxServer},
@@ -464,6 +465,62 @@ fn taken(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) 
     }
 }
 
+/// A queue reset, a suspension, and a state that goes elsewhere, with a chain in hand if there may be.
+fn rest(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
+    let suspend = "Engine::access: Status := SUSPEND";
+    for hold in [false, true] {
+        let mut driver = live(engine, features);
+        engine.model_mut().ready(!hold);
+        send(&mut driver, Shape::Longest, 1);
+        let _ = engine.poll(1);
+        let _ = table.store(suspend, engine, 0x70, 0x1f);
+        let _ = table.access(
+            "Engine::access: read of any register",
+            engine,
+            Access::read(0x70),
+        );
+        engine.model_mut().ready(true);
+        if hold {
+            let token = engine.model().token.expect("there was a request");
+            assert!(engine.complete(token).is_ok());
+            assert_eq!(engine.load(0x70), 0x1b);
+        }
+        let _ = table.access(
+            "Engine::access: read of any register",
+            engine,
+            Access::read(0x70),
+        );
+        engine.update_config(|_| ());
+        let resume = "Engine::access: Status := DRIVER_OK, to resume";
+        assert_eq!(table.store(resume, engine, 0x70, 0x1f), Reply::Done(0));
+        assert_eq!(engine.load(0x70), 0xf);
+
+        engine.model_mut().ready(!hold);
+        driver = live(engine, features);
+        send(&mut driver, Shape::Longest, 1);
+        let _ = engine.poll(1);
+        let _ = engine.store(0x30, 0);
+        let reset = "Engine::access: QueueReset := 1";
+        assert_eq!(table.store(reset, engine, 0xc0, 1), Reply::Done(0));
+        assert_eq!(engine.load(0xc0), 0);
+        engine.model_mut().ready(true);
+    }
+    engine.model_mut().ready(false);
+    let mut driver = live(engine, features);
+    send(&mut driver, Shape::Longest, 1);
+    let _ = engine.poll(1);
+    let state: Result<EngineSnapshot<1, SIZE, 1>, _> = table.of("Engine::save", || engine.save());
+    let Ok(state) = state else {
+        panic!("nothing is out");
+    };
+    assert_eq!(state.device.chains.len(), 1);
+    let _ = engine.store(0x70, 0);
+    let taken = table.of("Engine::restore", || engine.restore(&state));
+    assert!(taken.is_ok());
+    let _ = engine.store(0x70, 0);
+    engine.model_mut().ready(true);
+}
+
 type TheQueue = Taken<FlatMem, (), &'static Shared<1>, 1, SIZE>;
 
 fn pop(
@@ -517,6 +574,7 @@ fn main() -> ! {
         polls(&mut table, &mut entropy, features);
         pending(&mut table, &mut entropy, features);
         taken(&mut table, &mut entropy, features);
+        rest(&mut table, &mut entropy, features);
     }
     let _ = entropy.store(0x70, 0);
 

@@ -1,0 +1,49 @@
+//! Which chip is selected between two transfers.
+
+use super::{Spi, SpiController};
+use crate::snapshot::{SaveModel, SnapshotError, check_version};
+
+/// What a driver made of an [`Spi`] controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct SpiSnapshot {
+    /// [`SpiSnapshot::VERSION`] when it was made.
+    pub version: u16,
+    /// If a chip is selected: the head of a request like the last one that selected it, as
+    /// `virtio_spi_transfer_head` has it.
+    pub selected: Option<[u8; 32]>,
+}
+
+impl SpiSnapshot {
+    /// The version of its layout; others are refused.
+    pub const VERSION: u16 = 1;
+}
+
+/// The chip is selected again. One whose pin was held meanwhile notices nothing of it; to any other it
+/// is the start of a transfer.
+impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
+    type Snapshot = SpiSnapshot;
+
+    fn save(&self) -> SpiSnapshot {
+        SpiSnapshot {
+            version: SpiSnapshot::VERSION,
+            selected: self.controller.selected().map(|settings| settings.head()),
+        }
+    }
+
+    fn restore(&mut self, snapshot: &SpiSnapshot) -> Result<(), SnapshotError> {
+        check_version(snapshot.version, SpiSnapshot::VERSION)?;
+        if self.controller.selected().is_some() {
+            return Err(SnapshotError::NotInReset);
+        }
+        let Some(head) = &snapshot.selected else {
+            return Ok(());
+        };
+        let settings = self.controller.capabilities().tidy().check(head);
+        let settings = settings.ok_or(SnapshotError::Model { at: 0 })?;
+        self.controller
+            .reselect(&settings)
+            .map_err(|_| SnapshotError::Backend { at: 0 })
+    }
+}

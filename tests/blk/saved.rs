@@ -1,0 +1,149 @@
+//! Saved and restored: the cache mode that the driver chose, and requests that wait for the disk.
+
+use virtio_spec::blk::F;
+use virtside::{
+    EngineSnapshot, Features, SaveModel, SnapshotError, WholeSnapshot,
+    models::{Block, BlockError, BlockOptions, blk::BlockSnapshot},
+    testing::Registers,
+};
+use virtside_tests::{BASE, Guest, N, Q, SIZE, guest_over, reg, rings::settle};
+
+use super::support::*;
+
+type State = WholeSnapshot<BlockSnapshot, Q, N, 8>;
+
+/// Offset of `writeback`.
+const WRITEBACK: u32 = 32;
+
+fn drive(flags: &[F]) -> Drive {
+    let wanted = flags.iter().map(|flag| feature(*flag));
+    let wanted = wanted.fold(Features::VERSION_1, |all, flag| all | flag);
+    Drive::with(Disk::new(), BlockOptions::new(SIZE), wanted)
+}
+
+/// A device in reset over another disk.
+fn elsewhere(drive: &Drive) -> Guest<Block<Disk>> {
+    let block = Block::new(Disk::new(), BlockOptions::new(SIZE));
+    guest_over(block, drive.ram.flat(BASE), 8)
+}
+
+/// The same device over another disk; its driver does not notice.
+#[track_caller]
+fn carry(drive: &mut Drive) {
+    let state: State = drive.guest.save_whole().expect("nothing is in the way");
+    let mut guest = elsewhere(drive);
+    guest
+        .restore_whole(&state)
+        .expect("what was saved is whole");
+    drive.guest = guest;
+}
+
+#[test]
+fn the_cache_mode_is_as_the_driver_chose() {
+    for flags in [&[F::CONFIG_WCE][..], &[F::CONFIG_WCE, F::FLUSH]] {
+        for mode in [0, 1] {
+            let mut drive = drive(flags);
+            assert_eq!(drive.set_config(WRITEBACK, mode), None);
+            carry(&mut drive);
+            assert_eq!(drive.config::<1>(WRITEBACK), [mode]);
+            assert_eq!(drive.ask(T_OUT, 0, &[1; 512], 0), outcome(S_OK, 1));
+            let flushed = drive.calls().contains(&Call::Flush);
+            assert_eq!(flushed, mode == 0, "{flags:?}");
+        }
+    }
+}
+
+#[test]
+fn a_driver_without_a_choice_keeps_what_it_has() {
+    for flags in [&[][..], &[F::FLUSH]] {
+        let mut drive = drive(flags);
+        let before = drive.guest.model().save();
+        carry(&mut drive);
+        assert_eq!(drive.guest.model().save(), before);
+        // A mode that it could not have chosen.
+        let mut state: State = drive.guest.save_whole().expect("nothing is in the way");
+        state.model.write_back = !state.model.write_back;
+        let mut guest = elsewhere(&drive);
+        let refused = Err(SnapshotError::Model { at: 0 });
+        assert_eq!(guest.restore_whole(&state), refused);
+        assert_eq!(guest.load(reg::STATUS), 0);
+        assert!(guest.model().is_write_back(), "as in reset");
+    }
+}
+
+#[test]
+fn another_version_is_refused() {
+    let mut drive = drive(&[F::CONFIG_WCE]);
+    let mut state: State = drive.guest.save_whole().expect("nothing is in the way");
+    state.model.version = 2;
+    let refused = Err(SnapshotError::Version { version: 2 });
+    assert_eq!(elsewhere(&drive).restore_whole(&state), refused);
+}
+
+#[test]
+fn the_mode_is_there_before_the_driver_is_live_and_in_reset() {
+    // FEATURES_OK is set, and the mode was written.
+    let mut before = elsewhere(&Drive::new());
+    assert!(before.negotiate(Features::VERSION_1 | feature(F::CONFIG_WCE) | feature(F::FLUSH)));
+    let write = virtside::mmio::Access::Write {
+        offset: reg::CONFIG + WRITEBACK,
+        width: 1,
+        value: 0,
+    };
+    let _ = before.reach(write);
+    let state: State = before.save_whole().expect("nothing is in the way");
+    let mut after = elsewhere(&Drive::new());
+    after
+        .restore_whole(&state)
+        .expect("what was saved is whole");
+    assert!(!after.model().is_write_back());
+    let _ = after.store(reg::STATUS, 0);
+    let state: State = after.save_whole().expect("nothing is in the way");
+    let mut after = elsewhere(&Drive::new());
+    after
+        .restore_whole(&state)
+        .expect("what was saved is whole");
+    assert!(after.model().is_write_back());
+}
+
+#[test]
+fn requests_that_wait_for_the_disk_are_carried_out_once_each() {
+    let mut drive = Drive::new();
+    drive.driver.write(BODY, &[0x33; 512]);
+    drive.disk().trouble = vec![Some(BlockError::NotReady)];
+    drive.start(0, T_OUT, 1, 512);
+    assert_eq!(drive.driver.take_used(), None);
+    carry(&mut drive);
+    settle(&mut drive.guest);
+    assert_eq!(drive.driver.take_used(), Some((0, 1)));
+    assert_eq!(drive.driver.take_used(), None);
+    assert_eq!(drive.bytes(STATUS, 1), [S_OK]);
+    assert_eq!(drive.sector(1), [0x33; 512]);
+}
+
+#[test]
+fn the_engine_and_the_model_can_be_carried_one_by_one() {
+    let mut drive = drive(&[F::CONFIG_WCE, F::FLUSH]);
+    assert_eq!(drive.set_config(WRITEBACK, 0), None);
+    let engine: EngineSnapshot<Q, N, 8> = drive.guest.save().expect("nothing is in the way");
+    let model = drive.guest.model().save();
+    let mut guest = elsewhere(&drive);
+    guest.restore(&engine).expect("what was saved is whole");
+    assert!(
+        guest.model().is_write_back(),
+        "what every driver begins with"
+    );
+    guest.model_mut().restore(&model).expect("and the model");
+    assert!(!guest.model().is_write_back());
+}
+
+#[test]
+fn a_device_that_is_not_in_reset_is_left_as_it_is() {
+    let mut drive = drive(&[F::CONFIG_WCE, F::FLUSH]);
+    let state: State = drive.guest.save_whole().expect("nothing is in the way");
+    assert_eq!(drive.set_config(WRITEBACK, 0), None);
+    let refused = Err(SnapshotError::NotInReset);
+    assert_eq!(drive.guest.restore_whole(&state), refused);
+    assert_eq!(drive.config::<1>(WRITEBACK), [0]);
+    assert_eq!(drive.ask(T_OUT, 0, &[1; 512], 0), outcome(S_OK, 1));
+}

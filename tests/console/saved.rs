@@ -1,0 +1,529 @@
+//! Saved and restored: what the driver was told and said, and how much of a buffer was written.
+
+use proptest::{collection::vec, prelude::*};
+use virtio_spec::console::F;
+use virtside::{
+    Features, SaveModel, SnapshotError, WholeSnapshot,
+    models::{
+        Console,
+        console::{ConsoleSize, ConsoleSnapshot, Owed, Port, PortSnapshot},
+    },
+    testing::Registers,
+};
+use virtside_tests::{BUDGET, N, reg};
+
+use super::support::*;
+
+type State<const P: usize> = WholeSnapshot<ConsoleSnapshot<P>, Q, N, 16>;
+
+#[track_caller]
+fn save<const P: usize>(desk: &mut Desk<P>) -> State<P> {
+    desk.machine.save_whole().expect("nothing is in the way")
+}
+
+/// The same device in another process, over these ports.
+#[track_caller]
+fn carry_to<const P: usize>(desk: &mut Desk<P>, console: Console<Tape, P>) {
+    let state = save(desk);
+    let mut there = machine(console, desk.ram);
+    there
+        .restore_whole(&state)
+        .expect("what was saved is whole");
+    desk.machine = there;
+}
+
+/// Over the ports of [`three`], with their tapes, as the host had plugged and opened them.
+#[track_caller]
+fn carry(desk: &mut Desk<3>) {
+    let state = save(desk);
+    let mut there = machine(three(), desk.ram);
+    for (was, at) in state.model.ports.iter().zip(0..) {
+        let tape = std::mem::replace(desk.tape(at), Tape::new());
+        let port = there
+            .model_mut()
+            .port_mut(at)
+            .expect("there is such a port");
+        *port.io_mut() = tape;
+        if let Some(size) = was.size {
+            port.resize(size);
+        }
+        if !was.plugged {
+            port.unplug();
+        }
+        port.set_open(was.open);
+    }
+    there
+        .restore_whole(&state)
+        .expect("what was saved is whole");
+    let mut again: State<3> = there.save_whole().expect("nothing is in the way");
+    again.engine.registers.generation = state.engine.registers.generation;
+    assert_eq!(again, state);
+    desk.machine = there;
+}
+
+#[test]
+fn ports_are_as_the_driver_left_them() {
+    let mut desk = Desk::three();
+    assert_eq!(desk.news(), [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)]);
+    for port in 0..2 {
+        desk.tell(port, PORT_READY, 1);
+    }
+    desk.news();
+    desk.tell(1, OPEN, 1);
+    carry(&mut desk);
+    assert_eq!(desk.news(), [], "it knows everything");
+    let ready: Vec<bool> = (0..3).map(|port| desk.port(port).is_ready()).collect();
+    assert_eq!(ready, [true, true, false]);
+    let open: Vec<bool> = (0..3)
+        .map(|port| desk.port(port).is_driver_open())
+        .collect();
+    assert_eq!(open, [false, true, false]);
+    // Input reaches the port that is open, and no other.
+    desk.offer(4, 16);
+    desk.offer(0, 16);
+    desk.arrive(0, b"nobody");
+    desk.arrive(1, b"hello");
+    assert_eq!(desk.got(4).as_deref(), Some(&b"hello"[..]));
+    assert_eq!(desk.got(0), None);
+}
+
+#[test]
+fn the_host_hears_of_the_ends_that_are_open() {
+    let mut desk = Desk::three();
+    desk.news();
+    desk.tell(1, PORT_READY, 1);
+    desk.news();
+    desk.tell(1, OPEN, 1);
+    carry_to(&mut desk, three());
+    let opened: Vec<_> = (0..3).map(|port| desk.tape(port).opened.clone()).collect();
+    assert_eq!(opened, [vec![], vec![true], vec![]]);
+}
+
+#[test]
+fn messages_that_were_still_to_come_come_once() {
+    let mut desk = Desk::three();
+    assert_eq!(desk.hear().map(|it| it.0), Some(0));
+    desk.tell(0, PORT_READY, 1);
+    assert_eq!(desk.hear().map(|it| it.1), Some(CONSOLE));
+    carry(&mut desk);
+    let news = desk.news();
+    assert_eq!(news, [(0, OPEN, 1), (1, ADD, 0), (2, ADD, 0)]);
+    carry(&mut desk);
+    assert_eq!(desk.news(), []);
+    desk.port(0).set_open(false);
+    carry(&mut desk);
+    assert_eq!(desk.news(), [(0, OPEN, 0)]);
+}
+
+#[test]
+fn a_driver_that_takes_no_messages_gets_none() {
+    let mut desk = Desk::over(three());
+    carry(&mut desk);
+    assert_eq!(desk.news(), []);
+    desk.tell(0, DEVICE_READY, 1);
+    assert_eq!(desk.news(), [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)]);
+}
+
+#[test]
+fn a_port_that_was_unplugged_goes_on_being_removed() {
+    let mut desk = Desk::three();
+    desk.news();
+    desk.port(2).unplug();
+    carry(&mut desk);
+    assert_eq!(desk.news(), [(2, REMOVE, 0)]);
+    desk.port(1).unplug();
+    desk.port(1).plug();
+    carry(&mut desk);
+    assert_eq!(desk.news(), [(1, REMOVE, 0), (1, ADD, 0)]);
+    carry(&mut desk);
+    desk.port(2).plug();
+    assert_eq!(desk.news(), [(2, ADD, 0)]);
+}
+
+/// A device whose driver knows all three ports, and has opened them.
+fn known() -> Desk<3> {
+    let mut desk = Desk::three();
+    desk.news();
+    for port in 0..3 {
+        desk.tell(port, PORT_READY, 1);
+        desk.tell(port, OPEN, 1);
+    }
+    desk.news();
+    desk
+}
+
+#[test]
+fn what_the_host_changed_meanwhile_the_driver_hears() {
+    let mut desk = known();
+    let console = Console::with_ports([
+        Port::new(Tape::new())
+            .console()
+            .with_size(ConsoleSize { cols: 80, rows: 25 }),
+        Port::new(Tape::new()).with_name("org.example.a").closed(),
+        Port::new(Tape::new()).unplugged(),
+    ]);
+    // The size is another feature: it was offered there, too.
+    let mut with_size = Desk::over(Console::with_ports([
+        Port::new(Tape::new())
+            .console()
+            .with_size(ConsoleSize { cols: 40, rows: 25 }),
+        Port::new(Tape::new()).with_name("org.example.a"),
+        Port::new(Tape::new()),
+    ]));
+    with_size.tell(0, DEVICE_READY, 1);
+    with_size.news();
+    for port in 0..3 {
+        with_size.tell(port, PORT_READY, 1);
+        with_size.tell(port, OPEN, 1);
+    }
+    with_size.news();
+    carry_to(&mut with_size, console);
+    assert_eq!(
+        with_size.news(),
+        [(0, RESIZE, 0), (1, OPEN, 0), (2, REMOVE, 0)]
+    );
+    assert!(with_size.port(0).is_driver_open() && with_size.port(1).is_driver_open());
+    assert!(!with_size.port(2).is_driver_open() && !with_size.port(2).is_ready());
+    assert!(with_size.tape(2).opened.is_empty());
+    // One that was not there, and is now.
+    desk.port(2).unplug();
+    assert_eq!(desk.news(), [(2, REMOVE, 0)]);
+    carry_to(&mut desk, three());
+    assert_eq!(desk.news(), [(2, ADD, 0)]);
+    // One that the driver has not heard is gone, and is there again.
+    desk.port(1).unplug();
+    carry_to(&mut desk, three());
+    assert_eq!(desk.news(), [(1, REMOVE, 0), (1, ADD, 0)]);
+}
+
+#[test]
+fn output_that_a_port_took_is_not_written_again() {
+    for multiport in [false, true] {
+        let wanted = if multiport {
+            Features::from_bits(u128::MAX)
+        } else {
+            Features::from_bits(u128::MAX).difference(feature(F::MULTIPORT))
+        };
+        let mut desk = Desk::with(three(), wanted);
+        desk.tape(0).room = 5;
+        desk.send(1, b"hello world");
+        desk.send(1, b"!");
+        assert_eq!(desk.written(0), b"hello");
+        carry(&mut desk);
+        assert_eq!(desk.written(0), b"");
+        desk.drain(0, 3);
+        assert_eq!(desk.written(0), b" wo");
+        assert!(!desk.sent(1));
+        carry(&mut desk);
+        desk.drain(0, 100);
+        assert_eq!(desk.written(0), b"rld!");
+        assert!(desk.sent(1) && desk.sent(1));
+        assert!(!desk.sent(1), "each buffer comes back once");
+    }
+}
+
+#[test]
+fn output_of_a_queue_that_is_reset_begins_anew() {
+    let mut desk = Desk::new();
+    desk.tape(0).room = 5;
+    desk.send(1, b"hello world");
+    carry_to(&mut desk, Console::new(Tape::new()));
+    // Before the first poll.
+    let _ = desk.machine.store(reg::QUEUE_SEL, 1);
+    let _ = desk.machine.store(reg::QUEUE_RESET, 1);
+    desk.queues[1] = virtside_tests::driver(desk.ram, 1);
+    let config = virtside_tests::config(1);
+    assert_eq!(
+        desk.machine.configure(&config),
+        virtside::mmio::Reply::Done(0)
+    );
+    desk.send(1, b"again");
+    assert_eq!(desk.written(0), b"again");
+}
+
+#[test]
+fn a_buffer_that_waits_for_input_is_filled_once() {
+    let mut desk = Desk::new();
+    // It said that it had something, and had nothing.
+    desk.tape(0).claims = Some(true);
+    desk.offer(0, 16);
+    desk.offer(0, 16);
+    assert_eq!(desk.got(0), None);
+    carry_to(&mut desk, Console::new(Tape::new()));
+    desk.settle();
+    assert_eq!(desk.got(0), None);
+    desk.arrive(0, b"one");
+    assert_eq!(desk.got(0).as_deref(), Some(&b"one"[..]));
+    desk.arrive(0, b"two");
+    assert_eq!(desk.got(0).as_deref(), Some(&b"two"[..]));
+    assert_eq!(desk.got(0), None);
+}
+
+#[test]
+fn a_reset_forgets_what_was_carried_over() {
+    let mut desk = known();
+    carry(&mut desk);
+    desk.tape(0).opened.clear();
+    let _ = desk.machine.store(reg::STATUS, 0);
+    assert_eq!(desk.tape(0).opened, [false]);
+    let fresh = machine(three(), desk.ram).model().save();
+    assert_eq!(desk.machine.model().save(), fresh);
+}
+
+/// What is wrong, with which port, and how it comes about.
+type Case = (&'static str, u16, fn(&mut PortSnapshot));
+
+#[test]
+fn what_no_driver_can_have_made_of_a_port_is_refused() {
+    let mut desk = known();
+    desk.port(2).unplug();
+    let whole = save(&mut desk);
+    let cases: [Case; 12] = [
+        ("a message that there is not", 0, |port| port.owed = 64),
+        ("ready for what it was not told of", 0, |port| {
+            port.announced = false
+        }),
+        ("added twice", 0, |port| port.owed = Owed::ADD.bits()),
+        ("removed and there", 0, |port| {
+            port.owed = Owed::REMOVE.bits()
+        }),
+        ("not there and not removed", 0, |port| port.plugged = false),
+        ("a name that it has not", 0, |port| {
+            port.owed = Owed::NAME.bits()
+        }),
+        ("a size that it has not", 0, |port| {
+            port.owed = Owed::SIZE.bits()
+        }),
+        ("no console", 1, |port| port.owed = Owed::CONSOLE.bits()),
+        ("messages before it is ready", 1, |port| {
+            port.ready = false;
+            port.owed = Owed::OPEN.bits();
+        }),
+        ("removed and open", 2, |port| port.driver_open = true),
+        ("removed and ready", 2, |port| port.ready = true),
+        ("gone and still to be removed", 2, |port| {
+            port.announced = false
+        }),
+    ];
+    for (what, at, change) in cases {
+        let mut state = whole.clone();
+        change(&mut state.model.ports[usize::from(at)]);
+        let mut there = machine(three(), desk.ram);
+        let refused = Err(SnapshotError::Model { at });
+        assert_eq!(there.restore_whole(&state), refused, "{what}");
+        assert_eq!(there.load(reg::STATUS), 0);
+        assert_eq!(
+            there.model().save(),
+            machine(three(), desk.ram).model().save(),
+            "{what}"
+        );
+    }
+    let mut there = machine(three(), desk.ram);
+    let mut state = whole.clone();
+    state.model.version = 2;
+    let refused = Err(SnapshotError::Version { version: 2 });
+    assert_eq!(there.restore_whole(&state), refused);
+    let mut state = whole.clone();
+    let _ = state.model.ports.pop();
+    let refused = Err(SnapshotError::Model { at: 2 });
+    assert_eq!(there.restore_whole(&state), refused);
+    there
+        .restore_whole(&whole)
+        .expect("what was saved is whole");
+    let refused = Err(SnapshotError::NotInReset);
+    assert_eq!(there.model_mut().restore(&whole.model), refused);
+}
+
+#[test]
+fn without_multiport_there_is_nothing_to_know_of_ports() {
+    let wanted = Features::from_bits(u128::MAX).difference(feature(F::MULTIPORT));
+    let mut desk = Desk::with(three(), wanted);
+    let whole = save(&mut desk);
+    let there = || machine(three(), desk.ram);
+    assert_eq!(there().restore_whole(&whole), Ok(()));
+    let refused = |at| Err(SnapshotError::Model { at });
+    let mut state = whole.clone();
+    state.model.driver_ready = true;
+    assert_eq!(there().restore_whole(&state), refused(3));
+    let mut state = whole.clone();
+    let port = &mut state.model.ports[0];
+    (port.announced, port.owed) = (true, 0);
+    assert_eq!(there().restore_whole(&state), refused(0));
+    let mut state = whole.clone();
+    state.model.ports[1].sent = Some(0);
+    assert_eq!(there().restore_whole(&state), refused(1));
+}
+
+/// What happens to the device.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    Tell(u32, u16, u16),
+    News,
+    Plug(u16),
+    Unplug(u16),
+    Open(u16, bool),
+    Resize(u16),
+    Send(u16, u8),
+    Room(u16, usize),
+    Offer(u16),
+    Arrives(u16, u8),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    let port = || 0..3u16;
+    prop_oneof![
+        (
+            0..3u32,
+            prop::sample::select(vec![DEVICE_READY, PORT_READY, OPEN]),
+            0..8u16
+        )
+            .prop_map(|(port, event, value)| Happens::Tell(port, event, value.min(1))),
+        (0..3u32).prop_map(|port| Happens::Tell(port, OPEN, 1)),
+        Just(Happens::News),
+        Just(Happens::News),
+        port().prop_map(Happens::Plug),
+        port().prop_map(Happens::Unplug),
+        (port(), any::<bool>()).prop_map(|(port, open)| Happens::Open(port, open)),
+        port().prop_map(Happens::Resize),
+        (port(), 1..9u8).prop_map(|(port, len)| Happens::Send(port, len)),
+        (port(), 0..12usize).prop_map(|(port, room)| Happens::Room(port, room)),
+        port().prop_map(Happens::Offer),
+        (port(), 1..9u8).prop_map(|(port, len)| Happens::Arrives(port, len)),
+    ]
+}
+
+/// A device, and what its driver and its host saw.
+struct Watched {
+    desk: Desk<3>,
+    seen: Vec<(u16, Vec<u8>)>,
+    flying: [u32; Q],
+    next: u8,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let mut desk = Desk::three();
+        desk.news();
+        for port in 0..3 {
+            desk.tell(port, PORT_READY, 1);
+            desk.tell(port, OPEN, 1);
+            desk.tape(port as u16).room = 20;
+        }
+        Self {
+            desk,
+            seen: Vec::new(),
+            flying: [0; Q],
+            next: 0,
+        }
+    }
+
+    fn bytes(&mut self, len: u8) -> Vec<u8> {
+        (0..len)
+            .map(|_| {
+                self.next = self.next.wrapping_add(1);
+                self.next
+            })
+            .collect()
+    }
+
+    fn reap(&mut self) {
+        for port in 0..3 {
+            let input = virtside::models::console::receiveq(port);
+            while let Some(bytes) = self.desk.got(input) {
+                self.flying[usize::from(input)] -= 1;
+                self.seen.push((input, bytes));
+            }
+            while self.desk.sent(input + 1) {
+                self.flying[usize::from(input) + 1] -= 1;
+                self.seen.push((input + 1, vec![]));
+            }
+            let written = self.desk.written(port);
+            self.seen.push((100 + port, written));
+        }
+    }
+
+    fn happens(&mut self, what: Happens, carried: bool) {
+        let input = |port| virtside::models::console::receiveq(port);
+        match what {
+            Happens::Tell(port, event, value) => self.desk.tell(port, event, value),
+            Happens::News => {
+                let news = self.desk.news();
+                for (port, event, value) in news {
+                    self.seen.push((200 + event, vec![port as u8, value as u8]));
+                }
+            }
+            Happens::Plug(port) => self.desk.port(port).plug(),
+            Happens::Unplug(port) => {
+                self.desk.port(port).unplug();
+                self.desk.machine.backend_ready(input(port) + 1);
+            }
+            Happens::Open(port, open) => {
+                self.desk.port(port).set_open(open);
+                self.desk.machine.backend_ready(input(port) + 1);
+                self.desk.machine.backend_ready(input(port));
+            }
+            Happens::Resize(port) => {
+                let cols = u16::from(self.next);
+                self.desk.port(port).resize(ConsoleSize { cols, rows: 1 });
+            }
+            Happens::Send(port, len) => {
+                let queue = input(port) + 1;
+                if self.flying[usize::from(queue)] < 8 {
+                    self.flying[usize::from(queue)] += 1;
+                    let bytes = self.bytes(len);
+                    self.desk.send(queue, &bytes);
+                }
+            }
+            Happens::Room(port, room) => {
+                self.desk.tape(port).room = room;
+                self.desk.machine.backend_ready(input(port) + 1);
+            }
+            Happens::Offer(port) => {
+                let queue = input(port);
+                if self.flying[usize::from(queue)] < 8 {
+                    self.flying[usize::from(queue)] += 1;
+                    self.desk.offer(queue, 6);
+                }
+            }
+            Happens::Arrives(port, len) => {
+                let bytes = self.bytes(len);
+                self.desk.tape(port).input.extend(bytes);
+                self.desk.machine.backend_ready(input(port));
+            }
+        }
+        if carried {
+            // In the middle of it.
+            let _ = self.desk.machine.poll(1);
+            carry(&mut self.desk);
+        }
+        let _ = self.desk.machine.poll(BUDGET);
+        self.desk.settle();
+        self.reap();
+        if carried {
+            carry(&mut self.desk);
+            self.desk.settle();
+            self.reap();
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_driver_does_not_notice_where_its_console_is(
+        script in vec((happens(), any::<bool>()), 1..80)
+    ) {
+        let mut stays = Watched::new();
+        let mut moves = Watched::new();
+        for (what, carried) in script {
+            stays.happens(what, false);
+            moves.happens(what, carried);
+            let seen = |it: &mut Watched| -> Vec<_> {
+                let seen = std::mem::take(&mut it.seen);
+                seen.into_iter().filter(|(what, bytes)| *what < 100 || !bytes.is_empty()).collect()
+            };
+            prop_assert_eq!(seen(&mut moves), seen(&mut stays));
+            prop_assert_eq!(moves.flying, stays.flying);
+            prop_assert_eq!(moves.desk.machine.model().save(), stays.desk.machine.model().save());
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! Saved and restored: the lines are put back as the driver left them, and each eventq buffer in hand
+//! is given back once, with the status that it would have had.
+
+use proptest::{collection::vec, prelude::*};
+use virtside::{
+    SaveModel, SnapshotError, WholeSnapshot,
+    models::gpio::{Direction, EventBuffer, Gpio, GpioError, GpioSnapshot, LineSnapshot, Trigger},
+    testing::{Buffer, Registers},
+};
+use virtside_tests::{BASE, BUDGET, N, Q, guest_over, reg};
+
+use super::support::*;
+
+type State = WholeSnapshot<GpioSnapshot<L>, Q, N, 8>;
+
+/// A device in reset over other hardware: what is not driven has the same level.
+fn elsewhere(board: &Board) -> virtside_tests::Guest<Gpio<Bank, L>> {
+    let mut bank = Bank::new();
+    bank.levels = board.guest.model().lines().levels;
+    for (line, level) in board
+        .guest
+        .model()
+        .save()
+        .lines
+        .iter()
+        .zip(&mut bank.levels)
+    {
+        if line.direction == Direction::Output && line.value.is_some() {
+            *level = false;
+        }
+    }
+    guest_over(Gpio::new(bank), board.ram.flat(BASE), 8)
+}
+
+/// The same device over other hardware; its driver does not notice.
+#[track_caller]
+fn carry(board: &mut Board) -> Vec<Call> {
+    let state: State = board.guest.save_whole().expect("nothing is in the way");
+    let mut guest = elsewhere(board);
+    guest
+        .restore_whole(&state)
+        .expect("what was saved is whole");
+    let mut again: State = guest.save_whole().expect("nothing is in the way");
+    again.engine.registers.generation = state.engine.registers.generation;
+    assert_eq!(again, state);
+    board.guest = guest;
+    board.calls()
+}
+
+#[test]
+fn lines_are_put_back_as_the_driver_left_them() {
+    let mut board = Board::new();
+    board.does(SET_VALUE, LED, 1);
+    board.does(SET_DIRECTION, LED, OUT);
+    board.does(SET_DIRECTION, BUTTON, IN);
+    board.does(IRQ_TYPE, BUTTON, FALLING);
+    // Driven once, an input now: the value waits for the line to be an output again.
+    board.does(SET_VALUE, WIRE, 1);
+    board.does(SET_DIRECTION, WIRE, IN);
+    let calls = carry(&mut board);
+    assert_eq!(
+        calls,
+        [
+            Call::Direction(LED, Direction::Output, Some(true)),
+            Call::Direction(BUTTON, Direction::Input, None),
+            Call::Trigger(BUTTON, Some(Trigger::FallingEdge)),
+            Call::Direction(WIRE, Direction::Input, None),
+        ]
+    );
+    assert_eq!(board.does(GET_DIRECTION, LED, 0), OUT as u8);
+    assert_eq!(board.does(GET_VALUE, LED, 0), 1);
+    assert_eq!(board.does(GET_DIRECTION, BUTTON, 0), IN as u8);
+    assert_eq!(board.does(GET_DIRECTION, JUMPER, 0), NONE as u8);
+    board.refuses(IRQ_TYPE, BUTTON, RISING);
+    board.calls();
+    board.does(SET_DIRECTION, WIRE, OUT);
+    assert_eq!(
+        board.calls(),
+        [Call::Direction(WIRE, Direction::Output, Some(true))]
+    );
+}
+
+#[test]
+fn lines_that_no_driver_used_are_left_alone() {
+    let mut board = Board::new();
+    assert_eq!(carry(&mut board), []);
+}
+
+#[test]
+fn a_buffer_that_waits_goes_on_waiting_and_is_given_back_once() {
+    for (kind, _, edge) in TYPES {
+        let mut board = Board::new();
+        board.set_level(BUTTON, kind == FALLING || kind == LOW);
+        board.does(SET_DIRECTION, BUTTON, IN);
+        board.does(IRQ_TYPE, BUTTON, kind);
+        board.listen(BUTTON);
+        carry(&mut board);
+        board.settle();
+        assert_eq!(board.event(), None);
+        board.set_level(BUTTON, !(kind == FALLING || kind == LOW));
+        board.fire(BUTTON);
+        assert_eq!(board.heard(BUTTON), Some(VALID), "{kind}");
+        board.settle();
+        assert_eq!(board.event(), None);
+        // An edge is kept for the next buffer, and no buffer is refused as a second one.
+        if edge {
+            board.fire(BUTTON);
+        }
+        board.listen(BUTTON);
+        assert_eq!(board.heard(BUTTON), Some(VALID), "{kind}");
+    }
+}
+
+#[test]
+fn an_interrupt_between_the_restore_and_the_first_poll_is_told() {
+    // A level that is gone when the poll looks: the buffer waited when it was there.
+    for kind in [RISING, HIGH] {
+        let mut board = Board::new();
+        board.does(SET_DIRECTION, BUTTON, IN);
+        board.does(IRQ_TYPE, BUTTON, kind);
+        board.listen(BUTTON);
+        carry(&mut board);
+        assert_eq!(
+            board.guest.model_mut().interrupt(BUTTON),
+            None,
+            "its buffer has no name yet"
+        );
+        board.settle();
+        assert_eq!(board.heard(BUTTON), Some(VALID));
+        assert_eq!(board.event(), None);
+    }
+}
+
+#[test]
+fn an_interrupt_that_was_not_told_yet_is_told() {
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, BUTTON, IN);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    // With a buffer in hand.
+    board.listen(BUTTON);
+    board.guest.model_mut().interrupt(BUTTON);
+    carry(&mut board);
+    board.settle();
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+    // With none.
+    board.fire(BUTTON);
+    carry(&mut board);
+    board.settle();
+    assert_eq!(board.event(), None);
+    board.listen(BUTTON);
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+    board.listen(BUTTON);
+    assert_eq!(board.event(), None, "it was told once");
+}
+
+#[test]
+fn a_change_of_level_while_nobody_looked_is_sensed() {
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, BUTTON, IN);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.listen(BUTTON);
+    carry(&mut board);
+    board.settle();
+    board.set_level(BUTTON, true);
+    carry(&mut board);
+    let _ = board.guest.model_mut().sense(BUTTON);
+    board.settle();
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+}
+
+#[test]
+fn the_buffer_of_an_interrupt_that_was_disabled_comes_back_as_invalid() {
+    // Enabled anew or not: the buffer is of the time before.
+    for enabled_again in [false, true] {
+        let mut board = Board::new();
+        board.does(SET_DIRECTION, BUTTON, IN);
+        board.does(IRQ_TYPE, BUTTON, RISING);
+        board.listen(BUTTON);
+        board.write_request(IRQ_TYPE, BUTTON, NONE);
+        let buffers = [Buffer::readable(REQUEST, 8), Buffer::writable(ANSWER, 2)];
+        board.requests.send(0, &buffers);
+        let _ = board.guest.kick(0);
+        // Its turn is with the next poll.
+        let _ = board.guest.poll(1);
+        assert!(board.requests.take_used().is_some());
+        assert_eq!(board.event(), None);
+        let mut state: State = board.guest.save_whole().expect("nothing is in the way");
+        let line = &mut state.model.lines[usize::from(BUTTON)];
+        assert_eq!(line.buffer, EventBuffer::Void);
+        if enabled_again {
+            line.trigger = Some(Trigger::RisingEdge);
+        }
+        let mut guest = elsewhere(&board);
+        guest
+            .restore_whole(&state)
+            .expect("what was saved is whole");
+        board.guest = guest;
+        carry(&mut board);
+        board.settle();
+        assert_eq!(board.heard(BUTTON), Some(INVALID));
+        assert_eq!(board.event(), None);
+        if enabled_again {
+            board.listen(BUTTON);
+            board.fire(BUTTON);
+            assert_eq!(board.heard(BUTTON), Some(VALID));
+        }
+    }
+}
+
+#[test]
+fn a_suspended_device_goes_on_where_it_is_restored() {
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, BUTTON, IN);
+    board.does(IRQ_TYPE, BUTTON, HIGH);
+    board.listen(BUTTON);
+    let _ = board.guest.store(reg::STATUS, 0x1f);
+    assert_eq!(board.guest.load(reg::STATUS), 0x1b);
+    carry(&mut board);
+    board.fire(BUTTON);
+    assert_eq!(board.event(), None);
+    let _ = board.guest.store(reg::STATUS, 0x1f);
+    board.settle();
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+}
+
+#[test]
+fn an_eventq_that_is_reset_has_no_buffer_left() {
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, BUTTON, IN);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.listen(BUTTON);
+    carry(&mut board);
+    // Before the first poll.
+    let _ = board.guest.store(reg::QUEUE_SEL, 1);
+    let _ = board.guest.store(reg::QUEUE_RESET, 1);
+    board.fire(BUTTON);
+    assert_eq!(board.event(), None);
+    let state: State = board.guest.save_whole().expect("nothing is in the way");
+    let line = state.model.lines[usize::from(BUTTON)];
+    assert_eq!((line.buffer, line.fired), (EventBuffer::None, true));
+}
+
+#[test]
+fn a_reset_lets_go_of_what_was_put_back() {
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, BUTTON, IN);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.does(SET_DIRECTION, LED, OUT);
+    board.listen(BUTTON);
+    carry(&mut board);
+    board.restart();
+    let mut calls = board.calls();
+    calls.retain(|call| !matches!(call, Call::Level(_)));
+    assert_eq!(
+        calls,
+        [
+            Call::Direction(LED, Direction::None, None),
+            Call::Trigger(BUTTON, None),
+            Call::Direction(BUTTON, Direction::None, None),
+        ]
+    );
+    assert_eq!(
+        board.guest.model().save().lines,
+        [LineSnapshot::default(); L]
+    );
+}
+
+#[test]
+fn lines_that_cannot_be_put_back_leave_the_device_in_reset() {
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, LED, OUT);
+    board.does(SET_DIRECTION, BUTTON, IN);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.listen(BUTTON);
+    let state: State = board.guest.save_whole().expect("nothing is in the way");
+    // The LED, the button, and its trigger.
+    for (good, at) in [(0, LED), (1, BUTTON), (2, BUTTON)] {
+        let mut guest = elsewhere(&board);
+        let trouble = &mut guest.model_mut().lines_mut().trouble;
+        trouble.extend(std::iter::repeat_n(None, good));
+        trouble.push(Some(GpioError::Failed));
+        assert_eq!(
+            guest.restore_whole(&state),
+            Err(SnapshotError::Backend { at })
+        );
+        assert_eq!(guest.load(reg::STATUS), 0);
+        let model = guest.model();
+        assert_eq!(model.save().lines, [LineSnapshot::default(); L]);
+        // Nothing is left driven or armed.
+        for line in [LED, BUTTON] {
+            let calls = model.lines().calls.iter().rev();
+            let mut of_it = calls.filter(|call| match call {
+                Call::Direction(at, ..) | Call::Trigger(at, _) => *at == line,
+                _ => false,
+            });
+            let last = of_it.next();
+            let untouched = last.is_none();
+            assert!(untouched || last == Some(&Call::Direction(line, Direction::None, None)));
+        }
+        // The same state is good enough for a bank that works.
+        assert_eq!(guest.restore_whole(&state), Ok(()));
+    }
+}
+
+#[test]
+fn a_model_that_is_at_work_takes_nothing() {
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, BUTTON, IN);
+    let state = board.guest.model().save();
+    assert_eq!(
+        board.guest.model_mut().restore(&state),
+        Err(SnapshotError::NotInReset)
+    );
+    assert_eq!(board.guest.model().save(), state);
+}
+
+/// What is wrong, with which line, and how it comes about.
+type Case = (&'static str, u16, fn(&mut LineSnapshot));
+
+#[test]
+fn what_no_driver_can_have_made_of_a_line_is_refused() {
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, WIRE, IN);
+    board.does(IRQ_TYPE, WIRE, RISING);
+    board.listen(WIRE);
+    let whole: State = board.guest.save_whole().expect("nothing is in the way");
+    let wire = whole.model.lines[usize::from(WIRE)];
+    let cases: [Case; 8] = [
+        ("an output that cannot be driven", JUMPER, |line| {
+            line.direction = Direction::Output;
+        }),
+        ("an input that cannot be sensed", LED, |line| {
+            line.direction = Direction::Input;
+        }),
+        ("a value that cannot be driven", BUTTON, |line| {
+            line.value = Some(true);
+        }),
+        ("an interrupt of a line without", JUMPER, |line| {
+            line.trigger = Some(Trigger::HighLevel);
+        }),
+        ("an interrupt of an output", WIRE, |line| {
+            line.direction = Direction::Output;
+        }),
+        ("a buffer without an interrupt", WIRE, |line| {
+            line.trigger = None;
+        }),
+        ("an edge without an interrupt", BUTTON, |line| {
+            line.fired = true;
+        }),
+        ("a level without a buffer", WIRE, |line| {
+            line.trigger = Some(Trigger::HighLevel);
+            line.fired = true;
+            line.buffer = EventBuffer::None;
+        }),
+    ];
+    for (what, at, change) in cases {
+        let mut state = whole.clone();
+        change(&mut state.model.lines[usize::from(at)]);
+        let mut guest = elsewhere(&board);
+        assert_eq!(
+            guest.restore_whole(&state),
+            Err(SnapshotError::Model { at }),
+            "{what}"
+        );
+        assert_eq!(guest.load(reg::STATUS), 0);
+        assert_eq!(guest.model().lines().calls, [], "{what}");
+    }
+    assert_eq!(wire.buffer, EventBuffer::Kept);
+
+    let mut state = whole.clone();
+    state.model.version += 1;
+    let version = state.model.version;
+    assert_eq!(
+        elsewhere(&board).restore_whole(&state),
+        Err(SnapshotError::Version { version })
+    );
+    let mut state = whole.clone();
+    let _ = state.model.lines.pop();
+    assert_eq!(
+        elsewhere(&board).restore_whole(&state),
+        Err(SnapshotError::Model { at: L as u16 - 1 })
+    );
+    // A line that the bank does not have.
+    let mut guest = elsewhere(&board);
+    guest.model_mut().lines_mut().count = WIRE;
+    assert_eq!(
+        guest.restore_whole(&whole),
+        Err(SnapshotError::Model { at: WIRE })
+    );
+    // Interrupts that this driver did not agree on.
+    let mut other = Board::with(Gpio::new(Bank::new()), virtside::Features::RING);
+    let mut state: State = other.guest.save_whole().expect("nothing is in the way");
+    state.model = whole.model.clone();
+    assert_eq!(
+        elsewhere(&other).restore_whole(&state),
+        Err(SnapshotError::Model { at: WIRE })
+    );
+    other.settle();
+}
+
+/// What happens to a line.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    Direction(u16, u32),
+    Value(u16, u32),
+    Trigger(u16, u32),
+    Listens(u16),
+    Level(u16, bool),
+    Edge(u16),
+    EventqReset,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    let line = || 0..L as u16;
+    prop_oneof![
+        (line(), 0..4u32).prop_map(|(line, value)| Happens::Direction(line, value)),
+        (line(), 0..2u32).prop_map(|(line, value)| Happens::Value(line, value)),
+        (
+            line(),
+            prop::sample::select(vec![NONE, RISING, FALLING, BOTH, HIGH, LOW])
+        )
+            .prop_map(|(line, kind)| Happens::Trigger(line, kind)),
+        line().prop_map(Happens::Listens),
+        (line(), any::<bool>()).prop_map(|(line, high)| Happens::Level(line, high)),
+        line().prop_map(Happens::Edge),
+        Just(Happens::EventqReset),
+    ]
+}
+
+/// A board, and what its driver saw: each answer, and each buffer that came back.
+struct Watched {
+    board: Board,
+    in_hand: [bool; L],
+    seen: Vec<(u16, u8, u8)>,
+}
+
+impl Watched {
+    fn new() -> Self {
+        Self {
+            board: Board::new(),
+            in_hand: [false; L],
+            seen: Vec::new(),
+        }
+    }
+
+    fn ask(&mut self, kind: u16, line: u16, value: u32) {
+        let (status, value) = self.board.ask(kind, line, value);
+        self.seen.push((kind, status, value));
+    }
+
+    fn reap(&mut self) {
+        while let Some((head, status)) = self.board.event() {
+            let line = usize::from(head / 2);
+            assert!(std::mem::take(&mut self.in_hand[line]), "given back twice");
+            self.seen.push((100 + head, status, 0));
+        }
+    }
+
+    fn happens(&mut self, what: Happens) {
+        match what {
+            Happens::Direction(line, value) => self.ask(SET_DIRECTION, line, value),
+            Happens::Value(line, value) => self.ask(SET_VALUE, line, value),
+            Happens::Trigger(line, kind) => self.ask(IRQ_TYPE, line, kind),
+            Happens::Listens(line) => {
+                if !std::mem::replace(&mut self.in_hand[usize::from(line)], true) {
+                    self.board.listen(line);
+                }
+            }
+            Happens::Level(line, high) => {
+                // The host sees each change of an input.
+                if self.board.guest.model().direction(line) != Direction::Output {
+                    self.board.set_level(line, high);
+                    let _ = self.board.guest.model_mut().sense(line);
+                }
+            }
+            Happens::Edge(line) => {
+                if self
+                    .board
+                    .guest
+                    .model()
+                    .trigger(line)
+                    .is_some_and(Trigger::is_edge)
+                {
+                    self.board.guest.model_mut().interrupt(line);
+                }
+            }
+            Happens::EventqReset => {
+                let _ = self.board.guest.store(reg::QUEUE_SEL, 1);
+                let _ = self.board.guest.store(reg::QUEUE_RESET, 1);
+                self.reap();
+                self.in_hand = [false; L];
+                self.board.events = virtside_tests::driver(self.board.ram, 1);
+                assert_eq!(
+                    self.board.guest.configure(&virtside_tests::config(1)),
+                    virtside::mmio::Reply::Done(0)
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_driver_does_not_notice_where_its_device_is(
+        script in vec((happens(), any::<bool>(), 0..3u16), 1..60)
+    ) {
+        let mut stays = Watched::new();
+        let mut moves = Watched::new();
+        for (what, carried, polls) in script {
+            for (watched, carried) in [(&mut stays, false), (&mut moves, carried)] {
+                watched.happens(what);
+                // Half-way: what is due is not all given back.
+                for _ in 0..polls {
+                    if carried {
+                        carry(&mut watched.board);
+                    }
+                    let _ = watched.board.guest.poll(1);
+                }
+                if carried {
+                    carry(&mut watched.board);
+                }
+                let _ = watched.board.guest.poll(BUDGET);
+                watched.board.settle();
+                watched.reap();
+            }
+            prop_assert_eq!(&moves.seen, &stays.seen);
+            prop_assert_eq!(moves.in_hand, stays.in_hand);
+            prop_assert_eq!(moves.board.guest.model().save(), stays.board.guest.model().save());
+            let levels = |it: &Watched| it.board.guest.model().lines().levels;
+            prop_assert_eq!(levels(&moves), levels(&stays));
+        }
+    }
+}

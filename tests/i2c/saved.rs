@@ -1,0 +1,197 @@
+//! Saved and restored in the middle of a group: no segment is sent twice, and the rest of a group that
+//! failed fails.
+
+use proptest::{collection::vec, prelude::*};
+use virtside::{
+    SaveModel, SnapshotError, WholeSnapshot,
+    models::{I2c, i2c::I2cSnapshot},
+    testing::Registers,
+};
+use virtside_tests::{BASE, N, Q, guest_over, reg};
+
+use super::support::*;
+
+type State = WholeSnapshot<I2cSnapshot, Q, N, 8>;
+
+/// The same adapter in another process, of the same bus; its driver does not notice.
+#[track_caller]
+fn carry(rig: &mut Rig<Recorder>, combining: bool) {
+    let state: State = rig.guest.save_whole().expect("nothing is in the way");
+    let bus = std::mem::take(rig.guest.model_mut().bus_mut());
+    let model = I2c::new(bus);
+    let model = if combining { model.combining() } else { model };
+    let mut guest = guest_over(model, rig.ram.flat(BASE), 2);
+    guest
+        .restore_whole(&state)
+        .expect("what was saved is whole");
+    let mut again: State = guest.save_whole().expect("nothing is in the way");
+    again.engine.registers.generation = state.engine.registers.generation;
+    assert_eq!(again, state);
+    rig.guest = guest;
+}
+
+fn offer(rig: &mut Rig<Recorder>, messages: &[Message]) {
+    for (index, message) in messages.iter().enumerate() {
+        rig.offer(index, message);
+    }
+    rig.driver.publish();
+    let _ = rig.guest.kick(0);
+}
+
+#[test]
+fn a_write_that_waits_for_its_read_is_combined_with_it() {
+    let mut rig = Rig::combining(2);
+    let messages = [write(0x50, &[0x10]).and(), read(0x50, 2)];
+    offer(&mut rig, &messages);
+    let _ = rig.guest.poll(1);
+    assert_eq!(rig.calls(), [], "it waits");
+    carry(&mut rig, true);
+    rig.poll();
+    assert_eq!(rig.calls(), [WriteRead(0x50, vec![0x10], 2)]);
+    let mut used = rig.take_used();
+    used.sort_unstable();
+    assert_eq!(used, [(0, 1), (3, 3)]);
+    assert_eq!(rig.status(0), OK);
+}
+
+#[test]
+fn a_write_that_was_sent_and_not_answered_is_not_sent_again() {
+    for (trouble, status) in [(None, OK), (Some(NAK), ERR)] {
+        let mut rig = Rig::combining(2);
+        rig.trouble([trouble]);
+        // The read of another chip: the write goes alone, and has its answer with the next poll.
+        offer(&mut rig, &[write(0x50, &[0x10]).and(), read(0x51, 1)]);
+        let _ = rig.guest.poll(2);
+        assert_eq!(rig.calls()[0], Write(0x50, vec![0x10]));
+        assert_eq!(rig.status(0), UNTOUCHED);
+        carry(&mut rig, true);
+        rig.poll();
+        assert_eq!(rig.calls(), []);
+        let mut used = rig.take_used();
+        used.sort_unstable();
+        let read = if status == OK { (3, 2) } else { (3, 0) };
+        assert_eq!(used, [(0, 1), read]);
+        assert_eq!((rig.status(0), rig.status(1)), (status, status));
+    }
+}
+
+#[test]
+fn the_rest_of_a_group_that_failed_fails() {
+    for combining in [false, true] {
+        let model = I2c::new(Recorder::default());
+        let model = if combining { model.combining() } else { model };
+        let mut rig = Rig::with(model, 2);
+        rig.trouble([Some(NAK)]);
+        assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
+        rig.calls();
+        carry(&mut rig, combining);
+        assert_eq!(rig.one(read(0x50, 1)), failed_read(1));
+        assert_eq!(rig.calls(), [], "without a try");
+        assert_eq!(rig.one(read(0x50, 1)).status, OK);
+    }
+}
+
+#[test]
+fn a_reset_and_a_stopped_queue_forget_what_was_carried_over() {
+    for offset in [reg::STATUS, reg::QUEUE_READY] {
+        let mut rig = Rig::new();
+        rig.trouble([Some(NAK)]);
+        assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
+        carry(&mut rig, false);
+        let _ = rig.guest.store(reg::QUEUE_SEL, 0);
+        let _ = rig.guest.store(offset, 0);
+        assert!(!rig.guest.model().save().failing);
+    }
+}
+
+#[test]
+fn what_no_driver_can_have_made_of_it_is_refused() {
+    let mut rig = Rig::new();
+    let whole: State = rig.guest.save_whole().expect("nothing is in the way");
+    let mut guest = guest_over(
+        I2c::<_, BYTES>::new(Recorder::default()),
+        rig.ram.flat(BASE),
+        2,
+    );
+    let mut state = whole.clone();
+    state.model.version = 7;
+    let refused = Err(SnapshotError::Version { version: 7 });
+    assert_eq!(guest.restore_whole(&state), refused);
+    // An adapter that combines nothing never keeps a write.
+    let mut state = whole.clone();
+    state.model.settled = Some(true);
+    let refused = Err(SnapshotError::Model { at: 0 });
+    assert_eq!(guest.restore_whole(&state), refused);
+    assert_eq!(guest.load(reg::STATUS), 0);
+    guest
+        .restore_whole(&whole)
+        .expect("what was saved is whole");
+    // At work.
+    let mut state = whole.model;
+    state.failing = true;
+    guest
+        .model_mut()
+        .restore(&state)
+        .expect("nothing was served yet");
+    let refused = Err(SnapshotError::NotInReset);
+    assert_eq!(guest.model_mut().restore(&state), refused);
+}
+
+#[test]
+fn an_answer_without_its_request_does_not_stop_the_queue() {
+    let mut rig = Rig::combining(2);
+    let mut state: State = rig.guest.save_whole().expect("nothing is in the way");
+    state.model.settled = Some(false);
+    let model = I2c::new(Recorder::default()).combining();
+    let mut guest = guest_over(model, rig.ram.flat(BASE), 2);
+    guest.restore_whole(&state).expect("that may be");
+    rig.guest = guest;
+    assert_eq!(rig.one(read(0x50, 1)).status, ERR);
+    assert_eq!(rig.one(read(0x50, 1)).status, OK);
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let write = (0x50..0x52u8, 1..4usize).prop_map(|(chip, len)| write(chip, &vec![chip; len]));
+    let read = (0x50..0x52u8, 1..4u32).prop_map(|(chip, len)| read(chip, len));
+    (prop_oneof![write, read], any::<bool>())
+        .prop_map(|(message, more)| if more { message.and() } else { message })
+}
+
+proptest! {
+    #[test]
+    fn a_driver_does_not_notice_where_its_adapter_is(
+        groups in vec((vec(message(), 1..5), vec(prop::option::weighted(0.2, Just(NAK)), 8)), 1..6),
+        polls in vec((1..4u16, any::<bool>()), 1..40),
+    ) {
+        let mut seen = Vec::new();
+        for moves in [false, true] {
+            let mut rig = Rig::combining(2);
+            let mut polls = polls.iter().cycle();
+            let mut outcomes = Vec::new();
+            for (messages, trouble) in &groups {
+                rig.trouble(trouble.iter().copied());
+                offer(&mut rig, messages);
+                // Both are polled in the same way.
+                for _ in 0..60 {
+                    let Some((budget, carried)) = polls.next() else { break };
+                    if moves && *carried {
+                        carry(&mut rig, true);
+                    }
+                    let _ = rig.guest.poll(*budget);
+                }
+                rig.poll();
+                let mut used = rig.take_used();
+                used.sort_unstable();
+                prop_assert_eq!(used.len(), messages.len(), "each is answered once");
+                for (index, message) in messages.iter().enumerate() {
+                    outcomes.push(rig.outcome(index, message, used[index].1));
+                }
+                outcomes.push(failed());
+            }
+            seen.push((outcomes, rig.calls()));
+        }
+        let [stays, moved] = &seen[..] else { unreachable!("both") };
+        prop_assert_eq!(&moved.0, &stays.0);
+        prop_assert_eq!(&moved.1, &stays.1);
+    }
+}

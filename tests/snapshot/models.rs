@@ -1,0 +1,421 @@
+//! What a driver made of each ready-made model, changed in every way that is near at hand: refused with
+//! nothing changed, or a device that harms nobody and that a reset cures.
+//!
+//! How models are carried over is with each model's tests, in `saved.rs`.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use virtside::{
+    SaveModel, SnapshotError, Step, WholeSnapshot,
+    models::{
+        Block, BlockOptions, Entropy, I2c, Spi,
+        blk::RamDisk,
+        console::{Console, Port},
+        gpio::{Direction, Gpio},
+    },
+    testing::Registers,
+};
+use virtside_tests::{BASE, BUDGET, CountingSource, N, Q, guest, guest_over, reg};
+
+use super::tampered::{numbers, walk};
+
+#[allow(dead_code, reason = "the other tests' drivers")]
+#[path = "../console/support.rs"]
+mod console;
+#[allow(dead_code, reason = "the other tests' drivers")]
+#[path = "../gpio/support.rs"]
+mod gpio;
+#[allow(dead_code, reason = "the other tests' drivers")]
+#[path = "../i2c/support.rs"]
+mod i2c;
+#[allow(dead_code, reason = "the other tests' drivers")]
+#[path = "../spi/support.rs"]
+mod spi;
+
+/// Chains of a state.
+const P: usize = 16;
+
+type State<S, const QUEUES: usize = Q> = WholeSnapshot<S, QUEUES, N, P>;
+
+/// What one place may be instead.
+fn others(value: &Value) -> Vec<Value> {
+    let names = [
+        "None",
+        "Output",
+        "Input",
+        "RisingEdge",
+        "BothEdges",
+        "HighLevel",
+        "LowLevel",
+        "Kept",
+        "Void",
+    ];
+    let mut others = match value {
+        Value::Number(number) => {
+            let number = number.as_u64().expect("unsigned");
+            numbers(number, true).into_iter().map(Value::from).collect()
+        }
+        Value::Bool(value) => vec![(!value).into()],
+        Value::String(_) => names.map(Value::from).to_vec(),
+        Value::Null => vec![
+            true.into(),
+            false.into(),
+            0.into(),
+            u32::MAX.into(),
+            "RisingEdge".into(),
+            "HighLevel".into(),
+            json!({"cols": 1, "rows": 1}),
+            vec![0; 32].into(),
+        ],
+        Value::Array(values) => {
+            let mut others = vec![Value::Array(vec![])];
+            for at in 0..values.len() {
+                let mut changed = values.clone();
+                changed.remove(at);
+                others.push(changed.into());
+                let mut changed = values.clone();
+                changed.swap(0, at);
+                others.push(changed.into());
+            }
+            others
+        }
+        Value::Object(_) => vec![],
+    };
+    others.push(Value::Null);
+    others.retain(|other| other != value);
+    others
+}
+
+/// Each change of one place, and then so many of several.
+fn mutants(whole: &Value, many: usize) -> Vec<Value> {
+    let mut paths = Vec::new();
+    walk(whole, String::new(), &mut paths);
+    let mut mutants = Vec::new();
+    for path in &paths {
+        for other in others(whole.pointer(path).expect("it is there")) {
+            let mut mutant = whole.clone();
+            *mutant.pointer_mut(path).expect("it is there") = other;
+            mutants.push(mutant);
+        }
+    }
+    // Always the same ones.
+    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+    let mut below = |bound: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % bound as u64) as usize
+    };
+    for _ in 0..many {
+        let mut mutant = whole.clone();
+        for _ in 0..2 + below(3) {
+            let path = &paths[below(paths.len())];
+            // It may be gone by now.
+            if let Some(place) = mutant.pointer_mut(path) {
+                let others = others(place);
+                *place = others[below(others.len())].clone();
+            }
+        }
+        mutants.push(mutant);
+    }
+    mutants
+}
+
+/// What became of the mutants of one state.
+#[derive(Debug, Default)]
+struct Tally {
+    not_a_state: u32,
+    refused: u32,
+    taken: u32,
+}
+
+impl Tally {
+    #[track_caller]
+    fn assert_some_of_each(&self) {
+        assert!(self.refused > 10 && self.taken > 3, "{self:?}");
+    }
+}
+
+/// Tries each; `check` is told the state, and says whether it was taken.
+#[track_caller]
+fn tamper<S, const QUEUES: usize>(
+    whole: &State<S, QUEUES>,
+    mut check: impl FnMut(&State<S, QUEUES>) -> Result<(), SnapshotError>,
+) -> Tally
+where
+    S: Clone + Serialize + DeserializeOwned,
+{
+    let mut tally = Tally::default();
+    let model = serde_json::to_value(&whole.model).expect("text");
+    for mutant in mutants(&model, 3000) {
+        let Ok(model) = serde_json::from_value::<S>(mutant) else {
+            tally.not_a_state += 1;
+            continue;
+        };
+        let state = WholeSnapshot {
+            engine: whole.engine.clone(),
+            model,
+        };
+        match check(&state) {
+            Ok(()) => tally.taken += 1,
+            Err(
+                SnapshotError::Model { .. }
+                | SnapshotError::Version { .. }
+                | SnapshotError::Backend { .. },
+            ) => tally.refused += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    tally
+}
+
+#[test]
+fn lines_of_gpio() {
+    use gpio::*;
+    // Of each kind: driven, armed with a buffer, told of an edge, and left alone.
+    let mut board = Board::new();
+    board.does(SET_VALUE, LED, 1);
+    board.does(SET_DIRECTION, LED, OUT);
+    board.does(SET_DIRECTION, BUTTON, IN);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.listen(BUTTON);
+    board.does(IRQ_TYPE, WIRE, BOTH);
+    board.fire(WIRE);
+    let whole: State<_> = board.guest.save_whole().expect("nothing is in the way");
+    let rings = virtside_tests::rings::shot(board.ram);
+    let fresh = Gpio::<_, L>::new(Bank::new()).save();
+    let ram = board.ram;
+    let tally = tamper(&whole, |state| {
+        ram.write(0, &rings);
+        let mut guest = guest_over(Gpio::new(Bank::new()), ram.flat(BASE), 8);
+        let restored = guest.restore_whole(state);
+        let calls = guest.model().lines().calls.clone();
+        if restored.is_err() {
+            assert_eq!(guest.load(reg::STATUS), 0);
+            assert_eq!(guest.model().save(), fresh);
+            assert_eq!(calls, [], "no line was touched");
+        } else {
+            assert_eq!(guest.model().save(), state.model);
+            // No line does what it cannot do.
+            for call in &calls {
+                let good = match *call {
+                    Call::Direction(LED, way, _) => way != Direction::Input,
+                    Call::Direction(WIRE, ..) => true,
+                    Call::Direction(_, way, high) => way != Direction::Output && high.is_none(),
+                    Call::Trigger(line, _) => [BUTTON, WIRE].contains(&line),
+                    _ => false,
+                };
+                assert!(good, "{call:?}");
+            }
+        }
+        let mut after = Board {
+            events: board.events.clone(),
+            requests: board.requests.clone(),
+            guest,
+            ram,
+        };
+        if restored.is_ok() {
+            after.settle();
+            for line in 0..L as u16 {
+                after.guest.model_mut().interrupt(line);
+            }
+            after.settle();
+            let mut given = 0;
+            while after.event().is_some() {
+                given += 1;
+            }
+            assert!(given <= 1, "one buffer was in hand");
+            assert_eq!(after.guest.take_host_fault(), None);
+        }
+        after.restart();
+        assert_eq!(after.guest.model().save(), fresh);
+        assert_eq!(after.does(GET_DIRECTION, LED, 0), 0);
+        restored
+    });
+    tally.assert_some_of_each();
+}
+
+#[test]
+fn ports_of_a_console() {
+    use console::*;
+    let ports = || {
+        Console::<_, 3>::with_ports([
+            Port::new(Tape::new()).console(),
+            Port::new(Tape::new()).with_name("org.example.a"),
+            Port::new(Tape::new()),
+        ])
+    };
+    let mut desk = Desk::over(ports());
+    desk.tell(0, DEVICE_READY, 1);
+    desk.news();
+    for port in 0..2 {
+        desk.tell(port, PORT_READY, 1);
+    }
+    desk.tell(1, OPEN, 1);
+    desk.news();
+    desk.tape(1).room = 3;
+    desk.send(5, b"output");
+    desk.port(0).set_open(false);
+    desk.port(2).unplug();
+    let whole: State<_, { console::Q }> = desk.machine.save_whole().expect("nothing is in the way");
+    let rings = virtside_tests::rings::shot(desk.ram);
+    let fresh = ports().save();
+    let ram = desk.ram;
+    let used = desk.queues[5].used_idx();
+    let tally = tamper(&whole, |state| {
+        ram.write(0, &rings);
+        let mut there = machine(ports(), ram);
+        let restored = there.restore_whole(state);
+        if restored.is_err() {
+            assert_eq!(there.load(reg::STATUS), 0);
+            assert_eq!(there.model().save(), fresh);
+            let heard = |port| !there.model().port(port).unwrap().io().opened.is_empty();
+            assert!(!(0..3).any(heard), "no port heard of it");
+            return restored;
+        }
+        // What it is now can be saved and restored again.
+        let again: State<_, { console::Q }> = there.save_whole().expect("nothing is in the way");
+        let mut twice = machine(ports(), ram);
+        assert_eq!(twice.restore_whole(&again), Ok(()));
+        for _ in 0..100 {
+            if there.poll(BUDGET) != Step::More {
+                break;
+            }
+        }
+        assert_ne!(there.poll(BUDGET), Step::More, "there is always more");
+        let given = desk.queues[5].used_idx().wrapping_sub(used);
+        assert!(given <= 1, "one buffer was in hand");
+        let written = |port| there.model().port(port).unwrap().io().output.len();
+        assert!((0..3).map(written).sum::<usize>() <= 6);
+        let _ = there.store(reg::STATUS, 0);
+        assert_eq!(there.model().save(), fresh);
+        assert_eq!(there.take_host_fault(), None);
+        restored
+    });
+    tally.assert_some_of_each();
+}
+
+#[test]
+fn groups_of_i2c() {
+    use i2c::*;
+    for combining in [false, true] {
+        let model = || {
+            let model = I2c::<_, BYTES>::new(Recorder::default());
+            if combining { model.combining() } else { model }
+        };
+        let mut rig = Rig::with(model(), 2);
+        rig.trouble([Some(NAK)]);
+        assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
+        let whole: State<_> = rig.guest.save_whole().expect("nothing is in the way");
+        let fresh = model().save();
+        let tally = tamper(&whole, |state| {
+            rig.guest = guest_over(model(), rig.ram.flat(BASE), 2);
+            let restored = rig.guest.restore_whole(state);
+            if restored.is_err() {
+                assert_eq!(rig.guest.load(reg::STATUS), 0);
+                assert_eq!(rig.guest.model().save(), fresh);
+            } else {
+                assert_eq!(rig.guest.model().save(), state.model);
+                // One request is answered with what was not done, and one fails for it, at most.
+                let before = rig.driver.clone();
+                let rings = virtside_tests::rings::shot(rig.ram);
+                let first = rig.one(read(0x50, 1));
+                assert!(first.used <= 2);
+                let _ = rig.one(read(0x50, 1));
+                assert_eq!(rig.one(read(0x50, 1)).status, OK);
+                rig.driver = before;
+                rig.ram.write(0, &rings);
+            }
+            restored
+        });
+        assert!(tally.taken > 3 && tally.refused > 3, "{tally:?}");
+    }
+}
+
+#[test]
+fn the_chip_of_an_spi_controller() {
+    use embedded_hal::spi::MODE_0;
+    use spi::*;
+    use virtside::models::spi::{FixedClock, SpiLines};
+    let lines = || {
+        let log = Log::default();
+        let pins = [0, 1].map(|at| Pin(at, log.clone()));
+        let clock = FixedClock::new(MODE_0, 1_000_000);
+        let lines = SpiLines::new(Wire(log.clone()), pins, Timer(log.clone()), clock);
+        (Spi::<_, BYTES>::new(lines.with_delays(100)), log)
+    };
+    let mut rig = Rig::over({
+        let log = Log::default();
+        let pins = [0, 1].map(|at| Pin(at, log.clone()));
+        let clock = FixedClock::new(MODE_0, 1_000_000);
+        SpiLines::new(Wire(log.clone()), pins, Timer(log), clock).with_delays(100)
+    });
+    assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(OK));
+    let whole: State<_> = rig.guest.save_whole().expect("nothing is in the way");
+    let ram = rig.ram;
+    let tally = tamper(&whole, |state| {
+        let (model, log) = lines();
+        let mut there = guest_over(model, ram.flat(BASE), 1);
+        let restored = there.restore_whole(state);
+        let before = log.take();
+        let _ = there.store(reg::STATUS, 0);
+        assert_eq!(there.model().save().selected, None);
+        let lows = |events: &[Event]| {
+            let low = |event: &&Event| matches!(event, Event::Low(_));
+            events.iter().filter(low).count()
+        };
+        let highs = |events: &[Event]| {
+            let high = |event: &&Event| matches!(event, Event::High(_));
+            events.iter().filter(high).count()
+        };
+        let after = log.take();
+        assert!(lows(&before) <= 1 && lows(&after) == 0);
+        assert_eq!(highs(&before) + highs(&after), lows(&before));
+        restored
+    });
+    tally.assert_some_of_each();
+}
+
+#[test]
+fn the_cache_mode_of_a_block_device_and_nothing_of_an_entropy_source() {
+    use virtio_spec::blk::F;
+    use virtside::Features;
+    let model = || Block::new(RamDisk::new(vec![0; 512]), BlockOptions::new(16));
+    for choice in [Features::empty(), Features::from_spec(F::CONFIG_WCE.bits())] {
+        let (mut there, ram) = guest(model(), 1);
+        let config = virtside_tests::config(0);
+        assert!(there.bring_up(Features::VERSION_1 | choice, &[config]));
+        let whole: State<_> = there.save_whole().expect("nothing is in the way");
+        let tally = tamper(&whole, |state| {
+            let mut there = guest_over(model(), ram.flat(BASE), 1);
+            let restored = there.restore_whole(state);
+            assert_eq!(restored.is_err(), there.load(reg::STATUS) == 0);
+            let chosen = choice != Features::empty() && state.model.version == 1;
+            assert_eq!(restored.is_ok(), chosen || *state == whole);
+            restored
+        });
+        assert!(tally.refused > 0, "{tally:?}");
+    }
+    let (mut there, ram) = guest(Entropy::new(CountingSource::default()), 1);
+    assert!(there.negotiate(Features::VERSION_1));
+    let whole: State<()> = there.save_whole().expect("nothing is in the way");
+    let mut here = guest_over(Entropy::new(CountingSource::default()), ram.flat(BASE), 1);
+    assert_eq!(here.restore_whole(&whole), Ok(()));
+}
+
+#[test]
+fn each_state_is_the_same_after_bytes() {
+    use gpio::{BUTTON, Board, IN, IRQ_TYPE, RISING, SET_DIRECTION};
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, BUTTON, IN);
+    board.does(IRQ_TYPE, BUTTON, RISING);
+    board.listen(BUTTON);
+    let whole: State<_> = board.guest.save_whole().expect("nothing is in the way");
+    let bytes = postcard::to_stdvec(&whole).expect("bytes");
+    assert_eq!(postcard::from_bytes(&bytes), Ok(whole));
+    let mut desk = console::Desk::three();
+    desk.news();
+    let whole: State<_, { console::Q }> = desk.machine.save_whole().expect("nothing is in the way");
+    let bytes = postcard::to_stdvec(&whole).expect("bytes");
+    assert_eq!(postcard::from_bytes(&bytes), Ok(whole));
+}

@@ -1,0 +1,168 @@
+//! Saved and restored between two transfers that belong together: the chip is selected again.
+
+use embedded_hal::spi::MODE_0;
+use virtside::{
+    SaveModel, SnapshotError, WholeSnapshot,
+    models::{
+        Spi,
+        spi::{FixedClock, SpiController, SpiLines, SpiSnapshot},
+    },
+    testing::Registers,
+};
+use virtside_tests::{BASE, Guest, N, Q, guest_over, reg};
+
+use super::support::{Event::*, *};
+
+type State = WholeSnapshot<SpiSnapshot, Q, N, 1>;
+type Lines = SpiLines<Wire, Pin, Timer, FixedClock, 2>;
+
+fn lines() -> (Lines, Log) {
+    let log = Log::default();
+    let pins = [0, 1].map(|at| Pin(at, log.clone()));
+    let clock = FixedClock::new(MODE_0, 1_000_000);
+    let lines = SpiLines::new(Wire(log.clone()), pins, Timer(log.clone()), clock);
+    (lines.with_delays(100), log)
+}
+
+fn elsewhere<C: SpiController>(rig: &Rig<impl SpiController>, lines: C) -> Guest<Spi<C, BYTES>> {
+    guest_over(Spi::new(lines), rig.ram.flat(BASE), 1)
+}
+
+/// Every field is another.
+const FIRST: Head = Head {
+    chip_select: 1,
+    word_delay: 5,
+    cs_setup: 10,
+    cs_hold: 30,
+    cs_inactive: 40,
+    ..PLAIN
+};
+
+const LAST: Head = Head {
+    cs_change: 1,
+    ..FIRST
+};
+
+#[test]
+fn a_chip_that_stays_selected_is_selected_again() {
+    let (there, _) = lines();
+    let mut rig = Rig::over(there);
+    assert_eq!(rig.ask(FIRST, &[1], 0), outcome(OK));
+    let state: State = rig.guest.save_whole().expect("nothing is in the way");
+    let (here, log) = lines();
+    let mut guest = elsewhere(&rig, here);
+    guest
+        .restore_whole(&state)
+        .expect("what was saved is whole");
+    assert_eq!(log.take(), [Low(1), Pause(10)]);
+    assert_eq!(guest.model().save(), state.model);
+    rig.guest = guest;
+    // It goes on, and ends, as if nothing had been.
+    assert_eq!(rig.ask(LAST, &[2], 0), outcome(OK));
+    let ends = [Write(vec![2]), Flush, Flush, Pause(30), High(1), Pause(40)];
+    assert_eq!(log.take(), ends);
+}
+
+#[test]
+fn a_chip_that_is_not_selected_is_left_alone() {
+    let (there, _) = lines();
+    let mut rig = Rig::over(there);
+    assert_eq!(rig.ask(LAST, &[1], 0), outcome(OK));
+    let state: State = rig.guest.save_whole().expect("nothing is in the way");
+    assert_eq!(state.model.selected, None);
+    let (here, log) = lines();
+    let mut guest = elsewhere(&rig, here);
+    guest
+        .restore_whole(&state)
+        .expect("what was saved is whole");
+    assert_eq!(log.take(), []);
+}
+
+#[test]
+fn a_reset_deselects_it() {
+    let (there, _) = lines();
+    let mut rig = Rig::over(there);
+    assert_eq!(rig.ask(FIRST, &[1], 0), outcome(OK));
+    let state: State = rig.guest.save_whole().expect("nothing is in the way");
+    let (here, log) = lines();
+    let mut guest = elsewhere(&rig, here);
+    guest
+        .restore_whole(&state)
+        .expect("what was saved is whole");
+    log.take();
+    let _ = guest.store(reg::STATUS, 0);
+    assert_eq!(log.take(), [Pause(30), High(1), Pause(40)]);
+}
+
+#[test]
+fn a_pin_that_fails_leaves_nothing_selected() {
+    let (there, _) = lines();
+    let mut rig = Rig::over(there);
+    assert_eq!(rig.ask(FIRST, &[1], 0), outcome(OK));
+    let state: State = rig.guest.save_whole().expect("nothing is in the way");
+    let (here, log) = lines();
+    log.fail([Low(1)]);
+    let mut guest = elsewhere(&rig, here);
+    let refused = Err(SnapshotError::Backend { at: 0 });
+    assert_eq!(guest.restore_whole(&state), refused);
+    assert_eq!(guest.load(reg::STATUS), 0);
+    assert_eq!(guest.model().save().selected, None);
+    assert_eq!(log.take().last(), Some(&Pause(40)), "it was let go");
+    assert_eq!(guest.restore_whole(&state), Ok(()));
+}
+
+#[test]
+fn what_the_controller_cannot_do_is_refused() {
+    let (there, _) = lines();
+    let mut rig = Rig::over(there);
+    assert_eq!(rig.ask(FIRST, &[1], 0), outcome(OK));
+    let whole: State = rig.guest.save_whole().expect("nothing is in the way");
+    let (here, log) = lines();
+    let mut guest = elsewhere(&rig, here);
+    let heads = [
+        Head {
+            chip_select: 2,
+            ..FIRST
+        },
+        Head {
+            bits_per_word: 9,
+            ..FIRST
+        },
+        Head { mode: 3, ..FIRST },
+        Head {
+            freq: 2_000_000,
+            ..FIRST
+        },
+        Head {
+            cs_hold: 101,
+            ..FIRST
+        },
+        Head {
+            tx_nbits: 4,
+            ..FIRST
+        },
+    ];
+    for head in heads {
+        let mut state = whole.clone();
+        state.model.selected = head.bytes().try_into().ok();
+        assert!(state.model.selected.is_some());
+        let refused = Err(SnapshotError::Model { at: 0 });
+        assert_eq!(guest.restore_whole(&state), refused, "{head:?}");
+        assert_eq!(guest.load(reg::STATUS), 0);
+    }
+    let mut state = whole.clone();
+    state.model.version = 0;
+    let refused = Err(SnapshotError::Version { version: 0 });
+    assert_eq!(guest.restore_whole(&state), refused);
+    assert_eq!(log.take(), []);
+    // At work.
+    guest
+        .restore_whole(&whole)
+        .expect("what was saved is whole");
+    let refused = Err(SnapshotError::NotInReset);
+    assert_eq!(guest.model_mut().restore(&whole.model), refused);
+    // A controller that never keeps a chip selected.
+    let mut guest = elsewhere(&rig, Recorder::new(everything()));
+    let refused = Err(SnapshotError::Backend { at: 0 });
+    assert_eq!(guest.restore_whole(&whole), refused);
+}
