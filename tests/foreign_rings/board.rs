@@ -36,7 +36,7 @@ impl DeviceConfig for Offering {
         self.disk.device_id()
     }
     fn features(&self) -> Features {
-        self.disk.features().difference(Features::RING) | self.ring
+        self.disk.features().difference(Features::ALL_RINGS) | self.ring
     }
     fn fit(&mut self, queues: u16, elements: u16) {
         self.disk.fit(queues, elements);
@@ -131,6 +131,13 @@ impl Board {
             kicks: 0,
             runs: false,
         }
+    }
+
+    /// These ring features were accepted, and no others.
+    pub fn assert_accepted(&self, ring: Features) {
+        let accepted = self.guest.features();
+        let of_rings = accepted.intersection(Features::ALL_RINGS | Features::IN_ORDER);
+        assert_eq!(of_rings, ring, "of {accepted:?}");
     }
 
     /// A register access; a load's value.
