@@ -18,7 +18,7 @@ use virtside::{Features, mmio::Access};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 use vmm_sys_util::{eventfd::EventFd, tempdir::TempDir};
 
-use crate::board::Board;
+use crate::board::{Answers, Board};
 
 pub type Transport = VhostUser<VirtioBlkConfig, VirtioBlkReqBuf>;
 
@@ -49,6 +49,7 @@ struct Told {
 /// `set_up` has to set queue 0 up; the device is live afterwards.
 pub fn connect<T>(
     ring: Features,
+    answers: Answers,
     set_up: impl FnOnce(&mut Transport) -> T,
 ) -> (Transport, T, Connected) {
     let folder = TempDir::new().expect("a temporary folder");
@@ -56,7 +57,7 @@ pub fn connect<T>(
     let listener = UnixListener::bind(&path).expect("a socket");
     let device = thread::spawn(move || {
         let (stream, _) = listener.accept().expect("a connection");
-        answer(stream, Board::new(ring, &nothing()))
+        answer(stream, Board::new(ring, answers, &nothing()))
     });
     let path = path.to_str().expect("a path in UTF-8");
     let mut transport = Transport::new(path, u64::MAX).expect("a connection");
@@ -109,12 +110,10 @@ fn answer(stream: UnixStream, mut board: Board) -> io::Result<Connected> {
         match request {
             // GET_FEATURES
             1 => reply = Some(offered(&mut board) | PROTOCOL_FEATURES),
-            // SET_FEATURES. IN_ORDER binds the device only, but for batches, which a board that
-            // serves one chain at a time does not make: it is accepted on the driver's behalf.
+            // SET_FEATURES
             2 => {
-                let in_order = offered(&mut board) & Features::IN_ORDER.bits() as u64;
-                let accepted = long(&payload, 0) & !PROTOCOL_FEATURES;
-                negotiate(&mut board, accepted | in_order);
+                let accepted = board.accepted_for(long(&payload, 0) & !PROTOCOL_FEATURES);
+                negotiate(&mut board, accepted);
             }
             // SET_OWNER
             3 => {}
