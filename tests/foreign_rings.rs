@@ -1,9 +1,12 @@
 //! Drivers that nobody here wrote, at our rings: many requests of random sizes, several in flight,
-//! written and read back against a copy of what the disk should hold.
+//! written and read back against a copy of what the disk should hold. None of them knows IN_ORDER, whose
+//! batches a driver of ours takes.
 //!
 //! Nothing is polled: the device looks when it was kicked, the driver when it was interrupted, so a
 //! lost wake-up fails. `ROUNDTRIPS` in the environment is the number of requests of each run.
 
+#[path = "foreign_rings/batches.rs"]
+mod batches;
 #[path = "foreign_rings/board.rs"]
 mod board;
 #[path = "foreign_rings/stepped.rs"]

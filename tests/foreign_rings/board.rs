@@ -7,14 +7,14 @@ use std::sync::{
 
 use virtside::{
     Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, DriverNotify, Engine,
-    Features, Request, Shared, Step,
+    Features, Request, Shared, Step, Token,
     mmio::Access,
     models::{Block, BlockOptions, blk::RamDisk},
 };
 use virtside_std::{EventFdNotify, VmMem};
 use vm_memory::GuestMemoryMmap;
 
-use crate::traffic::SECTORS;
+use crate::traffic::{AREAS, Random, SECTORS};
 
 /// Largest queue.
 pub const N: usize = 64;
@@ -24,11 +24,45 @@ const INTERRUPT_STATUS: u32 = 0x60;
 const INTERRUPT_ACK: u32 = 0x64;
 const STATUS: u32 = 0x70;
 
+/// When the disk answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// As soon as it is asked.
+    AtOnce,
+    /// Some at once, some later, but none before an older one.
+    InTurn,
+    /// Some at once, some later, in any order.
+    InAnyOrder,
+    /// The same, and each says one byte less than it wrote ("The device MAY write more than len bytes";
+    /// drivers of split rings do not look at it). With IN_ORDER no request is passed over then, for
+    /// its length would be lost: each has a used element of its own, whenever it comes back.
+    Short,
+    /// The same, but only one in eight: what ends a batch.
+    SometimesShort,
+}
+
+impl Answers {
+    /// Whether younger requests are answered before older ones.
+    pub fn are_mixed(self) -> bool {
+        !matches!(self, Self::AtOnce | Self::InTurn)
+    }
+}
+
 /// A disk whose ring features are the test's to choose.
 #[derive(Clone, Debug)]
 pub struct Offering {
     disk: Block<RamDisk<Vec<u8>>>,
     ring: Features,
+    answers: Answers,
+    /// Requests that wait, oldest first.
+    held: Vec<Token>,
+    /// One that does no more.
+    done: Option<Token>,
+    random: Random,
+    /// How many were answered while an older one waited.
+    overtook: usize,
+    /// How many were answered with one byte less than was written.
+    short: usize,
 }
 
 impl DeviceConfig for Offering {
@@ -36,7 +70,7 @@ impl DeviceConfig for Offering {
         self.disk.device_id()
     }
     fn features(&self) -> Features {
-        self.disk.features().difference(Features::RING) | self.ring
+        self.disk.features().difference(Features::ALL_RINGS) | self.ring
     }
     fn fit(&mut self, queues: u16, elements: u16) {
         self.disk.fit(queues, elements);
@@ -60,7 +94,29 @@ impl DeviceModel for Offering {
         self.disk.reset();
     }
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
-        self.disk.serve(request)
+        if self.done != Some(request.token) {
+            let later = match self.answers {
+                Answers::AtOnce => false,
+                Answers::InTurn => !self.held.is_empty() || self.random.below(2) == 0,
+                _ => self.random.below(2) == 0,
+            };
+            if later {
+                self.held.push(request.token);
+                return Ok(Answer::Pending);
+            }
+            self.overtook += usize::from(!self.held.is_empty());
+        }
+        let mut answer = self.disk.serve(request)?;
+        let is_short = match self.answers {
+            Answers::Short => true,
+            Answers::SometimesShort => self.random.below(8) == 0,
+            _ => false,
+        };
+        if is_short && let Answer::Done { written } = &mut answer {
+            *written -= 1;
+            self.short += 1;
+        }
+        Ok(answer)
     }
 }
 
@@ -101,9 +157,10 @@ impl DriverNotify for Line {
     }
 }
 
-pub type Guest = Engine<Offering, VmMem, Line, [ChainSlot<N>; 1], Arc<Shared<1>>, 1, N>;
+pub type Guest = Engine<Offering, VmMem, Line, [ChainSlot<N>; AREAS], Arc<Shared<1>>, 1, N>;
 
-/// The device on its own: it works only when the driver kicked it, and until it says that it is done.
+/// The device on its own: it works only when the driver kicked it, and until it says that it is done,
+/// or when it has requests that wait.
 #[derive(Debug)]
 pub struct Board {
     pub guest: Guest,
@@ -115,22 +172,45 @@ pub struct Board {
 
 impl Board {
     /// A disk that offers these ring features, in reset.
-    pub fn new(ring: Features, memory: &GuestMemoryMmap) -> Self {
+    pub fn new(ring: Features, answers: Answers, memory: &GuestMemoryMmap) -> Self {
         let disk = RamDisk::new(vec![0; SECTORS * 512]);
         let disk = Block::new(disk, BlockOptions::new(N as u16));
         let line = Line::default();
         Self {
             guest: Engine::new(
-                Offering { disk, ring },
+                Offering {
+                    disk,
+                    ring,
+                    answers,
+                    held: Vec::new(),
+                    done: None,
+                    random: Random(0xd1b5_4a32_d192_ed03),
+                    overtook: 0,
+                    short: 0,
+                },
                 VmMem::new(memory),
                 line.clone(),
-                [ChainSlot::new()],
+                [const { ChainSlot::new() }; AREAS],
                 Arc::new(Shared::new()),
             ),
             line,
             kicks: 0,
             runs: false,
         }
+    }
+
+    /// What a driver accepted, and IN_ORDER if it is offered: on behalf of one that does not know it.
+    /// It binds the device only, as long as no batch is of more than one: see [`Answers`].
+    pub fn accepted_for(&mut self, accepted: u64) -> u64 {
+        let in_order = self.guest.offer().intersection(Features::IN_ORDER);
+        accepted | in_order.bits() as u64
+    }
+
+    /// These ring features were accepted, and no others.
+    pub fn assert_accepted(&self, ring: Features) {
+        let accepted = self.guest.features();
+        let of_rings = accepted.intersection(Features::ALL_RINGS | Features::IN_ORDER);
+        assert_eq!(of_rings, ring, "of {accepted:?}");
     }
 
     /// A register access; a load's value.
@@ -163,7 +243,11 @@ impl Board {
 
     /// Whether the device has a reason to run.
     pub fn is_runnable(&self) -> bool {
-        self.runs
+        self.runs || self.waits()
+    }
+
+    fn waits(&self) -> bool {
+        !self.guest.model().held.is_empty()
     }
 
     /// Serves up to `budget` chains.
@@ -171,8 +255,52 @@ impl Board {
         self.runs = match self.guest.poll(budget) {
             Step::More => true,
             Step::Idle => false,
-            Step::Blocked => panic!("a disk in memory is never busy"),
+            Step::Blocked => {
+                assert!(self.waits(), "without a reason it is not busy");
+                false
+            }
         };
+    }
+
+    /// Does something that there is a reason for.
+    pub fn step(&mut self, random: &mut Random) {
+        if self.runs && (!self.waits() || random.below(2) == 0) {
+            // Of what it serves at once, more would be a batch.
+            let in_order = self.guest.features().contains(Features::IN_ORDER);
+            let one = in_order && self.guest.model().answers == Answers::InTurn;
+            let budget = if one { 1 } else { 1 + random.below(8) };
+            self.run(budget as u16);
+        } else if self.waits() {
+            self.finish(random);
+        }
+    }
+
+    /// A request waits no more.
+    fn finish(&mut self, random: &mut Random) {
+        let disk = self.guest.model_mut();
+        let which = if disk.answers.are_mixed() {
+            random.below(disk.held.len())
+        } else {
+            0
+        };
+        disk.overtook += usize::from(which != 0);
+        let token = disk.held.remove(which);
+        disk.done = Some(token);
+        self.guest.complete(token).expect("it waits");
+    }
+
+    /// How many requests were answered with one byte less than was written.
+    pub fn short(&self) -> usize {
+        self.guest.model().short
+    }
+
+    /// How many requests were answered while an older one waited. They are many, or none.
+    pub fn overtook(&self, requests: usize) -> usize {
+        let Offering {
+            answers, overtook, ..
+        } = self.guest.model();
+        assert_eq!(*overtook > requests / 8, answers.are_mixed(), "{overtook}");
+        *overtook
     }
 
     /// What an interrupt handler does before it looks into the used ring.

@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, rc::Rc, time::Instant};
 
+use virtside::Features;
+
 use crate::{
     board::Board,
     traffic::{PIECES, Request, Traffic},
@@ -65,12 +67,7 @@ fn take_all(driver: &mut impl Driver, traffic: &mut Traffic, meanwhile: impl Fn(
 pub fn run(driver: &mut impl Driver, board: &Rc<RefCell<Board>>, mut traffic: Traffic) {
     let start = Instant::now();
     let requests = traffic.left;
-    let device = |traffic: &mut Traffic| {
-        let budget = 1 + traffic.random.below(8) as u16;
-        if board.borrow().is_runnable() {
-            board.borrow_mut().run(budget);
-        }
-    };
+    let device = |traffic: &mut Traffic| board.borrow_mut().step(&mut traffic.random);
     driver.want_interrupts(true);
     while traffic.left != 0 || traffic.in_flight() != 0 {
         // Up to so many are in flight; then nothing is submitted before all of them are done.
@@ -99,9 +96,13 @@ pub fn run(driver: &mut impl Driver, board: &Rc<RefCell<Board>>, mut traffic: Tr
     }
     assert_eq!(traffic.finished, requests);
     let mut board = board.borrow_mut();
+    let overtook = board.overtook(requests);
+    let in_order = board.guest.features().contains(Features::IN_ORDER);
+    let expected = if in_order { 0 } else { overtook };
+    assert_eq!(traffic.overtook, expected, "came back before an older one");
     board.check(requests, traffic.disk());
     println!(
-        "{:?}: {requests} requests, {} kicks, {} interrupts, {:.1?}",
+        "{:?}: {requests} requests, {overtook} answered before older ones, {} kicks, {} interrupts, {:.1?}",
         board.guest.features(),
         board.kicks,
         board.line.raised(),

@@ -19,7 +19,7 @@ use vmm_sys_util::{
 };
 
 use crate::{
-    board::{Board, N},
+    board::{Answers, Board, N},
     requests,
     stepped::{Driver, submit},
     subsets,
@@ -110,7 +110,7 @@ fn beside<T: Send + 'static>(
     requests: usize,
     device: impl FnOnce(Board, EventFd, Finish) -> T + Send + 'static,
 ) -> (T, Vec<u8>) {
-    let (mut driver, connected) = start(ring, size);
+    let (mut driver, connected) = start(ring, Answers::AtOnce, size);
     let Connected { board, kick, call } = connected;
     board.line.connect(EventFdNotify::from(call));
     let over = Arc::new(AtomicBool::new(false));

@@ -1,6 +1,6 @@
 //! Random requests, and what the disk should hold.
 
-use std::ops::Range;
+use std::{collections::VecDeque, ops::Range};
 
 /// Sectors of the disk.
 pub const SECTORS: usize = 512;
@@ -12,7 +12,7 @@ pub const LONGEST: usize = 16 * 512;
 pub const PIECES: usize = 4;
 
 /// A small generator, so that a failure can be repeated.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Random(pub u64);
 
 impl Random {
@@ -80,6 +80,10 @@ pub struct Traffic {
     /// Not begun yet.
     pub left: usize,
     pub finished: usize,
+    /// How many came back before an older one.
+    pub overtook: usize,
+    /// Areas in flight, oldest first.
+    order: VecDeque<usize>,
     /// Whether there are flushes.
     flushes: bool,
     disk: Vec<u8>,
@@ -93,6 +97,8 @@ impl Traffic {
             random: Random(0x9e37_79b9_7f4a_7c15),
             left: requests,
             finished: 0,
+            overtook: 0,
+            order: VecDeque::new(),
             flushes,
             disk: vec![0; SECTORS * 512],
             flying: vec![None; AREAS],
@@ -149,6 +155,7 @@ impl Traffic {
             self.random.fill(&mut self.disk[request.part.clone()]);
         }
         self.flying[area] = Some(request.clone());
+        self.order.push_back(area);
         Some(request)
     }
 
@@ -161,6 +168,10 @@ impl Traffic {
     pub fn finish(&mut self, area: usize, load: impl FnOnce(&mut [u8])) {
         let request = self.flying[area].take().expect("a request in flight");
         self.finished += 1;
+        let at = self.order.iter().position(|there| *there == area);
+        let at = at.expect("it has its place");
+        self.order.remove(at);
+        self.overtook += usize::from(at != 0);
         if request.kind == Kind::Read {
             let bytes = &mut self.scratch[..request.part.len()];
             load(bytes);

@@ -18,7 +18,7 @@ use virtside::{Features, mmio::Access};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 use vmm_sys_util::{eventfd::EventFd, tempdir::TempDir};
 
-use crate::board::Board;
+use crate::board::{Answers, Board};
 
 pub type Transport = VhostUser<VirtioBlkConfig, VirtioBlkReqBuf>;
 
@@ -49,6 +49,7 @@ struct Told {
 /// `set_up` has to set queue 0 up; the device is live afterwards.
 pub fn connect<T>(
     ring: Features,
+    answers: Answers,
     set_up: impl FnOnce(&mut Transport) -> T,
 ) -> (Transport, T, Connected) {
     let folder = TempDir::new().expect("a temporary folder");
@@ -56,7 +57,7 @@ pub fn connect<T>(
     let listener = UnixListener::bind(&path).expect("a socket");
     let device = thread::spawn(move || {
         let (stream, _) = listener.accept().expect("a connection");
-        answer(stream, Board::new(ring, &nothing()))
+        answer(stream, Board::new(ring, answers, &nothing()))
     });
     let path = path.to_str().expect("a path in UTF-8");
     let mut transport = Transport::new(path, u64::MAX).expect("a connection");
@@ -110,7 +111,10 @@ fn answer(stream: UnixStream, mut board: Board) -> io::Result<Connected> {
             // GET_FEATURES
             1 => reply = Some(offered(&mut board) | PROTOCOL_FEATURES),
             // SET_FEATURES
-            2 => negotiate(&mut board, long(&payload, 0) & !PROTOCOL_FEATURES),
+            2 => {
+                let accepted = board.accepted_for(long(&payload, 0) & !PROTOCOL_FEATURES);
+                negotiate(&mut board, accepted);
+            }
             // SET_OWNER
             3 => {}
             // SET_VRING_NUM

@@ -1,6 +1,14 @@
 //! `virtio-driver` 0.6: split and packed rings.
 
-use std::{cell::RefCell, os::fd::AsRawFd, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    os::fd::AsRawFd,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
+};
 
 use ::virtio_driver::{VirtioBlkQueue, VirtioTransport, iovec};
 use virtside::Features;
@@ -8,6 +16,7 @@ use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
 use vmm_sys_util::tempfile::TempFile;
 
 use crate::{
+    board::Answers,
     requests,
     stepped::{Driver, run},
     subsets,
@@ -15,8 +24,7 @@ use crate::{
     vhost_user::{Connected, Transport, connect},
 };
 
-/// What runs differ in; each subset is a run. (Of IN_ORDER this driver knows only the name: it takes
-/// descriptors from a free list, and looks for each used buffer.)
+/// What runs of two threads differ in; each subset is a run.
 pub const VARIED: &[Features] = &[Features::EVENT_IDX];
 
 /// The driver at its queue, and its buffers.
@@ -32,13 +40,13 @@ pub struct BlkQueue {
 }
 
 /// A driver with a queue of `size` elements at a device that offers these ring features.
-pub fn start(ring: Features, size: u16) -> (BlkQueue, Connected) {
+pub fn start(ring: Features, answers: Answers, size: u16) -> (BlkQueue, Connected) {
     let file = TempFile::new().expect("a temporary file").into_file();
     file.set_len((AREAS * LONGEST) as u64).expect("it grows");
     let file = Arc::new(file);
     let offset = FileOffset::from_arc(Arc::clone(&file), 0);
     let buffers = MmapRegion::from_file(offset, AREAS * LONGEST).expect("it maps");
-    let (transport, queue, connected) = connect(ring, |transport| {
+    let (transport, queue, connected) = connect(ring, answers, |transport| {
         let (start, len) = (buffers.as_ptr() as usize, buffers.size());
         transport
             .map_mem_region(start, len, file.as_raw_fd(), 0)
@@ -48,8 +56,7 @@ pub fn start(ring: Features, size: u16) -> (BlkQueue, Connected) {
         let queues = VirtioBlkQueue::setup_queues(transport, 1, size);
         queues.expect("a queue").remove(0)
     });
-    let accepted = connected.board.guest.features();
-    assert!(accepted.contains(ring), "{accepted:?}");
+    connected.board.assert_accepted(ring);
     let driver = BlkQueue {
         queue,
         transport,
@@ -105,6 +112,9 @@ impl Driver for BlkQueue {
     }
 
     fn kick_if_wanted(&mut self) {
+        // This driver does not order what it publishes before its look itself, in split rings without
+        // EVENT_IDX.
+        fence(Ordering::SeqCst);
         if self.queue.avail_notif_needed() {
             (self.kick)();
         }
@@ -130,30 +140,61 @@ impl Driver for BlkQueue {
     }
 }
 
-/// Each subset of features, with queues of `size` elements.
-fn round_trips(format: Features, size: u16) {
+/// All of the traffic, at a device that offers these ring features.
+fn traffic(ring: Features, answers: Answers, size: u16) {
+    let (mut driver, Connected { board, .. }) = start(ring, answers, size);
+    let board = Rc::new(RefCell::new(board));
+    let wire = Rc::clone(&board);
+    driver.on_kick(move || wire.borrow_mut().write(0x50, 0));
+    run(&mut driver, &board, Traffic::new(requests(), true));
+}
+
+/// Each subset of features, with queues of `size` elements; with IN_ORDER each of these answers.
+fn round_trips(format: Features, in_order: &[Answers], size: u16) {
     for ring in subsets(format, VARIED) {
-        let (mut driver, Connected { board, .. }) = start(ring, size);
-        let board = Rc::new(RefCell::new(board));
-        let wire = Rc::clone(&board);
-        driver.on_kick(move || wire.borrow_mut().write(0x50, 0));
-        run(&mut driver, &board, Traffic::new(requests(), true));
+        traffic(ring, Answers::InAnyOrder, size);
+        for &answers in in_order {
+            traffic(ring | Features::IN_ORDER, answers, size);
+        }
     }
 }
 
 #[test]
 fn a_foreign_driver_of_split_rings_writes_and_reads_back() {
-    round_trips(Features::VERSION_1, 32);
+    let in_order = &[Answers::InTurn, Answers::Short];
+    round_trips(Features::VERSION_1, in_order, 32);
 }
 
+/// With IN_ORDER no request is answered before an older one, and the device serves one at a time: this
+/// driver insists on a used length that is all the room there is, and what is full may be passed over.
 #[cfg(feature = "packed")]
 #[test]
 fn a_foreign_driver_of_packed_rings_writes_and_reads_back() {
-    round_trips(Features::VERSION_1 | Features::RING_PACKED, 64);
+    let format = Features::VERSION_1 | Features::RING_PACKED;
+    round_trips(format, &[Answers::InTurn], 64);
 }
 
+/// As above.
 #[cfg(feature = "packed")]
 #[test]
 fn a_foreign_driver_of_packed_rings_of_an_odd_size_writes_and_reads_back() {
-    round_trips(Features::VERSION_1 | Features::RING_PACKED, 37);
+    let format = Features::VERSION_1 | Features::RING_PACKED;
+    round_trips(format, &[Answers::InTurn], 37);
+}
+
+/// Why the others keep to batches of one.
+#[test]
+#[should_panic = "a wake-up was lost"]
+fn a_driver_of_split_rings_that_does_not_know_in_order_cannot_follow_a_batch() {
+    let ring = Features::VERSION_1 | Features::IN_ORDER;
+    traffic(ring, Answers::InAnyOrder, 32);
+}
+
+/// As above.
+#[cfg(feature = "packed")]
+#[test]
+#[should_panic = "a wake-up was lost"]
+fn a_driver_of_packed_rings_that_does_not_know_in_order_cannot_follow_a_batch() {
+    let ring = Features::VERSION_1 | Features::RING_PACKED | Features::IN_ORDER;
+    traffic(ring, Answers::InAnyOrder, 64);
 }

@@ -1,13 +1,17 @@
 //! `virtio-drivers` 0.13: split rings, indirect tables.
 
-use std::{cell::RefCell, convert::Infallible, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    rc::Rc,
+};
 
 use ::virtio_drivers::device::blk::{BlkReq, BlkResp, VirtIOBlk};
 use virtside::{Features, mmio::Access};
 use virtside_std::guest::{GuestHal, Port, PortTransport};
 
 use crate::{
-    board::Board,
+    board::{Answers, Board},
     requests,
     stepped::{Driver, run},
     subsets,
@@ -15,25 +19,39 @@ use crate::{
 };
 
 /// What runs differ in; each subset is a run.
-const VARIED: &[Features] = &[Features::EVENT_IDX, Features::INDIRECT_DESC];
+const VARIED: &[Features] = &[
+    Features::EVENT_IDX,
+    Features::INDIRECT_DESC,
+    Features::IN_ORDER,
+];
 
 /// The driver's way to the registers.
-struct Wire(Rc<RefCell<Board>>);
+struct Wire {
+    board: Rc<RefCell<Board>>,
+    /// DriverFeaturesSel
+    word: Cell<u64>,
+}
 
 impl Port for Wire {
     type Closed = Infallible;
 
     fn read(&self, offset: u32, width: u8) -> Result<u64, Infallible> {
-        Ok(self.0.borrow_mut().access(Access::Read { offset, width }))
+        let load = Access::Read { offset, width };
+        Ok(self.board.borrow_mut().access(load))
     }
 
-    fn write(&self, offset: u32, width: u8, value: u64) -> Result<(), Infallible> {
-        let store = Access::Write {
+    fn write(&self, offset: u32, width: u8, mut value: u64) -> Result<(), Infallible> {
+        let mut board = self.board.borrow_mut();
+        match (offset, self.word.get()) {
+            (0x24, _) => self.word.set(value),
+            (0x20, 1) => value = board.accepted_for(value << 32) >> 32,
+            _ => {}
+        }
+        board.access(Access::Write {
             offset,
             width,
             value,
-        };
-        self.0.borrow_mut().access(store);
+        });
         Ok(())
     }
 }
@@ -138,11 +156,19 @@ impl Driver for Blk {
 fn another_foreign_driver_of_split_rings_writes_and_reads_back() {
     for ring in subsets(Features::VERSION_1, VARIED) {
         let memory = GuestHal::memory().expect("guest memory");
-        let board = Rc::new(RefCell::new(Board::new(ring, memory)));
-        let transport = PortTransport::new(Wire(Rc::clone(&board))).expect("a virtio device");
+        let answers = if ring.contains(Features::IN_ORDER) {
+            Answers::Short
+        } else {
+            Answers::InAnyOrder
+        };
+        let board = Rc::new(RefCell::new(Board::new(ring, answers, memory)));
+        let wire = Wire {
+            board: Rc::clone(&board),
+            word: Cell::new(0),
+        };
+        let transport = PortTransport::new(wire).expect("a virtio device");
         let blk = VirtIOBlk::new(transport).expect("the driver is live");
-        let accepted = board.borrow().guest.features();
-        assert!(accepted.contains(ring), "{accepted:?}");
+        board.borrow().assert_accepted(ring);
         let indirect = ring.contains(Features::INDIRECT_DESC);
         let mut driver = Blk {
             blk,

@@ -1,6 +1,8 @@
 //! The driver's end, after the specification ("Supplying Buffers to The Device", "Receiving Used
 //! Buffers From The Device", of split and of packed virtqueues), with every order that it asks for.
 
+use std::collections::VecDeque;
+
 use loom::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release, SeqCst},
     fence,
@@ -27,6 +29,8 @@ pub struct Driver {
     /// Free-running: ring entries of a split ring, descriptors of a packed one.
     next_avail: u16,
     next_used: u16,
+    /// With IN_ORDER, ids that the device has, oldest first.
+    sent: VecDeque<u16>,
 }
 
 /// Whether a packed ring's round is one with wrap counter 1.
@@ -51,6 +55,7 @@ impl Driver {
             kind,
             next_avail: 0,
             next_used: 0,
+            sent: VecDeque::new(),
         }
     }
 
@@ -70,6 +75,9 @@ impl Driver {
     /// descriptor `id` on.
     pub fn publish(&mut self, id: u16, buffers: &[Buffer]) -> bool {
         let old = self.next_avail;
+        if self.kind.in_order {
+            self.sent.push_back(id);
+        }
         if self.kind.packed {
             self.publish_packed(id, buffers);
         } else {
@@ -126,8 +134,29 @@ impl Driver {
         }
     }
 
-    /// The next used chain, of so many descriptors: its id and the length that was written.
-    pub fn take_used(&mut self, slots: u16) -> Option<(u32, u32)> {
+    /// What the next used element is for, of so many descriptors each: ids, and the lengths that were
+    /// written. With IN_ORDER it names the last of a batch; the others are full.
+    pub fn take_used(&mut self, slots: u16) -> Option<Vec<(u32, u32)>> {
+        let (id, len, ahead) = self.look()?;
+        let mut chains = Vec::new();
+        while let Some(skipped) = self.sent.pop_front().map(u32::from)
+            && skipped != id
+        {
+            chains.push((skipped, 1));
+        }
+        chains.push((id, len));
+        let count = chains.len() as u16;
+        assert!(count <= ahead, "torn element: {count} of {ahead}");
+        self.next_used += if self.kind.packed {
+            count * slots
+        } else {
+            count
+        };
+        Some(chains)
+    }
+
+    /// The next used element, and of how many chains there may be word.
+    fn look(&self) -> Option<(u32, u32, u16)> {
         let words = self.mem.words();
         if self.kind.packed {
             let desc = &words.desc[usize::from(self.next_used % SIZE)];
@@ -135,15 +164,14 @@ impl Driver {
             if !self.is_used(rest) {
                 return None;
             }
-            self.next_used += slots;
-            return Some((rest & 0xffff, desc.len.load(Relaxed)));
+            return Some((rest & 0xffff, desc.len.load(Relaxed), SIZE));
         }
-        if words.used_idx.load(Acquire) == self.next_used {
+        let ahead = words.used_idx.load(Acquire) - self.next_used;
+        if ahead == 0 {
             return None;
         }
         let [id, len] = &words.used[usize::from(self.next_used % SIZE)];
-        self.next_used += 1;
-        Some((id.load(Relaxed), len.load(Relaxed)))
+        Some((id.load(Relaxed), len.load(Relaxed), ahead))
     }
 
     fn is_used(&self, rest: u32) -> bool {

@@ -3,9 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    Kind, PACKED, PACKED_EVENT_IDX, SPLIT, SPLIT_EVENT_IDX,
+    Kind, PACKED, PACKED_EVENT_IDX, SPLIT, SPLIT_EVENT_IDX, in_order,
     memory::Flaw::{self, NoFence, RelaxedLook, RelaxedUsed},
-    scenario::{Scenario, device_hears, driver_hears, explore},
+    scenario::{Scenario, batch_comes_back, device_hears, driver_hears, explore},
 };
 
 /// What loom says of a buffer that one side writes while the other may use it.
@@ -51,5 +51,20 @@ fn a_relaxed_look_at_what_is_available_tears_chains() {
 fn a_relaxed_store_of_what_is_used_tears_elements() {
     for kind in [SPLIT, PACKED] {
         finds(driver_hears, kind, RelaxedUsed, &[RACE, "torn element"]);
+    }
+}
+
+#[test]
+fn a_relaxed_store_of_what_is_used_tears_batches() {
+    for kind in [SPLIT, PACKED].map(in_order) {
+        finds(batch_comes_back, kind, RelaxedUsed, &[RACE, "torn element"]);
+    }
+}
+
+#[test]
+fn without_a_fence_between_a_batch_and_the_look_for_suppression_a_driver_oversleeps() {
+    for kind in [SPLIT, SPLIT_EVENT_IDX, PACKED, PACKED_EVENT_IDX].map(in_order) {
+        let what = &["lost wake-up of the driver"];
+        finds(batch_comes_back, kind, NoFence, what);
     }
 }

@@ -24,11 +24,13 @@ use virtside::Features;
 struct Kind {
     packed: bool,
     event_idx: bool,
+    in_order: bool,
 }
 
 const SPLIT: Kind = Kind {
     packed: false,
     event_idx: false,
+    in_order: false,
 };
 const SPLIT_EVENT_IDX: Kind = Kind {
     event_idx: true,
@@ -43,6 +45,14 @@ const PACKED_EVENT_IDX: Kind = Kind {
     ..SPLIT_EVENT_IDX
 };
 
+/// The four with IN_ORDER.
+const fn in_order(kind: Kind) -> Kind {
+    Kind {
+        in_order: true,
+        ..kind
+    }
+}
+
 impl Kind {
     fn features(self) -> Features {
         let mut features = Features::VERSION_1;
@@ -51,6 +61,9 @@ impl Kind {
         }
         if self.event_idx {
             features = features.union(Features::EVENT_IDX);
+        }
+        if self.in_order {
+            features = features.union(Features::IN_ORDER);
         }
         features
     }

@@ -1,9 +1,9 @@
 //! Core as it is: no wake-up is lost and nothing is torn.
 
 use crate::{
-    PACKED, PACKED_EVENT_IDX, SPLIT, SPLIT_EVENT_IDX,
+    PACKED, PACKED_EVENT_IDX, SPLIT, SPLIT_EVENT_IDX, in_order,
     memory::Flaw::None,
-    scenario::{both_come_back, device_hears, driver_hears, explore, round_trip},
+    scenario::{batch_comes_back, both_come_back, device_hears, driver_hears, explore, round_trip},
 };
 
 #[test]
@@ -84,4 +84,24 @@ fn a_request_comes_back_through_a_packed_ring() {
 #[test]
 fn a_request_comes_back_through_a_packed_ring_with_event_idx() {
     explore(round_trip, PACKED_EVENT_IDX, None);
+}
+
+#[test]
+fn a_batch_comes_back_through_a_split_ring() {
+    explore(batch_comes_back, in_order(SPLIT), None);
+}
+
+#[test]
+fn a_batch_comes_back_through_a_split_ring_with_event_idx() {
+    explore(batch_comes_back, in_order(SPLIT_EVENT_IDX), None);
+}
+
+#[test]
+fn a_batch_comes_back_through_a_packed_ring() {
+    explore(batch_comes_back, in_order(PACKED), None);
+}
+
+#[test]
+fn a_batch_comes_back_through_a_packed_ring_with_event_idx() {
+    explore(batch_comes_back, in_order(PACKED_EVENT_IDX), None);
 }

@@ -92,26 +92,51 @@ impl Device {
         self.served.len() > before
     }
 
+    /// Takes a request, if there is one.
+    fn pop(&mut self) -> Option<Chain<2>> {
+        let mut chain = Chain::new();
+        let popped = self.queue.pop(&self.mem, &mut chain);
+        popped.expect("torn chain").then_some(chain)
+    }
+
     /// Answers a byte with the next one, and announces it; says whether there was a request.
     fn serve_one(&mut self) -> bool {
-        let mut chain = Chain::new();
-        if !self.queue.pop(&self.mem, &mut chain).expect("torn chain") {
+        let Some(chain) = self.pop() else {
             return false;
-        }
+        };
         let mut byte = [self.served.len() as u8];
         if let Some(view) = chain.readable(&self.mem).view(1).expect("mapped") {
             assert_eq!(view.copy_to(&mut byte), 1);
         }
         self.served.push(byte[0]);
-        let mut writable = chain.writable(&self.mem);
-        if let Some(view) = writable.view(1).expect("mapped") {
-            assert_eq!(view.copy_from(&[byte[0] + 1]), 1);
-            writable.commit(1);
-        }
-        let written = writable.written();
+        let written = self.write(&chain, byte[0] + 1);
         self.queue.complete(&chain, written).expect("in flight");
         self.queue.flush();
         true
+    }
+
+    /// Writes the writable byte, if there is one; says how many were written.
+    fn write(&self, chain: &Chain<2>, byte: u8) -> u32 {
+        let mut writable = chain.writable(&self.mem);
+        if let Some(view) = writable.view(1).expect("mapped") {
+            assert_eq!(view.copy_from(&[byte]), 1);
+            writable.commit(1);
+        }
+        writable.written()
+    }
+
+    /// With IN_ORDER: answers two requests, the younger first, and announces them together.
+    fn serve_in_reverse(&mut self, [older, younger]: &[Chain<2>; 2]) {
+        let number = self.served.len() as u8;
+        self.served.extend([number, number + 1]);
+        let younger_written = self.write(younger, number + 2);
+        let early = self.queue.complete(younger, younger_written);
+        assert!(early.is_err(), "it is not its turn");
+        let older_written = self.write(older, number + 1);
+        for (chain, written) in [(older, older_written), (younger, younger_written)] {
+            self.queue.complete(chain, written).expect("in flight");
+        }
+        self.queue.flush();
     }
 }
 
@@ -151,10 +176,12 @@ impl Guest {
 
     fn take(&mut self, slots: u16) -> bool {
         let before = self.answers.len();
-        while let Some((id, len)) = self.driver.take_used(slots) {
-            assert!(id < 2 && len == 1, "torn element: {id}, {len}");
-            let byte = self.mem.get(id as usize + usize::from(slots) - 1);
-            self.answers.push((id, len, byte));
+        while let Some(chains) = self.driver.take_used(slots) {
+            for (id, len) in chains {
+                assert!(id < 2 && len == 1, "torn element: {id}, {len}");
+                let byte = self.mem.get(id as usize + usize::from(slots) - 1);
+                self.answers.push((id, len, byte));
+            }
         }
         self.answers.len() > before
     }
@@ -295,6 +322,50 @@ pub fn round_trip(ram: &'static Ram<4096>, kind: Kind, flaw: Flaw) {
     }
     assert_served(&device, &[10, 20]);
     let expected = [(0, 1, 11), (0, 1, 21)];
+    assert_eq!(guest.answers, expected, "lost wake-up of the driver");
+}
+
+/// With IN_ORDER: two chains that the device answers the wrong way round come back as one batch, which
+/// goes around the end of the ring, while the driver takes what there is, sends a chain again, looks for
+/// more, and goes to sleep.
+pub fn batch_comes_back(ram: &'static Ram<4096>, kind: Kind, flaw: Flaw) {
+    let (mut device, mut guest) = buffers_out(ram, kind, flaw);
+    // It was woken for them.
+    assert!(device.kick.has_rung());
+    device.queue.disable_kicks();
+    let again = |guest: &mut Guest| guest.send(0, &[Buffer::writable(address(0), 1)]);
+    // The first has come back, which has woken the driver, and was sent again.
+    guest.run(1);
+    assert!(device.serve_one());
+    assert!(guest.line.has_rung());
+    guest.driver.disable_interrupts();
+    assert!(guest.take(1));
+    again(&mut guest);
+    let chains = [(); 2].map(|()| device.pop().expect("a request"));
+    let go_on = |guest: &mut Guest| {
+        guest.run(1);
+        if guest.answers.len() == 3 {
+            again(guest);
+            guest.run(1);
+        }
+    };
+    let work = move |device: &mut Device| device.serve_in_reverse(&chains);
+    let mut device = together(device, work, || go_on(&mut guest));
+    // It has not slept since.
+    device.run();
+    loop {
+        if device.kick.has_rung() {
+            device.run();
+        } else if guest.line.has_rung() {
+            go_on(&mut guest);
+        } else {
+            break;
+        }
+    }
+    let told = guest.answers.len() >= 3;
+    assert!(told, "lost wake-up of the driver: {:?}", guest.answers);
+    assert_served(&device, &[0, 1, 2, 3]);
+    let expected = [(0, 1, 1), (1, 1, 2), (0, 1, 3), (0, 1, 4)];
     assert_eq!(guest.answers, expected, "lost wake-up of the driver");
 }
 

@@ -85,21 +85,21 @@ impl Given {
 }
 
 #[derive(Debug)]
-enum Ring {
+enum Ring<M> {
     Split {
-        driver: FakeDriver<FlatMem>,
+        driver: FakeDriver<M>,
         /// The next descriptor: with IN_ORDER a driver takes them round the table.
         free: u16,
         used: u16,
     },
     #[cfg(feature = "packed")]
-    Packed(PackedDriver<FlatMem>),
+    Packed(PackedDriver<M>),
 }
 
 /// A driver that negotiated IN_ORDER, at one queue.
 #[derive(Debug)]
-pub struct InOrderDriver {
-    ring: Ring,
+pub struct InOrderDriver<M = FlatMem> {
+    ring: Ring<M>,
     queue: u16,
     size: u16,
     sent: VecDeque<Sent>,
@@ -109,15 +109,22 @@ pub struct InOrderDriver {
 impl InOrderDriver {
     /// Zeroes the ring of queue `queue`.
     pub fn new(ram: TestRam, format: Format, queue: u16, size: u16) -> Self {
+        Self::over(ram.flat(BASE), format, queue, size)
+    }
+}
+
+impl<M: DriverMem> InOrderDriver<M> {
+    /// The same in any memory from [`BASE`] on.
+    pub fn over(mem: M, format: Format, queue: u16, size: u16) -> Self {
         let start = BASE + 0x1000 * u64::from(queue);
         let ring = match format {
             Format::Split => Ring::Split {
-                driver: FakeDriver::new(ram.flat(BASE), Layout::packed_at(start, size)),
+                driver: FakeDriver::new(mem, Layout::packed_at(start, size)),
                 free: 0,
                 used: 0,
             },
             #[cfg(feature = "packed")]
-            Format::Packed => Ring::Packed(PackedDriver::new(ram.flat(BASE), start, size)),
+            Format::Packed => Ring::Packed(PackedDriver::new(mem, start, size)),
         };
         Self {
             ring,
@@ -138,7 +145,7 @@ impl InOrderDriver {
     }
 
     /// The split ring.
-    pub fn split(&mut self) -> &mut FakeDriver<FlatMem> {
+    pub fn split(&mut self) -> &mut FakeDriver<M> {
         match &mut self.ring {
             Ring::Split { driver, .. } => driver,
             #[cfg(feature = "packed")]
@@ -148,7 +155,7 @@ impl InOrderDriver {
 
     /// The packed ring.
     #[cfg(feature = "packed")]
-    pub fn packed(&mut self) -> &mut PackedDriver<FlatMem> {
+    pub fn packed(&mut self) -> &mut PackedDriver<M> {
         match &mut self.ring {
             Ring::Packed(driver) => driver,
             Ring::Split { .. } => panic!("it is split"),

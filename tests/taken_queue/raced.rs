@@ -25,7 +25,7 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 use crate::echo;
 
 /// Rounds of each combination.
-const ROUNDS: u32 = 12;
+const ROUNDS: u32 = 6;
 /// Far more than anything here takes, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(60);
 const QUEUES: u16 = 2;
