@@ -2,6 +2,7 @@
 //!
 //! Its transport trait cannot be implemented outside of that crate (a type in it has no public name),
 //! so its own vhost-user transport is used, and answered here.
+//! Its words are in the byte order of the machine.
 
 use std::{
     fs::File,
@@ -72,11 +73,11 @@ fn nothing() -> GuestMemoryMmap {
 }
 
 fn word(payload: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(payload[at..at + 4].try_into().expect("four bytes"))
+    u32::from_ne_bytes(payload[at..at + 4].try_into().expect("four bytes"))
 }
 
 fn long(payload: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(payload[at..at + 8].try_into().expect("eight bytes"))
+    u64::from_ne_bytes(payload[at..at + 8].try_into().expect("eight bytes"))
 }
 
 /// Receives the first bytes of a message, and the descriptor that may come with them.
@@ -165,8 +166,8 @@ fn answer(stream: UnixStream, mut board: Board) -> io::Result<Connected> {
         }
         // NEED_REPLY: whatever was refused here has panicked.
         match reply {
-            Some(value) => send(&stream, request, &value.to_le_bytes())?,
-            None if flags & 8 != 0 => send(&stream, request, &0u64.to_le_bytes())?,
+            Some(value) => send(&stream, request, &value.to_ne_bytes())?,
+            None if flags & 8 != 0 => send(&stream, request, &0u64.to_ne_bytes())?,
             None => {}
         }
         if enabled {
@@ -182,7 +183,7 @@ fn answer(stream: UnixStream, mut board: Board) -> io::Result<Connected> {
 fn send(mut stream: &UnixStream, request: u32, payload: &[u8]) -> io::Result<()> {
     // Version 1, and the flag of a reply.
     for value in [request, 1 | 4, payload.len() as u32] {
-        stream.write_all(&value.to_le_bytes())?;
+        stream.write_all(&value.to_ne_bytes())?;
     }
     stream.write_all(payload)
 }
