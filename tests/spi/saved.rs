@@ -128,6 +128,11 @@ fn what_the_controller_cannot_do_is_refused() {
             tx_nbits: 4,
             ..FIRST
         },
+        // After that one the chip was deselected.
+        Head {
+            cs_change: 1,
+            ..FIRST
+        },
     ];
     for head in heads {
         let mut state = whole.clone();

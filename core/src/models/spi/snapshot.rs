@@ -1,6 +1,6 @@
 //! Which chip is selected between two transfers.
 
-use super::{Spi, SpiController};
+use super::{Spi, SpiCapabilities, SpiController, SpiSettings};
 use crate::snapshot::{SaveModel, SnapshotError, check_version};
 
 /// What a driver made of an [`Spi`] controller.
@@ -28,7 +28,11 @@ impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
     fn save(&self) -> SpiSnapshot {
         SpiSnapshot {
             version: SpiSnapshot::VERSION,
-            selected: self.controller.selected().map(|settings| settings.head()),
+            selected: self
+                .controller
+                .selected()
+                .filter(|settings| stays(&self.controller.capabilities(), settings))
+                .map(|settings| settings.head()),
         }
     }
 
@@ -40,10 +44,17 @@ impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
         let Some(head) = &snapshot.selected else {
             return Ok(());
         };
-        let settings = self.controller.capabilities().tidy().check(head);
+        let able = self.controller.capabilities().tidy();
+        let settings = able.check(head).filter(|settings| stays(&able, settings));
         let settings = settings.ok_or(SnapshotError::Model { at: 0 })?;
         self.controller
             .reselect(&settings)
             .map_err(|_| SnapshotError::Backend { at: 0 })
     }
+}
+
+/// Whether a chip stays selected after such a transfer; one that could only not be deselected is not
+/// selected elsewhere.
+fn stays(able: &SpiCapabilities, settings: &SpiSettings) -> bool {
+    able.cs_change && !settings.cs_change
 }
