@@ -170,7 +170,8 @@ pub use shm::SharedMemory;
 pub use slots::{ChainSlot, Counters, Step, Token};
 pub use snapshot::{
     ChainSnapshot, DeviceSnapshot, EngineSnapshot, LatchSnapshot, QueueSnapshot, RegisterSnapshot,
-    RestSnapshot, RingSnapshot, SNAPSHOT_VERSION, SaveModel, SnapshotError, Stage, WholeSnapshot,
+    RestSnapshot, RingSnapshot, SNAPSHOT_VERSION, SaveModel, SavedWith, SnapshotError, Stage,
+    WholeSnapshot,
 };
 pub use table::QueueState;
 pub use taken::{Stop, TakenQueue};

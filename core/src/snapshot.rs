@@ -249,7 +249,7 @@ pub struct WholeSnapshot<S, const Q: usize, const N: usize, const P: usize> {
 /// ```
 /// use virtside::{
 ///     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request, SaveModel,
-///     SnapshotError,
+///     SavedWith, SnapshotError,
 /// };
 ///
 /// /// Counts its requests, up to ten.
@@ -260,7 +260,7 @@ pub struct WholeSnapshot<S, const Q: usize, const N: usize, const P: usize> {
 ///     fn save(&self) -> u8 {
 ///         self.0
 ///     }
-///     fn restore(&mut self, snapshot: &u8) -> Result<(), SnapshotError> {
+///     fn restore(&mut self, snapshot: &u8, _: SavedWith) -> Result<(), SnapshotError> {
 ///         if *snapshot > 10 {
 ///             return Err(SnapshotError::Model { at: 0 });
 ///         }
@@ -295,7 +295,16 @@ pub trait SaveModel: DeviceModel {
     /// # Errors
     /// [`SnapshotError`]; nothing changed then, but for a back end that failed on the way: it is as
     /// after a reset.
-    fn restore(&mut self, snapshot: &Self::Snapshot) -> Result<(), SnapshotError>;
+    fn restore(&mut self, snapshot: &Self::Snapshot, with: SavedWith) -> Result<(), SnapshotError>;
+}
+
+/// What the device was that a model's state was saved with: a state that only a driver's requests
+/// can make is refused where there were none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct SavedWith {
+    /// DRIVER_OK was accepted since the last reset.
+    pub started: bool,
 }
 
 /// Of another version nothing else is looked at.

@@ -133,7 +133,10 @@ fn the_engine_and_the_model_can_be_carried_one_by_one() {
         guest.model().is_write_back(),
         "what every driver begins with"
     );
-    guest.model_mut().restore(&model).expect("and the model");
+    guest
+        .model_mut()
+        .restore(&model, virtside::SavedWith { started: true })
+        .expect("and the model");
     assert!(!guest.model().is_write_back());
 }
 

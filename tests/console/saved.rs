@@ -331,7 +331,12 @@ fn what_no_driver_can_have_made_of_a_port_is_refused() {
         .restore_whole(&whole)
         .expect("what was saved is whole");
     let refused = Err(SnapshotError::NotInReset);
-    assert_eq!(there.model_mut().restore(&whole.model), refused);
+    assert_eq!(
+        there
+            .model_mut()
+            .restore(&whole.model, virtside::SavedWith { started: true }),
+        refused
+    );
 }
 
 #[test]

@@ -308,7 +308,10 @@ fn a_model_that_is_at_work_takes_nothing() {
     board.does(SET_DIRECTION, BUTTON, IN);
     let state = board.guest.model().save();
     assert_eq!(
-        board.guest.model_mut().restore(&state),
+        board
+            .guest
+            .model_mut()
+            .restore(&state, virtside::SavedWith { started: true }),
         Err(SnapshotError::NotInReset)
     );
     assert_eq!(board.guest.model().save(), state);

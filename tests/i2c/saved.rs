@@ -131,10 +131,15 @@ fn what_no_driver_can_have_made_of_it_is_refused() {
     state.failing = true;
     guest
         .model_mut()
-        .restore(&state)
+        .restore(&state, virtside::SavedWith { started: true })
         .expect("nothing was served yet");
     let refused = Err(SnapshotError::NotInReset);
-    assert_eq!(guest.model_mut().restore(&state), refused);
+    assert_eq!(
+        guest
+            .model_mut()
+            .restore(&state, virtside::SavedWith { started: true }),
+        refused
+    );
 }
 
 #[test]

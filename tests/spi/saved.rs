@@ -152,9 +152,28 @@ fn what_the_controller_cannot_do_is_refused() {
         .restore_whole(&whole)
         .expect("what was saved is whole");
     let refused = Err(SnapshotError::NotInReset);
-    assert_eq!(guest.model_mut().restore(&whole.model), refused);
+    assert_eq!(
+        guest
+            .model_mut()
+            .restore(&whole.model, virtside::SavedWith { started: true }),
+        refused
+    );
     // A controller that never keeps a chip selected.
     let mut guest = elsewhere(&rig, Recorder::new(everything()));
     let refused = Err(SnapshotError::Backend { at: 0 });
     assert_eq!(guest.restore_whole(&whole), refused);
+}
+
+#[test]
+fn no_chip_is_selected_before_a_driver_was_there() {
+    let (rig, whole) = saved(FIRST);
+    let (there, _) = lines();
+    let mut fresh = elsewhere(&rig, there);
+    let mut state: State = fresh.save_whole().expect("nothing is in the way");
+    state.model.selected = whole.model.selected;
+    let (here, log) = lines();
+    let mut guest = elsewhere(&rig, here);
+    let refused = Err(SnapshotError::Model { at: 0 });
+    assert_eq!(guest.restore_whole(&state), refused);
+    assert_eq!(log.take(), [], "no pin was touched");
 }

@@ -12,7 +12,7 @@ use crate::{
     num,
     shared::SharedHandle,
     slots::ChainSlot,
-    snapshot::{EngineSnapshot, QueueSnapshot, SaveModel, SnapshotError, WholeSnapshot},
+    snapshot::{EngineSnapshot, QueueSnapshot, SaveModel, SavedWith, SnapshotError, WholeSnapshot},
     table::QueueState,
     trace::Trace,
 };
@@ -68,7 +68,7 @@ where
         &mut self,
         snapshot: &EngineSnapshot<Q, N, P>,
     ) -> Result<(), SnapshotError> {
-        self.restore_and(snapshot, |_| Ok(()))
+        self.restore_and(snapshot, |_, _| Ok(()))
     }
 
     /// The whole state, the model's included, with up to `P` chains in hand: between two calls of
@@ -128,13 +128,13 @@ where
         D: SaveModel,
     {
         let WholeSnapshot { engine, model } = snapshot;
-        self.restore_and(engine, |own| own.restore(model))
+        self.restore_and(engine, |own, with| own.restore(model, with))
     }
 
     fn restore_and<const P: usize>(
         &mut self,
         snapshot: &EngineSnapshot<Q, N, P>,
-        last: impl FnOnce(&mut D) -> Result<(), SnapshotError>,
+        last: impl FnOnce(&mut D, SavedWith) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
         let from = self.phase();
         let Self {
@@ -169,7 +169,7 @@ impl<S, const Q: usize, const N: usize, const P: usize> WholeSnapshot<S, Q, N, P
         H: SharedHandle<Q>,
         T: Trace,
     {
-        let last = |model: &mut D| model.restore(&self.model);
+        let last = |model: &mut D, with| model.restore(&self.model, with);
         self.engine
             .restore_and(transport, device, model, slots, last)
     }
@@ -182,7 +182,7 @@ impl<const Q: usize, const N: usize, const P: usize> EngineSnapshot<Q, N, P> {
         device: &mut Device<M, I, H, Q, N, T>,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
-        last: impl FnOnce(&mut D) -> Result<(), SnapshotError>,
+        last: impl FnOnce(&mut D, SavedWith) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError>
     where
         D: DeviceModel,
@@ -196,7 +196,10 @@ impl<const Q: usize, const N: usize, const P: usize> EngineSnapshot<Q, N, P> {
             return Err(SnapshotError::NotInReset);
         }
         let restored = self.try_restore(transport, device, model, slots);
-        let restored = restored.and_then(|()| last(model));
+        let restored = restored.and_then(|()| {
+            let started = transport.was_started();
+            last(model, SavedWith { started })
+        });
         if restored.is_err() {
             transport.abandon();
             // It is quiet: no queue was taken.

@@ -10,7 +10,7 @@ use crate::{
     memory::DriverMem,
     model::{Answer, DeviceConfig, DeviceModel, Request},
     num,
-    snapshot::{SaveModel, SnapshotError},
+    snapshot::{SaveModel, SavedWith, SnapshotError},
 };
 
 /// Bytes that go through the stack at once.
@@ -141,7 +141,7 @@ impl<E: EntropySource> SaveModel for Entropy<E> {
 
     fn save(&self) {}
 
-    fn restore(&mut self, (): &()) -> Result<(), SnapshotError> {
+    fn restore(&mut self, (): &(), _: SavedWith) -> Result<(), SnapshotError> {
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use virtio_spec::blk::F;
 
 use super::{Block, BlockBackend};
-use crate::snapshot::{SaveModel, SnapshotError, check_version};
+use crate::snapshot::{SaveModel, SavedWith, SnapshotError, check_version};
 
 /// What a driver made of a [`Block`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl<B: BlockBackend> SaveModel for Block<B> {
         }
     }
 
-    fn restore(&mut self, snapshot: &BlockSnapshot) -> Result<(), SnapshotError> {
+    fn restore(&mut self, snapshot: &BlockSnapshot, _: SavedWith) -> Result<(), SnapshotError> {
         check_version(snapshot.version, BlockSnapshot::VERSION)?;
         // What every driver of these features begins with is what it is now.
         if snapshot.write_back != self.writeback && !self.has(F::CONFIG_WCE) {

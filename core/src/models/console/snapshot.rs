@@ -5,7 +5,7 @@ use heapless::Vec;
 use super::{Console, ConsolePort, Port, PortSnapshot};
 use crate::{
     num,
-    snapshot::{SaveModel, SnapshotError, check_version},
+    snapshot::{SaveModel, SavedWith, SnapshotError, check_version},
 };
 
 /// What a driver made of a [`Console`] of `P` ports.
@@ -41,7 +41,11 @@ impl<T: ConsolePort, const P: usize> SaveModel for Console<T, P> {
         }
     }
 
-    fn restore(&mut self, snapshot: &ConsoleSnapshot<P>) -> Result<(), SnapshotError> {
+    fn restore(
+        &mut self,
+        snapshot: &ConsoleSnapshot<P>,
+        with: SavedWith,
+    ) -> Result<(), SnapshotError> {
         check_version(snapshot.version, ConsoleSnapshot::<P>::VERSION)?;
         if self.driver_ready || !self.ports.iter().all(Port::is_fresh) {
             return Err(SnapshotError::NotInReset);
@@ -49,12 +53,12 @@ impl<T: ConsolePort, const P: usize> SaveModel for Console<T, P> {
         let multiport = self.has_multiport();
         for ((port, was), at) in self.ports.iter().zip(&snapshot.ports).zip(0u16..) {
             // Without MULTIPORT a driver has the first.
-            let served = at == 0 || multiport || was.sent.is_none();
+            let served = with.started && (at == 0 || multiport) || was.sent.is_none();
             if !served || !port.could_be(was, multiport) {
                 return Err(SnapshotError::Model { at });
             }
         }
-        if snapshot.ports.len() != P || snapshot.driver_ready && !multiport {
+        if snapshot.ports.len() != P || snapshot.driver_ready && !(multiport && with.started) {
             let at = num::clamp_u16(snapshot.ports.len());
             return Err(SnapshotError::Model { at });
         }

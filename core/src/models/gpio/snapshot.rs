@@ -5,7 +5,7 @@ use heapless::Vec;
 use super::{Abilities, Direction, EventBuffer, Gpio, GpioLines, Trigger, state::State};
 use crate::{
     num,
-    snapshot::{SaveModel, SnapshotError, check_version},
+    snapshot::{SaveModel, SavedWith, SnapshotError, check_version},
 };
 
 /// What a driver made of a [`Gpio`].
@@ -91,14 +91,18 @@ impl<B: GpioLines, const L: usize> SaveModel for Gpio<B, L> {
         }
     }
 
-    fn restore(&mut self, snapshot: &GpioSnapshot<L>) -> Result<(), SnapshotError> {
+    fn restore(
+        &mut self,
+        snapshot: &GpioSnapshot<L>,
+        with: SavedWith,
+    ) -> Result<(), SnapshotError> {
         check_version(snapshot.version, GpioSnapshot::<L>::VERSION)?;
         if self.states.iter().any(|state| *state != State::NEW) {
             return Err(SnapshotError::NotInReset);
         }
         let (count, interrupts) = (self.count(), self.has_irq());
         for (line, at) in snapshot.lines.iter().zip(0u16..) {
-            let possible = if at < count {
+            let possible = if at < count && with.started {
                 line.is_possible(self.lines.abilities(at), interrupts)
             } else {
                 *line == LineSnapshot::default()

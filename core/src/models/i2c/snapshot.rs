@@ -1,7 +1,7 @@
 //! What is left of a group of requests between two of them.
 
 use super::{FAILED, I2c, I2cBus};
-use crate::snapshot::{SaveModel, SnapshotError, check_version};
+use crate::snapshot::{SaveModel, SavedWith, SnapshotError, check_version};
 
 /// How far an [`I2c`] adapter is in a group of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +35,13 @@ impl<B: I2cBus, const BYTES: usize> SaveModel for I2c<B, BYTES> {
         }
     }
 
-    fn restore(&mut self, snapshot: &I2cSnapshot) -> Result<(), SnapshotError> {
+    fn restore(&mut self, snapshot: &I2cSnapshot, with: SavedWith) -> Result<(), SnapshotError> {
         check_version(snapshot.version, I2cSnapshot::VERSION)?;
         if self.failing || self.held.is_some() || self.settled.is_some() {
             return Err(SnapshotError::NotInReset);
         }
-        if snapshot.settled.is_some() && !self.combining {
+        let served = snapshot.failing || snapshot.settled.is_some();
+        if served && !with.started || snapshot.settled.is_some() && !self.combining {
             return Err(SnapshotError::Model { at: 0 });
         }
         let outcome = |well: bool| if well { Ok(()) } else { Err(FAILED) };

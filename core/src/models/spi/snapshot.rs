@@ -1,7 +1,7 @@
 //! Which chip is selected between two transfers.
 
 use super::{Spi, SpiCapabilities, SpiController, SpiSettings};
-use crate::snapshot::{SaveModel, SnapshotError, check_version};
+use crate::snapshot::{SaveModel, SavedWith, SnapshotError, check_version};
 
 /// What a driver made of an [`Spi`] controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
         }
     }
 
-    fn restore(&mut self, snapshot: &SpiSnapshot) -> Result<(), SnapshotError> {
+    fn restore(&mut self, snapshot: &SpiSnapshot, with: SavedWith) -> Result<(), SnapshotError> {
         check_version(snapshot.version, SpiSnapshot::VERSION)?;
         if self.controller.selected().is_some() {
             return Err(SnapshotError::NotInReset);
@@ -44,6 +44,9 @@ impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
         let Some(head) = &snapshot.selected else {
             return Ok(());
         };
+        if !with.started {
+            return Err(SnapshotError::Model { at: 0 });
+        }
         let able = self.controller.capabilities().tidy();
         let settings = able.check(head).filter(|settings| stays(&able, settings));
         let settings = settings.ok_or(SnapshotError::Model { at: 0 })?;
