@@ -45,42 +45,42 @@
 //! | [`Shared::is_live`] | `&Shared` | none | 12 | 16 |
 //! | [`Shared::needs_reset`] | `&Shared` | none | 12 | 16 |
 //! | [`Engine::access`]: read of any register | `&mut Engine` | none | 202 | 468 |
-//! | [`Engine::access`]: write of any other | `&mut Engine` | none | 344 | 484 |
+//! | [`Engine::access`]: write of any other | `&mut Engine` | none | 343 | 484 |
 //! | [`Engine::access`]: QueueNotify | `&mut Engine` | none | 69 | 104 |
-//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none | 1037 | 940 |
-//! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 254 | 484 |
-//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 316 | 392 |
-//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 800 | 692 |
-//! | [`Engine::access`]: QueueReset := 1 | `&mut Engine` | none | 317 | 468 |
-//! | [`Engine::access`]: Status := SUSPEND | `&mut Engine` | none | 285 | 468 |
-//! | [`Engine::access`]: Status := DRIVER_OK, to resume | `&mut Engine` | none | 305 | 468 |
-//! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 326 | 484 |
+//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none | 1036 | 940 |
+//! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 253 | 484 |
+//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 317 | 392 |
+//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 820 | 708 |
+//! | [`Engine::access`]: QueueReset := 1 | `&mut Engine` | none | 315 | 468 |
+//! | [`Engine::access`]: Status := SUSPEND | `&mut Engine` | none | 282 | 468 |
+//! | [`Engine::access`]: Status := DRIVER_OK, to resume | `&mut Engine` | none | 297 | 468 |
+//! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 337 | 484 |
 //! | [`Engine::access`]: read of configuration | `&mut Engine` | none | 176 | 244 |
 //! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 79 | 104 |
-//! | [`Engine::finish`] | `&mut Engine` | `Q` | 227 | 128 |
+//! | [`Engine::finish`] | `&mut Engine` | `Q` | 247 | 148 |
 //! | [`Engine::poll`]`(1)`: no kick | `&mut Engine` | none | 191 | 224 |
 //! | [`Engine::poll`]`(1)`: a kick for nothing | `&mut Engine` | `N + 7` | 354 | 224 |
-//! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 942 | 560 |
-//! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1726 | 560 |
-//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2311 | 560 |
-//! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 2002 | 420 |
-//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8331 | 560 |
-//! | [`Engine::complete`] | `&mut Engine` | 4 | 593 | 440 |
+//! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 936 | 560 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1646 | 560 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2395 | 560 |
+//! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 2084 | 436 |
+//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8685 | 560 |
+//! | [`Engine::complete`] | `&mut Engine` | 4 | 588 | 440 |
 //! | [`Engine::backend_ready`] | `&mut Engine` | none | 35 | 20 |
-//! | [`Engine::update_config`] | `&mut Engine` | none | 48 | 16 |
+//! | [`Engine::update_config`] | `&mut Engine` | none | 41 | 16 |
 //! | [`Engine::notify_queue`] | `&Engine` | none | 24 | 28 |
-//! | [`Engine::memory_changed`] | `&mut Engine` | none | 654 | 340 |
-//! | [`Engine::take_queue`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1058 | 492 |
-//! | [`Engine::save`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1361 | 1172 |
-//! | [`Engine::restore`] | `&mut Engine` | none | 3064 | 1436 |
-//! | [`Engine::put_back`] | `&mut Engine` | 3 | 2561 | 1244 |
-//! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1795 | 388 |
-//! | [`TakenQueue::complete`] | `&mut TakenQueue` | 3 | 139 | 112 |
-//! | [`TakenQueue::flush`] | `&mut TakenQueue` | 3 | 58 | 40 |
+//! | [`Engine::memory_changed`] | `&mut Engine` | none | 653 | 340 |
+//! | [`Engine::take_queue`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1245 | 500 |
+//! | [`Engine::save`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1373 | 1164 |
+//! | [`Engine::restore`] | `&mut Engine` | none | 2901 | 1524 |
+//! | [`Engine::put_back`] | `&mut Engine` | 3 | 2682 | 1284 |
+//! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1878 | 412 |
+//! | [`TakenQueue::complete`] | `&mut TakenQueue` | 3 | 136 | 112 |
+//! | [`TakenQueue::flush`] | `&mut TakenQueue` | 3 | 51 | 40 |
 //! | [`TakenQueue::enable_kicks`] | `&mut TakenQueue` | 2 | 64 | 64 |
 //! | `EngineCell::with`: an empty closure | `&EngineCell` | none | 11 | 16 |
 //! | `IrqLine::assert`: a pin of one store | `&IrqLine` | none | 14 | 8 |
-//! | `MailboxServer::step`: a read | `&mut` it and `Engine` | 9 of the mailbox | 93 | 104 |
+//! | `MailboxServer::step`: a read | `&mut` it and `Engine` | 9 of the mailbox | 92 | 104 |
 //!
 //! # What is supported
 //!

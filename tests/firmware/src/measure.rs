@@ -166,8 +166,9 @@ impl RingWindow for TimedWindow {
     }
     #[inline(always)]
     fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) -> bool {
-        self.0.store_used_descriptor(index, id, len, flags)
+        let stored = self.0.store_used_descriptor(index, id, len, flags);
         since_doorbell(&PUBLISHED);
+        stored
     }
     #[inline(always)]
     fn load_suppression(&self) -> u32 {
