@@ -340,6 +340,19 @@ fn what_no_driver_can_have_made_of_a_port_is_refused() {
 }
 
 #[test]
+fn nothing_was_sent_before_a_driver_was_there() {
+    let desk = Desk::over(three());
+    let there = || machine(three(), desk.ram);
+    let whole: State<3> = there().save_whole().expect("nothing is in the way");
+    let (mut ready, mut sent) = (whole.clone(), whole);
+    ready.model.driver_ready = true;
+    let refused = |at| Err(SnapshotError::Model { at });
+    assert_eq!(there().restore_whole(&ready), refused(3));
+    sent.model.ports[0].sent = Some(1);
+    assert_eq!(there().restore_whole(&sent), refused(0));
+}
+
+#[test]
 fn without_multiport_there_is_nothing_to_know_of_ports() {
     let wanted = Features::from_bits(u128::MAX).difference(feature(F::MULTIPORT));
     let mut desk = Desk::with(three(), wanted);

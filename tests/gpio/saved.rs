@@ -303,6 +303,20 @@ fn lines_that_cannot_be_put_back_leave_the_device_in_reset() {
 }
 
 #[test]
+fn lines_are_not_touched_before_a_driver_was_there() {
+    let mut board = Board::new();
+    board.does(SET_DIRECTION, LED, OUT);
+    let mut state: State = elsewhere(&board)
+        .save_whole()
+        .expect("nothing is in the way");
+    state.model = board.guest.model().save();
+    let mut guest = elsewhere(&board);
+    let refused = Err(SnapshotError::Model { at: LED });
+    assert_eq!(guest.restore_whole(&state), refused);
+    assert_eq!(guest.model().lines().calls, []);
+}
+
+#[test]
 fn a_model_that_is_at_work_takes_nothing() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, BUTTON, IN);

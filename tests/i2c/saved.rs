@@ -143,6 +143,23 @@ fn what_no_driver_can_have_made_of_it_is_refused() {
 }
 
 #[test]
+fn nothing_was_served_before_a_driver_was_there() {
+    let rig = Rig::new();
+    let there = || {
+        let model = I2c::<_, BYTES>::new(Recorder::default()).combining();
+        guest_over(model, rig.ram.flat(BASE), 2)
+    };
+    let whole: State = there().save_whole().expect("nothing is in the way");
+    let (mut failing, mut settled) = (whole.clone(), whole);
+    failing.model.failing = true;
+    settled.model.settled = Some(true);
+    for state in [failing, settled] {
+        let refused = Err(SnapshotError::Model { at: 0 });
+        assert_eq!(there().restore_whole(&state), refused);
+    }
+}
+
+#[test]
 fn an_answer_without_its_request_does_not_stop_the_queue() {
     let mut rig = Rig::combining(2);
     let mut state: State = rig.guest.save_whole().expect("nothing is in the way");
