@@ -41,9 +41,9 @@ pub use access::{AccessSource, Event, Next, RegisterAccess};
 pub use backend::{FileDisk, OsEntropy};
 pub use io::{StdReader, StdWriter};
 pub use memory::{KeptRegion, VmMem};
-pub use messages::{Ended, MessageSource, MmioMessages, Running, config_builder_from_stream};
+pub use messages::{MessageSource, MmioMessages, Running, config_builder_from_stream};
 pub use notify::{CondvarNotify, EventFdNotify};
-pub use serve::{BUDGET, Observer, OnAccess, Served, Until, serve};
+pub use serve::{BUDGET, Ended, Observer, OnAccess, Served, Until, serve};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

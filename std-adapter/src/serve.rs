@@ -18,11 +18,22 @@ use crate::access::{AccessSource, Next};
 /// endless queue.
 pub const BUDGET: u16 = 64;
 
+/// Why [`serve`], or [`MmioMessages::run`](crate::MmioMessages::run), returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The driver reset the device, and it was one of messages: it is of no more use.
+    Reset,
+    /// There will be no more accesses.
+    Stream,
+    /// The observer left ([`Observer::stops`]): the source goes on.
+    Left,
+}
+
 /// What [`serve`] runs: a register block with queues behind it. An [`Engine`] is one.
 pub trait Served: RegisterBlock {
     /// See [`Engine::poll`].
     fn poll(&mut self, budget: u16) -> Step;
-    /// Whether it is over although the source goes on. Asked after each reply.
+    /// Whether it is over although the source goes on: [`Ended::Reset`]. Asked after each reply.
     fn is_over(&self) -> bool {
         false
     }
@@ -56,7 +67,8 @@ pub trait Observer<E: ?Sized> {
     }
 
     /// Whether to leave the loop although the source goes on, to save the device for instance. Asked
-    /// between two accesses; the next one stays in the source. Wake the source after changing one's mind.
+    /// between two accesses, the next of which stays in the source, and whenever the source is woken: do
+    /// that after this has become true, as the loop may be asleep in the source.
     fn stops(&mut self) -> bool {
         false
     }
@@ -99,9 +111,9 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// Serves register accesses and queues until the source ends.
 ///
 /// Accesses are completed in their order. One that is [`Reply::Pending`] is completed as soon as it
-/// can be; queues are served meanwhile, but no later access is decoded, and the loop is not left. After each access, and
-/// whenever the source is woken, up to [`BUDGET`] chains are served; while there are more, the
-/// source is only asked whether an access has come.
+/// can be; queues are served meanwhile, but no later access is decoded, and the loop is not left.
+/// After each access, and whenever the source is woken, up to [`BUDGET`] chains are served; while
+/// there are more, the source is only asked whether an access has come.
 ///
 /// The end of the stream is a clean end, and so is an observer's ([`Observer::stops`]): what was served
 /// can be used afterwards, e.g. with another source, or be saved:
@@ -112,7 +124,7 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// use virtside::{
 ///     models::{blk::BlockSnapshot, Block, BlockOptions}, ChainSlot, Engine, Shared, WholeSnapshot,
 /// };
-/// use virtside_std::{channel::channel, serve, CondvarNotify, FileDisk, Until, VmMem};
+/// use virtside_std::{channel::channel, serve, CondvarNotify, Ended, FileDisk, Until, VmMem};
 ///
 /// type Disk = Engine<Block<FileDisk>, VmMem, CondvarNotify, [ChainSlot<64>; 4], Arc<Shared<1>>, 1, 64>;
 /// type State = WholeSnapshot<BlockSnapshot, 1, 64, 4>;
@@ -140,7 +152,7 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// #     port.read(0x70, 4).unwrap()
 /// # });
 /// let mut device = disk(FileDisk::open(&image)?, memory());
-/// serve(&mut device, &mut source, &mut Until(&STOP))?;
+/// assert_eq!(serve(&mut device, &mut source, &mut Until(&STOP))?, Ended::Left);
 /// let state: State = device.save_whole()?;
 /// std::fs::write(&file, postcard::to_stdvec(&state)?)?;
 ///
@@ -160,17 +172,23 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// # Errors
 /// What the source says. [`io::ErrorKind::ResourceBusy`] if an access was outstanding already when
 /// the loop was entered.
-pub fn serve<E, S, O>(served: &mut E, source: &mut S, observer: &mut O) -> io::Result<()>
+pub fn serve<E, S, O>(served: &mut E, source: &mut S, observer: &mut O) -> io::Result<Ended>
 where
     E: Served + ?Sized,
     S: AccessSource + ?Sized,
     O: Observer<E> + ?Sized,
 {
     let mut step = Step::More;
-    while !served.is_over() && !observer.stops() {
+    loop {
+        if served.is_over() {
+            return Ok(Ended::Reset);
+        }
+        if observer.stops() {
+            return Ok(Ended::Left);
+        }
         let timeout = (step == Step::More).then_some(Duration::ZERO);
         match source.next(timeout)? {
-            Next::End => break,
+            Next::End => return Ok(Ended::Stream),
             Next::Woken => {}
             Next::Access(access) => {
                 let asked = access.access();
@@ -192,7 +210,6 @@ where
         observer.before_poll(served);
         step = served.poll(BUDGET);
     }
-    Ok(())
 }
 
 /// Waits for something that tells nobody when it is done: briefly at first, up to a millisecond

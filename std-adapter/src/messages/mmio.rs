@@ -9,13 +9,10 @@ use virtside::{
     mmio::{Reply, Transport},
 };
 
-use super::{
-    MessageSource,
-    running::{Ended, Running},
-};
+use super::{MessageSource, running::Running};
 use crate::{
     access::{AccessSource, Event},
-    serve::{Observer, Pause, serve},
+    serve::{Ended, Observer, Pause, serve},
 };
 
 /// A virtio-mmio register block as a [`MessageSource`].
@@ -261,7 +258,7 @@ where
 
     /// Completes the driver's DRIVER_OK as soon as the
     /// [`ReadyResponder`](virtside::ReadyResponder) has answered, and serves the device until the
-    /// driver resets it or the stream ends. After a reset the device is of no more use; a new one
+    /// driver resets it, the stream ends or the observer leaves. After a reset the device is of no more use; a new one
     /// comes of the next conversation.
     ///
     /// # Errors
@@ -297,11 +294,6 @@ where
             outstanding: None,
             reset: false,
         };
-        serve(&mut running, &mut self.source, observer)?;
-        Ok(if running.reset {
-            Ended::Reset
-        } else {
-            Ended::Stream
-        })
+        serve(&mut running, &mut self.source, observer)
     }
 }

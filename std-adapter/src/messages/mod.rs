@@ -6,7 +6,7 @@ mod running;
 mod tests;
 
 pub use mmio::MmioMessages;
-pub use running::{Ended, Running};
+pub use running::Running;
 
 use virtside::{
     Configuring, Device, DeviceBuilder, DeviceError, DriverMem, DriverNotify, Features, Message,

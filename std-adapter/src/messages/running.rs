@@ -8,15 +8,6 @@ use virtside::{
 
 use crate::serve::Served;
 
-/// Why [`MmioMessages::run`](super::MmioMessages::run) returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The driver reset the device.
-    Reset,
-    /// There will be no more accesses; or the observer left, and the device can be run on.
-    Stream,
-}
-
 /// What [`MmioMessages::run`](super::MmioMessages::run) serves, as its observer sees it.
 pub struct Running<'r, D, M: DriverMem, I, H, const Q: usize, const N: usize> {
     pub(super) transport: &'r mut Transport<Q>,

@@ -9,7 +9,7 @@ use virtside::{
 
 use super::*;
 use crate::{
-    CondvarNotify,
+    CondvarNotify, Ended,
     access::{AccessSource, Event},
     channel::{ChannelSource, DriverPort, channel},
     serve::Observer,
@@ -358,7 +358,7 @@ fn a_device_of_a_conversation_is_saved_and_goes_on_in_another_register_block() {
     responder.accept();
     let mut slots = [ChainSlot::new()];
     let ended = there.run(&mut device, &mut slots, &mut After(3)).unwrap();
-    assert_eq!(ended, Ended::Stream);
+    assert_eq!(ended, Ended::Left);
     let state: State = there.save_whole(&mut device, &slots).unwrap();
 
     // The same bus, whose driver does not notice.
