@@ -43,6 +43,7 @@ struct Knower {
     board: Rc<RefCell<Board>>,
     format: Format,
     event_idx: bool,
+    #[cfg(feature = "packed")]
     size: usize,
     flights: VecDeque<Flight>,
     /// Ring entries of a split ring, or slots of a packed one, up to now: made available, told of by a
@@ -74,6 +75,7 @@ impl Knower {
             board: Rc::new(RefCell::new(board)),
             format,
             event_idx: ring.contains(Features::EVENT_IDX),
+            #[cfg(feature = "packed")]
             size: size.into(),
             flights: VecDeque::new(),
             sent: 0,
@@ -93,7 +95,7 @@ impl Knower {
     /// Ring entries or slots that a request takes.
     fn steps(&self, slots: usize) -> usize {
         match self.format {
-            Format::Split => 1,
+            Format::Split => slots.min(1),
             #[cfg(feature = "packed")]
             Format::Packed => slots,
         }

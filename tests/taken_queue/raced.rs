@@ -12,11 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "packed")]
+use virtside::testing::PackedDriver;
 use virtside::{
     Chain, ChainSlot, DriverFault, DriverMem, DriverNotify, Engine, FaultPolicy, Features,
     QueueState, Refusal, Shared, Stop, Taken, Token,
     mmio::{Access, Reply, Ticket},
-    testing::{Buffer, FakeDriver, Layout, PackedDriver, Registers},
+    testing::{Buffer, FakeDriver, Layout, Registers},
 };
 use virtside_std::VmMem;
 use virtside_tests::{BASE, BUDGET, BYTES, DATA, Line, N, Q, probe::Probe, ram, reg};
@@ -500,6 +502,7 @@ impl<M: DriverMem> Owner<'_, M> {
 /// The driver's end of a ring.
 enum Ring<M> {
     Split(FakeDriver<M>, u16),
+    #[cfg(feature = "packed")]
     Packed(PackedDriver<M>),
 }
 
@@ -515,13 +518,13 @@ struct Lane<M> {
 impl<M: DriverMem + Clone> Lane<M> {
     fn new(mem: &M, queue: u16, features: Features) -> Self {
         let start = BASE + 0x1000 * u64::from(queue);
+        let split = FakeDriver::new(mem.clone(), Layout::packed_at(start, SIZE));
+        let ring = Ring::Split(split, 0);
+        #[cfg(feature = "packed")]
         let ring = if features.contains(Features::RING_PACKED) {
             Ring::Packed(PackedDriver::new(mem.clone(), start, SIZE))
         } else {
-            Ring::Split(
-                FakeDriver::new(mem.clone(), Layout::packed_at(start, SIZE)),
-                0,
-            )
+            ring
         };
         Self {
             queue,
@@ -535,6 +538,7 @@ impl<M: DriverMem + Clone> Lane<M> {
     fn config(&self) -> virtside::QueueConfig {
         match &self.ring {
             Ring::Split(driver, _) => driver.config(self.queue),
+            #[cfg(feature = "packed")]
             Ring::Packed(driver) => driver.config(self.queue),
         }
     }
@@ -567,6 +571,7 @@ impl<M: DriverMem + Clone> Lane<M> {
                 fence(Ordering::SeqCst);
                 driver.publish();
             }
+            #[cfg(feature = "packed")]
             Ring::Packed(driver) => {
                 driver.write(at, &first);
                 driver.write(at + 0x20, &second);
@@ -597,6 +602,7 @@ impl<M: DriverMem + Clone> Lane<M> {
                     assert_eq!(head % 2, 0);
                     (head as u16 / 2, len)
                 }
+                #[cfg(feature = "packed")]
                 Ring::Packed(driver) => {
                     let Some((id, len, _)) = driver.clone().take_used(0) else {
                         return;
@@ -611,6 +617,7 @@ impl<M: DriverMem + Clone> Lane<M> {
             let count = (at - first) as u16 + 1;
             match &mut self.ring {
                 Ring::Split(_, seen) => *seen = seen.wrapping_add(count),
+                #[cfg(feature = "packed")]
                 Ring::Packed(driver) => {
                     driver.take_used(2 * count);
                 }
@@ -634,6 +641,7 @@ impl<M: DriverMem + Clone> Lane<M> {
         let at = self.buffer(id) + 0x20;
         match &self.ring {
             Ring::Split(driver, _) => driver.read(at, &mut bytes),
+            #[cfg(feature = "packed")]
             Ring::Packed(driver) => driver.read(at, &mut bytes),
         };
         match len {
