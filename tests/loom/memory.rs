@@ -235,8 +235,8 @@ impl RingWindow for Window {
         is_available(self.rest(index), wrap)
     }
     fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor> {
+        let words = self.words().desc.get(usize::from(index))?;
         let rest = self.rest(index);
-        let words = &self.words().desc[usize::from(index)];
         is_available(rest, wrap).then(|| RawDescriptor {
             addr: words.addr.load(Ordering::Relaxed),
             len: words.len.load(Ordering::Relaxed),
