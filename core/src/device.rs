@@ -340,9 +340,10 @@ where
     /// [`flush`](TakenQueue::flush) takes: one load; two stores with IN_ORDER.
     ///
     /// # Errors
-    /// Gives the queue back while chains are in flight, or if it is another device's. [`Refusal::StaleToken`] if the queue was
-    /// reset meanwhile, or its driver was at fault, or a chain of it was abandoned with IN_ORDER
-    /// (DEVICE_NEEDS_RESET, unless the driver stops it): it is then gone, and need not be put back.
+    /// Gives the queue back while chains are in flight, or if it is another device's.
+    /// [`Refusal::StaleToken`] if the queue was reset meanwhile, or its driver was at fault, or a chain
+    /// of it was abandoned with IN_ORDER (DEVICE_NEEDS_RESET, unless the driver stops it): it is then
+    /// gone, and need not be put back.
     #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
     pub fn put_back(
         &mut self,

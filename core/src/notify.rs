@@ -27,6 +27,35 @@ pub trait DriverNotify {
     fn deassert(&self) {}
 }
 
+/// Lets a level line follow what is `wanted`, after it was driven `high` or low. Several cores may
+/// drive it: each looks after it has driven, so the last one leaves it right.
+#[inline(always)]
+pub(crate) fn follow<I: DriverNotify>(notify: &I, high: bool, wanted: impl Fn() -> bool) {
+    // The line is driven before it is looked whether that was right.
+    fence(Ordering::SeqCst);
+    if wanted() != high {
+        drive(notify, !high, wanted);
+    }
+}
+
+/// More than one round only if another core changes what is wanted meanwhile.
+#[cold]
+#[inline(never)]
+fn drive<I: DriverNotify>(notify: &I, mut high: bool, wanted: impl Fn() -> bool) {
+    loop {
+        if high {
+            notify.assert();
+        } else {
+            notify.deassert();
+        }
+        fence(Ordering::SeqCst);
+        if wanted() == high {
+            return;
+        }
+        high = !high;
+    }
+}
+
 /// No interrupt: a driver that polls.
 impl DriverNotify for () {
     fn assert(&self) {}
@@ -151,22 +180,9 @@ impl<N: DriverNotify> BufferedNotify<N> {
         }
     }
 
-    /// Whoever drove a level line looks afterwards, so the last one leaves it right.
-    fn follow(&self, mut high: bool) {
-        loop {
-            // The line is driven before it is looked whether that was right.
-            fence(Ordering::SeqCst);
-            let wanted = self.state.load(Ordering::Acquire) & HIGH != 0;
-            if wanted == high {
-                return;
-            }
-            high = wanted;
-            if high {
-                self.inner.assert();
-            } else {
-                self.inner.deassert();
-            }
-        }
+    fn follow(&self, high: bool) {
+        let let_through = || self.state.load(Ordering::Acquire) & HIGH != 0;
+        follow(&self.inner, high, let_through);
     }
 }
 

@@ -3,10 +3,10 @@
 //! Everything else has one owner at a time. What is here is single words with single meanings, so
 //! there is no lock: a taken queue's hot path loads one of them.
 
-use portable_atomic::{AtomicU32, Ordering, fence};
+use portable_atomic::{AtomicU32, Ordering};
 
 use crate::{
-    notify::{Doorbell, DriverNotify},
+    notify::{Doorbell, DriverNotify, follow},
     num,
 };
 
@@ -137,33 +137,10 @@ impl<const Q: usize> Shared<Q> {
         self.follow(true, notify);
     }
 
-    /// Lets a level line follow what is pending, after it was driven `high` or low. Several cores may
-    /// drive it: each looks after it has driven, so the last one leaves it right.
+    /// Lets a level line follow what is pending, after it was driven `high` or low.
     #[inline(always)]
     fn follow<I: DriverNotify>(&self, high: bool, notify: &I) {
-        // The line is driven before it is looked whether that was right.
-        fence(Ordering::SeqCst);
-        if self.interrupt_status().is_empty() == high {
-            self.drive(!high, notify);
-        }
-    }
-
-    /// More than one round only if another core changes what is pending meanwhile.
-    #[cold]
-    #[inline(never)]
-    fn drive<I: DriverNotify>(&self, mut high: bool, notify: &I) {
-        loop {
-            if high {
-                notify.assert();
-            } else {
-                notify.deassert();
-            }
-            fence(Ordering::SeqCst);
-            if self.interrupt_status().is_empty() != high {
-                return;
-            }
-            high = !high;
-        }
+        follow(notify, high, || !self.interrupt_status().is_empty());
     }
 
     /// Sets pending bits, of which the driver hears when it resumes the device.

@@ -315,10 +315,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// One used descriptor, for so many slots.
     #[inline(always)]
     fn put_used(&mut self, id: u16, slots: u16, written: u32) {
-        let (slot, flags) = (self.next_used.slot(), self.next_used.flags());
-        let flags = flags | if written != 0 { WRITE } else { 0 };
-        let desc = &self.windows.desc;
-        if !desc.store_used_descriptor(slot, id, written, flags) {
+        if !self.store_used(id, written) {
             self.put_used_around(id, written);
         }
         self.next_used.advance(slots);
@@ -330,11 +327,16 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     #[inline(never)]
     fn put_used_around(&mut self, id: u16, written: u32) {
         self.next_used = self.next_used.around(self.size);
+        self.store_used(id, written);
+    }
+
+    /// False, and nothing is stored, if the position is behind the end of the ring.
+    #[inline(always)]
+    fn store_used(&self, id: u16, written: u32) -> bool {
         let (slot, flags) = (self.next_used.slot(), self.next_used.flags());
         let flags = flags | if written != 0 { WRITE } else { 0 };
-        self.windows
-            .desc
-            .store_used_descriptor(slot, id, written, flags);
+        let desc = &self.windows.desc;
+        desc.store_used_descriptor(slot, id, written, flags)
     }
 
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
