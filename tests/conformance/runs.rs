@@ -45,7 +45,7 @@ fn named(rows: &[Row]) -> BTreeMap<String, BTreeSet<String>> {
     named
 }
 
-/// The newest executable of `tests/FILE.rs` beside this one, unless its source is newer still.
+/// The newest executable of `tests/FILE/main.rs` beside this one, unless its source is newer still.
 fn executable(file: &str) -> Result<PathBuf, String> {
     let this = std::env::current_exe().expect("this executable has a path");
     let folder = this.parent().expect("it is in a folder");
@@ -64,12 +64,12 @@ fn executable(file: &str) -> Result<PathBuf, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     match newest {
         None => Err(format!(
-            "NO EXECUTABLE of tests/{file}.rs in {}: there is no such test, or it was not built. \
+            "NO EXECUTABLE of tests/{file} in {}: there is no such test, or it was not built. \
              Build all with `cargo test --workspace`.",
             folder.display()
         )),
         Some((built, _)) if changed(root, file) > Some(built) => Err(format!(
-            "tests/{file}.rs has CHANGED since its executable was built. \
+            "tests/{file} has CHANGED since its executable was built. \
              Build all with `cargo test --workspace`."
         )),
         Some((_, path)) => Ok(path),
@@ -83,9 +83,9 @@ fn is_build_of(name: &str, file: &str) -> bool {
         .is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// When a test's source last changed: its file, and the modules in the folder of its name.
+/// When a test's source last changed: the newest file in its folder.
 fn changed(root: &Path, file: &str) -> Option<SystemTime> {
-    let mut sources = vec![root.join(format!("{file}.rs"))];
+    let mut sources = Vec::new();
     let mut folders = vec![root.join(file)];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -133,12 +133,12 @@ fn outcome(file: &str, command: &mut Command, names: &BTreeSet<String>) -> Vec<S
     let text = String::from_utf8_lossy(&output.stdout);
     if !text.contains("\nrunning ") {
         let why = String::from_utf8_lossy(&output.stderr);
-        return vec![format!("tests/{file}.rs did not run:\n{why}")];
+        return vec![format!("tests/{file} did not run:\n{why}")];
     }
     let problems = judge(file, &text, names);
     if problems.is_empty() && !output.status.success() {
         return vec![format!(
-            "tests/{file}.rs ended with {}:\n{text}",
+            "tests/{file} ended with {}:\n{text}",
             output.status
         )];
     }
@@ -212,7 +212,7 @@ fn a_file_that_needs_a_feature_is_built_with_it() {
     assert_eq!(problems, ["packed_ring::no_such_test does not exist"]);
     let problems = run_with(file, "no_such_feature", &set(&["no_such_test"]));
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].starts_with("tests/packed_ring.rs did not run"));
+    assert!(problems[0].starts_with("tests/packed_ring did not run"));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_missing_executable_is_named() {
     let rows = crate::table::parse("id\tverdict\tevidence\nmmio-01\ttest\tno_such_file::test");
     let problems = problems(&rows.expect("a table"));
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].starts_with("NO EXECUTABLE of tests/no_such_file.rs"));
+    assert!(problems[0].starts_with("NO EXECUTABLE of tests/no_such_file"));
 }
 
 #[test]

@@ -11,11 +11,8 @@ use virtside_tests::{
     rings::{EchoMem, Plan, Rig, Scribe, region, settle, shot},
 };
 
-#[path = "faults/afterwards.rs"]
 mod afterwards;
-#[path = "faults/buffers.rs"]
 mod buffers;
-#[path = "faults/indirect.rs"]
 mod indirect;
 
 const TABLE: u64 = DATA + 0x8000;

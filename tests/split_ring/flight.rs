@@ -10,9 +10,7 @@ use virtside_tests::{
     rings::{Plan, Rig, Scribe, changes, settle},
 };
 
-#[path = "flight/completion.rs"]
 mod completion;
-#[path = "flight/due.rs"]
 mod due;
 
 fn room(len: u32) -> Vec<Buffer> {

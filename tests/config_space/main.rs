@@ -1,12 +1,8 @@
 //! The device configuration space: reads, writes, and its generation.
 
-#[path = "config_space/early.rs"]
 mod early;
-#[path = "config_space/generation.rs"]
 mod generation;
-#[path = "config_space/reads.rs"]
 mod reads;
-#[path = "config_space/writes.rs"]
 mod writes;
 
 use virtside::{

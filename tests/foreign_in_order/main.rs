@@ -5,15 +5,10 @@
 //! chains back and answers them in random order. `ROUNDTRIPS` in the environment is the number of
 //! frames of each run.
 
-#[path = "foreign_in_order/backend.rs"]
 mod backend;
-#[path = "foreign_in_order/device.rs"]
 mod device;
-#[path = "foreign_in_order/elements.rs"]
 mod elements;
-#[path = "foreign_in_order/net.rs"]
 mod net;
-#[path = "foreign_in_order/testpmd.rs"]
 mod testpmd;
 
 use std::{

@@ -1,7 +1,6 @@
 //! What becomes of a driver that breaks the protocol: as the host says, on every transport alike.
 
 #[cfg(feature = "packed")]
-#[path = "fault_policy/matrix.rs"]
 mod matrix;
 
 use std::sync::Arc;

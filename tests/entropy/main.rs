@@ -1,10 +1,9 @@
 //! The entropy device: random bytes, as many as it has.
 
 #[cfg(feature = "packed")]
-#[path = "messages/spoken.rs"]
+#[path = "../messages/spoken.rs"]
 mod spoken;
 #[cfg(feature = "packed")]
-#[path = "entropy/twins.rs"]
 mod twins;
 
 use virtside::{

@@ -5,21 +5,13 @@
 //! Nothing is polled: the device looks when it was kicked, the driver when it was interrupted, so a
 //! lost wake-up fails. `ROUNDTRIPS` in the environment is the number of requests of each run.
 
-#[path = "foreign_rings/batches.rs"]
 mod batches;
-#[path = "foreign_rings/board.rs"]
 mod board;
-#[path = "foreign_rings/stepped.rs"]
 mod stepped;
-#[path = "foreign_rings/threads.rs"]
 mod threads;
-#[path = "foreign_rings/traffic.rs"]
 mod traffic;
-#[path = "foreign_rings/vhost_user.rs"]
 mod vhost_user;
-#[path = "foreign_rings/virtio_driver.rs"]
 mod virtio_driver;
-#[path = "foreign_rings/virtio_drivers.rs"]
 mod virtio_drivers;
 
 use virtside::Features;

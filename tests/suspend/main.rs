@@ -1,18 +1,12 @@
 //! VIRTIO_F_SUSPEND: a device that finishes what it has in hand, rests, and goes on.
 
-#[path = "suspend/finishing.rs"]
 mod finishing;
-#[path = "suspend/messages.rs"]
 mod messages;
-#[path = "suspend/quiet.rs"]
 mod quiet;
-#[path = "suspend/status.rs"]
 mod status;
-#[path = "suspend/taken.rs"]
 mod taken;
-#[path = "queue_reset/talk.rs"]
+#[path = "../queue_reset/talk.rs"]
 mod talk;
-#[path = "suspend/trouble.rs"]
 mod trouble;
 
 use virtside::{

@@ -1,20 +1,12 @@
 //! Queues that live elsewhere: who may have them, and what a driver's reset waits for.
 
-#[path = "taken_queue/announced.rs"]
 mod announced;
-#[path = "taken_queue/owner.rs"]
 mod owner;
-#[path = "taken_queue/raced.rs"]
 mod raced;
-#[path = "taken_queue/remap.rs"]
 mod remap;
-#[path = "taken_queue/stale.rs"]
 mod stale;
-#[path = "taken_queue/successor.rs"]
 mod successor;
-#[path = "taken_queue/threads.rs"]
 mod threads;
-#[path = "taken_queue/withheld.rs"]
 mod withheld;
 
 use std::sync::Arc;

@@ -1,18 +1,11 @@
 //! VIRTIO_F_RING_RESET: one queue starts anew, and the others go on.
 
-#[path = "queue_reset/in_flight.rs"]
 mod in_flight;
-#[path = "queue_reset/messages.rs"]
 mod messages;
-#[path = "queue_reset/phases.rs"]
 mod phases;
-#[path = "queue_reset/re_enable.rs"]
 mod re_enable;
-#[path = "queue_reset/refused.rs"]
 mod refused;
-#[path = "queue_reset/taken.rs"]
 mod taken;
-#[path = "queue_reset/talk.rs"]
 mod talk;
 
 use virtside::{

@@ -1,16 +1,10 @@
 //! How a queue comes to be: what may be written when, and what is checked.
 
-#[path = "queue_setup/cells.rs"]
 mod cells;
-#[path = "queue_setup/checked_again.rs"]
 mod checked_again;
-#[path = "queue_setup/mapping.rs"]
 mod mapping;
-#[path = "queue_setup/overlap.rs"]
 mod overlap;
-#[path = "queue_setup/refused.rs"]
 mod refused;
-#[path = "queue_setup/selection.rs"]
 mod selection;
 
 use virtside::{DriverMem, QueueConfig, Refusal, mmio::Reply, testing::Registers};

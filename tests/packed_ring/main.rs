@@ -1,27 +1,16 @@
 //! The packed ring, from the device's side: chains, used descriptors, suppression, and drivers that
 //! get it wrong.
 
-#[path = "packed_ring/chains.rs"]
 mod chains;
-#[path = "packed_ring/faults.rs"]
 mod faults;
-#[path = "packed_ring/largest.rs"]
 mod largest;
-#[path = "packed_ring/lifecycle.rs"]
 mod lifecycle;
-#[path = "packed_ring/model.rs"]
 mod model;
-#[path = "packed_ring/moved.rs"]
 mod moved;
-#[path = "packed_ring/random.rs"]
 mod random;
-#[path = "packed_ring/setup.rs"]
 mod setup;
-#[path = "packed_ring/suppression.rs"]
 mod suppression;
-#[path = "packed_ring/untouched.rs"]
 mod untouched;
-#[path = "packed_ring/used.rs"]
 mod used;
 
 use std::sync::Arc;

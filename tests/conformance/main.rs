@@ -6,9 +6,7 @@
 //!
 //! `cargo test --test conformance -- --nocapture` prints the counts.
 
-#[path = "conformance/runs.rs"]
 mod runs;
-#[path = "conformance/table.rs"]
 mod table;
 
 use table::{PARTS, Row, Verdict};

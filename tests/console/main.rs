@@ -1,0 +1,19 @@
+//! The console device: what goes in, what comes out, and what the two sides tell each other about
+//! ports.
+
+mod control;
+mod emergency;
+mod foreign;
+mod gone;
+mod input;
+mod output;
+mod ports;
+mod saved;
+mod shape;
+#[cfg(feature = "packed")]
+#[path = "../messages/spoken.rs"]
+mod spoken;
+mod streams;
+mod support;
+#[cfg(feature = "packed")]
+mod twins;

@@ -1,0 +1,19 @@
+//! The gpio device: every request, every way to get one wrong, and interrupts from the line to the
+//! driver.
+
+mod errors;
+mod events;
+mod gone;
+mod interrupts;
+mod names;
+mod pins;
+mod requests;
+mod saved;
+mod split;
+#[cfg(feature = "packed")]
+#[path = "../messages/spoken.rs"]
+mod spoken;
+mod support;
+mod suspend;
+#[cfg(feature = "packed")]
+mod twins;

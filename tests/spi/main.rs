@@ -1,0 +1,16 @@
+//! The SPI controller: what it says that it can do, what it refuses, and what happens on the lines.
+
+mod config;
+mod devices;
+mod errors;
+mod framing;
+mod lines;
+mod parameters;
+mod saved;
+#[cfg(feature = "packed")]
+#[path = "../messages/spoken.rs"]
+mod spoken;
+mod support;
+mod transfers;
+#[cfg(feature = "packed")]
+mod twins;
