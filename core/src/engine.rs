@@ -117,6 +117,60 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
         }
     }
 
+    /// An engine around a device that was set up by messages: `transport` is the register block that
+    /// made the messages, and the device's driver is the one behind it.
+    ///
+    /// DRIVER_OK may still be outstanding in `transport`. The [`ReadyResponder`] of the conversation
+    /// answers it, and [`finish`](Self::finish) completes it.
+    ///
+    /// ```
+    /// use virtside::{models::Entropy, mmio::{Access, Reply, Transport}, ChainSlot, Configuring};
+    /// use virtside::{DeviceBuilder, DeviceError, Engine, Features, Message, Progress, Ram, Shared};
+    /// static RAM: Ram<65536> = Ram::new();
+    /// static SHARED: Shared<1> = Shared::new();
+    /// let mut model = Entropy::new(|bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) });
+    /// let mut transport = Transport::new(16);
+    /// for value in [3, 11, 15] {
+    /// #   let _ = transport.access(Access::write(0x24, 1), &mut model, &SHARED, &());
+    /// #   let _ = transport.access(Access::write(0x20, 1), &mut model, &SHARED, &());
+    ///     let _ = transport.access(Access::write(0x70, value), &mut model, &SHARED, &());
+    /// }
+    /// let message = transport.message().ok_or(DeviceError::UnexpectedEndOfStream)?;
+    /// let mut configuring =
+    ///     Configuring::<_, _, _, _, 1, 16>::new(DeviceBuilder::new(&SHARED), &.., RAM.flat(0));
+    /// let Progress::Ready(device, responder) = configuring.step(message)? else {
+    ///     panic!("not ready");
+    /// };
+    ///
+    /// let mut engine = Engine::from_parts(model, device, transport, [ChainSlot::new()]);
+    /// let ticket = engine.transport().ticket();
+    /// assert_eq!(engine.finish(ticket), Reply::Pending(ticket));
+    /// responder.accept();
+    /// assert_eq!(engine.finish(ticket), Reply::Done(0));
+    /// assert_eq!(engine.features(), Features::VERSION_1);
+    /// # Ok::<(), DeviceError>(())
+    /// ```
+    pub const fn from_parts(
+        model: D,
+        device: Device<M, I, H, Q, N, T>,
+        transport: Transport<Q>,
+        slots: S,
+    ) -> Self {
+        Self {
+            model,
+            device,
+            transport,
+            slots,
+            may_take: true,
+            unanswered: false,
+        }
+    }
+
+    /// The reverse of [`from_parts`](Self::from_parts).
+    pub fn into_parts(self) -> (D, Device<M, I, H, Q, N, T>, Transport<Q>, S) {
+        (self.model, self.device, self.transport, self.slots)
+    }
+
     /// The same device, with a changed offer: what depends on where it is, such as ACCESS_PLATFORM.
     ///
     /// ```
@@ -487,6 +541,11 @@ where
         taken: Taken<M, I, H, Q, N>,
     ) -> Result<(), Result<Taken<M, I, H, Q, N>, Refusal>> {
         self.device.put_back(taken)
+    }
+
+    /// Sets DEVICE_NEEDS_RESET. See [`Device::require_reset`].
+    pub fn require_reset(&mut self) {
+        self.device.require_reset();
     }
 
     /// The host kicks a queue itself. See [`Device::notify_queue`].

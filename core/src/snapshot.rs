@@ -9,7 +9,7 @@
 //! [`Engine::save`](crate::Engine::save) and [`Device::save`](crate::Device::save) leave the model out:
 //! for a model that keeps nothing, or that its host carries in its own way. Who restores without an
 //! engine calls [`negotiate`](crate::DeviceConfig::negotiate), `Device::restore`, and then
-//! [`SaveModel::restore`]; with a register block, [`WholeSnapshot::restore_into`].
+//! [`SaveModel::restore`].
 //!
 //! Not in it, and so for the host to carry or to do:
 //!

@@ -41,7 +41,7 @@ pub use access::{AccessSource, Event, Next, RegisterAccess};
 pub use backend::{FileDisk, OsEntropy};
 pub use io::{StdReader, StdWriter};
 pub use memory::{KeptRegion, VmMem};
-pub use messages::{MessageSource, MmioMessages, Running, config_builder_from_stream};
+pub use messages::{MessageSource, MmioDevice, MmioMessages, config_builder_from_stream};
 pub use notify::{CondvarNotify, EventFdNotify};
 pub use serve::{BUDGET, Ended, Observer, OnAccess, Served, Until, serve};
 

@@ -18,10 +18,10 @@ use crate::access::{AccessSource, Next};
 /// endless queue.
 pub const BUDGET: u16 = 64;
 
-/// Why [`serve`], or [`MmioMessages::run`](crate::MmioMessages::run), returned.
+/// Why [`serve`], or [`MmioDevice::run`](crate::MmioDevice::run), returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The driver reset the device, and it was one of messages: it is of no more use.
+    /// The driver reset a device that was set up by messages: the next conversation begins.
     Reset,
     /// There will be no more accesses.
     Stream,
@@ -33,10 +33,6 @@ pub enum Ended {
 pub trait Served: RegisterBlock {
     /// See [`Engine::poll`].
     fn poll(&mut self, budget: u16) -> Step;
-    /// Whether it is over although the source goes on: [`Ended::Reset`]. Asked after each reply.
-    fn is_over(&self) -> bool {
-        false
-    }
 }
 
 impl<D, M, I, S, H, const Q: usize, const N: usize, T> Served for Engine<D, M, I, S, H, Q, N, T>
@@ -178,9 +174,24 @@ where
     S: AccessSource + ?Sized,
     O: Observer<E> + ?Sized,
 {
+    serve_until(served, source, observer, |_| false)
+}
+
+/// [`serve`], until the device `is_over`: asked before each access.
+pub(crate) fn serve_until<E, S, O>(
+    served: &mut E,
+    source: &mut S,
+    observer: &mut O,
+    is_over: impl Fn(&E) -> bool,
+) -> io::Result<Ended>
+where
+    E: Served + ?Sized,
+    S: AccessSource + ?Sized,
+    O: Observer<E> + ?Sized,
+{
     let mut step = Step::More;
     loop {
-        if served.is_over() {
+        if is_over(served) {
             return Ok(Ended::Reset);
         }
         if observer.stops() {

@@ -3,11 +3,15 @@
 use std::{cell::RefCell, io, rc::Rc, sync::Arc, time::Duration};
 
 use virtside::{
-    Area, CountingNotify, DeviceBuilder, DeviceError, Features, QueueConfig, Refusal, Shared,
-    mmio::Access,
+    Area, ChainSlot, CountingNotify, DeviceBuilder, DeviceError, Features, QueueConfig, Refusal,
+    Shared, mmio::Access,
 };
-use virtside_std::{AccessSource, Event, MmioMessages, config_builder_from_stream};
-use virtside_tests::{BASE, N, Q, probe::Probe, ram};
+use virtside_std::{AccessSource, Ended, Event, MmioMessages, config_builder_from_stream};
+use virtside_tests::{
+    BASE, N, Q,
+    probe::{Event as Noted, Probe},
+    ram,
+};
 
 #[cfg(feature = "packed")]
 const PACKED: Features = Features::VERSION_1.union(Features::RING_PACKED);
@@ -87,7 +91,11 @@ fn set_up(features: Features, queue: QueueConfig) -> (Built, Vec<u64>) {
     );
     let built = built.map(|(device, responder)| {
         assert!(responder.accept());
-        (device.features(), device.configured_queues().collect())
+        let mut device = messages.start(device, [ChainSlot::<N>::new()]);
+        assert_eq!(device.run(&mut ()).expect("a list"), Ended::Stream);
+        let engine = device.engine();
+        assert_eq!(engine.model().count(Noted::Ready(features)), 1);
+        (engine.features(), engine.configured_queues().collect())
     });
     let loads = loads.borrow().clone();
     (built, loads)

@@ -5,18 +5,18 @@
 use std::{cell::RefCell, collections::VecDeque, io, rc::Rc, sync::Arc, time::Duration};
 
 use virtside::{
-    ChainSlot, DeviceBuilder, DeviceModel, DriverFault, Features, FlatMem, HostFault, QueueConfig,
-    Shared,
+    ChainSlot, DeviceBuilder, DeviceModel, DriverFault, Engine, Features, FlatMem, HostFault,
+    QueueConfig, Shared,
     mmio::{Access, Reply},
     testing::Registers,
 };
 use virtside_std::{
-    AccessSource, Event, MmioMessages, Observer, Running, config_builder_from_stream,
+    AccessSource, Event, MmioDevice, MmioMessages, Observer, config_builder_from_stream,
 };
 use virtside_tests::{
     BASE, Line, N, TestRam,
     in_order::Format,
-    twins::{Company, Machine, Of, line, slots},
+    twins::{Company, Machine, line, slots},
 };
 
 /// Where a driver reads Status.
@@ -67,10 +67,11 @@ struct Once<'a, D> {
     done: bool,
 }
 
-type Served<'r, D, const Q: usize> = Running<'r, D, FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+type Served<D, const Q: usize> = Engine<D, FlatMem, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+type Messages<D, const Q: usize> = MmioMessages<Script, D, Line, Arc<Shared<Q>>, Q>;
 
-impl<D: DeviceModel, const Q: usize> Observer<Served<'_, D, Q>> for Once<'_, D> {
-    fn before_poll(&mut self, served: &mut Served<'_, D, Q>) {
+impl<D: DeviceModel, const Q: usize> Observer<Served<D, Q>> for Once<'_, D> {
+    fn before_poll(&mut self, served: &mut Served<D, Q>) {
         if !std::mem::replace(&mut self.done, true) {
             served.update_config(|model| (self.act)(model));
             for queue in self.ready {
@@ -84,11 +85,12 @@ impl<D: DeviceModel, const Q: usize> Observer<Served<'_, D, Q>> for Once<'_, D> 
 #[derive(Debug)]
 pub struct Spoken<D, const Q: usize> {
     script: Script,
-    messages: MmioMessages<Script, D, Line, Arc<Shared<Q>>, Q>,
+    /// Before the first conversation.
+    messages: Option<Messages<D, Q>>,
     line: Line,
     shared: Arc<Shared<Q>>,
-    device: Option<Of<Q>>,
-    slots: Vec<ChainSlot<N>>,
+    /// From the first conversation on.
+    device: Option<MmioDevice<Script, Served<D, Q>>>,
     ram: TestRam,
 }
 
@@ -101,11 +103,10 @@ impl<D: DeviceModel, const Q: usize> Spoken<D, Q> {
             MmioMessages::new(script.clone(), model, line, Arc::clone(&shared), capacity);
         Self {
             script,
-            messages,
+            messages: Some(messages),
             line,
             shared,
             device: None,
-            slots: slots(),
             ram,
         }
     }
@@ -122,9 +123,7 @@ impl<D: DeviceModel, const Q: usize> Spoken<D, Q> {
         inside.0.extend([Access::read(STATUS); 4]);
         drop(inside);
         let done = false;
-        let ended = self
-            .messages
-            .run(device, &mut self.slots, &mut Once { act, ready, done });
+        let ended = device.run(&mut Once { act, ready, done });
         assert!(ended.is_ok());
         self.script.0.borrow().1.clone()
     }
@@ -144,10 +143,12 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Spoken<D, Q> {
             .map_notify(|()| Ok(line))
             .expect("an interrupt");
         let mem = self.ram.flat(BASE);
+        let again = self.device.take().map(MmioDevice::into_messages);
+        let mut messages = again.or_else(|| self.messages.take()).expect("one of them");
         let (device, responder) =
-            config_builder_from_stream(builder, &mut self.messages, &.., mem).expect("a device");
+            config_builder_from_stream(builder, &mut messages, &.., mem).expect("a device");
         assert!(responder.accept());
-        self.device = Some(device);
+        self.device = Some(messages.start(device, slots()));
         let _ = self.run(&[], &mut |_| {}, &[]);
     }
     fn kick(&mut self, queues: &[u16]) {
@@ -159,10 +160,10 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Spoken<D, Q> {
         let _ = self.run(&[], act, ready);
     }
     fn fault(&self, queue: u16) -> Option<DriverFault> {
-        self.device.as_ref()?.driver_fault(queue)
+        self.device.as_ref()?.engine().driver_fault(queue)
     }
     fn host_fault(&mut self) -> Option<HostFault> {
-        self.device.as_mut()?.take_host_fault()
+        self.device.as_mut()?.engine_mut().take_host_fault()
     }
     fn load(&mut self, offset: u32) -> Option<u32> {
         let got = self.run(&[Access::read(offset)], &mut |_| {}, &[]);

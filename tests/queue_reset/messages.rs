@@ -37,7 +37,7 @@ fn a_queue_is_reset_and_comes_back_elsewhere() {
         talk.store(reg::QUEUE_RESET, 1);
         assert_eq!(talk.load(reg::QUEUE_RESET), 0);
         assert_eq!(talk.load(reg::QUEUE_READY), 0);
-        assert_eq!(talk.device().queue_state(0), QueueState::Off);
+        assert_eq!(talk.engine().queue_state(0), QueueState::Off);
         let mut driver = FakeDriver::new(ram.flat(BASE), elsewhere());
         talk.configure(&elsewhere().config(0));
         assert_eq!(talk.load(reg::QUEUE_READY), 1);
@@ -60,7 +60,7 @@ fn a_queue_that_cannot_come_back_needs_a_reset() {
         assert_eq!(talk.load(reg::QUEUE_READY), 0);
         assert_eq!(talk.load(reg::STATUS), 79);
         assert_eq!(talk.load(reg::INTERRUPT_STATUS), 2);
-        assert_eq!(talk.device().notify().asserted(), 1);
+        assert_eq!(talk.engine().device().notify().asserted(), 1);
     }
     // More than the register block says there is room for, though the device has it.
     let mut large = config(2);
@@ -75,7 +75,7 @@ fn a_queue_that_cannot_come_back_needs_a_reset() {
 #[test]
 fn it_reads_one_while_the_queue_is_out_and_other_accesses_are_answered() {
     let (mut talk, mut driver, ram) = talk(Probe::default());
-    let mut queue = talk.device().take_queue(0).expect("a live queue");
+    let mut queue = talk.engine().take_queue(0).expect("a live queue");
     let mut chain = Chain::new();
     publish(&mut driver, 0, b"text");
     assert_eq!(queue.pop(&ram.flat(BASE), &mut chain), Ok(true));
@@ -87,11 +87,11 @@ fn it_reads_one_while_the_queue_is_out_and_other_accesses_are_answered() {
     }
     assert_eq!(queue.complete(&chain, 0), Ok(()));
     assert_eq!(queue.pop(&ram.flat(BASE), &mut chain), Err(Stop::Asked));
-    assert!(talk.device().put_back(queue).is_ok());
+    assert!(talk.engine().put_back(queue).is_ok());
     publish(&mut driver, 0, b"in vain");
     talk.store(reg::QUEUE_NOTIFY, 0);
     assert_eq!(driver.used_idx(), 1);
-    assert!(talk.device().take_queue(0).is_err());
+    assert!(talk.engine().take_queue(0).is_err());
     assert_eq!(talk.load(reg::QUEUE_RESET), 0);
     assert_eq!(talk.load(reg::QUEUE_READY), 0);
 }
@@ -99,7 +99,7 @@ fn it_reads_one_while_the_queue_is_out_and_other_accesses_are_answered() {
 #[test]
 fn queue_ready_zero_waits_for_the_queue_that_is_being_reset() {
     let (mut talk, _, _) = talk(Probe::default());
-    let mut queue = Some(talk.device().take_queue(0).expect("a live queue"));
+    let mut queue = Some(talk.engine().take_queue(0).expect("a live queue"));
     talk.store(reg::QUEUE_SEL, 0);
     talk.store(reg::QUEUE_RESET, 1);
     let mut waited = 0;
@@ -117,7 +117,7 @@ fn queue_ready_zero_waits_for_the_queue_that_is_being_reset() {
     );
     assert!(waited > 3 && queue.is_none());
     assert_eq!(replies, [0, 0]);
-    assert_eq!(talk.device().queue_state(0), QueueState::Off);
+    assert_eq!(talk.engine().queue_state(0), QueueState::Off);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_pending_chain_of_the_reset_queue_is_void() {
 fn a_queue_that_the_conversation_left_out_may_be_set_up_after_a_reset() {
     let ram = ram();
     let mut talk = Talk::new(Probe::default(), ram, FEATURES, &[config(1)]);
-    assert_eq!(talk.device().queue_state(0), QueueState::Off);
+    assert_eq!(talk.engine().queue_state(0), QueueState::Off);
     talk.configure(&elsewhere().config(0));
     assert_eq!(talk.load(reg::QUEUE_READY), 0);
     talk.store(reg::QUEUE_RESET, 1);

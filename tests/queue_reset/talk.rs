@@ -3,12 +3,12 @@
 use std::{cell::RefCell, collections::VecDeque, io, rc::Rc, sync::Arc, time::Duration};
 
 use virtside::{
-    ChainSlot, Device, DeviceBuilder, DeviceModel, Features, FlatMem, QueueConfig, Shared,
+    ChainSlot, DeviceBuilder, DeviceModel, Engine, Features, FlatMem, QueueConfig, Shared,
     mmio::{Access, Phase, Reply},
     testing::Registers,
 };
 use virtside_std::{
-    AccessSource, Ended, Event, MmioMessages, Observer, Running, config_builder_from_stream,
+    AccessSource, Ended, Event, MmioDevice, MmioMessages, Observer, config_builder_from_stream,
 };
 
 use virtside_tests::{BASE, Line, N, Q, TestRam};
@@ -45,17 +45,17 @@ impl Registers for Recorder {
 }
 
 /// What [`Talk::run`] serves.
-pub type Served<'r, D> = Running<'r, D, FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+pub type Served<D> = Engine<D, FlatMem, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
 
 /// Acts before each round of the queues.
 struct Act<F>(F);
 
-impl<D, F> Observer<Served<'_, D>> for Act<F>
+impl<D, F> Observer<Served<D>> for Act<F>
 where
     D: DeviceModel,
-    F: FnMut(&mut Served<'_, D>),
+    F: FnMut(&mut Served<D>),
 {
-    fn before_poll(&mut self, served: &mut Served<'_, D>) {
+    fn before_poll(&mut self, served: &mut Served<D>) {
         (self.0)(served);
     }
 }
@@ -64,9 +64,7 @@ where
 #[derive(Debug)]
 pub struct Talk<D> {
     script: Script,
-    messages: MmioMessages<Script, D, Line, Arc<Shared<Q>>, Q>,
-    device: Device<FlatMem, Line, Arc<Shared<Q>>, Q, N>,
-    slots: Vec<ChainSlot<N>>,
+    device: MmioDevice<Script, Served<D>>,
 }
 
 impl<D: DeviceModel> Talk<D> {
@@ -88,9 +86,7 @@ impl<D: DeviceModel> Talk<D> {
         responder.accept();
         let mut talk = Self {
             script,
-            messages,
-            device,
-            slots: vec![const { ChainSlot::new() }; 4],
+            device: messages.start(device, vec![const { ChainSlot::new() }; 4]),
         };
         // DRIVER_OK completes here.
         let _ = talk.run(&[], |_| {});
@@ -99,12 +95,10 @@ impl<D: DeviceModel> Talk<D> {
 
     /// Serves these accesses; gives what each got. `act` is called after each access was answered,
     /// and whenever one has to wait.
-    pub fn run(&mut self, accesses: &[Access], act: impl FnMut(&mut Served<'_, D>)) -> Vec<u64> {
+    pub fn run(&mut self, accesses: &[Access], act: impl FnMut(&mut Served<D>)) -> Vec<u64> {
         self.script.0.borrow_mut().replies.clear();
         self.script.0.borrow_mut().accesses.extend(accesses);
-        let ended = self
-            .messages
-            .run(&mut self.device, &mut self.slots, &mut Act(act));
+        let ended = self.device.run(&mut Act(act));
         assert!(matches!(ended, Ok(Ended::Stream | Ended::Reset)));
         self.script.0.borrow().replies.clone()
     }
@@ -127,17 +121,17 @@ impl<D: DeviceModel> Talk<D> {
     }
 
     /// The device.
-    pub const fn device(&mut self) -> &mut Device<FlatMem, Line, Arc<Shared<Q>>, Q, N> {
-        &mut self.device
+    pub const fn engine(&mut self) -> &mut Served<D> {
+        self.device.engine_mut()
     }
 
     /// Where the device is in its life.
     pub const fn phase(&self) -> Phase {
-        self.messages.transport().phase()
+        self.device.engine().phase()
     }
 
     /// The model.
     pub const fn model(&self) -> &D {
-        self.messages.model()
+        self.device.engine().model()
     }
 }

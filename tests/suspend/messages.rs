@@ -45,7 +45,7 @@ fn a_device_is_suspended_and_resumed() {
         assert_eq!(status(&mut talk), SUSPENDED);
         publish(&mut driver, 0, b"text");
         talk.store(reg::QUEUE_NOTIFY, 0);
-        talk.device().shared().doorbell().ring(0);
+        talk.engine().device().shared().doorbell().ring(0);
         assert_eq!(status(&mut talk), SUSPENDED);
         assert_eq!(answer(&mut driver, 0), None);
         talk.configure(&config(2));
@@ -86,7 +86,7 @@ fn a_fault_shows_in_the_very_read_that_shows_suspend() {
         &[Access::read(reg::STATUS), Access::read(reg::STATUS)],
         |running| {
             if std::mem::take(&mut once) {
-                running.device().require_reset();
+                running.require_reset();
             }
         },
     );
@@ -113,10 +113,10 @@ fn a_change_is_held_back_until_the_resume() {
         assert_ne!(talk.load(reg::CONFIG_GENERATION), generation);
     }
     assert_eq!(talk.load(reg::INTERRUPT_STATUS), 0);
-    assert_eq!(talk.device().notify().asserted(), 0);
+    assert_eq!(talk.engine().device().notify().asserted(), 0);
     talk.store(reg::STATUS, LIVE);
     assert_eq!(talk.load(reg::INTERRUPT_STATUS), 2);
-    assert_eq!(talk.device().notify().asserted(), 1);
+    assert_eq!(talk.engine().device().notify().asserted(), 1);
 }
 
 #[test]
@@ -129,19 +129,19 @@ fn a_reset_ends_a_suspension() {
         2,
         "that of the bring-up, and this"
     );
-    assert!(!talk.device().shared().is_live());
-    assert_eq!(talk.device().configured_queues().count(), 0);
+    assert!(!talk.engine().device().shared().is_live());
+    assert_eq!(talk.engine().configured_queues().count(), 0);
 }
 
 #[test]
 fn a_taken_queue_is_waited_for() {
     let (mut talk, mut driver) = talk(Probe::default());
-    let queue = talk.device().take_queue(0).expect("a live queue");
+    let queue = talk.engine().take_queue(0).expect("a live queue");
     talk.store(reg::STATUS, ASKED);
     for _ in 0..3 {
         assert_eq!(status(&mut talk), LIVE);
     }
-    assert!(talk.device().put_back(queue).is_ok());
+    assert!(talk.engine().put_back(queue).is_ok());
     assert_eq!(status(&mut talk), SUSPENDED);
     talk.store(reg::STATUS, ASKED);
     assert_eq!(status(&mut talk), LIVE);

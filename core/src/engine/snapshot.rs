@@ -150,31 +150,6 @@ where
     }
 }
 
-impl<S, const Q: usize, const N: usize, const P: usize> WholeSnapshot<S, Q, N, P> {
-    /// What [`Engine::restore_whole`] does, for a host that has what is in an engine each for itself.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn restore_into<D, M, I, H, T>(
-        &self,
-        transport: &mut Transport<Q>,
-        device: &mut Device<M, I, H, Q, N, T>,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
-    ) -> Result<(), SnapshotError>
-    where
-        D: SaveModel<Snapshot = S>,
-        M: DriverMem,
-        I: DriverNotify,
-        H: SharedHandle<Q>,
-        T: Trace,
-    {
-        let last = |model: &mut D, with| model.restore(&self.model, with);
-        self.engine
-            .restore_and(transport, device, model, slots, last)
-    }
-}
-
 impl<const Q: usize, const N: usize, const P: usize> EngineSnapshot<Q, N, P> {
     fn restore_and<D, M, I, H, T>(
         &self,

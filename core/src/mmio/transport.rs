@@ -109,6 +109,12 @@ impl<const Q: usize> Transport<Q> {
         self.policy
     }
 
+    /// Largest queue that there is room for, in elements.
+    #[must_use]
+    pub const fn capacity(&self) -> u16 {
+        self.capacity
+    }
+
     pub(crate) const fn outstanding(&self) -> Option<Outstanding> {
         self.outstanding
     }

@@ -3,28 +3,24 @@
 use std::io;
 
 use virtside::{
-    ChainSlot, Device, DeviceError, DeviceModel, DriverMem, DriverNotify, EngineSnapshot,
-    FaultPolicy, Features, Message, QueueConfig, Refusal, SaveModel, SharedHandle, SnapshotError,
-    WholeSnapshot,
+    Device, DeviceError, DeviceModel, DriverMem, DriverNotify, Engine, FaultPolicy, Features,
+    Message, QueueConfig, Refusal, SharedHandle,
     mmio::{Reply, Transport},
 };
 
-use super::{MessageSource, running::Running};
-use crate::{
-    access::{AccessSource, Event},
-    serve::{Ended, Observer, Pause, serve},
-};
+use super::{MessageSource, MmioDevice};
+use crate::access::{AccessSource, Event};
 
 /// A virtio-mmio register block as a [`MessageSource`].
 ///
 /// Plain register accesses it answers itself; one that amounts to a message is completed when the
-/// message is acknowledged. After [`Message::Ready`] the driver's DRIVER_OK completes in
-/// [`run`](Self::run), which serves the device until the driver resets it.
+/// message is acknowledged. After [`Message::Ready`], [`start`](Self::start) gives the device, whose
+/// [`run`](MmioDevice::run) completes the driver's DRIVER_OK and serves it until the driver resets
+/// it.
 ///
 /// After a refusal, unless the policy is another, the rest of that conversation is refused as well,
-/// until the driver resets; the
-/// reset is then the first message of the next conversation. `notify` and `shared` have to be those
-/// of the [`DeviceBuilder`](virtside::DeviceBuilder).
+/// until the driver resets. The reset is then the first message of the next conversation. `notify`
+/// and `shared` have to be those of the [`DeviceBuilder`](virtside::DeviceBuilder).
 #[derive(Debug)]
 pub struct MmioMessages<S, D, I, H, const Q: usize> {
     source: S,
@@ -50,6 +46,27 @@ impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
             shared,
             transport: Transport::new(capacity),
             capacity,
+            asked: None,
+            refused: false,
+            error: None,
+        }
+    }
+
+    /// The register block of a device that was served, ready for the next conversation.
+    pub(super) const fn of(
+        source: S,
+        model: D,
+        notify: I,
+        shared: H,
+        transport: Transport<Q>,
+    ) -> Self {
+        Self {
+            source,
+            model,
+            notify,
+            shared,
+            capacity: transport.capacity(),
+            transport,
             asked: None,
             refused: false,
             error: None,
@@ -197,103 +214,25 @@ fn refusal(error: &DeviceError, message: Message) -> Refusal {
     }
 }
 
-impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q>
-where
-    S: AccessSource,
-    D: DeviceModel,
-    I: DriverNotify + Clone,
-    H: SharedHandle<Q>,
-{
-    /// The whole state of a device that [`run`](Self::run) has left: see
-    /// [`Engine::save_whole`](virtside::Engine::save_whole).
+impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
+    /// Puts together what the conversation made: the device, this register block, the model, and
+    /// room for the chains that the device works on.
     ///
-    /// # Errors
-    /// As there, and [`Refusal::WrongPhase`] if the driver is not live: then the conversation is led
-    /// anew.
-    pub fn save_whole<M, const N: usize, const P: usize>(
-        &self,
-        device: &mut Device<M, I, H, Q, N>,
-        slots: &[ChainSlot<N>],
-    ) -> Result<WholeSnapshot<D::Snapshot, Q, N, P>, Refusal>
+    /// The model is told that the driver is ready ([`DeviceModel::ready`]). What it says to that has
+    /// no effect: the [`ReadyResponder`](virtside::ReadyResponder) answers the driver.
+    pub fn start<M, C, T, const N: usize>(
+        mut self,
+        device: Device<M, I, H, Q, N, T>,
+        slots: C,
+    ) -> MmioDevice<S, Engine<D, M, I, C, H, Q, N, T>>
     where
-        D: SaveModel,
+        D: DeviceModel,
         M: DriverMem,
     {
-        let registers = self.transport.save().ok_or(Refusal::WrongPhase)?;
-        let device = device.save(slots)?;
-        if !device.live || self.asked.is_some() {
-            return Err(Refusal::WrongPhase);
+        if let Some(Message::Ready { features }) = self.asked {
+            let _ = self.model.ready(features);
         }
-        Ok(WholeSnapshot {
-            engine: EngineSnapshot { registers, device },
-            model: self.model.save(),
-        })
-    }
-
-    /// Takes a state that [`save_whole`](Self::save_whole) gave, instead of a conversation; then
-    /// [`run`](Self::run) goes on. The register block is in reset, and `device` one that its
-    /// [`DeviceBuilder`](virtside::DeviceBuilder) has just built, without queues.
-    ///
-    /// # Errors
-    /// As [`Engine::restore_whole`](virtside::Engine::restore_whole), and
-    /// [`SnapshotError::Status`] if the driver was not live: nothing changed then.
-    pub fn restore_whole<M, const N: usize, const P: usize>(
-        &mut self,
-        snapshot: &WholeSnapshot<D::Snapshot, Q, N, P>,
-        device: &mut Device<M, I, H, Q, N>,
-        slots: &mut [ChainSlot<N>],
-    ) -> Result<(), SnapshotError>
-    where
-        D: SaveModel,
-        M: DriverMem,
-    {
-        if self.asked.is_some() {
-            return Err(SnapshotError::NotInReset);
-        }
-        if !snapshot.engine.device.live {
-            return Err(SnapshotError::Status);
-        }
-        snapshot.restore_into(&mut self.transport, device, &mut self.model, slots)
-    }
-
-    /// Completes the driver's DRIVER_OK as soon as the
-    /// [`ReadyResponder`](virtside::ReadyResponder) has answered, and serves the device until the
-    /// driver resets it, the stream ends or the observer leaves. After a reset the device is of no more use; a new one
-    /// comes of the next conversation.
-    ///
-    /// # Errors
-    /// What the source says.
-    pub fn run<M, O, const N: usize>(
-        &mut self,
-        device: &mut Device<M, I, H, Q, N>,
-        slots: &mut [ChainSlot<N>],
-        observer: &mut O,
-    ) -> io::Result<Ended>
-    where
-        M: DriverMem,
-        O: for<'r> Observer<Running<'r, D, M, I, H, Q, N>>,
-    {
-        if let Some(Message::Ready { .. }) = self.asked {
-            let mut pause = Pause::default();
-            while !self.shared.is_live() && !self.shared.needs_reset() {
-                pause.take();
-            }
-            let accepted = self.shared.is_live();
-            self.asked = None;
-            let verdict = accepted.then_some(()).ok_or(Refusal::NotReady);
-            let reply = self.transport.settle(verdict, &self.shared);
-            self.source.complete(reply.value().unwrap_or(0))?;
-        }
-        let mut running = Running {
-            transport: &mut self.transport,
-            model: &mut self.model,
-            notify: &self.notify,
-            shared: &self.shared,
-            device,
-            slots,
-            outstanding: None,
-            reset: false,
-        };
-        serve(&mut running, &mut self.source, observer)
+        let engine = Engine::from_parts(self.model, device, self.transport, slots);
+        MmioDevice::new(self.source, engine)
     }
 }

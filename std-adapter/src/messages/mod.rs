@@ -1,12 +1,12 @@
 //! The set-up conversation in messages, blocking.
 
+mod device;
 mod mmio;
-mod running;
 #[cfg(test)]
 mod tests;
 
+pub use device::MmioDevice;
 pub use mmio::MmioMessages;
-pub use running::Running;
 
 use virtside::{
     Configuring, Device, DeviceBuilder, DeviceError, DriverMem, DriverNotify, Features, Message,

@@ -1,8 +1,8 @@
 use std::{sync::Arc, thread};
 
 use virtside::{
-    ChainSlot, DeviceBuilder, DeviceError, Features, FlatMem, Message, QueueCheckFn, QueueConfig,
-    Ram, Refusal, Shared, SnapshotError, WholeSnapshot,
+    ChainSlot, DeviceBuilder, DeviceError, Engine, Features, FlatMem, Message, QueueCheckFn,
+    QueueConfig, Ram, Refusal, Shared, SnapshotError, WholeSnapshot,
     mmio::{Access, Reply},
     models::Entropy,
 };
@@ -134,13 +134,17 @@ fn set_up(port: &DriverPort, size: u64) {
     }
 }
 
-type Messages = MmioMessages<
-    ChannelSource,
-    Entropy<fn(&mut [u8]) -> Result<usize, virtside::models::EntropyError>>,
-    CondvarNotify,
-    Arc<Shared<1>>,
-    1,
->;
+type Fill = fn(&mut [u8]) -> Result<usize, virtside::models::EntropyError>;
+
+type Messages = MmioMessages<ChannelSource, Entropy<Fill>, CondvarNotify, Arc<Shared<1>>, 1>;
+
+type Served =
+    Engine<Entropy<Fill>, FlatMem, CondvarNotify, [ChainSlot<16>; 1], Arc<Shared<1>>, 1, 16>;
+
+fn fives(bytes: &mut [u8]) -> Result<usize, virtside::models::EntropyError> {
+    bytes.fill(5);
+    Ok(bytes.len())
+}
 
 fn entropy() -> (DriverPort, Messages, Arc<Shared<1>>, CondvarNotify) {
     let (port, source) = channel();
@@ -149,12 +153,8 @@ fn entropy() -> (DriverPort, Messages, Arc<Shared<1>>, CondvarNotify) {
 }
 
 fn entropy_over(source: ChannelSource) -> (Messages, Arc<Shared<1>>, CondvarNotify) {
-    fn fives(bytes: &mut [u8]) -> Result<usize, virtside::models::EntropyError> {
-        bytes.fill(5);
-        Ok(bytes.len())
-    }
     let (shared, line) = (Arc::new(Shared::new()), CondvarNotify::new());
-    let model = Entropy::new(fives as fn(&mut [u8]) -> _);
+    let model = Entropy::new(fives as Fill);
     let messages = MmioMessages::new(source, model, line.clone(), Arc::clone(&shared), 16);
     (messages, shared, line)
 }
@@ -218,18 +218,16 @@ fn a_device_of_a_conversation_over_registers_does_io_and_can_be_set_up_again() {
     });
     for ended in [Ended::Reset, Ended::Stream] {
         let built = converse(&mut messages, &shared, &line, &RAM, &..);
-        let (mut device, responder) = built.unwrap();
+        let (device, responder) = built.unwrap();
         let late = thread::spawn(move || {
             thread::sleep(std::time::Duration::from_millis(2));
             responder.accept()
         });
-        let mut slots = [ChainSlot::new()];
-        assert_eq!(
-            messages.run(&mut device, &mut slots, &mut ()).unwrap(),
-            ended
-        );
+        let mut device = messages.start(device, [ChainSlot::new()]);
+        assert_eq!(device.run(&mut ()).unwrap(), ended);
         assert!(late.join().unwrap());
-        assert_eq!(device.counters().chains, 1);
+        assert_eq!(device.engine().counters().chains, 1);
+        messages = device.into_messages();
     }
     driver.join().unwrap();
 }
@@ -267,9 +265,9 @@ fn a_refusal_over_registers_lasts_until_reset() {
     });
     let error = converse(&mut messages, &shared, &line, &RAM, &nothing).unwrap_err();
     assert_eq!(error, DeviceError::InvalidQueue(0));
-    let (mut device, responder) = converse(&mut messages, &shared, &line, &RAM, &..).unwrap();
+    let (device, responder) = converse(&mut messages, &shared, &line, &RAM, &..).unwrap();
     assert!(responder.accept());
-    let ended = messages.run(&mut device, &mut [ChainSlot::new()], &mut ());
+    let ended = messages.start(device, [ChainSlot::new()]).run(&mut ());
     assert_eq!(ended.unwrap(), Ended::Stream);
     assert_eq!(driver.join().unwrap(), Ok(0xf));
 }
@@ -285,10 +283,11 @@ fn a_refused_start_shows_needs_reset() {
         port.write(0x70, 4, 0).unwrap();
         (status, port.read(0x70, 4))
     });
-    let (mut device, responder) = converse(&mut messages, &shared, &line, &RAM, &..).unwrap();
+    let (device, responder) = converse(&mut messages, &shared, &line, &RAM, &..).unwrap();
     responder.refuse();
-    let ended = messages.run(&mut device, &mut [ChainSlot::new()], &mut ());
-    assert_eq!(ended.unwrap(), Ended::Reset);
+    let mut device = messages.start(device, [ChainSlot::new()]);
+    assert_eq!(device.run(&mut ()).unwrap(), Ended::Reset);
+    let mut messages = device.into_messages();
     assert!(converse(&mut messages, &shared, &line, &RAM, &..).is_err());
     assert_eq!(driver.join().unwrap(), (Ok(0x4f), Ok(0)));
 }
@@ -351,40 +350,39 @@ fn a_device_of_a_conversation_is_saved_and_goes_on_in_another_register_block() {
         assert_eq!(port.read(0x70, 4), Ok(0xf));
         port
     });
-    let (mut device, responder) = converse(&mut there, &shared, &line, &RAM, &..).unwrap();
+    let (device, responder) = converse(&mut there, &shared, &line, &RAM, &..).unwrap();
+    let mut device = there.start(device, [ChainSlot::new()]);
     // Its DRIVER_OK was not answered yet.
-    let early: Result<State, _> = there.save_whole(&mut device, &[ChainSlot::new()]);
+    let early: Result<State, _> = device.engine_mut().save_whole();
     assert_eq!(early.unwrap_err(), Refusal::WrongPhase);
     responder.accept();
-    let mut slots = [ChainSlot::new()];
-    let ended = there.run(&mut device, &mut slots, &mut After(3)).unwrap();
-    assert_eq!(ended, Ended::Left);
-    let state: State = there.save_whole(&mut device, &slots).unwrap();
+    assert_eq!(device.run(&mut After(3)).unwrap(), Ended::Left);
+    let (source, mut before) = device.into_parts();
+    let state: State = before.save_whole().unwrap();
 
     // The same bus, whose driver does not notice.
-    let (mut here, shared, line) = entropy_over(there.into_source());
-    let fresh = |line: &CondvarNotify| -> Device<FlatMem, _, Arc<Shared<1>>, 1, 16> {
-        let builder = DeviceBuilder::new(Arc::clone(&shared)).map_notify(|()| Ok(line.clone()));
-        builder
-            .unwrap()
-            .build(Features::VERSION_1, RAM.flat(0))
-            .unwrap()
+    let fresh = || {
+        let model = Entropy::new(fives as Fill);
+        let slots = [ChainSlot::new()];
+        Engine::new(
+            model,
+            RAM.flat(0),
+            line.clone(),
+            slots,
+            Arc::new(Shared::new()),
+        )
     };
-    let mut next = fresh(&line);
-    let mut not_live = state.clone();
-    not_live.engine.device.live = false;
-    let mut slots = [ChainSlot::new()];
-    let refused = here.restore_whole(&not_live, &mut next, &mut slots);
-    assert_eq!(refused, Err(SnapshotError::Status));
     let mut other = state.clone();
     other.engine.registers.queues[0].size = 4;
-    let refused = here.restore_whole(&other, &mut next, &mut slots);
+    let refused = fresh().restore_whole(&other);
     assert_eq!(refused, Err(SnapshotError::Positions { queue: 0 }));
-    here.restore_whole(&state, &mut next, &mut slots).unwrap();
+    let mut after = fresh();
+    after.restore_whole(&state).unwrap();
+    let mut device: MmioDevice<_, Served> = MmioDevice::new(source, after);
     let stop = thread::spawn(move || drop(driver.join().unwrap()));
-    let ended = here.run(&mut next, &mut slots, &mut ()).unwrap();
-    assert_eq!(ended, Ended::Stream);
+    assert_eq!(device.run(&mut ()).unwrap(), Ended::Stream);
     stop.join().unwrap();
-    assert!(device.counters().chains + next.counters().chains == 4);
-    assert!(next.counters().chains > 0);
+    let after = device.engine();
+    assert!(before.counters().chains + after.counters().chains == 4);
+    assert!(after.counters().chains > 0);
 }
