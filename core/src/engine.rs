@@ -4,24 +4,28 @@
 //! number of chains. Both return; nothing here blocks or allocates, so either may be called from an
 //! interrupt handler.
 
+#[cfg(feature = "critical-section")]
+mod cell;
 mod snapshot;
 
+#[cfg(feature = "critical-section")]
+pub use cell::EngineCell;
+
 use crate::{
-    builder::ReadyResponder,
-    device::{Device, Taken},
-    error::{DeviceError, DriverFault, HostFault, Refusal},
+    device::QueueState,
+    device::{ChainSlot, Counters, Device, Step, Taken},
+    error::{DeviceError, DriverFault, FaultPolicy, HostFault, Refusal},
     features::{Features, Offer, built},
+    interrupt::DriverNotify,
     memory::DriverMem,
     message::{Message, QueueConfig},
-    mmio::{Access, Outstanding, Phase, RegisterBlock, Reply, Ticket, Transport},
-    model::{DeviceModel, Start},
-    notify::DriverNotify,
+    mmio::{Access, RegisterBlock},
+    model::{DeviceModel, Start, Token},
     num,
-    policy::FaultPolicy,
+    setup::ReadyResponder,
     shared::{Answer, Shared, SharedHandle},
-    slots::{ChainSlot, Counters, Step, Token},
-    table::QueueState,
     trace::{Event, NoTrace, Trace},
+    transport::{Outstanding, Phase, Reply, Ticket, Transport},
 };
 
 /// A virtio-mmio device: model `D` over memory `M` with interrupt `I`, up to `Q` queues of up to

@@ -110,42 +110,38 @@
 #[cfg(any(test, doctest))]
 extern crate std;
 
-mod builder;
-#[cfg(feature = "critical-section")]
-mod cell;
-mod check;
 mod device;
+mod doorbell;
 mod engine;
 mod error;
 mod features;
+mod interrupt;
 mod memory;
 mod message;
 pub mod mmio;
 mod model;
 pub mod models;
-mod notify;
 mod num;
-mod policy;
 mod queue;
 mod queue_set;
+mod setup;
 mod shared;
-mod shm;
-mod slots;
 mod snapshot;
-mod table;
-mod taken;
 #[cfg(any(feature = "testing", test, doctest))]
 pub mod testing;
 mod trace;
+pub mod transport;
 
-pub use builder::{Built, Configuring, DeviceBuilder, Progress, ReadyResponder};
-#[cfg(feature = "critical-section")]
-pub use cell::EngineCell;
-pub use check::{CheckedQueue, QueueCheck, QueueCheckFn, translate_queue};
-pub use device::{Device, Taken};
+pub use device::{ChainSlot, Counters, Device, QueueState, Step, Stop, Taken, TakenQueue};
+pub use doorbell::Doorbell;
 pub use engine::Engine;
-pub use error::{Area, DeviceError, DriverFault, Frozen, HostFault, Refusal};
+#[cfg(feature = "critical-section")]
+pub use engine::EngineCell;
+pub use error::{Area, DeviceError, DriverFault, FaultPolicy, Frozen, HostFault, Refusal};
 pub use features::{Features, Offer};
+#[cfg(feature = "embedded-hal")]
+pub use interrupt::IrqLine;
+pub use interrupt::{BufferedNotify, CountingNotify, DriverNotify};
 pub use memory::{
     DeviceRange, DriverMem, DriverRange, FlatMem, MemFault, MemHooks, NoHooks, Permission,
     PtrWindow, Ram, RawDescriptor, Region, RegionMem, RingWindow,
@@ -154,27 +150,24 @@ pub use memory::{
 pub type GuestMem = FlatMem;
 
 pub use message::{Message, QueueConfig};
-pub use model::{Answer, DeviceConfig, DeviceModel, Request, Start};
-#[cfg(feature = "embedded-hal")]
-pub use notify::IrqLine;
-pub use notify::{BufferedNotify, CountingNotify, Doorbell, DriverNotify};
-pub use policy::FaultPolicy;
+pub use model::{
+    Answer, DeviceConfig, DeviceModel, Request, SaveModel, SavedWith, SharedMemory, Start, Token,
+};
 #[cfg(feature = "packed")]
 pub use queue::PackedQueue;
 #[cfg(feature = "split")]
 pub use queue::SplitQueue;
-pub use queue::{Chain, ChainError, ReadableChain, Segment, Virtqueue, WritableChain};
+pub use queue::{
+    Chain, ChainError, CheckedQueue, QueueCheck, QueueCheckFn, ReadableChain, Segment, Virtqueue,
+    WritableChain, translate_queue,
+};
 pub use queue_set::{Collected, Iter as QueueSetIter, QueueSet, QueueSetFull};
+pub use setup::{Built, Configuring, DeviceBuilder, Progress, ReadyResponder};
 pub use shared::{InterruptStatus, Shared, SharedHandle};
-pub use shm::SharedMemory;
-pub use slots::{ChainSlot, Counters, Step, Token};
 pub use snapshot::{
     ChainSnapshot, DeviceSnapshot, EngineSnapshot, LatchSnapshot, QueueSnapshot, RegisterSnapshot,
-    RestSnapshot, RingSnapshot, SNAPSHOT_VERSION, SaveModel, SavedWith, SnapshotError, Stage,
-    WholeSnapshot,
+    RestSnapshot, RingSnapshot, SNAPSHOT_VERSION, SnapshotError, Stage, WholeSnapshot,
 };
-pub use table::QueueState;
-pub use taken::{Stop, TakenQueue};
 #[cfg(feature = "defmt")]
 pub use trace::DefmtTrace;
 #[cfg(feature = "log")]

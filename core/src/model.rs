@@ -1,13 +1,12 @@
 //! What a device is to the engine.
 
 use crate::{
-    check::QueueCheck,
     error::{DriverFault, HostFault},
     features::Features,
-    memory::DriverMem,
+    memory::{DriverMem, DriverRange},
+    queue::QueueCheck,
     queue::{ChainError, ReadableChain, WritableChain},
-    shm::SharedMemory,
-    slots::Token,
+    snapshot::SnapshotError,
 };
 
 /// The face of a device that a driver sees before it goes live: identity, features, queues, and
@@ -227,4 +226,117 @@ pub trait DeviceModel: DeviceConfig {
     /// # Errors
     /// The driver broke the protocol: the queue stops, and DEVICE_NEEDS_RESET is set.
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault>;
+}
+
+/// The name of a pending chain. It is void once the chain is answered, or its queue was stopped or
+/// reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Token {
+    pub(crate) slot: u16,
+    pub(crate) serial: u32,
+}
+
+impl Token {
+    pub(crate) const fn slot(self) -> u16 {
+        self.slot
+    }
+}
+
+/// Where a shared memory region is in the driver's address space.
+///
+/// The two sides refer to what is in it by offsets from its start (shm-03): [`at`](Self::at) checks
+/// one that came from the driver.
+///
+/// ```
+/// use virtside::SharedMemory;
+/// let cache = SharedMemory { base: 0x1_0000_0000, len: 0x1000 };
+/// assert_eq!(cache.at(0xff0, 16).map(|range| range.start()), Some(0x1_0000_0ff0));
+/// assert_eq!(cache.at(0xff1, 16), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct SharedMemory {
+    /// Address of its first byte, as the driver sees it.
+    pub base: u64,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+impl SharedMemory {
+    /// The `len` bytes from `offset` on, if they are within the region.
+    #[must_use]
+    pub fn at(&self, offset: u64, len: u32) -> Option<DriverRange> {
+        let end = offset.checked_add(len.into())?;
+        if end > self.len {
+            return None;
+        }
+        DriverRange::new(self.base.checked_add(offset)?, len)
+    }
+}
+
+/// A model whose state can be saved: what a driver made of it, and nothing of how its host made it.
+///
+/// Implemented by every one of [`models`](crate::models), and for a model of your own that keeps
+/// something between two requests:
+///
+/// ```
+/// use virtside::{
+///     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request, SaveModel,
+///     SavedWith, SnapshotError,
+/// };
+///
+/// /// Counts its requests, up to ten.
+/// struct Counter(u8);
+///
+/// impl SaveModel for Counter {
+///     type Snapshot = u8;
+///     fn save(&self) -> u8 {
+///         self.0
+///     }
+///     fn restore(&mut self, snapshot: &u8, _: SavedWith) -> Result<(), SnapshotError> {
+///         if *snapshot > 10 {
+///             return Err(SnapshotError::Model { at: 0 });
+///         }
+///         self.0 = *snapshot;
+///         Ok(())
+///     }
+/// }
+/// # impl DeviceConfig for Counter {
+/// #     fn device_id(&self) -> u32 { 63 }
+/// #     fn features(&self) -> Features { Features::RING }
+/// #     fn queue_size_max(&self, queue: u16) -> u16 { if queue == 0 { 16 } else { 0 } }
+/// # }
+/// # impl DeviceModel for Counter {
+/// #     fn reset(&mut self) { self.0 = 0; }
+/// #     fn serve<M: DriverMem>(&mut self, _: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+/// #         self.0 = self.0.saturating_add(1).min(10);
+/// #         Ok(Answer::Done { written: 0 })
+/// #     }
+/// # }
+/// ```
+pub trait SaveModel: DeviceModel {
+    /// The state as a plain value. One that may outlive the program begins with a version.
+    type Snapshot: Clone;
+
+    /// The state between two polls.
+    fn save(&self) -> Self::Snapshot;
+
+    /// Takes a state that [`save`](Self::save) gave, and puts a back end where it was: it is to be as
+    /// after [`negotiate`](crate::DeviceConfig::negotiate), and to have served nothing. Whatever it had
+    /// in hand is served again from its start, before anything new of its queue, with other tokens.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; nothing changed then, but for a back end that failed on the way: it is as
+    /// after a reset.
+    fn restore(&mut self, snapshot: &Self::Snapshot, with: SavedWith) -> Result<(), SnapshotError>;
+}
+
+/// What the device was that a model's state was saved with: a state that only a driver's requests
+/// can make is refused where there were none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct SavedWith {
+    /// DRIVER_OK was accepted since the last reset.
+    pub started: bool,
 }

@@ -6,7 +6,8 @@
 use portable_atomic::{AtomicU32, Ordering};
 
 use crate::{
-    notify::{Doorbell, DriverNotify, follow},
+    doorbell::Doorbell,
+    interrupt::{DriverNotify, follow},
     num,
 };
 

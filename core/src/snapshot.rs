@@ -38,7 +38,8 @@
 
 use heapless::Vec;
 
-use crate::{error::Refusal, message::QueueConfig, model::DeviceModel, queue::Segment};
+pub use crate::queue::{ChainSnapshot, RingSnapshot};
+use crate::{error::Refusal, message::QueueConfig};
 
 #[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
@@ -104,44 +105,6 @@ pub struct QueueSnapshot {
     /// Before the driver is live, what it had accepted when the queue was made ready (DRIVER_OK checks
     /// it again with what it has accepted then): bits 0 to 63, and 64 to 127. Else 0.
     pub checked: [u64; 2],
-}
-
-/// How far a queue has come. Before the driver is live all of it is as at the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
-pub struct RingSnapshot {
-    /// Where the device looks next. Split: the index of the next available entry. Packed: the slot,
-    /// and the wrap counter in bit 15.
-    pub next_avail: u16,
-    /// Where it gives back next, in the same way.
-    pub next_used: u16,
-    /// What was given back since interrupts were last considered: elements, or slots; at most the
-    /// queue's size.
-    pub unsignalled: u16,
-    /// What was taken and will not be given back: chains, or slots.
-    pub lost: u16,
-    /// The driver was told by flags not to kick.
-    pub kicks_off: bool,
-}
-
-/// A chain in hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
-pub struct ChainSnapshot<const N: usize> {
-    /// Queue number.
-    pub queue: u16,
-    /// Index of its head descriptor; in a packed ring, its buffer id.
-    pub head: u16,
-    /// Slots of a packed ring that it takes, at most as many as it has buffers; 1 in a split one.
-    pub slots: u16,
-    /// With IN_ORDER: it was answered with so many bytes, and waits for an older one.
-    pub answered: Option<u32>,
-    /// How many of its segments the device may read; they come first.
-    pub readable: u16,
-    /// Its buffers: at least one.
-    pub segments: Vec<Segment, N>,
 }
 
 /// The state of a register block.
@@ -239,72 +202,6 @@ pub struct WholeSnapshot<S, const Q: usize, const N: usize, const P: usize> {
     pub engine: EngineSnapshot<Q, N, P>,
     /// What the driver made of the model: [`SaveModel::Snapshot`].
     pub model: S,
-}
-
-/// A model whose state can be saved: what a driver made of it, and nothing of how its host made it.
-///
-/// Implemented by every one of [`models`](crate::models), and for a model of your own that keeps
-/// something between two requests:
-///
-/// ```
-/// use virtside::{
-///     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request, SaveModel,
-///     SavedWith, SnapshotError,
-/// };
-///
-/// /// Counts its requests, up to ten.
-/// struct Counter(u8);
-///
-/// impl SaveModel for Counter {
-///     type Snapshot = u8;
-///     fn save(&self) -> u8 {
-///         self.0
-///     }
-///     fn restore(&mut self, snapshot: &u8, _: SavedWith) -> Result<(), SnapshotError> {
-///         if *snapshot > 10 {
-///             return Err(SnapshotError::Model { at: 0 });
-///         }
-///         self.0 = *snapshot;
-///         Ok(())
-///     }
-/// }
-/// # impl DeviceConfig for Counter {
-/// #     fn device_id(&self) -> u32 { 63 }
-/// #     fn features(&self) -> Features { Features::RING }
-/// #     fn queue_size_max(&self, queue: u16) -> u16 { if queue == 0 { 16 } else { 0 } }
-/// # }
-/// # impl DeviceModel for Counter {
-/// #     fn reset(&mut self) { self.0 = 0; }
-/// #     fn serve<M: DriverMem>(&mut self, _: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
-/// #         self.0 = self.0.saturating_add(1).min(10);
-/// #         Ok(Answer::Done { written: 0 })
-/// #     }
-/// # }
-/// ```
-pub trait SaveModel: DeviceModel {
-    /// The state as a plain value. One that may outlive the program begins with a version.
-    type Snapshot: Clone;
-
-    /// The state between two polls.
-    fn save(&self) -> Self::Snapshot;
-
-    /// Takes a state that [`save`](Self::save) gave, and puts a back end where it was: it is to be as
-    /// after [`negotiate`](crate::DeviceConfig::negotiate), and to have served nothing. Whatever it had
-    /// in hand is served again from its start, before anything new of its queue, with other tokens.
-    ///
-    /// # Errors
-    /// [`SnapshotError`]; nothing changed then, but for a back end that failed on the way: it is as
-    /// after a reset.
-    fn restore(&mut self, snapshot: &Self::Snapshot, with: SavedWith) -> Result<(), SnapshotError>;
-}
-
-/// What the device was that a model's state was saved with: a state that only a driver's requests
-/// can make is refused where there were none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct SavedWith {
-    /// DRIVER_OK was accepted since the last reset.
-    pub started: bool,
 }
 
 /// Of another version nothing else is looked at.

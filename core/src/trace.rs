@@ -14,9 +14,10 @@
 use crate::{
     error::{DriverFault, HostFault},
     message::QueueConfig,
-    mmio::{Access, Phase, Register, Reply},
+    mmio::{Access, Register},
+    model::Token,
     shared::InterruptStatus,
-    slots::Token,
+    transport::{Phase, Reply},
 };
 
 /// What happened.

@@ -2,19 +2,18 @@
 
 use super::Engine;
 use crate::{
-    device::Device,
+    device::QueueState,
+    device::{ChainSlot, Device},
     error::Refusal,
     features::Features,
+    interrupt::DriverNotify,
     memory::DriverMem,
-    mmio::{Phase, Transport},
-    model::DeviceModel,
-    notify::DriverNotify,
+    model::{DeviceModel, SaveModel, SavedWith},
     num,
     shared::SharedHandle,
-    slots::ChainSlot,
-    snapshot::{EngineSnapshot, QueueSnapshot, SaveModel, SavedWith, SnapshotError, WholeSnapshot},
-    table::QueueState,
+    snapshot::{EngineSnapshot, QueueSnapshot, SnapshotError, WholeSnapshot},
     trace::Trace,
+    transport::{Phase, Transport},
 };
 
 impl<D, M, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, S, H, Q, N, T>

@@ -33,18 +33,11 @@
 //! had; a queue's parameters are copied when it is checked, and the copy is what is used.
 
 mod access;
-mod config;
+mod decode;
 pub mod mailbox;
-mod notification;
-mod queues;
 mod registers;
-mod snapshot;
-mod status;
-mod transport;
 
-pub use access::{Access, RegisterBlock, Reply, Ticket};
-pub use notification::Notification;
+pub use access::{Access, RegisterBlock};
 pub use registers::Register;
-pub use status::Phase;
-pub(crate) use transport::Outstanding;
-pub use transport::Transport;
+
+pub use crate::transport::{Notification, Phase, Reply, Ticket, Transport};

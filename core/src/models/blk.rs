@@ -26,7 +26,7 @@ use crate::{
     model::{Answer, DeviceConfig, DeviceModel, Request},
     num,
     queue::ChainError,
-    table::largest,
+    queue::check::largest,
 };
 
 /// Bytes of a sector, whatever `blk_size` says (blk-68).

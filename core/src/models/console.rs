@@ -52,9 +52,8 @@ use crate::{
     error::{DriverFault, HostFault},
     features::Features,
     memory::DriverMem,
-    model::{Answer, DeviceConfig, DeviceModel, Request},
+    model::{Answer, DeviceConfig, DeviceModel, Request, Token},
     num,
-    slots::Token,
 };
 
 /// Bytes that go through the stack at once.

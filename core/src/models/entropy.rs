@@ -8,9 +8,9 @@ use crate::{
     error::{DriverFault, HostFault},
     features::Features,
     memory::DriverMem,
-    model::{Answer, DeviceConfig, DeviceModel, Request},
+    model::{Answer, DeviceConfig, DeviceModel, Request, SaveModel, SavedWith},
     num,
-    snapshot::{SaveModel, SavedWith, SnapshotError},
+    snapshot::SnapshotError,
 };
 
 /// Bytes that go through the stack at once.

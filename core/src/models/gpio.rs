@@ -52,10 +52,9 @@ use crate::{
     error::{DriverFault, HostFault},
     features::Features,
     memory::DriverMem,
-    model::{Answer, DeviceConfig, DeviceModel, Request},
+    model::{Answer, DeviceConfig, DeviceModel, Request, Token},
     num,
     queue::ChainError,
-    slots::Token,
 };
 
 /// The queue of requests.

@@ -38,10 +38,9 @@ use crate::{
     error::{DriverFault, HostFault},
     features::Features,
     memory::DriverMem,
-    model::{Answer, DeviceConfig, DeviceModel, Request},
+    model::{Answer, DeviceConfig, DeviceModel, Request, Token},
     num,
     queue::ChainError,
-    slots::Token,
 };
 
 /// `VIRTIO_I2C_F_ZERO_LENGTH_REQUEST`: the driver marks reads with M_RD, and may send no data.

@@ -6,14 +6,14 @@
 //! Clauses: split-framing-01, split-desc-01, split-desc-02, driver-18.
 
 use super::{
-    outline::Outline,
+    serial::NO_CHAIN,
+    snapshot::ChainSnapshot,
     stream::{ReadableChain, WritableChain},
 };
 use crate::{
     error::DriverFault,
     memory::{DriverMem, Permission},
     num,
-    snapshot::ChainSnapshot,
 };
 
 /// One buffer of a chain: a driver address and a length in bytes.
@@ -36,7 +36,7 @@ pub struct Segment {
 #[repr(C)]
 pub struct Chain<const N: usize> {
     segments: [Segment; N],
-    pub(crate) outline: Outline,
+    pub(crate) header: ChainHeader,
 }
 
 #[cfg(feature = "defmt")]
@@ -45,10 +45,10 @@ impl<const N: usize> defmt::Format for Chain<N> {
         defmt::write!(
             f,
             "Chain {{ head: {=u16}, readable: {=[?]}, writable: {=[?]}, fault: {} }}",
-            self.outline.head,
+            self.header.head,
             self.readable_segments(),
             self.writable_segments(),
-            self.outline.fault
+            self.header.fault
         );
     }
 }
@@ -59,33 +59,33 @@ impl<const N: usize> Chain<N> {
     pub const fn new() -> Self {
         Self {
             segments: [Segment { addr: 0, len: 0 }; N],
-            outline: Outline::NONE,
+            header: ChainHeader::NONE,
         }
     }
 
     /// Index of the chain's head descriptor: its name in the rings.
     #[must_use]
     pub const fn head(&self) -> u16 {
-        self.outline.head
+        self.header.head
     }
 
     /// Device-readable bytes.
     #[must_use]
     pub const fn readable_len(&self) -> u32 {
-        self.outline.readable_len
+        self.header.readable_len
     }
 
     /// Device-writable bytes.
     #[must_use]
     pub const fn writable_len(&self) -> u32 {
-        self.outline.writable_len
+        self.header.writable_len
     }
 
     /// All segments, readable before writable.
     #[inline(always)]
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
-        match self.segments.get(..usize::from(self.outline.count)) {
+        match self.segments.get(..usize::from(self.header.count)) {
             Some(segments) => segments,
             None => nothing(),
         }
@@ -95,7 +95,7 @@ impl<const N: usize> Chain<N> {
     #[must_use]
     pub fn readable_segments(&self) -> &[Segment] {
         self.segments()
-            .get(..usize::from(self.outline.readable))
+            .get(..usize::from(self.header.readable))
             .unwrap_or(&[])
     }
 
@@ -103,7 +103,7 @@ impl<const N: usize> Chain<N> {
     #[must_use]
     pub fn writable_segments(&self) -> &[Segment] {
         self.segments()
-            .get(usize::from(self.outline.readable)..)
+            .get(usize::from(self.header.readable)..)
             .unwrap_or(&[])
     }
 
@@ -141,10 +141,10 @@ impl<const N: usize> Chain<N> {
             count = count.wrapping_add(1);
         }
         let [read, write] = lens;
-        self.outline.end_readable(readable, read);
+        self.header.end_readable(readable, read);
         num::high(read) == 0
             && self
-                .outline
+                .header
                 .end(snapshot.head, count, read.wrapping_add(write))
                 .is_ok()
     }
@@ -161,17 +161,17 @@ impl<const N: usize> Chain<N> {
         let _ = segments.extend_from_slice(self.segments());
         ChainSnapshot {
             queue,
-            head: self.outline.head,
+            head: self.header.head,
             slots,
             answered,
-            readable: self.outline.readable,
+            readable: self.header.readable,
             segments,
         }
     }
 
     /// What the driver did wrong, if `pop` said so.
     pub(crate) fn take_fault(&mut self) -> Option<DriverFault> {
-        self.outline.fault.take()
+        self.header.fault.take()
     }
 
     /// Puts a segment at `at`; false if there is no room.
@@ -209,5 +209,138 @@ fn nothing<'a>() -> &'a [Segment] {
 impl<const N: usize> Default for Chain<N> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The driver did wrong: what, is in the chain.
+///
+/// Noted there at once, off the path on which all is well, an error weighs nothing on that path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Faulted;
+
+/// What a chain is but for its segments.
+#[derive(Clone, Debug)]
+pub(crate) struct ChainHeader {
+    /// How many segments there are, and how many of them the device may read.
+    pub(super) count: u16,
+    pub(super) readable: u16,
+    pub(super) head: u16,
+    pub(super) readable_len: u32,
+    pub(super) writable_len: u32,
+    /// Which chain it is, so that a clone of an earlier one with the same head is told apart; a
+    /// queue has it again after 2^29 chains at the earliest.
+    serial: u32,
+    /// Why there is no chain, if `pop` found the driver at fault.
+    pub(super) fault: Option<DriverFault>,
+}
+
+impl ChainHeader {
+    /// That of no chain.
+    pub(super) const NONE: Self = Self {
+        count: 0,
+        readable: 0,
+        // No head of any queue.
+        head: u16::MAX,
+        readable_len: 0,
+        writable_len: 0,
+        serial: NO_CHAIN,
+        fault: None,
+    };
+
+    /// A chain is to come. What else is in the buffer stays until `end_readable` and `end`, or `blame`.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, head: u16) {
+        self.head = head;
+    }
+
+    pub(crate) const fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_serial(&mut self, serial: u32) {
+        self.serial = serial;
+    }
+
+    /// Notes what the driver did wrong. What was in the buffer cannot be given back: its head may be
+    /// that of a chain which the driver did nothing wrong with.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn blame(&mut self, fault: DriverFault) -> Faulted {
+        self.serial = NO_CHAIN;
+        self.count = 0;
+        self.readable = 0;
+        self.readable_len = 0;
+        self.writable_len = 0;
+        self.fault = Some(fault);
+        Faulted
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn unmapped(&mut self, addr: u64, len: u32, permission: Permission) -> Faulted {
+        self.blame(DriverFault::BufferUnmapped {
+            addr,
+            len,
+            writable: permission == Permission::Write,
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn bad_next(&mut self, next: u16) -> Faulted {
+        self.blame(DriverFault::NextOutOfRange { next })
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn too_long(&mut self, head: u16) -> Faulted {
+        self.blame(DriverFault::ChainTooLong { head })
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn bad_order(&mut self, head: u16) -> Faulted {
+        self.blame(DriverFault::ReadableAfterWritable { head })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn overflow(&mut self) -> Faulted {
+        self.blame(DriverFault::LengthOverflow { head: self.head })
+    }
+
+    /// How many segments there are.
+    #[cfg(feature = "packed")]
+    #[inline(always)]
+    pub(crate) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// How many segments there are, and how many bytes; and whether the last is for writing.
+    pub(crate) fn progress(&self) -> (u16, u64, bool) {
+        let len = u64::from(self.readable_len).wrapping_add(self.writable_len.into());
+        (self.count, len, self.count > self.readable)
+    }
+
+    /// The first `count` segments are what the device may read, `len` bytes.
+    #[inline(always)]
+    pub(crate) fn end_readable(&mut self, count: u16, len: u64) {
+        self.readable = count;
+        self.readable_len = num::low(len);
+    }
+
+    /// There are `count` segments with `len` bytes; the device may write what is behind the readable
+    /// ones. This is the name that the chain has.
+    #[inline(always)]
+    pub(crate) fn end(&mut self, head: u16, count: u16, len: u64) -> Result<(), Faulted> {
+        self.head = head;
+        self.count = count;
+        self.writable_len = num::low(len).wrapping_sub(self.readable_len);
+        if num::high(len) == 0 {
+            Ok(())
+        } else {
+            Err(self.overflow())
+        }
     }
 }

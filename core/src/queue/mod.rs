@@ -4,34 +4,32 @@
 //! a small build by the features `split` and `packed`.
 
 mod batch;
-pub mod chain;
-#[cfg(feature = "packed")]
-mod flights;
+mod chain;
+pub(crate) mod check;
+mod descriptor;
 mod mode;
-mod outline;
 #[cfg(feature = "packed")]
 mod packed;
-#[cfg(feature = "packed")]
-mod position;
 mod serial;
+pub(crate) mod snapshot;
 #[cfg(feature = "split")]
 mod split;
 mod stream;
-mod walk;
 
 pub use chain::{Chain, Segment};
+use check::Windows;
+pub use check::{CheckedQueue, QueueCheck, QueueCheckFn, translate_queue};
 #[cfg(feature = "packed")]
 pub use packed::PackedQueue;
+pub use snapshot::{ChainSnapshot, RingSnapshot};
 #[cfg(feature = "split")]
 pub use split::SplitQueue;
 pub use stream::{ChainError, ReadableChain, WritableChain};
 
 use crate::{
-    check::{CheckedQueue, Windows},
     error::DriverFault,
     memory::{DriverMem, RingWindow},
     num,
-    snapshot::RingSnapshot,
 };
 
 #[cfg(not(any(feature = "split", feature = "packed")))]

@@ -1,6 +1,7 @@
 //! What was negotiated of interrupts and order, in either format.
 
-use crate::features::{Features, built};
+use crate::features::Features;
+use crate::features::built;
 
 /// In one byte, so that the good path asks once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,26 +11,28 @@
 //!
 //! Clauses: packed-01 to packed-24.
 
+mod in_flight;
+mod position;
+
 use core::hint::cold_path;
 
+use super::snapshot::RingSnapshot;
 use super::{
     Popped,
     batch::Batch,
-    chain::Chain,
-    flights::Flights,
+    chain::{Chain, Faulted},
+    descriptor::{Desc, End, NEXT, WRITE, follow, walk_table},
     mode::Mode,
-    outline::Blamed,
-    position::{BOTH, Position},
-    walk::{Desc, End, NEXT, WRITE, follow, walk_table},
 };
 use crate::{
-    check::{CheckedQueue, Windows},
     error::DriverFault,
     features::Features,
     memory::{AVAIL, DriverMem, RawDescriptor, RingWindow},
     num,
-    snapshot::RingSnapshot,
+    queue::check::{CheckedQueue, Windows},
 };
+use in_flight::InFlight;
+use position::{BOTH, Position};
 
 /// `RING_EVENT_FLAGS_DISABLE`, in the high half of the event suppression word.
 const DISABLE: u32 = 1 << 16;
@@ -64,7 +66,7 @@ pub struct PackedQueue<W, const N: usize> {
     /// The serial number of the chain to be given back next, with IN_ORDER.
     oldest: u32,
     batch: Batch,
-    flights: Flights<N>,
+    flights: InFlight<N>,
 }
 
 #[cfg(feature = "defmt")]
@@ -89,7 +91,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The queue at its start, to [`begin`](Self::begin) with.
     pub(crate) fn new(checked: CheckedQueue<W>, serial: u32) -> Self {
         const {
-            // `Flights` finds its places by a mask.
+            // `InFlight` finds its places by a mask.
             assert!(
                 N.is_power_of_two() && N <= 32768,
                 "a queue has room for 2^k elements, k <= 15"
@@ -110,7 +112,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             serial: serial | 1,
             oldest: serial | 1,
             batch: Batch::EMPTY,
-            flights: Flights::new(mode.in_order()),
+            flights: InFlight::new(mode.in_order()),
         }
     }
 
@@ -178,7 +180,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             }
             Ok(_) => {
                 let head = chain.head();
-                chain.outline.blame(DriverFault::HeadInFlight { head });
+                chain.header.blame(DriverFault::HeadInFlight { head });
                 Popped::Fault
             }
             Err(_) => Popped::Broken,
@@ -194,7 +196,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         chain: &mut Chain<N>,
         first: Desc<true>,
         mut behind: impl Iterator<Item = RawDescriptor>,
-    ) -> Result<u16, Blamed> {
+    ) -> Result<u16, Faulted> {
         let next = |_| behind.next().map(Desc::new);
         match follow(mem, chain, (0, 0, false), first, next)? {
             End::Last => self.within_room(chain, 0),
@@ -206,18 +208,18 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// Follows a chain on from the start of the ring, no farther than to its first slot.
     #[cold]
     #[inline(never)]
-    fn walk_around<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>) -> Result<u16, Blamed> {
+    fn walk_around<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>) -> Result<u16, Faulted> {
         let ring = &self.windows.desc;
         let mut slots = 0..self.next_avail.slot();
         let mut next = || ring.load_descriptor(slots.next()?).map(Desc::new);
         let end = match next() {
-            Some(first) => follow(mem, chain, chain.outline.progress(), first, |_| next())?,
+            Some(first) => follow(mem, chain, chain.header.progress(), first, |_| next())?,
             None => End::Open,
         };
         match end {
             End::Last => self.within_room(chain, 0),
             End::Table(table) => self.walk_indirect(mem, chain, table),
-            End::Open => Err(chain.outline.too_long(chain.head())),
+            End::Open => Err(chain.header.too_long(chain.head())),
         }
     }
 
@@ -227,7 +229,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         mem: &M,
         chain: &mut Chain<N>,
         table: Desc<true>,
-    ) -> Result<u16, Blamed> {
+    ) -> Result<u16, Faulted> {
         // One for the table itself.
         let slots = self.within_room(chain, 1)?;
         // WRITE means nothing beside INDIRECT (packed-18).
@@ -238,10 +240,10 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
 
     /// The slots of a chain: one for each segment, and so many `more`. They have to be the driver's.
     #[inline(always)]
-    fn within_room(&self, chain: &mut Chain<N>, more: u16) -> Result<u16, Blamed> {
-        let slots = chain.outline.count().wrapping_add(more);
+    fn within_room(&self, chain: &mut Chain<N>, more: u16) -> Result<u16, Faulted> {
+        let slots = chain.header.count().wrapping_add(more);
         if slots > self.room {
-            return Err(chain.outline.too_long(chain.head()));
+            return Err(chain.header.too_long(chain.head()));
         }
         Ok(slots)
     }
@@ -269,7 +271,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             if self.flights.has(desc.next()) {
                 return false;
             }
-            chain.outline.begin(desc.next());
+            chain.header.begin(desc.next());
             if self.is_in_order() {
                 self.publish();
                 self.serial = self.serial.wrapping_add(2);
@@ -289,7 +291,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
         match self
             .flights
-            .remove_near(chain.head(), chain.outline.serial())
+            .remove_near(chain.head(), chain.header.serial())
         {
             Some(slots) => {
                 self.put_used(chain.head(), slots, written);
@@ -305,7 +307,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         if self.is_in_order() {
             return false;
         }
-        let slots = self.flights.remove(chain.head(), chain.outline.serial());
+        let slots = self.flights.remove(chain.head(), chain.header.serial());
         if let Some(slots) = slots {
             self.put_used(chain.head(), slots, written);
         }
@@ -342,7 +344,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
     /// hears of it at the latest with [`publish`](Self::publish).
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let Some(slots) = self.flights.remove(chain.head(), chain.outline.serial()) else {
+        let Some(slots) = self.flights.remove(chain.head(), chain.header.serial()) else {
             return false;
         };
         self.oldest = self.oldest.wrapping_add(2);
@@ -458,12 +460,12 @@ impl<W, const N: usize> PackedQueue<W, N> {
     }
 
     pub(crate) fn slots_of(&self, chain: &Chain<N>) -> u16 {
-        let serial = chain.outline.serial();
+        let serial = chain.header.serial();
         self.flights.get(chain.head(), serial).unwrap_or(0)
     }
 
     pub(crate) const fn age(&self, chain: &Chain<N>) -> u32 {
-        self.serial.wrapping_sub(chain.outline.serial())
+        self.serial.wrapping_sub(chain.header.serial())
     }
 
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
@@ -483,7 +485,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
         if !self.flights.insert_near(chain.head(), slots, serial) && !self.admit_far(chain, slots) {
             return false;
         }
-        chain.outline.set_serial(serial);
+        chain.header.set_serial(serial);
         self.serial = serial.wrapping_add(2);
         true
     }
@@ -511,13 +513,13 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     /// Whether a chain is the one to be given back next. Never again after one was lost.
     pub(crate) const fn is_next(&self, chain: &Chain<N>) -> bool {
-        chain.outline.serial() == self.oldest
+        chain.header.serial() == self.oldest
     }
 
     /// Whether a chain was popped and may still be given back.
     #[cold]
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
-        let serial = chain.outline.serial();
+        let serial = chain.header.serial();
         self.flights.get(chain.head(), serial).is_some()
     }
 
@@ -528,7 +530,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     /// A popped chain will not be given back. Its slots stay the device's.
     pub(crate) fn lose(&mut self, chain: &Chain<N>) {
-        let slots = self.flights.remove(chain.head(), chain.outline.serial());
+        let slots = self.flights.remove(chain.head(), chain.header.serial());
         self.lost = self.lost.wrapping_add(slots.unwrap_or(0));
     }
 

@@ -11,21 +11,21 @@
 //! Clauses: split-desc-01..05, split-indirect-01, split-indirect-02, split-avail-01..03,
 //! split-used-01..06, split-usedsup-01..06, split-availsup-01..05.
 
+use super::snapshot::RingSnapshot;
 use super::{
     Popped,
     batch::Batch,
     chain::Chain,
+    descriptor::{Desc, End, follow, walk_table},
     mode::Mode,
     serial::{ABSENT, FREE, ORDERED, SPLIT_END, SPLIT_TURN},
-    walk::{Desc, End, follow, walk_table},
 };
 use crate::{
-    check::{CheckedQueue, Windows},
     error::DriverFault,
     features::{Features, built},
     memory::{DriverMem, RingWindow},
     num,
-    snapshot::RingSnapshot,
+    queue::check::{CheckedQueue, Windows},
 };
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT`
@@ -183,7 +183,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
                 Ok(true) => {}
                 Ok(false) => return Popped::Empty,
                 Err(fault) => {
-                    chain.outline.blame(fault);
+                    chain.header.blame(fault);
                     return Popped::Fault;
                 }
             }
@@ -193,7 +193,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         match self.in_flight.get_mut(usize::from(head)) {
             Some(there) if *there == FREE => {
                 *there = serial;
-                chain.outline.set_serial(serial);
+                chain.header.set_serial(serial);
             }
             _ => {
                 if !self.admit_in_order(chain, head, serial) {
@@ -234,13 +234,11 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         match self.in_flight.get_mut(usize::from(head)) {
             Some(there) if built::IN_ORDER && *there == ORDERED => {
                 *there = serial;
-                chain.outline.set_serial(serial ^ SPLIT_TURN);
+                chain.header.set_serial(serial ^ SPLIT_TURN);
                 true
             }
             _ => {
-                chain
-                    .outline
-                    .blame(DriverFault::bad_head(head, self.size()));
+                chain.header.blame(DriverFault::bad_head(head, self.size()));
                 false
             }
         }
@@ -251,10 +249,10 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     fn walk<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>, head: u16) -> bool {
         let table = &self.windows.desc;
         let fetch = |index: u16| table.load_descriptor(index).map(Desc::new);
-        chain.outline.begin(head);
+        chain.header.begin(head);
         // The head was checked, so it is there.
         let Some(first) = fetch(head) else {
-            chain.outline.bad_next(head);
+            chain.header.bad_next(head);
             return false;
         };
         match follow::<_, N, false>(mem, chain, (0, 0, false), first, fetch) {
@@ -274,7 +272,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         // The head of a chain that is in flight is below `N`: the mask stands for a comparison.
         let head = chain.head() & const { num::clamp_u16(N).wrapping_sub(1) };
         match self.in_flight.get_mut(usize::from(head)) {
-            Some(there) if *there == chain.outline.serial() => *there = FREE,
+            Some(there) if *there == chain.header.serial() => *there = FREE,
             _ => return false,
         }
         self.windows
@@ -287,7 +285,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
     /// hears of it at the latest with [`publish`](Self::publish).
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let serial = chain.outline.serial() ^ SPLIT_TURN;
+        let serial = chain.header.serial() ^ SPLIT_TURN;
         let there = self.in_flight.get_mut(usize::from(chain.head()));
         match there.filter(|there| **there == serial) {
             Some(there) => *there = ORDERED,
@@ -425,7 +423,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
     pub(crate) fn age(&self, chain: &Chain<N>) -> u32 {
         // Serial numbers skip a turn from time to time; their low halves never do.
         self.next_avail()
-            .wrapping_sub(num::low16(chain.outline.serial()))
+            .wrapping_sub(num::low16(chain.header.serial()))
             .into()
     }
 
@@ -435,7 +433,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
             Some(there) if *there == free && slots == 1 => *there = serial,
             _ => return false,
         }
-        chain.outline.set_serial(serial ^ turn);
+        chain.header.set_serial(serial ^ turn);
         self.next = serial.wrapping_add(1);
         true
     }
@@ -460,7 +458,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
 
     /// Whether a chain is the one to be given back next. Never again after one was lost.
     pub(crate) fn is_next(&self, chain: &Chain<N>) -> bool {
-        num::low16(chain.outline.serial()) == self.next_used.wrapping_add(self.batch.count)
+        num::low16(chain.header.serial()) == self.next_used.wrapping_add(self.batch.count)
     }
 
     /// A popped chain will not be given back. Nothing, if it is not in flight.
@@ -475,7 +473,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
     #[cold]
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
         let there = self.in_flight.get(usize::from(chain.head()));
-        there.is_some_and(|there| *there == chain.outline.serial() ^ self.turn())
+        there.is_some_and(|there| *there == chain.header.serial() ^ self.turn())
     }
 
     /// Whether nothing more can be given back, because an older chain was lost.

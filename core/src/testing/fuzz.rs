@@ -10,12 +10,14 @@ use virtio_spec::DeviceStatus;
 use super::{Buffer, FakeDriver, Layout, Registers, Shift, ShiftingMem};
 use crate::{
     ChainSlot, Engine, Features, FlatMem, Offer, QueueState, Ram, Shared, Step,
+    interrupt::CountingNotify,
     memory::DriverMem,
     message::QueueConfig,
-    mmio::{Access, Phase, Reply},
-    models::{Block, BlockOptions, blk::RamDisk},
-    notify::CountingNotify,
+    mmio::Access,
+    models::blk::RamDisk,
+    models::{Block, BlockOptions},
     num,
+    transport::{Phase, Reply},
 };
 
 /// Memory of one fuzz run.

@@ -2,9 +2,13 @@
 
 use portable_atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use crate::memory::{
-    DeviceRange, DriverMem, DriverRange, MemFault, Permission, RawDescriptor, RingWindow,
-};
+use crate::memory::DeviceRange;
+use crate::memory::DriverMem;
+use crate::memory::DriverRange;
+use crate::memory::MemFault;
+use crate::memory::Permission;
+use crate::memory::RawDescriptor;
+use crate::memory::RingWindow;
 
 /// How often shared memory was touched.
 #[derive(Debug, Default)]

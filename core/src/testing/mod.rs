@@ -41,9 +41,9 @@ pub fn one_chain(
             len: writable,
         },
     );
-    chain.outline.end_readable(1, len.into());
+    chain.header.end_readable(1, len.into());
     let _ = chain
-        .outline
+        .header
         .end(0, 2, u64::from(len).wrapping_add(writable.into()));
     show(&mem, &chain);
 }

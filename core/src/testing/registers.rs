@@ -3,17 +3,9 @@
 use virtio_spec::DeviceStatus;
 
 use crate::{
-    Engine,
-    features::Features,
-    memory::DriverMem,
-    message::QueueConfig,
-    mmio::{Access, Reply},
-    model::DeviceModel,
-    notify::DriverNotify,
-    num,
-    shared::SharedHandle,
-    slots::ChainSlot,
-    trace::Trace,
+    Engine, device::ChainSlot, features::Features, interrupt::DriverNotify, memory::DriverMem,
+    message::QueueConfig, mmio::Access, model::DeviceModel, num, shared::SharedHandle,
+    trace::Trace, transport::Reply,
 };
 
 /// Something with a register block.

@@ -3,7 +3,10 @@
 use virtio_spec::blk::F;
 
 use super::{Block, BlockBackend};
-use crate::snapshot::{SaveModel, SavedWith, SnapshotError, check_version};
+use crate::model::SaveModel;
+use crate::model::SavedWith;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::check_version;
 
 /// What a driver made of a [`Block`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

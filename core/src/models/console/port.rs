@@ -6,7 +6,7 @@
 
 use virtio_spec::console::Device as Event;
 
-use crate::slots::Token;
+use crate::model::Token;
 
 mod snapshot;
 

@@ -4,8 +4,9 @@ use heapless::Vec;
 
 use super::{Console, ConsolePort, Port, PortSnapshot};
 use crate::{
+    model::{SaveModel, SavedWith},
     num,
-    snapshot::{SaveModel, SavedWith, SnapshotError, check_version},
+    snapshot::{SnapshotError, check_version},
 };
 
 /// What a driver made of a [`Console`] of `P` ports.

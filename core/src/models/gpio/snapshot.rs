@@ -4,8 +4,9 @@ use heapless::Vec;
 
 use super::{Abilities, Direction, EventBuffer, Gpio, GpioLines, Trigger, state::State};
 use crate::{
+    model::{SaveModel, SavedWith},
     num,
-    snapshot::{SaveModel, SavedWith, SnapshotError, check_version},
+    snapshot::{SnapshotError, check_version},
 };
 
 /// What a driver made of a [`Gpio`].

@@ -1,7 +1,7 @@
 //! What is known of one line.
 
 use super::{Direction, Trigger};
-use crate::slots::Token;
+use crate::model::Token;
 
 /// What the driver wants of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

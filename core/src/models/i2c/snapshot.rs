@@ -1,7 +1,10 @@
 //! What is left of a group of requests between two of them.
 
 use super::{FAILED, I2c, I2cBus};
-use crate::snapshot::{SaveModel, SavedWith, SnapshotError, check_version};
+use crate::model::SaveModel;
+use crate::model::SavedWith;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::check_version;
 
 /// How far an [`I2c`] adapter is in a group of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

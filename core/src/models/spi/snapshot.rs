@@ -1,7 +1,10 @@
 //! Which chip is selected between two transfers.
 
 use super::{Spi, SpiCapabilities, SpiController, SpiSettings};
-use crate::snapshot::{SaveModel, SavedWith, SnapshotError, check_version};
+use crate::model::SaveModel;
+use crate::model::SavedWith;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::check_version;
 
 /// What a driver made of an [`Spi`] controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 use super::{Popped, SplitQueue};
 use crate::{
-    Chain, DeviceError, Features, FlatMem, PtrWindow, Ram, check,
+    Chain, DeviceError, Features, FlatMem, PtrWindow, Ram,
+    queue::check,
     testing::{Buffer, FakeDriver, Layout},
 };
 
@@ -32,7 +33,7 @@ fn serial_numbers_go_round_and_are_never_those_of_no_chain() -> Result<(), Devic
         driver.publish();
         assert_eq!(queue.pop(&mem, &mut chain), Popped::Chain);
         assert!(queue.push_used(&chain, 0));
-        assert!(!queue.push_used(&chain, 0), "{:#x}", chain.outline.serial());
+        assert!(!queue.push_used(&chain, 0), "{:#x}", chain.header.serial());
     }
     assert_eq!(queue.in_flight(), 0);
     Ok(())
@@ -46,25 +47,25 @@ fn serial_numbers_of_chains_in_order_are_never_those_of_no_chain() -> Result<(),
         driver.offer(2);
         driver.publish();
         assert_eq!(queue.pop(&mem, &mut chain), Popped::Chain);
-        none.outline.begin(2);
+        none.header.begin(2);
         for other in [&chain, &none] {
-            assert!(!queue.push_used(other, 0), "{:#x}", chain.outline.serial());
+            assert!(!queue.push_used(other, 0), "{:#x}", chain.header.serial());
         }
         assert!(
             !queue.push_in_order(&none, 0),
             "{:#x}",
-            chain.outline.serial()
+            chain.header.serial()
         );
         assert!(
             queue.push_in_order(&chain, 0),
             "{:#x}",
-            chain.outline.serial()
+            chain.header.serial()
         );
-        assert!(!queue.push_used(&chain, 0), "{:#x}", chain.outline.serial());
+        assert!(!queue.push_used(&chain, 0), "{:#x}", chain.header.serial());
         assert!(
             !queue.push_in_order(&chain, 0),
             "{:#x}",
-            chain.outline.serial()
+            chain.header.serial()
         );
         assert_eq!(queue.in_flight(), 0);
     }

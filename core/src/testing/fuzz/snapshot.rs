@@ -7,12 +7,8 @@ use super::{
 use crate::{
     ChainSnapshot, EngineSnapshot, Features, FlatMem, LatchSnapshot, Offer, QueueSnapshot,
     QueueState, RestSnapshot, RingSnapshot, Segment, Shared, Stage, Step, WholeSnapshot,
-    message::QueueConfig,
-    mmio::{Access, Phase},
-    models::blk::BlockSnapshot,
-    notify::CountingNotify,
-    num,
-    testing::Registers,
+    interrupt::CountingNotify, message::QueueConfig, mmio::Access, models::blk::BlockSnapshot, num,
+    testing::Registers, transport::Phase,
 };
 
 /// Chains of a state: more than there are slots.

@@ -4,19 +4,19 @@ use heapless::Vec;
 
 use super::{Device, Rest};
 use crate::{
+    device::ChainSlot,
+    device::table::QueueState,
     error::Refusal,
     features::Features,
+    interrupt::DriverNotify,
     memory::DriverMem,
     model::{DeviceModel, Start},
-    notify::DriverNotify,
     num,
     queue_set::QueueSet,
     shared::{Answer, InterruptStatus, SharedHandle},
-    slots::ChainSlot,
     snapshot::{
         ChainSnapshot, DeviceSnapshot, QueueSnapshot, RestSnapshot, SNAPSHOT_VERSION, SnapshotError,
     },
-    table::QueueState,
     trace::{Event, Trace},
 };
 

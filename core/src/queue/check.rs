@@ -414,3 +414,11 @@ pub(crate) fn translate_again<M: DriverMem>(
         device: translate(mem, config.queue, &device)?,
     })
 }
+
+/// The largest split queue that is no larger than either.
+pub(crate) fn largest(wanted: u16, capacity: u16) -> u16 {
+    wanted
+        .min(capacity)
+        .checked_ilog2()
+        .map_or(0, |log| 1 << log)
+}

@@ -1,21 +1,6 @@
 //! Where chains are while a device has them.
 
-use crate::queue::Chain;
-
-/// The name of a pending chain. It is void once the chain is answered, or its queue was stopped or
-/// reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Token {
-    slot: u16,
-    serial: u32,
-}
-
-impl Token {
-    pub(crate) const fn slot(self) -> u16 {
-        self.slot
-    }
-}
+use crate::{model::Token, queue::Chain};
 
 /// Room for one chain of up to `N` buffers: `16 * N` bytes and a few words.
 ///

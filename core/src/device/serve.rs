@@ -2,14 +2,14 @@
 
 use super::Device;
 use crate::{
+    device::{ChainSlot, Step},
     error::{DriverFault, HostFault, Refusal},
+    interrupt::DriverNotify,
     memory::DriverMem,
-    model::{Answer, DeviceModel, Request},
-    notify::DriverNotify,
+    model::{Answer, DeviceModel, Request, Token},
     queue::Popped,
     queue_set::QueueSet,
     shared::{InterruptStatus, SharedHandle},
-    slots::{ChainSlot, Step, Token},
     trace::{Event, Trace},
 };
 

@@ -1,10 +1,9 @@
 //! A queue that lives elsewhere: on another thread or core, in another interrupt's context.
 
 use crate::{
-    error::{DeviceError, DriverFault, HostFault, Refusal},
+    error::{DeviceError, DriverFault, FaultPolicy, HostFault, Refusal},
+    interrupt::DriverNotify,
     memory::{DriverMem, RingWindow},
-    notify::DriverNotify,
-    policy::FaultPolicy,
     queue::{Chain, Popped, Virtqueue},
     shared::{InterruptStatus, Shared, SharedHandle},
 };

@@ -2,8 +2,8 @@
 
 use super::Device;
 use crate::{
-    features::built, memory::DriverMem, model::DeviceModel, notify::DriverNotify,
-    shared::SharedHandle, slots::ChainSlot, trace::Trace,
+    device::ChainSlot, features::built, interrupt::DriverNotify, memory::DriverMem,
+    model::DeviceModel, shared::SharedHandle, trace::Trace,
 };
 
 /// Whether the driver wants the device to rest.

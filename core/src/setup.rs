@@ -4,15 +4,14 @@
 //! that speaks in registers has the [`Engine`](crate::Engine) do the same.
 
 use crate::{
-    check::{self, QueueCheck},
     device::Device,
-    error::{DeviceError, Refusal},
+    error::{DeviceError, FaultPolicy, Refusal},
     features::Features,
+    interrupt::DriverNotify,
     memory::DriverMem,
     message::{Message, QueueConfig},
-    notify::DriverNotify,
     num,
-    policy::FaultPolicy,
+    queue::check::{self, QueueCheck},
     queue_set::QueueSet,
     shared::SharedHandle,
     trace::NoTrace,

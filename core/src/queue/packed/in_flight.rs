@@ -8,7 +8,7 @@
 //! they are far: then other words stand in the places, so that what is asked first finds nothing. To
 //! turn them is `N` steps, and is due when the first comes that has to go, and when all have gone.
 
-use super::serial::{FREE, PACKED_TURN};
+use crate::queue::serial::{FREE, PACKED_TURN};
 
 /// A chain in flight.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ struct Flight {
 
 /// Up to `N` of them, a power of two.
 #[derive(Debug)]
-pub(super) struct Flights<const N: usize> {
+pub(super) struct InFlight<const N: usize> {
     flights: [Flight; N],
     count: u16,
     /// The farthest that an id is from its place.
@@ -34,7 +34,7 @@ pub(super) struct Flights<const N: usize> {
     always_far: bool,
 }
 
-impl<const N: usize> Flights<N> {
+impl<const N: usize> InFlight<N> {
     /// None. If `far`, no chain is ever put in by [`insert_near`](Self::insert_near), or taken out by
     /// [`remove_near`](Self::remove_near).
     pub(super) fn new(far: bool) -> Self {
@@ -195,7 +195,7 @@ impl Flight {
 
 #[cfg(test)]
 mod tests {
-    use super::Flights;
+    use super::InFlight;
     use proptest::{collection::vec, prelude::*};
     use std::{collections::HashMap, vec};
 
@@ -211,7 +211,7 @@ mod tests {
             0x4000_0000,
         ];
         for far in [false, true] {
-            let mut flights = Flights::<8>::new(far);
+            let mut flights = InFlight::<8>::new(far);
             for serial in split.into_iter().chain([u32::MAX - 1]) {
                 assert_eq!(flights.remove_near(0, serial), None, "{serial:#x}");
                 assert_eq!(flights.remove(0, serial), None, "{serial:#x}");
@@ -226,7 +226,7 @@ mod tests {
 
         #[test]
         fn flights_are_a_map_of_ids(far in any::<bool>(), steps in vec((any::<bool>(), 0u16..40, 1u16..4, 0usize..12), 0..200)) {
-            let mut flights = Flights::<8>::new(far);
+            let mut flights = InFlight::<8>::new(far);
             let mut model = HashMap::new();
             // One after the other, as a queue counts them; old ones are tried, too, and that of no chain.
             let (mut serials, mut next) = (vec![u32::MAX - 1], 1_u32);

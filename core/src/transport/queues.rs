@@ -1,17 +1,37 @@
 //! What the driver says of its queues: parameters, QueueReady and QueueNotify.
 
-use super::{Notification, Outstanding, Phase, Reply, Transport, access::DONE, registers::at};
+use super::{DONE, Notification, Outstanding, Phase, Reply, Transport};
 use crate::{
     error::{Frozen, Refusal},
     features::{Features, built},
     message::QueueConfig,
     model::DeviceConfig,
     num,
+    queue::check::largest,
     queue_set::QueueSet,
     shared::Shared,
     snapshot::{LatchSnapshot, Stage},
-    table::largest,
 };
+
+/// A parameter of the selected queue, as 32-bit halves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Parameter {
+    /// Number of elements.
+    Size,
+    /// Descriptor area, bits 0 to 31.
+    DescLow,
+    /// Descriptor area, bits 32 to 63.
+    DescHigh,
+    /// Driver area, bits 0 to 31.
+    DriverLow,
+    /// Driver area, bits 32 to 63.
+    DriverHigh,
+    /// Device area, bits 0 to 31.
+    DeviceLow,
+    /// Device area, bits 32 to 63.
+    DeviceHigh,
+}
 
 /// What the driver wrote for one queue, not looked at before QueueReady.
 #[derive(Clone, Copy, Debug)]
@@ -228,8 +248,10 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
+    /// The largest size of the selected queue in elements, a power of two; 0 if there is no such
+    /// queue (mmio-19, mmio-20).
     #[inline(never)]
-    pub(super) fn queue_size_max<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
+    pub fn queue_size_max<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
         self.fit(config);
         self.selected(config).map_or(0, |queue| {
             u32::from(largest(config.queue_size_max(queue), self.capacity))
@@ -257,10 +279,14 @@ impl<const Q: usize> Transport<Q> {
         self.queues.latches.get(usize::from(selected))
     }
 
+    /// Writes a parameter of the selected queue. It is checked when the queue is made ready.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchQueue`], or [`Refusal::QueueFrozen`] where the phase or QueueReady forbids it.
     #[inline(never)]
-    pub(super) fn parameter<C: DeviceConfig>(
+    pub fn set_parameter<C: DeviceConfig>(
         &mut self,
-        offset: u32,
+        parameter: Parameter,
         value: u32,
         config: &mut C,
     ) -> Result<(), Refusal> {
@@ -283,20 +309,25 @@ impl<const Q: usize> Transport<Q> {
         if let Some(why) = why {
             return Err(Refusal::QueueFrozen { queue, why });
         }
-        match offset {
-            at::QUEUE_SIZE => latch.size = value,
-            at::QUEUE_DESC_LOW => latch.desc = num::with_low(latch.desc, value),
-            at::QUEUE_DESC_HIGH => latch.desc = num::with_high(latch.desc, value),
-            at::QUEUE_DRIVER_LOW => latch.driver = num::with_low(latch.driver, value),
-            at::QUEUE_DRIVER_HIGH => latch.driver = num::with_high(latch.driver, value),
-            at::QUEUE_DEVICE_LOW => latch.device = num::with_low(latch.device, value),
-            _ => latch.device = num::with_high(latch.device, value),
+        match parameter {
+            Parameter::Size => latch.size = value,
+            Parameter::DescLow => latch.desc = num::with_low(latch.desc, value),
+            Parameter::DescHigh => latch.desc = num::with_high(latch.desc, value),
+            Parameter::DriverLow => latch.driver = num::with_low(latch.driver, value),
+            Parameter::DriverHigh => latch.driver = num::with_high(latch.driver, value),
+            Parameter::DeviceLow => latch.device = num::with_low(latch.device, value),
+            Parameter::DeviceHigh => latch.device = num::with_high(latch.device, value),
         }
         Ok(())
     }
 
+    /// Writes QueueReady of the selected queue: 1 asks for its checks ([`Message::ConfigureQueue`]),
+    /// 0 stops it ([`Message::ResetQueue`]). `offset` names the register in a refusal.
+    ///
+    /// [`Message::ConfigureQueue`]: crate::Message::ConfigureQueue
+    /// [`Message::ResetQueue`]: crate::Message::ResetQueue
     #[inline(never)]
-    pub(super) fn queue_ready<C: DeviceConfig>(
+    pub fn write_queue_ready<C: DeviceConfig>(
         &mut self,
         offset: u32,
         value: u32,
@@ -352,9 +383,10 @@ impl<const Q: usize> Transport<Q> {
         Refusal::QueueFrozen { queue, why }.into()
     }
 
-    /// Starts the reset of the selected queue (mmio-11); it is complete when QueueReset reads 0.
+    /// Writes QueueReset of the selected queue: 1 starts its reset (mmio-11), which is complete when
+    /// QueueReset reads 0. `offset` names the register in a refusal.
     #[inline(never)]
-    pub(super) fn queue_reset<C: DeviceConfig>(
+    pub fn write_queue_reset<C: DeviceConfig>(
         &mut self,
         offset: u32,
         value: u32,
@@ -394,8 +426,10 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
+    /// The driver kicks a queue: rings the doorbell of `shared` (mmio-22). With NOTIFICATION_DATA
+    /// `value` is a [`Notification`], else a queue number.
     #[inline]
-    pub(super) fn queue_notify(&mut self, value: u32, shared: &Shared<Q>) -> Reply {
+    pub fn queue_notify(&mut self, value: u32, shared: &Shared<Q>) -> Reply {
         let number = value & self.queues.kick;
         let queue = num::low16(number);
         match self.queues.latches.get(num::index(number)) {

@@ -1,25 +1,28 @@
 //! A configured device: its queues, and what may be asked of them.
 
-mod poll;
-mod rest;
-mod snapshot;
+mod save;
+mod serve;
+mod slots;
+mod suspend;
+mod table;
+mod taken;
 
-use rest::Rest;
+pub use slots::{ChainSlot, Counters, Step};
+use suspend::Rest;
+pub use table::QueueState;
+use table::QueueTable;
+pub use taken::{Stop, TakenQueue};
 
 use crate::{
-    check::QueueCheck,
-    error::{DeviceError, DriverFault, HostFault, Refusal},
+    error::{DeviceError, DriverFault, FaultPolicy, HostFault, Refusal},
     features::{Features, built},
+    interrupt::DriverNotify,
     memory::DriverMem,
     message::QueueConfig,
     model::DeviceModel,
-    notify::DriverNotify,
-    policy::FaultPolicy,
+    queue::check::QueueCheck,
     queue_set::QueueSet,
     shared::{InterruptStatus, SharedHandle},
-    slots::{ChainSlot, Counters},
-    table::{QueueState, QueueTable},
-    taken::TakenQueue,
     trace::{Event, NoTrace, Trace},
 };
 

@@ -4,13 +4,13 @@
 //! live, taken, or stopped until reset. A queue gets in only as a [`CheckedQueue`].
 
 use crate::{
-    check::{self, CheckedQueue, QueueCheck},
     error::{DeviceError, DriverFault, Refusal},
     features::Features,
     memory::{DriverMem, RingWindow},
     message::QueueConfig,
     num,
     queue::Virtqueue,
+    queue::check::{self, CheckedQueue, QueueCheck, largest},
     queue_set::QueueSet,
     snapshot::RingSnapshot,
 };
@@ -30,14 +30,6 @@ pub enum QueueState {
     /// The driver broke its protocol, its memory is gone, or its taken queue was dropped: quiet
     /// until reset.
     Dead,
-}
-
-/// The largest split queue that is no larger than either.
-pub(crate) fn largest(wanted: u16, capacity: u16) -> u16 {
-    wanted
-        .min(capacity)
-        .checked_ilog2()
-        .map_or(0, |log| 1 << log)
 }
 
 /// Room for what is configured between two resets, a multiple of 8 apart.

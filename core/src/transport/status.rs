@@ -2,12 +2,12 @@
 
 use virtio_spec::DeviceStatus;
 
-use super::{Outstanding, Reply, Transport, access::DONE};
+use super::{DONE, Outstanding, Reply, Transport};
 use crate::{
     error::Refusal,
     features::{Features, built},
+    interrupt::DriverNotify,
     model::DeviceConfig,
-    notify::DriverNotify,
     num,
     shared::Shared,
 };
@@ -36,9 +36,74 @@ pub enum Phase {
 }
 
 impl Phase {
+    const fn is_started(self) -> bool {
+        matches!(self, Self::Live | Self::Suspending | Self::Suspended)
+    }
+
     pub(super) const fn is_before_live(self) -> bool {
         matches!(self, Self::Reset | Self::Negotiating | Self::SettingUp)
     }
+}
+
+/// What a write to Status asks for, beside ACKNOWLEDGE and DRIVER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StatusChange {
+    Nothing,
+    Fail,
+    Suspend,
+    Resume,
+    /// FEATURES_OK or DRIVER_OK is new.
+    SetUp,
+}
+
+/// What writing a non-zero value to Status means in this phase: the bits that it adds, and the change
+/// it asks for. The driver may only add bits that are its own, and may clear none.
+fn decide(
+    status: DeviceStatus,
+    phase: Phase,
+    written: DeviceStatus,
+    can_suspend: bool,
+) -> Result<(DeviceStatus, StatusChange), Refusal> {
+    // DEVICE_NEEDS_RESET is the device's. SUSPEND is ignored before DRIVER_OK, and where it was not
+    // negotiated (suspend-01).
+    let mut drivers = DeviceStatus::ACKNOWLEDGE
+        | DeviceStatus::DRIVER
+        | DeviceStatus::FEATURES_OK
+        | DeviceStatus::DRIVER_OK
+        | DeviceStatus::FAILED;
+    drivers.set(DeviceStatus::SUSPEND, can_suspend);
+    let new = written.intersection(drivers);
+    // A bit that is set may be written again, even if the driver may no longer add it.
+    let mut missing = status.difference(written);
+    if can_suspend && (phase != Phase::Live || new.contains(DeviceStatus::SUSPEND)) {
+        // From the start of a suspension to its end the device changes these two.
+        missing.remove(DeviceStatus::SUSPEND | DeviceStatus::DRIVER_OK);
+    }
+    if !missing.is_empty() {
+        return Err(Refusal::StatusBitsCleared {
+            missing: missing.bits(),
+        });
+    }
+    let added = new.difference(status);
+    let change = if phase == Phase::Failed {
+        if !added.is_empty() {
+            return Err(Refusal::WrongPhase);
+        }
+        StatusChange::Nothing
+    } else if added.contains(DeviceStatus::FAILED) {
+        StatusChange::Fail
+    } else if can_suspend {
+        match phase {
+            Phase::Live if added.contains(DeviceStatus::SUSPEND) => StatusChange::Suspend,
+            Phase::Suspended if added.contains(DeviceStatus::DRIVER_OK) => StatusChange::Resume,
+            _ => StatusChange::Nothing,
+        }
+    } else if added.intersects(DeviceStatus::FEATURES_OK | DeviceStatus::DRIVER_OK) {
+        StatusChange::SetUp
+    } else {
+        StatusChange::Nothing
+    };
+    Ok((added, change))
 }
 
 /// How far driver and device have come.
@@ -85,8 +150,9 @@ impl<const Q: usize> Transport<Q> {
         self.handshake.driver_features
     }
 
+    /// The selected 32-bit word of the offer (mmio-16).
     #[inline(never)]
-    pub(super) fn offered<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
+    pub fn device_features<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
         self.fit(config);
         match self.handshake.device_features_sel {
             0 => num::low(self.lower_offer(config)),
@@ -112,8 +178,10 @@ impl<const Q: usize> Transport<Q> {
         offer.of(config.features()).lower()
     }
 
+    /// The driver accepts the features in the selected 32-bit word (mmio-17). Refused from
+    /// FEATURES_OK on.
     #[inline(never)]
-    pub(super) fn accept_features(&mut self, value: u32) -> Reply {
+    pub fn accept_features(&mut self, value: u32) -> Reply {
         if !matches!(self.handshake.phase, Phase::Reset | Phase::Negotiating) {
             return Refusal::FeaturesFixed.into();
         }
@@ -128,8 +196,10 @@ impl<const Q: usize> Transport<Q> {
         DONE
     }
 
+    /// Writes Status (mmio-24, mmio-25, status-01, suspend-01). 0 asks for a reset. `offset` names the
+    /// register in a refusal.
     #[inline(never)]
-    pub(super) fn write_status<C: DeviceConfig, I: DriverNotify>(
+    pub fn write_status<C: DeviceConfig, I: DriverNotify>(
         &mut self,
         offset: u32,
         value: u32,
@@ -144,67 +214,55 @@ impl<const Q: usize> Transport<Q> {
         let Ok(byte) = u8::try_from(value) else {
             return Refusal::BadValue { offset, value }.into();
         };
-        let phase = self.handshake.phase;
         // A device whose DRIVER_OK was refused does not run.
-        let suspendable = built::SUSPEND
+        let can_suspend = built::SUSPEND
             && shared.is_live()
-            && matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended)
+            && self.handshake.phase.is_started()
             && self.has_negotiated(Features::SUSPEND);
-        // Not among them: NEEDS_RESET is the device's; SUSPEND is ignored before DRIVER_OK, and
-        // where it was not negotiated (suspend-01).
-        let mut the_drivers = DeviceStatus::ACKNOWLEDGE
-            | DeviceStatus::DRIVER
-            | DeviceStatus::FEATURES_OK
-            | DeviceStatus::DRIVER_OK
-            | DeviceStatus::FAILED;
-        the_drivers.set(DeviceStatus::SUSPEND, suspendable);
-        let new = DeviceStatus::from_bits_retain(byte).intersection(the_drivers);
-        // What stands may be written again, even if it is no longer the driver's to add.
-        let mut missing = self
-            .handshake
-            .status
-            .difference(DeviceStatus::from_bits_retain(byte));
-        if suspendable && (phase != Phase::Live || new.contains(DeviceStatus::SUSPEND)) {
-            // From a suspension's start to its end these two are the device's to change.
-            missing.remove(DeviceStatus::SUSPEND | DeviceStatus::DRIVER_OK);
+        let Handshake { status, phase, .. } = self.handshake;
+        let written = DeviceStatus::from_bits_retain(byte);
+        match decide(status, phase, written, can_suspend) {
+            Ok((added, change)) => self.apply(added, change, config, shared, notify),
+            Err(refusal) => refusal.into(),
         }
-        if !missing.is_empty() {
-            return Refusal::StatusBitsCleared {
-                missing: missing.bits(),
-            }
-            .into();
-        }
-        let added = new.difference(self.handshake.status);
-        if self.handshake.phase == Phase::Failed {
-            return if added.is_empty() {
-                DONE
-            } else {
-                Refusal::WrongPhase.into()
-            };
-        }
+    }
+
+    fn apply<C: DeviceConfig, I: DriverNotify>(
+        &mut self,
+        added: DeviceStatus,
+        change: StatusChange,
+        config: &mut C,
+        shared: &Shared<Q>,
+        notify: &I,
+    ) -> Reply {
         self.handshake.status |=
             added.intersection(DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER);
         if self.handshake.phase == Phase::Reset && !self.handshake.status.is_empty() {
             self.handshake.phase = Phase::Negotiating;
         }
-        if added.contains(DeviceStatus::FAILED) {
-            self.handshake.status |= DeviceStatus::FAILED;
-            self.handshake.phase = Phase::Failed;
-            shared.give_up();
-            shared.stop_all();
-            return DONE;
+        match change {
+            StatusChange::Nothing => DONE,
+            StatusChange::Fail => {
+                self.handshake.status |= DeviceStatus::FAILED;
+                self.handshake.phase = Phase::Failed;
+                shared.give_up();
+                shared.stop_all();
+                DONE
+            }
+            StatusChange::Suspend => self.expect(Outstanding::Suspend { reading: false }),
+            StatusChange::Resume => self.expect(Outstanding::Resume),
+            StatusChange::SetUp => self.set_up(added, config, shared, notify),
         }
-        if suspendable {
-            return match phase {
-                Phase::Live if added.contains(DeviceStatus::SUSPEND) => {
-                    self.expect(Outstanding::Suspend { reading: false })
-                }
-                Phase::Suspended if added.contains(DeviceStatus::DRIVER_OK) => {
-                    self.expect(Outstanding::Resume)
-                }
-                _ => DONE,
-            };
-        }
+    }
+
+    /// FEATURES_OK, DRIVER_OK or both were added.
+    fn set_up<C: DeviceConfig, I: DriverNotify>(
+        &mut self,
+        added: DeviceStatus,
+        config: &mut C,
+        shared: &Shared<Q>,
+        notify: &I,
+    ) -> Reply {
         let mut refusal = None;
         if added.contains(DeviceStatus::FEATURES_OK) {
             match self.negotiate(config) {

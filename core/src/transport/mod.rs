@@ -1,19 +1,31 @@
-//! The register block: accesses to their registers, and the messages that they turn into.
+//! What every transport needs: status, features, queue registers, configuration, outstanding request.
+//!
+//! A [`Transport`] holds what a driver has written, in no particular layout. A decoder such as
+//! [`mmio`](crate::mmio) turns accesses into calls of it, and the messages that come out are the same
+//! for each. The calls check the phase; see the table in [`mmio`](crate::mmio).
 
-use super::{
-    Access, Phase, Register, Reply, Ticket, access::DONE, queues::Queues, registers::at,
-    status::Handshake,
-};
+mod config;
+mod notification;
+mod queues;
+mod reply;
+mod snapshot;
+mod status;
+
+pub use notification::Notification;
+pub use queues::Parameter;
+use queues::Queues;
+pub(crate) use reply::DONE;
+pub use reply::{Reply, Ticket};
+use status::Handshake;
+pub use status::Phase;
+
 use crate::{
-    error::Refusal,
+    error::{FaultPolicy, Refusal},
     features::{Offer, built},
+    interrupt::DriverNotify,
     message::Message,
-    model::DeviceConfig,
-    notify::DriverNotify,
-    num,
-    policy::FaultPolicy,
+    model::{DeviceConfig, SharedMemory},
     shared::{InterruptStatus, Shared},
-    shm::SharedMemory,
 };
 
 /// What has to happen before the driver's write completes.
@@ -36,25 +48,25 @@ pub(crate) enum Outstanding {
     Reset,
 }
 
-/// The register block of a device with up to `Q` queues.
+/// The driver-visible registers of a device with up to `Q` queues, whatever their layout.
 ///
-/// On its own it turns accesses into [`Message`]s for a set-up conversation; an
+/// On its own it turns a driver's writes into [`Message`]s for a set-up conversation; an
 /// [`Engine`](crate::Engine) has one inside.
 #[derive(Debug)]
 pub struct Transport<const Q: usize> {
-    pub(super) handshake: Handshake,
-    pub(super) queues: Queues<Q>,
+    handshake: Handshake,
+    queues: Queues<Q>,
     /// Lives on across a reset, so that it never repeats.
-    pub(super) generation: u32,
+    generation: u32,
     /// The device was told how much room there is.
-    pub(super) fitted: bool,
+    fitted: bool,
     outstanding: Option<Outstanding>,
     ticket: u32,
     /// Largest queue that there is room for.
-    pub(super) capacity: u16,
-    pub(super) offer: Offer,
-    pub(super) policy: FaultPolicy,
-    pub(super) shm_sel: u32,
+    capacity: u16,
+    offer: Offer,
+    policy: FaultPolicy,
+    shm_sel: u32,
 }
 
 #[cfg(feature = "defmt")]
@@ -125,7 +137,7 @@ impl<const Q: usize> Transport<Q> {
         Ticket(self.ticket)
     }
 
-    pub(super) fn expect(&mut self, outstanding: Outstanding) -> Reply {
+    fn expect(&mut self, outstanding: Outstanding) -> Reply {
         self.outstanding = Some(outstanding);
         self.ticket = self.ticket.wrapping_add(1);
         Reply::Pending(self.ticket())
@@ -149,130 +161,79 @@ impl<const Q: usize> Transport<Q> {
         })
     }
 
-    /// Takes one access.
-    ///
-    /// [`Reply::Pending`] means that there is a [`message`](Self::message) to carry out first, and
-    /// that no access is taken before. A kick rings the doorbell of `shared` and needs no message.
+    /// The shared memory region that SHMSel names, if there is one.
+    pub fn shared_memory<C: DeviceConfig>(&self, config: &C) -> Option<SharedMemory> {
+        config.shared_memory(self.shm_sel)
+    }
+
+    /// Selects a shared memory region.
     #[inline(always)]
-    pub fn access<C: DeviceConfig, I: DriverNotify>(
-        &mut self,
-        access: Access,
-        config: &mut C,
+    pub fn select_shared_memory(&mut self, id: u32) {
+        self.shm_sel = id;
+    }
+
+    /// Selects a word of the offer.
+    #[inline(always)]
+    pub fn select_device_features(&mut self, word: u32) {
+        self.handshake.device_features_sel = word;
+    }
+
+    /// Selects a word of what the driver accepts.
+    #[inline(always)]
+    pub fn select_driver_features(&mut self, word: u32) {
+        self.handshake.driver_features_sel = word;
+    }
+
+    /// Selects a queue.
+    #[inline(always)]
+    pub fn select_queue(&mut self, queue: u32) {
+        self.queues.sel = queue;
+    }
+
+    /// The configuration generation (mmio-07, config-04).
+    #[inline(always)]
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// The driver has handled these interrupts.
+    #[inline(always)]
+    pub fn acknowledge<I: DriverNotify>(
+        &self,
+        bits: InterruptStatus,
         shared: &Shared<Q>,
         notify: &I,
-    ) -> Reply {
-        if self.outstanding.is_some() {
-            return Reply::Busy;
-        }
-        match access {
-            Access::Read { offset, width } => {
-                if offset >= Register::CONFIG {
-                    self.read_config(offset, width, config)
-                } else if width == 4 {
-                    self.read(offset, config, shared)
-                } else {
-                    Refusal::BadWidth { offset, width }.into()
-                }
-            }
-            Access::Write {
-                offset,
-                width,
-                value,
-            } => {
-                if offset >= Register::CONFIG {
-                    self.write_config(offset, width, value, config)
-                } else if width == 4 {
-                    self.write(offset, num::low(value), config, shared, notify)
-                } else {
-                    Refusal::BadWidth { offset, width }.into()
-                }
-            }
-        }
+    ) {
+        // suspend-03: a level line stays as it is, and an edge comes with the resume.
+        let now = || !built::SUSPEND || self.phase() != Phase::Suspended;
+        shared.acknowledge(bits, now, notify);
     }
 
+    /// The driver reads Status.
     #[inline(always)]
-    fn read<C: DeviceConfig>(&mut self, offset: u32, config: &mut C, shared: &Shared<Q>) -> Reply {
-        let value = match offset {
-            at::MAGIC_VALUE => u32::from_le_bytes(*b"virt"),
-            at::VERSION => 2,
-            at::DEVICE_ID => config.device_id(),
-            at::VENDOR_ID => config.vendor_id(),
-            at::DEVICE_FEATURES => self.offered(config),
-            at::QUEUE_SIZE_MAX => self.queue_size_max(config),
-            at::QUEUE_READY => match self.resetting() {
-                Some(queue) => return self.ask_after_reset(queue),
-                None => self.is_ready().into(),
-            },
-            at::INTERRUPT_STATUS => shared.interrupt_status().bits(),
-            at::STATUS if built::SUSPEND && self.phase() == Phase::Suspending => {
-                return self.expect(Outstanding::Suspend { reading: true });
-            }
-            at::STATUS => self.status(shared).bits().into(),
-            at::CONFIG_GENERATION => self.generation,
-            at::QUEUE_RESET => match self.resetting() {
-                Some(queue) => return self.ask_after_reset(queue),
-                None => 0,
-            },
-            at::SHM_LEN_LOW | at::SHM_LEN_HIGH | at::SHM_BASE_LOW | at::SHM_BASE_HIGH => {
-                self.shared_memory(offset, config)
-            }
-            _ => return misplaced(offset, Refusal::WriteOnly { offset }),
-        };
-        Reply::Done(value.into())
-    }
-
-    #[inline(always)]
-    fn write<C: DeviceConfig, I: DriverNotify>(
-        &mut self,
-        offset: u32,
-        value: u32,
-        config: &mut C,
-        shared: &Shared<Q>,
-        notify: &I,
-    ) -> Reply {
-        match offset {
-            at::DEVICE_FEATURES_SEL => self.handshake.device_features_sel = value,
-            at::DRIVER_FEATURES_SEL => self.handshake.driver_features_sel = value,
-            at::DRIVER_FEATURES => return self.accept_features(value),
-            at::QUEUE_SEL => self.queues.sel = value,
-            at::QUEUE_SIZE
-            | at::QUEUE_DESC_LOW
-            | at::QUEUE_DESC_HIGH
-            | at::QUEUE_DRIVER_LOW
-            | at::QUEUE_DRIVER_HIGH
-            | at::QUEUE_DEVICE_LOW
-            | at::QUEUE_DEVICE_HIGH => {
-                return match self.parameter(offset, value, config) {
-                    Ok(()) => DONE,
-                    Err(refusal) => refusal.into(),
-                };
-            }
-            at::QUEUE_READY => return self.queue_ready(offset, value, config),
-            at::QUEUE_NOTIFY => return self.queue_notify(value, shared),
-            at::INTERRUPT_ACK => {
-                // suspend-03: a level line stays as it is, and an edge comes with the resume.
-                let now = || !built::SUSPEND || self.phase() != Phase::Suspended;
-                let bits = InterruptStatus::from_bits_truncate(value);
-                shared.acknowledge(bits, now, notify);
-            }
-            at::STATUS => return self.write_status(offset, value, config, shared, notify),
-            at::SHM_SEL => self.shm_sel = value,
-            at::QUEUE_RESET => return self.queue_reset(offset, value, config),
-            _ => return misplaced(offset, Refusal::ReadOnly { offset }),
+    pub fn read_status(&mut self, shared: &Shared<Q>) -> Reply {
+        if built::SUSPEND && self.phase() == Phase::Suspending {
+            return self.expect(Outstanding::Suspend { reading: true });
         }
-        DONE
+        Reply::Done(self.status(shared).bits().into())
     }
 
-    #[inline(never)]
-    fn shared_memory<C: DeviceConfig>(&self, offset: u32, config: &C) -> u32 {
-        let Some(SharedMemory { base, len }) = config.shared_memory(self.shm_sel) else {
-            return u32::MAX;
-        };
-        match offset {
-            at::SHM_LEN_LOW => num::low(len),
-            at::SHM_LEN_HIGH => num::high(len),
-            at::SHM_BASE_LOW => num::low(base),
-            _ => num::high(base),
+    /// The driver reads QueueReady of the selected queue.
+    #[inline(always)]
+    pub fn read_queue_ready(&mut self) -> Reply {
+        match self.resetting() {
+            Some(queue) => self.ask_after_reset(queue),
+            None => Reply::Done(self.is_ready().into()),
+        }
+    }
+
+    /// The driver reads QueueReset of the selected queue.
+    #[inline(always)]
+    pub fn read_queue_reset(&mut self) -> Reply {
+        match self.resetting() {
+            Some(queue) => self.ask_after_reset(queue),
+            None => DONE,
         }
     }
 
@@ -335,16 +296,5 @@ impl<const Q: usize> Transport<Q> {
             }
             _ => Reply::Pending(self.ticket()),
         }
-    }
-}
-
-/// An access that no register takes: `refusal` if there is one, for the other direction.
-#[cold]
-#[inline(never)]
-fn misplaced(offset: u32, refusal: Refusal) -> Reply {
-    match Register::at(offset) {
-        Some(_) => refusal.into(),
-        None if offset & 3 == 0 => Refusal::NoSuchRegister { offset }.into(),
-        None => Refusal::BadWidth { offset, width: 4 }.into(),
     }
 }

@@ -4,10 +4,7 @@ use core::hint::cold_path;
 
 use virtio_spec::virtq::DescF;
 
-use super::{
-    chain::{Chain, Segment},
-    outline::Blamed,
-};
+use super::chain::{Chain, Faulted, Segment};
 use crate::{
     error::DriverFault,
     memory::{DriverMem, DriverRange, Permission, RawDescriptor},
@@ -103,13 +100,13 @@ fn take<M: DriverMem, const N: usize, const PACKED: bool>(
     at: u16,
     desc: &Desc<PACKED>,
     permission: Permission,
-) -> Result<u16, Blamed> {
+) -> Result<u16, Faulted> {
     let (addr, len) = (desc.addr, desc.len());
     // Where a buffer without bytes is does not matter.
     if !mem.is_mapped(addr, len, permission) {
         cold_path();
         if len != 0 {
-            return Err(chain.outline.unmapped(addr, len, permission));
+            return Err(chain.header.unmapped(addr, len, permission));
         }
     }
     let segment = Segment { addr, len };
@@ -117,7 +114,7 @@ fn take<M: DriverMem, const N: usize, const PACKED: bool>(
         // A chain has no more descriptors than its ring, and so never more than `N`.
         chain.put_modulo(at, segment);
     } else if !chain.put(at, segment) {
-        return Err(chain.outline.too_long(desc.name(chain.head())));
+        return Err(chain.header.too_long(desc.name(chain.head())));
     }
     Ok(at.wrapping_add(1))
 }
@@ -148,31 +145,31 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
     (mut count, mut len, writing): (u16, u64, bool),
     mut desc: Desc<PACKED>,
     mut next: impl FnMut(u16) -> Option<Desc<PACKED>>,
-) -> Result<End<PACKED>, Blamed> {
+) -> Result<End<PACKED>, Faulted> {
     if !writing {
         while !desc.has(WRITE | INDIRECT) {
             count = take(mem, chain, count, &desc, Permission::Read)?;
             len = len.wrapping_add(desc.len);
             if !desc.has(NEXT) {
-                chain.outline.end_readable(count, len);
+                chain.header.end_readable(count, len);
                 return chain
-                    .outline
+                    .header
                     .end(desc.name(chain.head()), count, len)
                     .map(|()| End::Last);
             }
             desc = match next(desc.next()) {
                 Some(desc) => desc,
                 None if PACKED => {
-                    chain.outline.end_readable(count, len);
+                    chain.header.end_readable(count, len);
                     return chain
-                        .outline
+                        .header
                         .end(desc.name(chain.head()), count, len)
                         .map(|()| End::Open);
                 }
-                None => return Err(chain.outline.bad_next(desc.next())),
+                None => return Err(chain.header.bad_next(desc.next())),
             };
         }
-        chain.outline.end_readable(count, len);
+        chain.header.end_readable(count, len);
     }
     // What ended the first loop is for writing, if it is a buffer.
     let mut odd = desc.has(INDIRECT) || writing && !desc.has(WRITE);
@@ -181,7 +178,7 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
         len = len.wrapping_add(desc.len);
         if !desc.has(NEXT) {
             return chain
-                .outline
+                .header
                 .end(desc.name(chain.head()), count, len)
                 .map(|()| End::Last);
         }
@@ -189,19 +186,19 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
             Some(desc) => desc,
             None if PACKED => {
                 return chain
-                    .outline
+                    .header
                     .end(desc.name(chain.head()), count, len)
                     .map(|()| End::Open);
             }
-            None => return Err(chain.outline.bad_next(desc.next())),
+            None => return Err(chain.header.bad_next(desc.next())),
         };
         odd = !desc.is_only(WRITE, WRITE | INDIRECT);
     }
     if !desc.has(INDIRECT) {
-        return Err(chain.outline.bad_order(desc.name(chain.head())));
+        return Err(chain.header.bad_order(desc.name(chain.head())));
     }
     chain
-        .outline
+        .header
         .end(desc.name(chain.head()), count, len)
         .map(|()| End::Table(desc))
 }
@@ -215,15 +212,15 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
     chain: &mut Chain<N>,
     table: Desc<false>,
     negotiated: bool,
-) -> Result<(), Blamed> {
+) -> Result<(), Faulted> {
     let head = chain.head();
     if !negotiated {
         return Err(chain
-            .outline
+            .header
             .blame(DriverFault::IndirectNotNegotiated { head }));
     }
     if table.has(NEXT) {
-        return Err(chain.outline.blame(DriverFault::IndirectWithNext { head }));
+        return Err(chain.header.blame(DriverFault::IndirectWithNext { head }));
     }
     let (addr, len) = (table.addr, table.len());
     let count = num::index(len >> 4);
@@ -231,7 +228,7 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
     // device's largest may still count on requests of the size that the device announced.
     let room = N.saturating_sub(chain.segments().len());
     if count == 0 || count > room || len & 15 != 0 {
-        return Err(chain.outline.blame(DriverFault::IndirectLength { len }));
+        return Err(chain.header.blame(DriverFault::IndirectLength { len }));
     }
     let view = DriverRange::new(addr, len)
         .filter(|_| mem.is_mapped(addr, len, Permission::Read))
@@ -241,7 +238,7 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
             Some((range, view))
         });
     let Some((range, view)) = view else {
-        return Err(chain.outline.unmapped(addr, len, Permission::Read));
+        return Err(chain.header.unmapped(addr, len, Permission::Read));
     };
     let fetch = |index: u16| {
         if usize::from(index) >= count {
@@ -261,11 +258,11 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
         Some(Desc::<true>::new(words).with(WRITE, add, next))
     };
     let Some(first) = fetch(0) else {
-        return Err(chain.outline.unmapped(addr, len, Permission::Read));
+        return Err(chain.header.unmapped(addr, len, Permission::Read));
     };
-    match follow(mem, chain, chain.outline.progress(), first, fetch)? {
+    match follow(mem, chain, chain.header.progress(), first, fetch)? {
         End::Last => Ok(()),
-        _ => Err(chain.outline.blame(DriverFault::IndirectNested { head })),
+        _ => Err(chain.header.blame(DriverFault::IndirectNested { head })),
     }
 }
 
