@@ -18,6 +18,8 @@ use std::{
 use virtside::mmio::Access;
 
 use crate::access::{AccessSource, Event};
+#[cfg(feature = "guest")]
+use crate::guest::UsedRing;
 
 /// Looks at the other side this often before sleeping: some tens of microseconds, which is what
 /// waking a thread takes.
@@ -67,6 +69,8 @@ pub fn channel() -> (DriverPort, ChannelSource) {
             drivers: 1,
             device_sleeps: false,
             driver_sleeps: false,
+            #[cfg(feature = "guest")]
+            rings: Vec::new(),
         }),
         to_device: Condvar::new(),
         to_driver: Condvar::new(),
@@ -112,6 +116,21 @@ struct Slot {
     drivers: usize,
     device_sleeps: bool,
     driver_sleeps: bool,
+    /// Where drivers wait without an access.
+    #[cfg(feature = "guest")]
+    rings: Vec<UsedRing>,
+}
+
+impl Slot {
+    /// No request of a device that is gone is answered any more.
+    fn end_requests(&mut self) {
+        #[cfg(feature = "guest")]
+        if self.closed {
+            for ring in self.rings.drain(..) {
+                ring.end();
+            }
+        }
+    }
 }
 
 impl Line {
@@ -172,6 +191,21 @@ impl DriverPort {
             value,
         };
         self.access(access).map(drop)
+    }
+
+    /// Whether the device is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.line.lock().closed
+    }
+
+    /// Changes the list of rings whose requests end when the device goes; of a device that is gone
+    /// they end at once.
+    #[cfg(feature = "guest")]
+    pub(crate) fn rings(&self, change: impl FnOnce(&mut Vec<UsedRing>)) {
+        let mut slot = self.line.lock();
+        change(&mut slot.rings);
+        slot.end_requests();
     }
 
     /// Puts any access on the bus and waits for its reply.
@@ -328,6 +362,7 @@ impl Drop for ChannelSource {
     fn drop(&mut self) {
         let mut slot = self.line.lock();
         slot.closed = true;
+        slot.end_requests();
         self.line.answer_driver(&slot);
     }
 }

@@ -1,10 +1,18 @@
-use std::{sync::Arc, thread};
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
-use virtio_drivers::{BufferDirection, Hal, device::rng::VirtIORng};
+use virtio_drivers::{
+    BufferDirection, Error, Hal,
+    device::rng::VirtIORng,
+    transport::{DeviceStatus, Transport},
+};
 use virtside::{ChainSlot, Engine, Shared, mmio::Access, models::Entropy};
 
 use super::*;
-use crate::{OnAccess, OsEntropy, VmMem, channel::channel, serve};
+use crate::{AccessSource, OnAccess, OsEntropy, VmMem, access::Next, channel::channel, serve};
 
 /// What `MmioTransport` does for this driver: `offset` is a load, `offset=value` a store.
 const EXPECTED: &str = "
@@ -78,4 +86,99 @@ fn the_transport_makes_the_register_accesses_of_mmio_transport() {
             .eq(EXPECTED.split_whitespace()),
         "{seen:#?}"
     );
+}
+
+/// A device that is gone when `last` says so of an access, which stays without an answer.
+fn vanishing(last: impl Fn(Access) -> bool + Send + 'static) -> DriverPort {
+    let (port, mut source) = channel();
+    thread::spawn(move || {
+        let memory = VmMem::new(GuestHal::memory().unwrap());
+        let slots = [ChainSlot::<16>::new()];
+        let mut engine: Engine<_, _, _, _, _, 1, 16> = Engine::new(
+            Entropy::new(OsEntropy),
+            memory,
+            (),
+            slots,
+            Arc::new(Shared::<1>::new()),
+        );
+        while let Next::Access(access) = source.next(None).unwrap() {
+            if last(access.access()) {
+                return;
+            }
+            let reply = engine.access(access.access());
+            access.complete(reply.value().unwrap_or(0)).unwrap();
+        }
+    });
+    port
+}
+
+/// What `work` gives, unless it takes for ever.
+fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, waiting) = mpsc::channel();
+    thread::spawn(move || done.send(work()));
+    let result = waiting.recv_timeout(Duration::from_secs(10));
+    result.expect("the driver spins")
+}
+
+#[test]
+fn a_request_fails_when_its_device_vanishes() {
+    for with_the_kick in [true, false] {
+        let port = vanishing(move |access| match access {
+            Access::Write { offset: 0x50, .. } => with_the_kick,
+            // Magic value: asked once more after the kick, below.
+            Access::Read {
+                offset: 4,
+                width: 1,
+            } => true,
+            _ => false,
+        });
+        let transport = ChannelTransport::new(port.clone()).unwrap();
+        let waiting = port.clone();
+        let later = thread::spawn(move || {
+            // The driver is spinning by now, or will be.
+            thread::sleep(Duration::from_millis(20));
+            waiting.read(4, 1)
+        });
+        let results = in_time(move || {
+            let mut driver = VirtIORng::<GuestHal, _>::new(transport).unwrap();
+            let first = driver.request_entropy(&mut [0; 64]);
+            (first, driver.request_entropy(&mut [0; 64]))
+        });
+        assert_eq!(results, (Err(Error::WrongToken), Err(Error::WrongToken)));
+        assert_eq!(later.join().unwrap(), Err(Closed));
+        assert!(port.is_closed());
+    }
+}
+
+#[test]
+fn a_driver_of_a_vanished_device_is_not_made() {
+    for last in [0x70, 0x20, 0x34, 0x38, 0xa4, 0x44] {
+        let port = vanishing(move |access| match access {
+            Access::Read { offset, .. } | Access::Write { offset, .. } => offset == last,
+        });
+        let transport = ChannelTransport::new(port).unwrap();
+        let result = in_time(move || {
+            let mut driver = VirtIORng::<GuestHal, _>::new(transport)?;
+            driver.request_entropy(&mut [0; 64])
+        });
+        assert!(result.is_err(), "{last:#x}");
+    }
+}
+
+#[test]
+fn a_vanished_device_reads_as_one_that_needs_a_reset() {
+    let port = vanishing(|access| access == Access::write(0x70, 1));
+    let mut transport = ChannelTransport::new(port).unwrap();
+    assert!(!transport.is_gone());
+    assert_eq!(transport.get_status(), DeviceStatus::empty());
+    transport.set_status(DeviceStatus::ACKNOWLEDGE);
+    assert!(transport.is_gone());
+    assert_eq!(transport.get_status(), DeviceStatus::DEVICE_NEEDS_RESET);
+    assert_eq!(transport.max_queue_size(0), 0);
+    assert_eq!(transport.read_device_features(), 0);
+    assert!(!transport.queue_used(0));
+    assert!(transport.ack_interrupt().is_empty());
+    assert_eq!(transport.read_config_space::<u32>(0), Err(Error::IoError));
+    assert_eq!(transport.write_config_space(0, 0_u32), Err(Error::IoError));
+    in_time(move || transport.queue_unset(0));
 }

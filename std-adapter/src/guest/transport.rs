@@ -3,7 +3,10 @@
 //! Only `core`, `virtio-drivers` and `zerocopy` are used here: `tests/firmware` compiles this file
 //! for its image too.
 
-use core::fmt;
+use core::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use virtio_drivers::{
     Error, PhysAddr, Result,
@@ -51,6 +54,19 @@ pub trait Port {
     /// # Errors
     /// [`Self::Closed`](Port::Closed)
     fn write(&self, offset: u32, width: u8, value: u64) -> core::result::Result<(), Self::Closed>;
+
+    /// The driver is about to use a queue of `size` elements whose used ring is at `used`.
+    ///
+    /// A driver that waits for a request looks at this ring and makes no register access. A port
+    /// whose device may vanish can end the wait there. By default it does nothing.
+    fn queue_set(&self, queue: u16, size: u32, used: u64) {
+        let _ = (queue, size, used);
+    }
+
+    /// The driver is done with this queue, and is about to reuse its memory; with `None`, with all.
+    fn queue_unset(&self, queue: Option<u16>) {
+        let _ = queue;
+    }
 }
 
 /// Why there is no device to drive.
@@ -97,11 +113,21 @@ impl<C> From<C> for ProbeError<C> {
 /// It makes the register accesses that `virtio_drivers`' own `MmioTransport` makes, in the same
 /// order and widths; that one needs registers in memory.
 ///
-/// A device that is gone reads as 0 and takes no writes, so that drivers can be dropped.
+/// The methods of `Transport` have no error for a device that is gone. Once an access has failed
+/// ([`is_gone`](Self::is_gone)), no further one is made, and
+///
+/// * the status reads as DEVICE_NEEDS_RESET,
+/// * every other register reads as 0, so that no loop waits for the device and no queue is set up,
+/// * accesses to the configuration space give [`Error::IoError`],
+/// * writes have no effect, so that drivers can be dropped.
+///
+/// A request whose device vanishes is ended by the [`Port`], if it can
+/// ([`queue_set`](Port::queue_set)).
 #[derive(Debug)]
 pub struct PortTransport<P: Port> {
     port: P,
     device_type: DeviceType,
+    gone: AtomicBool,
 }
 
 impl<P: Port> PortTransport<P> {
@@ -118,7 +144,29 @@ impl<P: Port> PortTransport<P> {
             return Err(ProbeError::NotVirtio { magic, version });
         }
         let device_type = DeviceType::try_from(id).map_err(|_| ProbeError::UnknownDevice(id))?;
-        Ok(Self { port, device_type })
+        Ok(Self {
+            port,
+            device_type,
+            gone: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether the device is gone: an access has failed.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// What an access gave; `None` from the first one on that failed.
+    fn reach<T>(&self, access: impl FnOnce(&P) -> core::result::Result<T, P::Closed>) -> Option<T> {
+        if self.is_gone() {
+            return None;
+        }
+        let result = access(&self.port).ok();
+        if result.is_none() {
+            self.gone.store(true, Ordering::Relaxed);
+        }
+        result
     }
 
     /// VendorID
@@ -128,12 +176,11 @@ impl<P: Port> PortTransport<P> {
     }
 
     fn read(&self, offset: u32) -> u32 {
-        self.port.read(offset, 4).map_or(0, low)
+        self.reach(|port| port.read(offset, 4)).map_or(0, low)
     }
 
     fn write(&self, offset: u32, value: u32) {
-        // A write to a device that is gone has no effect.
-        let _ = self.port.write(offset, 4, value.into());
+        let _ = self.reach(|port| port.write(offset, 4, value.into()));
     }
 
     fn write_areas(&self, areas: [PhysAddr; 3]) {
@@ -203,11 +250,18 @@ impl<P: Port> Transport for PortTransport<P> {
     }
 
     fn get_status(&self) -> DeviceStatus {
-        DeviceStatus::from_bits_retain(self.read(STATUS))
+        let status = DeviceStatus::from_bits_retain(self.read(STATUS));
+        if self.is_gone() {
+            return DeviceStatus::DEVICE_NEEDS_RESET;
+        }
+        status
     }
 
     fn set_status(&mut self, status: DeviceStatus) {
         self.write(STATUS, status.bits());
+        if status.is_empty() {
+            self.port.queue_unset(None);
+        }
     }
 
     fn set_guest_page_size(&mut self, _: u32) {
@@ -230,12 +284,14 @@ impl<P: Port> Transport for PortTransport<P> {
         self.write(QUEUE_SIZE, size);
         self.write_areas([descriptors, driver_area, device_area]);
         self.write(QUEUE_READY, 1);
+        self.port.queue_set(queue, size, device_area);
     }
 
     fn queue_unset(&mut self, queue: u16) {
         self.write(QUEUE_SEL, queue.into());
         self.write(QUEUE_READY, 0);
         while self.read(QUEUE_READY) != 0 {}
+        self.port.queue_unset(Some(queue));
         self.write(QUEUE_SIZE, 0);
         self.write_areas([0; 3]);
     }
@@ -262,8 +318,9 @@ impl<P: Port> Transport for PortTransport<P> {
         let mut value = T::new_zeroed();
         let bytes = value.as_mut_bytes();
         for (part, at) in bytes.chunks_mut(size.max(1)).zip(parts(start, size)) {
-            let loaded = self.port.read(at, width(part)).unwrap_or(0).to_le_bytes();
-            for (byte, loaded) in part.iter_mut().zip(loaded) {
+            let loaded = self.reach(|port| port.read(at, width(part)));
+            let loaded = loaded.ok_or(Error::IoError)?;
+            for (byte, loaded) in part.iter_mut().zip(loaded.to_le_bytes()) {
                 *byte = loaded;
             }
         }
@@ -281,7 +338,9 @@ impl<P: Port> Transport for PortTransport<P> {
             for (byte, value) in stored.iter_mut().zip(part) {
                 *byte = *value;
             }
-            let _ = self.port.write(at, width(part), u64::from_le_bytes(stored));
+            let value = u64::from_le_bytes(stored);
+            self.reach(|port| port.write(at, width(part), value))
+                .ok_or(Error::IoError)?;
         }
         Ok(())
     }
