@@ -6,6 +6,7 @@ mod emergency;
 mod foreign;
 mod gone;
 mod input;
+mod known;
 mod output;
 mod ports;
 mod saved;

@@ -140,6 +140,60 @@ fn a_port_that_was_unplugged_goes_on_being_removed() {
     assert_eq!(desk.news(), [(2, ADD, 0)]);
 }
 
+#[test]
+fn a_port_opened_before_it_was_announced_stays_open() {
+    let mut desk = Desk::over(three());
+    desk.tell(1, OPEN, 1);
+    carry(&mut desk);
+    assert!(desk.port(1).is_driver_open() && !desk.port(1).is_ready());
+    carry_to(&mut desk, three());
+    assert_eq!(desk.tape(1).opened, [true]);
+    desk.tell(1, PORT_READY, 1);
+    let news = desk.news();
+    assert_eq!(news, [(0, ADD, 0), (1, NAME, 0), (1, OPEN, 1), (2, ADD, 0)]);
+    // One that is not plugged in there is not open there.
+    desk.restart();
+    desk.tell(1, OPEN, 1);
+    let console = Console::with_ports([
+        Port::new(Tape::new()).console(),
+        Port::new(Tape::new())
+            .with_name("org.example.a")
+            .unplugged(),
+        Port::new(Tape::new()),
+    ]);
+    carry_to(&mut desk, console);
+    assert!(!desk.port(1).is_driver_open());
+    assert_eq!(desk.tape(1).opened, []);
+}
+
+#[test]
+fn a_port_between_remove_and_add_is_carried_over() {
+    let mut desk = Desk::three();
+    desk.news();
+    desk.port(1).unplug();
+    desk.port(1).plug();
+    desk.machine.backend_ready(2);
+    desk.settle();
+    assert_eq!(desk.got(2), Some(control(1, REMOVE, 0)));
+    carry(&mut desk);
+    desk.tell(1, PORT_READY, 1);
+    assert_eq!(desk.machine.model().ignored(), 1, "that was the old port");
+    assert_eq!(desk.news(), [(1, ADD, 0)]);
+}
+
+#[test]
+fn a_peer_that_was_replaced_meanwhile_is_told() {
+    let mut desk = known();
+    desk.port(1).set_open(false);
+    desk.port(1).set_open(true);
+    carry(&mut desk);
+    assert_eq!(desk.news(), [(1, OPEN, 0), (1, OPEN, 1)]);
+    // Closed there and open here, or the other way round.
+    desk.port(1).set_open(false);
+    carry_to(&mut desk, three());
+    assert_eq!(desk.news(), [(1, OPEN, 0), (1, OPEN, 1)]);
+}
+
 /// A device whose driver knows all three ports, and has opened them.
 fn known() -> Desk<3> {
     let mut desk = Desk::three();
@@ -278,8 +332,8 @@ fn what_no_driver_can_have_made_of_a_port_is_refused() {
     let mut desk = known();
     desk.port(2).unplug();
     let whole = save(&mut desk);
-    let cases: [Case; 12] = [
-        ("a message that there is not", 0, |port| port.owed = 64),
+    let cases: [Case; 18] = [
+        ("a message that there is not", 0, |port| port.owed = 128),
         ("ready for what it was not told of", 0, |port| {
             port.announced = false
         }),
@@ -298,6 +352,25 @@ fn what_no_driver_can_have_made_of_a_port_is_refused() {
         ("messages before it is ready", 1, |port| {
             port.ready = false;
             port.owed = Owed::OPEN.bits();
+        }),
+        ("closed last, and open", 0, |port| {
+            port.owed = Owed::CLOSE.bits()
+        }),
+        ("opened last, and closed", 0, |port| {
+            (port.open, port.owed) = (false, (Owed::CLOSE | Owed::OPEN).bits())
+        }),
+        ("gone and known", 0, |port| port.removed = true),
+        ("gone, about to be added, and ready", 0, |port| {
+            (port.removed, port.announced) = (true, false);
+            (port.driver_open, port.owed) = (false, Owed::ADD.bits());
+        }),
+        ("gone, about to be added, and open", 0, |port| {
+            (port.removed, port.announced) = (true, false);
+            (port.ready, port.owed) = (false, Owed::ADD.bits());
+        }),
+        ("unplugged and open", 2, |port| {
+            (port.announced, port.removed) = (false, true);
+            (port.driver_open, port.owed) = (true, 0);
         }),
         ("removed and open", 2, |port| port.driver_open = true),
         ("removed and ready", 2, |port| port.ready = true),
@@ -367,6 +440,13 @@ fn without_multiport_there_is_nothing_to_know_of_ports() {
     let port = &mut state.model.ports[0];
     (port.announced, port.owed) = (true, 0);
     assert_eq!(there().restore_whole(&state), refused(0));
+    let changes: [fn(&mut PortSnapshot); 2] =
+        [|port| port.removed = true, |port| port.driver_open = true];
+    for change in changes {
+        let mut state = whole.clone();
+        change(&mut state.model.ports[0]);
+        assert_eq!(there().restore_whole(&state), refused(0));
+    }
     let mut state = whole.clone();
     state.model.ports[1].sent = Some(0);
     assert_eq!(there().restore_whole(&state), refused(1));
@@ -385,6 +465,7 @@ enum Happens {
     Room(u16, usize),
     Offer(u16),
     Arrives(u16, u8),
+    Restart,
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -407,6 +488,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         (port(), 0..12usize).prop_map(|(port, room)| Happens::Room(port, room)),
         port().prop_map(Happens::Offer),
         (port(), 1..9u8).prop_map(|(port, len)| Happens::Arrives(port, len)),
+        Just(Happens::Restart),
     ]
 }
 
@@ -508,6 +590,11 @@ impl Watched {
                 self.desk.tape(port).input.extend(bytes);
                 self.desk.machine.backend_ready(input(port));
             }
+            Happens::Restart => {}
+        }
+        if matches!(what, Happens::Restart) {
+            self.desk.restart();
+            self.flying = [0; Q];
         }
         if carried {
             // In the middle of it.

@@ -12,8 +12,12 @@
 //! * **Control messages** of the device are bits of each port, told when the driver has a buffer and
 //!   in an order that holds: a port is removed before it is added again, and nothing is said of it
 //!   before the driver is ready for it. Messages of the driver that make no sense (an event or value
-//!   that is not known, a port that is not there) are counted as [ignored](Console::ignored): one
-//!   that was unplugged meanwhile is no misdeed.
+//!   that is not known, a port that is not there) are counted as [ignored](Console::ignored): a
+//!   message about a port that was unplugged meanwhile is no fault.
+//! * **A driver may know its ports from before a reset.** It may say PORT_READY and PORT_OPEN of any
+//!   port that is plugged in, whether or not the device announced the port. PORT_READY counts as
+//!   DEVICE_READY, and the port is not announced any more. Linux after a hibernation sends nothing
+//!   else.
 //! * The driver is at fault, and its queue stops, for a control message shorter than its header and
 //!   for a control buffer too short for a message; a name is cut instead. Readable parts of a
 //!   receiveq and writable ones of a transmitq are left alone.
@@ -111,7 +115,7 @@ pub struct Console<T, const P: usize = 1> {
     multiport: bool,
     limit: u32,
     negotiated: Option<Features>,
-    /// The driver takes control messages.
+    /// The driver takes control messages: it said DEVICE_READY, or PORT_READY of a port.
     driver_ready: bool,
     ignored: u32,
 }

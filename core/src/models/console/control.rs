@@ -3,7 +3,7 @@
 use embedded_io::{Read, ReadExactError, Write};
 use virtio_spec::console::Device as Event;
 
-use super::{Console, ConsolePort, Port, done};
+use super::{Console, ConsolePort, Owed, Port, done};
 use crate::{
     error::DriverFault,
     memory::DriverMem,
@@ -29,12 +29,12 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
         if !self.has_news() {
             return Ok(Answer::Pending);
         }
-        let news = |(id, port): (u32, _)| -> Option<(u32, &mut Port<T>, Event)> {
+        let news = |(id, port): (u32, _)| -> Option<(u32, &mut Port<T>, Owed, Event)> {
             let port: &mut Port<T> = port;
-            let event = port.next()?;
-            Some((id, port, event))
+            let (bit, event) = port.next()?;
+            Some((id, port, bit, event))
         };
-        let Some((id, port, event)) = (0..).zip(&mut self.ports).find_map(news) else {
+        let Some((id, port, bit, event)) = (0..).zip(&mut self.ports).find_map(news) else {
             return Ok(Answer::Pending);
         };
         let size = port.size.unwrap_or_default();
@@ -57,7 +57,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
             _ => &[],
         };
         let value = match event {
-            Event::PortOpen => u16::from(port.is_open()),
+            Event::PortOpen => u16::from(bit == Owed::OPEN),
             Event::ConsolePort => 1,
             _ => 0,
         };
@@ -75,7 +75,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
             Err(error) => Err(error),
         };
         match told {
-            Ok(()) => port.told(event),
+            Ok(()) => port.told(bit),
             // It goes with the next buffer.
             Err(error) => request.report(error.into()),
         }
@@ -118,9 +118,13 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
         let port = self
             .ports
             .get_mut(num::index(id))
-            .filter(|port| port.is_known());
+            .filter(|port| port.is_usable());
         match (event, port) {
-            (Some(Event::PortReady), Some(port)) => port.set_ready(value),
+            (Some(Event::PortReady), Some(port)) => {
+                port.set_ready(value);
+                // Linux says no DEVICE_READY after a hibernation, and waits for what this brings.
+                self.driver_ready |= value;
+            }
             (Some(Event::PortOpen), Some(port)) => port.set_driver_open(value),
             _ => return false,
         }

@@ -24,7 +24,8 @@ pub struct ConsoleSize {
 }
 
 bitflags::bitflags! {
-    /// Control messages that the driver is still to get, in the order in which they go.
+    /// Control messages that the driver is still to get, in the order in which they go; but
+    /// [`CLOSE`](Self::CLOSE) goes before [`OPEN`](Self::OPEN).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Owed: u8 {
         /// VIRTIO_CONSOLE_DEVICE_REMOVE
@@ -37,8 +38,10 @@ bitflags::bitflags! {
         const NAME = 8;
         /// VIRTIO_CONSOLE_RESIZE
         const SIZE = 16;
-        /// VIRTIO_CONSOLE_PORT_OPEN
+        /// VIRTIO_CONSOLE_PORT_OPEN with value 1
         const OPEN = 32;
+        /// VIRTIO_CONSOLE_PORT_OPEN with value 0
+        const CLOSE = 64;
     }
 }
 
@@ -76,8 +79,10 @@ pub struct Port<T> {
     is_console: bool,
     plugged: bool,
     open: bool,
-    /// The driver was told that it exists, and not that it is gone.
+    /// The driver knows the port: the device sent DEVICE_ADD, or the driver sent PORT_READY by itself.
     announced: bool,
+    /// The device sent DEVICE_REMOVE, and no DEVICE_ADD since: what the driver says is of the old port.
+    removed: bool,
     ready: bool,
     driver_open: bool,
     owed: Owed,
@@ -101,6 +106,7 @@ impl<T> Port<T> {
             plugged: true,
             open: true,
             announced: false,
+            removed: false,
             ready: false,
             driver_open: false,
             owed: Owed::ADD,
@@ -200,11 +206,24 @@ impl<T> Port<T> {
 
     /// Opens or closes the host's end. Output to a closed port is dropped; what waits to be written
     /// is dropped at `backend_ready` for the [`transmitq`](super::transmitq).
+    ///
+    /// A port that is closed and opened again before the driver was told gets both messages, so that
+    /// the driver can tell one peer from the next.
     pub fn set_open(&mut self, open: bool) {
         if self.open != open {
             self.open = open;
             self.reopened |= open;
+            self.owe_open();
+        }
+    }
+
+    /// The host's end was opened or closed, and the driver is still to be told.
+    fn owe_open(&mut self) {
+        if self.open {
             self.owe(Owed::OPEN);
+        } else {
+            self.owed.remove(Owed::OPEN);
+            self.owe(Owed::CLOSE);
         }
     }
 
@@ -224,55 +243,53 @@ impl<T> Port<T> {
         }
     }
 
-    /// The message that is next, if one is.
-    pub(super) fn next(&self) -> Option<Event> {
+    /// The message that is next, if one is, and the bit that stands for it.
+    pub(super) fn next(&self) -> Option<(Owed, Event)> {
         let first = [
             (Owed::REMOVE, Event::DeviceRemove),
             (Owed::ADD, Event::DeviceAdd),
             (Owed::CONSOLE, Event::ConsolePort),
             (Owed::NAME, Event::PortName),
             (Owed::SIZE, Event::Resize),
+            (Owed::CLOSE, Event::PortOpen),
             (Owed::OPEN, Event::PortOpen),
         ];
-        let owed = |(bit, _): &&(Owed, Event)| self.owed.contains(*bit);
-        first.iter().find(owed).map(|(_, event)| *event)
+        first.into_iter().find(|(bit, _)| self.owed.contains(*bit))
     }
 
-    /// The driver has this message now.
-    pub(super) fn told(&mut self, event: Event) {
-        let bit = match event {
-            Event::DeviceRemove => {
-                self.announced = false;
-                Owed::REMOVE
-            }
-            Event::DeviceAdd => {
-                self.announced = true;
-                Owed::ADD
-            }
-            Event::ConsolePort => Owed::CONSOLE,
-            Event::PortName => Owed::NAME,
-            Event::Resize => Owed::SIZE,
-            _ => Owed::OPEN,
-        };
+    /// The driver has the message of this bit now.
+    pub(super) fn told(&mut self, bit: Owed) {
+        match bit {
+            Owed::REMOVE => (self.announced, self.removed) = (false, true),
+            Owed::ADD => (self.announced, self.removed) = (true, false),
+            _ => {}
+        }
         self.owed.remove(bit);
     }
 
-    /// Whether what the driver says concerns this port, and not one that was unplugged.
-    pub(super) fn is_known(&self) -> bool {
-        self.announced && self.plugged && !self.owed.contains(Owed::REMOVE)
+    /// Whether what the driver says concerns this port: it is plugged in, and neither about to be
+    /// removed nor removed and not added again. The device need not have announced it: a driver may
+    /// know the port from before a reset.
+    pub(super) fn is_usable(&self) -> bool {
+        self.plugged && !self.removed && !self.owed.contains(Owed::REMOVE)
     }
 
-    /// PORT_READY of the driver.
+    /// PORT_READY of the driver. A driver that is ready for a port knows it, so it gets no DEVICE_ADD
+    /// any more (console-03).
     pub(super) fn set_ready(&mut self, ready: bool) {
+        if ready {
+            self.announced = true;
+            self.owed.remove(Owed::ADD);
+        } else {
+            // A failure is no reason not to announce a port that was not announced yet.
+            self.owed = self.owed.intersection(Owed::ADD);
+        }
         if ready && !self.ready {
             self.owed.set(Owed::CONSOLE, self.is_console);
             self.owed.set(Owed::NAME, !self.name.is_empty());
             self.owed
                 .set(Owed::SIZE, self.is_console && self.size.is_some());
             self.owed.set(Owed::OPEN, self.open);
-        }
-        if !ready {
-            self.owed = Owed::empty();
         }
         self.ready = ready;
     }
@@ -308,6 +325,7 @@ impl<T: super::ConsolePort> Port<T> {
     pub(super) fn reset(&mut self) {
         self.set_driver_open(false);
         self.announced = false;
+        self.removed = false;
         self.ready = false;
         self.owed = if self.plugged {
             Owed::ADD

@@ -16,7 +16,7 @@ use crate::{
 pub struct ConsoleSnapshot<const P: usize = 1> {
     /// [`ConsoleSnapshot::VERSION`] when it was made.
     pub version: u16,
-    /// The driver takes control messages (DEVICE_READY).
+    /// The driver takes control messages: it said DEVICE_READY, or PORT_READY of a port.
     pub driver_ready: bool,
     /// All `P` ports, from port 0 on.
     pub ports: Vec<PortSnapshot, P>,

@@ -14,8 +14,10 @@ pub struct PortSnapshot {
     pub open: bool,
     /// Its size.
     pub size: Option<ConsoleSize>,
-    /// The driver was told that it exists, and not that it is gone.
+    /// The driver knows it: by DEVICE_ADD, or because it said PORT_READY by itself.
     pub announced: bool,
+    /// The driver was told that it is gone, and not since then that it is there again.
+    pub removed: bool,
     /// The driver said that it can use it (PORT_READY).
     pub ready: bool,
     /// The driver's end is open (PORT_OPEN).
@@ -33,6 +35,7 @@ impl<T: ConsolePort> Port<T> {
             open: self.open,
             size: self.size,
             announced: self.announced,
+            removed: self.removed,
             ready: self.ready,
             driver_open: self.driver_open,
             owed: self.owed.bits(),
@@ -42,7 +45,7 @@ impl<T: ConsolePort> Port<T> {
 
     /// Whether it is as after a reset.
     pub(in crate::models::console) fn is_fresh(&self) -> bool {
-        let busy = self.announced || self.ready || self.driver_open;
+        let busy = self.announced || self.removed || self.ready || self.driver_open;
         !busy && self.input.is_none() && self.output.is_none()
     }
 
@@ -51,8 +54,8 @@ impl<T: ConsolePort> Port<T> {
         let Some(owed) = Owed::from_bits(was.owed) else {
             return false;
         };
-        let knows = was.announced && was.plugged;
-        let told = multiport || !was.announced;
+        let touched = was.announced || was.removed || was.ready || was.driver_open;
+        let told = (multiport || !touched) && !(was.announced && was.removed);
         // A port that was removed or not added yet has nothing but that to say.
         let exists = if was.announced {
             // Added again before the driver heard of its removal.
@@ -61,14 +64,18 @@ impl<T: ConsolePort> Port<T> {
         } else {
             !owed.contains(Owed::REMOVE) && owed.contains(Owed::ADD) == was.plugged
         };
-        let current = knows && !owed.contains(Owed::REMOVE);
-        let used = current || !(was.ready || was.driver_open);
+        // A driver may open a port before it was announced, and knows one that it is ready for.
+        let usable = was.plugged && !was.removed && !owed.contains(Owed::REMOVE);
+        let used = (usable || !was.driver_open) && (usable && was.announced || !was.ready);
         let details = owed.difference(Owed::REMOVE | Owed::ADD);
-        let mut possible = Owed::OPEN;
+        let mut possible = Owed::OPEN | Owed::CLOSE;
         possible.set(Owed::CONSOLE, self.is_console);
         possible.set(Owed::NAME, !self.name.is_empty());
         possible.set(Owed::SIZE, self.is_console && was.size.is_some());
-        let described = possible.contains(details) && (was.ready || details.is_empty());
+        // The last that the driver is told is how the port is.
+        let last = owed.intersection(Owed::OPEN | Owed::CLOSE);
+        let ends = last.is_empty() || last.contains(Owed::OPEN) == was.open;
+        let described = possible.contains(details) && ends && (was.ready || details.is_empty());
         told && exists && used && described
     }
 
@@ -76,18 +83,21 @@ impl<T: ConsolePort> Port<T> {
     pub(in crate::models::console) fn take_over(&mut self, was: &PortSnapshot) {
         self.output = was.sent.map(|sent| (None, sent));
         self.announced = was.announced;
+        self.removed = was.removed;
         let owed = Owed::from_bits_truncate(was.owed);
         if !self.plugged || owed.contains(Owed::REMOVE) || !was.announced {
-            // One that is not as the driver knows it, or that it does not know.
+            // One that is not as the driver knows it, or that was not announced to it.
             self.owed = Owed::empty();
             self.owed.set(Owed::REMOVE, was.announced);
             self.owed.set(Owed::ADD, self.plugged);
+            self.set_driver_open(was.driver_open && self.is_usable());
+            self.reopened = false;
             return;
         }
         self.ready = was.ready;
         self.owed = owed;
         if self.open != was.open {
-            self.owe(Owed::OPEN);
+            self.owe_open();
         }
         if self.size.is_none() {
             self.owed.remove(Owed::SIZE);

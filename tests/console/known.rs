@@ -1,0 +1,224 @@
+//! Drivers that know their ports although this device did not announce them.
+//!
+//! Linux's restore after a hibernation sends PORT_READY and PORT_OPEN of every port that it had, and
+//! no DEVICE_READY; it learns from the answer whether the host's end is open. Windows' vioserial does
+//! not answer a repeated DEVICE_ADD. QEMU takes PORT_READY and PORT_OPEN of any port at any time.
+
+use virtside::{
+    models::{
+        Console,
+        console::{CONTROL_TRANSMITQ, ConsoleSize, Port, receiveq, transmitq},
+    },
+    testing::Buffer,
+};
+
+use super::support::*;
+
+/// Sends these control messages, all there before the device looks.
+fn tell_at_once(desk: &mut Desk<3>, messages: &[(u32, u16, u16)]) {
+    for (&(port, event, value), head) in messages.iter().zip(0..) {
+        let at = Desk::<3>::at(CONTROL_TRANSMITQ, head);
+        desk.queues[3].write(at, &control(port, event, value));
+        desk.queues[3].send(head, &[Buffer::readable(at, 8)]);
+    }
+    desk.kick(CONTROL_TRANSMITQ);
+    for _ in messages {
+        assert!(desk.sent(CONTROL_TRANSMITQ));
+    }
+}
+
+/// A device that had all three ports open, after a reset and a new bring-up.
+fn resumed() -> Desk<3> {
+    let mut desk = Desk::three();
+    desk.news();
+    for port in 0..3 {
+        desk.tell(port, PORT_READY, 1);
+        desk.tell(port, OPEN, 1);
+    }
+    desk.news();
+    desk.restart();
+    desk
+}
+
+#[test]
+fn a_resumed_driver_gets_input_without_device_ready() {
+    let mut desk = resumed();
+    tell_at_once(&mut desk, &[(0, PORT_READY, 1), (0, OPEN, 1)]);
+    desk.offer(receiveq(0), 16);
+    desk.arrive(0, b"hello");
+    assert_eq!(desk.got(receiveq(0)).as_deref(), Some(&b"hello"[..]));
+    desk.send(transmitq(0), b"there");
+    assert_eq!(desk.written(0), b"there");
+    assert_eq!(desk.machine.model().ignored(), 0);
+}
+
+#[test]
+fn a_resumed_driver_is_told_how_its_ports_are() {
+    let mut desk = resumed();
+    desk.port(1).set_open(false);
+    let all: Vec<_> = (0..3)
+        .flat_map(|port| [(port, PORT_READY, 1), (port, OPEN, 1)])
+        .collect();
+    tell_at_once(&mut desk, &all);
+    assert_eq!(
+        desk.news(),
+        [(0, CONSOLE, 1), (0, OPEN, 1), (1, NAME, 0), (2, OPEN, 1)]
+    );
+    // It goes on as with any driver.
+    desk.port(1).set_open(true);
+    desk.port(2).unplug();
+    assert_eq!(desk.news(), [(1, OPEN, 1), (2, REMOVE, 0)]);
+    desk.port(2).plug();
+    assert_eq!(desk.news(), [(2, ADD, 0)]);
+}
+
+#[test]
+fn a_port_that_came_while_the_driver_slept_is_announced() {
+    let mut desk = resumed();
+    desk.port(2).unplug();
+    desk.tell(0, PORT_READY, 1);
+    assert_eq!(
+        desk.news(),
+        [(0, CONSOLE, 1), (0, OPEN, 1), (1, ADD, 0)],
+        "PORT_READY of one port counts as DEVICE_READY"
+    );
+    desk.port(2).plug();
+    assert_eq!(desk.news(), [(2, ADD, 0)]);
+}
+
+#[test]
+fn ready_before_add_is_taken_and_nothing_is_added() {
+    // In one batch: ADD has not gone when the last two are read.
+    for any in [0, 7, u32::MAX] {
+        let mut desk = Desk::over(three());
+        let batch = [(any, DEVICE_READY, 1), (0, PORT_READY, 1), (0, OPEN, 1)];
+        tell_at_once(&mut desk, &batch);
+        assert_eq!(desk.machine.model().ignored(), 0);
+        assert!(desk.port(0).is_ready() && desk.port(0).is_driver_open());
+        assert_eq!(
+            desk.news(),
+            [(0, CONSOLE, 1), (0, OPEN, 1), (1, ADD, 0), (2, ADD, 0)]
+        );
+        desk.offer(receiveq(0), 16);
+        desk.arrive(0, b"hello");
+        assert_eq!(desk.got(receiveq(0)).as_deref(), Some(&b"hello"[..]));
+    }
+}
+
+#[test]
+fn a_port_is_described_in_order_to_a_driver_that_knew_it() {
+    let size = ConsoleSize { cols: 80, rows: 25 };
+    let ports = [Port::new(Tape::new())
+        .console()
+        .with_name("tty")
+        .with_size(size)];
+    let mut desk = Desk::over(Console::with_ports(ports));
+    desk.tell(0, PORT_READY, 1);
+    assert_eq!(
+        desk.news(),
+        [(0, CONSOLE, 1), (0, NAME, 0), (0, RESIZE, 0), (0, OPEN, 1)]
+    );
+    desk.tell(0, DEVICE_READY, 1);
+    assert_eq!(desk.news(), [], "the port is there already");
+}
+
+#[test]
+fn a_port_opened_before_it_is_ready_is_still_announced() {
+    let mut desk = Desk::over(three());
+    desk.tell(1, OPEN, 1);
+    assert_eq!(desk.tape(1).opened, [true]);
+    desk.offer(receiveq(1), 16);
+    desk.arrive(1, b"hello");
+    assert_eq!(desk.got(receiveq(1)).as_deref(), Some(&b"hello"[..]));
+    assert_eq!(desk.news(), [], "it takes no messages yet");
+    desk.tell(0, DEVICE_READY, 1);
+    assert_eq!(desk.news(), [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)]);
+    // One that is unplugged before it was announced is closed, and not removed.
+    desk.restart();
+    desk.tell(1, OPEN, 1);
+    desk.port(1).unplug();
+    assert_eq!(desk.tape(1).opened, [true, false, true, false]);
+    desk.tell(0, DEVICE_READY, 1);
+    assert_eq!(desk.news(), [(0, ADD, 0), (2, ADD, 0)]);
+}
+
+#[test]
+fn a_failure_before_the_announcement_does_not_prevent_it() {
+    let mut desk = Desk::over(three());
+    desk.tell(0, PORT_READY, 0);
+    assert_eq!(desk.news(), [], "a failure is not readiness");
+    desk.tell(0, DEVICE_READY, 1);
+    assert_eq!(desk.news(), [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)]);
+}
+
+#[test]
+fn what_is_said_between_remove_and_add_is_of_the_old_port() {
+    let mut desk = Desk::three();
+    desk.news();
+    desk.port(1).unplug();
+    desk.port(1).plug();
+    // The buffer that was left takes the removal; there is none for the announcement.
+    desk.machine.backend_ready(2);
+    desk.settle();
+    assert_eq!(desk.got(2), Some(control(1, REMOVE, 0)));
+    desk.tell(1, PORT_READY, 1);
+    desk.tell(1, OPEN, 1);
+    assert_eq!(desk.machine.model().ignored(), 2);
+    assert!(!desk.port(1).is_ready() && !desk.port(1).is_driver_open());
+    assert_eq!(desk.news(), [(1, ADD, 0)]);
+    desk.tell(1, PORT_READY, 1);
+    assert_eq!(desk.news(), [(1, NAME, 0), (1, OPEN, 1)]);
+}
+
+#[test]
+fn a_reset_forgets_which_ports_were_removed() {
+    let mut desk = Desk::three();
+    desk.news();
+    desk.port(1).unplug();
+    assert_eq!(desk.news(), [(1, REMOVE, 0)]);
+    desk.port(1).plug();
+    desk.restart();
+    desk.tell(1, PORT_READY, 1);
+    assert!(desk.port(1).is_ready());
+}
+
+#[test]
+fn a_port_closed_and_opened_again_at_once_is_told_both() {
+    let mut desk = Desk::three();
+    desk.news();
+    desk.tell(1, PORT_READY, 1);
+    desk.news();
+    // Linux and QEMU pass each change on, so a program in the guest sees the old peer hang up.
+    desk.port(1).set_open(false);
+    desk.port(1).set_open(true);
+    assert_eq!(desk.news(), [(1, OPEN, 0), (1, OPEN, 1)]);
+    // However often.
+    for _ in 0..3 {
+        desk.port(1).set_open(false);
+        desk.port(1).set_open(true);
+    }
+    assert_eq!(desk.news(), [(1, OPEN, 0), (1, OPEN, 1)]);
+    // One that stays closed is told once; an opening in between was seen by nobody.
+    desk.port(1).set_open(false);
+    desk.port(1).set_open(true);
+    desk.port(1).set_open(false);
+    assert_eq!(desk.news(), [(1, OPEN, 0)]);
+    desk.port(1).set_open(true);
+    assert_eq!(desk.news(), [(1, OPEN, 1)]);
+}
+
+#[test]
+fn a_port_closed_between_two_messages_is_told_both() {
+    let mut desk = Desk::three();
+    desk.news();
+    desk.tell(1, PORT_READY, 1);
+    desk.news();
+    desk.port(1).set_open(false);
+    desk.machine.backend_ready(2);
+    desk.settle();
+    assert_eq!(desk.got(2), Some(control(1, OPEN, 0)));
+    desk.port(1).set_open(true);
+    desk.port(1).set_open(false);
+    desk.port(1).set_open(true);
+    assert_eq!(desk.news().last(), Some(&(1, OPEN, 1)));
+}
