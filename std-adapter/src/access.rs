@@ -9,7 +9,8 @@ use virtside::mmio::Access;
 pub enum Event {
     /// The driver waits for this access to be completed.
     Access(Access),
-    /// No access yet: the time is up, or somebody woke the source because there is other work.
+    /// No access yet: the time is up, or somebody woke the source because there is other work. It
+    /// may also come for no reason.
     Woken,
     /// There will be no more accesses.
     End,
@@ -22,8 +23,20 @@ pub enum Event {
 /// before the next one is taken. A source that is dropped while an access is outstanding has to
 /// tell the driver that its device is gone, if it can.
 pub trait AccessSource {
-    /// Waits for the next access, at most as long as `timeout` says; with `None`, until there is
-    /// one or the source is woken. Not called while an access is outstanding.
+    /// Waits for the next access. Not called while an access is outstanding.
+    ///
+    /// | `timeout` | there is an access | the source was woken | the stream has ended | none of them |
+    /// |---|---|---|---|---|
+    /// | `Some(Duration::ZERO)` | `Access` | `Woken` | `End` | `Woken`, at once |
+    /// | `Some(time)` | `Access` | `Woken` | `End` | waits; `Woken` when `time` has passed |
+    /// | `None` | `Access` | `Woken` | `End` | waits |
+    ///
+    /// * Where several columns apply, the leftmost does. An access that is there is never held up by
+    ///   a wake, and a wake is still there for the next call.
+    /// * A zero timeout never sleeps. The loop uses it between two rounds of its queues.
+    /// * A wake that comes while nobody waits ends the next wait. Wakes that come before it are one.
+    /// * [`Event::Woken`] promises nothing: the caller looks what there is to do, and waits again.
+    /// * [`Event::End`] is final: every later call gives it again.
     ///
     /// # Errors
     /// The source failed; there will be no more accesses.

@@ -83,6 +83,7 @@ pub fn channel() -> (DriverPort, ChannelSource) {
     });
     let port = DriverPort {
         line: Arc::clone(&line),
+        base: 0,
     };
     let source = ChannelSource {
         line,
@@ -169,9 +170,26 @@ impl Line {
 #[derive(Debug)]
 pub struct DriverPort {
     line: Arc<Line>,
+    /// Added to every offset.
+    base: u32,
 }
 
 impl DriverPort {
+    /// Another port on the same bus, for a driver whose registers begin `base` bytes behind those of
+    /// this port: a device of a [`Bus`](crate::Bus).
+    #[must_use]
+    pub fn window(&self, base: u32) -> Self {
+        let mut port = self.clone();
+        port.base = port.base.wrapping_add(base);
+        port
+    }
+
+    /// The bytes between the start of the bus and this port's registers.
+    #[cfg(feature = "guest")]
+    pub(crate) const fn base(&self) -> u32 {
+        self.base
+    }
+
     /// Loads `width` bytes from `offset`; waits until the device has answered.
     ///
     /// # Errors
@@ -212,7 +230,9 @@ impl DriverPort {
     ///
     /// # Errors
     /// [`Closed`]
-    pub fn access(&self, access: Access) -> Result<u64, Closed> {
+    pub fn access(&self, mut access: Access) -> Result<u64, Closed> {
+        let (Access::Read { offset, .. } | Access::Write { offset, .. }) = &mut access;
+        *offset = offset.wrapping_add(self.base);
         let line = &*self.line;
         let _turn = line.turn.lock().unwrap_or_else(PoisonError::into_inner);
         {
@@ -248,7 +268,8 @@ impl Clone for DriverPort {
         let mut slot = line.lock();
         slot.drivers = slot.drivers.saturating_add(1);
         drop(slot);
-        Self { line }
+        let base = self.base;
+        Self { line, base }
     }
 }
 

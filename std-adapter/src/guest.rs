@@ -37,18 +37,29 @@ impl Port for DriverPort {
     }
 
     fn queue_set(&self, queue: u16, size: u32, used: u64) {
-        let ring = UsedRing { queue, size, used };
+        let base = self.base();
+        let ring = UsedRing {
+            base,
+            queue,
+            size,
+            used,
+        };
         self.rings(|rings| rings.push(ring));
     }
 
     fn queue_unset(&self, queue: Option<u16>) {
-        self.rings(|rings| rings.retain(|ring| queue.is_some_and(|queue| queue != ring.queue)));
+        let base = self.base();
+        let is_it =
+            |ring: &UsedRing| ring.base == base && queue.is_none_or(|queue| queue == ring.queue);
+        self.rings(|rings| rings.retain(|ring| !is_it(ring)));
     }
 }
 
 /// Where a driver waits for its requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UsedRing {
+    /// Names the device on its bus.
+    base: u32,
     queue: u16,
     /// Elements, a power of two.
     size: u32,

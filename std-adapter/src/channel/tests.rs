@@ -71,3 +71,61 @@ fn nothing_can_be_completed_without_an_access() {
     let (_port, mut source) = channel();
     assert!(source.complete(1).is_err());
 }
+
+/// A bus with an access that waits for its reply.
+fn asked() -> (ChannelSource, thread::JoinHandle<Result<u64, Closed>>) {
+    let (port, source) = channel();
+    let line = Arc::clone(&source.line);
+    let driver = thread::spawn(move || port.read(8, 4));
+    while line.lock().request.is_none() {
+        thread::yield_now();
+    }
+    (source, driver)
+}
+
+const TIMEOUTS: [Option<Duration>; 3] =
+    [Some(Duration::ZERO), Some(Duration::from_secs(3600)), None];
+
+#[test]
+fn a_zero_timeout_finds_what_is_there_and_never_waits() {
+    let zero = Some(Duration::ZERO);
+    let (port, mut source) = channel();
+    for _ in 0..3 {
+        assert_eq!(source.wait(zero).unwrap(), Event::Woken);
+    }
+    drop(port);
+    assert_eq!(source.wait(zero).unwrap(), Event::End);
+    let (mut source, driver) = asked();
+    assert_eq!(source.wait(zero).unwrap(), Event::Access(Access::read(8)));
+    source.complete(1).unwrap();
+    assert_eq!(driver.join().unwrap(), Ok(1));
+}
+
+#[test]
+fn a_time_that_has_passed_is_a_wake() {
+    let (_port, mut source) = channel();
+    let start = Instant::now();
+    let time = Duration::from_millis(20);
+    assert_eq!(source.wait(Some(time)).unwrap(), Event::Woken);
+    assert!(start.elapsed() >= time);
+}
+
+#[test]
+fn an_access_comes_before_a_wake_and_a_wake_before_the_end() {
+    for timeout in TIMEOUTS {
+        let (mut source, driver) = asked();
+        source.waker().wake();
+        source.waker().wake();
+        assert_eq!(
+            source.wait(timeout).unwrap(),
+            Event::Access(Access::read(8))
+        );
+        // Woken while an access is outstanding: it is one wake with the others.
+        source.waker().wake();
+        source.complete(1).unwrap();
+        assert_eq!(driver.join().unwrap(), Ok(1));
+        assert_eq!(source.wait(timeout).unwrap(), Event::Woken);
+        assert_eq!(source.wait(timeout).unwrap(), Event::End);
+        assert_eq!(source.wait(timeout).unwrap(), Event::End);
+    }
+}
