@@ -15,6 +15,7 @@
 //!
 //! * [`serve`] runs an [`Engine`](virtside::Engine) over an [`AccessSource`], e.g. the
 //!   [`channel`].
+//! * [`Bus`] puts several devices behind one such source.
 //! * [`config_builder_from_stream`] makes a [`Device`](virtside::Device) of a conversation in
 //!   messages; [`MmioMessages`] makes such a conversation of register accesses.
 //! * [`VmMem`] is driver memory over `vm-memory`.
@@ -28,6 +29,7 @@
 
 mod access;
 mod backend;
+mod bus;
 pub mod channel;
 #[cfg(feature = "guest")]
 pub mod guest;
@@ -39,6 +41,7 @@ mod serve;
 
 pub use access::{AccessSource, Event, Next, RegisterAccess};
 pub use backend::{FileDisk, OsEntropy};
+pub use bus::{Bus, BusError};
 pub use io::{StdReader, StdWriter};
 pub use memory::{KeptRegion, VmMem};
 pub use messages::{MessageSource, MmioDevice, MmioMessages, config_builder_from_stream};
