@@ -42,7 +42,7 @@ fn is_write_through(drive: &mut Drive) -> bool {
 }
 
 #[test]
-fn without_flush_and_config_wce_every_write_is_durable_when_it_is_answered() {
+fn without_flush_and_wce_every_answered_write_is_durable() {
     assert!(is_write_through(&mut drive(&[])));
 }
 
@@ -56,7 +56,7 @@ fn a_driver_that_can_flush_gets_a_write_back_cache() {
 }
 
 #[test]
-fn with_config_wce_but_without_flush_the_cache_starts_write_through() {
+fn with_wce_but_without_flush_the_cache_starts_write_through() {
     let mut drive = drive(&[F::CONFIG_WCE]);
     assert_eq!(drive.config::<1>(WRITEBACK), [0]);
     assert!(is_write_through(&mut drive));

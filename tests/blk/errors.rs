@@ -70,7 +70,7 @@ fn a_write_to_a_read_only_disk_fails_and_stores_nothing() {
 }
 
 #[test]
-fn a_discard_or_write_zeroes_on_a_read_only_disk_fails_and_changes_nothing() {
+fn a_discard_or_write_zeroes_on_a_read_only_disk_fails() {
     let features = BlockFeatures {
         read_only: true,
         ..Disk::new().features

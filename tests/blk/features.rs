@@ -114,7 +114,7 @@ fn what_the_options_say_is_offered() {
 }
 
 #[test]
-fn a_queue_too_small_for_data_offers_no_largest_number_of_segments() {
+fn a_queue_too_small_for_data_offers_no_seg_max() {
     for size in [1, 2] {
         assert_eq!(
             offer(Disk::with(plain()), BlockOptions::new(size)),

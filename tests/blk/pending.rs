@@ -40,7 +40,7 @@ fn a_request_waits_until_the_back_end_is_ready() {
 }
 
 #[test]
-fn a_request_that_waits_half_way_is_asked_for_again_from_its_start() {
+fn a_request_that_waits_half_way_begins_again() {
     let mut drive = Drive::new();
     drive.write_header(T_IN, 2);
     drive.disk().trouble = vec![None, LATER];
@@ -197,7 +197,7 @@ fn a_request_whose_data_is_gone_meanwhile_fails() {
 }
 
 #[test]
-fn a_request_whose_data_is_half_gone_counts_the_half_that_is_there() {
+fn a_request_counts_the_half_of_its_data_that_is_there() {
     let gone = BODY + 512;
     let (fault, used, status) = waits_while_memory_goes(T_IN, 1024, (gone, 16));
     assert_eq!(fault, Some(HostFault::MemoryGone { addr: gone }));

@@ -121,13 +121,13 @@ fn race(packed: bool) -> (u64, u32) {
 }
 
 #[test]
-fn a_split_ring_that_is_scribbled_over_meanwhile_is_cured_by_a_reset() {
+fn a_split_ring_scribbled_over_meanwhile_is_cured_by_a_reset() {
     let (chains, faults) = race(false);
     assert!(chains > 0 && faults > 0, "{chains} chains, {faults} faults");
 }
 
 #[test]
-fn a_packed_ring_that_is_scribbled_over_meanwhile_is_cured_by_a_reset() {
+fn a_packed_ring_scribbled_over_meanwhile_is_cured_by_a_reset() {
     let (chains, faults) = race(true);
     assert!(chains > 0 && faults > 0, "{chains} chains, {faults} faults");
 }

@@ -167,7 +167,7 @@ fn unknown_flags_are_unsupported() {
 }
 
 #[test]
-fn an_unknown_flag_anywhere_is_unsupported_whatever_else_is_wrong() {
+fn an_unknown_flag_is_unsupported_whatever_else_is_wrong() {
     let unknown = (0, 1, 4);
     for kind in BOTH {
         for ranges in [

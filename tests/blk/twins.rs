@@ -16,7 +16,7 @@ use super::{spoken, support::*};
 const END: u64 = DATA + 0x800;
 
 #[test]
-fn hostile_requests_come_to_the_same_on_both_rings_and_every_transport() {
+fn hostile_requests_end_alike_on_every_transport() {
     let mut numbers = Numbers::new(0x9e37_79b9_7f4a_7c15);
     let (mut given, mut faults, mut fine) = (0, 0, 0);
     for mix in mixes() {

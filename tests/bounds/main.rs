@@ -286,7 +286,7 @@ fn waiting(features: Features, chains: u16, written: u32) -> (Counted<Holder>, &
 }
 
 #[test]
-fn chains_that_waited_for_their_turn_cost_two_accesses_each_in_poll_and_complete() {
+fn chains_that_waited_for_their_turn_cost_two_accesses_each() {
     for features in [Features::empty(), Features::EVENT_IDX] {
         for chains in [1, 2, 8, 16] {
             let elements = 2 * u32::from(chains);
@@ -345,7 +345,7 @@ fn a_taken_queue_in_order_keeps_within_its_bounds() {
 }
 
 #[test]
-fn putting_a_queue_back_costs_one_access_and_two_more_for_what_waits_in_order() {
+fn putting_back_costs_one_access_and_two_for_each_in_order() {
     for (order, most) in [(Features::empty(), 1), (Features::IN_ORDER, 3)] {
         for event in [Features::empty(), Features::EVENT_IDX] {
             for chains in [0, 1, 2, 16] {
@@ -454,7 +454,7 @@ fn driver_ok_touches_each_ring_once() {
 }
 
 #[test]
-fn a_queue_that_comes_back_costs_one_store_and_nothing_else_of_its_reset_or_of_a_suspension_any() {
+fn a_queue_that_comes_back_costs_one_store() {
     let (mut guest, counts, ram) = counted(Scribe::new(Plan::Fill(1)), 1);
     let configs: Vec<_> = (0..Q as u16).map(config).collect();
     assert!(guest.bring_up(Features::RING, &configs));
@@ -488,7 +488,7 @@ fn a_queue_that_comes_back_costs_one_store_and_nothing_else_of_its_reset_or_of_a
 }
 
 #[test]
-fn a_poll_on_the_way_into_a_suspension_and_out_of_it_keeps_within_its_bound() {
+fn a_poll_into_and_out_of_a_suspension_keeps_its_bound() {
     for load in LOADS {
         for budget in [0, 1, 2, 5, 40] {
             let (mut guest, counts, ram) = counted(Scribe::new(Plan::Wait), 3);
@@ -545,7 +545,7 @@ impl DeviceModel for Hesitant {
 }
 
 #[test]
-fn a_poll_between_the_answer_to_driver_ok_and_its_completion_keeps_within_its_bound() {
+fn a_poll_before_driver_ok_completes_keeps_its_bound() {
     for budget in [0, 1, 2] {
         let (mut guest, counts, ram) = counted(Hesitant, 1);
         assert!(guest.negotiate(Features::VERSION_1));

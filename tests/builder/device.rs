@@ -212,7 +212,7 @@ fn a_reset_device_has_no_queues() {
 }
 
 #[test]
-fn pending_chains_are_completed_by_token_or_when_the_back_end_is_ready() {
+fn pending_chains_are_completed_by_token_or_by_a_ready_back_end() {
     let mut live = Live::new();
     live.model.plan = Plan::Wait;
     for head in 0..2 {

@@ -5,7 +5,7 @@ use virtside::{
 };
 
 #[test]
-fn features_that_are_not_implemented_are_refused_and_may_be_asked_for_differently() {
+fn unimplemented_features_are_refused_and_others_may_be_tried() {
     static RAM: Ram<4096> = Ram::new();
     let shared = Shared::<1>::new();
     let builder = DeviceBuilder::new(&shared);

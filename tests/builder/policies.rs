@@ -186,7 +186,7 @@ fn a_policy_may_judge_size_and_features() {
 }
 
 #[test]
-fn at_driver_ok_the_policy_is_asked_again_if_the_features_have_changed() {
+fn the_policy_is_asked_again_if_the_features_have_changed() {
     let (mut guest, _) = guest(Picky(BySize), 1);
     let _ = guest.store(0x70, 3);
     for (word, value) in [(0, Features::RING.word(0)), (1, 1)] {
@@ -203,7 +203,7 @@ fn at_driver_ok_the_policy_is_asked_again_if_the_features_have_changed() {
 }
 
 #[test]
-fn at_driver_ok_the_policy_is_asked_in_the_order_in_which_the_queues_came() {
+fn at_driver_ok_the_policy_is_asked_in_the_order_of_set_up() {
     // Wants the higher numbers first.
     let policy = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
         let existing: Vec<u16> = existing.collect();

@@ -125,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn collecting_gives_the_set_or_the_first_number_that_does_not_fit(
+    fn collecting_gives_the_set_or_the_first_that_does_not_fit(
         numbers in vec(number(), 0..20),
     ) {
         check_collecting::<0>(&numbers);

@@ -59,7 +59,7 @@ fn every_change_gives_another_generation() {
 }
 
 #[test]
-fn a_change_is_announced_at_once_if_and_only_if_the_driver_is_live() {
+fn a_change_is_announced_at_once_only_to_a_live_driver() {
     for phase in PHASES {
         let mut guest = at(phase);
         let before = generation(&mut guest);
@@ -120,7 +120,7 @@ fn a_change_during_a_set_up_that_was_given_up_is_not_announced() {
 }
 
 #[test]
-fn a_change_while_the_device_has_not_started_yet_is_announced_when_it_has() {
+fn a_change_before_the_device_starts_is_announced_at_the_start() {
     let (mut guest, _) = probe();
     guest.model_mut().start = Start::Later;
     assert!(guest.negotiate(Features::VERSION_1));

@@ -109,7 +109,7 @@ fn fields_are_read_in_every_phase() {
 }
 
 #[test]
-fn fields_that_depend_on_a_feature_are_read_before_it_is_accepted() {
+fn fields_of_a_feature_are_read_before_it_is_accepted() {
     let disk = RamDisk::new(vec![0; 0x1_0000]);
     let topology = Topology {
         physical_block_exp: 3,

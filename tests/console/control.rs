@@ -169,7 +169,7 @@ fn a_new_size_of_a_console_is_sent() {
 }
 
 #[test]
-fn a_size_that_changes_before_the_driver_is_ready_is_told_with_the_rest() {
+fn a_size_changed_before_the_driver_is_ready_is_told_then() {
     let mut desk = Desk::three();
     desk.port(0).resize(ConsoleSize {
         cols: 132,
@@ -411,7 +411,7 @@ fn a_driver_without_multiport_hears_nothing() {
 }
 
 #[test]
-fn what_one_queue_brings_is_served_to_another_without_a_further_call() {
+fn what_one_queue_brings_is_served_to_another_at_once() {
     let mut desk = Desk::over(three());
     desk.offer(CONTROL_RECEIVEQ, 16);
     let at = Desk::<3>::at(3, 0);

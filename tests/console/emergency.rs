@@ -109,7 +109,7 @@ impl ConsolePort for Plain {
 }
 
 #[test]
-fn a_port_without_a_way_of_its_own_writes_an_emergency_like_any_byte() {
+fn without_a_way_of_its_own_an_emergency_is_written_as_output() {
     let mut desk: Desk<1, Plain> = Desk::over(Console::new(Plain(Tape::new())));
     assert_eq!(desk.machine.reach(write(8, 4, 0x49)), Reply::Done(0));
     assert_eq!(desk.port(0).io().0.output, [0x49]);

@@ -134,7 +134,7 @@ fn a_control_message_that_is_gone_is_not_heard() {
 }
 
 #[test]
-fn a_control_message_that_had_nowhere_to_go_goes_with_the_next_buffer() {
+fn a_control_message_without_room_goes_with_the_next_buffer() {
     let mut rig = Rig::new(three());
     rig.queues[3].write(FIRST, &control(0, DEVICE_READY, 1));
     assert_eq!(

@@ -57,7 +57,7 @@ fn buffers_without_input_stay_with_the_driver() {
 }
 
 #[test]
-fn a_port_that_gives_little_at_a_time_fills_the_buffer_all_the_same() {
+fn a_port_that_gives_little_at_a_time_fills_the_buffer() {
     let mut desk = Desk::new();
     desk.tape(0).piece = 3;
     desk.offer(0, 64);

@@ -85,7 +85,7 @@ fn the_writable_part_of_an_output_buffer_is_left_alone() {
 }
 
 #[test]
-fn output_that_the_port_cannot_take_waits_and_is_not_written_twice() {
+fn output_that_waits_for_the_port_is_not_written_twice() {
     let bytes: Vec<u8> = (0..200).collect();
     let mut desk = Desk::new();
     desk.tape(0).room = 0;

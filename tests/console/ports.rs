@@ -92,7 +92,7 @@ fn a_port_that_is_closed_while_its_buffer_waits_keeps_it() {
 }
 
 #[test]
-fn a_buffer_that_was_kept_gets_its_input_when_the_port_is_opened_again() {
+fn a_kept_buffer_gets_its_input_when_the_port_reopens() {
     for by_host in [false, true] {
         for trouble in [ConsoleError::NotReady, ConsoleError::Failed] {
             let mut desk = open();

@@ -76,7 +76,7 @@ fn message(numbers: &mut Numbers) -> Vec<u8> {
 }
 
 #[test]
-fn hostile_buffers_and_messages_come_to_the_same_on_both_rings_and_every_transport() {
+fn hostile_buffers_and_messages_end_alike_on_every_transport() {
     let mut numbers = Numbers::new(0x5bd1_e995_1234_5677);
     let (mut given, mut faults, mut told, mut bytes) = (0, 0, 0, 0);
     for mix in mixes() {

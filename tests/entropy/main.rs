@@ -52,7 +52,7 @@ fn counted(from: usize, len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn it_is_a_device_of_type_4_with_one_queue_and_no_features_of_its_own() {
+fn it_has_type_4_one_queue_and_no_features_of_its_own() {
     let (mut guest, _) = guest(Entropy::new(CountingSource::default()), 1);
     assert_eq!(guest.load(0x08), 4);
     assert_eq!(guest.offered(), Features::ALL_RINGS);
@@ -224,7 +224,7 @@ fn scripted(
 }
 
 #[test]
-fn a_source_that_gives_little_at_once_is_asked_until_the_buffer_is_full() {
+fn a_slow_source_is_asked_until_the_buffer_is_full() {
     let (mut guest, mut driver) = scripted(vec![Ok(1), Ok(2), Ok(64)]);
     assert_eq!(
         ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 100)]),
@@ -303,7 +303,7 @@ fn requests_that_wait_do_not_overtake_each_other() {
 }
 
 #[test]
-fn a_source_that_claims_more_than_it_was_asked_for_is_not_believed() {
+fn a_source_that_claims_too_much_is_not_believed() {
     let (mut guest, mut driver) = scripted(vec![Ok(1000)]);
     assert_eq!(
         ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 5)]),

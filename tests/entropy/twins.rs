@@ -13,7 +13,7 @@ use virtside_tests::{
 use super::spoken;
 
 #[test]
-fn hostile_chains_come_to_the_same_on_both_rings_and_every_transport() {
+fn hostile_chains_end_alike_on_every_transport() {
     let mut numbers = Numbers::new(0x9e37_79b9_7f4a_7c15);
     let (mut given, mut faults) = (0, 0);
     for mix in mixes() {

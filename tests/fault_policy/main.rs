@@ -81,7 +81,7 @@ mod a_chain_that_cannot_be_taken {
     }
 
     #[test]
-    fn is_forgotten_when_its_queue_stops_for_another_reason_or_is_reset() {
+    fn is_forgotten_when_its_queue_stops_otherwise_or_is_reset() {
         let mut rig = rig(FaultPolicy::Refuse, Features::empty());
         one_bad_one_good(&mut rig.driver);
         rig.kick();
@@ -174,7 +174,7 @@ mod a_chain_that_cannot_be_taken {
     }
 
     #[test]
-    fn stops_a_queue_in_order_while_older_ones_are_in_flight_and_is_refused_alone() {
+    fn stops_a_queue_in_order_while_older_chains_are_in_flight() {
         for older in [false, true] {
             let ram = ram();
             let mut driver = driver(ram, 0);
@@ -239,7 +239,7 @@ mod a_ring_that_makes_no_sense {
 }
 
 #[test]
-fn a_request_that_the_model_finds_fault_with_is_treated_like_its_chain() {
+fn a_request_that_the_model_faults_is_treated_like_its_chain() {
     for policy in POLICIES {
         let mut rig = rig(policy, Features::empty());
         let fault = DriverFault::BadRequest { head: 4 };
@@ -365,7 +365,7 @@ mod a_queue_that_does_not_pass {
 
     #[cfg(feature = "packed")]
     #[test]
-    fn when_the_features_are_known_leaves_a_state_that_can_be_restored() {
+    fn once_features_are_known_leaves_a_state_to_restore() {
         let mut guest = early(FaultPolicy::StopQueue);
         let state: virtside::EngineSnapshot<Q, N, 4> = guest.save().unwrap();
         let mut fresh = guest_over(Scribe::new(Plan::Fill(1)), ram().flat(BASE), 4)

@@ -36,7 +36,7 @@ fn each_feature_is_offered_although_the_model_does_not_ask() {
 }
 
 #[test]
-fn each_feature_is_withheld_although_the_model_asks_and_then_it_is_refused() {
+fn each_feature_that_the_host_withholds_is_refused() {
     let all = HOSTS.into_iter().fold(Features::VERSION_1, Features::union);
     for feature in HOSTS {
         let mut guest = offering(all, Offer::AS_IS.without(feature));
@@ -94,7 +94,7 @@ fn an_unchanged_offer_is_what_the_model_asks_for() {
 }
 
 #[test]
-fn what_the_model_excludes_is_not_offered_whoever_asks_and_is_refused() {
+fn what_the_model_excludes_is_not_offered_and_is_refused() {
     for feature in HOSTS.into_iter().chain([Features::IN_ORDER]) {
         for wishes in [Features::empty(), feature] {
             let model = Probe {

@@ -111,7 +111,7 @@ fn a_bit_beyond_the_last_word_is_refused() {
 }
 
 #[test]
-fn a_bit_beyond_the_last_word_is_not_hidden_by_a_zero_in_another_word() {
+fn a_zero_in_another_word_hides_no_bit_beyond_the_last() {
     let mut guest = wishing(WISHES);
     accepting_version_1(&mut guest);
     let _ = accept(&mut guest, 5, 1);
@@ -180,7 +180,7 @@ fn a_model_may_refuse_what_is_offered() {
 }
 
 #[test]
-fn words_may_be_accepted_in_any_sequence_and_the_last_write_counts() {
+fn words_come_in_any_sequence_and_the_last_write_counts() {
     let mut guest = wishing(WISHES);
     assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
     for (word, value) in [
@@ -288,7 +288,7 @@ fn a_driver_may_leave_the_platform_features_out() {
 }
 
 #[test]
-fn without_access_platform_any_address_of_memory_is_reached_untranslated() {
+fn without_access_platform_addresses_are_not_translated() {
     // Rings and buffers at both ends of memory.
     let (mut guest, ram) = probe();
     let end = BASE + virtside_tests::BYTES as u64;
@@ -309,7 +309,7 @@ proptest! {
     })]
 
     #[test]
-    fn a_choice_is_accepted_if_it_is_a_subset_of_the_offer_with_version_1(
+    fn a_choice_is_accepted_if_it_is_a_subset_with_version_1(
         wishes in any::<u128>(),
         choice in any::<u128>(),
         spare in any::<u128>(),

@@ -50,7 +50,7 @@ fn version_1_is_always_offered() {
 }
 
 #[test]
-fn only_what_is_implemented_is_offered_to_a_model_that_wishes_for_everything() {
+fn only_what_is_implemented_is_offered_whatever_a_model_wishes() {
     let offer = wishing(Features::from_bits(u128::MAX)).offered();
     // INDIRECT_DESC, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, IN_ORDER, ORDER_PLATFORM, NOTIFICATION_DATA,
     // RING_RESET, SUSPEND; and a device's own.
@@ -66,7 +66,7 @@ fn only_what_is_implemented_is_offered_to_a_model_that_wishes_for_everything() {
 }
 
 #[test]
-fn a_ring_or_transport_feature_that_is_missing_is_neither_offered_nor_accepted() {
+fn a_missing_feature_is_neither_offered_nor_accepted() {
     for (number, name) in [
         (24, "NOTIFY_ON_EMPTY, of the legacy interface"),
         (27, "ANY_LAYOUT, of the legacy interface"),
@@ -102,7 +102,7 @@ fn a_model_gets_only_the_ring_features_that_it_wishes_for() {
 }
 
 #[test]
-fn access_and_order_platform_are_offered_where_the_host_asks_for_them() {
+fn access_and_order_platform_are_offered_if_the_host_asks() {
     let platform = Features::ACCESS_PLATFORM | Features::ORDER_PLATFORM;
     assert_eq!(wishing(platform).offered(), platform | Features::VERSION_1);
     let offer = wishing(Features::RING).offered();

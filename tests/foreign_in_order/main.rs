@@ -149,14 +149,14 @@ fn a_foreign_driver_of_packed_rings_in_order_loses_nothing() {
 
 #[test]
 #[ignore = "needs dpdk-testpmd: tests/run in-order installs it"]
-fn a_foreign_driver_that_fills_a_split_ring_in_order_loses_nothing() {
+fn a_foreign_driver_loses_nothing_of_a_full_split_ring() {
     a_flood(false);
 }
 
 #[test]
 #[cfg(feature = "packed")]
 #[ignore = "needs dpdk-testpmd: tests/run in-order installs it"]
-fn a_foreign_driver_that_fills_a_packed_ring_in_order_loses_nothing() {
+fn a_foreign_driver_loses_nothing_of_a_full_packed_ring() {
     a_flood(true);
 }
 

@@ -262,6 +262,6 @@ fn a_driver_that_knows_in_order_gets_batches_in_a_packed_ring() {
 
 #[cfg(feature = "packed")]
 #[test]
-fn a_driver_that_knows_in_order_gets_batches_in_a_packed_ring_of_an_odd_size() {
+fn an_in_order_driver_gets_batches_in_a_packed_ring_of_odd_size() {
     round_trips(Format::Packed, 37);
 }

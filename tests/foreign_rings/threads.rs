@@ -189,7 +189,7 @@ fn serve<M: DriverMem>(mem: &M, chain: &Chain<N>, disk: &mut [u8]) -> u32 {
 }
 
 #[test]
-fn a_taken_queue_in_a_thread_and_a_foreign_driver_lose_no_wake_up() {
+fn a_taken_queue_and_a_foreign_driver_lose_no_wake_up() {
     let requests = requests();
     for (ring, size) in runs() {
         let (served, disk) = beside(ring, size, requests, move |mut board, kick, finish| {

@@ -177,7 +177,7 @@ fn a_foreign_driver_of_packed_rings_writes_and_reads_back() {
 /// As above.
 #[cfg(feature = "packed")]
 #[test]
-fn a_foreign_driver_of_packed_rings_of_an_odd_size_writes_and_reads_back() {
+fn a_foreign_driver_of_odd_packed_rings_writes_and_reads_back() {
     let format = Features::VERSION_1 | Features::RING_PACKED;
     round_trips(format, &[Answers::InTurn], 37);
 }
@@ -185,7 +185,7 @@ fn a_foreign_driver_of_packed_rings_of_an_odd_size_writes_and_reads_back() {
 /// Why the others keep to batches of one.
 #[test]
 #[should_panic = "a wake-up was lost"]
-fn a_driver_of_split_rings_that_does_not_know_in_order_cannot_follow_a_batch() {
+fn a_split_driver_without_in_order_cannot_follow_a_batch() {
     let ring = Features::VERSION_1 | Features::IN_ORDER;
     traffic(ring, Answers::InAnyOrder, 32);
 }
@@ -194,7 +194,7 @@ fn a_driver_of_split_rings_that_does_not_know_in_order_cannot_follow_a_batch() {
 #[cfg(feature = "packed")]
 #[test]
 #[should_panic = "a wake-up was lost"]
-fn a_driver_of_packed_rings_that_does_not_know_in_order_cannot_follow_a_batch() {
+fn a_packed_driver_without_in_order_cannot_follow_a_batch() {
     let ring = Features::VERSION_1 | Features::RING_PACKED | Features::IN_ORDER;
     traffic(ring, Answers::InAnyOrder, 64);
 }

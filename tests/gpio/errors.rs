@@ -135,7 +135,7 @@ fn an_output_is_not_made_of_a_line_whose_interrupt_is_enabled() {
 }
 
 #[test]
-fn a_second_trigger_for_an_enabled_interrupt_is_an_error_and_the_first_stands() {
+fn a_second_trigger_is_an_error_and_the_first_stands() {
     for (first, trigger, _) in TYPES {
         let mut board = Board::new();
         board.does(IRQ_TYPE, BUTTON, first);

@@ -10,7 +10,7 @@ use virtside_tests::guest;
 use super::support::*;
 
 #[test]
-fn a_buffer_for_an_interrupt_that_is_not_enabled_comes_back_as_invalid() {
+fn a_buffer_for_a_disabled_interrupt_comes_back_as_invalid() {
     let mut board = Board::new();
     for line in [LED, BUTTON, WIRE, JUMPER] {
         assert_eq!(board.listen(line), Step::Idle);
@@ -34,7 +34,7 @@ fn a_buffer_for_a_line_that_is_not_there_comes_back_as_invalid() {
 }
 
 #[test]
-fn a_second_buffer_for_a_line_comes_back_as_invalid_and_the_first_is_kept() {
+fn a_second_buffer_is_invalid_and_the_first_is_kept() {
     let mut board = Board::new();
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
@@ -161,7 +161,7 @@ fn kept_buffers_of_all_lines_leave_room_for_requests() {
 }
 
 #[test]
-fn one_of_a_quiet_line_does_not_hold_up_another_for_in_order_is_not_offered() {
+fn a_quiet_line_holds_up_no_other_as_in_order_is_not_offered() {
     let asking = Offer::AS_IS.with(Features::IN_ORDER);
     let mut mute = Bank::new();
     mute.abilities = [Abilities::INPUT | Abilities::OUTPUT; L];

@@ -144,7 +144,7 @@ fn a_level_while_masked_is_not_latched() {
 }
 
 #[test]
-fn a_level_that_is_still_there_is_delivered_again_when_it_is_unmasked() {
+fn a_level_that_is_still_there_is_delivered_at_the_unmask() {
     for (kind, active) in levels() {
         let mut board = enabled(kind);
         board.set_level(BUTTON, active);
@@ -205,7 +205,7 @@ fn disabling_throws_a_latched_edge_away() {
 }
 
 #[test]
-fn an_interrupt_that_is_disabled_just_when_it_occurs_gives_its_buffer_back_once() {
+fn an_interrupt_disabled_as_it_occurs_gives_one_buffer_back() {
     for (kind, ..) in TYPES {
         let mut board = enabled(kind);
         board.listen(BUTTON);
@@ -222,7 +222,7 @@ fn an_interrupt_that_is_disabled_just_when_it_occurs_gives_its_buffer_back_once(
 }
 
 #[test]
-fn a_buffer_of_a_disabled_interrupt_comes_back_although_it_is_enabled_again_meanwhile() {
+fn a_buffer_of_a_disabled_interrupt_comes_back_if_reenabled() {
     let mut board = enabled(RISING);
     board.listen(BUTTON);
     for (head, value) in [(0, NONE), (2, FALLING)] {

@@ -27,7 +27,7 @@ fn it_is_device_41() {
 }
 
 #[test]
-fn the_configuration_says_how_many_lines_there_are_and_how_long_their_names_are() {
+fn the_configuration_has_the_lines_and_the_length_of_names() {
     let mut board = named();
     assert_eq!(board.config(0), 4u16.to_le_bytes());
     assert_eq!(board.config(4), (BLOCK.len() as u32).to_le_bytes());
@@ -70,7 +70,7 @@ fn nothing_in_the_configuration_can_be_written() {
 }
 
 #[test]
-fn without_names_their_size_is_zero_and_asking_for_them_is_an_error() {
+fn without_names_their_size_is_0_and_asking_is_an_error() {
     let unnamed = Gpio::new(Bank::new())
         .with_names([""; L])
         .expect("good names");
@@ -81,7 +81,7 @@ fn without_names_their_size_is_zero_and_asking_for_them_is_an_error() {
 }
 
 #[test]
-fn the_names_come_in_line_order_each_with_a_zero_and_only_a_zero_where_there_is_none() {
+fn names_come_in_line_order_and_end_with_a_zero_each() {
     let mut board = named();
     board.write_request(NAMES, 0, 0);
     let len = BLOCK.len() as u32 + 1;
@@ -123,7 +123,7 @@ fn too_little_room_for_the_names_is_an_error() {
 }
 
 #[test]
-fn what_the_driver_says_beside_the_type_does_not_matter_for_names() {
+fn other_fields_of_a_request_for_names_do_not_matter() {
     let mut board = named();
     board.write_request(NAMES, 0xffff, 7);
     let len = BLOCK.len() as u32 + 1;
@@ -171,7 +171,7 @@ fn a_bank_of_more_lines_than_there_is_room_for_is_cut() {
 }
 
 #[test]
-fn a_bank_of_fewer_lines_than_there_is_room_for_is_not_filled_up() {
+fn a_bank_with_fewer_lines_than_room_is_not_filled_up() {
     let bank = Bank {
         count: 2,
         ..Bank::new()

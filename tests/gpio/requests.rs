@@ -53,7 +53,7 @@ fn the_value_is_the_level_of_the_line() {
 }
 
 #[test]
-fn the_value_of_a_line_without_a_direction_is_sensed_all_the_same() {
+fn the_value_of_a_line_without_a_direction_is_sensed() {
     let mut board = Board::new();
     board.set_level(JUMPER, true);
     assert_eq!(board.does(GET_VALUE, JUMPER, 0), 1);
@@ -73,7 +73,7 @@ fn an_output_is_driven_at_once() {
 }
 
 #[test]
-fn a_value_that_was_set_before_is_driven_once_the_line_is_an_output() {
+fn a_value_set_before_is_driven_once_the_line_is_an_output() {
     for high in [true, false] {
         let mut board = Board::new();
         board.does(SET_VALUE, WIRE, (!high).into());
@@ -88,7 +88,7 @@ fn a_value_that_was_set_before_is_driven_once_the_line_is_an_output() {
 }
 
 #[test]
-fn a_value_that_is_set_on_an_input_waits_for_the_line_to_be_an_output() {
+fn a_value_set_on_an_input_waits_until_it_is_an_output() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, WIRE, IN);
     board.calls();

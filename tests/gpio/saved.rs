@@ -169,7 +169,7 @@ fn a_change_of_level_while_nobody_looked_is_sensed() {
 }
 
 #[test]
-fn the_buffer_of_an_interrupt_that_was_disabled_comes_back_as_invalid() {
+fn the_buffer_of_a_disabled_interrupt_comes_back_as_invalid() {
     // Enabled anew or not: the buffer is of the time before.
     for enabled_again in [false, true] {
         let mut board = Board::new();

@@ -46,7 +46,7 @@ fn an_interrupt_meanwhile_is_told_after_the_resume() {
 }
 
 #[test]
-fn an_eventq_that_is_reset_and_set_up_again_has_new_buffers_only() {
+fn an_eventq_that_is_reset_has_new_buffers_only() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);

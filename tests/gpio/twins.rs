@@ -163,12 +163,12 @@ fn play(interrupts: bool, seed: u64) {
 }
 
 #[test]
-fn hostile_requests_come_to_the_same_on_both_rings_and_every_transport() {
+fn hostile_requests_end_alike_on_every_transport() {
     play(false, 0x9e37_79b9_7f4a_7c15);
 }
 
 #[test]
-fn hostile_requests_and_events_come_to_the_same_on_both_rings_and_every_transport() {
+fn hostile_requests_and_events_end_alike_on_every_transport() {
     play(true, 0xdead_beef_1234);
 }
 

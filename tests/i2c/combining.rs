@@ -25,7 +25,7 @@ fn a_write_and_the_read_behind_it_have_no_stop_between_them() {
 }
 
 #[test]
-fn a_write_that_waits_for_its_read_does_not_keep_the_device_from_being_suspended() {
+fn a_write_that_waits_for_its_read_allows_a_suspension() {
     let mut rig = Rig::combining(2);
     rig.offer(0, &write(0x50, &[0x10]).and());
     rig.offer(1, &read(0x50, 2));
@@ -176,7 +176,7 @@ fn a_write_whose_read_is_not_there_is_carried_out_on_its_own() {
 }
 
 #[test]
-fn a_read_that_comes_before_the_queue_is_found_empty_is_still_combined() {
+fn a_read_that_comes_just_in_time_is_still_combined() {
     let mut rig = Rig::combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.driver.publish();
@@ -284,7 +284,7 @@ fn a_budget_of_one_chain_at_a_time_makes_no_difference() {
 }
 
 #[test]
-fn a_combined_transaction_that_fails_fails_both_and_the_rest_of_the_group() {
+fn a_failed_combined_transaction_fails_the_rest_of_its_group() {
     let mut rig = Rig::combining(2);
     rig.trouble([Some(NAK)]);
     let outcomes = rig.ask(&[
@@ -307,7 +307,7 @@ fn a_combined_transaction_that_fails_fails_both_and_the_rest_of_the_group() {
 }
 
 #[test]
-fn a_kept_write_that_fails_on_its_own_fails_the_rest_of_its_group() {
+fn a_kept_write_that_fails_fails_the_rest_of_its_group() {
     let mut rig = Rig::combining(2);
     rig.trouble([Some(ErrorKind::ArbitrationLoss)]);
     let outcomes = rig.ask(&[
@@ -327,7 +327,7 @@ fn a_kept_write_that_fails_on_its_own_fails_the_rest_of_its_group() {
 }
 
 #[test]
-fn a_kept_write_is_carried_out_before_a_request_that_makes_no_sense_fails() {
+fn a_kept_write_is_executed_before_a_malformed_request_fails() {
     for bad in [
         Message {
             flags: 0x10,

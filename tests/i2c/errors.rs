@@ -32,7 +32,7 @@ const FAULTS: [ErrorKind; 4] = [
 ];
 
 #[test]
-fn a_chip_that_does_not_acknowledge_fails_the_request_and_nothing_else() {
+fn a_chip_that_does_not_acknowledge_fails_one_request_only() {
     for kind in NAKS {
         let mut mock = Mock::new(&[
             Transaction::write(0x50, vec![1]).with_error(kind),

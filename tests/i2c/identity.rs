@@ -12,7 +12,7 @@ use virtside_tests::{SIZE, guest, reg};
 use super::support::*;
 
 #[test]
-fn it_is_a_device_of_type_34_with_one_queue_and_no_configuration_space() {
+fn it_has_type_34_one_queue_and_no_configuration_space() {
     let (mut guest, _) = guest(I2c::<_, BYTES>::new(Recorder::default()), 1);
     assert_eq!(guest.load(reg::DEVICE_ID), 34);
     for (queue, size) in [(0, u32::from(SIZE)), (1, 0), (2, 0)] {
@@ -37,7 +37,7 @@ fn zero_length_requests_are_offered() {
 }
 
 #[test]
-fn a_driver_that_does_not_accept_zero_length_requests_is_rejected() {
+fn a_driver_without_zero_length_requests_is_rejected() {
     let (mut guest, _) = guest(I2c::<_, BYTES>::new(Recorder::default()), 1);
     for features in [Features::VERSION_1, Features::RING] {
         assert!(!guest.negotiate(features));

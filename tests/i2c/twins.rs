@@ -85,7 +85,7 @@ fn play(combining: bool, seed: u64) -> (u32, u32, usize) {
 }
 
 #[test]
-fn hostile_messages_come_to_the_same_on_both_rings_and_every_transport() {
+fn hostile_messages_end_alike_on_every_transport() {
     for (combining, seed) in [(false, 0x1234_5678_9abc), (true, 0xfeed_beef_cafe)] {
         let (given, faults, fine) = play(combining, seed);
         // Not all of one kind, or the comparison would say little.

@@ -43,7 +43,7 @@ fn buffers_that_are_only_read_are_full() {
 }
 
 #[test]
-fn a_buffer_with_room_left_has_an_entry_of_its_own_which_ends_its_batch() {
+fn a_buffer_with_room_left_has_the_entry_that_ends_its_batch() {
     for &format in FORMATS {
         // A bit for each of six chains: whether it is filled.
         for bits in 0u32..64 {
@@ -93,7 +93,7 @@ fn answers_that_waited_for_their_turn_share_an_entry() {
 }
 
 #[test]
-fn a_split_ring_has_the_entry_at_the_place_of_the_first_and_an_index_behind_the_last() {
+fn a_split_batch_has_its_entry_at_the_place_of_the_first() {
     let mut rig = Rig::new(Format::Split, Features::empty());
     rig.choose(|asked| Some(if asked.number == 4 { 1 } else { 4 }));
     rig.send(&[4; 8]);
@@ -112,7 +112,7 @@ fn a_split_ring_has_the_entry_at_the_place_of_the_first_and_an_index_behind_the_
 
 #[test]
 #[cfg(feature = "packed")]
-fn a_packed_ring_has_the_descriptor_in_the_first_slot_and_the_others_as_they_were() {
+fn a_packed_batch_has_its_descriptor_in_the_first_slot() {
     let mut rig = Rig::new(Format::Packed, Features::empty());
     rig.fill();
     for slots in [1, 3, 2] {

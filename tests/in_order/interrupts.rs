@@ -43,7 +43,7 @@ fn a_batch_is_announced_once_unless_the_driver_asked_for_quiet() {
 }
 
 #[test]
-fn an_event_index_anywhere_in_a_batch_is_announced_and_none_outside() {
+fn only_an_event_index_within_a_batch_is_announced() {
     let mut rig = Rig::new(Format::Split, Features::EVENT_IDX);
     let mut fired = [0; 2];
     // Until the index has gone round.
@@ -79,7 +79,7 @@ fn an_event_index_far_away_is_not_announced() {
 }
 
 #[test]
-fn answers_that_waited_for_their_turn_are_announced_if_any_was_asked_for() {
+fn answers_that_waited_are_announced_if_any_was_asked_for() {
     for event in 0..8u16 {
         let mut rig = Rig::new(Format::Split, Features::EVENT_IDX);
         rig.driver().split().set_used_event(event);
@@ -99,7 +99,7 @@ fn answers_that_waited_for_their_turn_are_announced_if_any_was_asked_for() {
 
 #[test]
 #[cfg(feature = "packed")]
-fn a_descriptor_that_was_asked_for_anywhere_in_a_batch_is_announced_and_none_outside() {
+fn only_a_descriptor_asked_for_within_a_batch_is_announced() {
     use virtside::testing::Buffer;
 
     /// `RING_EVENT_FLAGS_DESC`

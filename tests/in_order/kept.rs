@@ -35,7 +35,7 @@ fn assert_slots_are_free(rig: &mut Rig) {
 }
 
 #[test]
-fn a_stopped_queue_gives_its_slots_back_and_its_ring_is_as_it_was() {
+fn a_stopped_queue_gives_slots_back_and_leaves_its_ring() {
     for &format in FORMATS {
         let mut rig = waiting(format, Features::empty());
         let tokens = [0, 1, 2].map(|number| rig.token(number));
@@ -111,7 +111,7 @@ fn a_faulty_driver_hears_of_nothing_that_waited_for_its_turn() {
 }
 
 #[test]
-fn a_faulty_driver_hears_of_full_buffers_that_were_given_back_before() {
+fn a_faulty_driver_is_told_of_full_buffers_given_back_before() {
     for &format in FORMATS {
         let mut rig = Rig::new(format, Features::empty());
         let fault = DriverFault::BadRequest { head: 7 };
@@ -130,7 +130,7 @@ fn a_faulty_driver_hears_of_full_buffers_that_were_given_back_before() {
 }
 
 #[test]
-fn a_broken_split_ring_is_told_of_full_buffers_that_were_given_back_before() {
+fn a_broken_split_ring_shows_full_buffers_given_back_before() {
     let mut rig = Rig::new(Format::Split, Features::empty());
     rig.fill();
     for _ in 0..3 {
@@ -148,7 +148,7 @@ fn a_broken_split_ring_is_told_of_full_buffers_that_were_given_back_before() {
 }
 
 #[test]
-fn a_broken_chain_that_is_refused_has_its_own_entry_behind_full_buffers() {
+fn a_rejected_chain_has_its_own_entry_behind_full_buffers() {
     for event_idx in [Features::empty(), Features::EVENT_IDX] {
         let mut rig = Rig::refusing(Format::Split, event_idx);
         rig.fill();
@@ -202,7 +202,7 @@ fn a_head_that_waits_for_its_turn_is_in_flight() {
 }
 
 #[test]
-fn a_device_may_be_suspended_while_answers_wait_for_one_that_may_sleep() {
+fn answers_that_wait_for_a_sleeper_allow_a_suspension() {
     /// ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK.
     const LIVE: u32 = 15;
     const SUSPEND: u32 = 16;

@@ -23,7 +23,7 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 }
 
 #[test]
-fn buffers_go_back_in_the_order_in_which_they_came_whatever_the_order_of_the_answers() {
+fn buffers_go_back_in_the_order_in_which_they_came() {
     for &format in FORMATS {
         let mut rig = Rig::new(format, Features::empty());
         for (round, order) in orders(4).iter().enumerate() {
@@ -107,7 +107,7 @@ fn one_slot_serves_any_number_of_chains() {
 }
 
 #[test]
-fn slots_that_are_all_in_use_are_free_again_after_the_oldest_is_answered() {
+fn all_slots_are_free_again_after_the_oldest_is_answered() {
     for &format in FORMATS {
         for slots in 2..=5 {
             let mut rig = Rig::with(format, Features::IN_ORDER, 2, SIZE, slots);
@@ -174,7 +174,7 @@ fn the_name_of_an_answered_chain_is_void() {
 }
 
 #[test]
-fn a_device_that_calls_an_answered_chain_due_is_not_asked_to_serve_it_again() {
+fn an_answered_chain_that_is_called_due_is_not_served_again() {
     for &format in FORMATS {
         let mut rig = Rig::new(format, Features::empty());
         rig.send(&[4; 3]);
@@ -195,7 +195,7 @@ fn a_device_that_calls_an_answered_chain_due_is_not_asked_to_serve_it_again() {
 }
 
 #[test]
-fn a_back_end_that_is_ready_does_not_serve_an_answered_chain_again() {
+fn a_ready_back_end_does_not_serve_an_answered_chain_again() {
     for &format in FORMATS {
         let mut rig = Rig::new(format, Features::empty());
         rig.send(&[4; 3]);
@@ -214,7 +214,7 @@ fn a_back_end_that_is_ready_does_not_serve_an_answered_chain_again() {
 }
 
 #[test]
-fn without_in_order_buffers_go_back_as_they_are_answered_each_with_an_entry() {
+fn without_in_order_each_answer_has_its_own_entry_at_once() {
     for &format in FORMATS {
         let mut rig = Rig::with(format, Features::empty(), 1, SIZE, 16);
         rig.send(&[4; 3]);

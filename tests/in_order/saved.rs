@@ -49,7 +49,7 @@ fn answers_that_wait_still_wait_after_a_restore() {
 }
 
 #[test]
-fn an_answer_of_the_oldest_chain_which_nothing_would_give_back_is_refused() {
+fn an_answer_that_nothing_would_give_back_is_refused() {
     for &format in FORMATS {
         let (mut rig, mut saved) = waiting(format);
         saved.device.chains[0].answered = Some(4);
@@ -60,7 +60,7 @@ fn an_answer_of_the_oldest_chain_which_nothing_would_give_back_is_refused() {
 }
 
 #[test]
-fn a_queue_that_could_give_nothing_back_because_one_was_lost_is_refused() {
+fn a_queue_with_an_abandoned_chain_is_refused() {
     for &format in FORMATS {
         let (mut rig, mut saved) = waiting(format);
         // The oldest, which takes one slot.

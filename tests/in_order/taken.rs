@@ -97,7 +97,7 @@ fn a_chain_that_was_given_back_is_stale_and_not_out_of_order() {
 }
 
 #[test]
-fn a_clone_of_an_earlier_chain_with_the_same_head_gives_nothing_back() {
+fn a_clone_of_an_earlier_chain_of_one_head_gives_nothing_back() {
     let mut out = out(Format::Split, Features::empty(), 1);
     let mem = out.rig.ram.flat(BASE);
     // Round the ring, until the head comes again.
@@ -187,7 +187,7 @@ fn a_queue_that_is_put_back_is_published() {
 }
 
 #[test]
-fn a_queue_that_was_asked_to_stop_publishes_what_it_has_before_it_is_quiet() {
+fn a_queue_asked_to_stop_publishes_before_it_is_quiet() {
     for &format in FORMATS {
         for abandons in [false, true] {
             let mut out = out(format, Features::empty(), 3);
@@ -253,7 +253,7 @@ fn no_younger_chain_is_given_back_after_one_was_abandoned() {
 }
 
 #[test]
-fn a_queue_that_lost_a_chain_cannot_go_on_and_the_driver_is_told() {
+fn a_queue_with_an_abandoned_chain_cannot_go_on() {
     for &format in FORMATS {
         for every in [false, true] {
             let mut out = out(format, Features::empty(), 2);
@@ -304,7 +304,7 @@ fn a_broken_chain_is_not_refused_before_one_that_was_abandoned() {
 }
 
 #[test]
-fn a_queue_that_lost_a_chain_because_the_driver_stops_it_needs_no_reset() {
+fn a_chain_abandoned_for_the_drivers_stop_needs_no_reset() {
     for &format in FORMATS {
         for reset in [false, true] {
             let mut out = out(format, Features::RING_RESET, 2);

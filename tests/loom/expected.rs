@@ -34,7 +34,7 @@ fn without_a_fence_before_it_looks_again_a_device_oversleeps() {
 }
 
 #[test]
-fn without_a_fence_before_it_looks_for_suppression_a_driver_oversleeps() {
+fn a_driver_needs_a_fence_before_it_reads_suppression() {
     for kind in [SPLIT, SPLIT_EVENT_IDX, PACKED, PACKED_EVENT_IDX] {
         finds(driver_hears, kind, NoFence, &["lost wake-up of the driver"]);
     }
@@ -62,7 +62,7 @@ fn a_relaxed_store_of_what_is_used_tears_batches() {
 }
 
 #[test]
-fn without_a_fence_between_a_batch_and_the_look_for_suppression_a_driver_oversleeps() {
+fn a_driver_needs_a_fence_between_batch_and_suppression() {
     for kind in [SPLIT, SPLIT_EVENT_IDX, PACKED, PACKED_EVENT_IDX].map(in_order) {
         let what = &["lost wake-up of the driver"];
         finds(batch_comes_back, kind, NoFence, what);

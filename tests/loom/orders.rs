@@ -22,7 +22,7 @@ fn a_device_hears_of_every_chain_of_a_packed_ring() {
 }
 
 #[test]
-fn a_device_hears_of_every_chain_of_a_packed_ring_with_event_idx() {
+fn a_packed_device_misses_no_chain_with_event_idx() {
     explore(device_hears, PACKED_EVENT_IDX, None);
 }
 
@@ -32,7 +32,7 @@ fn a_driver_hears_of_every_used_element_of_a_split_ring() {
 }
 
 #[test]
-fn a_driver_hears_of_every_used_element_of_a_split_ring_with_event_idx() {
+fn a_split_driver_misses_no_used_element_with_event_idx() {
     explore(driver_hears, SPLIT_EVENT_IDX, None);
 }
 
@@ -42,7 +42,7 @@ fn a_driver_hears_of_every_used_descriptor_of_a_packed_ring() {
 }
 
 #[test]
-fn a_driver_hears_of_every_used_descriptor_of_a_packed_ring_with_event_idx() {
+fn a_packed_driver_misses_no_used_descriptor_with_event_idx() {
     explore(driver_hears, PACKED_EVENT_IDX, None);
 }
 

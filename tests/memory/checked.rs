@@ -112,7 +112,7 @@ fn a_ring_that_is_denied_is_refused() {
 }
 
 #[test]
-fn memory_that_is_denied_while_a_chain_waits_fails_the_request_and_not_the_driver() {
+fn memory_denied_while_a_chain_waits_fails_only_the_request() {
     for writable in [false, true] {
         let (mut rig, guard) = guarded();
         rig.guest.model_mut().plan = Plan::Wait;

@@ -25,7 +25,7 @@ fn rig(features: Features) -> (Rig<impl DriverMem>, Log) {
 }
 
 #[test]
-fn buffers_are_announced_before_they_are_read_and_after_they_are_written() {
+fn buffers_are_announced_before_reads_and_after_writes() {
     let (mut rig, log) = rig(Features::empty());
     let buffers = [
         Buffer::readable(DATA + 1, 5),

@@ -236,7 +236,7 @@ fn a_taken_queue_is_asked_to_stop_and_moves_when_it_is_put_back() {
 }
 
 #[test]
-fn a_taken_queue_whose_ring_is_gone_is_stopped_when_it_is_put_back() {
+fn a_taken_queue_whose_ring_is_gone_is_stopped_at_put_back() {
     let ram = ram();
     let guard = GuardedMem::new(ram.flat(BASE));
     let mut rig = Rig::over(guard.clone(), ram, Features::empty(), SIZE);

@@ -132,7 +132,7 @@ fn a_packed_queue_set_up_by_registers_may_have_any_size() {
 
 #[cfg(feature = "packed")]
 #[test]
-fn the_areas_of_a_packed_queue_set_up_by_registers_are_as_short_as_its_own() {
+fn areas_of_a_packed_queue_are_as_short_as_its_own() {
     // A split queue's available ring would reach into the used ring.
     let (built, loads) = set_up(PACKED, queue(16, 0x100, 0x104));
     assert_eq!(built, Ok((PACKED, vec![0])));
@@ -141,7 +141,7 @@ fn the_areas_of_a_packed_queue_set_up_by_registers_are_as_short_as_its_own() {
 
 #[cfg(feature = "packed")]
 #[test]
-fn a_packed_queue_set_up_by_registers_is_refused_as_a_packed_one_at_queue_ready() {
+fn a_packed_queue_is_refused_as_a_packed_one_at_queue_ready() {
     // Aligned enough for an available ring, but not for an event suppression structure.
     let (built, loads) = set_up(PACKED, queue(16, 0x102, 0x200));
     assert_eq!(built, Err(misaligned(0x102)));

@@ -150,7 +150,7 @@ fn a_buffer_that_is_not_mapped_is_refused_to_its_last_byte() {
 }
 
 #[test]
-fn an_indirect_descriptor_has_no_next_and_its_table_whole_entries() {
+fn an_indirect_descriptor_has_no_next_and_whole_entries() {
     let mut bad = one((DATA, 16), 1, INDIRECT | NEXT);
     assert_eq!(bad.fault(), DriverFault::IndirectWithNext { head: 1 });
     for len in [0, 1, 15, 17, 16 * 17, u32::MAX] {

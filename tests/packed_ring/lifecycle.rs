@@ -46,7 +46,7 @@ fn assert_works(guest: &mut Counted, driver: &mut PackedDriver<FlatMem>, chains:
 }
 
 #[test]
-fn a_queue_that_was_reset_starts_from_its_first_slot_with_wrap_counters_of_1() {
+fn after_a_reset_a_queue_starts_at_slot_0_with_counters_of_1() {
     let (mut guest, mut driver, ram, _) = live(5);
     // An odd number of rounds, so that the counters are 0 now.
     assert_works(&mut guest, &mut driver, 4);

@@ -98,7 +98,7 @@ impl World {
 }
 
 #[test]
-fn nothing_is_lost_at_the_end_of_a_ring_whatever_happens_just_then() {
+fn nothing_is_lost_at_the_end_of_a_ring() {
     let mut numbers = Numbers::new(0x0123_4567_89ab_cdef);
     for (round, size) in [1, 2, 3, 5, 7, 15, 16]
         .into_iter()

@@ -106,7 +106,7 @@ fn the_areas_are_aligned_to_16_4_and_4() {
 }
 
 #[test]
-fn the_event_structures_are_four_bytes_and_may_be_the_last_of_memory() {
+fn the_event_structures_may_be_the_last_4_bytes_of_memory() {
     let good = QueueConfig {
         driver: END - 8,
         device: END - 4,

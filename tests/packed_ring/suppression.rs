@@ -98,7 +98,7 @@ proptest! {
     /// The driver asks for a slot ahead, up to a round; it hears when that slot is used, not before
     /// and not again.
     #[test]
-    fn an_interrupt_comes_exactly_when_the_slot_that_was_asked_for_is_used(
+    fn an_interrupt_comes_when_the_slot_asked_for_is_used(
         size in 1u16..=16,
         chains in prop::collection::vec((1u16..=4, any::<u16>(), any::<bool>()), 1..60),
     ) {

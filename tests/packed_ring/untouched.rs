@@ -49,7 +49,7 @@ fn offsets(start: u64, len: u64) -> std::ops::Range<usize> {
 }
 
 #[test]
-fn only_used_descriptors_the_devices_events_and_writable_buffers_change() {
+fn only_used_descriptors_events_and_writable_buffers_change() {
     for features in [
         Features::INDIRECT_DESC,
         Features::RING.difference(Features::VERSION_1),

@@ -9,7 +9,7 @@ use virtside_tests::{BASE, DATA, ram};
 use crate::{over, rig};
 
 #[test]
-fn a_chain_is_given_back_by_one_descriptor_and_its_other_slots_are_left_alone() {
+fn one_descriptor_gives_a_chain_back_and_no_other_slot_changes() {
     let mut rig = rig(Features::empty(), 8);
     let buffers = [
         Buffer::readable(DATA, 1),
@@ -91,7 +91,7 @@ fn more_than_there_is_room_for_is_not_claimed() {
 }
 
 #[test]
-fn a_chain_costs_its_descriptors_one_used_descriptor_and_one_suppression_word() {
+fn a_chain_costs_its_descriptors_and_two_accesses() {
     let counts: &'static Counts = Box::leak(Box::default());
     let ram = ram();
     let mem = CountingMem::new(ram.flat(BASE), counts);
@@ -112,7 +112,7 @@ fn a_chain_costs_its_descriptors_one_used_descriptor_and_one_suppression_word() 
 }
 
 #[test]
-fn a_clone_of_a_chain_that_was_given_back_gives_nothing_of_its_successor() {
+fn a_clone_of_a_returned_chain_gives_nothing_of_its_successor() {
     for id in [0, 3, u16::MAX] {
         let mut rig = rig(Features::empty(), 4);
         rig.driver.send(id, &[Buffer::writable(DATA, 16)]);

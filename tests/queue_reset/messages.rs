@@ -73,7 +73,7 @@ fn a_queue_that_cannot_come_back_needs_a_reset() {
 }
 
 #[test]
-fn it_reads_one_while_the_queue_is_out_and_other_accesses_are_answered() {
+fn it_reads_1_while_the_queue_is_out_and_others_are_answered() {
     let (mut talk, mut driver, ram) = talk(Probe::default());
     let mut queue = talk.engine().take_queue(0).expect("a live queue");
     let mut chain = Chain::new();
@@ -141,7 +141,7 @@ fn a_pending_chain_of_the_reset_queue_is_void() {
 }
 
 #[test]
-fn a_queue_that_the_conversation_left_out_may_be_set_up_after_a_reset() {
+fn a_queue_left_out_of_the_conversation_may_be_set_up_later() {
     let ram = ram();
     let mut talk = Talk::new(Probe::default(), ram, FEATURES, &[config(1)]);
     assert_eq!(talk.engine().queue_state(0), QueueState::Off);

@@ -39,7 +39,7 @@ fn it_reads_zero_after_a_device_reset_whatever_was_reset_before() {
 }
 
 #[test]
-fn it_reads_zero_of_a_queue_that_was_enabled_before_and_after_a_reset() {
+fn it_reads_0_of_an_enabled_queue_before_and_after_a_reset() {
     let (mut guest, _, ram) = live();
     assert_eq!((resetting(&mut guest, 0), ready(&mut guest, 0)), (0, 1));
     reset_at_once(&mut guest);
@@ -96,7 +96,7 @@ fn the_selected_queue_is_reset_and_no_other() {
 }
 
 #[test]
-fn a_queue_that_was_never_ready_is_reset_at_once_and_may_be_set_up_in_life() {
+fn a_queue_that_was_never_ready_is_reset_at_once() {
     let (mut guest, _, ram) = live();
     assert_eq!(ready(&mut guest, 2), 0);
     let mut layout = virtside_tests::layout(2);
@@ -149,7 +149,7 @@ fn before_driver_ok_a_reset_is_that_of_a_ready_queue() {
 }
 
 #[test]
-fn while_suspended_a_queue_may_be_reset_but_is_enabled_only_after_the_resume() {
+fn while_suspended_a_queue_may_be_reset_but_not_enabled() {
     let (mut guest, ram) = probe();
     let features = FEATURES | Features::SUSPEND;
     assert!(guest.bring_up(features, &[config(0), config(1)]));

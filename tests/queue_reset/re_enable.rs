@@ -58,7 +58,7 @@ fn its_positions_start_from_zero_in_the_same_rings() {
 }
 
 #[test]
-fn its_parameters_are_zero_after_the_reset_and_no_old_one_is_used() {
+fn its_parameters_are_0_after_the_reset_and_none_is_reused() {
     let (mut guest, _, ram) = live();
     reset_at_once(&mut guest);
     // All but one parameter are written again: what is left out is 0, not what it was.
@@ -86,7 +86,7 @@ fn its_parameters_are_zero_after_the_reset_and_no_old_one_is_used() {
 }
 
 #[test]
-fn what_was_published_before_it_is_ready_is_served_without_a_kick() {
+fn chains_published_before_it_is_ready_need_no_kick() {
     let (mut guest, _, ram) = live();
     reset_at_once(&mut guest);
     let mut driver = FakeDriver::new(ram.flat(BASE), elsewhere());

@@ -123,7 +123,7 @@ fn meanwhile_the_queue_takes_neither_kicks_nor_parameters() {
 }
 
 #[test]
-fn queue_ready_zero_meanwhile_is_withheld_and_the_queue_is_reset() {
+fn queue_ready_0_meanwhile_is_withheld_and_the_queue_is_reset() {
     let mut b = busy();
     assert_eq!(ready(&mut b.guest, 0), 1);
     let Reply::Pending(ticket) = b.guest.store(reg::QUEUE_READY, 0) else {
@@ -173,7 +173,7 @@ fn a_queue_that_is_put_back_meanwhile_cannot_be_taken_again() {
 }
 
 #[test]
-fn a_queue_that_is_put_back_meanwhile_serves_nothing_after_a_resume_either() {
+fn a_queue_put_back_meanwhile_serves_nothing_after_a_resume() {
     let (mut guest, ram) = probe();
     let mut driver = driver(ram, 0);
     let features = FEATURES | Features::SUSPEND;
@@ -243,7 +243,7 @@ fn the_old_queue_cannot_silence_the_new_one_that_is_out_as_well() {
 }
 
 #[test]
-fn what_was_given_back_is_announced_before_the_reset_is_done_and_not_after() {
+fn returned_chains_are_announced_before_the_reset_is_done() {
     let mut b = busy();
     assert_eq!(b.queue.complete(&b.chain, 0), Ok(()));
     assert_eq!(pending(&mut b.guest), 0, "nobody flushed yet");

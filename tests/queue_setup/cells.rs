@@ -442,7 +442,7 @@ fn a_queue_goes_up_and_down_before_the_driver_is_live() {
 }
 
 #[test]
-fn a_queue_that_was_stopped_in_life_comes_back_only_with_a_reset() {
+fn a_queue_stopped_while_live_comes_back_only_with_a_reset() {
     let (mut guest, ram) = probe();
     let mut driver = driver(ram, 0);
     assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));

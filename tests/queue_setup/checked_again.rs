@@ -68,7 +68,7 @@ fn a_queue_that_fits_is_ready_whenever_it_was_set_up() {
 }
 
 #[test]
-fn a_queue_that_needs_a_feature_which_the_driver_gave_up_spoils_driver_ok() {
+fn a_queue_that_needs_an_abandoned_feature_spoils_driver_ok() {
     let (mut guest, ram) = negotiating(Features::RING);
     guest.model_mut().policy.needs = vec![(0, Features::EVENT_IDX)];
     assert_accepted(&mut guest, &config(0));
@@ -77,7 +77,7 @@ fn a_queue_that_needs_a_feature_which_the_driver_gave_up_spoils_driver_ok() {
 }
 
 #[test]
-fn a_queue_that_does_not_exist_with_the_negotiated_features_spoils_driver_ok() {
+fn a_queue_that_the_features_hide_spoils_driver_ok() {
     // As queue 1 of a block device whose driver did not accept MQ.
     let (mut guest, ram) = negotiating(Features::VERSION_1);
     guest.model_mut().sizes_negotiated = Some([16, 0, 0, 0]);
@@ -87,7 +87,7 @@ fn a_queue_that_does_not_exist_with_the_negotiated_features_spoils_driver_ok() {
 }
 
 #[test]
-fn a_queue_that_the_negotiated_features_hide_can_still_be_stopped() {
+fn a_queue_that_the_features_hide_can_still_be_stopped() {
     let (mut guest, ram) = negotiating(Features::VERSION_1);
     guest.model_mut().sizes_negotiated = Some([16, 0, 0, 0]);
     assert_accepted(&mut guest, &config(0));
@@ -103,7 +103,7 @@ fn a_queue_that_the_negotiated_features_hide_can_still_be_stopped() {
 }
 
 #[test]
-fn a_queue_that_is_too_large_with_the_negotiated_features_spoils_driver_ok() {
+fn a_queue_too_large_for_the_features_spoils_driver_ok() {
     let (mut guest, ram) = negotiating(Features::VERSION_1);
     guest.model_mut().sizes_negotiated = Some([8, 16, 8, 0]);
     assert_accepted(&mut guest, &config(0));

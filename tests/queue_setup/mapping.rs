@@ -85,7 +85,7 @@ fn an_area_outside_memory_is_refused() {
 }
 
 #[test]
-fn an_area_may_end_with_the_last_byte_of_memory_and_begin_with_the_first() {
+fn an_area_may_begin_or_end_where_memory_does() {
     for (area, align, len) in AREAS {
         // The size of the memory is such that the area ends with it.
         let ram = ram();
@@ -201,7 +201,7 @@ fn rings_in_three_regions_work() {
 }
 
 #[test]
-fn memory_that_the_device_may_only_read_is_no_place_for_the_device_area() {
+fn read_only_memory_is_no_place_for_the_device_area() {
     let ram = ram();
     let mem = regions(
         ram,
@@ -254,7 +254,7 @@ fn the_high_halves_of_addresses_count() {
 }
 
 #[test]
-fn the_halves_of_an_address_may_be_written_in_either_order_and_one_by_one() {
+fn halves_of_an_address_may_be_written_in_either_order() {
     let base = 0x1_0000_0000;
     let ram = ram();
     let mut guest = over(ram.flat(base));

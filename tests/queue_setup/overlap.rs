@@ -103,7 +103,7 @@ fn a_queue_whose_own_areas_overlap_is_refused() {
 }
 
 #[test]
-fn a_queue_that_overlaps_another_is_refused_whichever_areas_they_are() {
+fn a_queue_that_overlaps_another_is_refused_in_any_area() {
     let mut guest = setting_up();
     assert_accepted(&mut guest, &apart(1));
     let mut tried = 0;

@@ -33,7 +33,7 @@ fn assert_curable(guest: &mut Guest<Probe>, ram: TestRam) {
 }
 
 #[test]
-fn a_size_that_is_zero_or_no_power_of_two_or_too_large_is_refused_in_full_width() {
+fn a_wrong_size_is_refused_in_its_full_width() {
     let (mut guest, ram) = setting_up();
     for size in [
         0,
@@ -219,7 +219,7 @@ fn an_area_that_wraps_around_is_refused() {
 }
 
 #[test]
-fn a_number_that_the_device_does_not_have_is_refused_in_full_width() {
+fn a_wrong_queue_number_is_refused_in_its_full_width() {
     let (mut guest, ram) = setting_up();
     // Queue 3 has size 0; 4 is beyond the engine; the others end in 0 or 1.
     for queue in [

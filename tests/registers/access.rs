@@ -185,7 +185,7 @@ fn no_shared_memory_region_has_a_base_or_a_length() {
 }
 
 #[test]
-fn a_queue_is_not_reset_by_itself_as_long_as_that_was_not_negotiated() {
+fn without_ring_reset_no_queue_is_reset_by_itself() {
     let (mut guest, ram) = probe();
     let mut driver = virtside_tests::driver(ram, 0);
     let features = Features::RING.difference(Features::RING_RESET);

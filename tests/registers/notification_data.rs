@@ -24,7 +24,7 @@ fn live(features: Features) -> (Guest<Probe>, [FakeDriver<FlatMem>; 2]) {
 }
 
 #[test]
-fn bits_0_to_15_are_the_queue_16_to_30_the_offset_and_31_the_wrap_counter() {
+fn the_bits_are_queue_then_offset_then_wrap_counter() {
     for (value, queue, next_off, next_wrap) in [
         (0, 0, 0, false),
         (0x8000_0000, 0, 0, true),
@@ -103,7 +103,7 @@ fn a_queue_that_does_not_exist_is_refused_by_its_low_half() {
 }
 
 #[test]
-fn without_negotiation_the_whole_value_is_the_number_although_it_was_offered() {
+fn without_negotiation_the_whole_value_is_the_number() {
     let (mut guest, _) = live(Features::VERSION_1);
     for value in [0x1_0000, 0x8000_0001, 0x7fff_0000] {
         let refusal = Refusal::NoSuchQueue { queue: value };
@@ -117,7 +117,7 @@ fn without_negotiation_the_whole_value_is_the_number_although_it_was_offered() {
 }
 
 #[test]
-fn it_is_offered_only_where_the_host_says_so_and_notif_config_data_never() {
+fn it_is_offered_on_request_and_notif_config_data_never() {
     assert!(!probe().0.offered().contains(Features::NOTIFICATION_DATA));
     let notif_config_data = Features::from_bits(1 << 39);
     let (mut guest, _) = live(DATA);

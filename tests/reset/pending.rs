@@ -96,7 +96,7 @@ fn a_token_from_before_a_reset_is_stale() {
 }
 
 #[test]
-fn a_token_from_before_a_reset_does_not_complete_a_request_of_after_it() {
+fn a_token_from_before_a_reset_completes_no_later_request() {
     let mut h = holding();
     h.drivers = [driver(h.ram, 0), driver(h.ram, 1)];
     assert!(
@@ -168,7 +168,7 @@ fn the_memory_of_outstanding_buffers_may_be_reused_at_once() {
 }
 
 #[test]
-fn stopping_a_queue_makes_its_pending_requests_void_and_no_others() {
+fn stopping_a_queue_voids_only_its_own_pending_requests() {
     let mut h = holding();
     assert_eq!(ready(&mut h.guest, 0), 1);
     assert_eq!(h.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));

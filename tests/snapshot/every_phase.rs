@@ -96,7 +96,7 @@ fn a_feature_from_the_words_beyond_is_still_refused() {
 }
 
 #[test]
-fn setting_up_with_some_queues_ready_some_refused_and_one_half_written() {
+fn setting_up_with_queues_ready_refused_and_half_written() {
     let (mut guest, ram) = device();
     assert!(guest.negotiate(PLAIN));
     assert_eq!(guest.configure(&config(1)), Reply::Done(0));
@@ -141,7 +141,7 @@ fn a_refused_queue_may_be_made_ready_after_all() {
 }
 
 #[test]
-fn a_queue_beyond_the_last_that_was_refused_keeps_driver_ok_refused() {
+fn a_refused_queue_beyond_the_last_keeps_driver_ok_refused() {
     let (mut guest, ram) = device();
     assert!(guest.negotiate(PLAIN));
     let _ = guest.store(reg::QUEUE_SEL, 99);
@@ -227,7 +227,7 @@ fn live_with_an_interrupt_that_was_not_acknowledged() {
 }
 
 #[test]
-fn suspended_with_an_interrupt_that_was_not_acknowledged_tells_of_it_at_the_resume() {
+fn an_unacknowledged_interrupt_is_told_at_the_resume() {
     let (mut guest, mut client, ram) = live(PLAIN | Features::SUSPEND);
     client.assert_works(&mut guest);
     let _ = guest.store(reg::STATUS, 0x1f);
@@ -542,7 +542,7 @@ fn a_queue_that_was_reset_and_is_set_up_anew() {
 }
 
 #[test]
-fn a_queue_that_was_stopped_by_queue_ready_0_may_not_be_made_ready() {
+fn a_queue_stopped_by_queue_ready_0_may_not_be_made_ready() {
     let (mut guest, mut client, ram) = live(PLAIN);
     client.assert_works(&mut guest);
     let _ = guest.store(reg::QUEUE_SEL, 0);

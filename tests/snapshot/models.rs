@@ -377,7 +377,7 @@ fn the_chip_of_an_spi_controller() {
 }
 
 #[test]
-fn the_cache_mode_of_a_block_device_and_nothing_of_an_entropy_source() {
+fn the_cache_mode_of_a_block_device_and_no_entropy_state() {
     use virtio_spec::blk::F;
     use virtside::Features;
     let model = || Block::new(RamDisk::new(vec![0; 512]), BlockOptions::new(16));

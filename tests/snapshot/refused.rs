@@ -125,7 +125,7 @@ fn a_device_that_is_not_in_reset_takes_no_state_and_goes_on() {
 }
 
 #[test]
-fn a_queue_that_is_ready_before_status_is_written_is_in_the_way_and_stays() {
+fn a_queue_ready_before_any_status_write_is_in_the_way() {
     let (state, _) = in_hand(PLAIN);
     let mut guest = fresh(virtside_tests::ram(), model(PLAIN));
     assert_eq!(guest.configure(&config(1)), Reply::Done(0));
@@ -347,7 +347,7 @@ fn interrupts_before_driver_ok() {
 }
 
 #[test]
-fn a_held_back_configuration_change_of_a_device_that_holds_nothing_back() {
+fn a_held_back_change_of_a_device_that_holds_nothing_back() {
     refused(SnapshotError::Status, |state| {
         state.device.config_changed = true
     });
@@ -795,7 +795,7 @@ fn the_model_is_reset_once_after_a_refusal() {
 }
 
 #[test]
-fn a_queue_that_is_wanted_only_beside_one_that_is_gone_is_refused_as_documented() {
+fn a_queue_wanted_only_beside_one_that_is_gone_is_refused() {
     let ram = virtside_tests::ram();
     let mut choosy = model(PLAIN);
     choosy.policy.after = vec![(1, 0)];

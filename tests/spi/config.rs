@@ -18,7 +18,7 @@ fn device(capabilities: SpiCapabilities) -> Guest<Spi<Recorder, BYTES>> {
 }
 
 #[test]
-fn it_is_a_device_of_type_45_with_one_queue_and_no_features_of_its_own() {
+fn it_has_type_45_one_queue_and_no_features_of_its_own() {
     let mut guest = device(everything());
     assert_eq!(guest.load(reg::DEVICE_ID), 45);
     assert_eq!(guest.offered(), Features::ALL_RINGS);
@@ -29,7 +29,7 @@ fn it_is_a_device_of_type_45_with_one_queue_and_no_features_of_its_own() {
 }
 
 #[test]
-fn every_field_of_the_configuration_is_there_before_anything_was_negotiated() {
+fn every_field_is_readable_before_negotiation() {
     let mut guest = device(everything());
     let words: [u32; 7] = [0x8000_8080, 0x7f, 8_000_000, 1000, 2000, 3000, 4000];
     let words = words.iter().flat_map(|word| word.to_le_bytes());
@@ -84,7 +84,7 @@ fn a_controller_that_says_nothing_of_itself_has_the_least() {
 }
 
 #[test]
-fn reserved_bits_of_the_widths_are_zero_whatever_the_controller_says() {
+fn reserved_bits_of_the_widths_are_always_zero() {
     let careless = SpiWidths::from_bits_retain(0xfd);
     let mut guest = device(SpiCapabilities {
         tx_widths: careless,

@@ -17,7 +17,7 @@ use virtside_tests::{
 use super::support::*;
 
 #[test]
-fn a_transfer_that_fails_is_a_transfer_error_and_reported_to_the_host() {
+fn a_transfer_that_fails_is_reported_to_driver_and_host() {
     let mut rig = Rig::new();
     rig.recorder().trouble = Some(SpiError::Failed);
     for (tx, room, expected) in [

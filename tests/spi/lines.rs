@@ -314,7 +314,7 @@ fn a_pin_that_does_not_go_low_is_a_transfer_error() {
 }
 
 #[test]
-fn a_pin_that_does_not_go_high_keeps_other_chips_from_being_selected() {
+fn a_pin_that_stays_low_keeps_other_chips_unselected() {
     let (mut rig, log) = rig();
     log.fail([High(0), High(0), High(0)]);
     let head = Head {

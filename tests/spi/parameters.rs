@@ -169,7 +169,7 @@ fn cs_change_is_0_or_1_and_0_where_it_is_not_supported() {
 }
 
 #[test]
-fn numbers_of_lines_are_0_1_2_4_and_8_as_far_as_they_are_supported() {
+fn line_counts_are_0_1_2_4_and_8_as_far_as_supported() {
     let needs = |nbits| match nbits {
         0 | 1 => Some(SpiWidths::empty()),
         2 => Some(SpiWidths::DUAL),

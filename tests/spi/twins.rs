@@ -44,7 +44,7 @@ fn head(numbers: &mut Numbers) -> Head {
 }
 
 #[test]
-fn hostile_transfers_come_to_the_same_on_both_rings_and_every_transport() {
+fn hostile_transfers_end_alike_on_every_transport() {
     let mut numbers = Numbers::new(0x1234_5678_9abc_def1);
     let (mut given, mut faults, mut fine) = (0, 0, 0);
     for mix in mixes() {

@@ -126,7 +126,7 @@ mod available_ring {
     }
 
     #[test]
-    fn one_head_twice_in_one_batch_is_refused_while_the_first_is_in_flight() {
+    fn one_head_twice_in_one_batch_is_refused() {
         let mut rig = Rig::new(Features::empty());
         rig.guest.model_mut().plan = Plan::Wait;
         rig.driver.write_chain(2, &[Buffer::writable(DATA, 1)]);
@@ -257,7 +257,7 @@ mod table {
     }
 
     #[test]
-    fn a_readable_descriptor_in_a_table_behind_direct_writable_ones_is_refused() {
+    fn a_readable_table_entry_behind_writable_buffers_is_refused() {
         for len in [0, 5] {
             let fault = blame(Features::INDIRECT_DESC, |rig| {
                 rig.driver.write_desc(0, (DATA, len), NEXT | WRITE, 1);

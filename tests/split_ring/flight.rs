@@ -151,7 +151,7 @@ mod busy {
     }
 
     #[test]
-    fn back_ends_that_are_ready_for_queues_that_are_not_there_are_ignored() {
+    fn back_ends_of_queues_that_do_not_exist_are_ignored() {
         let mut rig = Rig::new(Features::empty());
         for queue in [1, 3, 4, 31, 32, 0x8000, 0xffff] {
             rig.guest.backend_ready(queue);
@@ -232,7 +232,7 @@ mod turns {
     }
 
     #[test]
-    fn a_poll_without_a_budget_does_nothing_and_says_whether_there_may_be_more() {
+    fn a_poll_without_a_budget_says_whether_there_may_be_more() {
         let mut rig = Rig::new(Features::empty());
         assert_eq!(rig.poll(), Step::Idle);
         assert_eq!(rig.guest.poll(0), Step::Idle);

@@ -124,7 +124,7 @@ fn check_changes(head: u16, bytes: impl Iterator<Item = u16>) {
 }
 
 #[test]
-fn a_descriptor_that_changes_while_it_is_read_is_the_one_or_the_other() {
+fn a_descriptor_that_changes_meanwhile_is_the_old_or_the_new() {
     check_changes(2, 0x20..0x50);
 }
 

@@ -98,7 +98,7 @@ fn a_small_queue_may_have_large_tables() {
 }
 
 #[test]
-fn a_table_may_go_on_with_the_writable_part_that_direct_descriptors_began() {
+fn a_table_may_go_on_with_a_writable_part_begun_before_it() {
     let mut rig = rig();
     rig.driver.write_desc(0, (DATA, 2), NEXT, 1);
     rig.driver.write_desc(1, (DATA + 0x200, 5), NEXT | WRITE, 2);
@@ -149,7 +149,7 @@ fn a_table_may_be_at_any_address() {
 }
 
 #[test]
-fn a_table_s_descriptors_may_be_linked_in_any_order_and_some_left_out() {
+fn a_table_may_be_linked_in_any_order_with_entries_left_out() {
     let mut rig = rig();
     let desc = |at: u64| TABLE + 16 * at;
     rig.driver.write_desc_at(desc(0), (DATA, 1), NEXT, 4);

@@ -48,7 +48,7 @@ mod by_flags {
     }
 
     #[test]
-    fn a_used_buffer_is_not_announced_to_a_driver_that_asked_for_quiet() {
+    fn a_used_buffer_is_not_announced_if_the_driver_wants_quiet() {
         let mut rig = Rig::new(Features::empty());
         rig.driver.set_avail_flags(1);
         assert!(!batch(&mut rig, 1));
@@ -197,7 +197,7 @@ fn a_chain_completed_later_is_announced_then() {
 }
 
 #[test]
-fn a_completed_chain_is_not_announced_to_a_driver_that_asked_for_quiet() {
+fn a_completed_chain_is_not_announced_if_the_driver_wants_quiet() {
     let mut rig = Rig::new(Features::empty());
     rig.driver.set_avail_flags(1);
     rig.guest.model_mut().plan = Plan::Wait;

@@ -59,7 +59,7 @@ fn without_event_idx_the_flags_say_whether_kicks_are_needed() {
 }
 
 #[test]
-fn without_event_idx_the_flags_are_never_anything_but_0_or_1_and_avail_event_is_left_alone() {
+fn without_event_idx_flags_are_0_or_1_and_avail_event_stays() {
     let ram = scratch();
     let watcher = driver(ram, 0);
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -122,7 +122,7 @@ fn with_event_idx_the_flags_stay_zero() {
 }
 
 #[test]
-fn with_event_idx_an_idle_device_wants_a_kick_for_the_very_next_chain() {
+fn with_event_idx_an_idle_device_wants_a_kick_for_a_chain() {
     let mut rig = Rig::new(Features::EVENT_IDX);
     rig.driver
         .write(rig.driver.layout().device + 4 + 8 * 16, &[0xcd, 0xab]);
@@ -231,7 +231,7 @@ fn publish_and_kick(driver: &mut FakeDriver<FlatMem>, event_idx: bool, ring: imp
 
 /// Whichever access of the device a publication falls before or behind, the chain is served.
 #[test]
-fn a_chain_published_while_the_device_goes_idle_is_not_forgotten() {
+fn a_chain_published_as_the_device_goes_idle_is_served() {
     let mut moments = 0;
     for features in [Features::empty(), Features::EVENT_IDX] {
         let event_idx = features == Features::EVENT_IDX;

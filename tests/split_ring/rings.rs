@@ -43,7 +43,7 @@ fn what_is_offered_but_not_published_is_not_taken() {
 }
 
 #[test]
-fn published_chains_are_taken_without_a_kick_when_the_device_looks_anyway() {
+fn published_chains_are_taken_without_a_kick() {
     let mut rig = Rig::new(Features::empty());
     let _ = rig.guest.kick(0);
     rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
@@ -110,7 +110,7 @@ fn both_indices_wrap_after_65536_chains() {
 }
 
 #[test]
-fn rings_are_little_endian_with_the_field_offsets_of_the_specification() {
+fn rings_are_little_endian_at_the_offsets_of_the_specification() {
     let (mut guest, ram) = guest(Scribe::new(Plan::Fill(0x5a)), 1);
     let (desc, avail, used) = (0x1000, 0x2002, 0x3004);
     let layout = Layout {

@@ -115,6 +115,6 @@ fn nothing_is_lost_or_torn_between_two_processors() {
 }
 
 #[test]
-fn nothing_is_lost_or_torn_between_two_processors_with_event_idx() {
+fn with_event_idx_nothing_is_lost_between_two_processors() {
     run(Features::EVENT_IDX);
 }

@@ -83,7 +83,7 @@ fn only_the_used_ring_and_writable_buffers_change() {
 }
 
 #[test]
-fn a_device_that_writes_nothing_changes_nothing_but_the_used_ring() {
+fn a_device_that_writes_nothing_changes_only_the_used_ring() {
     let mut rig = rig(Features::INDIRECT_DESC);
     rig.guest.model_mut().plan = Plan::Claim(0);
     let used = offsets(rig.driver.layout().device, 6 + 8 * u64::from(SIZE));

@@ -12,7 +12,7 @@ use virtside_tests::{
 };
 
 #[test]
-fn data_comes_before_the_element_and_the_element_before_the_index() {
+fn data_comes_before_the_element_and_that_before_the_index() {
     let (ram, log) = (ram(), Log::default());
     let mut rig = Rig::over(
         ram.flat(BASE).with_hooks(log.hook()),
@@ -56,7 +56,7 @@ fn data_comes_before_the_element_and_the_element_before_the_index() {
 }
 
 #[test]
-fn with_event_idx_the_device_looks_at_used_event_after_it_moved_the_index() {
+fn with_event_idx_used_event_is_read_after_the_index_moved() {
     let (ram, log) = (ram(), Log::default());
     let mem = ram.flat(BASE).with_hooks(log.hook());
     let mut rig = Rig::over(mem, ram, Features::EVENT_IDX, SIZE);

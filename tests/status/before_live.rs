@@ -59,7 +59,7 @@ fn nothing_is_taken_or_announced_although_it_is_published() {
 }
 
 #[test]
-fn what_was_published_early_is_served_at_driver_ok_without_a_kick() {
+fn chains_published_early_are_served_at_driver_ok() {
     let (mut guest, mut driver, _) = published();
     driver.write(driver.layout().device, &[0; 4]);
     assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));

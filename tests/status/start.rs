@@ -97,7 +97,7 @@ fn accepting_completes_the_drivers_write() {
 }
 
 #[test]
-fn nothing_runs_until_the_answer_is_given_and_then_every_queue_counts_as_notified() {
+fn nothing_runs_before_the_answer_and_then_every_queue_does() {
     let (mut guest, ram, ticket) = waiting();
     let mut drivers = [driver(ram, 0), driver(ram, 1)];
     for (driver, queue) in drivers.iter_mut().zip(0..) {

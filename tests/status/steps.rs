@@ -213,7 +213,7 @@ fn suspend_is_ignored_before_the_device_is_live() {
 }
 
 #[test]
-fn suspend_is_ignored_on_a_live_device_that_did_not_negotiate_it() {
+fn suspend_is_ignored_if_it_was_not_negotiated() {
     let mut guest = chosen();
     assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
     let before = seen(&guest);

@@ -14,7 +14,7 @@ use virtside_tests::{
 const NEEDS_RESET: u32 = 64;
 
 #[test]
-fn a_broken_ring_sets_it_with_exactly_one_configuration_interrupt() {
+fn a_broken_ring_sets_it_with_one_configuration_interrupt() {
     let (mut guest, ram) = probe();
     let (first, second) = (driver(ram, 0), driver(ram, 1));
     assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
@@ -195,7 +195,7 @@ fn a_refused_queue_that_the_driver_goes_on_without_is_forgiven() {
 }
 
 #[test]
-fn a_queue_whose_memory_went_before_driver_ok_is_announced_at_driver_ok() {
+fn a_queue_whose_memory_went_is_announced_at_driver_ok() {
     let (mut guest, ram) = probe();
     assert!(guest.negotiate(Features::VERSION_1));
     assert_eq!(guest.configure(&config(0)), Reply::Done(0));

@@ -38,7 +38,7 @@ fn chains_that_are_not_taken_yet_stay_with_the_driver() {
 }
 
 #[test]
-fn what_is_in_hand_is_answered_and_announced_before_suspend_shows() {
+fn chains_in_hand_are_answered_before_suspend_shows() {
     let (mut guest, [mut driver, _], _) = holding();
     publish(&mut driver, 0, b"second");
     assert_eq!(guest.kick(0), Reply::Done(0));
@@ -59,7 +59,7 @@ fn what_is_in_hand_is_answered_and_announced_before_suspend_shows() {
 }
 
 #[test]
-fn a_chain_that_the_back_end_is_ready_for_is_served_by_polls_on_the_way() {
+fn a_chain_whose_back_end_is_ready_is_served_on_the_way() {
     let (mut guest, [mut driver, _], _) = holding();
     begin(&mut guest);
     guest.backend_ready(0);
@@ -82,7 +82,7 @@ fn a_budget_of_zero_keeps_the_device_busy_and_says_so() {
 }
 
 #[test]
-fn a_batch_that_was_cut_short_by_its_budget_goes_on_after_the_resume() {
+fn a_batch_cut_short_by_its_budget_goes_on_after_the_resume() {
     for features in [FEATURES, FEATURES | Features::RING] {
         let (mut guest, ram) = probe();
         let mut driver = driver(ram, 0);

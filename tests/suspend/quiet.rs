@@ -15,7 +15,7 @@ use virtside_tests::{
 use crate::{FEATURES, begin, holding, live, resume, suspend};
 
 #[test]
-fn whatever_the_driver_and_the_host_do_no_ring_and_no_buffer_is_touched() {
+fn no_ring_and_no_buffer_is_touched_whatever_happens() {
     let (ram, counts): (_, &'static Counts) = (ram(), Box::leak(Box::default()));
     let model = Probe {
         sleepers: vec![0],
@@ -68,7 +68,7 @@ fn whatever_the_driver_and_the_host_do_no_ring_and_no_buffer_is_touched() {
 }
 
 #[test]
-fn kicks_are_refused_and_every_queue_counts_as_notified_after_the_resume() {
+fn kicks_are_refused_and_the_resume_counts_as_a_kick() {
     let (mut guest, [mut first, mut second], _) = live();
     suspend(&mut guest);
     publish(&mut first, 0, b"one");
@@ -101,7 +101,7 @@ fn the_line_stays_as_it_was_until_the_driver_acknowledges() {
 }
 
 #[test]
-fn changes_of_the_configuration_are_announced_once_after_the_resume() {
+fn changes_of_fields_are_announced_once_after_the_resume() {
     let (mut guest, _, _) = live();
     suspend(&mut guest);
     let generation = guest.load(reg::CONFIG_GENERATION);
@@ -136,7 +136,7 @@ fn without_a_change_a_resume_announces_nothing() {
 }
 
 #[test]
-fn a_change_while_the_device_is_still_suspending_is_announced_at_once() {
+fn a_change_while_suspending_is_announced_at_once() {
     let (mut guest, _, _) = holding();
     begin(&mut guest);
     guest.update_config(|_| ());
@@ -150,7 +150,7 @@ fn a_change_while_the_device_is_still_suspending_is_announced_at_once() {
 }
 
 #[test]
-fn a_driver_changes_no_field_of_the_configuration_while_suspended_or_suspending() {
+fn a_driver_changes_no_field_while_suspended_or_suspending() {
     for (begun, always) in [(false, false), (true, false), (false, true), (true, true)] {
         let (mut guest, _, _) = holding();
         guest.model_mut().writable = 0..12;
@@ -224,7 +224,7 @@ fn suspended_with_both_pending() -> Guest<Probe> {
 }
 
 #[test]
-fn an_acknowledgement_that_leaves_an_event_sends_no_edge_before_the_resume() {
+fn an_acknowledgement_sends_no_edge_before_the_resume() {
     for (acknowledged, left) in [(1, 2), (2, 1), (0, 3), (!3, 3)] {
         let mut guest = suspended_with_both_pending();
         assert_eq!(
@@ -244,7 +244,7 @@ fn an_acknowledgement_that_leaves_an_event_sends_no_edge_before_the_resume() {
 }
 
 #[test]
-fn what_is_left_and_what_changed_meanwhile_are_one_edge_at_the_resume() {
+fn pending_and_new_events_are_one_edge_at_the_resume() {
     let mut guest = suspended_with_both_pending();
     assert_eq!(guest.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
     guest.update_config(|_| ());

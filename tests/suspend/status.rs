@@ -14,7 +14,7 @@ use virtside_tests::{
 use crate::{ASKED, FEATURES, LIVE, SUSPENDED, begin, holding, live, resume, suspend};
 
 #[test]
-fn a_suspended_device_shows_suspend_without_driver_ok_and_a_resumed_one_the_reverse() {
+fn suspended_shows_suspend_and_resumed_shows_driver_ok() {
     let (mut guest, [mut first, mut second], _) = live();
     for _ in 0..20 {
         suspend(&mut guest);
@@ -69,7 +69,7 @@ fn what_stands_already_may_be_written_again() {
 }
 
 #[test]
-fn while_suspending_every_write_but_a_reset_and_failed_changes_nothing() {
+fn while_suspending_only_reset_and_failed_change_status() {
     let (mut guest, [mut driver, _], _) = holding();
     begin(&mut guest);
     let before = seen(&guest);
@@ -101,7 +101,7 @@ fn live_driver_ok_is_not_the_drivers_to_clear_without_suspend() {
 }
 
 #[test]
-fn before_driver_ok_suspend_is_ignored_although_it_was_negotiated() {
+fn before_driver_ok_a_negotiated_suspend_is_ignored() {
     let (mut guest, ram) = probe();
     assert!(guest.negotiate(FEATURES));
     assert_eq!(guest.configure(&config(0)), Reply::Done(0));
@@ -194,7 +194,7 @@ fn failed_ends_a_suspension_and_one_that_was_begun() {
 }
 
 #[test]
-fn a_device_that_did_not_start_cannot_be_suspended_and_needs_a_reset() {
+fn a_device_that_did_not_start_cannot_be_suspended() {
     let (mut guest, _) = probe();
     assert!(guest.negotiate(FEATURES));
     let mut odd = config(0);

@@ -31,7 +31,7 @@ fn busy() -> (Guest<Probe>, Queue, Chain<N>, FakeDriver<FlatMem>, TestRam) {
 }
 
 #[test]
-fn the_device_waits_until_its_owner_has_heard_and_nothing_is_in_flight() {
+fn the_device_waits_for_its_owner_and_for_chains_in_flight() {
     let (mut guest, mut queue, chain, mut driver, ram) = busy();
     assert!(queue.was_kicked(), "being asked is a kick");
     publish(&mut driver, 0, b"late");
@@ -56,7 +56,7 @@ fn the_device_waits_until_its_owner_has_heard_and_nothing_is_in_flight() {
 }
 
 #[test]
-fn one_that_is_put_back_on_the_way_serves_nothing_before_the_resume() {
+fn one_put_back_on_the_way_serves_nothing_before_the_resume() {
     let (mut guest, mut queue, chain, mut driver, _) = busy();
     queue.abandon(&chain);
     publish(&mut driver, 0, b"late");
@@ -118,7 +118,7 @@ fn a_reset_on_the_way_waits_for_it_as_ever() {
 }
 
 #[test]
-fn a_suspension_under_load_ends_and_no_memory_is_touched_afterwards() {
+fn a_suspension_under_load_ends_and_leaves_memory_alone() {
     let (mut guest, [mut driver, _], ram) = live();
     for _ in 0..20 {
         let mut queue = guest.take_queue(0).expect("a live queue");

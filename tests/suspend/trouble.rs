@@ -28,7 +28,7 @@ fn resume_in_need<M: virtside::DriverMem>(guest: &mut Guest<Probe, M>) {
 }
 
 #[test]
-fn a_fault_on_the_way_shows_at_once_and_in_the_very_read_that_shows_suspend() {
+fn a_fault_on_the_way_shows_at_once_and_beside_suspend() {
     let (mut guest, _, _) = holding();
     begin(&mut guest);
     // What it was sent turns out to be nonsense.
@@ -63,7 +63,7 @@ fn a_device_that_needs_a_reset_can_be_suspended_and_resumed() {
 }
 
 #[test]
-fn rings_that_go_while_suspended_are_announced_once_after_the_resume() {
+fn rings_that_go_while_suspended_are_announced_at_the_resume() {
     for config_changes in [false, true] {
         let ram = ram();
         let mem = GuardedMem::new(ram.flat(BASE));
@@ -129,7 +129,7 @@ fn a_ring_that_goes_on_the_way_takes_its_chains_along() {
 }
 
 #[test]
-fn a_fault_that_a_quiet_owner_reports_is_announced_after_the_resume() {
+fn a_fault_of_a_quiet_owner_is_announced_after_the_resume() {
     let (mut guest, _, ram) = live();
     let mut queue = guest.take_queue(0).expect("a live queue");
     assert_eq!(guest.store(reg::STATUS, 0x1f), Reply::Done(0));
@@ -164,7 +164,7 @@ fn a_fault_of_a_taken_queue_on_the_way_is_announced_at_once() {
 }
 
 #[test]
-fn a_change_that_is_held_back_when_the_driver_fails_is_never_told() {
+fn a_change_held_back_when_the_driver_fails_is_never_told() {
     let (mut guest, _, _) = live();
     suspend(&mut guest);
     guest.update_config(|_| ());
@@ -194,7 +194,7 @@ fn a_queue_that_is_refused_just_after_a_resume_is_told() {
 }
 
 #[test]
-fn a_device_whose_driver_ok_was_refused_does_not_run_and_so_is_not_suspended() {
+fn a_device_whose_driver_ok_was_refused_is_not_suspended() {
     let (mut guest, _) = virtside_tests::probe::probe();
     assert!(guest.negotiate(FEATURES));
     let mut bad = virtside_tests::config(0);

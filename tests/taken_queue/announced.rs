@@ -13,7 +13,7 @@ use virtside::{
 use virtside_tests::{CountingSource, DATA, config, driver, guest};
 
 #[test]
-fn what_was_given_back_before_the_queue_is_put_back_is_announced() {
+fn chains_returned_before_the_queue_is_put_back_are_announced() {
     let (mut guest, ram) = guest(Entropy::new(CountingSource::default()), 1);
     let mut driver = driver(ram, 0);
     assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
@@ -81,7 +81,7 @@ impl DriverNotify for Level {
 }
 
 #[test]
-fn a_buffered_level_line_that_is_acknowledged_during_a_flush_ends_low() {
+fn a_buffered_line_acknowledged_during_a_flush_ends_low() {
     let line: &'static Level = Box::leak(Box::default());
     let buffer: &'static _ = Box::leak(Box::new(BufferedNotify::new(line)));
     assert!(line.buffer.set(buffer).is_ok());

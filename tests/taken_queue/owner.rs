@@ -261,7 +261,7 @@ fn a_dropped_queue_is_dead_until_a_reset() {
 }
 
 #[test]
-fn a_request_that_is_pending_when_its_queue_is_to_be_taken_is_not_lost() {
+fn a_request_pending_when_its_queue_is_taken_is_not_lost() {
     let model = Probe {
         holds: true,
         ..Probe::default()

@@ -34,7 +34,7 @@ fn follow(driver: &FakeDriver<FlatMem>, to: TestRam) -> FakeDriver<FlatMem> {
 }
 
 #[test]
-fn a_change_of_memory_waits_for_a_taken_queue_and_moves_it_when_it_is_put_back() {
+fn a_change_of_memory_moves_a_taken_queue_when_it_is_put_back() {
     let mut o = out();
     publish(&mut o.driver, 0, b"before");
     assert_eq!(serve_one(&mut o.queue, &mem(o.ram), &mut o.chain), Ok(true));
@@ -96,7 +96,7 @@ fn what_was_given_back_before_the_change_is_announced() {
 }
 
 #[test]
-fn a_taken_queue_whose_rings_are_gone_is_dead_when_it_is_put_back() {
+fn a_taken_queue_whose_rings_are_gone_has_failed_at_put_back() {
     let mut o = out();
     *o.guest.memory_mut() = o.ram.flat(BASE + 0x100_0000);
     assert!(!o.guest.memory_changed());

@@ -93,7 +93,7 @@ fn putting_back_a_faulty_one_does_not_stop_its_successor() {
 }
 
 #[test]
-fn putting_back_a_faulty_one_after_its_queue_was_stopped_leaves_it_off() {
+fn putting_back_a_faulty_one_of_a_stopped_queue_leaves_it_off() {
     let mut o = out();
     o.driver.set_avail_idx(1000);
     assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
@@ -143,7 +143,7 @@ fn it_hears_no_kicks_that_are_for_its_successor() {
 }
 
 #[test]
-fn a_fault_that_its_owner_reports_late_is_no_fault_of_its_successor() {
+fn a_fault_reported_late_is_no_fault_of_its_successor() {
     let mut r = reborn();
     let before = seen(&r.guest);
     r.old.report(DriverFault::BadRequest { head: 0 });
@@ -230,7 +230,7 @@ fn gives_nothing_back(
 }
 
 #[test]
-fn a_clone_of_a_chain_that_was_given_back_gives_nothing_of_its_successor() {
+fn a_clone_of_a_returned_chain_gives_nothing_of_its_successor() {
     let mut o = out();
     for abandoned in [false, true] {
         o.driver.send(3, &[Buffer::writable(DATA, 16)]);

@@ -97,7 +97,7 @@ fn complete(guest: &mut Guest<Probe>, reply: Reply) {
 }
 
 #[test]
-fn requests_are_served_on_another_thread_while_the_device_serves_its_own() {
+fn another_thread_serves_while_the_device_serves_its_own() {
     let (mut guest, ram) = probe();
     for life in 0..4 {
         let mut there = driver(ram, 0);
@@ -179,7 +179,7 @@ fn flood(driver: &mut FakeDriver<FlatMem>) {
 }
 
 #[test]
-fn a_reset_under_load_completes_and_no_memory_is_touched_afterwards() {
+fn a_reset_under_load_completes_and_leaves_memory_alone() {
     let (mut guest, ram) = probe();
     for round in 1..=200u8 {
         let mut driver = driver(ram, 0);
@@ -198,7 +198,7 @@ fn a_reset_under_load_completes_and_no_memory_is_touched_afterwards() {
 }
 
 #[test]
-fn stopping_a_queue_under_load_completes_and_no_memory_is_touched_afterwards() {
+fn a_queue_stopped_under_load_leaves_memory_alone() {
     let (mut guest, ram) = probe();
     for round in 1..=200u8 {
         let mut driver = driver(ram, 0);

@@ -15,7 +15,7 @@ use virtside_tests::{
 use crate::{Out, echo, in_flight, mem, out, reset_waits, stop_waits};
 
 #[test]
-fn a_reset_waits_for_chains_in_flight_and_is_done_when_they_are_given_back() {
+fn a_reset_waits_until_chains_in_flight_are_given_back() {
     let mut o = in_flight();
     let ticket = reset_waits(&mut o.guest);
     assert_eq!(o.guest.finish(ticket), Reply::Pending(ticket));

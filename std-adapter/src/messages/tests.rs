@@ -68,7 +68,7 @@ fn the_end_of_the_stream_before_ready_is_unexpected() {
 }
 
 #[test]
-fn a_queue_is_acknowledged_when_its_checks_passed_and_ready_is_not() {
+fn a_queue_is_acknowledged_after_its_checks_and_ready_is_not() {
     let mut stream = Script {
         messages: vec![
             Message::ConfigureQueue(QUEUE),
@@ -87,7 +87,7 @@ fn a_queue_is_acknowledged_when_its_checks_passed_and_ready_is_not() {
 }
 
 #[test]
-fn a_refused_queue_ends_the_conversation_after_its_sender_was_told() {
+fn a_refused_queue_ends_the_conversation_once_it_is_told() {
     let crooked = QueueConfig { size: 7, ..QUEUE };
     for (config, error) in [
         (
@@ -188,7 +188,7 @@ fn a_driver_that_leaves_during_set_up_is_an_unexpected_end() {
 }
 
 #[test]
-fn a_device_of_a_conversation_over_registers_does_io_and_can_be_set_up_again() {
+fn a_device_set_up_over_registers_works_and_restarts() {
     static RAM: Ram<8192> = Ram::new();
     let (port, mut messages, shared, line) = entropy();
     let driver = thread::spawn(move || {
@@ -316,7 +316,7 @@ fn a_source_that_fails_ends_the_stream_and_keeps_the_reason() {
 }
 
 #[test]
-fn a_device_of_a_conversation_is_saved_and_goes_on_in_another_register_block() {
+fn a_device_is_saved_and_goes_on_in_another_register_block() {
     static RAM: Ram<8192> = Ram::new();
     type State = WholeSnapshot<(), 1, 16, 2>;
 

@@ -185,7 +185,7 @@ fn a_pending_access_is_completed_before_a_later_one_is_decoded() {
 }
 
 #[test]
-fn the_loop_is_left_between_two_accesses_and_the_next_one_stays_in_the_source() {
+fn the_loop_ends_between_two_accesses_and_loses_none() {
     /// Counts accesses.
     struct After(usize);
     impl<E: ?Sized> Observer<E> for After {

@@ -114,7 +114,7 @@ fn other_queues_go_on() {
 }
 
 #[test]
-fn chains_given_back_before_the_fault_stay_given_back_and_are_announced() {
+fn chains_given_back_before_the_fault_are_announced() {
     let mut rig = Rig::new(Features::empty());
     rig.driver.write_chain(0, &[Buffer::writable(DATA, 3)]);
     rig.driver.offer(0);
@@ -204,7 +204,7 @@ fn a_reset_cures_it() {
 }
 
 #[test]
-fn rings_of_a_broken_queue_may_be_used_for_a_new_one_after_reset() {
+fn after_a_reset_rings_of_a_broken_queue_may_be_used_again() {
     let mut rig = broken();
     let layout = Layout::packed_at(BASE + 64, 4);
     assert!(rig.guest.bring_up(Features::VERSION_1, &[layout.config(0)]));

@@ -70,7 +70,7 @@ fn an_empty_table_is_refused() {
 
 /// The capacity counts, not the queue's size: see `indirect::a_small_queue_may_have_large_tables`.
 #[test]
-fn a_table_that_makes_the_chain_longer_than_the_device_takes_is_refused() {
+fn a_table_that_makes_the_chain_too_long_is_refused() {
     for size in [2, 16] {
         for direct in [0, 1, 5, 15u16] {
             if direct >= size {

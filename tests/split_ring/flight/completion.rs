@@ -136,7 +136,7 @@ fn a_token_of_a_stopped_queue_is_stale() {
 }
 
 #[test]
-fn when_the_back_end_is_ready_a_queue_s_requests_are_asked_for_again() {
+fn when_the_back_end_is_ready_requests_are_asked_for_again() {
     let mut rig = waiting(0..3);
     rig.guest.backend_ready(0);
     assert_eq!(rig.poll(), Step::Blocked);

@@ -64,7 +64,7 @@ fn keep(slots: usize, model: Keeper) -> Vec<Step> {
 }
 
 #[test]
-fn a_chain_that_is_kept_in_the_last_slot_does_not_keep_another_queue_out() {
+fn a_chain_kept_in_the_last_slot_keeps_no_other_queue_out() {
     for slots in [1, 2, 3] {
         let steps = keep(slots, Keeper::default());
         assert_eq!(steps.last(), Some(&Step::Idle), "{steps:?}");

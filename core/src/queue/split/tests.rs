@@ -40,7 +40,7 @@ fn serial_numbers_go_round_and_are_never_those_of_no_chain() -> Result<(), Devic
 }
 
 #[test]
-fn serial_numbers_of_chains_in_order_are_never_those_of_no_chain() -> Result<(), DeviceError> {
+fn serials_of_chains_in_order_are_never_that_of_no_chain() -> Result<(), DeviceError> {
     let (mut queue, mut driver) = queue(1024, Features::IN_ORDER, 0x7fff_0000)?;
     let (mem, mut chain, mut none) = (RAM.flat(0), Chain::new(), Chain::new());
     for _ in 0..200_000 {
