@@ -246,7 +246,7 @@ pub enum DriverFault {
         /// Head of the chain.
         head: u16,
     },
-    /// The lengths of one chain add up to 2^32 or more.
+    /// The lengths of one chain add up to more than 2^32.
     LengthOverflow {
         /// Head of the chain.
         head: u16,

@@ -61,9 +61,9 @@ pub enum Event {
         /// Index of its head descriptor.
         head: u16,
         /// Device-readable bytes.
-        readable: u32,
+        readable: u64,
         /// Device-writable bytes.
-        writable: u32,
+        writable: u64,
     },
     /// A chain waits for its back end.
     Pending {
@@ -354,7 +354,7 @@ impl defmt::Format for Event {
                 writable,
             } => defmt::write!(
                 f,
-                "queue {=u16}: took chain {=u16}, {=u32} readable and {=u32} writable bytes",
+                "queue {=u16}: took chain {=u16}, {=u64} readable and {=u64} writable bytes",
                 queue,
                 head,
                 readable,

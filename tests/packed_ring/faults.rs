@@ -9,6 +9,7 @@ use virtside_tests::{BASE, BYTES, DATA, ram, rings::EchoMem};
 use crate::{Rig, over, rig};
 
 const END: u64 = BASE + BYTES as u64;
+const TABLE: u64 = DATA + 0x8000;
 
 fn available() -> u16 {
     PackedDriver::<FlatMem>::available(true)
@@ -96,19 +97,40 @@ fn a_readable_buffer_behind_a_writable_one_is_out_of_order() {
 }
 
 #[test]
-fn lengths_that_sum_up_to_4_gib_overflow() {
-    for (last, good) in [(0x7fff_ffff, true), (0x8000_0000, false)] {
-        let ram = ram();
-        let mut rig = over(EchoMem(ram.flat(BASE)), ram, Features::empty(), 16);
-        let buffers = [
-            Buffer::readable(DATA, 0x8000_0000),
-            Buffer::writable(DATA, last),
-        ];
-        rig.driver.send(5, &buffers);
-        if good {
-            assert_eq!(rig.pop(), Some(5));
-        } else {
-            assert_eq!(rig.fault(), DriverFault::LengthOverflow { head: 5 });
+fn a_chain_holds_4_gib_and_not_a_byte_more() {
+    const MOST: u64 = 1 << 32;
+    const HALF: u64 = 1 << 31;
+    for (sum, good) in [(MOST - 1, true), (MOST, true), (MOST + 1, false)] {
+        for readable in [0, 1, HALF, sum - 1, sum] {
+            for indirect in [false, true] {
+                let ram = ram();
+                let mem = EchoMem(ram.flat(BASE));
+                let mut rig = over(mem, ram, Features::INDIRECT_DESC, 16);
+                let mut buffers = Vec::new();
+                for (mut left, writable) in [(readable, false), (sum - readable, true)] {
+                    while left > 0 {
+                        let len = left.min(HALF) as u32;
+                        buffers.push(Buffer {
+                            addr: DATA,
+                            len,
+                            writable,
+                        });
+                        left -= u64::from(len);
+                    }
+                }
+                if indirect {
+                    rig.driver.send_indirect(5, TABLE, &buffers, 0);
+                } else {
+                    rig.driver.send(5, &buffers);
+                }
+                if good {
+                    assert_eq!(rig.pop(), Some(5), "{readable:#x} {sum:#x} {indirect}");
+                    let lens = (rig.chain.readable_len(), rig.chain.writable_len());
+                    assert_eq!(lens, (readable, sum - readable));
+                } else {
+                    assert_eq!(rig.fault(), DriverFault::LengthOverflow { head: 5 });
+                }
+            }
         }
     }
 }

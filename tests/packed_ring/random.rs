@@ -91,7 +91,8 @@ proptest! {
             match rig.queue.pop(&rig.mem, &mut rig.chain) {
                 Ok(true) => {
                     prop_assert!(rig.chain.segments().len() <= 16);
-                    let _ = rig.queue.complete(&rig.chain, rig.chain.writable_len());
+                    let written = rig.chain.writable_len() as u32;
+                    let _ = rig.queue.complete(&rig.chain, written);
                     rig.queue.flush();
                 }
                 Ok(false) => {

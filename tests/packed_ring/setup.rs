@@ -30,12 +30,13 @@ impl DeviceConfig for Sevens {
 
 impl DeviceModel for Sevens {
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
-        let written = request.writable.remaining();
         while let Ok(Some(view)) = request.writable.view(u32::MAX) {
             view.fill(7);
             request.writable.commit(view.len() as u32);
         }
-        Ok(Answer::Done { written })
+        Ok(Answer::Done {
+            written: request.writable.written(),
+        })
     }
 }
 

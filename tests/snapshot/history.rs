@@ -146,7 +146,7 @@ impl World {
             let mut bytes = vec![0; chain.readable_len() as usize];
             embedded_io::Read::read_exact(&mut chain.readable(&mem), &mut bytes).expect("bytes");
             embedded_io::Write::write_all(&mut chain.writable(&mem), &bytes).expect("room");
-            let len = chain.readable_len();
+            let len = chain.readable_len() as u32;
             taken.complete(&chain, len).expect("it is in flight");
         }
         assert!(self.guest().save::<8>().is_err(), "it is out");

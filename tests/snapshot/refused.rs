@@ -534,8 +534,10 @@ fn lengths_that_overflow_together() {
     for (lens, whole) in [
         ([u32::MAX, 0], true),
         ([u32::MAX - 1, 1], true),
-        ([u32::MAX, 1], false),
-        ([1 << 31, 1 << 31], false),
+        ([u32::MAX, 1], true),
+        ([1 << 31, 1 << 31], true),
+        ([1 << 31, (1 << 31) + 1], false),
+        ([u32::MAX, 2], false),
         ([u32::MAX, u32::MAX], false),
     ] {
         for readable in 0..3 {

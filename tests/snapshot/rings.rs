@@ -179,7 +179,7 @@ fn chains_that_an_owner_abandoned_stay_lost() {
             let mut bytes = vec![0; text as usize];
             embedded_io::Read::read_exact(&mut chain.readable(&mem), &mut bytes).expect("bytes");
             embedded_io::Write::write_all(&mut chain.writable(&mem), &bytes).expect("room");
-            taken.complete(chain, text).expect("it is in flight");
+            taken.complete(chain, text as u32).expect("it is in flight");
         }
         assert!(guest.put_back(taken).is_ok());
         assert_eq!(client.reap(), 2);

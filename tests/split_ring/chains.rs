@@ -247,7 +247,7 @@ proptest! {
         rig.driver.publish();
         prop_assert_eq!(rig.kick(), Step::Idle);
         prop_assert_eq!(&rig.last().sent, &message);
-        prop_assert_eq!(rig.last().room, room);
+        prop_assert_eq!(rig.last().room, u64::from(room));
         prop_assert_eq!(rig.driver.take_used(), Some((head.into(), room)));
         let mut bytes = vec![0; 201];
         rig.driver.read(DATA + 0x1000, &mut bytes);

@@ -19,7 +19,7 @@ pub struct Taken {
 }
 
 /// What a device saw of a request: its head, what it was sent, and its room.
-pub type Sight = (u16, Vec<u8>, u32);
+pub type Sight = (u16, Vec<u8>, u64);
 
 #[derive(Clone, Debug)]
 pub struct Reference {
@@ -191,8 +191,8 @@ impl Reference {
                 sent.extend_from_slice(&self.mem[at..at + *len as usize]);
             }
         }
-        let room = taken.writable.iter().map(|(_, len)| len).sum();
-        self.seen.push((taken.head, sent, room));
+        let room: u32 = taken.writable.iter().map(|(_, len)| len).sum();
+        self.seen.push((taken.head, sent, room.into()));
         let Some(byte) = self.fill else {
             return false;
         };

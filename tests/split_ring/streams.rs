@@ -3,7 +3,10 @@
 use embedded_io::{Error, ErrorKind, Read, Write};
 use proptest::{collection::vec, prelude::*};
 use virtside::{Chain, ChainError, DriverMem, Features, FlatMem, Segment, testing::Buffer};
-use virtside_tests::{BASE, DATA, N, rings::Rig};
+use virtside_tests::{
+    BASE, DATA, N, SIZE, ram,
+    rings::{EchoMem, Rig},
+};
 
 /// A popped chain of these buffers, its memory, and the rig that has the driver.
 fn popped(buffers: &[Buffer]) -> (Chain<N>, FlatMem, Rig) {
@@ -197,6 +200,54 @@ fn more_than_there_is_cannot_be_split_off() {
     assert_eq!(writer.split_end(0).map(|end| end.remaining()), Some(0));
 }
 
+/// A chain of 4 GiB, the most that there may be, over memory that repeats; and that memory.
+fn longest(writable: bool) -> (Chain<N>, EchoMem) {
+    let ram = ram();
+    let mem = EchoMem(ram.flat(BASE));
+    let mut rig = Rig::over(mem.clone(), ram, Features::empty(), SIZE);
+    rig.poll();
+    let quarter = Buffer {
+        addr: DATA,
+        len: 1 << 30,
+        writable,
+    };
+    rig.driver.send(3, &[quarter; 4]);
+    let mut queue = rig.guest.take_queue(0).expect("it is live");
+    let mut chain = Chain::new();
+    assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
+    (chain, mem)
+}
+
+#[test]
+fn the_last_byte_of_4_gib_is_read() {
+    let (chain, mem) = longest(false);
+    let mut reader = chain.readable(&mem);
+    assert_eq!(reader.remaining(), 1 << 32);
+    reader.skip(u32::MAX);
+    assert_eq!(reader.remaining(), 1);
+    assert_eq!(reader.read(&mut [0; 2]), Ok(1));
+    assert_eq!((reader.remaining(), reader.read(&mut [0; 2])), (0, Ok(0)));
+}
+
+#[test]
+fn the_last_byte_of_4_gib_is_written_and_not_counted() {
+    let (chain, mem) = longest(true);
+    let mut writer = chain.writable(&mem);
+    let mut end = writer.split_end(1).expect("there is room");
+    assert_eq!(
+        (writer.remaining(), end.remaining()),
+        (u64::from(u32::MAX), 1)
+    );
+    assert_eq!((end.write(&[1, 2]), end.written()), (Ok(1), 1));
+    let mut writer = chain.writable(&mem);
+    assert_eq!(writer.remaining(), 1 << 32);
+    writer.commit(u32::MAX);
+    assert_eq!((writer.remaining(), writer.written()), (1, u32::MAX));
+    assert_eq!(writer.write(&[1, 2]), Ok(1));
+    assert_eq!((writer.remaining(), writer.written()), (0, u32::MAX));
+    assert_eq!(writer.write(&[1]), Err(ChainError::Full));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -221,7 +272,7 @@ proptest! {
                 prop_assert_eq!(&bytes[..expected as usize], sent);
             }
             at += expected;
-            prop_assert_eq!(reader.remaining(), total - at);
+            prop_assert_eq!(reader.remaining(), u64::from(total - at));
         }
     }
 
@@ -241,7 +292,8 @@ proptest! {
         prop_assert_eq!(tail.is_some(), end <= left);
         if let Some(mut tail) = tail {
             let start = total - end;
-            prop_assert_eq!((writer.remaining(), tail.remaining()), (left - end, end));
+            let lens = (u64::from(left - end), u64::from(end));
+            prop_assert_eq!((writer.remaining(), tail.remaining()), lens);
             prop_assert_eq!(tail.write_all(&vec![0xee; end as usize]), Ok(()));
             // Byte `index` of the room, wherever it is.
             let mut place = buffers.iter().flat_map(|buffer| {

@@ -395,7 +395,7 @@ impl DeviceModel for Holder {
             let asked = Asked {
                 queue,
                 number,
-                room: request.writable.remaining(),
+                room: u32::try_from(request.writable.remaining()).expect("less than 4 GiB"),
                 token,
             };
             if let Some((bad, fault)) = self.blames

@@ -20,7 +20,7 @@ pub struct Seen {
     /// The readable bytes, or the first [`PLENTY`].
     pub sent: Vec<u8>,
     /// Writable bytes.
-    pub room: u32,
+    pub room: u64,
     /// Its name while pending.
     pub token: Token,
 }

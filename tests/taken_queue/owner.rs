@@ -186,7 +186,7 @@ fn an_interrupt_is_sent_only_if_the_driver_wants_it() {
 #[test]
 fn a_chain_is_given_back_once_and_with_no_more_than_it_holds() {
     let mut o = in_flight();
-    let writable = o.chain.writable_len();
+    let writable = o.chain.writable_len() as u32;
     let too_much = HostFault::WrittenTooMuch {
         written: writable + 1,
         writable,

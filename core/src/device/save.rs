@@ -314,7 +314,7 @@ where
         slot.occupy(queue);
         match snapshot.answered {
             None => slot.again(),
-            Some(written) if waits && written <= room => slot.answer(written),
+            Some(written) if waits && u64::from(written) <= room => slot.answer(written),
             Some(_) => return false,
         }
         true

@@ -7,6 +7,7 @@ use crate::{
     interrupt::DriverNotify,
     memory::DriverMem,
     model::{Answer, DeviceModel, Request, Token},
+    num,
     queue::Popped,
     queue_set::QueueSet,
     shared::{InterruptStatus, SharedHandle},
@@ -207,7 +208,9 @@ where
         }
         match answer {
             Ok(Answer::Done { written }) => {
-                let written = if written > writable {
+                let written = if u64::from(written) > writable {
+                    // Less than `written`, so none of it is cut off.
+                    let writable = num::low(writable);
                     host = Some(HostFault::WrittenTooMuch { written, writable });
                     0
                 } else {

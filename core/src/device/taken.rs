@@ -4,6 +4,7 @@ use crate::{
     error::{DeviceError, DriverFault, FaultPolicy, HostFault, Refusal},
     interrupt::DriverNotify,
     memory::{DriverMem, RingWindow},
+    num,
     queue::{Chain, Popped, Virtqueue},
     shared::{InterruptStatus, Shared, SharedHandle},
 };
@@ -71,7 +72,9 @@ where
 
 #[cold]
 #[inline(never)]
-fn too_much(written: u32, writable: u32) -> DeviceError {
+fn too_much(written: u32, writable: u64) -> DeviceError {
+    // Less than `written`, so none of it is cut off.
+    let writable = num::low(writable);
     HostFault::WrittenTooMuch { written, writable }.into()
 }
 
@@ -208,7 +211,7 @@ where
     #[inline]
     pub fn complete(&mut self, chain: &Chain<N>, written: u32) -> Result<(), DeviceError> {
         let writable = chain.writable_len();
-        if written > writable {
+        if u64::from(written) > writable {
             return Err(too_much(written, writable));
         }
         // While a chain is in flight the queue is not quiet, so its rings are still the device's

@@ -180,11 +180,12 @@ impl<B: BlockBackend> Block<B> {
         sector.checked_mul(u64::from(SECTOR)).ok_or(IOERR)
     }
 
-    fn check_data(&self, sector: u64, len: u32) -> Result<u64, Failure> {
-        if len & (SECTOR - 1) != 0 || len > self.options.max_transfer {
+    fn check_data(&self, sector: u64, len: u64) -> Result<u64, Failure> {
+        let whole = len.is_multiple_of(SECTOR.into());
+        if !whole || len > self.options.max_transfer.into() {
             return Err(IOERR);
         }
-        self.locate(sector, len.into())
+        self.locate(sector, len)
     }
 
     fn read<M: DriverMem>(
@@ -219,7 +220,7 @@ impl<B: BlockBackend> Block<B> {
     }
 
     fn id<M: DriverMem>(&self, request: &mut Request<'_, M>) -> Result<(), Failure> {
-        let room = num::index(request.writable.remaining()).min(ID);
+        let room = num::clamp_index(request.writable.remaining()).min(ID);
         let id = self.options.id.get(..room).unwrap_or(&[]);
         Ok(request.writable.write_all(id)?)
     }
@@ -260,7 +261,7 @@ impl<B: BlockBackend> Block<B> {
         request: &mut Request<'_, M>,
     ) -> Result<heapless::Vec<Span, RANGES>, Failure> {
         let len = request.readable.remaining();
-        if len == 0 || len & 15 != 0 || len >> 4 > limits.max_ranges.min(MAX_RANGES) {
+        if len == 0 || len & 15 != 0 || len >> 4 > limits.max_ranges.min(MAX_RANGES).into() {
             return Err(IOERR);
         }
         let mut spans = heapless::Vec::new();

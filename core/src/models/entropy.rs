@@ -102,11 +102,9 @@ impl<E: EntropySource> DeviceModel for Entropy<E> {
         let mut piece = [0; PIECE];
         loop {
             let written = request.writable.written();
-            let room = request
-                .writable
-                .remaining()
-                .min(self.limit.saturating_sub(written));
-            let room = num::index(room).min(PIECE);
+            let room = num::clamp_index(request.writable.remaining())
+                .min(num::index(self.limit.saturating_sub(written)))
+                .min(PIECE);
             let Some(piece) = piece.get_mut(..room).filter(|piece| !piece.is_empty()) else {
                 return Ok(Answer::Done { written });
             };

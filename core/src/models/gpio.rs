@@ -343,7 +343,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
                 match Kind::parse(u16::from_le_bytes([k, l])) {
                     Some(Kind::LineNames) => {
                         let size = self.names_size();
-                        if size != 0 && room > size {
+                        if size != 0 && room > size.into() {
                             if let Err(error) = self.names(request) {
                                 request.report(error.into());
                             }
@@ -367,7 +367,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
                 [STATUS_ERR, 0]
             }
         };
-        let room = num::index(room).min(answer.len());
+        let room = num::clamp_index(room).min(answer.len());
         reply(request, answer.get(..room).unwrap_or(&answer))
     }
 

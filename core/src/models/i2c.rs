@@ -305,7 +305,7 @@ impl Header {
         Ok(Segment {
             address: I2cAddress::from_request(self.addr).ok_or(FAILED)?,
             read,
-            len: num::index(len),
+            len: num::clamp_index(len),
         })
     }
 }

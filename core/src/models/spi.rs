@@ -148,7 +148,7 @@ impl<C: SpiController, const BYTES: usize> Spi<C, BYTES> {
         if tx.max(rx) == 0 || (tx != 0 && rx != 0 && tx != rx) {
             return Err(Failure::Parameters);
         }
-        let bytes = self.buffer.get_mut(..num::index(tx.max(rx)));
+        let bytes = self.buffer.get_mut(..num::clamp_index(tx.max(rx)));
         let bytes = bytes.ok_or(Failure::Transfer)?;
         if tx == 0 {
             bytes.fill(0);

@@ -5,6 +5,8 @@
 //!
 //! Clauses: split-framing-01, split-desc-01, split-desc-02, driver-18.
 
+use core::hint::cold_path;
+
 use super::{
     serial::NO_CHAIN,
     snapshot::ChainSnapshot,
@@ -15,6 +17,9 @@ use crate::{
     memory::{DriverMem, Permission},
     num,
 };
+
+/// The most bytes that a chain may have (The Virtqueue Descriptor Table).
+const MAX_LEN: u64 = 1 << 32;
 
 /// One buffer of a chain: a driver address and a length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,15 +74,15 @@ impl<const N: usize> Chain<N> {
         self.header.head
     }
 
-    /// Device-readable bytes.
+    /// Device-readable bytes. With the writable ones, at most 2^32.
     #[must_use]
-    pub const fn readable_len(&self) -> u32 {
+    pub const fn readable_len(&self) -> u64 {
         self.header.readable_len
     }
 
-    /// Device-writable bytes.
+    /// Device-writable bytes. With the readable ones, at most 2^32.
     #[must_use]
-    pub const fn writable_len(&self) -> u32 {
+    pub const fn writable_len(&self) -> u64 {
         self.header.writable_len
     }
 
@@ -123,30 +128,27 @@ impl<const N: usize> Chain<N> {
         if usize::from(readable) > snapshot.segments.len() {
             return false;
         }
-        let (mut lens, mut count) = ([0_u64; 2], 0_u16);
+        let (mut count, mut total) = (0_u16, 0_u64);
+        self.header.end_readable(count, total);
         for &Segment { addr, len } in &snapshot.segments {
-            let [read, write] = &mut lens;
-            let (permission, sum) = if count < readable {
-                (Permission::Read, read)
+            let permission = if count < readable {
+                Permission::Read
             } else {
-                (Permission::Write, write)
+                Permission::Write
             };
             if len != 0 && !mem.is_mapped(addr, len, permission) {
                 return false;
             }
-            *sum = sum.wrapping_add(len.into());
+            total = total.wrapping_add(len.into());
             if !self.put(count, Segment { addr, len }) {
                 return false;
             }
             count = count.wrapping_add(1);
+            if count == readable {
+                self.header.end_readable(count, total);
+            }
         }
-        let [read, write] = lens;
-        self.header.end_readable(readable, read);
-        num::high(read) == 0
-            && self
-                .header
-                .end(snapshot.head, count, read.wrapping_add(write))
-                .is_ok()
+        self.header.end(snapshot.head, count, total).is_ok()
     }
 
     /// What a snapshot keeps of it.
@@ -225,8 +227,9 @@ pub(crate) struct ChainHeader {
     pub(super) count: u16,
     pub(super) readable: u16,
     pub(super) head: u16,
-    pub(super) readable_len: u32,
-    pub(super) writable_len: u32,
+    /// Bytes, at most [`MAX_LEN`] together.
+    pub(super) readable_len: u64,
+    pub(super) writable_len: u64,
     /// Which chain it is, so that a clone of an earlier one with the same head is told apart; a
     /// queue has it again after 2^29 chains at the earliest.
     serial: u32,
@@ -319,15 +322,15 @@ impl ChainHeader {
 
     /// How many segments there are, and how many bytes; and whether the last is for writing.
     pub(crate) fn progress(&self) -> (u16, u64, bool) {
-        let len = u64::from(self.readable_len).wrapping_add(self.writable_len.into());
+        let len = self.readable_len.wrapping_add(self.writable_len);
         (self.count, len, self.count > self.readable)
     }
 
-    /// The first `count` segments are what the device may read, `len` bytes.
+    /// The first `count` segments are what the device may read, with `len` bytes.
     #[inline(always)]
     pub(crate) fn end_readable(&mut self, count: u16, len: u64) {
         self.readable = count;
-        self.readable_len = num::low(len);
+        self.readable_len = len;
     }
 
     /// There are `count` segments with `len` bytes; the device may write what is behind the readable
@@ -336,11 +339,14 @@ impl ChainHeader {
     pub(crate) fn end(&mut self, head: u16, count: u16, len: u64) -> Result<(), Faulted> {
         self.head = head;
         self.count = count;
-        self.writable_len = num::low(len).wrapping_sub(self.readable_len);
-        if num::high(len) == 0 {
-            Ok(())
-        } else {
-            Err(self.overflow())
+        self.writable_len = len.wrapping_sub(self.readable_len);
+        if num::high(len) != 0 {
+            // A question of its own: a comparison with `MAX_LEN` alone takes an instruction more.
+            cold_path();
+            if len != MAX_LEN {
+                return Err(self.overflow());
+            }
         }
+        Ok(())
     }
 }

@@ -297,7 +297,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             len: written,
         };
         // A chain that is not full cannot be passed over: its length would be lost.
-        if written != chain.writable_len() {
+        if u64::from(written) != chain.writable_len() {
             self.publish();
         }
         true

@@ -52,7 +52,7 @@ struct Cursor<'a, M> {
     segments: &'a [Segment],
     /// Bytes of the first segment that are behind the position.
     offset: u32,
-    remaining: u32,
+    remaining: u64,
     mem: &'a M,
     permission: Permission,
 }
@@ -62,7 +62,7 @@ impl<M> defmt::Format for Cursor<'_, M> {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
             f,
-            "Cursor {{ segments: {=[?]}, offset: {=u32}, remaining: {=u32} }}",
+            "Cursor {{ segments: {=[?]}, offset: {=u32}, remaining: {=u64} }}",
             self.segments,
             self.offset,
             self.remaining
@@ -77,7 +77,7 @@ impl<M> Clone for Cursor<'_, M> {
 }
 
 impl<'a, M: DriverMem> Cursor<'a, M> {
-    fn new(segments: &'a [Segment], remaining: u32, mem: &'a M, permission: Permission) -> Self {
+    fn new(segments: &'a [Segment], remaining: u64, mem: &'a M, permission: Permission) -> Self {
         let mut cursor = Self {
             segments,
             offset: 0,
@@ -96,11 +96,8 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
             return Ok(None);
         };
         let addr = segment.addr.wrapping_add(u64::from(self.offset));
-        let len = segment
-            .len
-            .wrapping_sub(self.offset)
-            .min(max)
-            .min(self.remaining);
+        let len = segment.len.wrapping_sub(self.offset).min(max);
+        let len = num::clamp_low(self.remaining).min(len);
         if len == 0 {
             return Ok(None);
         }
@@ -119,16 +116,17 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
     }
 
     /// Moves on by `count` bytes, at most to the end.
-    fn advance(&mut self, count: u32) {
+    fn advance(&mut self, count: u64) {
         let mut left = count.min(self.remaining);
         self.remaining = self.remaining.wrapping_sub(left);
         while let Some((segment, rest)) = self.segments.split_first() {
             let here = segment.len.wrapping_sub(self.offset);
-            if left < here {
-                self.offset = self.offset.wrapping_add(left);
+            if left < here.into() {
+                // Less than `here`, so none of it is cut off.
+                self.offset = self.offset.wrapping_add(num::low(left));
                 return;
             }
-            left = left.wrapping_sub(here);
+            left = left.wrapping_sub(here.into());
             self.segments = rest;
             self.offset = 0;
         }
@@ -136,7 +134,7 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
 
     /// The last `count` bytes as a cursor of their own, which this one then ends before.
     fn split_end(&mut self, count: u32) -> Option<Self> {
-        let keep = self.remaining.checked_sub(count)?;
+        let keep = self.remaining.checked_sub(count.into())?;
         let mut end = self.clone();
         end.advance(keep);
         self.remaining = keep;
@@ -165,15 +163,15 @@ pub struct ReadableChain<'a, M> {
 }
 
 impl<'a, M: DriverMem> ReadableChain<'a, M> {
-    pub(super) fn new(segments: &'a [Segment], len: u32, mem: &'a M) -> Self {
+    pub(super) fn new(segments: &'a [Segment], len: u64, mem: &'a M) -> Self {
         Self {
             cursor: Cursor::new(segments, len, mem, Permission::Read),
         }
     }
 
-    /// Bytes not read yet.
+    /// Bytes not read yet, at most 2^32.
     #[must_use]
-    pub fn remaining(&self) -> u32 {
+    pub fn remaining(&self) -> u64 {
         self.cursor.remaining
     }
 
@@ -192,7 +190,7 @@ impl<'a, M: DriverMem> ReadableChain<'a, M> {
 
     /// Moves on by `count` bytes, at most to the end.
     pub fn skip(&mut self, count: u32) {
-        self.cursor.advance(count);
+        self.cursor.advance(count.into());
     }
 }
 
@@ -248,20 +246,21 @@ pub struct WritableChain<'a, M> {
 }
 
 impl<'a, M: DriverMem> WritableChain<'a, M> {
-    pub(super) fn new(segments: &'a [Segment], len: u32, mem: &'a M) -> Self {
+    pub(super) fn new(segments: &'a [Segment], len: u64, mem: &'a M) -> Self {
         Self {
             cursor: Cursor::new(segments, len, mem, Permission::Write),
             written: 0,
         }
     }
 
-    /// Bytes not written yet.
+    /// Bytes not written yet, at most 2^32.
     #[must_use]
-    pub fn remaining(&self) -> u32 {
+    pub fn remaining(&self) -> u64 {
         self.cursor.remaining
     }
 
-    /// Bytes written so far, all of them from the start on.
+    /// Bytes written so far, all of them from the start on, or [`u32::MAX`] if there are more: what
+    /// a used length can say, which may be less than was written (split-used-03).
     #[must_use]
     pub fn written(&self) -> u32 {
         self.written
@@ -278,7 +277,7 @@ impl<'a, M: DriverMem> WritableChain<'a, M> {
 
     /// Counts `count` bytes as written, at most to the end, tells the memory's hooks, and moves on.
     pub fn commit(&mut self, count: u32) {
-        let mut left = count.min(self.cursor.remaining);
+        let mut left = num::clamp_low(self.cursor.remaining).min(count);
         while left != 0 {
             let Some(segment) = self.cursor.segments.first() else {
                 return;
@@ -288,8 +287,8 @@ impl<'a, M: DriverMem> WritableChain<'a, M> {
             if let Some(range) = DriverRange::new(addr, here) {
                 self.cursor.mem.after_write(range);
             }
-            self.cursor.advance(here);
-            self.written = self.written.wrapping_add(here);
+            self.cursor.advance(here.into());
+            self.written = self.written.saturating_add(here);
             left = left.wrapping_sub(here);
         }
     }

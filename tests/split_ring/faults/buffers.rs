@@ -187,50 +187,99 @@ fn a_writable_buffer_in_read_only_memory_is_refused() {
     assert_eq!(rig.driver.take_used(), Some((0, 1)));
 }
 
-/// A chain of buffers of 2 GiB less one byte, over memory that repeats: (readable, writable).
-fn huge(readable: usize, writable: usize, last: u32) -> (Rig<EchoMem>, Vec<Buffer>) {
+/// The most bytes that a driver may put in one chain (The Virtqueue Descriptor Table).
+const MOST: u64 = 1 << 32;
+
+/// A rig over memory that repeats, whose driver has sent one chain of so many bytes, in buffers of at
+/// most 1 GiB.
+fn huge(readable: u64, writable: u64, indirect: bool) -> Rig<EchoMem> {
     let ram = ram();
-    let rig = Rig::over(EchoMem(ram.flat(BASE)), ram, Features::INDIRECT_DESC, SIZE);
-    let mut buffers = vec![Buffer::readable(DATA, 0x7fff_ffff); readable];
-    buffers.extend(vec![Buffer::writable(DATA, 0x7fff_ffff); writable]);
-    if let Some(buffer) = buffers.last_mut() {
-        buffer.len = last;
+    let mut rig = Rig::over(EchoMem(ram.flat(BASE)), ram, Features::INDIRECT_DESC, SIZE);
+    let mut buffers = Vec::new();
+    for (mut left, writable) in [(readable, false), (writable, true)] {
+        while left > 0 {
+            let len = left.min(1 << 30) as u32;
+            buffers.push(Buffer {
+                addr: DATA,
+                len,
+                writable,
+            });
+            left -= u64::from(len);
+        }
     }
-    (rig, buffers)
+    if indirect {
+        rig.driver.write_indirect(0, TABLE, &buffers);
+        rig.driver.offer(0);
+        rig.driver.publish();
+    } else {
+        rig.driver.send(0, &buffers);
+    }
+    rig
+}
+
+/// Readable and writable bytes that add up to `sum`.
+fn mixes(sum: u64) -> [(u64, u64); 5] {
+    [
+        (sum, 0),
+        (0, sum),
+        (sum - 1, 1),
+        (1, sum - 1),
+        (sum / 2, sum - sum / 2),
+    ]
 }
 
 #[test]
-fn lengths_that_add_up_to_more_than_32_bits_are_refused() {
-    for (readable, writable) in [(3, 0), (0, 3)] {
+fn a_chain_of_more_than_4_gib_is_refused() {
+    for (readable, writable) in mixes(MOST + 1) {
         for indirect in [false, true] {
-            let (mut rig, buffers) = huge(readable, writable, 2);
-            if indirect {
-                rig.driver.write_indirect(0, TABLE, &buffers);
-            } else {
-                rig.driver.write_chain(0, &buffers);
-            }
-            rig.driver.offer(0);
-            rig.driver.publish();
+            let mut rig = huge(readable, writable, indirect);
             assert_eq!(blamed(&mut rig), DriverFault::LengthOverflow { head: 0 });
         }
     }
 }
 
 #[test]
-fn lengths_that_add_up_to_2_to_the_32_minus_1_are_taken() {
-    for (readable, writable, room) in [(3, 0, 0), (0, 3, u32::MAX), (2, 1, 1)] {
-        let (mut rig, buffers) = huge(readable, writable, 1);
-        rig.guest.model_mut().plan = Plan::Claim(room);
-        rig.driver.send(0, &buffers);
-        assert_eq!(rig.kick(), Step::Idle);
-        assert_eq!((rig.fault(), rig.last().room), (None, room));
-        assert_eq!(rig.driver.take_used(), Some((0, room)));
+fn a_chain_of_4_gib_is_served() {
+    for sum in [MOST - 1, MOST] {
+        for (readable, writable) in mixes(sum) {
+            for indirect in [false, true] {
+                let mut rig = huge(readable, writable, indirect);
+                // The length of a used element has 32 bits.
+                let room = u32::try_from(writable).unwrap_or(u32::MAX);
+                rig.guest.model_mut().plan = Plan::Claim(room);
+                assert_eq!(rig.kick(), Step::Idle);
+                assert_eq!((rig.fault(), rig.last().room), (None, writable));
+                assert_eq!(rig.driver.take_used(), Some((0, room)));
+            }
+        }
     }
 }
 
 #[test]
-fn readable_and_writable_lengths_count_together() {
-    let (mut rig, buffers) = huge(2, 2, 0x7fff_ffff);
-    rig.driver.send(0, &buffers);
-    assert_eq!(blamed(&mut rig), DriverFault::LengthOverflow { head: 0 });
+fn a_table_adds_to_the_4_gib_before_it() {
+    for (len, good) in [(0, true), (1, false)] {
+        for writable in [false, true] {
+            let ram = ram();
+            let mut rig = Rig::over(EchoMem(ram.flat(BASE)), ram, Features::INDIRECT_DESC, SIZE);
+            rig.guest.model_mut().plan = Plan::Claim(0);
+            let flags = NEXT | if writable { WRITE } else { 0 };
+            let half = (DATA, 1 << 31);
+            rig.driver.write_desc(0, half, flags, 1);
+            rig.driver.write_desc(1, half, flags, 2);
+            let addr = DATA;
+            let buffer = Buffer {
+                addr,
+                len,
+                writable,
+            };
+            rig.driver.write_indirect(2, TABLE, &[buffer]);
+            rig.driver.offer(0);
+            rig.driver.publish();
+            if good {
+                assert_eq!((rig.kick(), rig.fault()), (Step::Idle, None));
+            } else {
+                assert_eq!(blamed(&mut rig), DriverFault::LengthOverflow { head: 0 });
+            }
+        }
+    }
 }

@@ -41,7 +41,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
         let [a, b] = size.cols.to_le_bytes();
         let [c, d] = size.rows.to_le_bytes();
         let size = [a, b, c, d];
-        let room = num::index(request.writable.remaining());
+        let room = num::clamp_index(request.writable.remaining());
         let after = room.checked_sub(HEADER);
         let tail = match (event, after) {
             (Event::PortName, Some(room)) => {
