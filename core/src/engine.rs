@@ -95,15 +95,52 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> defmt::Format
     }
 }
 
-impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S, H, Q, N> {
+impl<D, M, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S, H, Q, N>
+where
+    D: DeviceModel,
+    M: DriverMem,
+    I: DriverNotify + Clone,
+    S: AsMut<[ChainSlot<N>]>,
+    H: SharedHandle<Q>,
+{
     /// A device in reset.
+    ///
+    /// The slots hold chains of `N` buffers, and the shared block has `Q` queues:
+    ///
+    /// ```compile_fail,E0308
+    /// # use virtside::{models::Entropy, ChainSlot, Engine, Ram, Shared};
+    /// # static RAM: Ram<65536> = Ram::new();
+    /// # static SHARED: Shared<1> = Shared::new();
+    /// # let source = |bytes: &mut [u8]| Ok(bytes.len());
+    /// let slots = [ChainSlot::<8>::new()];
+    /// let _: Engine<_, _, _, _, _, 1, 16> =
+    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), slots, &SHARED);
+    /// ```
+    ///
+    /// ```compile_fail,E0308
+    /// # use virtside::{models::Entropy, ChainSlot, Engine, Ram, Shared};
+    /// # static RAM: Ram<65536> = Ram::new();
+    /// # let source = |bytes: &mut [u8]| Ok(bytes.len());
+    /// static SHARED: Shared<2> = Shared::new();
+    /// let slots = [ChainSlot::<16>::new()];
+    /// let _: Engine<_, _, _, _, _, 1, 16> =
+    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), slots, &SHARED);
+    /// ```
     pub const fn new(model: D, mem: M, notify: I, slots: S, shared: H) -> Self {
         Self::traced(model, mem, notify, slots, shared, NoTrace)
     }
 }
 
-impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, S, H, Q, N, T> {
-    /// A device in reset; `trace` hears what it does.
+impl<D, M, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, S, H, Q, N, T>
+where
+    D: DeviceModel,
+    M: DriverMem,
+    I: DriverNotify + Clone,
+    S: AsMut<[ChainSlot<N>]>,
+    H: SharedHandle<Q>,
+    T: Trace,
+{
+    /// A device in reset. `trace` is told what the device does.
     pub const fn traced(model: D, mem: M, notify: I, slots: S, shared: H, trace: T) -> Self {
         const {
             assert!(
@@ -174,7 +211,9 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
     pub fn into_parts(self) -> (D, Device<M, I, H, Q, N, T>, Transport<Q>, S) {
         (self.model, self.device, self.transport, self.slots)
     }
+}
 
+impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, S, H, Q, N, T> {
     /// The same device, with a changed offer: what depends on where it is, such as ACCESS_PLATFORM.
     ///
     /// ```

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use virtside::{
-    ChainSlot, CountingNotify, DriverFault, Engine, EngineCell, Event, Features, FlatMem,
-    HostFault, InterruptStatus, LogTrace, Refusal, Shared, Trace, Weight,
+    ChainSlot, CountingNotify, DeviceModel, DriverFault, Engine, EngineCell, Event, Features,
+    FlatMem, HostFault, InterruptStatus, LogTrace, Refusal, Shared, Trace, Weight,
     mmio::{Access, Phase, Reply},
     models::Entropy,
     testing::{Buffer, FakeDriver, Registers},
@@ -47,7 +47,7 @@ impl Recorder {
 type Traced<D, T> =
     Engine<D, FlatMem, &'static CountingNotify, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N, T>;
 
-fn traced<D, T>(model: D, trace: T) -> (Traced<D, T>, TestRam) {
+fn traced<D: DeviceModel, T: Trace>(model: D, trace: T) -> (Traced<D, T>, TestRam) {
     let ram = virtside_tests::ram();
     let line: &'static CountingNotify = Box::leak(Box::default());
     let slots = vec![const { ChainSlot::new() }; 2];

@@ -5,7 +5,7 @@ use std::{
 };
 
 use virtside::{
-    ChainSlot, Engine, Features, FlatMem, Ram, Shared,
+    ChainSlot, DeviceModel, Engine, Features, FlatMem, Ram, Shared,
     mmio::{Phase, Transport},
     models::{Block, BlockOptions, Entropy, EntropyError, blk::RamDisk},
 };
@@ -193,7 +193,7 @@ type Of<D> = Engine<D, FlatMem, (), [ChainSlot<16>; 1], Arc<Shared<1>>, 1, 16>;
 
 static RAM: Ram<16384> = Ram::new();
 
-fn engine<D>(model: D) -> Of<D> {
+fn engine<D: DeviceModel>(model: D) -> Of<D> {
     let slots = [ChainSlot::new()];
     Engine::new(model, RAM.flat(0), (), slots, Arc::new(Shared::new()))
 }

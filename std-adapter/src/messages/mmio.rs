@@ -3,8 +3,8 @@
 use std::io;
 
 use virtside::{
-    Device, DeviceError, DeviceModel, DriverMem, DriverNotify, Engine, FaultPolicy, Features,
-    Message, QueueConfig, Refusal, SharedHandle,
+    ChainSlot, Device, DeviceError, DeviceModel, DriverMem, DriverNotify, Engine, FaultPolicy,
+    Features, Message, QueueConfig, Refusal, SharedHandle, Trace,
     mmio::{Reply, Transport},
 };
 
@@ -228,6 +228,10 @@ impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
     where
         D: DeviceModel,
         M: DriverMem,
+        C: AsMut<[ChainSlot<N>]>,
+        I: DriverNotify + Clone,
+        H: SharedHandle<Q>,
+        T: Trace,
     {
         if let Some(Message::Ready { features }) = self.asked {
             let _ = self.model.ready(features);

@@ -61,7 +61,7 @@ struct Station<D, const Q: usize, const S: usize, T = NoTrace> {
     poll_stack: Stack,
 }
 
-impl<D, const Q: usize, const S: usize, T> Station<D, Q, S, T> {
+impl<D: DeviceModel, const Q: usize, const S: usize, T: Trace> Station<D, Q, S, T> {
     const fn new(
         name: &'static str,
         model: D,
