@@ -22,8 +22,10 @@
 //!
 //! # Features
 //!
+//! * `packed` (default): packed rings, beside split ones.
 //! * `guest`: the other side: unmodified `virtio-drivers` over a [`channel`].
-//! * `cli` (default): the `virtside` command.
+//!
+//! The `virtside` command is a package of its own, `virtside-cli`.
 #![deny(unsafe_code, missing_docs, missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -40,7 +42,7 @@ mod notify;
 mod serve;
 
 pub use access::{AccessSource, Event, Next, RegisterAccess};
-pub use backend::{FileDisk, OsEntropy};
+pub use backend::{DiskError, DiskOperation, FileDisk, OsEntropy};
 pub use bus::{Bus, BusError};
 pub use io::{StdReader, StdWriter};
 pub use memory::{KeptRegion, VmMem};

@@ -1,6 +1,7 @@
 //! A disk in a file.
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     io,
     path::Path,
@@ -26,7 +27,57 @@ pub struct FileDisk {
     file: File,
     sectors: u64,
     read_only: bool,
-    error: Option<io::Error>,
+    error: Option<DiskError>,
+}
+
+/// Why a request failed that the driver was only told `IOERR` of.
+#[derive(Debug)]
+pub struct DiskError {
+    /// What was done to the file.
+    pub operation: DiskOperation,
+    /// Where in the file it began, in bytes; 0 of a flush.
+    pub offset: u64,
+    /// How much was asked for, in bytes; 0 of a flush.
+    pub len: u64,
+    /// What the system says.
+    pub error: io::Error,
+}
+
+/// What a [`FileDisk`] does to its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskOperation {
+    /// `pread`
+    Read,
+    /// `pwrite`
+    Write,
+    /// `fallocate`, or `pwrite` of zeroes
+    WriteZeroes,
+    /// `fdatasync`
+    Flush,
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            operation,
+            offset,
+            len,
+            error,
+        } = self;
+        let operation = match operation {
+            DiskOperation::Read => "read",
+            DiskOperation::Write => "write",
+            DiskOperation::WriteZeroes => "write of zeroes",
+            DiskOperation::Flush => return write!(f, "flush: {error}"),
+        };
+        write!(f, "{operation}, {len} bytes at offset {offset}: {error}")
+    }
+}
+
+impl std::error::Error for DiskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
 }
 
 impl FileDisk {
@@ -75,14 +126,25 @@ impl FileDisk {
         })
     }
 
-    /// Why a request failed last, since this was last asked.
-    pub fn take_error(&mut self) -> Option<io::Error> {
+    /// Takes the most recent failure of the file.
+    pub fn take_error(&mut self) -> Option<DiskError> {
         self.error.take()
     }
 
-    fn note(&mut self, result: io::Result<()>) -> Result<(), BlockError> {
+    fn note(
+        &mut self,
+        operation: DiskOperation,
+        offset: u64,
+        len: u64,
+        result: io::Result<()>,
+    ) -> Result<(), BlockError> {
         result.map_err(|error| {
-            self.error = Some(error);
+            self.error = Some(DiskError {
+                operation,
+                offset,
+                len,
+                error,
+            });
             BlockError::Io
         })
     }
@@ -118,18 +180,18 @@ impl BlockBackend for FileDisk {
 
     fn read(&mut self, offset: u64, to: &DeviceRange<'_>) -> Result<(), BlockError> {
         let result = memory::read_at(&self.file, offset, to);
-        self.note(result)
+        self.note(DiskOperation::Read, offset, bytes(to), result)
     }
 
     fn write(&mut self, offset: u64, from: &DeviceRange<'_>) -> Result<(), BlockError> {
         self.changeable()?;
         let result = memory::write_at(&self.file, offset, from);
-        self.note(result)
+        self.note(DiskOperation::Write, offset, bytes(from), result)
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
         let result = self.file.sync_data();
-        self.note(result)
+        self.note(DiskOperation::Flush, 0, 0, result)
     }
 
     /// Advice: where no hole can be punched, nothing is done.
@@ -149,8 +211,12 @@ impl BlockBackend for FileDisk {
         let result = usize::try_from(len)
             .map_err(|_| io::ErrorKind::InvalidInput.into())
             .and_then(|len| self.file.write_all_zeroes_at(offset, len));
-        self.note(result)
+        self.note(DiskOperation::WriteZeroes, offset, len, result)
     }
+}
+
+fn bytes(range: &DeviceRange<'_>) -> u64 {
+    u64::try_from(range.len()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

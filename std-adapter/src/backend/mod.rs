@@ -4,4 +4,4 @@ mod entropy;
 mod file;
 
 pub use entropy::OsEntropy;
-pub use file::FileDisk;
+pub use file::{DiskError, DiskOperation, FileDisk};

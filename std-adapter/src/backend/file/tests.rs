@@ -95,7 +95,11 @@ fn a_file_that_became_shorter_is_an_error_with_a_reason() {
     image.as_file().set_len(700).unwrap();
     assert_eq!(disk.read(512, &view(&mem, 0, 512)), Err(BlockError::Io));
     let error = disk.take_error().unwrap();
-    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(error.error.kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(
+        error.to_string(),
+        "read, 512 bytes at offset 512: unexpected end of file"
+    );
     assert!(disk.take_error().is_none());
 }
 
