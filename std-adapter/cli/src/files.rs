@@ -1,10 +1,10 @@
 //! Files in a FAT file system, from whichever side.
 
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, SeekFrom};
 
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions, ReadWriteSeek};
 
-use super::Result;
+use crate::failure::{Failure, Result};
 
 /// Bytes of a cluster, and so of the largest request.
 const CLUSTER: u32 = 16 << 10;
@@ -24,7 +24,9 @@ pub(crate) fn format(disk: impl ReadWriteSeek) -> io::Result<()> {
     fatfs::format_volume(disk, options)
 }
 
-pub(crate) fn mount<D: ReadWriteSeek>(disk: D) -> io::Result<FileSystem<D>> {
+/// Mounts the file system that begins with the first byte, wherever the stream is.
+pub(crate) fn mount<D: ReadWriteSeek>(mut disk: D) -> io::Result<FileSystem<D>> {
+    disk.seek(SeekFrom::Start(0))?;
     FileSystem::new(disk, FsOptions::new())
 }
 
@@ -45,7 +47,9 @@ pub(crate) fn new_directory<D: ReadWriteSeek>(fs: &FileSystem<D>) -> Result<Stri
             return Ok(name);
         }
     }
-    Err("the image is full of directories of mine".into())
+    Err(Failure::work(
+        "the image has a thousand directories of this command already",
+    ))
 }
 
 /// Reads and sums one file; `each` hears of every piece.
@@ -74,7 +78,7 @@ pub(crate) fn read<R: Read>(
 }
 
 /// Every file of a directory, by name.
-pub(crate) fn read_all<D: Read + Write + Seek>(disk: D, directory: &str) -> Result<Vec<Seen>> {
+pub(crate) fn read_all<D: ReadWriteSeek>(disk: D, directory: &str) -> Result<Vec<Seen>> {
     let fs = mount(disk)?;
     let directory = fs.root_dir().open_dir(directory)?;
     let mut seen = Vec::new();

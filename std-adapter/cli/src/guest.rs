@@ -9,10 +9,10 @@ use indicatif::ProgressBar;
 use virtio_drivers::device::rng::VirtIORng;
 use virtside_std::guest::{ChannelTransport, GuestHal};
 
-use super::{
-    Result,
+use crate::{
     device::Side,
     disk::{Disk, Stream, Work},
+    failure::{Failure, Result},
     files::{self, Seen},
 };
 
@@ -55,7 +55,7 @@ struct Random {
 
 impl Random {
     fn new(side: Side) -> Result<Self> {
-        let transport = ChannelTransport::new(side.port)?;
+        let transport = ChannelTransport::new(side.port).map_err(Failure::work)?;
         let mut driver = VirtIORng::new(transport).map_err(broken)?;
         // It polls.
         driver.disable_interrupts();
@@ -85,7 +85,7 @@ impl Guest {
     pub(crate) fn run(self) -> Result<Outcome> {
         let start = Instant::now();
         let mut random = Random::new(self.entropy)?;
-        let transport = ChannelTransport::new(self.block.port)?;
+        let transport = ChannelTransport::new(self.block.port).map_err(Failure::work)?;
         let mut disk = Disk::new(transport, self.block.line)?;
         let bar = self.bar;
         if self.format {
@@ -113,8 +113,13 @@ fn plan(free: u64) -> Result<Vec<(String, u64)>> {
     let total = TOTAL.min(free / 2);
     let small: u64 = SMALL.iter().sum();
     let left = total.checked_sub(small);
-    let left = left.ok_or("there is no room for files on the image")?;
-    let large = std::iter::repeat_n(left / LARGE, usize::try_from(LARGE)?);
+    let left = left.ok_or_else(|| {
+        let (least, mib) = ((small * 2) >> 10, free >> 10);
+        Failure::Work(format!(
+            "there are {mib} KiB free on the image, and at least {least} KiB are needed"
+        ))
+    })?;
+    let large = std::iter::repeat_n(left / LARGE, usize::try_from(LARGE).map_err(Failure::work)?);
     let sizes = SMALL.into_iter().chain(large);
     Ok((0..)
         .zip(sizes)
@@ -139,14 +144,14 @@ fn write(disk: &mut Disk, random: &mut Random, bar: &ProgressBar) -> Result<(Str
         for (name, len) in plan {
             let mut file = directory.create_file(&name)?;
             let mut hasher = crc32fast::Hasher::new();
-            let mut left = usize::try_from(len)?;
+            let mut left = usize::try_from(len).map_err(Failure::work)?;
             while left != 0 {
                 let piece = &mut piece[..left.min(PIECE)];
                 random.fill(piece)?;
                 hasher.update(piece);
                 file.write_all(piece)?;
                 left -= piece.len();
-                bar.inc(u64::try_from(piece.len())?);
+                bar.inc(u64::try_from(piece.len()).unwrap_or(0));
             }
             file.flush()?;
             let checksum = hasher.finalize();

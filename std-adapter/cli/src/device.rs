@@ -1,17 +1,17 @@
 //! A device in a thread of its own, behind the blocking loop.
 
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
 };
 
 use virtside::{
-    ChainSlot, Counters, DeviceModel, Engine, Offer, Shared,
-    mmio::{Access, Reply},
+    ChainSlot, Counters, DeviceModel, Engine, Features, Offer, QueueConfig, Shared,
+    mmio::{Access, Phase, Reply},
 };
 use virtside_std::{
     CondvarNotify, Observer, VmMem,
@@ -20,15 +20,17 @@ use virtside_std::{
 };
 use vm_memory::GuestMemoryMmap;
 
-use super::{Result, screen::Screen};
+use crate::{
+    failure::{Failure, Result},
+    screen::Screen,
+};
 
 /// Elements of the largest queue.
 pub(crate) const QUEUE_MAX: u16 = 64;
 
 const N: usize = 64;
 
-pub(crate) type Machine<D> =
-    Engine<D, VmMem, CondvarNotify, [ChainSlot<N>; 1], Arc<Shared<1>>, 1, N>;
+type Machine<D> = Engine<D, VmMem, CondvarNotify, [ChainSlot<N>; 1], Arc<Shared<1>>, 1, N>;
 
 /// What a device thread leaves behind.
 pub(crate) struct Served {
@@ -43,6 +45,14 @@ pub(crate) struct Side {
     pub(crate) line: CondvarNotify,
 }
 
+/// What a driver set up.
+pub(crate) struct SetUp {
+    pub(crate) name: &'static str,
+    pub(crate) id: u32,
+    pub(crate) features: Features,
+    pub(crate) queues: Vec<QueueConfig>,
+}
+
 /// A device that runs.
 pub(crate) struct Spawned {
     name: &'static str,
@@ -50,30 +60,71 @@ pub(crate) struct Spawned {
     line: CondvarNotify,
     shared: Arc<Shared<1>>,
     accesses: Arc<AtomicU64>,
-    thread: JoinHandle<io::Result<Counters>>,
+    thread: JoinHandle<Result<Counters>>,
 }
 
-/// Counts accesses, and shows them.
+/// Counts accesses, shows them, and tells when the driver is ready.
 struct Watch {
+    name: &'static str,
     accesses: Arc<AtomicU64>,
-    screen: Screen,
+    /// With `--trace`.
+    screen: Option<Screen>,
+    /// Until it was told.
+    ready: Option<mpsc::Sender<SetUp>>,
 }
 
 impl<D: DeviceModel> Observer<Machine<D>> for Watch {
     fn accessed(&mut self, machine: &Machine<D>, access: Access, reply: Reply) {
         self.accesses.fetch_add(1, Ordering::Relaxed);
-        self.screen.show(machine, access, reply);
+        if let Some(screen) = &mut self.screen {
+            screen.show(access, reply);
+        }
+        if machine.phase() == Phase::Live
+            && let Some(ready) = self.ready.take()
+        {
+            let queues = machine.configured_queues();
+            // Nobody to be told is no reason to stop.
+            let _ = ready.send(SetUp {
+                name: self.name,
+                id: machine.model().device_id(),
+                features: machine.features(),
+                queues: queues
+                    .filter_map(|queue| machine.queue_config(queue).copied())
+                    .collect(),
+            });
+        }
     }
+
+    fn stops(&mut self) -> bool {
+        self.screen.as_ref().is_some_and(Screen::has_failed)
+    }
+}
+
+/// A model and what is known of it.
+pub(crate) struct Plan<D> {
+    pub(crate) name: &'static str,
+    pub(crate) model: D,
+    pub(crate) offer: Offer,
+    /// With `--trace`.
+    pub(crate) screen: Option<Screen>,
+    pub(crate) ready: mpsc::Sender<SetUp>,
+    /// Asked at the end: what failed behind the model.
+    pub(crate) trouble: fn(&mut D) -> Option<String>,
 }
 
 impl Spawned {
     pub(crate) fn new<D: DeviceModel + Send + 'static>(
-        name: &'static str,
-        model: D,
-        offer: Offer,
+        plan: Plan<D>,
         memory: &GuestMemoryMmap,
-        screen: Screen,
     ) -> Result<Self> {
+        let Plan {
+            name,
+            model,
+            offer,
+            screen,
+            ready,
+            trouble,
+        } = plan;
         let (port, mut source) = channel::channel();
         let line = CondvarNotify::new();
         let shared = Arc::new(Shared::new());
@@ -87,12 +138,20 @@ impl Spawned {
         )
         .offering(offer);
         let mut watch = Watch {
+            name,
             accesses: Arc::clone(&accesses),
             screen,
+            ready: Some(ready),
         };
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
             serve(&mut machine, &mut source, &mut watch)?;
-            Ok(machine.counters())
+            if let Some(error) = watch.screen.as_mut().and_then(Screen::take_error) {
+                return Err(Failure::Output(error));
+            }
+            match trouble(machine.model_mut()) {
+                Some(why) => Err(Failure::Work(why)),
+                None => Ok(machine.counters()),
+            }
         })?;
         Ok(Self {
             name,
@@ -124,17 +183,17 @@ impl Spawned {
         self.shared.needs_reset()
     }
 
-    /// Whether the loop returned, which it does not while there is a port.
-    pub(crate) fn is_over(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// Ends the stream, and waits for the loop to return.
+    /// Ends the stream once the driver is gone, and waits for the loop to return.
     pub(crate) fn join(self) -> Result<Served> {
         drop(self.port);
         let counters = match self.thread.join() {
             Ok(counters) => counters?,
-            Err(_) => return Err(format!("the thread of {} panicked", self.name).into()),
+            Err(_) => {
+                return Err(Failure::Work(format!(
+                    "the thread of {} panicked",
+                    self.name
+                )));
+            }
         };
         Ok(Served {
             name: self.name,

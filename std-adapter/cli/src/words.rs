@@ -2,18 +2,15 @@
 
 use virtio_spec::{DeviceStatus, F, blk, le128};
 use virtside::{
-    DeviceConfig,
+    Features,
     mmio::{Access, Register, Reply},
 };
-
-use super::device::Machine;
 
 /// What the selector registers were last set to: the meaning of others depends on them.
 #[derive(Default)]
 pub(crate) struct Selectors {
     device_features: u32,
     driver_features: u32,
-    pub(crate) queue: u32,
 }
 
 impl Selectors {
@@ -25,7 +22,6 @@ impl Selectors {
         match Register::at(offset) {
             Some(Register::DeviceFeaturesSel) => self.device_features = value,
             Some(Register::DriverFeaturesSel) => self.driver_features = value,
-            Some(Register::QueueSel) => self.queue = value,
             _ => {}
         }
     }
@@ -90,6 +86,16 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(" | ")
 }
 
+/// The features that were negotiated, by name.
+pub(crate) fn negotiated(id: u32, features: Features) -> String {
+    let words = (0..4).map(|word| (word, features.word(word)));
+    let some = words.filter(|(_, bits)| *bits != 0);
+    let names: Vec<_> = some
+        .map(|(word, bits)| self::features(id, word, bits))
+        .collect();
+    names.join(" | ")
+}
+
 /// The features of one word, by name.
 fn features(id: u32, word: u32, value: u32) -> String {
     let shift = word.saturating_mul(32);
@@ -107,20 +113,5 @@ fn features(id: u32, word: u32, value: u32) -> String {
         )
     } else {
         names(F::from_bits_retain(bits).iter_names().map(|(name, _)| name))
-    }
-}
-
-/// What became of a queue that the driver made ready.
-pub(crate) fn verdict<D: DeviceConfig>(machine: &Machine<D>, queue: u32, reply: Reply) -> String {
-    let config = u16::try_from(queue)
-        .ok()
-        .and_then(|queue| machine.queue_config(queue));
-    match (reply.refusal(), config) {
-        (Some(refusal), _) => format!("queue {queue} refused: {refusal}"),
-        (None, Some(config)) => format!(
-            "queue {queue} accepted: {} elements, descriptors at {:#x}, driver area at {:#x}, device area at {:#x}",
-            config.size, config.desc, config.driver, config.device
-        ),
-        (None, None) => format!("queue {queue} is not there"),
     }
 }

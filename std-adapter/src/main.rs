@@ -1,8 +1,0 @@
-//! The `virtside` command: unmodified `virtio-drivers` against devices of `virtside`, in one process.
-#![deny(unsafe_code)]
-
-mod cli;
-
-fn main() -> std::process::ExitCode {
-    cli::main()
-}
