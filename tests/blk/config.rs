@@ -181,7 +181,7 @@ fn a_disk_that_changes_its_size_says_so() {
     assert_eq!(drive.config(0), [8, 0, 0, 0, 0, 0, 0, 0]);
     // From now on the new size counts.
     assert_eq!(drive.ask(T_IN, 7, &[], 512), outcome(S_OK, 513));
-    assert_eq!(drive.ask(T_IN, 8, &[], 512), outcome(S_IOERR, 0));
+    assert_eq!(drive.ask(T_IN, 8, &[], 512), outcome(S_IOERR, 513));
     drive
         .guest
         .update_config(|block| block.backend_mut().capacity = 9);

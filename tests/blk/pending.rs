@@ -104,7 +104,7 @@ fn the_disk_may_have_shrunk_while_a_request_waited() {
     drive.calls();
     drive.guest.backend_ready(0);
     settle(&mut drive.guest);
-    assert_eq!(drive.driver.take_used(), Some((0, 0)));
+    assert_eq!(drive.driver.take_used(), Some((0, 513)));
     assert_eq!(
         (drive.bytes(STATUS, 1), drive.calls()),
         (vec![S_IOERR], vec![])
@@ -185,7 +185,7 @@ fn a_request_whose_header_is_gone_meanwhile_fails() {
             matches!(fault, Some(HostFault::MemoryGone { .. })),
             "{fault:?}"
         );
-        assert_eq!((used, status), ((0, 0), S_IOERR));
+        assert_eq!((used, status), ((0, 513), S_IOERR));
     }
 }
 

@@ -140,7 +140,7 @@ fn more_than_there_is_room_for_is_an_error() {
     let header = Buffer::readable(at, 8);
     let status = Buffer::writable(at + 0x200, 1);
     let used = rig.send(&[header, Buffer::writable(BASE, whole), status]);
-    assert_eq!((used, rig.status(0)), (Some(0), ERR));
+    assert_eq!((used, rig.status(0)), (Some(BYTES as u32), ERR));
 }
 
 #[test]
@@ -152,9 +152,9 @@ fn data_of_the_other_direction_is_an_error() {
     let room = Buffer::writable(at + 0x20, 4);
     for (message, buffers, used) in [
         (read(0x50, 0), vec![header, sent, status], 1),
-        (read(0x50, 0), vec![header, sent, room, status], 0),
-        (write(0x50, &[]), vec![header, room, status], 0),
-        (write(0x50, &[]), vec![header, sent, room, status], 0),
+        (read(0x50, 0), vec![header, sent, room, status], 5),
+        (write(0x50, &[]), vec![header, room, status], 5),
+        (write(0x50, &[]), vec![header, sent, room, status], 5),
     ] {
         let mut rig = Rig::new();
         rig.put(0, &message);
@@ -249,7 +249,9 @@ fn data_that_is_gone_fails_the_request_and_is_reported() {
     assert_eq!(rig.guest.model().bus().calls, []);
     // A read has been on the bus by then.
     let mut rig = shaky(data, 4);
-    assert_eq!(rig.one(read(0x50, 3)), failed_read(3));
+    let outcome = rig.one(read(0x50, 3));
+    assert_eq!((outcome.status, outcome.used), (ERR, 0));
+    assert_eq!(outcome.data, [UNTOUCHED; 3], "there is nothing to fill");
     assert_eq!(rig.host_fault(), Some(HostFault::MemoryGone { addr: data }));
     assert_eq!(rig.guest.model().bus().calls, [Read(0x50, 3)]);
     // One that is gone in part is answered for what there was.

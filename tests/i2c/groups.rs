@@ -54,7 +54,7 @@ fn a_failed_request_fails_the_rest_of_its_group() {
 }
 
 #[test]
-fn a_read_that_fails_with_its_group_leaves_its_buffer_alone() {
+fn a_read_that_fails_with_its_group_reads_as_zeros() {
     let mut rig = Rig::new();
     rig.trouble([Some(NAK)]);
     let outcomes = rig.ask(&[write(0x10, &[1]).and(), read(0x10, 6)]);

@@ -181,12 +181,15 @@ pub fn failed() -> Outcome {
     }
 }
 
-/// A read of so many bytes that failed: the buffer is as it was, and the status is behind it.
+/// A read of so many bytes that failed: it reads as zeros, as many as a read may have, and the status is
+/// behind it. Zephyr calls a used length of 0 a short response; Linux and QEMU ignore the length.
 pub fn failed_read(len: usize) -> Outcome {
+    let mut data = vec![0; len.min(BYTES)];
+    data.resize(len, UNTOUCHED);
     Outcome {
         status: ERR,
-        used: 0,
-        data: vec![UNTOUCHED; len],
+        used: len.min(BYTES) as u32 + u32::from(len <= BYTES),
+        data,
     }
 }
 

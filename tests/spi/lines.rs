@@ -272,7 +272,7 @@ fn a_bus_that_fails_is_a_transfer_error_and_deselects_the_chip() {
         log.fail([bad]);
         let outcome = rig.ask(PAUSES, tx, room);
         assert_eq!(outcome.result, TRANS_ERR);
-        assert_eq!(outcome.rx, vec![UNTOUCHED; room]);
+        assert_eq!(outcome.rx, vec![0; room]);
         assert_eq!(rig.host_fault(), Some(HostFault::Backend));
         let events = log.take();
         assert_eq!(events[events.len() - 3..], [Pause(30), High(0), Pause(40)]);

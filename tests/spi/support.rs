@@ -297,12 +297,15 @@ pub fn got(rx: impl IntoIterator<Item = u8>) -> Outcome {
     }
 }
 
-/// A request that was to receive so much: the buffer is as it was, and the result is behind it.
+/// A request that was to receive so much: it received zeros, as many as a transfer may have, and the
+/// result is behind them. Zephyr takes a used length of 0 for a missing result; Linux ignores it.
 pub fn refused(result: u8, len: usize) -> Outcome {
+    let mut rx = vec![0; len.min(BYTES)];
+    rx.resize(len, UNTOUCHED);
     Outcome {
         result,
-        used: 0,
-        rx: vec![UNTOUCHED; len],
+        used: len.min(BYTES) as u32 + u32::from(len <= BYTES),
+        rx,
     }
 }
 

@@ -4,6 +4,10 @@
 //! UNSUPP. Features: RO, SEG_MAX, SIZE_MAX, BLK_SIZE, FLUSH, CONFIG_WCE, TOPOLOGY, MQ, DISCARD and
 //! WRITE_ZEROES, each offered as the back end and the options have it.
 //!
+//! A request that fails reads as zeros where it was not filled, and the used length counts them and the
+//! status; but no more than the longest read would write: the smaller of the disk's size and
+//! [`BlockOptions::with_max_transfer`].
+//!
 //! Zoned storage, secure erase and lifetime metrics are never offered.
 //!
 //! Clauses: blk-01 to blk-05, blk-21 to blk-36, blk-38, blk-40, blk-66 to blk-69, blk-74, blk-75.
@@ -178,6 +182,14 @@ impl<B: BlockBackend> Block<B> {
             return Err(IOERR);
         }
         sector.checked_mul(u64::from(SECTOR)).ok_or(IOERR)
+    }
+
+    /// Bytes that a read may have at most.
+    fn longest_read(&self) -> u32 {
+        let bytes = self.backend.capacity().saturating_mul(SECTOR.into());
+        u32::try_from(bytes)
+            .unwrap_or(u32::MAX)
+            .min(self.options.max_transfer)
     }
 
     fn check_data(&self, sector: u64, len: u64) -> Result<u64, Failure> {
@@ -374,7 +386,7 @@ impl<B: BlockBackend> DeviceModel for Block<B> {
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
         // Without a byte for the status there is no way to answer.
-        let Some(mut end) = request.writable.split_end(1) else {
+        let Some(end) = request.writable.split_end(1) else {
             return Err(DriverFault::BadRequest { head: request.head });
         };
         let status = match self.carry_out(request) {
@@ -386,15 +398,11 @@ impl<B: BlockBackend> DeviceModel for Block<B> {
             }
             Err(Failure::NotReady) => return Ok(Answer::Pending),
         };
-        // The length counts from the first writable byte: the status counts if all before it does.
-        let mut whole = request.writable.remaining() == 0;
-        if let Err(error) = end.write_all(&[status]) {
-            request.report(error.into());
-            whole = false;
-        }
-        let written = request.writable.written();
-        Ok(Answer::Done {
-            written: written.saturating_add(u32::from(whole)),
-        })
+        let zeros = if status == S_OK {
+            0
+        } else {
+            self.longest_read()
+        };
+        Ok(super::answer(request, end, status, zeros))
     }
 }

@@ -1,7 +1,8 @@
 //! The I2C adapter, over an embedded-hal bus.
 //!
 //! Each request is one segment: a read, a write, or a transfer of nothing but the address. A
-//! request that fails makes the rest of its group (FAIL_NEXT) fail without a try.
+//! request that fails makes the rest of its group (FAIL_NEXT) fail without a try. A read that fails
+//! reads as zeros, of which at most `BYTES` are written; the used length counts them and the status.
 //!
 //! # Combined transactions
 //!
@@ -22,7 +23,7 @@
 //! # Worst case
 //!
 //! One request takes at most two transfers on the bus of at most `BYTES` bytes each (without
-//! `combining` one), and copies the header, the data and the status once. A poll makes one transfer
+//! `combining` one), and copies the header, the data or as many zeros, and the status once. A poll makes one transfer
 //! more if it ends with a kept write.
 //!
 //! Clauses: i2c-01 to i2c-14.
@@ -502,7 +503,7 @@ impl<B: I2cBus, const BYTES: usize> DeviceModel for I2c<B, BYTES> {
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
         // Without a byte for the status there is no way to answer.
-        let Some(mut end) = request.writable.split_end(1) else {
+        let Some(end) = request.writable.split_end(1) else {
             return Err(DriverFault::BadRequest { head: request.head });
         };
         let status = match self.attend(request) {
@@ -515,15 +516,11 @@ impl<B: I2cBus, const BYTES: usize> DeviceModel for I2c<B, BYTES> {
                 MSG_ERR
             }
         };
-        // The length counts from the first writable byte: the status counts if all before it does.
-        let mut whole = request.writable.remaining() == 0;
-        if let Err(error) = end.write_all(&[status]) {
-            request.report(error.into());
-            whole = false;
-        }
-        let written = request.writable.written();
-        Ok(Answer::Done {
-            written: written.saturating_add(u32::from(whole)),
-        })
+        let zeros = if status == MSG_OK {
+            0
+        } else {
+            num::clamp_u32(BYTES)
+        };
+        Ok(super::answer(request, end, status, zeros))
     }
 }

@@ -3,10 +3,13 @@
 //! [`SpiLines`] is a controller over an embedded-hal bus, chip select pins and a delay;
 //! [`SpiDevices`] is one over devices whose chip select is not ours to drive.
 //!
+//! A transfer that fails receives zeros, of which at most `BYTES` are written; the used length counts
+//! them and the result.
+//!
 //! # Worst case
 //!
 //! One request is one transfer of at most `BYTES` bytes, whose time is the controller's, and copies
-//! the head, the data and the result once. The configuration space is made anew at each access.
+//! the head, the data or as many zeros, and the result once. The configuration space is made anew at each access.
 //!
 //! Clauses: spi-01 to spi-12.
 
@@ -207,7 +210,7 @@ impl<C: SpiController, const BYTES: usize> DeviceModel for Spi<C, BYTES> {
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
         // Without a byte for the result there is no way to answer.
-        let Some(mut end) = request.writable.split_end(1) else {
+        let Some(end) = request.writable.split_end(1) else {
             return Err(DriverFault::BadRequest { head: request.head });
         };
         let result = match self.carry_out(request) {
@@ -219,15 +222,11 @@ impl<C: SpiController, const BYTES: usize> DeviceModel for Spi<C, BYTES> {
                 TRANS_ERR
             }
         };
-        // The length counts from the first writable byte: the result counts if all before it does.
-        let mut whole = request.writable.remaining() == 0;
-        if let Err(error) = end.write_all(&[result]) {
-            request.report(error.into());
-            whole = false;
-        }
-        let written = request.writable.written();
-        Ok(Answer::Done {
-            written: written.saturating_add(u32::from(whole)),
-        })
+        let zeros = if result == TRANS_OK {
+            0
+        } else {
+            num::clamp_u32(BYTES)
+        };
+        Ok(super::answer(request, end, result, zeros))
     }
 }
