@@ -8,6 +8,7 @@ mod interrupts;
 mod names;
 mod pins;
 mod requests;
+mod retrigger;
 mod saved;
 mod split;
 #[cfg(feature = "packed")]

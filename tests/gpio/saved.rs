@@ -71,8 +71,9 @@ fn lines_are_put_back_as_the_driver_left_them() {
     assert_eq!(board.does(GET_VALUE, LED, 0), 1);
     assert_eq!(board.does(GET_DIRECTION, BUTTON, 0), IN as u8);
     assert_eq!(board.does(GET_DIRECTION, JUMPER, 0), NONE as u8);
-    board.refuses(IRQ_TYPE, BUTTON, RISING);
     board.calls();
+    board.does(IRQ_TYPE, BUTTON, FALLING);
+    assert_eq!(board.calls(), [], "it is enabled for that already");
     board.does(SET_DIRECTION, WIRE, OUT);
     assert_eq!(
         board.calls(),

@@ -49,16 +49,16 @@ impl Line {
     }
 }
 
-/// What should come of a request: its answer, and whether the line's buffer comes back.
-fn expect(lines: &mut [Line; L], kind: u16, line: u16, value: u32) -> (Option<u8>, bool) {
+/// What should come of a request: its answer, and the status of the line's buffer if it comes back.
+fn expect(lines: &mut [Line; L], kind: u16, line: u16, value: u32) -> (Option<u8>, Option<u8>) {
     let bank = Bank::new();
     let Some(state) = lines.get_mut(usize::from(line)) else {
-        return (None, false);
+        return (None, None);
     };
     let can = |ability| bank.abilities[usize::from(line)].contains(ability);
-    let returned = |state: &mut Line| std::mem::take(&mut state.unmasked);
+    let returned = |state: &mut Line| std::mem::take(&mut state.unmasked).then_some(INVALID);
     match (kind, value) {
-        (GET_DIRECTION, _) => (Some(state.direction as u8), false),
+        (GET_DIRECTION, _) => (Some(state.direction as u8), None),
         (SET_DIRECTION, NONE) => {
             let level = state.level;
             let back = returned(state);
@@ -71,37 +71,41 @@ fn expect(lines: &mut [Line; L], kind: u16, line: u16, value: u32) -> (Option<u8
         (SET_DIRECTION, OUT) if can(Abilities::OUTPUT) && state.enabled == 0 => {
             state.direction = OUT;
             state.level = state.value.unwrap_or(state.level);
-            (Some(0), false)
+            (Some(0), None)
         }
         (SET_DIRECTION, IN) if can(Abilities::INPUT) => {
             state.direction = IN;
-            (Some(0), false)
+            (Some(0), None)
         }
-        (GET_VALUE, _) => (Some(state.level.into()), false),
+        (GET_VALUE, _) => (Some(state.level.into()), None),
         (SET_VALUE, 0 | 1) if can(Abilities::OUTPUT) => {
             state.value = Some(value == 1);
             if state.direction == OUT {
                 state.level = value == 1;
             }
-            (Some(0), false)
+            (Some(0), None)
         }
-        (IRQ_TYPE, _) if state.direction == OUT => (None, false),
+        (IRQ_TYPE, 1..) if state.direction == OUT => (None, None),
         (IRQ_TYPE, NONE) => {
             state.enabled = 0;
             state.latched = false;
             (Some(0), returned(state))
         }
         (IRQ_TYPE, RISING | FALLING | BOTH | HIGH | LOW) => {
-            if state.enabled == value {
-                (Some(0), false)
-            } else if state.enabled == 0 && can(Abilities::INTERRUPT) {
+            if state.enabled != value {
+                if !can(Abilities::INTERRUPT) {
+                    return (None, None);
+                }
                 state.enabled = value;
-                (Some(0), false)
-            } else {
-                (None, false)
+                state.latched = false;
+                if state.unmasked && state.is_active() {
+                    state.unmasked = false;
+                    return (Some(0), Some(VALID));
+                }
             }
+            (Some(0), None)
         }
-        _ => (None, false),
+        _ => (None, None),
     }
 }
 
@@ -158,7 +162,7 @@ proptest! {
                     let (answer, back) = expect(&mut lines, kind, line, value);
                     let answer = answer.map_or((ERR, 0), |value| (OK, value));
                     prop_assert_eq!(board.ask(kind, line, value), answer);
-                    expected = back.then_some((2 * line, INVALID));
+                    expected = back.map(|status| (2 * line, status));
                 }
                 Act::Listen(line) => {
                     board.listen(line);

@@ -12,8 +12,9 @@
 //!
 //! What the driver gets wrong is answered with an error, and nothing changes: a line that is not
 //! there, a value that means nothing, a direction that the line cannot have, an interrupt of an
-//! output, an output whose interrupt is enabled, a second type for an enabled interrupt. An eventq
-//! buffer that cannot be kept comes back as invalid at once: for a line that is not there, for an
+//! output, an output whose interrupt is enabled. Two things that a driver must not do are accepted,
+//! because Linux does them and ignores the answer: another trigger type for an enabled interrupt takes
+//! the place of the first, and SET_IRQ_TYPE with NONE does nothing to an output. An eventq buffer that cannot be kept comes back as invalid at once: for a line that is not there, for an
 //! interrupt that is not enabled, and a second one for the same line. Only a request without a
 //! single byte for the status stops its queue.
 //!
@@ -289,7 +290,9 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
 
     fn set_trigger(&mut self, line: u16, trigger: Option<Trigger>) -> Result<(), Failure> {
         let state = *self.state(line)?;
-        if !self.has_irq() || state.direction == Direction::Output {
+        // Nothing is enabled on an output, so there is nothing to disable.
+        let output = trigger.is_some() && state.direction == Direction::Output;
+        if !self.has_irq() || output {
             return Err(Failure::Refused);
         }
         match (state.trigger, trigger) {
@@ -299,16 +302,27 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
                 Ok(self.lines.set_trigger(line, None)?)
             }
             (Some(old), Some(new)) if old == new => Ok(()),
-            (None, Some(_)) if self.lines.abilities(line).contains(Abilities::INTERRUPT) => {
-                let last = self.lines.level(line)?;
-                self.lines.set_trigger(line, trigger)?;
-                let state = self.state(line)?;
-                state.trigger = trigger;
-                state.last = last;
-                Ok(())
-            }
-            _ => Err(Failure::Refused),
+            (_, Some(new)) => self.enable(line, new),
         }
+    }
+
+    /// Enables an interrupt, or changes what it is enabled for: then a buffer that is kept waits for
+    /// the new trigger, and an edge that was latched is forgotten.
+    fn enable(&mut self, line: u16, trigger: Trigger) -> Result<(), Failure> {
+        if !self.lines.abilities(line).contains(Abilities::INTERRUPT) {
+            return Err(Failure::Refused);
+        }
+        let level = self.lines.level(line)?;
+        if let Err(error) = self.lines.set_trigger(line, Some(trigger)) {
+            self.state(line)?.disable();
+            return Err(error.into());
+        }
+        let state = self.state(line)?;
+        state.trigger = Some(trigger);
+        state.last = level;
+        let waits = state.buffer == EventBuffer::Kept;
+        state.fired = waits && !trigger.is_edge() && trigger.fires(level, level);
+        Ok(())
     }
 
     /// Carries out a request with a simple answer, which is its value.

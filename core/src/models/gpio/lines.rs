@@ -70,7 +70,8 @@ pub trait GpioLines {
     /// [`GpioError`]
     fn drive(&mut self, line: u16, high: bool) -> Result<(), GpioError>;
 
-    /// The driver wants to hear of this, or of nothing: the place to set up an interrupt.
+    /// Sets up an interrupt for this trigger, or none. A trigger may replace an earlier one, with no
+    /// `None` in between.
     ///
     /// # Errors
     /// [`GpioError`]; the interrupt then counts as disabled.
