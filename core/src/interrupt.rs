@@ -9,6 +9,22 @@ use portable_atomic::{AtomicU32, Ordering, fence};
 /// InterruptStatus (mmio-32). An edge or a message is sent by `assert` alone. Both may be called
 /// from any thread or handler that has a queue, and must not block.
 ///
+/// Where the line is, and what is called when the device comes there:
+///
+/// | the device | a level line | called |
+/// |---|---|---|
+/// | is in reset, or DRIVER_OK was not written yet | low: InterruptStatus is 0 | `deassert` at the reset |
+/// | is live, suspending or failed | high while InterruptStatus is not 0 (mmio-32) | `assert` for each event; once more after an InterruptACK that leaves bits |
+/// | was live and is suspended | the same; InterruptACK alone changes it | no `assert` (suspend-03, suspend-06) |
+/// | was restored as live, suspending or failed | high while InterruptStatus is not 0 | `assert` if it is not 0 |
+/// | was restored as suspended, and is so still | low, whatever InterruptStatus says | no `assert` (suspend-03) |
+/// | is resumed | high while InterruptStatus is not 0 | one `assert` for what was held back (suspend-07) |
+/// | is suspended, and gets FAILED | high while InterruptStatus is not 0 | one `assert` for what was held back |
+///
+/// Held back is what a suspended device was restored with, what an InterruptACK left pending
+/// meanwhile, and a change of the configuration. A driver that writes FAILED is not told of the last:
+/// it has given the device up.
+///
 /// ```
 /// use virtside::{CountingNotify, DriverNotify};
 /// let line = CountingNotify::new();

@@ -46,7 +46,8 @@ const DROPPED: u32 = 3;
 /// One take. It is in the word only while none is at work, so that RUNNING is one value.
 const COUNT: u32 = 4;
 
-/// Beside the bits of InterruptStatus: the driver is to hear of them when it resumes the device.
+/// Beside the bits of InterruptStatus: the driver is to be told of them when the device leaves its
+/// suspension.
 const HELD: u32 = 1 << 31;
 
 const WAITING: u32 = 0;
@@ -144,12 +145,20 @@ impl<const Q: usize> Shared<Q> {
         follow(notify, high, || !self.interrupt_status().is_empty());
     }
 
-    /// Sets pending bits, of which the driver hears when it resumes the device.
+    /// Sets pending bits, of which the driver is told when it resumes the device or gives it up.
     #[cold]
     #[inline(never)]
     pub(crate) fn hold(&self, bits: InterruptStatus) {
         self.interrupt
             .fetch_or(bits.bits() | HELD, Ordering::AcqRel);
+    }
+
+    /// Raises the interrupt for what was held and is still pending, if anything.
+    pub(crate) fn release_held<I: DriverNotify>(&self, notify: &I) {
+        let held = self.take_held();
+        if !held.is_empty() {
+            self.raise(held, notify);
+        }
     }
 
     /// What was held, and is still pending.
@@ -162,7 +171,7 @@ impl<const Q: usize> Shared<Q> {
     }
 
     /// Clears pending bits, and lets a level line follow what is left. An interrupt that is an edge
-    /// is sent again for that: `now`, or when the driver resumes the device.
+    /// is sent again for that: `now`, or when the device leaves its suspension.
     #[inline(always)]
     pub(crate) fn acknowledge<I: DriverNotify>(
         &self,

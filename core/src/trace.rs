@@ -82,7 +82,7 @@ pub enum Event {
         written: u32,
     },
     /// The driver's interrupt was raised for this. (That of a refused DRIVER_OK shows in the reply
-    /// alone.)
+    /// alone; one that is sent again for an InterruptACK or FAILED is not traced.)
     Interrupt {
         /// Which bits of InterruptStatus were set.
         status: InterruptStatus,

@@ -247,6 +247,37 @@ fn an_unacknowledged_interrupt_is_told_at_the_resume() {
 }
 
 #[test]
+fn an_unacknowledged_interrupt_is_told_at_failed() {
+    let (mut guest, mut client, ram) = live(PLAIN | Features::SUSPEND);
+    client.assert_works(&mut guest);
+    let _ = guest.store(reg::STATUS, 0x1f);
+    let mut guest = carry(guest, ram);
+    // A part of it is acknowledged, and the line stays low.
+    assert_eq!(guest.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
+    assert_eq!(guest.device().notify().asserted(), 0);
+    assert_eq!(guest.store(reg::STATUS, 0x9f), Reply::Done(0));
+    assert_eq!((guest.phase(), pending(&mut guest)), (Phase::Failed, 1));
+    let line = guest.device().notify();
+    assert_eq!((line.is_high(), line.asserted()), (true, 1));
+    // Restored once more, it is where it was.
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.store(reg::INTERRUPT_ACK, 1), Reply::Done(0));
+    assert!(!guest.device().notify().is_high());
+}
+
+#[test]
+fn an_unacknowledged_interrupt_is_gone_after_a_reset() {
+    let (mut guest, mut client, ram) = live(PLAIN | Features::SUSPEND);
+    client.assert_works(&mut guest);
+    let _ = guest.store(reg::STATUS, 0x1f);
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(pending(&mut guest), 0);
+    let line = guest.device().notify();
+    assert_eq!((line.is_high(), line.asserted()), (false, 0));
+}
+
+#[test]
 fn live_with_pending_chains() {
     for features in rings() {
         let (mut guest, mut client, ram) = live(features);

@@ -253,3 +253,32 @@ fn pending_and_new_events_are_one_edge_at_the_resume() {
     assert_eq!(pending(&mut guest), 3);
     assert_eq!(guest.device().notify().asserted(), 3);
 }
+
+#[test]
+fn a_driver_that_gives_up_gets_what_was_held_back() {
+    for (acknowledged, raised, left) in [(1, 3, 2), (3, 2, 0)] {
+        let mut guest = suspended_with_both_pending();
+        assert_eq!(
+            guest.store(reg::INTERRUPT_ACK, acknowledged),
+            Reply::Done(0)
+        );
+        guest.update_config(|_| ());
+        assert_eq!(guest.device().notify().asserted(), 2);
+        let status = guest.load(reg::STATUS);
+        assert_eq!(guest.store(reg::STATUS, status | 0x80), Reply::Done(0));
+        // The change of the configuration is not among it: nobody reads that any more.
+        assert_eq!(pending(&mut guest), left);
+        let line = guest.device().notify();
+        assert_eq!((line.is_high(), line.asserted()), (left != 0, raised));
+    }
+}
+
+#[test]
+fn a_driver_that_gives_up_is_not_told_twice() {
+    let mut guest = suspended_with_both_pending();
+    let status = guest.load(reg::STATUS);
+    assert_eq!(guest.store(reg::STATUS, status | 0x80), Reply::Done(0));
+    assert_eq!(pending(&mut guest), 3);
+    let line = guest.device().notify();
+    assert_eq!((line.is_high(), line.asserted()), (true, 2));
+}

@@ -134,8 +134,9 @@ where
     /// The model hears the features ([`negotiate`](crate::DeviceConfig::negotiate) is the register
     /// block's to call) and that the driver is [`ready`](DeviceModel::ready), whose answer may be
     /// anything but [`Start::Refuse`]. Every queue counts as notified, and pending interrupts are
-    /// raised again; those of a suspended device when it resumes, since until then it tells nothing
-    /// (suspend-03). A host whose line is level, and restored as low, may raise it itself if
+    /// raised again; those of a suspended device when it resumes or its driver gives it up, since until
+    /// then it tells nothing (suspend-03; see the table of [`DriverNotify`]). A host whose line is level,
+    /// and restored as low, may raise it itself if
     /// [`interrupt_status`](crate::Shared::interrupt_status) is not empty.
     ///
     /// Worst case: three translations and `9 * Q` comparisons for each queue, one look-up for each

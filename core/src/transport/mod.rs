@@ -205,7 +205,7 @@ impl<const Q: usize> Transport<Q> {
         shared: &Shared<Q>,
         notify: &I,
     ) {
-        // suspend-03: a level line stays as it is, and an edge comes with the resume.
+        // suspend-03: a level line stays as it is, and an edge comes when the device leaves its suspension.
         let now = || !built::SUSPEND || self.phase() != Phase::Suspended;
         shared.acknowledge(bits, now, notify);
     }

@@ -247,6 +247,8 @@ impl<const Q: usize> Transport<Q> {
                 self.handshake.phase = Phase::Failed;
                 shared.give_up();
                 shared.stop_all();
+                // A suspended device is one no longer.
+                shared.release_held(notify);
                 DONE
             }
             StatusChange::Suspend => self.expect(Outstanding::Suspend { reading: false }),
