@@ -132,7 +132,7 @@ fn an_access_goes_to_the_device_that_has_all_its_bytes() {
 }
 
 #[test]
-fn a_pending_reply_is_finished_by_its_device_and_holds_up_the_rest() {
+fn a_pending_reply_is_its_devices_and_holds_up_the_rest() {
     let mut fakes = [Fake::default(), Fake::default()];
     fakes[1].pends = 2;
     let mut bus = bus_of(&mut fakes);
