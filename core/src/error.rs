@@ -37,13 +37,16 @@ pub enum Frozen {
 }
 
 /// Something was asked for that is not allowed. Nothing changed, unless a variant says so.
+///
+/// Every `offset` is counted from the start of the register block, as in the access itself: on
+/// virtio-mmio the configuration space begins at [`Register::CONFIG`](crate::mmio::Register::CONFIG).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Refusal {
     /// No register at this offset.
     NoSuchRegister {
-        /// Offset in bytes from the start of the block.
+        /// Offset in bytes.
         offset: u32,
     },
     /// A register was accessed with a width other than 4 bytes, or off its alignment.
@@ -65,14 +68,14 @@ pub enum Refusal {
     },
     /// The device configuration space ends before the access does.
     OutsideConfig {
-        /// Offset in bytes from the start of the configuration space.
+        /// Offset in bytes.
         offset: u32,
         /// Width in bytes.
         width: u8,
     },
     /// The configuration field cannot be written, at this offset, in this width or at this time.
     ConfigReadOnly {
-        /// Offset in bytes from the start of the configuration space.
+        /// Offset in bytes.
         offset: u32,
         /// Width in bytes.
         width: u8,

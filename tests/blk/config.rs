@@ -140,7 +140,10 @@ fn the_space_ends_behind_write_zeroes() {
             offset: 0x100 + offset,
             width,
         };
-        let refusal = Refusal::OutsideConfig { offset, width };
+        let refusal = Refusal::OutsideConfig {
+            offset: 0x100 + offset,
+            width,
+        };
         assert_eq!(drive.guest.access(access), Reply::Refused(refusal));
     }
 }

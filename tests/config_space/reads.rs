@@ -56,7 +56,10 @@ fn a_read_beyond_the_end_gives_zero_and_is_refused() {
     for width in [1u8, 2, 4, 8] {
         let partly = 13 - u32::from(width);
         for offset in [partly, 12, 13, 0x100, 0xffff, 0x7fff_fff8, 0xffff_fe00] {
-            let refusal = Refusal::OutsideConfig { offset, width };
+            let refusal = Refusal::OutsideConfig {
+                offset: reg::CONFIG + offset,
+                width,
+            };
             let reply = guest.access(load(offset, width));
             assert_eq!(reply, Reply::Refused(refusal));
             assert_eq!(reply.value(), Some(0), "not even the part that is there");
@@ -71,10 +74,7 @@ fn the_last_offsets_of_all_wrap_into_nothing() {
     for offset in 0xffff_ffe0..=u32::MAX {
         for width in [1, 2, 4, 8] {
             let reply = guest.access(Access::Read { offset, width });
-            let refusal = Refusal::OutsideConfig {
-                offset: offset - reg::CONFIG,
-                width,
-            };
+            let refusal = Refusal::OutsideConfig { offset, width };
             assert_eq!(reply, Reply::Refused(refusal));
             let reply = guest.access(Access::Write {
                 offset,
@@ -90,11 +90,9 @@ fn the_last_offsets_of_all_wrap_into_nothing() {
 fn a_width_that_no_bus_has_is_refused() {
     let (mut guest, _) = probe();
     for width in [0, 3, 5, 6, 7, 9, 12, 16, 64, 255] {
-        let reply = guest.access(load(0, width));
-        assert!(
-            matches!(reply, Reply::Refused(Refusal::BadWidth { width: refused, .. }) if refused == width),
-            "{reply:?}"
-        );
+        let reply = guest.access(load(4, width));
+        let offset = reg::CONFIG + 4;
+        assert_eq!(reply, Reply::Refused(Refusal::BadWidth { offset, width }));
         assert_eq!(reply.value(), Some(0));
     }
 }
@@ -154,7 +152,10 @@ fn fields_of_a_feature_are_read_before_it_is_accepted() {
 fn a_device_without_a_configuration_space_has_none() {
     let (mut guest, _) = guest(Entropy::new(CountingSource::default()), 1);
     for width in [1, 2, 4, 8] {
-        let refusal = Refusal::OutsideConfig { offset: 0, width };
+        let refusal = Refusal::OutsideConfig {
+            offset: reg::CONFIG,
+            width,
+        };
         assert_eq!(guest.access(load(0, width)), Reply::Refused(refusal));
     }
 }

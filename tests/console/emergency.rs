@@ -53,7 +53,10 @@ fn nothing_else_in_the_configuration_can_be_written() {
         (8, 8),
         (12, 4),
     ] {
-        let refusal = Refusal::ConfigReadOnly { offset, width };
+        let refusal = Refusal::ConfigReadOnly {
+            offset: 0x100 + offset,
+            width,
+        };
         let reply = desk.machine.reach(write(offset, width, 0x44));
         assert_eq!(reply.refusal(), Some(refusal));
     }
@@ -144,7 +147,7 @@ fn an_emergency_write_works_at_any_time() {
     works(&mut device);
     // The rest stays as it was.
     let refusal = Refusal::ConfigReadOnly {
-        offset: 4,
+        offset: 0x104,
         width: 4,
     };
     assert_eq!(device.reach(write(4, 4, 1)).refusal(), Some(refusal));
@@ -156,7 +159,10 @@ fn a_suspended_device_takes_no_emergency_write() {
     assert_eq!(desk.machine.store(0x70, 0x1f), Reply::Done(0));
     assert_eq!(desk.machine.load(0x70), 0x1b);
     let (offset, width) = (8, 4);
-    let refusal = Refusal::ConfigReadOnly { offset, width };
+    let refusal = Refusal::ConfigReadOnly {
+        offset: 0x100 + offset,
+        width,
+    };
     let reply = desk.machine.reach(write(offset, width, 0x41));
     assert_eq!(reply, Reply::Refused(refusal));
     assert_eq!(desk.tape(0).emergencies, []);

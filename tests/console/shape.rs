@@ -112,7 +112,10 @@ fn the_configuration_is_of_12_bytes() {
             offset: 0x100 + offset,
             width,
         };
-        let refusal = Refusal::OutsideConfig { offset, width };
+        let refusal = Refusal::OutsideConfig {
+            offset: 0x100 + offset,
+            width,
+        };
         assert_eq!(desk.machine.reach(access).refusal(), Some(refusal));
     }
 }

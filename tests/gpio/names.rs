@@ -49,7 +49,10 @@ fn the_configuration_ends_after_the_size_of_the_names() {
             offset: 0x100 + offset,
             width,
         };
-        let refusal = Refusal::OutsideConfig { offset, width };
+        let refusal = Refusal::OutsideConfig {
+            offset: 0x100 + offset,
+            width,
+        };
         assert_eq!(board.guest.reach(access).refusal(), Some(refusal));
     }
 }
@@ -63,7 +66,10 @@ fn nothing_in_the_configuration_can_be_written() {
             width: 2,
             value: 0xffff,
         };
-        let refusal = Refusal::ConfigReadOnly { offset, width: 2 };
+        let refusal = Refusal::ConfigReadOnly {
+            offset: 0x100 + offset,
+            width: 2,
+        };
         assert_eq!(board.guest.reach(access).refusal(), Some(refusal));
     }
     assert_eq!(board.config(0), [4, 0, 0, 0, BLOCK.len() as u8, 0, 0, 0]);

@@ -67,8 +67,11 @@ fn the_driver_can_write_nothing() {
             width: 1,
             value: 0xff,
         };
-        let refusal = guest.access(access).refusal();
-        assert_eq!(refusal, Some(Refusal::ConfigReadOnly { offset, width: 1 }));
+        let refusal = Refusal::ConfigReadOnly {
+            offset: reg::CONFIG + offset,
+            width: 1,
+        };
+        assert_eq!(guest.access(access).refusal(), Some(refusal));
     }
     assert_eq!(space(&mut guest), before);
 }

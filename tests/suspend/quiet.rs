@@ -170,7 +170,10 @@ fn a_driver_changes_no_field_while_suspended_or_suspending() {
         let (space, before) = (guest.model().space.clone(), seen(&guest));
         let generation = guest.load(reg::CONFIG_GENERATION);
         for (offset, width) in [(0, 1), (1, 1), (2, 2), (4, 4), (0, 8)] {
-            let refusal = Refusal::ConfigReadOnly { offset, width };
+            let refusal = Refusal::ConfigReadOnly {
+                offset: reg::CONFIG + offset,
+                width,
+            };
             assert_eq!(guest.access(write(offset, width)), Reply::Refused(refusal));
         }
         assert_eq!(guest.model().space, space);

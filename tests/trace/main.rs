@@ -128,7 +128,7 @@ fn what_was_refused_says_why() {
     let _ = engine.load(0x1000);
     let _ = engine.load(0x0f4);
     let nowhere = "0x0f4: Refused(NoSuchRegister { offset: 244 })";
-    let outside = "Config+3840: Refused(OutsideConfig { offset: 3840, width: 4 })";
+    let outside = "Config+3840: Refused(OutsideConfig { offset: 4096, width: 4 })";
     assert_eq!(record.lines(), [outside, nowhere]);
 }
 

@@ -126,8 +126,8 @@ impl<const Q: usize> Transport<Q> {
         let mut bytes = [0; 8];
         match bytes.get_mut(..usize::from(width)) {
             Some(part) if width.is_power_of_two() => {
-                let offset = offset.wrapping_sub(Register::CONFIG);
-                if self.read_config(offset, part, config) {
+                let at = offset.wrapping_sub(Register::CONFIG);
+                if self.read_config(at, part, config) {
                     return Reply::Done(u64::from_le_bytes(bytes));
                 }
                 Refusal::OutsideConfig { offset, width }.into()
@@ -147,8 +147,8 @@ impl<const Q: usize> Transport<Q> {
         let bytes = value.to_le_bytes();
         match bytes.get(..usize::from(width)) {
             Some(part) if width.is_power_of_two() => {
-                let offset = offset.wrapping_sub(Register::CONFIG);
-                if self.write_config(offset, part, config) {
+                let at = offset.wrapping_sub(Register::CONFIG);
+                if self.write_config(at, part, config) {
                     return DONE;
                 }
                 Refusal::ConfigReadOnly { offset, width }.into()
