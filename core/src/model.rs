@@ -60,8 +60,18 @@ pub trait DeviceConfig {
         false
     }
 
-    /// Whether the field at `offset` may be written in any phase, before FEATURES_OK too. By default
-    /// none may.
+    /// Whether a driver may write the field at `offset` while the device is not in use: before
+    /// FEATURES_OK, and after FAILED. A console's `emerg_wr` is such a field. By default there is none.
+    ///
+    /// | phase | a write reaches [`write_config`](Self::write_config) |
+    /// |---|---|
+    /// | `Reset`, `Negotiating`, `Failed` | if this is true for its first byte |
+    /// | `SettingUp`, `Live` | always; this is not asked |
+    /// | `Suspending`, `Suspended` | never (suspend-02) |
+    ///
+    /// A write that does not reach it is refused with
+    /// [`ConfigReadOnly`](crate::Refusal::ConfigReadOnly). `offset` is in bytes from the start of the
+    /// configuration space.
     fn is_always_writable(&self, offset: u32) -> bool {
         let _ = offset;
         false
