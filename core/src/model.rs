@@ -200,8 +200,9 @@ pub trait DeviceModel: DeviceConfig {
         let _ = queue;
     }
 
-    /// Whether a chain of this queue could be served now. While not, chains stay with the driver;
-    /// it is asked again in every poll, and `backend_ready` says when one is worth while.
+    /// Whether a chain of this queue could be served now. If false, chains are left in the ring, and
+    /// a poll ends with [`Step::Blocked`](crate::Step::Blocked) if the queue was kicked. Every poll
+    /// asks again; call `backend_ready` when polling is worthwhile.
     fn can_serve(&self, queue: u16) -> bool {
         let _ = queue;
         true

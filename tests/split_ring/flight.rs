@@ -132,6 +132,18 @@ mod busy {
     }
 
     #[test]
+    fn a_kick_for_nothing_blocks_until_the_queue_can_be_served() {
+        let mut rig = Rig::new(Features::empty());
+        rig.guest.model_mut().busy = vec![0];
+        let before = rig.shot();
+        assert_eq!(rig.kick(), Step::Blocked);
+        assert_eq!(rig.poll(), Step::Blocked, "for as long as it is busy");
+        assert_eq!(changes(&before, &rig.shot()), []);
+        rig.guest.model_mut().busy = vec![];
+        assert_eq!(rig.poll(), Step::Idle);
+    }
+
+    #[test]
     fn the_other_queues_are_served_meanwhile() {
         let (mut guest, mut drivers) = many(2, Plan::Fill(1));
         guest.model_mut().busy = vec![1, 2];

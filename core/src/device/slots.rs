@@ -128,8 +128,15 @@ pub enum Step {
     Idle,
     /// There is, or may be, more: poll again.
     More,
-    /// Chains wait for their back end: poll again after `complete` or `backend_ready`, or when the
-    /// model has an answer that it did not have.
+    /// Nothing to do before the next kick, `complete` or `backend_ready`, or before the model has an
+    /// answer that it did not have. One of these holds:
+    ///
+    /// * A chain is pending or, with IN_ORDER, answered before an older one.
+    /// * A queue was kicked that the model cannot serve
+    ///   ([`can_serve`](crate::DeviceModel::can_serve)). Its ring is not looked into, so there may be no
+    ///   chain in it. Every ready queue counts as kicked at DRIVER_OK: a console that has no input is
+    ///   blocked from then on.
+    /// * A queue was kicked and the caller supplied no slots at all.
     Blocked,
 }
 
