@@ -215,7 +215,7 @@ where
                     return Err(io::ErrorKind::ResourceBusy.into());
                 }
                 observer.accessed(served, asked, reply);
-                access.complete(reply.value().unwrap_or(0))?;
+                access.complete(reply.bus_value().unwrap_or(0))?;
             }
         }
         observer.before_poll(served);

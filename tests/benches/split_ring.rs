@@ -278,7 +278,7 @@ const ACCESSES: [(&str, u32, Option<u32>); 5] = [
 
 #[inline(never)]
 fn measured_access(machine: &mut Machine<'_>, access: Access) -> u64 {
-    machine.access(access).value().unwrap_or(0)
+    machine.access(access).bus_value().unwrap_or(0)
 }
 
 fn run_access(which: usize, rounds: u32) {

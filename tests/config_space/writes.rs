@@ -162,7 +162,7 @@ proptest! {
                 });
                 let reply = guest.access(load(offset, width));
                 prop_assert_eq!(reply.refusal().is_none(), expected.is_some());
-                prop_assert_eq!(reply.value(), Some(expected.unwrap_or(0)));
+                prop_assert_eq!(reply.bus_value(), Some(expected.unwrap_or(0)));
             }
             prop_assert_eq!(&guest.model().space, &bytes);
         }

@@ -67,7 +67,7 @@ impl Wire {
         let before = (guest.phase(), configs(guest));
         let reply = guest.access(access);
         assert!(
-            reply.value().is_some(),
+            reply.bus_value().is_some(),
             "{access:x?} was answered {reply:?}"
         );
         let after = (guest.phase(), configs(guest));

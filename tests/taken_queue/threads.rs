@@ -84,7 +84,7 @@ fn exchange(driver: &mut FakeDriver<FlatMem>, number: u32) {
 /// Waits until the driver's write is complete.
 #[track_caller]
 fn finish(guest: &mut Guest<Probe>, ticket: Ticket) {
-    let reply = until(|| Some(guest.finish(ticket)).filter(|reply| reply.value().is_some()));
+    let reply = until(|| Some(guest.finish(ticket)).filter(|reply| reply.bus_value().is_some()));
     assert_eq!(reply, Reply::Done(0));
 }
 

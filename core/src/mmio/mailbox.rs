@@ -189,7 +189,8 @@ impl<'m> MailboxServer<'m> {
             // Something else is outstanding: the request stays in the mailbox.
             Reply::Busy => false,
             Reply::Done(_) | Reply::Refused(_) => {
-                self.mailbox.complete(number, reply.value().unwrap_or(0));
+                self.mailbox
+                    .complete(number, reply.bus_value().unwrap_or(0));
                 true
             }
         }

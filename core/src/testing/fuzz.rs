@@ -248,7 +248,10 @@ pub fn fuzz_registers(ram: &'static FuzzRam, data: &[u8]) {
         let (phase, status) = (engine.phase(), engine.transport().status(&shared));
         let reply = engine.access(access);
         // Nothing is taken, so nothing is ever withheld.
-        assert!(reply.value().is_some(), "{access:?} was answered {reply:?}");
+        assert!(
+            reply.bus_value().is_some(),
+            "{access:?} was answered {reply:?}"
+        );
         let may_configure = matches!(
             access,
             Access::Write {

@@ -24,13 +24,32 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// What the driver's load gives, or `None` if the access is not complete.
+    /// The value to complete the access with on the bus: for a load what it gives, 0 if it was
+    /// refused. `None` if the access is not complete.
+    ///
+    /// ```
+    /// use virtside::{Refusal, mmio::Reply};
+    /// let refused = Reply::Refused(Refusal::WriteOnly { offset: 0x50 });
+    /// assert_eq!((refused.bus_value(), refused.value()), (Some(0), None));
+    /// assert_eq!((Reply::Done(0).bus_value(), Reply::Done(0).value()), (Some(0), Some(0)));
+    /// assert_eq!((Reply::Busy.bus_value(), Reply::Busy.value()), (None, None));
+    /// ```
     #[must_use]
-    pub const fn value(&self) -> Option<u64> {
+    pub const fn bus_value(&self) -> Option<u64> {
         match self {
             Self::Done(value) => Some(*value),
             Self::Refused(_) => Some(0),
             Self::Pending(_) | Self::Busy => None,
+        }
+    }
+
+    /// The value of an access that was carried out: of a load what it gives, of a store 0. `None` if
+    /// the access was refused or is not complete.
+    #[must_use]
+    pub const fn value(&self) -> Option<u64> {
+        match self {
+            Self::Done(value) => Some(*value),
+            _ => None,
         }
     }
 

@@ -29,7 +29,7 @@ impl Selectors {
     /// The access, and the value that it has stored or loaded.
     pub(crate) fn describe(&self, id: u32, access: Access, reply: Reply) -> String {
         let (offset, width, verb, value) = match access {
-            Access::Read { offset, width } => (offset, width, "->", reply.value().unwrap_or(0)),
+            Access::Read { offset, width } => (offset, width, "->", reply.bus_value().unwrap_or(0)),
             Access::Write {
                 offset,
                 width,

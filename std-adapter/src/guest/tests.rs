@@ -106,7 +106,7 @@ fn vanishing(last: impl Fn(Access) -> bool + Send + 'static) -> DriverPort {
                 return;
             }
             let reply = engine.access(access.access());
-            access.complete(reply.value().unwrap_or(0)).unwrap();
+            access.complete(reply.bus_value().unwrap_or(0)).unwrap();
         }
     });
     port

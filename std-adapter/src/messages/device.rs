@@ -83,7 +83,7 @@ where
                 pause.take();
                 reply = engine.finish(ticket);
             }
-            source.complete(reply.value().unwrap_or(0))?;
+            source.complete(reply.bus_value().unwrap_or(0))?;
         }
         serve_until(engine, source, observer, |engine| {
             engine.phase() == Phase::Reset

@@ -117,7 +117,7 @@ where
     }
 
     fn complete(&mut self, reply: Reply) -> Result<(), DeviceError> {
-        let done = self.source.complete(reply.value().unwrap_or(0));
+        let done = self.source.complete(reply.bus_value().unwrap_or(0));
         done.map_err(|error| self.broken(error))
     }
 

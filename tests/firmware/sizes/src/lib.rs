@@ -77,7 +77,7 @@ fn access(write: bool, offset: u32, width: u8, value: u64) -> Access {
 }
 
 fn value(reply: Reply) -> u64 {
-    reply.value().unwrap_or(0)
+    reply.bus_value().unwrap_or(0)
 }
 
 /// The statics and entries of one device: its name and feature, model, queues, chain slots, value,
