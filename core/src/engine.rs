@@ -12,8 +12,7 @@ mod snapshot;
 pub use cell::EngineCell;
 
 use crate::{
-    device::QueueState,
-    device::{ChainSlot, Counters, Device, Step, Taken},
+    device::{ChainSlot, Counters, Device, QueueState, Step, Taken, Unwanted},
     error::{DeviceError, DriverFault, FaultPolicy, HostFault, Refusal},
     features::{Features, Offer, built},
     interrupt::DriverNotify,
@@ -439,17 +438,24 @@ where
         let Device {
             table, mem, policy, ..
         } = &mut self.device;
-        let breaks = policy.needs_reset();
+        let goes_on = !policy.needs_reset();
         let max = |queue| model.queue_size_max(queue);
-        let missed = |queue, error: DeviceError| {
-            transport.missed(queue, error.refusal(queue), breaks);
-            !breaks
+        let drops = |queue, unwanted: &Unwanted| {
+            if goes_on {
+                transport.dropped(queue, unwanted.refusal());
+            }
+            goes_on
         };
-        let start = if table.check_again(features, max, mem, &model.queue_check(), missed) {
-            self.device.features = features;
-            self.model.ready(features)
-        } else {
-            Start::Refuse
+        let checked = table.check_again(features, max, mem, &model.queue_check(), drops);
+        let start = match checked {
+            Ok(()) => {
+                self.device.features = features;
+                self.model.ready(features, self.device.table.queues())
+            }
+            Err(unwanted) => {
+                self.transport.not_wanted(unwanted.refusal());
+                Start::Refuse
+            }
         };
         let Device { shared, notify, .. } = &self.device;
         match start {

@@ -182,15 +182,18 @@ pub enum Refusal {
         /// The queue it collides with; the same number if both areas are its own.
         with: u16,
     },
-    /// The device's own policy ([`QueueCheck`](crate::QueueCheck)) does not want this queue.
+    /// The device's own check ([`QueueCheck`](crate::QueueCheck)) does not want this queue.
     Policy {
         /// Queue number.
         queue: u16,
     },
+    /// The device's own check ([`QueueCheck::check_ready`](crate::QueueCheck::check_ready)) does not
+    /// want to go live with these queues: one is missing, or they do not go together.
+    QueueSet,
     /// A capability that was not negotiated, or is not implemented.
     NotNegotiated,
-    /// At DRIVER_OK a queue that the driver wanted had been refused, or the device refused to
-    /// start. DRIVER_OK is set, and so is DEVICE_NEEDS_RESET.
+    /// At DRIVER_OK a queue that the driver wanted was refused or had been, or the set of its queues
+    /// was, or the device refused to start. DRIVER_OK is set, and so is DEVICE_NEEDS_RESET.
     NotReady,
     /// IN_ORDER was negotiated, and the chain is not the oldest in flight.
     OutOfOrder {
@@ -385,12 +388,17 @@ pub enum DeviceError {
 
 impl DeviceError {
     /// What a driver is told whose `queue` was refused for this.
-    #[inline(never)]
     #[must_use]
     pub fn refusal(&self, queue: u16) -> Refusal {
+        self.refusal_or(Refusal::Policy { queue })
+    }
+
+    /// The refusal in this error, or `other` if there is none.
+    #[inline(never)]
+    pub(crate) fn refusal_or(&self, other: Refusal) -> Refusal {
         match self {
             Self::Refused(refusal) | Self::BadQueueConfig(_, refusal) => *refusal,
-            _ => Refusal::Policy { queue },
+            _ => other,
         }
     }
 }

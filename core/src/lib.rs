@@ -149,7 +149,7 @@ pub use memory::{
 /// The driver's memory as a guest has it at its simplest: one region.
 pub type GuestMem = FlatMem;
 
-pub use message::{Message, QueueConfig};
+pub use message::{Message, QueueConfig, ReadyQueues};
 pub use model::{
     Answer, DeviceConfig, DeviceModel, Request, SaveModel, SavedWith, SharedMemory, Start, Token,
 };

@@ -28,6 +28,53 @@ pub struct QueueConfig {
     pub device: u64,
 }
 
+impl QueueConfig {
+    /// No queue: a checked one has elements.
+    pub(crate) const ABSENT: Self = Self {
+        queue: 0,
+        size: 0,
+        desc: 0,
+        driver: 0,
+        device: 0,
+    };
+}
+
+/// The queues that a driver has made ready: number, size and addresses of each.
+///
+/// ```
+/// use virtside::{Features, ReadyQueues, Start};
+/// // A device that cannot work without queue 0.
+/// fn ready(_: Features, queues: ReadyQueues<'_>) -> Start {
+///     if queues.get(0).is_some() { Start::Accept } else { Start::Refuse }
+/// }
+/// # let _ = ready;
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ReadyQueues<'a> {
+    /// By queue number; [`QueueConfig::ABSENT`] where there is none.
+    pub(crate) configs: &'a [QueueConfig],
+}
+
+impl<'a> ReadyQueues<'a> {
+    /// The queues, lowest number first. One step for each queue that the device has room for.
+    pub fn iter(self) -> impl Iterator<Item = &'a QueueConfig> + Clone {
+        self.configs.iter().filter(|config| config.size != 0)
+    }
+
+    /// The queue of this number, if it is ready. One step.
+    #[must_use]
+    pub fn get(self, queue: u16) -> Option<&'a QueueConfig> {
+        let config = self.configs.get(usize::from(queue))?;
+        (config.size != 0).then_some(config)
+    }
+
+    /// The ready queues but this one.
+    pub(crate) fn beside(self, queue: u16) -> impl Iterator<Item = &'a QueueConfig> + Clone {
+        self.iter().filter(move |other| other.queue != queue)
+    }
+}
+
 /// One step of the conversation between a driver and a device, whichever way it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -4,6 +4,7 @@ use crate::{
     error::{DriverFault, HostFault},
     features::Features,
     memory::{DriverMem, DriverRange},
+    message::ReadyQueues,
     queue::QueueCheck,
     queue::{ChainError, ReadableChain, WritableChain},
     snapshot::SnapshotError,
@@ -180,15 +181,18 @@ impl From<ChainError> for HostFault {
 /// }
 /// ```
 pub trait DeviceModel: DeviceConfig {
-    /// The device's own policy on which queues it wants, beyond what every queue is checked for.
+    /// The device's own check of which queues it wants, beyond what every queue is checked for. Asked
+    /// for whenever one is to be made.
     fn queue_check(&self) -> impl QueueCheck {
         ..
     }
 
-    /// The driver wants to go live with these features. Asked by an engine; a device built of
-    /// messages has its [`ReadyResponder`](crate::ReadyResponder) from the start.
-    fn ready(&mut self, features: Features) -> Start {
-        let _ = features;
+    /// The driver wants to go live with these features and these queues, each of which passed
+    /// [`queue_check`](Self::queue_check). Asked by an engine; a device built of messages has its
+    /// [`ReadyResponder`](crate::ReadyResponder) from the start. Of a device that is restored live,
+    /// the queues that the driver has not stopped since.
+    fn ready(&mut self, features: Features, queues: ReadyQueues<'_>) -> Start {
+        let _ = (features, queues);
         Start::Accept
     }
 

@@ -4,12 +4,12 @@
 //! that speaks in registers has the [`Engine`](crate::Engine) do the same.
 
 use crate::{
-    device::Device,
+    device::{Device, Unwanted},
     error::{DeviceError, FaultPolicy, Refusal},
     features::Features,
     interrupt::DriverNotify,
     memory::DriverMem,
-    message::{Message, QueueConfig},
+    message::{Message, QueueConfig, ReadyQueues},
     num,
     queue::check::{self, QueueCheck},
     queue_set::QueueSet,
@@ -39,14 +39,14 @@ pub struct DeviceBuilder<I, H, const Q: usize> {
     shared: H,
     policy: FaultPolicy,
     queues: QueueSet<Q>,
-    /// In the order in which they came: policies may depend on it.
-    configs: heapless::Vec<QueueConfig, Q>,
+    /// By queue number; absent where there is none.
+    configs: [QueueConfig; Q],
 }
 
 #[cfg(feature = "defmt")]
 impl<I, H, const Q: usize> defmt::Format for DeviceBuilder<I, H, Q> {
     fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "DeviceBuilder {{ configs: {} }}", self.configs);
+        defmt::write!(f, "DeviceBuilder {{ queues: {} }}", self.queues);
     }
 }
 
@@ -58,7 +58,7 @@ impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), H, Q> {
             shared,
             policy: FaultPolicy::NeedsReset,
             queues: QueueSet::new(),
-            configs: heapless::Vec::new(),
+            configs: [QueueConfig::ABSENT; Q],
         }
     }
 }
@@ -110,14 +110,23 @@ impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
         if usize::from(config.queue) >= Q || self.queues.contains(config.queue) {
             return Err(invalid);
         }
-        self.configs.push(config).map_err(|_| invalid)?;
+        let at = usize::from(config.queue);
+        *self.configs.get_mut(at).ok_or(invalid)? = config;
         self.queues.insert(config.queue).map_err(|_| invalid)?;
         Ok(())
     }
 
     fn remove(&mut self, queue: u16) {
         self.queues.remove(queue);
-        self.configs.retain(|config| config.queue != queue);
+        if let Some(config) = self.configs.get_mut(usize::from(queue)) {
+            *config = QueueConfig::ABSENT;
+        }
+    }
+
+    fn ready_queues(&self) -> ReadyQueues<'_> {
+        ReadyQueues {
+            configs: &self.configs,
+        }
     }
 
     /// The queues noted so far, lowest first.
@@ -125,7 +134,7 @@ impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
         self.queues.iter()
     }
 
-    /// Checks every queue and makes the device. It stays silent until the driver is live: see
+    /// Checks every queue, lowest number first, and makes the device. It stays silent until the driver is live: see
     /// [`ReadyResponder`].
     ///
     /// # Errors
@@ -139,24 +148,32 @@ impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
         self.build_with(features, mem, &..)
     }
 
-    fn build_with<M: DriverMem, P: QueueCheck + ?Sized, const N: usize>(
+    fn build_with<M: DriverMem, C: QueueCheck + ?Sized, const N: usize>(
         self,
         features: Features,
         mem: M,
-        policy: &P,
+        queue_check: &C,
     ) -> Result<Device<M, I, H, Q, N>, DeviceError> {
         let mut device =
             Device::new(mem, self.notify, self.shared, NoTrace).with_policy(self.policy);
-        for config in &self.configs {
-            let verdict = device
-                .table
-                .configure(config, u16::MAX, features, &device.mem, policy);
-            match verdict {
+        let goes_on = !device.policy.needs_reset();
+        let Device { table, mem, .. } = &mut device;
+        for queue in self.queues {
+            let Some(config) = self.configs.get(usize::from(queue)) else {
+                continue;
+            };
+            match table.lay_out(config, u16::MAX, features, mem) {
                 // It goes on without this queue, then.
-                Err(_) if !device.policy.needs_reset() => {}
-                verdict => verdict.map_err(|error| name(error, config.queue))?,
+                Err(_) if goes_on => {}
+                verdict => verdict.map_err(|refusal| name(refusal.into(), queue))?,
             }
         }
+        table
+            .check_wanted(features, queue_check, |_, _| goes_on)
+            .map_err(|Unwanted { queue, error }| match queue {
+                Some(queue) => name(error, queue),
+                None => error,
+            })?;
         device.features = features;
         Ok(device)
     }
@@ -215,17 +232,17 @@ pub type Built<M, I, H, const Q: usize, const N: usize> =
 /// # Ok::<(), virtside::DeviceError>(())
 /// ```
 #[derive(Debug)]
-pub struct Configuring<'p, P: ?Sized, M, I, H, const Q: usize, const N: usize> {
+pub struct Configuring<'p, C: ?Sized, M, I, H, const Q: usize, const N: usize> {
     /// `None` once the device is built.
     parts: Option<(DeviceBuilder<I, H, Q>, M)>,
-    policy: &'p P,
+    queue_check: &'p C,
     /// What is known of the features before `Ready`.
     features: Features,
 }
 
 #[cfg(feature = "defmt")]
-impl<P: ?Sized, M, I, H, const Q: usize, const N: usize> defmt::Format
-    for Configuring<'_, P, M, I, H, Q, N>
+impl<C: ?Sized, M, I, H, const Q: usize, const N: usize> defmt::Format
+    for Configuring<'_, C, M, I, H, Q, N>
 {
     fn format(&self, f: defmt::Formatter<'_>) {
         let builder = self.parts.as_ref().map(|(builder, _)| builder);
@@ -233,18 +250,18 @@ impl<P: ?Sized, M, I, H, const Q: usize, const N: usize> defmt::Format
     }
 }
 
-impl<'p, P, M, I, H, const Q: usize, const N: usize> Configuring<'p, P, M, I, H, Q, N>
+impl<'p, C, M, I, H, const Q: usize, const N: usize> Configuring<'p, C, M, I, H, Q, N>
 where
-    P: QueueCheck + ?Sized,
+    C: QueueCheck + ?Sized,
     M: DriverMem,
     I: DriverNotify + Clone,
     H: SharedHandle<Q>,
 {
-    /// Starts a conversation in which `policy` decides which queues are wanted.
-    pub const fn new(builder: DeviceBuilder<I, H, Q>, policy: &'p P, mem: M) -> Self {
+    /// Starts a conversation in which `queue_check` decides which queues are wanted.
+    pub const fn new(builder: DeviceBuilder<I, H, Q>, queue_check: &'p C, mem: M) -> Self {
         Self {
             parts: Some((builder, mem)),
-            policy,
+            queue_check,
             features: Features::REQUIRED,
         }
     }
@@ -270,7 +287,8 @@ where
     }
 
     /// Takes one message. Guest memory is not touched; a queue's checks take at most `9 * Q`
-    /// comparisons and three translations, `Ready` `Q` times that.
+    /// comparisons, three translations and a call of the [`QueueCheck`], `Ready` `Q` times that; see
+    /// there for its calls.
     ///
     /// # Errors
     /// A refused queue leaves the conversation as it was: it may be configured differently.
@@ -287,10 +305,13 @@ where
                 }
                 // They are final with `Ready`, which checks once more.
                 let features = self.features;
-                let others = builder.configs.iter();
+                let others = builder.ready_queues();
                 let max = num::clamp_u16(N);
-                check::check(&config, max, features, mem, self.policy, others)
-                    .map_err(|error| name(error, config.queue))?;
+                check::check(&config, max, features, mem, others.iter())
+                    .map_err(|refusal| name(refusal.into(), config.queue))?;
+                self.queue_check
+                    .check_config(&config, features, others.iter())
+                    .map_err(|error| name(error.into(), config.queue))?;
                 builder.insert(config)?;
                 Ok(Progress::Configured(config.queue))
             }
@@ -303,7 +324,7 @@ where
             }
             Message::Reset => {
                 builder.queues.clear();
-                builder.configs.clear();
+                builder.configs = [QueueConfig::ABSENT; Q];
                 builder.shared.reset(&builder.notify);
                 Ok(Progress::Restarted)
             }
@@ -318,7 +339,7 @@ where
                     return Err(DeviceError::UnexpectedMessage(message));
                 };
                 let responder = ReadyResponder::new(builder.shared.clone(), builder.notify.clone());
-                let device = builder.build_with(features, mem, self.policy);
+                let device = builder.build_with(features, mem, self.queue_check);
                 match device {
                     Ok(device) => Ok(Progress::Ready(device, responder)),
                     Err(error) => {

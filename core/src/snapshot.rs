@@ -25,11 +25,9 @@
 //!
 //! What a device came to by itself can be restored, but for two cases:
 //!
-//! - The model's [`queue_check`](crate::DeviceModel::queue_check) is asked about each configured queue
-//!   once more, in the order in which they were configured, with those before it as `existing`. One that
-//!   wanted a queue only beside another which the driver has stopped, or stopped and set up anew, since
-//!   then refuses it ([`SnapshotError::Queue`]). A policy whose answer depends on the queue itself
-//!   and the features alone has no such state; nor has one that wants fewer queues beside others.
+//! - A live device whose driver has stopped a queue, and not set it up again, without which the model's
+//!   [`queue_check`](crate::DeviceModel::queue_check) does not want the others ([`SnapshotError::Queue`],
+//!   [`SnapshotError::Queues`]): it is asked as when the driver goes live, about the queues of the state.
 //! - A queue whose rings were gone before the driver was live, and which does not fit the features that
 //!   it accepted later. (A queue that is ready waits for DRIVER_OK with the features that it was
 //!   checked with, also here.)
@@ -66,7 +64,7 @@ pub struct DeviceSnapshot<const Q: usize, const N: usize, const P: usize> {
     pub interrupt: u32,
     /// A configuration change that the driver hears of when it is live, or awake, again.
     pub config_changed: bool,
-    /// The configured queues, in the order in which they were configured.
+    /// The configured queues. `save` gives them lowest first; `restore` takes them in any order.
     pub queues: Vec<QueueSnapshot, Q>,
     /// The chains in hand; those of one queue oldest first.
     pub chains: Vec<ChainSnapshot<N>, P>,
@@ -236,6 +234,12 @@ pub enum SnapshotError {
         /// Queue number.
         queue: u16,
         /// Why, as its driver would have been told.
+        why: Refusal,
+    },
+    /// The model does not want to be live with these queues: see
+    /// [`QueueCheck::check_ready`](crate::QueueCheck::check_ready).
+    Queues {
+        /// Why, as their driver would have been told.
         why: Refusal,
     },
     /// The positions of a queue do not fit each other, its size, or its chains in hand.

@@ -536,7 +536,7 @@ impl DeviceConfig for Hesitant {
 }
 
 impl DeviceModel for Hesitant {
-    fn ready(&mut self, _: Features) -> Start {
+    fn ready(&mut self, _: Features, _: virtside::ReadyQueues<'_>) -> Start {
         Start::Later
     }
     fn serve<M: DriverMem>(&mut self, _: &mut Request<'_, M>) -> Result<Answer, DriverFault> {

@@ -1,6 +1,6 @@
 //! `Configuring`: one message at a time.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use virtside::{
     Configuring, DeviceBuilder, DeviceError, Features, FlatMem, Message, Progress, QueueCheck,
@@ -8,16 +8,16 @@ use virtside::{
 };
 use virtside_tests::{BASE, Line, N, Q, config, ram};
 
-type Talk<'p, P> = Configuring<'p, P, FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+type Talk<'p, C> = Configuring<'p, C, FlatMem, Line, Arc<Shared<Q>>, Q, N>;
 
-/// A conversation with this policy, the line, and the shared block.
-fn talk<P: QueueCheck + ?Sized>(policy: &P) -> (Talk<'_, P>, Line, Arc<Shared<Q>>) {
+/// A conversation with this queue check, the line, and the shared block.
+fn talk<C: QueueCheck + ?Sized>(check: &C) -> (Talk<'_, C>, Line, Arc<Shared<Q>>) {
     let (line, shared): (Line, _) = (Box::leak(Box::default()), Arc::new(Shared::new()));
     let builder = DeviceBuilder::new(shared.clone())
         .map_notify(|()| Ok(line))
         .expect("it maps");
     (
-        Configuring::new(builder, policy, ram().flat(BASE)),
+        Configuring::new(builder, check, ram().flat(BASE)),
         line,
         shared,
     )
@@ -32,8 +32,8 @@ fn configure(queue: u16) -> Message {
 }
 
 /// What a message comes to, in few words.
-fn step<P: QueueCheck + ?Sized>(
-    talk: &mut Talk<'_, P>,
+fn step<C: QueueCheck + ?Sized>(
+    talk: &mut Talk<'_, C>,
     message: Message,
 ) -> Result<String, DeviceError> {
     Ok(match talk.step(message)? {
@@ -47,7 +47,7 @@ fn step<P: QueueCheck + ?Sized>(
     })
 }
 
-fn said<P: QueueCheck + ?Sized>(talk: &mut Talk<'_, P>, message: Message, expected: &str) {
+fn said<C: QueueCheck + ?Sized>(talk: &mut Talk<'_, C>, message: Message, expected: &str) {
     assert_eq!(step(talk, message).as_deref(), Ok(expected));
 }
 
@@ -157,7 +157,7 @@ fn a_number_that_there_is_no_room_for_is_refused() {
 }
 
 #[test]
-fn a_queue_that_the_policy_does_not_want_is_refused() {
+fn a_queue_that_is_not_wanted_is_refused() {
     let (mut talk, ..) = talk(&[0, 3][..]);
     said(&mut talk, configure(3), "configured 3");
     assert_eq!(
@@ -246,31 +246,28 @@ fn after_ready_no_message_has_a_place() {
 }
 
 #[test]
-fn at_ready_the_queues_are_checked_again_in_the_order_they_came() {
-    // Wants the higher numbers first.
-    let policy = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
-        let existing: Vec<u16> = existing.collect();
-        if existing.iter().all(|other| *other > queue) {
-            Ok(())
-        } else {
-            Err(DeviceError::InvalidQueue(queue))
-        }
+fn at_ready_each_queue_is_checked_beside_all_others() {
+    let asked = RefCell::new(Vec::new());
+    let check = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
+        asked.borrow_mut().push((queue, existing.collect()));
+        Ok::<(), DeviceError>(())
     });
-    let (mut talk, ..) = talk(&policy);
-    said(&mut talk, configure(3), "configured 3");
-    said(&mut talk, configure(1), "configured 1");
-    assert_eq!(
-        step(&mut talk, configure(2)),
-        Err(DeviceError::InvalidQueue(2))
-    );
-    said(&mut talk, configure(0), "configured 0");
+    let (mut talk, ..) = talk(&check);
+    for (queue, before) in [(3, vec![]), (0, vec![3]), (1, vec![0, 3])] {
+        said(&mut talk, configure(queue), &format!("configured {queue}"));
+        assert_eq!(asked.take(), [(queue, before)]);
+    }
     said(&mut talk, READY, "ready [0, 1, 3]");
+    assert_eq!(
+        asked.take(),
+        [(0, vec![1, 3]), (1, vec![0, 3]), (3, vec![0, 1])]
+    );
 }
 
 #[test]
 fn what_was_right_when_it_came_may_be_wrong_at_ready() {
     // Wants each queue together with the one below it.
-    let policy = QueueCheckFn(|queue: u16, existing: &mut dyn Iterator<Item = u16>| {
+    let check = QueueCheckFn(|queue: u16, existing: &mut dyn Iterator<Item = u16>| {
         let existing: Vec<u16> = existing.collect();
         if queue == 0 || existing.contains(&(queue - 1)) {
             Ok(())
@@ -278,7 +275,7 @@ fn what_was_right_when_it_came_may_be_wrong_at_ready() {
             Err(DeviceError::InvalidQueue(queue))
         }
     });
-    let (mut talk, line, shared) = talk(&policy);
+    let (mut talk, line, shared) = talk(&check);
     said(&mut talk, configure(0), "configured 0");
     said(&mut talk, configure(1), "configured 1");
     said(&mut talk, Message::ResetQueue(0), "removed 0");
@@ -300,11 +297,11 @@ impl QueueCheck for Direct {
     fn check_queue(&self, _: u16, _: impl Iterator<Item = u16>) -> Result<(), DeviceError> {
         Ok(())
     }
-    fn check_config(
+    fn check_config<'a>(
         &self,
         config: &QueueConfig,
         features: Features,
-        _: impl Iterator<Item = u16>,
+        _: impl Iterator<Item = &'a QueueConfig>,
     ) -> Result<(), DeviceError> {
         if features.contains(Features::INDIRECT_DESC) {
             return Err(Refusal::Policy {
@@ -317,7 +314,7 @@ impl QueueCheck for Direct {
 }
 
 #[test]
-fn the_policy_sees_the_features_at_ready() {
+fn the_check_sees_the_features_at_ready() {
     let (mut talk, ..) = talk(&Direct);
     said(&mut talk, configure(1), "configured 1");
     let ready = Message::Ready {

@@ -1,9 +1,10 @@
-//! From set-up messages to a device: policies, the builder, the conversation, and what it ends in.
+//! From set-up messages to a device: queue checks, the builder, the conversation, and what it ends in.
 
+mod checks;
 mod conversation;
 mod device;
 mod offered;
-mod policies;
 mod queue_set;
 mod queues;
+mod relations;
 mod responder;

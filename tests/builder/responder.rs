@@ -164,7 +164,7 @@ impl DeviceConfig for Starting {
 }
 
 impl DeviceModel for Starting {
-    fn ready(&mut self, features: Features) -> Start {
+    fn ready(&mut self, features: Features, _: virtside::ReadyQueues<'_>) -> Start {
         assert_eq!(features, Features::VERSION_1);
         self.0
     }

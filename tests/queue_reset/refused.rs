@@ -80,10 +80,10 @@ fn whatever_is_wrong_with_a_queue_counts_as_at_its_first_time() {
 }
 
 #[test]
-fn the_devices_own_policy_counts_too() {
+fn the_devices_own_check_counts_too() {
     let (mut guest, _, _) = live();
     reset_at_once(&mut guest);
-    guest.model_mut().policy.unwanted = vec![0];
+    guest.model_mut().check.unwanted = vec![0];
     let refusal = Refusal::Policy { queue: 0 };
     assert_eq!(
         guest.configure(&elsewhere().config(0)),
@@ -91,4 +91,31 @@ fn the_devices_own_policy_counts_too() {
     );
     assert_needs_reset(&mut guest, 1);
     assert_eq!(guest.phase(), Phase::Live);
+}
+
+#[test]
+fn a_queue_that_spoils_another_cannot_come_back() {
+    let (mut guest, _, ram) = live();
+    reset_at_once(&mut guest);
+    guest.model_mut().check.no_larger = vec![(1, 0)];
+    let why = Refusal::Policy { queue: 1 };
+    let smaller = elsewhere().config(0);
+    assert_eq!(guest.configure(&smaller), Reply::Refused(why));
+    assert_needs_reset(&mut guest, 1);
+    assert_eq!(guest.queue_state(0), QueueState::Off);
+    assert_eq!(guest.queue_config(0), None);
+    let mut driver = enable(&mut guest, ram, virtside_tests::layout(0));
+    assert_works(&mut guest, &mut driver, 0);
+}
+
+#[test]
+fn a_queue_that_spoils_the_set_cannot_come_back() {
+    let (mut guest, _, ram) = live();
+    guest.model_mut().check.window = 0x4000;
+    reset_at_once(&mut guest);
+    let outside = elsewhere().config(0);
+    assert_eq!(guest.configure(&outside), Reply::Refused(Refusal::QueueSet));
+    assert_needs_reset(&mut guest, 1);
+    let mut driver = enable(&mut guest, ram, virtside_tests::layout(0));
+    assert_works(&mut guest, &mut driver, 0);
 }

@@ -1,6 +1,6 @@
-//! A queue that was made ready before FEATURES_OK is checked once more at DRIVER_OK.
+//! Every ready queue is checked once more at DRIVER_OK, with the features and queues that are final.
 
-use virtside::{Features, Refusal, mmio::Reply, testing::Registers};
+use virtside::{Features, QueueConfig, Refusal, mmio::Reply, testing::Registers};
 use virtside_tests::{
     BUDGET, Guest, TestRam, config, driver,
     probe::{Event, Probe, assert_works, pending, probe, publish},
@@ -70,7 +70,7 @@ fn a_queue_that_fits_is_ready_whenever_it_was_set_up() {
 #[test]
 fn a_queue_that_needs_an_abandoned_feature_spoils_driver_ok() {
     let (mut guest, ram) = negotiating(Features::RING);
-    guest.model_mut().policy.needs = vec![(0, Features::EVENT_IDX)];
+    guest.model_mut().check.needs = vec![(0, Features::EVENT_IDX)];
     assert_accepted(&mut guest, &config(0));
     accept(&mut guest, Features::VERSION_1);
     assert_spoils(&mut guest, ram, Refusal::Policy { queue: 0 });
@@ -116,10 +116,10 @@ fn a_queue_too_large_for_the_features_spoils_driver_ok() {
 }
 
 #[test]
-fn a_policy_about_the_order_sees_the_order_again() {
+fn queues_that_want_each_other_are_there_in_the_end() {
     let (mut guest, ram) = negotiating(Features::VERSION_1);
-    guest.model_mut().policy.after = vec![(0, 2), (1, 0)];
-    let small = |queue| virtside::QueueConfig {
+    guest.model_mut().check.beside = vec![(0, 2), (1, 0)];
+    let small = |queue| QueueConfig {
         size: 8,
         ..config(queue)
     };
@@ -136,4 +136,37 @@ fn a_policy_about_the_order_sees_the_order_again() {
     };
     let mut driver = virtside::testing::FakeDriver::new(ram.flat(virtside_tests::BASE), layout);
     assert_works(&mut guest, &mut driver, 1);
+}
+
+#[test]
+fn a_queue_whose_companion_was_stopped_spoils_driver_ok() {
+    for early in [true, false] {
+        let (mut guest, ram) = negotiating(Features::VERSION_1);
+        guest.model_mut().check.beside = vec![(0, 1)];
+        let _ = guest.store(reg::STATUS, if early { 3 } else { 11 });
+        assert_accepted(&mut guest, &config(1));
+        assert_accepted(&mut guest, &config(0));
+        assert_eq!(guest.store(reg::QUEUE_SEL, 1), Reply::Done(0));
+        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        assert_spoils(&mut guest, ram, Refusal::Policy { queue: 0 });
+    }
+}
+
+#[test]
+fn a_companion_that_came_back_smaller_spoils_driver_ok() {
+    for early in [true, false] {
+        let (mut guest, ram) = negotiating(Features::VERSION_1);
+        guest.model_mut().check.no_larger = vec![(0, 1)];
+        let _ = guest.store(reg::STATUS, if early { 3 } else { 11 });
+        assert_accepted(&mut guest, &config(1));
+        assert_accepted(&mut guest, &config(0));
+        assert_eq!(guest.store(reg::QUEUE_SEL, 1), Reply::Done(0));
+        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        let smaller = QueueConfig {
+            size: 8,
+            ..config(1)
+        };
+        assert_accepted(&mut guest, &smaller);
+        assert_spoils(&mut guest, ram, Refusal::Policy { queue: 0 });
+    }
 }

@@ -7,7 +7,7 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, Guest, N, SIZE, TestRam, config, driver, guest,
-    probe::{Policy, Probe, assert_works, probe, ready, seen},
+    probe::{Check, Probe, assert_works, probe, ready, seen},
     reg,
 };
 
@@ -254,24 +254,24 @@ fn a_wrong_queue_number_is_refused_in_its_full_width() {
 }
 
 #[test]
-fn a_queue_that_the_models_policy_does_not_want_is_refused() {
+fn a_queue_that_the_model_does_not_want_is_refused() {
     let (mut guest, ram) = setting_up();
-    guest.model_mut().policy.unwanted = vec![0];
+    guest.model_mut().check.unwanted = vec![0];
     assert_refused(&mut guest, &config(0), Refusal::Policy { queue: 0 });
-    guest.model_mut().policy = Policy::default();
+    guest.model_mut().check = Check::default();
     assert_curable(&mut guest, ram);
 }
 
 #[test]
-fn a_policy_sees_the_features_and_the_other_queues() {
+fn a_check_sees_the_features_and_the_other_queues() {
     let (mut guest, ram) = setting_up();
     let platform = Features::ACCESS_PLATFORM;
-    guest.model_mut().policy.needs = vec![(0, Features::RING | platform)];
+    guest.model_mut().check.needs = vec![(0, Features::RING | platform)];
     assert_refused(&mut guest, &config(0), Refusal::Policy { queue: 0 });
-    guest.model_mut().policy.needs = vec![(0, Features::RING)];
-    guest.model_mut().policy.after = vec![(0, 2)];
+    guest.model_mut().check.needs = vec![(0, Features::RING)];
+    guest.model_mut().check.beside = vec![(0, 2)];
     assert_refused(&mut guest, &config(0), Refusal::Policy { queue: 0 });
-    guest.model_mut().policy.after = vec![(0, 1)];
+    guest.model_mut().check.beside = vec![(0, 1)];
     assert_curable(&mut guest, ram);
 }
 

@@ -695,7 +695,7 @@ fn a_queue_that_was_ready_before_the_features_which_rule_it_out() {
     for late in [Start::Accept, Start::Refuse] {
         let (mut guest, ram) = device();
         guest.model_mut().start = late;
-        guest.model_mut().policy.needs = vec![(0, Features::EVENT_IDX)];
+        guest.model_mut().check.needs = vec![(0, Features::EVENT_IDX)];
         guest.model_mut().sizes_negotiated = Some([16, 4, 8, 0]);
         let _ = guest.store(reg::STATUS, 3);
         let _ = guest.store(reg::DRIVER_FEATURES_SEL, 0);
@@ -712,7 +712,7 @@ fn a_queue_that_was_ready_before_the_features_which_rule_it_out() {
         assert!(guest.go_live().refusal().is_some());
         assert_eq!(guest.load(reg::STATUS), 15 | 64);
         let mut guest = carry(guest, ram);
-        guest.model_mut().policy.needs.clear();
+        guest.model_mut().check.needs.clear();
         guest.model_mut().sizes_negotiated = None;
         assert_reset_cures(&mut guest, ram);
     }

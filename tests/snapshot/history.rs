@@ -9,7 +9,7 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, BUDGET, Guest, N, TestRam,
-    probe::{Policy, Probe},
+    probe::{Check, Probe},
     reg,
 };
 
@@ -237,9 +237,10 @@ proptest! {
             wishes: Features::ALL_RINGS,
             sizes: [16, 16, 8, 4],
             sizes_negotiated: smaller.then_some([16, 2, 8, 0]),
-            policy: Policy {
+            check: Check {
                 needs: vec![(needy.0, SETS[needy.1])],
-                ..Policy::default()
+                no_larger: vec![(1, 0), (0, 2)],
+                ..Check::default()
             },
             ..Probe::default()
         };

@@ -6,10 +6,14 @@ use virtside::{
     mmio::{Phase, Reply},
     testing::Registers,
 };
-use virtside_tests::{BASE, BUDGET, BYTES, config, probe::Event, reg};
+use virtside_tests::{
+    BASE, BUDGET, BYTES, Guest, TestRam, config,
+    probe::{Event, Probe, reset_queue},
+    reg,
+};
 
 use crate::support::{
-    Client, State, assert_in_reset, assert_refused, fresh, live, model, rings, save,
+    Client, State, assert_in_reset, assert_refused, carry, fresh, live, model, rings, save,
 };
 
 const PLAIN: Features = Features::RING;
@@ -673,7 +677,7 @@ fn a_queue_that_the_model_has_not() {
         SnapshotError::Queue { queue: 0, why },
     );
     other.sizes = model(PLAIN).sizes;
-    other.policy.unwanted = vec![0];
+    other.check.unwanted = vec![0];
     let why = fresh(ram, other).restore(&state);
     assert!(
         matches!(why, Err(SnapshotError::Queue { queue: 0, .. })),
@@ -796,26 +800,55 @@ fn the_model_is_reset_once_after_a_refusal() {
     }
 }
 
-#[test]
-fn a_queue_wanted_only_beside_one_that_is_gone_is_refused() {
-    let ram = virtside_tests::ram();
+/// A device whose queue 1 is wanted only beside queue 0, and a driver that is live with both.
+fn live_with_companion(ram: TestRam) -> (Guest<Probe>, Probe) {
     let mut choosy = model(PLAIN);
-    choosy.policy.after = vec![(1, 0)];
+    choosy.check.beside = vec![(1, 0)];
     let mut guest = fresh(ram, choosy.clone());
-    assert!(guest.negotiate(PLAIN));
-    for queue in [0, 1] {
-        assert_eq!(guest.configure(&config(queue)), Reply::Done(0));
-    }
+    assert!(guest.bring_up(PLAIN, &[config(0), config(1)]));
+    (guest, choosy)
+}
+
+#[test]
+fn a_queue_whose_companion_was_stopped_is_refused_as_documented() {
+    let (mut guest, choosy) = live_with_companion(virtside_tests::ram());
+    let ram = virtside_tests::ram();
     let both = save(&mut guest);
     let _ = guest.store(reg::QUEUE_SEL, 0);
     assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
     let state = save(&mut guest);
-    let error = fresh(ram, choosy.clone()).restore(&state);
-    assert!(
-        matches!(error, Err(SnapshotError::Queue { queue: 1, .. })),
-        "{error:?}"
+    let why = Refusal::Policy { queue: 1 };
+    assert_refused(
+        ram,
+        choosy.clone(),
+        &state,
+        SnapshotError::Queue { queue: 1, why },
     );
     assert_eq!(fresh(ram, choosy).restore(&both), Ok(()));
+}
+
+#[test]
+fn a_queue_whose_companion_was_set_up_again_is_restored() {
+    let ram = virtside_tests::ram();
+    let (mut guest, _) = live_with_companion(ram);
+    assert_eq!(reset_queue(&mut guest, 0), Reply::Done(0));
+    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    carry(guest, ram);
+}
+
+#[test]
+fn before_driver_ok_a_queue_may_be_without_its_companion() {
+    let ram = virtside_tests::ram();
+    let (mut guest, _) = live_with_companion(ram);
+    assert!(guest.negotiate(PLAIN));
+    for queue in [0, 1] {
+        assert_eq!(guest.configure(&config(queue)), Reply::Done(0));
+    }
+    let _ = guest.store(reg::QUEUE_SEL, 0);
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    let mut guest = carry(guest, ram);
+    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    assert_eq!(guest.go_live(), Reply::Done(0));
 }
 
 #[test]

@@ -340,10 +340,12 @@ fn was_dead(state: &State, queue: u16) -> bool {
     queue.is_some_and(|queue| queue.ring.is_none())
 }
 
-/// What two states that mean the same have in common: chains of different queues have no order, and
-/// a latch that is left out was never written.
+/// What two states that mean the same have in common: neither queues nor chains of different queues
+/// have an order, and a latch that is left out was never written.
 fn normal(state: &State) -> Value {
     let mut state = state.clone();
+    let queues = &mut state.device.queues;
+    queues.sort_unstable_by_key(|queue| queue.config.queue);
     let mut chains: Vec<_> = state.device.chains.iter().cloned().collect();
     chains.sort_by_key(|chain| chain.queue);
     state.device.chains = chains.into_iter().collect();

@@ -2,8 +2,8 @@
 
 use virtside::{
     Answer, Counters, DeviceConfig, DeviceError, DeviceModel, DriverFault, DriverMem, Features,
-    FlatMem, InterruptStatus, QueueCheck, QueueConfig, QueueState, Request, SharedMemory, Start,
-    Step, Token,
+    FlatMem, InterruptStatus, QueueCheck, QueueConfig, QueueState, ReadyQueues, Refusal, Request,
+    SharedMemory, Start, Step, Token,
     mmio::{Phase, Reply},
     testing::{Buffer, FakeDriver, Registers},
 };
@@ -25,18 +25,24 @@ pub enum Event {
     Served(u16),
 }
 
-/// A policy on queues.
+/// Which queues are wanted.
 #[derive(Clone, Debug, Default)]
-pub struct Policy {
+pub struct Check {
     /// Queues that are not wanted.
     pub unwanted: Vec<u16>,
     /// Queues that are wanted only with these features.
     pub needs: Vec<(u16, Features)>,
     /// Queues that are wanted only beside this one.
-    pub after: Vec<(u16, u16)>,
+    pub beside: Vec<(u16, u16)>,
+    /// Queues that must not be larger than this one.
+    pub no_larger: Vec<(u16, u16)>,
+    /// Queues without which the device does not start.
+    pub needed: Vec<u16>,
+    /// Size of the aligned window in which all rings have to begin; 0 for any.
+    pub window: u64,
 }
 
-impl QueueCheck for Policy {
+impl QueueCheck for Check {
     type Error = DeviceError;
 
     fn check_queue(
@@ -45,26 +51,48 @@ impl QueueCheck for Policy {
         existing: impl Iterator<Item = u16>,
     ) -> Result<(), DeviceError> {
         let existing: Vec<u16> = existing.collect();
-        let lonely = |&(late, early): &(u16, u16)| late == queue && !existing.contains(&early);
-        if self.unwanted.contains(&queue) || self.after.iter().any(lonely) {
+        let lonely = |&(one, other): &(u16, u16)| one == queue && !existing.contains(&other);
+        if self.unwanted.contains(&queue) || self.beside.iter().any(lonely) {
             return Err(DeviceError::InvalidQueue(queue));
         }
         Ok(())
     }
 
-    fn check_config(
+    fn check_config<'a>(
         &self,
         config: &QueueConfig,
         features: Features,
-        existing: impl Iterator<Item = u16>,
+        existing: impl Iterator<Item = &'a QueueConfig> + Clone,
     ) -> Result<(), DeviceError> {
         let queue = config.queue;
         let lacks =
             |&(which, needed): &(u16, Features)| which == queue && !features.contains(needed);
-        if self.needs.iter().any(lacks) {
+        let too_large = |&(one, other): &(u16, u16)| {
+            let mut others = existing.clone();
+            one == queue && others.any(|it| it.queue == other && it.size < config.size)
+        };
+        if self.needs.iter().any(lacks) || self.no_larger.iter().any(too_large) {
             return Err(DeviceError::InvalidQueue(queue));
         }
-        self.check_queue(queue, existing)
+        self.check_queue(queue, existing.map(|other| other.queue))
+    }
+
+    fn check_ready<'a>(
+        &self,
+        queues: impl Iterator<Item = &'a QueueConfig> + Clone,
+        _: Features,
+    ) -> Result<(), DeviceError> {
+        let there = |needed: &u16| queues.clone().any(|config| config.queue == *needed);
+        let mut places = queues.clone().flat_map(|config| {
+            let areas = [config.desc, config.driver, config.device];
+            areas.map(|start| start.checked_div(self.window))
+        });
+        let first = places.next();
+        if self.needed.iter().all(there) && places.all(|place| Some(place) == first) {
+            Ok(())
+        } else {
+            Err(Refusal::QueueSet.into())
+        }
     }
 }
 
@@ -102,13 +130,15 @@ pub struct Probe {
     /// Whether that is so in any phase.
     pub always: bool,
     /// Which queues it wants.
-    pub policy: Policy,
+    pub check: Check,
     /// Chains that it keeps.
     pub held: Vec<Token>,
     /// What happened so far.
     pub log: Vec<Event>,
     /// Whether it took the driver's features.
     pub negotiated: bool,
+    /// The queues that it was last told of at DRIVER_OK.
+    pub started_with: Vec<QueueConfig>,
 }
 
 impl Default for Probe {
@@ -130,10 +160,11 @@ impl Default for Probe {
             space: (1..=12).collect(),
             writable: 0..0,
             always: false,
-            policy: Policy::default(),
+            check: Check::default(),
             held: Vec::new(),
             log: Vec::new(),
             negotiated: false,
+            started_with: Vec::new(),
         }
     }
 }
@@ -207,10 +238,11 @@ impl DeviceConfig for Probe {
 
 impl DeviceModel for Probe {
     fn queue_check(&self) -> impl QueueCheck {
-        self.policy.clone()
+        self.check.clone()
     }
 
-    fn ready(&mut self, features: Features) -> Start {
+    fn ready(&mut self, features: Features, queues: ReadyQueues<'_>) -> Start {
+        self.started_with = queues.iter().copied().collect();
         self.log.push(Event::Ready(features));
         self.start
     }

@@ -11,6 +11,7 @@ pub use slots::{ChainSlot, Counters, Step};
 use suspend::Rest;
 pub use table::QueueState;
 use table::QueueTable;
+pub(crate) use table::Unwanted;
 pub use taken::{Stop, TakenQueue};
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     features::{Features, built},
     interrupt::DriverNotify,
     memory::DriverMem,
-    message::QueueConfig,
+    message::{QueueConfig, ReadyQueues},
     model::DeviceModel,
     queue::check::QueueCheck,
     queue_set::QueueSet,
@@ -178,6 +179,13 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N
     /// The queues that the driver configured, lowest first.
     pub fn configured_queues(&self) -> impl Iterator<Item = u16> + '_ {
         self.table.configured().into_iter()
+    }
+
+    /// How the driver laid out the queues that it configured, as
+    /// [`DeviceModel::ready`] is told.
+    #[must_use]
+    pub fn ready_queues(&self) -> ReadyQueues<'_> {
+        self.table.queues()
     }
 
     /// What was negotiated; empty before.
@@ -470,22 +478,33 @@ where
 
     /// The driver sets a queue up again after it was stopped
     /// ([`Message::ConfigureQueue`](crate::Message) after a queue reset): it is checked like any
-    /// other, and live at once. `max` is the largest size that is allowed. Three translations, `9 * Q` comparisons, and one store to its device area.
+    /// other, and live at once. `max` is the largest size that is allowed. `queue_check` is asked about
+    /// every configured queue, as when the driver goes live. Three translations, `9 * Q` comparisons,
+    /// `Q + 1` calls of `queue_check`, and one store to its device area.
     ///
     /// # Errors
-    /// [`DeviceError::Refused`] or what `policy` says; nothing changed then.
-    /// [`Refusal::WrongPhase`] if the device is not live, or suspended.
-    pub fn enable_queue<P: QueueCheck + ?Sized>(
+    /// [`DeviceError::Refused`], which may name another queue that does not go together with this one,
+    /// or what `queue_check` says of this one; nothing changed then. [`Refusal::WrongPhase`] if the
+    /// device is not live, or suspended.
+    pub fn enable_queue<C: QueueCheck + ?Sized>(
         &mut self,
         config: &QueueConfig,
         max: u16,
-        policy: &P,
+        queue_check: &C,
     ) -> Result<(), DeviceError> {
         if !self.start_if_live() || self.rests() {
             return Err(Refusal::WrongPhase.into());
         }
-        self.table
-            .configure(config, max, self.features, &self.mem, policy)?;
+        let (table, features) = (&mut self.table, self.features);
+        table.lay_out(config, max, features, &self.mem)?;
+        if let Err(unwanted) = table.check_wanted(features, queue_check, |_, _| false) {
+            table.remove(config.queue);
+            return Err(if unwanted.queue == Some(config.queue) {
+                unwanted.error
+            } else {
+                unwanted.refusal().into()
+            });
+        }
         self.table.start(self.shared.epoch());
         self.note(config.queue);
         self.trace.event(&Event::QueueReady { config: *config });

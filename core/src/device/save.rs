@@ -62,9 +62,7 @@ where
             queues: Vec::new(),
             chains: Vec::new(),
         };
-        let mut left = self.table.configured();
-        while let Some(queue) = self.table.first_configured(&left) {
-            left.remove(queue);
+        for queue in self.table.configured() {
             let Some(config) = self.table.config(queue).copied() else {
                 continue;
             };
@@ -139,8 +137,8 @@ where
     /// and restored as low, may raise it itself if
     /// [`interrupt_status`](crate::Shared::interrupt_status) is not empty.
     ///
-    /// Worst case: three translations and `9 * Q` comparisons for each queue, one look-up for each
-    /// segment of a chain; no access to the driver's memory.
+    /// Worst case: three translations, `9 * Q` comparisons and a call of the model's
+    /// [`queue_check`](DeviceModel::queue_check) for each queue, one look-up for each segment of a chain; no access to the driver's memory.
     ///
     /// # Errors
     /// [`SnapshotError`]; the device is then as after a reset, and of use in a new conversation. Only
@@ -171,8 +169,9 @@ where
             && slots.iter().all(ChainSlot::is_free)
     }
 
-    /// Restores a fresh device with these features; it may be that those which its driver makes ready
-    /// before it is live are checked `again` then. After an error it is still to be reset.
+    /// Restores a fresh device with the features `known` so far. If queues are checked `again` at
+    /// DRIVER_OK, the model is not asked before whether it wants them. After an error the device is
+    /// still to be reset.
     pub(crate) fn try_restore<D: DeviceModel, const P: usize>(
         &mut self,
         snapshot: &DeviceSnapshot<Q, N, P>,
@@ -198,7 +197,6 @@ where
             if Features::offer(features) != features
                 || features.intersection(model.excluded()) != Features::empty()
                 || rests && !features.contains(Features::SUSPEND)
-                || model.ready(features) == Start::Refuse
             {
                 return Err(SnapshotError::Features);
             }
@@ -216,15 +214,13 @@ where
             if checked != expected && !(early && again) {
                 return Err(SnapshotError::Features);
             }
-            let (max, known) = if early && again {
+            let (max, with) = if early && again {
                 (u16::MAX, checked)
             } else {
                 (model.queue_size_max(queue), known)
             };
             let table = &mut self.table;
-            let checked = table.configure(config, max, known, &self.mem, &model.queue_check());
-            if let Err(error) = checked {
-                let why = error.refusal(queue);
+            if let Err(why) = table.lay_out(config, max, with, &self.mem) {
                 // That may be why it was stopped, and what is not there is not touched.
                 if ring.is_some() || !matches!(why, Refusal::Unmapped { .. }) {
                     return Err(SnapshotError::Queue { queue, why });
@@ -235,18 +231,30 @@ where
                 table.stop_with(queue, None);
                 continue;
             };
-            if !live {
-                if *ring != crate::snapshot::RingSnapshot::default() {
-                    return Err(SnapshotError::Positions { queue });
-                }
-                continue;
+            if !live && *ring != crate::snapshot::RingSnapshot::default() {
+                return Err(SnapshotError::Positions { queue });
             }
+        }
+        if live || !again {
+            self.table
+                .check_wanted(known, &model.queue_check(), |_, _| false)
+                .map_err(|unwanted| match (unwanted.queue, unwanted.refusal()) {
+                    (Some(queue), why) => SnapshotError::Queue { queue, why },
+                    (None, why) => SnapshotError::Queues { why },
+                })?;
+        }
+        if live && model.ready(features, self.table.queues()) == Start::Refuse {
+            return Err(SnapshotError::Features);
+        }
+        for QueueSnapshot { config, ring, .. } in &snapshot.queues {
+            let queue = config.queue;
+            let Some(ring) = ring.as_ref().filter(|_| live) else {
+                continue;
+            };
             let of_it = |chain: &&ChainSnapshot<N>| chain.queue == queue;
             let chains = num::clamp_u16(snapshot.chains.iter().filter(of_it).count());
-            if !self
-                .table
-                .start_at(queue, ring, chains, self.shared.epoch())
-            {
+            let epoch = self.shared.epoch();
+            if !self.table.start_at(queue, ring, chains, epoch) {
                 return Err(SnapshotError::Positions { queue });
             }
         }

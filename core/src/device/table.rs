@@ -7,7 +7,7 @@ use crate::{
     error::{DeviceError, DriverFault, Refusal},
     features::Features,
     memory::{DriverMem, RingWindow},
-    message::QueueConfig,
+    message::{QueueConfig, ReadyQueues},
     num,
     queue::Virtqueue,
     queue::check::{self, CheckedQueue, QueueCheck, largest},
@@ -33,8 +33,28 @@ pub enum QueueState {
 }
 
 /// Room for what is configured between two resets, a multiple of 8 apart.
-const fn life(order: u32, epoch: u32) -> u32 {
-    order.wrapping_add(epoch.wrapping_mul(8))
+const fn life(nth: u32, epoch: u32) -> u32 {
+    nth.wrapping_add(epoch.wrapping_mul(8))
+}
+
+/// What a [`QueueCheck`] refused while the driver goes live.
+#[derive(Debug)]
+pub(crate) struct Unwanted {
+    /// Queue number; `None` if it was the set of all.
+    pub(crate) queue: Option<u16>,
+    /// Why.
+    pub(crate) error: DeviceError,
+}
+
+impl Unwanted {
+    /// What the driver is told.
+    pub(crate) fn refusal(&self) -> Refusal {
+        let by_the_device = match self.queue {
+            Some(queue) => Refusal::Policy { queue },
+            None => Refusal::QueueSet,
+        };
+        self.error.refusal_or(by_the_device)
+    }
 }
 
 #[derive(Debug)]
@@ -49,11 +69,10 @@ pub(crate) enum Place<W, const N: usize> {
 #[derive(Debug)]
 struct Entry<W, const N: usize> {
     place: Place<W, N>,
-    config: QueueConfig,
     /// Counts stops, so that tokens and taken queues from before one are void.
     generation: u32,
-    /// When it was configured, relative to the others: policies may depend on it.
-    order: u32,
+    /// The how-manieth configuration of this table it is, so that chains of one before are void.
+    nth: u32,
     /// Of a dead queue what stopped it, of another one why a chain was last refused.
     fault: Option<DriverFault>,
 }
@@ -61,6 +80,9 @@ struct Entry<W, const N: usize> {
 #[derive(Debug)]
 pub(crate) struct QueueTable<W, const Q: usize, const N: usize> {
     entries: [Entry<W, N>; Q],
+    /// How each queue is laid out; absent where the entry is off.
+    configs: [QueueConfig; Q],
+    /// Counts configurations.
     configured: u32,
 }
 
@@ -73,18 +95,12 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             entries: [const {
                 Entry {
                     place: Place::Off,
-                    config: QueueConfig {
-                        queue: 0,
-                        size: 0,
-                        desc: 0,
-                        driver: 0,
-                        device: 0,
-                    },
                     generation: 0,
-                    order: 0,
+                    nth: 0,
                     fault: None,
                 }
             }; Q],
+            configs: [QueueConfig::ABSENT; Q],
             configured: 0,
         }
     }
@@ -108,9 +124,14 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     }
 
     pub(crate) fn config(&self, queue: u16) -> Option<&QueueConfig> {
-        self.entry(queue)
-            .filter(|entry| !matches!(entry.place, Place::Off))
-            .map(|entry| &entry.config)
+        self.queues().get(queue)
+    }
+
+    /// The queues that are configured, stopped ones included.
+    pub(crate) fn queues(&self) -> ReadyQueues<'_> {
+        ReadyQueues {
+            configs: &self.configs,
+        }
     }
 
     /// The features that a ready queue was checked with.
@@ -166,12 +187,6 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         set
     }
 
-    /// Of these queues, the one that was configured first.
-    pub(crate) fn first_configured(&self, of: &QueueSet<Q>) -> Option<u16> {
-        let order = |queue: &u16| self.entry(*queue).map_or(0, |entry| entry.order);
-        of.iter().min_by_key(order)
-    }
-
     pub(crate) fn stop_with(&mut self, queue: u16, fault: Option<DriverFault>) {
         if let Some(entry) = self.entry_mut(queue) {
             // What stopped it first stays.
@@ -185,12 +200,17 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
 
     /// A queue whose rings are gone: stopped, though it could not be checked.
     pub(crate) fn bury(&mut self, config: &QueueConfig) {
+        self.place(config, Place::Dead);
+    }
+
+    /// A queue is configured.
+    fn place(&mut self, config: &QueueConfig, place: Place<W, N>) {
         self.configured = self.configured.wrapping_add(1);
-        let order = self.configured;
-        if let Some(entry) = self.entry_mut(config.queue) {
-            entry.config = *config;
-            entry.place = Place::Dead;
-            entry.order = order;
+        let (nth, at) = (self.configured, usize::from(config.queue));
+        if let (Some(entry), Some(slot)) = (self.entries.get_mut(at), self.configs.get_mut(at)) {
+            *slot = *config;
+            entry.place = place;
+            entry.nth = nth;
         }
     }
 
@@ -200,6 +220,9 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             entry.place = Place::Off;
             entry.fault = None;
             entry.generation = entry.generation.wrapping_add(1);
+        }
+        if let Some(config) = self.configs.get_mut(usize::from(queue)) {
+            *config = QueueConfig::ABSENT;
         }
     }
 
@@ -258,109 +281,155 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
 }
 
 impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
-    /// Checks a configuration against everything that is there, and makes it ready.
-    pub(crate) fn configure<M: DriverMem<Window = W>, P: QueueCheck + ?Sized>(
+    /// Checks a configuration against everything that is there, asks about it beside the queues that
+    /// are there, and makes it ready.
+    pub(crate) fn configure<M: DriverMem<Window = W>, C: QueueCheck + ?Sized>(
         &mut self,
         config: &QueueConfig,
         max: u16,
         features: Features,
         mem: &M,
-        policy: &P,
+        queue_check: &C,
     ) -> Result<(), DeviceError> {
-        let queue = config.queue;
-        match self.state(queue) {
-            _ if usize::from(queue) >= Q => {
-                return Err(Refusal::NoSuchQueue {
-                    queue: queue.into(),
-                }
-                .into());
-            }
-            QueueState::Off => {}
-            _ => return Err(Refusal::QueueExists { queue }.into()),
-        }
-        let others = self.configured();
-        self.install(config, max, features, mem, policy, &others)?;
-        self.configured = self.configured.wrapping_add(1);
-        let order = self.configured;
-        if let Some(entry) = self.entry_mut(queue) {
-            entry.order = order;
-        }
+        let checked = self.check(config, max, features, mem)?;
+        queue_check
+            .check_config(config, features, self.queues().iter())
+            .map_err(Into::into)?;
+        self.place(config, Place::Ready(checked));
         Ok(())
     }
 
-    /// Checks a queue against `others` that are configured, and makes it ready. One copy serves both
-    /// callers: it is the largest function of a set-up.
-    #[inline(never)]
-    fn install<M: DriverMem<Window = W>, P: QueueCheck + ?Sized>(
+    /// The same, but the device's own check is left to [`check_wanted`](Self::check_wanted).
+    pub(crate) fn lay_out<M: DriverMem<Window = W>>(
         &mut self,
         config: &QueueConfig,
         max: u16,
         features: Features,
         mem: &M,
-        policy: &P,
-        others: &QueueSet<Q>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), Refusal> {
+        let checked = self.check(config, max, features, mem)?;
+        self.place(config, Place::Ready(checked));
+        Ok(())
+    }
+
+    /// Checks a queue that is not there yet against those that are.
+    fn check<M: DriverMem<Window = W>>(
+        &self,
+        config: &QueueConfig,
+        max: u16,
+        features: Features,
+        mem: &M,
+    ) -> Result<CheckedQueue<W>, Refusal> {
+        let queue = config.queue;
+        if usize::from(queue) >= Q {
+            return Err(Refusal::NoSuchQueue {
+                queue: queue.into(),
+            });
+        }
+        if self.state(queue) != QueueState::Off {
+            return Err(Refusal::QueueExists { queue });
+        }
+        self.check_beside(config, max, features, mem, &self.configs)
+    }
+
+    /// Checks a queue against `others`. One copy serves both callers: it is the largest function of a
+    /// set-up.
+    #[inline(never)]
+    fn check_beside<M: DriverMem<Window = W>>(
+        &self,
+        config: &QueueConfig,
+        max: u16,
+        features: Features,
+        mem: &M,
+        others: &[QueueConfig],
+    ) -> Result<CheckedQueue<W>, Refusal> {
         // The chain buffer bounds what may be offered, and so what may be asked for.
         let max = largest(max, num::clamp_u16(N));
-        let others = self
-            .entries
-            .iter()
-            .zip(0u16..)
-            .filter(|(_, queue)| others.contains(*queue))
-            .map(|(entry, _)| &entry.config);
-        let checked = check::check(config, max, features, mem, policy, others)?;
-        if let Some(entry) = self.entry_mut(config.queue) {
-            entry.config = checked.config;
-            entry.place = Place::Ready(checked);
-        }
-        Ok(())
+        let others = ReadyQueues { configs: others };
+        check::check(config, max, features, mem, others.iter())
     }
 
-    /// The features are final: if any ready queue was checked with others, or is larger than they
-    /// let it be, all are checked again, in the order in which they were configured. `missed` hears
-    /// why one did not pass, and says whether to go on without it; false if not.
-    pub(crate) fn check_again<M: DriverMem<Window = W>, P: QueueCheck + ?Sized>(
+    /// The features and the queues are final: every ready queue is checked again, lowest first, each
+    /// against those below it, and all that passed are asked about as
+    /// [`check_wanted`](Self::check_wanted) does. `drops` is told of each queue that did not pass, and
+    /// says whether to go on without it.
+    pub(crate) fn check_again<M: DriverMem<Window = W>, C: QueueCheck + ?Sized>(
         &mut self,
         features: Features,
         max: impl Fn(u16) -> u16,
         mem: &M,
-        policy: &P,
-        mut missed: impl FnMut(u16, DeviceError) -> bool,
-    ) -> bool {
-        let stale = |entry: &Entry<W, N>| match &entry.place {
-            // The model may want fewer or smaller queues since it heard the features.
-            Place::Ready(checked) => {
-                checked.features != features || checked.size > max(checked.config.queue)
-            }
-            _ => false,
-        };
-        if !self.entries.iter().any(stale) {
-            return true;
-        }
-        let mut done = QueueSet::<Q>::new();
-        loop {
-            let next = self
-                .entries
-                .iter()
-                .filter(|entry| {
-                    matches!(entry.place, Place::Ready(_)) && !done.contains(entry.config.queue)
-                })
-                .min_by_key(|entry| entry.order)
-                .map(|entry| entry.config);
-            let Some(config) = next else {
-                return true;
+        queue_check: &C,
+        mut drops: impl FnMut(u16, &Unwanted) -> bool,
+    ) -> Result<(), Unwanted> {
+        for queue in 0..num::clamp_u16(Q) {
+            let below = self.configs.split_at_checked(usize::from(queue));
+            let Some((below, [config, ..])) = below else {
+                continue;
             };
-            let max = max(config.queue);
-            if let Err(error) = self.install(&config, max, features, mem, policy, &done) {
-                if !missed(config.queue, error) {
-                    return false;
-                }
-                self.remove(config.queue);
+            if config.size == 0 {
                 continue;
             }
-            // `Q` words always hold `Q` numbers.
-            let _ = done.insert(config.queue);
+            match self.check_beside(config, max(queue), features, mem, below) {
+                Ok(checked) => {
+                    if let Some(entry) = self.entry_mut(queue) {
+                        entry.place = Place::Ready(checked);
+                    }
+                }
+                Err(refusal) => {
+                    let unwanted = Unwanted {
+                        queue: Some(queue),
+                        error: refusal.into(),
+                    };
+                    if !drops(queue, &unwanted) {
+                        return Err(unwanted);
+                    }
+                    self.remove(queue);
+                }
+            }
         }
+        self.check_wanted(features, queue_check, drops)
+    }
+
+    /// Asks about each queue beside all others, lowest first, and then about the set of all. `drops`
+    /// is told of a queue that is not wanted, and says whether to go on without it; the others are
+    /// asked about again then. At most `Q * (Q + 1) / 2` calls for single queues, `Q` if nothing is
+    /// dropped.
+    pub(crate) fn check_wanted<C: QueueCheck + ?Sized>(
+        &mut self,
+        features: Features,
+        queue_check: &C,
+        mut drops: impl FnMut(u16, &Unwanted) -> bool,
+    ) -> Result<(), Unwanted> {
+        while let Some((queue, unwanted)) = self.first_unwanted(features, queue_check) {
+            if !drops(queue, &unwanted) {
+                return Err(unwanted);
+            }
+            self.remove(queue);
+        }
+        queue_check
+            .check_ready(self.queues().iter(), features)
+            .map_err(|error| Unwanted {
+                queue: None,
+                error: error.into(),
+            })
+    }
+
+    fn first_unwanted<C: QueueCheck + ?Sized>(
+        &self,
+        features: Features,
+        queue_check: &C,
+    ) -> Option<(u16, Unwanted)> {
+        let queues = self.queues();
+        queues.iter().find_map(|config| {
+            let queue = config.queue;
+            let asked = queue_check.check_config(config, features, queues.beside(queue));
+            let error = asked.err()?.into();
+            let unwanted = Unwanted {
+                queue: Some(queue),
+                error,
+            };
+            Some((queue, unwanted))
+        })
     }
 
     /// The driver is live: every ready queue becomes one, whose chains are of another life than any of
@@ -370,7 +439,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             if let Place::Ready(_) = entry.place
                 && let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off)
             {
-                entry.place = Place::Live(Virtqueue::new(checked, life(entry.order, epoch)));
+                entry.place = Place::Live(Virtqueue::new(checked, life(entry.nth, epoch)));
                 // In its place, so that nothing of it is moved about.
                 if let Place::Live(live) = &mut entry.place {
                     live.begin();
@@ -393,7 +462,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off) else {
             return false;
         };
-        match Virtqueue::restored(checked, life(entry.order, epoch), ring, chains) {
+        match Virtqueue::restored(checked, life(entry.nth, epoch), ring, chains) {
             Some(live) if !live.is_stuck() => {
                 entry.place = Place::Live(live);
                 true
@@ -404,7 +473,8 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
 
     /// Translates the rings of one queue again; false if they are gone.
     pub(crate) fn translate_one<M: DriverMem<Window = W>>(&mut self, queue: u16, mem: &M) -> bool {
-        let Some(entry) = self.entry_mut(queue) else {
+        let at = usize::from(queue);
+        let (Some(entry), Some(config)) = (self.entries.get_mut(at), self.configs.get(at)) else {
             return false;
         };
         let packed = match &entry.place {
@@ -412,7 +482,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             Place::Live(live) => live.is_packed(),
             _ => return true,
         };
-        let Ok(windows) = check::translate_again(&entry.config, packed, mem) else {
+        let Ok(windows) = check::translate_again(config, packed, mem) else {
             return false;
         };
         match &mut entry.place {

@@ -1,7 +1,7 @@
 //! Set-up checks: the only way to a [`CheckedQueue`], and so to a queue.
 //!
 //! Every transport ends here, when a queue is made ready (mmio: QueueReady = 1) and, with the
-//! features then in force, once more when the driver goes live. In this order:
+//! features and the queues that are then final, once more when the driver goes live. In this order:
 //!
 //! 1. the number is one that the device has,
 //! 2. the size is not zero, not above the maximum and, if the queue is split, a power of two, as a
@@ -10,10 +10,10 @@
 //! 4. no area wraps around the end of the address space,
 //! 5. no two areas share a byte, neither of this queue nor with any other queue's,
 //! 6. every byte of every area is mapped with the access it needs, in one piece,
-//! 7. the device's own policy, [`QueueCheck`], agrees.
+//! 7. the device's own [`QueueCheck`] agrees.
 //!
-//! The worst case is `9 * queues` range comparisons, three translations and the policy; guest
-//! memory is not touched.
+//! The worst case of rules 1 to 6 is `9 * Q` range comparisons and three translations for each
+//! queue. [`QueueCheck`] says how often rule 7 is asked. Guest memory is not touched.
 //!
 //! Clauses: split-desc-05, mmio-20, driver-11, driver-12.
 
@@ -29,9 +29,42 @@ use crate::{
 
 /// A device's own view of which queues it wants.
 ///
+/// # When it is asked, and about what
+///
+/// | when | asked | `existing` |
+/// |---|---|---|
+/// | a queue is made ready: QueueReady = 1 before DRIVER_OK, [`Message::ConfigureQueue`] | [`check_config`] of this queue | the queues that are ready at this time |
+/// | the driver goes live: DRIVER_OK, [`Message::Ready`], [`DeviceBuilder::build`] | [`check_config`] of every ready queue, lowest number first, then [`check_ready`] | every other ready queue |
+/// | a queue is set up again in a live device (queue reset) | the same, this queue included | every other queue, but those that the driver has stopped |
+/// | a state is restored | the same, unless DRIVER_OK is still to come and then asks; with the features of the state | every other queue of the state |
+///
+/// The two checks of a queue see different sets: the first may lack queues that the driver sets up
+/// later, and may have some that it stops again. What holds for the second holds for the queues that
+/// go live. A check that relates two queues is asked about each of them beside the other; it need
+/// only judge one. A check that counts the `existing` queues to impose an order of set-up refuses
+/// the second time.
+///
+/// A queue that was refused is not there. Refused while the driver goes live, it makes the device
+/// refuse to start; under a [`FaultPolicy`] that goes on without the queue, every queue that is left
+/// is checked again beside those that are left. So `check_config` is called at most `Q` times when
+/// the driver goes live, under such a policy `Q * (Q + 1) / 2` times, and `check_ready` once.
+///
+/// A queue that the driver stops is not missed by the others until another one is set up: nobody
+/// asks when a queue goes.
+///
+/// # Ready-made checks
+///
 /// Implemented for `[u16]` (a list of numbers), every [`RangeBounds<u16>`], [`QueueSet`] (the
 /// allowed set as a bitset) and [`QueueCheckFn`] (a closure). Arrays come as slices: `[u16; N]`
-/// cannot stand beside the blanket for ranges. Functions take `&(impl QueueCheck + ?Sized)`.
+/// cannot stand beside the blanket for ranges. Functions take `&(impl QueueCheck + ?Sized)`. Each of
+/// these refuses a number that is among `existing`.
+///
+/// [`check_config`]: Self::check_config
+/// [`check_ready`]: Self::check_ready
+/// [`DeviceBuilder::build`]: crate::DeviceBuilder::build
+/// [`FaultPolicy`]: crate::FaultPolicy
+/// [`Message::ConfigureQueue`]: crate::Message::ConfigureQueue
+/// [`Message::Ready`]: crate::Message::Ready
 ///
 /// ```
 /// use virtside::{Features, QueueCheck, QueueConfig, QueueSet};
@@ -43,14 +76,59 @@ use crate::{
 /// let config = QueueConfig { queue: 2, size: 8, ..Default::default() };
 /// assert!((0..3).check_config(&config, Features::VERSION_1, core::iter::empty()).is_ok());
 /// ```
+///
+/// A check that relates queues, and one that wants some of them at least:
+///
+/// ```
+/// use virtside::{DeviceError, Features, QueueCheck, QueueConfig, Refusal};
+///
+/// /// Queue 0 must be there, and queue 1 must not be larger.
+/// struct Paired;
+///
+/// impl QueueCheck for Paired {
+///     type Error = DeviceError;
+///
+///     fn check_queue(&self, queue: u16, existing: impl Iterator<Item = u16>) -> Result<(), DeviceError> {
+///         (0..2).check_queue(queue, existing)
+///     }
+///
+///     fn check_config<'a>(
+///         &self,
+///         config: &QueueConfig,
+///         _: Features,
+///         mut existing: impl Iterator<Item = &'a QueueConfig> + Clone,
+///     ) -> Result<(), DeviceError> {
+///         self.check_queue(config.queue, existing.clone().map(|other| other.queue))?;
+///         if config.queue == 1 && existing.any(|other| other.queue == 0 && other.size < config.size) {
+///             return Err(Refusal::Policy { queue: 1 }.into());
+///         }
+///         Ok(())
+///     }
+///
+///     fn check_ready<'a>(
+///         &self,
+///         mut queues: impl Iterator<Item = &'a QueueConfig> + Clone,
+///         _: Features,
+///     ) -> Result<(), DeviceError> {
+///         if queues.any(|config| config.queue == 0) { Ok(()) } else { Err(Refusal::QueueSet.into()) }
+///     }
+/// }
+///
+/// let small = QueueConfig { queue: 0, size: 8, ..Default::default() };
+/// let large = QueueConfig { queue: 1, size: 16, ..Default::default() };
+/// assert!(Paired.check_config(&large, Features::VERSION_1, [small].iter()).is_err());
+/// assert!(Paired.check_ready([large].iter(), Features::VERSION_1).is_err());
+/// assert!(Paired.check_ready([small].iter(), Features::VERSION_1).is_ok());
+/// ```
 pub trait QueueCheck {
     /// Why a queue is not wanted.
     type Error: Into<DeviceError>;
 
-    /// Whether the device wants this queue beside the `existing` ones.
+    /// Whether the device wants a queue of this number beside those of the `existing` numbers, which
+    /// come lowest first and do not include it.
     ///
     /// # Errors
-    /// Whatever the policy says; the queue is then not configured.
+    /// Why not; the queue is then not configured.
     fn check_queue(
         &self,
         queue: u16,
@@ -58,18 +136,36 @@ pub trait QueueCheck {
     ) -> Result<(), Self::Error>;
 
     /// Whether the device wants this queue with this size and these addresses, with the features
-    /// known so far, beside the `existing` ones. By default asks [`check_queue`](Self::check_queue).
+    /// known so far, beside the `existing` ones, which come lowest first and do not include it. It
+    /// passed every other check. By default asks [`check_queue`](Self::check_queue).
     ///
     /// # Errors
-    /// Whatever the policy says; the queue is then not configured.
-    fn check_config(
+    /// Why not; the queue is then not configured.
+    fn check_config<'a>(
         &self,
         config: &QueueConfig,
         features: Features,
-        existing: impl Iterator<Item = u16>,
+        existing: impl Iterator<Item = &'a QueueConfig> + Clone,
     ) -> Result<(), Self::Error> {
         let _ = features;
-        self.check_queue(config.queue, existing)
+        self.check_queue(config.queue, existing.map(|other| other.queue))
+    }
+
+    /// Whether the device wants to go live with these queues, lowest first, and these features: the
+    /// place to ask whether all that must be there is. Each of them passed
+    /// [`check_config`](Self::check_config). By default it does.
+    ///
+    /// # Errors
+    /// Why not. The device does not start then, whatever its [`FaultPolicy`](crate::FaultPolicy): a
+    /// refused DRIVER_OK ([`Refusal::NotReady`]), an error of `Message::Ready`. Registers keep
+    /// [`Refusal::QueueSet`] as their last refusal, or the [`Refusal`] in this error.
+    fn check_ready<'a>(
+        &self,
+        queues: impl Iterator<Item = &'a QueueConfig> + Clone,
+        features: Features,
+    ) -> Result<(), Self::Error> {
+        let _ = (queues, features);
+        Ok(())
     }
 }
 
@@ -119,20 +215,22 @@ impl<const WORDS: usize> QueueCheck for QueueSet<WORDS> {
     }
 }
 
-/// A closure as policy.
+/// A closure as a check by queue numbers. It is asked as [`QueueCheck::check_queue`] is; for sizes,
+/// addresses or the whole set, implement [`QueueCheck`].
 ///
 /// ```
 /// use virtside::{DeviceError, QueueCheck, QueueCheckFn};
-/// // Queues in order only.
-/// let policy = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
-///     if usize::from(queue) == existing.count() {
+/// // Queue 0 receives; each of the others only beside it.
+/// let check = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
+///     if queue == 0 || existing.filter(|other| *other == 0).count() == 1 {
 ///         Ok(())
 ///     } else {
 ///         Err(DeviceError::InvalidQueue(queue))
 ///     }
 /// });
-/// assert!(policy.check_queue(1, [0].into_iter()).is_ok());
-/// assert!(policy.check_queue(2, [0].into_iter()).is_err());
+/// assert!(check.check_queue(0, [2].into_iter()).is_ok());
+/// assert!(check.check_queue(1, [0, 2].into_iter()).is_ok());
+/// assert!(check.check_queue(1, [2].into_iter()).is_err());
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct QueueCheckFn<F>(pub F);
@@ -299,23 +397,22 @@ fn translate<M: DriverMem>(mem: &M, queue: u16, placed: &Placed) -> Result<M::Wi
         })
 }
 
-/// Everything that is asked of a configuration before a queue is made of it.
+/// Everything but the device's own [`QueueCheck`] that is asked of a configuration before a queue is
+/// made of it: rules 1 to 6.
 ///
 /// `others` are the configurations of the other queues that are ready.
-pub(crate) fn check<'a, M: DriverMem, P: QueueCheck + ?Sized>(
+pub(crate) fn check<'a, M: DriverMem>(
     config: &QueueConfig,
     max: u16,
     features: Features,
     mem: &M,
-    policy: &P,
-    others: impl Iterator<Item = &'a QueueConfig> + Clone,
-) -> Result<CheckedQueue<M::Window>, DeviceError> {
+    others: impl Iterator<Item = &'a QueueConfig>,
+) -> Result<CheckedQueue<M::Window>, Refusal> {
     let queue = config.queue;
     if max == 0 {
         return Err(Refusal::NoSuchQueue {
             queue: queue.into(),
-        }
-        .into());
+        });
     }
     let packed = is_packed(features);
     let size = checked_size(config, max, packed)?;
@@ -327,11 +424,10 @@ pub(crate) fn check<'a, M: DriverMem, P: QueueCheck + ?Sized>(
                 queue,
                 area: one.area,
                 with: queue,
-            }
-            .into());
+            });
         }
     }
-    for other in others.clone() {
+    for other in others {
         // The other queue was checked, so its size fits and its areas do not wrap.
         let theirs =
             checked_size(other, LARGEST, packed).and_then(|size| place(other, size, packed));
@@ -344,8 +440,7 @@ pub(crate) fn check<'a, M: DriverMem, P: QueueCheck + ?Sized>(
                     queue,
                     area: one.area,
                     with: other.queue,
-                }
-                .into());
+                });
             }
         }
     }
@@ -354,9 +449,6 @@ pub(crate) fn check<'a, M: DriverMem, P: QueueCheck + ?Sized>(
         driver: translate(mem, queue, driver)?,
         device: translate(mem, queue, device)?,
     };
-    policy
-        .check_config(config, features, others.map(|other| other.queue))
-        .map_err(Into::into)?;
     Ok(CheckedQueue {
         config: *config,
         size,
@@ -388,13 +480,7 @@ pub fn translate_queue<M: DriverMem>(
     config: &QueueConfig,
     features: Features,
 ) -> Result<CheckedQueue<M::Window>, Refusal> {
-    let others = core::iter::empty();
-    check(config, LARGEST, features, mem, &.., others).map_err(|error| match error {
-        DeviceError::Refused(refusal) => refusal,
-        _ => Refusal::Policy {
-            queue: config.queue,
-        },
-    })
+    check(config, LARGEST, features, mem, core::iter::empty())
 }
 
 /// Elements of the largest queue.

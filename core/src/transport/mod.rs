@@ -257,7 +257,14 @@ impl<const Q: usize> Transport<Q> {
             Outstanding::QueueReset { queue, .. } if built::RING_RESET => {
                 self.queues.was_reset(queue);
             }
-            Outstanding::Ready => self.go_live(),
+            Outstanding::Ready => {
+                if let Err(why) = verdict
+                    && why != Refusal::NotReady
+                {
+                    self.not_wanted(why);
+                }
+                self.go_live();
+            }
             Outstanding::Suspend { reading } if built::SUSPEND => {
                 self.suspended();
                 if reading {

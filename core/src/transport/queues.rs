@@ -226,19 +226,22 @@ impl<const Q: usize> Queues<Q> {
 }
 
 impl<const Q: usize> Transport<Q> {
-    /// Why a queue was last refused, until every refused queue is ready or the device is reset.
+    /// Why a queue, or the set of queues at DRIVER_OK, was last refused, until every refused queue is
+    /// ready or the device is reset.
     #[must_use]
     pub fn last_refusal(&self) -> Option<Refusal> {
         self.queues.refusal
     }
 
-    /// A queue did not pass when it was checked again; unless that `breaks` the device, it goes on
-    /// without.
-    pub(crate) fn missed(&mut self, queue: u16, refusal: Refusal, breaks: bool) {
+    /// Records why the queues do not pass at DRIVER_OK.
+    pub(crate) fn not_wanted(&mut self, refusal: Refusal) {
         self.queues.refusal = Some(refusal);
-        if !breaks {
-            self.queues.stopped(queue);
-        }
+    }
+
+    /// Records why a queue does not pass at DRIVER_OK. The device continues without it.
+    pub(crate) fn dropped(&mut self, queue: u16, refusal: Refusal) {
+        self.not_wanted(refusal);
+        self.queues.stopped(queue);
     }
 
     fn selected<C: DeviceConfig>(&self, config: &C) -> Option<u16> {

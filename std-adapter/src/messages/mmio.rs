@@ -210,6 +210,7 @@ fn refusal(error: &DeviceError, message: Message) -> Refusal {
     match (error, message) {
         (_, Message::ConfigureQueue(QueueConfig { queue, .. })) => error.refusal(queue),
         (DeviceError::Refused(refusal) | DeviceError::BadQueueConfig(_, refusal), _) => *refusal,
+        (DeviceError::InvalidQueue(queue), Message::Ready { .. }) => error.refusal(*queue),
         _ => Refusal::NotReady,
     }
 }
@@ -234,7 +235,7 @@ impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
         T: Trace,
     {
         if let Some(Message::Ready { features }) = self.asked {
-            let _ = self.model.ready(features);
+            let _ = self.model.ready(features, device.ready_queues());
         }
         let engine = Engine::from_parts(self.model, device, self.transport, slots);
         MmioDevice::new(self.source, engine)

@@ -16,7 +16,7 @@ fn queue(
     let (mem, layout) = (RAM.flat(0), Layout::packed_at(start, 4));
     let (config, none) = (layout.config(0), core::iter::empty());
     let features = features | Features::VERSION_1;
-    let checked = check::check(&config, 4, features, &mem, &.., none)?;
+    let checked = check::check(&config, 4, features, &mem, none)?;
     let driver = FakeDriver::new(mem, layout);
     driver.write_chain(2, &[Buffer::writable(2048, 4)]);
     let mut queue = SplitQueue::new(checked, serial);

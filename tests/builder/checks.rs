@@ -1,18 +1,19 @@
-//! Which queues a device wants: the stock policies, and one's own.
+//! Which queues a device wants: the stock checks, and one's own.
 
 use std::{cell::RefCell, ops::Bound};
 
 use virtside::{
-    Answer, DeviceConfig, DeviceError, DeviceModel, DriverFault, DriverMem, Features, QueueCheck,
-    QueueCheckFn, QueueConfig, QueueSet, Refusal, Request, mmio::Reply, testing::Registers,
+    Answer, DeviceConfig, DeviceError, DeviceModel, DriverFault, DriverMem, FaultPolicy, Features,
+    QueueCheck, QueueCheckFn, QueueConfig, QueueSet, Refusal, Request, mmio::Reply,
+    testing::Registers,
 };
 use virtside_tests::{SIZE, config, guest, layout};
 
-/// Whether a policy wants each of the queues 0 to 9 beside these.
-fn wants(policy: &(impl QueueCheck + ?Sized), existing: &[u16]) -> Vec<u16> {
+/// Whether a check wants each of the queues 0 to 9 beside these.
+fn wants(check: &(impl QueueCheck + ?Sized), existing: &[u16]) -> Vec<u16> {
     (0..10)
         .filter(|queue| {
-            let answer = policy.check_queue(*queue, existing.iter().copied());
+            let answer = check.check_queue(*queue, existing.iter().copied());
             answer
                 .map_err(Into::into)
                 .map_err(|error: DeviceError| {
@@ -64,7 +65,7 @@ fn a_queue_set_wants_its_members_each_once() {
 #[test]
 fn a_closure_decides_by_what_is_there() {
     // No more than two queues, and none twice as large as another's number.
-    let policy = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
+    let check = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
         let existing: Vec<u16> = existing.collect();
         if existing.len() < 2 && !existing.iter().any(|other| queue == 2 * other) {
             Ok(())
@@ -72,8 +73,8 @@ fn a_closure_decides_by_what_is_there() {
             Err(DeviceError::InvalidQueue(queue))
         }
     });
-    assert_eq!(wants(&policy, &[3]), [0, 1, 2, 3, 4, 5, 7, 8, 9]);
-    assert_eq!(wants(&policy, &[3, 4]), []);
+    assert_eq!(wants(&check, &[3]), [0, 1, 2, 3, 4, 5, 7, 8, 9]);
+    assert_eq!(wants(&check, &[3, 4]), []);
 }
 
 /// A refusal that says more than a number.
@@ -91,9 +92,9 @@ impl From<TooMany> for DeviceError {
 }
 
 #[test]
-fn a_policy_may_have_an_error_of_its_own() {
-    let policy = QueueCheckFn(|queue, _: &mut dyn Iterator<Item = u16>| Err(TooMany(queue)));
-    let error: DeviceError = policy.check_queue(4, [].into_iter()).unwrap_err().into();
+fn a_check_may_have_an_error_of_its_own() {
+    let check = QueueCheckFn(|queue, _: &mut dyn Iterator<Item = u16>| Err(TooMany(queue)));
+    let error: DeviceError = check.check_queue(4, [].into_iter()).unwrap_err().into();
     let refusal = Refusal::QueueFrozen {
         queue: 4,
         why: virtside::Frozen::Failed,
@@ -104,11 +105,12 @@ fn a_policy_may_have_an_error_of_its_own() {
 #[test]
 fn by_default_a_configuration_is_judged_by_its_number() {
     let seen = RefCell::new(Vec::new());
-    let policy = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
+    let check = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
         seen.borrow_mut()
             .push((queue, existing.collect::<Vec<_>>()));
         Err(DeviceError::InvalidQueue(queue))
     });
+    let config_of = |queue| QueueConfig { queue, ..config(0) };
     let config = QueueConfig {
         queue: 6,
         size: 1 << 20,
@@ -116,7 +118,7 @@ fn by_default_a_configuration_is_judged_by_its_number() {
         driver: 1,
         device: 1,
     };
-    let verdict = policy.check_config(&config, Features::RING, [2, 9].into_iter());
+    let verdict = check.check_config(&config, Features::RING, [config_of(2), config_of(9)].iter());
     assert_eq!(verdict, Err(DeviceError::InvalidQueue(6)));
     assert_eq!(*seen.borrow(), [(6, vec![2, 9])]);
 }
@@ -130,13 +132,13 @@ impl QueueCheck for BySize {
     fn check_queue(&self, _: u16, _: impl Iterator<Item = u16>) -> Result<(), DeviceError> {
         unreachable!("the whole configuration is judged");
     }
-    fn check_config(
+    fn check_config<'a>(
         &self,
         config: &QueueConfig,
         features: Features,
-        mut existing: impl Iterator<Item = u16>,
+        mut existing: impl Iterator<Item = &'a QueueConfig> + Clone,
     ) -> Result<(), DeviceError> {
-        let known = existing.any(|queue| queue == config.queue);
+        let known = existing.any(|other| other.queue == config.queue);
         if !known && (config.size == 8 || features.contains(Features::INDIRECT_DESC)) {
             Ok(())
         } else {
@@ -145,7 +147,7 @@ impl QueueCheck for BySize {
     }
 }
 
-/// A device with this policy.
+/// A device with this check.
 struct Picky<P>(P);
 
 impl<P> DeviceConfig for Picky<P> {
@@ -170,7 +172,7 @@ impl<P: Clone + QueueCheck> DeviceModel for Picky<P> {
 }
 
 #[test]
-fn a_policy_may_judge_size_and_features() {
+fn a_check_may_judge_size_and_features() {
     for (features, size, verdict) in [
         (Features::VERSION_1, 8, None),
         (Features::VERSION_1, 16, Some(Refusal::Policy { queue: 0 })),
@@ -186,7 +188,7 @@ fn a_policy_may_judge_size_and_features() {
 }
 
 #[test]
-fn the_policy_is_asked_again_if_the_features_have_changed() {
+fn at_driver_ok_the_check_sees_the_final_features() {
     let (mut guest, _) = guest(Picky(BySize), 1);
     let _ = guest.store(0x70, 3);
     for (word, value) in [(0, Features::RING.word(0)), (1, 1)] {
@@ -202,46 +204,81 @@ fn the_policy_is_asked_again_if_the_features_have_changed() {
     assert_eq!(guest.load(0x70), 0x4f);
 }
 
+/// A check that notes each queue that it is asked about, and those beside it.
+type Asked = std::rc::Rc<RefCell<Vec<(u16, Vec<u16>)>>>;
+
 #[test]
-fn at_driver_ok_the_policy_is_asked_in_the_order_of_set_up() {
-    // Wants the higher numbers first.
-    let policy = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
+fn at_driver_ok_each_queue_is_checked_beside_all_others() {
+    let asked = Asked::default();
+    let inside = asked.clone();
+    let check = QueueCheckFn(move |queue, existing: &mut dyn Iterator<Item = u16>| {
+        inside.borrow_mut().push((queue, existing.collect()));
+        Ok::<(), DeviceError>(())
+    });
+    let (mut guest, _) = guest(Picky(check), 1);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(3), config(0), config(2)]));
+    assert_eq!(
+        asked.take()[3..],
+        [(0, vec![2, 3]), (2, vec![0, 3]), (3, vec![0, 2])]
+    );
+}
+
+#[test]
+fn those_left_are_checked_again_when_one_is_dropped() {
+    let asked = Asked::default();
+    let inside = asked.clone();
+    // Each queue only beside the one above it.
+    let check = QueueCheckFn(move |queue, existing: &mut dyn Iterator<Item = u16>| {
         let existing: Vec<u16> = existing.collect();
-        if existing.iter().all(|other| *other > queue) {
+        inside.borrow_mut().push((queue, existing.clone()));
+        if queue == 3 || existing.contains(&(queue + 1)) {
             Ok(())
         } else {
             Err(DeviceError::InvalidQueue(queue))
         }
     });
-    let (mut guest, _) = guest(Picky(policy), 1);
-    let _ = guest.store(0x70, 3);
-    for queue in [3, 0, 2, 1] {
-        let wanted = queue != 2 && queue != 1;
-        assert_eq!(guest.configure(&config(queue)) == Reply::Done(0), wanted);
+    let (guest, _) = guest(Picky(check), 1);
+    let mut guest = guest.with_policy(FaultPolicy::StopQueue);
+    assert!(guest.negotiate(Features::VERSION_1));
+    for queue in [3, 2, 1, 0] {
+        assert_eq!(guest.configure(&config(queue)), Reply::Done(0));
     }
-    // 0 makes way, so that 2 and 1 may come.
-    for (queue, ready) in [(0, 0), (2, 1), (1, 1)] {
-        let _ = guest.store(0x30, queue);
-        assert_eq!(guest.store(0x44, ready), Reply::Done(0));
-    }
-    // The features come last, so all of them are checked again.
-    let _ = guest.store(0x24, 1);
-    let _ = guest.store(0x20, 1);
-    let _ = guest.store(0x70, 0xb);
+    let _ = guest.store(0x30, 3);
+    assert_eq!(guest.store(0x44, 0), Reply::Done(0));
+    asked.take();
     assert_eq!(guest.go_live(), Reply::Done(0));
-    assert_eq!(guest.load(0x70), 0xf);
-    assert!(guest.configured_queues().eq(1..4));
+    assert_eq!(guest.configured_queues().count(), 0);
+    assert_eq!(
+        guest.transport().last_refusal(),
+        Some(Refusal::Policy { queue: 0 })
+    );
+    // Three queues, so 3 * 4 / 2: as many as there may be.
+    assert_eq!(
+        asked.take(),
+        [
+            (0, vec![1, 2]),
+            (1, vec![0, 2]),
+            (2, vec![0, 1]),
+            (0, vec![1]),
+            (1, vec![0]),
+            (0, vec![])
+        ]
+    );
+    for queue in 0..4 {
+        let _ = guest.store(0x30, queue);
+        assert_eq!(guest.load(0x44), 0);
+    }
 }
 
 #[test]
 fn what_passed_every_other_check_is_asked_for_last() {
     let asked = std::rc::Rc::new(RefCell::new(0));
     let inside = asked.clone();
-    let policy = QueueCheckFn(move |_, _: &mut dyn Iterator<Item = u16>| {
+    let check = QueueCheckFn(move |_, _: &mut dyn Iterator<Item = u16>| {
         *inside.borrow_mut() += 1;
         Ok::<(), DeviceError>(())
     });
-    let (mut guest, _) = guest(Picky(policy), 1);
+    let (mut guest, _) = guest(Picky(check), 1);
     assert!(guest.negotiate(Features::VERSION_1));
     for wrong in [
         QueueConfig {
@@ -276,7 +313,7 @@ fn what_passed_every_other_check_is_asked_for_last() {
 fn the_existing_queues_are_those_that_are_ready_now() {
     let seen = std::rc::Rc::new(RefCell::new(Vec::new()));
     let inside = seen.clone();
-    let policy = QueueCheckFn(move |queue, existing: &mut dyn Iterator<Item = u16>| {
+    let check = QueueCheckFn(move |queue, existing: &mut dyn Iterator<Item = u16>| {
         inside
             .borrow_mut()
             .push((queue, existing.collect::<Vec<_>>()));
@@ -286,7 +323,7 @@ fn the_existing_queues_are_those_that_are_ready_now() {
             Ok(())
         }
     });
-    let (mut guest, _) = guest(Picky(policy), 1);
+    let (mut guest, _) = guest(Picky(check), 1);
     assert!(guest.negotiate(Features::VERSION_1));
     for queue in [3, 2, 0] {
         let _ = guest.configure(&config(queue));

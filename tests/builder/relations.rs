@@ -1,0 +1,332 @@
+//! Queue checks that relate queues: the set that goes live obeys them, whichever way it came.
+
+use std::sync::Arc;
+
+use virtside::{
+    ChainSlot, Configuring, Device, DeviceBuilder, DeviceError, DeviceSnapshot, Features, FlatMem,
+    Message, Progress, QueueConfig, QueueState, ReadyResponder, Refusal, Shared, SnapshotError,
+    mmio::Reply,
+    testing::{Layout, Registers},
+};
+use virtside_tests::{
+    Guest, Line, N, Q, TestRam, guest_over,
+    probe::{Check, Probe, ready},
+    ram, reg,
+};
+
+/// The first driver address of the tests' memory: its first half is in one window of 1 MiB, its
+/// second in the next.
+const START: u64 = (1 << 20) - (1 << 17);
+/// Far enough from queue 0's rings to be in the next window.
+const FAR: u64 = 1 << 17;
+
+/// A queue of 8 elements.
+fn small(queue: u16) -> QueueConfig {
+    Layout::packed_at(START + 0x1000 * u64::from(queue), 8).config(queue)
+}
+
+fn large(queue: u16) -> QueueConfig {
+    QueueConfig {
+        size: 16,
+        ..Layout::packed_at(START + 0x1000 * u64::from(queue), 16).config(queue)
+    }
+}
+
+fn far(queue: u16) -> QueueConfig {
+    Layout::packed_at(START + FAR + 0x1000 * u64::from(queue), 8).config(queue)
+}
+
+/// What a driver says, before it says that it is ready.
+#[derive(Clone, Copy, Debug)]
+enum Say {
+    Configure(QueueConfig),
+    Stop(u16),
+}
+use Say::{Configure, Stop};
+
+/// A check, what a driver says to get around it, each step of which is acceptable, the reason to
+/// refuse it nevertheless, and a set of the same queues that is wanted.
+struct Case {
+    check: Check,
+    trick: Vec<Say>,
+    why: Refusal,
+    good: Vec<QueueConfig>,
+}
+
+impl Case {
+    /// The queues that stand at the end of the trick.
+    fn bad(&self) -> Vec<QueueConfig> {
+        let mut queues = Vec::<QueueConfig>::new();
+        for say in &self.trick {
+            match *say {
+                Configure(config) => queues.push(config),
+                Stop(queue) => queues.retain(|config| config.queue != queue),
+            }
+        }
+        queues
+    }
+}
+
+fn one_only_beside_zero() -> Case {
+    Case {
+        check: Check {
+            beside: vec![(1, 0)],
+            ..Check::default()
+        },
+        trick: vec![Configure(small(0)), Configure(small(1)), Stop(0)],
+        why: Refusal::Policy { queue: 1 },
+        good: vec![small(0), small(1)],
+    }
+}
+
+fn one_no_larger_than_zero() -> Case {
+    Case {
+        check: Check {
+            no_larger: vec![(1, 0)],
+            ..Check::default()
+        },
+        trick: vec![
+            Configure(large(0)),
+            Configure(large(1)),
+            Stop(0),
+            Configure(small(0)),
+        ],
+        why: Refusal::Policy { queue: 1 },
+        good: vec![large(0), large(1)],
+    }
+}
+
+fn all_rings_in_one_window() -> Case {
+    Case {
+        check: Check {
+            window: 1 << 20,
+            ..Check::default()
+        },
+        trick: vec![Configure(small(0)), Configure(far(1))],
+        why: Refusal::QueueSet,
+        good: vec![far(0), far(1)],
+    }
+}
+
+fn zero_must_be_there() -> Case {
+    Case {
+        check: Check {
+            needed: vec![0],
+            ..Check::default()
+        },
+        trick: vec![Configure(small(1)), Configure(small(0)), Stop(0)],
+        why: Refusal::QueueSet,
+        good: vec![small(0)],
+    }
+}
+
+fn device(check: &Check, ram: TestRam) -> Guest<Probe> {
+    let model = Probe {
+        check: check.clone(),
+        ..Probe::default()
+    };
+    guest_over(model, ram.flat(START), 1)
+}
+
+/// A driver that has said all this to a device, up to FEATURES_OK.
+fn told(guest: &mut Guest<Probe>, what: &[Say]) {
+    assert!(guest.negotiate(Features::VERSION_1));
+    for say in what {
+        let reply = match *say {
+            Configure(config) => guest.configure(&config),
+            Stop(queue) => {
+                let _ = guest.store(reg::QUEUE_SEL, queue.into());
+                guest.store(reg::QUEUE_READY, 0)
+            }
+        };
+        assert_eq!(reply, Reply::Done(0), "{say:x?}");
+    }
+}
+
+#[track_caller]
+fn assert_refused(guest: &mut Guest<Probe>, why: Refusal) {
+    assert_eq!(guest.go_live(), Reply::Refused(Refusal::NotReady));
+    assert_eq!(guest.transport().last_refusal(), Some(why));
+    assert_eq!(guest.load(reg::STATUS), 0x4f, "DEVICE_NEEDS_RESET");
+    assert_eq!(guest.load(reg::INTERRUPT_STATUS), 2);
+    assert_eq!(guest.device().notify().asserted(), 1);
+    assert!(guest.model().started_with.is_empty());
+    let states: Vec<_> = (0..Q as u16).map(|it| guest.queue_state(it)).collect();
+    assert!(!states.contains(&QueueState::Live), "{states:?}");
+}
+
+fn over_registers(case: &Case) {
+    let mut guest = device(&case.check, ram());
+    told(&mut guest, &case.trick);
+    assert_refused(&mut guest, case.why);
+    // It comes right after a reset.
+    assert!(guest.bring_up(Features::VERSION_1, &case.good));
+    assert_eq!(guest.load(reg::STATUS), 0xf);
+    assert_eq!(guest.model().started_with, case.good);
+    assert_eq!(guest.transport().last_refusal(), None);
+}
+
+type Made = Device<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+type Responder = ReadyResponder<Line, Arc<Shared<Q>>, Q>;
+
+/// A device of messages that was told all this and then is to be ready; and whether the driver was
+/// told to reset.
+fn made(
+    check: &Check,
+    ram: TestRam,
+    what: &[Say],
+) -> (Result<(Made, Responder), DeviceError>, bool) {
+    let shared = Arc::new(Shared::new());
+    let line: Line = Box::leak(Box::default());
+    let builder = DeviceBuilder::new(shared.clone())
+        .map_notify(|()| Ok(line))
+        .expect("it maps");
+    let mut talk = Configuring::new(builder, check, ram.flat(START));
+    for say in what {
+        let message = match *say {
+            Configure(config) => Message::ConfigureQueue(config),
+            Stop(queue) => Message::ResetQueue(queue),
+        };
+        assert!(talk.step(message).is_ok(), "{say:x?}");
+    }
+    let ready = talk.step(Message::Ready {
+        features: Features::VERSION_1,
+    });
+    let device = ready.map(|ready| match ready {
+        Progress::Ready(device, responder) => (device, responder),
+        other => panic!("{other:?}"),
+    });
+    (device, shared.needs_reset())
+}
+
+fn up(queues: &[QueueConfig]) -> Vec<Say> {
+    queues.iter().copied().map(Configure).collect()
+}
+
+fn over_messages(case: &Case) {
+    let (refused, needs_reset) = made(&case.check, ram(), &case.trick);
+    let expected = match case.why {
+        Refusal::Policy { queue } => DeviceError::InvalidQueue(queue),
+        why => DeviceError::Refused(why),
+    };
+    assert_eq!(refused.err(), Some(expected));
+    assert!(needs_reset);
+    let (device, needs_reset) = made(&case.check, ram(), &up(&case.good));
+    let (device, responder) = device.expect("they are wanted");
+    assert!(!needs_reset && responder.accept());
+    let numbers = case.good.iter().map(|config| config.queue);
+    assert!(device.configured_queues().eq(numbers));
+}
+
+/// Why a state with these queues is not restored.
+fn not_restored(why: Refusal) -> SnapshotError {
+    match why {
+        Refusal::Policy { queue } => SnapshotError::Queue { queue, why },
+        why => SnapshotError::Queues { why },
+    }
+}
+
+fn over_restore(case: &Case) {
+    // A live device that had no such check.
+    let ram = ram();
+    let mut old = device(&Check::default(), ram);
+    let live = |old: &mut Guest<Probe>, queues: &[QueueConfig]| {
+        assert!(old.bring_up(Features::VERSION_1, queues));
+        old.save::<1>().expect("nothing is outstanding")
+    };
+    let state = live(&mut old, &case.bad());
+    let mut new = device(&case.check, ram);
+    assert_eq!(new.restore(&state), Err(not_restored(case.why)));
+    assert_eq!(new.load(reg::STATUS), 0, "it is in reset");
+    let mut backwards = case.good.clone();
+    backwards.reverse();
+    let mut state = live(&mut old, &backwards);
+    state.device.queues.reverse();
+    assert_eq!(new.restore(&state), Ok(()));
+    assert_eq!(new.model().started_with, case.good);
+
+    // One that the trick was played on, but for DRIVER_OK.
+    let mut old = device(&case.check, ram);
+    told(&mut old, &case.trick);
+    let state = old.save::<1>().expect("nothing is outstanding");
+    let mut new = device(&case.check, ram);
+    assert_eq!(new.restore(&state), Ok(()));
+    for config in case.bad() {
+        assert_eq!(ready(&mut new, config.queue), 1);
+    }
+    assert_refused(&mut new, case.why);
+
+    // One of messages.
+    let restored = |queues: &[QueueConfig], live: bool| {
+        let (old, _) = made(&Check::default(), ram, &up(queues));
+        let (mut old, responder) = old.expect("anything goes");
+        let _waits = if live {
+            assert!(responder.accept());
+            None
+        } else {
+            Some(responder)
+        };
+        let state: DeviceSnapshot<Q, N, 1> = old.save(&[]).expect("it is saved");
+        assert_eq!((state.live, state.needs_reset), (live, false));
+        let (mut model, mut slots) = (Probe::default(), [ChainSlot::new()]);
+        model.check = case.check.clone();
+        waiting(ram).restore(&state, &mut model, &mut slots)
+    };
+    for live in [true, false] {
+        let refused = restored(&case.bad(), live);
+        assert_eq!(refused, Err(not_restored(case.why)), "{live}");
+        assert_eq!(restored(&case.good, live), Ok(()), "{live}");
+    }
+}
+
+/// A device of messages that a state can be restored into.
+fn waiting(ram: TestRam) -> Made {
+    let line: Line = Box::leak(Box::default());
+    let builder = DeviceBuilder::new(Arc::new(Shared::new()))
+        .map_notify(|()| Ok(line))
+        .expect("it maps");
+    builder
+        .build(Features::VERSION_1, ram.flat(START))
+        .expect("it has no queues")
+}
+
+/// Each check, over each way in.
+macro_rules! each_way {
+    ($($check:ident)*) => {$(
+        mod $check {
+            use super::{over_messages, over_registers, over_restore};
+            #[test]
+            fn over_registers_a_set_that_breaks_it_does_not_go_live() {
+                over_registers(&super::$check());
+            }
+            #[test]
+            fn over_messages_a_set_that_breaks_it_does_not_go_live() {
+                over_messages(&super::$check());
+            }
+            #[test]
+            fn a_state_that_breaks_it_is_not_restored_live() {
+                over_restore(&super::$check());
+            }
+        }
+    )*};
+}
+
+each_way! {
+    one_only_beside_zero
+    one_no_larger_than_zero
+    all_rings_in_one_window
+    zero_must_be_there
+}
+
+#[test]
+fn a_set_that_is_not_wanted_stops_a_lenient_device_too() {
+    for policy in [
+        virtside::FaultPolicy::Refuse,
+        virtside::FaultPolicy::StopQueue,
+    ] {
+        let case = zero_must_be_there();
+        let mut guest = device(&case.check, ram()).with_policy(policy);
+        told(&mut guest, &case.trick);
+        assert_refused(&mut guest, case.why);
+    }
+}
