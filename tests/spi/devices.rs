@@ -9,6 +9,12 @@ use virtside::{
 
 use super::support::*;
 
+/// What such a device can do: its chip is deselected afterwards.
+const ALONE: Head = Head {
+    cs_change: 1,
+    ..PLAIN
+};
+
 /// A device that always fails.
 struct Broken;
 
@@ -46,16 +52,16 @@ fn each_transfer_is_a_transaction_of_its_device() {
         SpiChip::new(second.clone(), MODE_3, 2_000_000),
     ];
     let mut rig = Rig::over(SpiDevices::new(chips));
-    assert_eq!(rig.ask(PLAIN, &[1, 2, 3], 0), outcome(OK));
-    assert_eq!(rig.ask(PLAIN, &[], 2), got([4, 5]));
+    assert_eq!(rig.ask(ALONE, &[1, 2, 3], 0), outcome(OK));
+    assert_eq!(rig.ask(ALONE, &[], 2), got([4, 5]));
     let head = Head {
         chip_select: 1,
         mode: 3,
         freq: 2_000_000,
-        ..PLAIN
+        ..ALONE
     };
     assert_eq!(rig.ask(head, &[10], 0), outcome(OK));
-    assert_eq!(rig.ask(PLAIN, &[6, 7], 2), got([8, 9]));
+    assert_eq!(rig.ask(ALONE, &[6, 7], 2), got([8, 9]));
     drop(rig);
     first.done();
     second.done();
@@ -66,7 +72,7 @@ fn it_says_what_all_of_its_chips_can_do_together() {
     let chip = |mode, hz| SpiChip::new(Broken, mode, hz);
     let shown = |chips| space(&mut Rig::over(SpiDevices::<_, 2>::new(chips)).guest);
     let mut expected = vec![0; 32];
-    expected[..5].copy_from_slice(&[2, 0, 0, 0, 0x80]);
+    expected[..5].copy_from_slice(&[2, 1, 0, 0, 0x80]);
     expected[8] = 0b0101;
     expected[12..16].copy_from_slice(&2000u32.to_le_bytes());
     assert_eq!(shown([chip(MODE_0, 1000), chip(MODE_0, 2000)]), expected);
@@ -88,52 +94,52 @@ fn what_a_chip_was_not_set_up_for_is_refused() {
     ];
     let mut rig = Rig::over(SpiDevices::new(chips));
     for head in [
-        Head { mode: 3, ..PLAIN },
-        Head { mode: 1, ..PLAIN },
+        Head { mode: 3, ..ALONE },
+        Head { mode: 1, ..ALONE },
         Head {
-            freq: 2_000_000,
-            ..PLAIN
+            freq: 2_000_001,
+            ..ALONE
         },
         Head {
             freq: 999_999,
-            ..PLAIN
+            ..ALONE
         },
         Head {
             chip_select: 1,
-            ..PLAIN
+            ..ALONE
         },
         Head {
             chip_select: 1,
             freq: 2_000_000,
-            ..PLAIN
+            ..ALONE
         },
         Head {
             chip_select: 2,
-            ..PLAIN
+            ..ALONE
         },
         Head {
-            cs_change: 1,
-            ..PLAIN
+            cs_change: 2,
+            ..ALONE
         },
         Head {
             word_delay: 1,
-            ..PLAIN
+            ..ALONE
         },
         Head {
             cs_setup: 1,
-            ..PLAIN
+            ..ALONE
         },
         Head {
             cs_hold: 1,
-            ..PLAIN
+            ..ALONE
         },
         Head {
             cs_inactive: 1,
-            ..PLAIN
+            ..ALONE
         },
         Head {
             bits_per_word: 9,
-            ..PLAIN
+            ..ALONE
         },
     ] {
         assert_eq!(rig.ask(head, &[1], 0), outcome(PARAM_ERR));
@@ -147,9 +153,66 @@ fn what_a_chip_was_not_set_up_for_is_refused() {
 #[test]
 fn a_device_that_fails_is_a_transfer_error() {
     let mut rig = Rig::over(SpiDevices::new([SpiChip::new(Broken, MODE_0, 0)]));
-    assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(TRANS_ERR));
+    assert_eq!(rig.ask(ALONE, &[1], 0), outcome(TRANS_ERR));
     assert_eq!(rig.host_fault(), Some(HostFault::Backend));
-    assert_eq!(rig.ask(PLAIN, &[1], 1), refused(TRANS_ERR, 1));
-    assert_eq!(rig.ask(PLAIN, &[], 2), refused(TRANS_ERR, 2));
+    assert_eq!(rig.ask(ALONE, &[1], 1), refused(TRANS_ERR, 1));
+    assert_eq!(rig.ask(ALONE, &[], 2), refused(TRANS_ERR, 2));
     assert_eq!(rig.host_fault(), Some(HostFault::Backend));
+}
+
+#[test]
+fn a_chip_that_is_to_stay_selected_is_refused() {
+    // Zephyr clears cs_change in all transfers of a message but the last; Linux in the last, too.
+    let mut device = mock(&[Transaction::write_vec(vec![1])]);
+    let mut rig = Rig::over(SpiDevices::new([SpiChip::new(device.clone(), MODE_0, 0)]));
+    assert_eq!(space(&mut rig.guest)[1], 1, "cs_change is supported");
+    assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(PARAM_ERR));
+    assert_eq!(rig.ask(PLAIN, &[], 2), refused(PARAM_ERR, 2));
+    assert_eq!(rig.host_fault(), None);
+    assert_eq!(rig.ask(ALONE, &[1], 0), outcome(OK));
+    drop(rig);
+    device.done();
+}
+
+#[test]
+fn messages_are_split_where_the_host_wants_it() {
+    let mut device = mock(&[
+        Transaction::write_vec(vec![1]),
+        Transaction::read_vec(vec![2, 3]),
+        Transaction::write_vec(vec![4]),
+    ]);
+    let chips = [SpiChip::new(device.clone(), MODE_0, 0)];
+    let mut rig = Rig::over(SpiDevices::new(chips).with_split_messages());
+    assert_eq!(space(&mut rig.guest)[1], 1, "cs_change is supported");
+    assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(OK));
+    assert_eq!(rig.ask(PLAIN, &[], 2), got([2, 3]));
+    assert_eq!(rig.ask(ALONE, &[4], 0), outcome(OK));
+    drop(rig);
+    device.done();
+}
+
+#[test]
+fn a_chip_slower_than_the_request_runs_at_its_own_rate() {
+    let mut first = mock(&[Transaction::write_vec(vec![1])]);
+    let mut second = Mock::new(&[]);
+    let chips = [
+        SpiChip::new(first.clone(), MODE_0, 1_000_000),
+        SpiChip::new(second.clone(), MODE_0, 2_000_000),
+    ];
+    let mut rig = Rig::over(SpiDevices::new(chips));
+    let head = Head {
+        freq: 2_000_000,
+        ..ALONE
+    };
+    assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
+    // But one that is faster is not used.
+    let head = Head {
+        chip_select: 1,
+        freq: 1_000_000,
+        ..ALONE
+    };
+    assert_eq!(rig.ask(head, &[1], 0), outcome(PARAM_ERR));
+    drop(rig);
+    first.done();
+    second.done();
 }

@@ -8,7 +8,9 @@ use embedded_hal_mock::eh1::{
 };
 use virtside::{
     HostFault,
-    models::spi::{FixedClock, SpiClock, SpiError, SpiFunctions, SpiLines},
+    models::spi::{
+        FixedClock, SpiClock, SpiController, SpiError, SpiFunctions, SpiLines, SteppedClock,
+    },
     testing::Registers,
 };
 use virtside_tests::{config, driver, reg};
@@ -46,6 +48,10 @@ const PAUSES: Head = Head {
 const LAST: Head = Head {
     cs_change: 1,
     ..PAUSES
+};
+const LAST_PLAIN: Head = Head {
+    cs_change: 1,
+    ..PLAIN
 };
 
 #[test]
@@ -175,12 +181,12 @@ fn two_chips_are_never_selected_at_once() {
 }
 
 #[test]
-fn one_by_one_every_transfer_is_on_its_own() {
+fn split_messages_deselect_after_every_transfer() {
     let (lines, log) = lines();
-    let mut rig = Rig::over(lines.with_delays(5000).one_by_one());
-    assert_eq!(space(&mut rig.guest)[1], 0, "cs_change is not supported");
-    for _ in 0..2 {
-        assert_eq!(rig.ask(PAUSES, &[1], 0), outcome(OK));
+    let mut rig = Rig::over(lines.with_delays(5000).with_split_messages());
+    assert_eq!(space(&mut rig.guest)[1], 1, "cs_change is supported");
+    for head in [PAUSES, LAST, PAUSES] {
+        assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
         assert_eq!(
             log.take(),
             [
@@ -194,8 +200,19 @@ fn one_by_one_every_transfer_is_on_its_own() {
             ]
         );
     }
-    assert_eq!(rig.ask(LAST, &[1], 0), outcome(PARAM_ERR));
-    assert_eq!(log.take(), []);
+}
+
+#[test]
+fn the_host_may_end_a_message() {
+    // For Linux, which clears cs_change in the last transfer of a message as well.
+    let (mut rig, log) = rig();
+    rig.ask(PAUSES, &[1], 0);
+    rig.ask(PAUSES, &[], 2);
+    log.take();
+    rig.guest.model_mut().controller_mut().release();
+    assert_eq!(log.take(), [Pause(30), High(0), Pause(40)]);
+    rig.ask(PAUSES, &[3], 0);
+    assert_eq!(log.take()[0], Low(0));
 }
 
 #[test]
@@ -450,6 +467,55 @@ fn a_fixed_clock_without_a_rate_takes_any() {
         assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
     }
     assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(PARAM_ERR));
+}
+
+#[test]
+fn a_stepped_clock_takes_the_highest_rate_not_above() {
+    // Linux asks for what its device tree says, not for one of the rates that the bus has.
+    let log = Log::default();
+    let noted = log.clone();
+    let functions = SpiFunctions::CPHA_0 | SpiFunctions::CPOL_0 | SpiFunctions::CPOL_1;
+    let clock = SteppedClock::new(functions, [400_000, 0, 8_000_000, 1_000_000], {
+        move |_: &mut Wire, mode, hz| noted.note(Clock(mode, hz)).map_err(|_| SpiError::Failed)
+    });
+    let pins = [0, 1].map(|at| Pin(at, log.clone()));
+    let lines = SpiLines::new(Wire(log.clone()), pins, Timer(log.clone()), clock);
+    let mut rig = Rig::over(lines);
+    let shown = space(&mut rig.guest);
+    assert_eq!(shown[8], 0b1101);
+    assert_eq!(shown[12..16], 8_000_000u32.to_le_bytes());
+    for (freq, expected) in [
+        (8_000_000, 8_000_000),
+        (7_999_999, 1_000_000),
+        (1_000_000, 1_000_000),
+        (999_999, 400_000),
+        (400_000, 400_000),
+        (0, 8_000_000),
+    ] {
+        let head = Head {
+            mode: 2,
+            freq,
+            ..LAST_PLAIN
+        };
+        assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
+        assert_eq!(log.take()[0], Clock(MODE_2, expected), "{freq} Hz");
+    }
+    for (freq, mode) in [(399_999, 0), (1, 0), (8_000_001, 0), (400_000, 1)] {
+        let head = Head {
+            freq,
+            mode,
+            ..LAST_PLAIN
+        };
+        assert_eq!(rig.ask(head, &[1], 0), outcome(PARAM_ERR));
+        assert_eq!(log.take(), []);
+    }
+    log.fail([Clock(MODE_0, 400_000)]);
+    let head = Head {
+        freq: 400_000,
+        ..LAST_PLAIN
+    };
+    assert_eq!(rig.ask(head, &[1], 0), outcome(TRANS_ERR));
+    assert_eq!(rig.host_fault(), Some(HostFault::Backend));
 }
 
 /// A clock that can be set, to rates from 1 kHz on.

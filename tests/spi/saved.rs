@@ -80,6 +80,23 @@ fn a_chip_that_is_not_selected_is_left_alone() {
 }
 
 #[test]
+fn lines_that_split_messages_keep_no_chip_selected() {
+    let (lines_here, log) = lines();
+    let mut rig = Rig::over(lines_here.with_split_messages());
+    // The pin fails, so the chip is not deselected; elsewhere it is not selected for that.
+    log.fail([High(1)]);
+    assert_eq!(rig.ask(FIRST, &[1], 0), outcome(TRANS_ERR));
+    assert_eq!(rig.guest.model().save().selected, None);
+    // What was left selected cannot be taken over.
+    let (rig, state) = saved(FIRST);
+    let (here, log) = lines();
+    let mut guest = elsewhere(&rig, here.with_split_messages());
+    let refused = Err(SnapshotError::Backend { at: 0 });
+    assert_eq!(guest.restore_whole(&state), refused);
+    assert_eq!(log.take(), []);
+}
+
+#[test]
 fn a_reset_deselects_it() {
     let (mut rig, _, log) = carried(FIRST);
     log.take();

@@ -1,7 +1,8 @@
 //! The SPI controller, over a small [`SpiController`].
 //!
 //! [`SpiLines`] is a controller over an embedded-hal bus, chip select pins and a delay;
-//! [`SpiDevices`] is one over devices whose chip select is not ours to drive.
+//! [`SpiDevices`] is one over devices that drive their chip select by themselves, so a message is one
+//! transfer there.
 //!
 //! A transfer that fails receives zeros, of which at most `BYTES` are written; the used length counts
 //! them and the result.
@@ -23,7 +24,7 @@ pub use controller::{
     SpiWidths,
 };
 pub use devices::{SpiChip, SpiDevices};
-pub use lines::{FixedClock, SpiClock, SpiLines};
+pub use lines::{FixedClock, SpiClock, SpiLines, SteppedClock};
 pub use snapshot::SpiSnapshot;
 
 use embedded_io::{Read, ReadExactError, Write};

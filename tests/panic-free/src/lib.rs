@@ -216,7 +216,7 @@ pub extern "C" fn virtside_entry(next: extern "C" fn() -> u64) {
     let mode = embedded_hal::spi::MODE_3;
     let lines = SpiLines::new(any, [any; 3], any, FixedClock::new(mode, 1_000_000));
     exercise(
-        Spi::<_, 64>::new(lines.clone().one_by_one()),
+        Spi::<_, 64>::new(lines.clone().with_split_messages()),
         &regions,
         &mut input,
     );
@@ -224,6 +224,11 @@ pub extern "C" fn virtside_entry(next: extern "C" fn() -> u64) {
     exercise(Spi::<_, 64>::new(lines), RAM.flat(0x1000), &mut input);
     let chips = [SpiChip::new(buses::AnyDevice(any), mode, 0); 2];
     let chips = SpiDevices::new(chips);
+    exercise(
+        Spi::<_, 64>::new(chips.clone().with_split_messages()),
+        &regions,
+        &mut input,
+    );
     exercise(Spi::<_, 64>::new(chips), RAM.flat(0x1000), &mut input);
     let mut led = OutputLine::new(any);
     let mut button = InputLine::new(any).with_interrupt();

@@ -140,8 +140,9 @@ impl SpiMode {
 pub struct SpiCapabilities {
     /// Number of chip selects.
     pub chip_selects: u8,
-    /// Whether a driver says after which transfers a chip is deselected. If not, each transfer
-    /// selects and deselects.
+    /// Whether a driver says after which transfers a chip is deselected. A controller without it must
+    /// keep the chip selected throughout a message of several transfers, and has to know by itself
+    /// where a message ends: a request does not say.
     pub cs_change: bool,
     /// Widths in which to send.
     pub tx_widths: SpiWidths,
@@ -377,7 +378,8 @@ pub trait SpiController {
     /// [`SpiError`]; what was received does not matter then.
     fn transfer(&mut self, settings: &SpiSettings, data: SpiData<'_>) -> Result<(), SpiError>;
 
-    /// The driver is gone: nothing is selected any more.
+    /// Deselects whatever is selected. Called when the driver is gone; a host may call it between two
+    /// requests, to end a message whose end the driver does not mark.
     fn release(&mut self) {}
 
     /// What the chip was last asked for that is selected between two transfers: for a snapshot. By

@@ -29,9 +29,17 @@ impl<S: SpiDevice> SpiChip<S> {
 
 /// A controller of `CS` embedded-hal devices, which may share their bus with others.
 ///
-/// A device selects and deselects its chip by itself, in each transfer: a request with `cs_change`
-/// is answered with PARAM_ERR, and so is one with any delay. Words are of 8 bits, most significant
-/// first, on single lines; mode and rate are those that the chip was set up with.
+/// Words are of 8 bits, most significant first, on single lines; mode and rate are those that the chip
+/// was set up with ([`FixedClock`]). A request with any delay is answered with PARAM_ERR.
+///
+/// # One transfer a message
+///
+/// A device of embedded-hal deselects its chip after each transfer. So a request must have `cs_change`
+/// set; a request that wants its chip to stay selected for the next is answered with PARAM_ERR, and
+/// nothing is sent. Zephyr marks the last transfer of a message so, and all others are refused. Linux
+/// 6.18 does not mark the last one, so each of its messages is refused; if the chips' messages are
+/// single transfers, there is [`with_split_messages`](Self::with_split_messages). For messages of
+/// several transfers there is [`SpiLines`](super::SpiLines).
 ///
 /// ```
 /// use embedded_hal::spi::{ErrorType, MODE_3, Operation, SpiDevice};
@@ -56,12 +64,29 @@ impl<S: SpiDevice> SpiChip<S> {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SpiDevices<S, const CS: usize> {
     chips: [SpiChip<S>; CS],
+    split_messages: bool,
 }
 
 impl<S: SpiDevice, const CS: usize> SpiDevices<S, CS> {
     /// A controller of these chips, in this order.
     pub const fn new(chips: [SpiChip<S>; CS]) -> Self {
-        Self { chips }
+        Self {
+            chips,
+            split_messages: false,
+        }
+    }
+
+    /// Deselects the chip after each transfer although the driver wants it to stay selected, and
+    /// answers TRANS_OK.
+    ///
+    /// **A message of several transfers, such as a command and its answer, reaches the chip in pieces,
+    /// and nobody is told.** Only for chips whose messages are single transfers.
+    #[must_use]
+    pub fn with_split_messages(self) -> Self {
+        Self {
+            split_messages: true,
+            ..self
+        }
     }
 }
 
@@ -69,6 +94,7 @@ impl<S: SpiDevice, const CS: usize> SpiController for SpiDevices<S, CS> {
     fn capabilities(&self) -> SpiCapabilities {
         let mut capabilities = SpiCapabilities {
             chip_selects: count(CS),
+            cs_change: true,
             functions: SpiFunctions::empty(),
             ..SpiCapabilities::default()
         };
@@ -88,6 +114,9 @@ impl<S: SpiDevice, const CS: usize> SpiController for SpiDevices<S, CS> {
     fn transfer(&mut self, settings: &SpiSettings, data: SpiData<'_>) -> Result<(), SpiError> {
         let chip = self.chips.get_mut(usize::from(settings.chip_select));
         let SpiChip { device, clock } = chip.ok_or(SpiError::Unsupported)?;
+        if !settings.cs_change && !self.split_messages {
+            return Err(SpiError::Unsupported);
+        }
         clock.check(settings.mode.clock(), settings.freq_hz)?;
         match data {
             SpiData::Read(bytes) => device.read(bytes),

@@ -14,8 +14,8 @@ use super::controller::{
 
 /// How the clock of bus `B` is set; embedded-hal leaves that to each bus.
 ///
-/// [`FixedClock`] never changes it. To serve chips that want different clocks, implement this with
-/// what the bus has for it.
+/// [`FixedClock`] never changes it, and [`SteppedClock`] chooses among some rates. For more, implement
+/// this with what the bus has for it.
 pub trait SpiClock<B> {
     /// The values of CPHA and CPOL that can be set; nothing else of it counts.
     fn functions(&self) -> SpiFunctions;
@@ -33,8 +33,10 @@ pub trait SpiClock<B> {
 
 /// The clock that the bus was set up with.
 ///
-/// A request for another mode or rate is answered with PARAM_ERR; for a slower rate too, as its
-/// chip might not stand this one. A request for a rate of 0 is taken as no wish.
+/// A request for another mode is answered with PARAM_ERR, and so is a request for a lower rate: this
+/// clock cannot be slowed, and the chip might not stand it. `max_freq_hz` has no word for a lowest rate,
+/// so a driver finds out by the error; [`SteppedClock`] can be slowed. A request for a higher rate runs
+/// at this one, if `max_freq_hz` allows it. A request for a rate of 0 is taken as no wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FixedClock {
@@ -43,8 +45,8 @@ pub struct FixedClock {
 }
 
 impl FixedClock {
-    /// This mode, and this rate in Hz. With 0 every rate is accepted, and none is set: for a bus that
-    /// is slower than its chips.
+    /// This mode, and this rate in Hz. With 0 every rate is accepted, and none is set: only for a bus
+    /// that is slower than all of its chips.
     #[must_use]
     pub const fn new(mode: Mode, hz: u32) -> Self {
         Self {
@@ -54,7 +56,7 @@ impl FixedClock {
     }
 
     pub(super) fn check(&self, mode: Mode, hz: u32) -> Result<(), SpiError> {
-        if mode == self.mode.clock() && (self.hz == 0 || hz == 0 || hz == self.hz) {
+        if mode == self.mode.clock() && (hz == 0 || hz >= self.hz) {
             Ok(())
         } else {
             Err(SpiError::Unsupported)
@@ -76,6 +78,88 @@ impl<B> SpiClock<B> for FixedClock {
     }
 }
 
+/// A clock of `R` rates. A request runs at the highest rate that does not exceed what it asks for, and at
+/// the highest of all if it asks for 0; a request for less than the lowest is answered with PARAM_ERR.
+///
+/// ```
+/// use embedded_hal::spi::Mode;
+/// use virtside::models::spi::{SpiError, SpiFunctions, SteppedClock};
+/// # struct Bus;
+/// # impl Bus { fn divide(&mut self, _: Mode, _: u32) {} }
+/// // A bus at 8 MHz that divides its clock by 1, 8 or 20.
+/// let rates = [8_000_000, 1_000_000, 400_000];
+/// let mode_0 = SpiFunctions::CPHA_0 | SpiFunctions::CPOL_0;
+/// let clock = SteppedClock::new(mode_0, rates, |bus: &mut Bus, mode: Mode, hz: u32| {
+///     bus.divide(mode, 8_000_000 / hz);
+///     Ok::<(), SpiError>(())
+/// });
+/// # let _ = clock;
+/// ```
+#[derive(Clone, Copy)]
+pub struct SteppedClock<F, const R: usize> {
+    functions: SpiFunctions,
+    rates: [u32; R],
+    set: F,
+}
+
+impl<F, const R: usize> SteppedClock<F, R> {
+    /// A clock of these values of CPHA and CPOL and these rates in Hz, in any order; a rate of 0 is
+    /// never used. `set` sets one of the modes and one of the rates, before each transfer.
+    pub const fn new(functions: SpiFunctions, rates: [u32; R], set: F) -> Self {
+        Self {
+            functions,
+            rates,
+            set,
+        }
+    }
+
+    /// The highest rate of at most `hz`.
+    fn highest(&self, hz: u32) -> Option<u32> {
+        let usable = |rate: &u32| *rate != 0 && *rate <= hz;
+        self.rates.iter().copied().filter(usable).max()
+    }
+}
+
+impl<F, const R: usize> core::fmt::Debug for SteppedClock<F, R> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SteppedClock")
+            .field("functions", &self.functions)
+            .field("rates", &self.rates)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<F, const R: usize> defmt::Format for SteppedClock<F, R> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "SteppedClock {{ functions: {}, rates: {=[?]} }}",
+            self.functions,
+            self.rates
+        );
+    }
+}
+
+impl<B, F, const R: usize> SpiClock<B> for SteppedClock<F, R>
+where
+    F: FnMut(&mut B, Mode, u32) -> Result<(), SpiError>,
+{
+    fn functions(&self) -> SpiFunctions {
+        self.functions
+    }
+
+    fn max_hz(&self) -> u32 {
+        self.highest(u32::MAX).unwrap_or(0)
+    }
+
+    fn set(&mut self, bus: &mut B, mode: Mode, hz: u32) -> Result<(), SpiError> {
+        let most = if hz == 0 { u32::MAX } else { hz };
+        let rate = self.highest(most).ok_or(SpiError::Unsupported)?;
+        (self.set)(bus, mode, rate)
+    }
+}
+
 /// A controller of `CS` chips on one embedded-hal bus, each selected by a pin that is low.
 ///
 /// Words are of 8 bits, most significant first, on single lines. The pins must be high to begin
@@ -84,10 +168,11 @@ impl<B> SpiClock<B> for FixedClock {
 /// # Which transfers belong together
 ///
 /// A chip stays selected after a transfer without `cs_change`, as the specification has it, until a
-/// transfer with it, a transfer that fails, a transfer with another chip, or a reset. Some drivers,
-/// Linux 6.18's among them, never ask for the end of what belongs together: for them, and for chips
-/// that want no more than one transfer at a time, there is
-/// [`one_by_one`](Self::one_by_one).
+/// transfer with it, a transfer that fails, a transfer with another chip, or a reset. Zephyr sets
+/// `cs_change` in the last transfer of a message. Linux 6.18 does not, so its next message goes on where
+/// the last ended. A host that can tell its messages apart, by a pause for instance, ends each with
+/// [`release`](SpiController::release); if the chips' messages are single transfers, there is
+/// [`with_split_messages`](Self::with_split_messages).
 ///
 /// # Worst case
 ///
@@ -102,7 +187,7 @@ pub struct SpiLines<B, P, D, C, const CS: usize> {
     delay: D,
     clock: C,
     max_delay_ns: u32,
-    cs_change: bool,
+    split_messages: bool,
     /// What the chip was last asked for that is selected.
     selected: Option<SpiSettings>,
 }
@@ -122,7 +207,7 @@ where
             delay,
             clock,
             max_delay_ns: 0,
-            cs_change: true,
+            split_messages: false,
             selected: None,
         }
     }
@@ -137,11 +222,16 @@ where
         }
     }
 
-    /// Selects a chip for each transfer anew (`cs_change_supported` is 0).
+    /// Deselects the chip after each transfer although the driver wants it to stay selected, and
+    /// answers TRANS_OK.
+    ///
+    /// **A message of several transfers, such as a command and its answer, reaches the chip in pieces,
+    /// and nobody is told.** Only for drivers that do not mark the end of a message, and for chips whose
+    /// messages are single transfers.
     #[must_use]
-    pub fn one_by_one(self) -> Self {
+    pub fn with_split_messages(self) -> Self {
         Self {
-            cs_change: false,
+            split_messages: true,
             ..self
         }
     }
@@ -238,7 +328,7 @@ where
         let others = SpiFunctions::CS_HIGH | SpiFunctions::LSB_FIRST | SpiFunctions::LOOP;
         SpiCapabilities {
             chip_selects: count(CS),
-            cs_change: self.cs_change,
+            cs_change: true,
             functions: self.clock.functions().difference(others),
             max_freq_hz: self.clock.max_hz(),
             max_word_delay_ns: self.max_delay_ns,
@@ -253,7 +343,7 @@ where
         let done = self
             .select(settings)
             .and_then(|()| self.exchange(settings.word_delay_ns, data));
-        if done.is_ok() && self.cs_change && !settings.cs_change {
+        if done.is_ok() && !self.split_messages && !settings.cs_change {
             return Ok(());
         }
         let end = self.deselect();
@@ -265,10 +355,14 @@ where
     }
 
     fn selected(&self) -> Option<SpiSettings> {
-        self.selected
+        // A chip that could not be deselected is not selected elsewhere for that.
+        self.selected.filter(|_| !self.split_messages)
     }
 
     fn reselect(&mut self, settings: &SpiSettings) -> Result<(), SpiError> {
+        if self.split_messages {
+            return Err(SpiError::Unsupported);
+        }
         let done = self.select(settings);
         if done.is_err() {
             self.release();
