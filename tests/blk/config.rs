@@ -6,7 +6,7 @@ use virtside::{
     models::{Block, BlockFeatures, BlockOptions, blk::Topology},
     testing::Registers,
 };
-use virtside_tests::SIZE;
+use virtside_tests::{SIZE, reg};
 
 use super::support::*;
 
@@ -109,7 +109,7 @@ fn fields_read_the_same_in_every_width() {
     for width in [1u8, 2, 4, 8] {
         for offset in 0..=60 - u32::from(width) {
             let access = Access::Read {
-                offset: 0x100 + offset,
+                offset: reg::CONFIG + offset,
                 width,
             };
             let mut expected = [0; 8];
@@ -137,11 +137,11 @@ fn the_space_ends_behind_write_zeroes() {
         (0xffff_fe00, 4),
     ] {
         let access = Access::Read {
-            offset: 0x100 + offset,
+            offset: reg::CONFIG + offset,
             width,
         };
         let refusal = Refusal::OutsideConfig {
-            offset: 0x100 + offset,
+            offset: reg::CONFIG + offset,
             width,
         };
         assert_eq!(drive.guest.access(access), Reply::Refused(refusal));
@@ -158,7 +158,7 @@ fn nothing_but_the_cache_mode_can_be_written() {
     // Nor can the cache mode, in another width or together with its neighbours.
     for (offset, width) in [(32, 2), (32, 4), (31, 2), (28, 8), (25, 8)] {
         let access = Access::Write {
-            offset: 0x100 + offset,
+            offset: reg::CONFIG + offset,
             width,
             value: 0,
         };
@@ -170,17 +170,17 @@ fn nothing_but_the_cache_mode_can_be_written() {
 #[test]
 fn a_disk_that_changes_its_size_says_so() {
     let mut drive = Drive::new();
-    let generation = drive.guest.load(0xfc);
+    let generation = drive.guest.load(reg::CONFIG_GENERATION);
     let before = drive.guest.device().notify().asserted();
     drive
         .guest
         .update_config(|block| block.backend_mut().capacity = 8);
     assert_eq!(drive.guest.device().notify().asserted(), before + 1);
     assert_eq!(
-        drive.guest.load(0x60),
+        drive.guest.load(reg::INTERRUPT_STATUS),
         InterruptStatus::CONFIG_CHANGE.bits()
     );
-    assert_ne!(drive.guest.load(0xfc), generation);
+    assert_ne!(drive.guest.load(reg::CONFIG_GENERATION), generation);
     assert_eq!(drive.config(0), [8, 0, 0, 0, 0, 0, 0, 0]);
     // From now on the new size counts.
     assert_eq!(drive.ask(T_IN, 7, &[], 512), outcome(S_OK, 513));
@@ -200,7 +200,7 @@ fn a_disk_whose_write_zeroes_starts_to_release_storage_says_so() {
         disk.features.write_zeroes = Some(limits(100, 8, 1));
     });
     assert_eq!(
-        drive.guest.load(0x60),
+        drive.guest.load(reg::INTERRUPT_STATUS),
         InterruptStatus::CONFIG_CHANGE.bits()
     );
     assert_eq!(drive.config(56), [1]);
@@ -210,11 +210,14 @@ fn a_disk_whose_write_zeroes_starts_to_release_storage_says_so() {
 fn a_change_before_driver_ok_gives_no_interrupt() {
     let (mut guest, _) = virtside_tests::guest(virtside_tests::test_block(), 1);
     assert!(guest.negotiate(Features::VERSION_1));
-    let generation = guest.load(0xfc);
+    let generation = guest.load(reg::CONFIG_GENERATION);
     guest.update_config(|_| ());
-    assert_ne!(guest.load(0xfc), generation);
+    assert_ne!(guest.load(reg::CONFIG_GENERATION), generation);
     assert_eq!(
-        (guest.load(0x60), guest.device().notify().asserted()),
+        (
+            guest.load(reg::INTERRUPT_STATUS),
+            guest.device().notify().asserted()
+        ),
         (0, 0)
     );
 }

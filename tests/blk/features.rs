@@ -6,7 +6,7 @@ use virtside::{
     Features,
     models::{BlockFeatures, BlockOptions, blk::Topology},
 };
-use virtside_tests::{SIZE, guest};
+use virtside_tests::{SIZE, guest, reg};
 
 use super::support::*;
 
@@ -162,5 +162,5 @@ fn the_bits_are_where_the_specification_has_them() {
     let packed = u128::from(cfg!(feature = "packed")) << 34;
     let ring = 1 << 28 | 1 << 29 | 1u128 << 32 | packed | 1 << 40 | 1 << 43;
     assert_eq!(guest.offered().bits(), own | ring);
-    assert_eq!(guest.load(0x08), 2, "the device is of type 2");
+    assert_eq!(guest.load(reg::DEVICE_ID), 2, "the device is of type 2");
 }

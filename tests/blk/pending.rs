@@ -6,7 +6,7 @@ use virtside::{
     testing::{Buffer, Registers},
 };
 use virtside_tests::{
-    BASE, SIZE, config, driver, guest_over, ram,
+    BASE, SIZE, config, driver, guest_over, ram, reg,
     rings::{GuardedMem, settle},
 };
 
@@ -23,12 +23,16 @@ fn a_request_waits_until_the_back_end_is_ready() {
         assert_eq!(drive.start(2, kind, 6, 512), Step::Blocked);
         assert_eq!(drive.driver.take_used(), None);
         assert_eq!(drive.bytes(STATUS, 1), [UNTOUCHED]);
-        assert_eq!(drive.guest.load(0x60), 0, "no interrupt yet");
+        assert_eq!(
+            drive.guest.load(reg::INTERRUPT_STATUS),
+            0,
+            "no interrupt yet"
+        );
         drive.guest.backend_ready(0);
         assert_eq!(settle(&mut drive.guest), Step::Idle);
         assert_eq!(drive.driver.take_used(), Some((2, answer)));
         assert_eq!(drive.bytes(STATUS, 1), [S_OK]);
-        assert_eq!(drive.guest.load(0x60), 1);
+        assert_eq!(drive.guest.load(reg::INTERRUPT_STATUS), 1);
         // The same call, twice.
         let calls = drive.calls();
         assert_eq!(calls.len(), 2);
@@ -117,7 +121,7 @@ fn a_reset_forgets_what_waits() {
     drive.disk().trouble = vec![LATER];
     assert_eq!(drive.start(0, T_OUT, 1, 512), Step::Blocked);
     drive.calls();
-    let _ = drive.guest.store(0x70, 0);
+    let _ = drive.guest.store(reg::STATUS, 0);
     drive.guest.backend_ready(0);
     settle(&mut drive.guest);
     assert_eq!(drive.calls(), []);

@@ -7,7 +7,7 @@ use virtside::{
     models::{Block, BlockOptions},
     testing::{Buffer, Registers},
 };
-use virtside_tests::{DATA, Guest, Q, SIZE, TestRam, config, driver, guest, rings::settle};
+use virtside_tests::{DATA, Guest, Q, SIZE, TestRam, config, driver, guest, reg, rings::settle};
 
 use super::support::*;
 
@@ -19,8 +19,8 @@ fn device(queues: u16) -> (Guest<Block<Disk>>, TestRam) {
 /// QueueSizeMax of each queue that there could be.
 fn sizes(guest: &mut Guest<Block<Disk>>) -> Vec<u32> {
     let size = |queue| {
-        let _ = guest.store(0x30, queue);
-        guest.load(0x34)
+        let _ = guest.store(reg::QUEUE_SEL, queue);
+        guest.load(reg::QUEUE_SIZE_MAX)
     };
     (0..=Q as u32).map(size).collect()
 }
@@ -53,7 +53,7 @@ fn without_mq_the_driver_gets_one_queue() {
 fn a_reset_takes_the_choice_back() {
     let (mut guest, _) = device(3);
     assert!(guest.negotiate(all()));
-    let _ = guest.store(0x70, 0);
+    let _ = guest.store(reg::STATUS, 0);
     assert_eq!(sizes(&mut guest), [16, 16, 16, 0, 0]);
     assert!(guest.negotiate(all() | feature(F::MQ)));
     assert_eq!(sizes(&mut guest), [16, 16, 16, 0, 0]);
@@ -108,11 +108,11 @@ fn with_mq_not_all_queues_need_be_used() {
 fn a_queue_laid_out_before_mq_was_declined_does_not_go_live() {
     for features_first in [false, true] {
         let (mut guest, _) = device(3);
-        let _ = guest.store(0x70, 3);
+        let _ = guest.store(reg::STATUS, 3);
         let write_features = |guest: &mut Guest<Block<Disk>>| {
             for word in 0..2 {
-                let _ = guest.store(0x24, word);
-                let _ = guest.store(0x20, Features::VERSION_1.word(word));
+                let _ = guest.store(reg::DRIVER_FEATURES_SEL, word);
+                let _ = guest.store(reg::DRIVER_FEATURES, Features::VERSION_1.word(word));
             }
         };
         if features_first {
@@ -125,14 +125,14 @@ fn a_queue_laid_out_before_mq_was_declined_does_not_go_live() {
             "all queues are there yet"
         );
         write_features(&mut guest);
-        let _ = guest.store(0x70, 0xb);
-        assert_eq!(guest.load(0x70), 0xb);
+        let _ = guest.store(reg::STATUS, 0xb);
+        assert_eq!(guest.load(reg::STATUS), 0xb);
         assert!(
             guest.go_live().refusal().is_some(),
             "features first: {features_first}"
         );
         assert_eq!(
-            guest.load(0x70),
+            guest.load(reg::STATUS),
             0x4f,
             "DRIVER_OK stands, and so does DEVICE_NEEDS_RESET"
         );
@@ -146,9 +146,9 @@ fn a_queue_laid_out_before_mq_was_declined_does_not_go_live() {
 fn queues_are_as_large_as_the_options_say() {
     for size in [1, 2, 8, 16, 1024] {
         let (mut guest, _) = guest(Block::new(Disk::new(), BlockOptions::new(size)), 1);
-        let _ = guest.store(0x30, 0);
+        let _ = guest.store(reg::QUEUE_SEL, 0);
         // The engine has room for 16 elements.
-        assert_eq!(guest.load(0x34), u32::from(size.min(16)));
+        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), u32::from(size.min(16)));
     }
 }
 

@@ -9,7 +9,7 @@ use virtside::{
     testing::{Buffer, PackedDriver, Registers},
 };
 use virtside_tests::{
-    BASE, DATA, SIZE, TestRam, config, driver, guest, rings::settle, twins::Numbers,
+    BASE, DATA, SIZE, TestRam, config, driver, guest, random::Random, rings::settle,
 };
 
 use super::support::*;
@@ -18,21 +18,21 @@ use super::support::*;
 const ROUNDS: u64 = 150;
 
 /// Writes what could be a descriptor, an index or a header, until told to stop.
-fn scribble(ram: TestRam, mut numbers: Numbers, begun: &AtomicBool, stop: &AtomicBool) {
+fn scribble(ram: TestRam, mut random: Random, begun: &AtomicBool, stop: &AtomicBool) {
     begun.store(true, Ordering::Relaxed);
     while !stop.load(Ordering::Relaxed) {
         // A descriptor's address and length, seldom the rest: or no chain would be good.
-        let slot = 16 * numbers.below(16) as usize;
-        let len = numbers.below(0x400) as u32;
-        let addr = DATA + numbers.below(0x1000);
-        let any = numbers.below(u64::MAX).to_le_bytes();
-        let _ = match numbers.below(64) {
+        let slot = 16 * random.below(16) as usize;
+        let len = random.below(0x400) as u32;
+        let addr = DATA + random.below(0x1000);
+        let any = random.below(u64::MAX).to_le_bytes();
+        let _ = match random.below(64) {
             0 => ram.write(slot + 8, &any),
             1 => ram.write(slot, &any),
             2..32 => ram.write(slot + 8, &len.to_le_bytes()),
             _ => ram.write(slot, &addr.to_le_bytes()),
         };
-        let kind = numbers.below(15) as u8;
+        let kind = random.below(15) as u8;
         ram.write((DATA - BASE) as usize, &[kind, 0, 0, 0]);
     }
 }
@@ -65,11 +65,11 @@ fn race(packed: bool) -> (u64, u32) {
         std::thread::scope(|threads| {
             let (begun, stop) = (&begun, &stop);
             threads
-                .spawn(move || scribble(ram, Numbers::new(0x1234_5678_9abc + round), begun, stop));
+                .spawn(move || scribble(ram, Random::new(0x1234_5678_9abc + round), begun, stop));
             while !begun.load(Ordering::Relaxed) {
                 std::thread::yield_now();
             }
-            let mut numbers = Numbers::new(0xfeed_beef_cafe + round);
+            let mut random = Random::new(0xfeed_beef_cafe + round);
             for _ in 0..200 {
                 let before = guest.device().counters().chains;
                 let buffers = [
@@ -87,9 +87,9 @@ fn race(packed: bool) -> (u64, u32) {
                 let done = guest.device().counters().chains.wrapping_sub(before);
                 assert!(done <= u32::from(SIZE), "{done} chains in one poll");
                 chains += u64::from(done);
-                if numbers.once_in(50) {
-                    let offset = numbers.below(0x140) as u32;
-                    let width = 1 << numbers.below(4);
+                if random.once_in(50) {
+                    let offset = random.below(0x140) as u32;
+                    let width = 1 << random.below(4);
                     let _ = guest.access(Access::Read { offset, width });
                 }
                 if guest.driver_fault(0).is_some() {

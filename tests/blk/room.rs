@@ -6,7 +6,7 @@ use virtside::{
     models::{Block, BlockOptions, blk::RamDisk},
     testing::Registers,
 };
-use virtside_tests::{BASE, N, Q, SIZE, guest_over};
+use virtside_tests::{BASE, N, Q, SIZE, guest_over, reg};
 
 #[test]
 fn options_beyond_the_engine_are_cut_to_what_it_has_room_for() {
@@ -19,7 +19,7 @@ fn options_beyond_the_engine_are_cut_to_what_it_has_room_for() {
     );
     assert_eq!(guest.load(0x10c), u32::from(SIZE) - 2, "seg_max");
     assert_eq!(guest.load(0x120) >> 16, Q as u32, "num_queues");
-    assert_eq!(guest.load(0x34), N as u32, "QueueSizeMax");
+    assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), N as u32, "QueueSizeMax");
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_largest_size_that_is_no_power_of_two_is_rounded_down() {
         RAM.flat(BASE),
         1,
     );
-    assert_eq!(guest.load(0x34), 8);
+    assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), 8);
 }
 
 #[test]
@@ -43,16 +43,20 @@ fn a_ready_queue_that_negotiation_hides_can_still_be_stopped() {
         RAM.flat(BASE),
         1,
     );
-    assert_eq!(guest.store(0x70, 3), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
     assert_eq!(guest.configure(&virtside_tests::config(1)), Reply::Done(0));
-    assert_eq!(guest.store(0x24, 1), Reply::Done(0));
+    assert_eq!(guest.store(reg::DRIVER_FEATURES_SEL, 1), Reply::Done(0));
     assert_eq!(
-        guest.store(0x20, Features::VERSION_1.word(1)),
+        guest.store(reg::DRIVER_FEATURES, Features::VERSION_1.word(1)),
         Reply::Done(0)
     );
-    assert_eq!(guest.store(0x70, 0xb), Reply::Done(0));
-    assert_eq!(guest.load(0x34), 0, "without MQ there is no queue 1");
-    assert_eq!(guest.load(0x44), 1);
-    assert_eq!(guest.store(0x44, 0), Reply::Done(0));
-    assert_eq!(guest.load(0x44), 0);
+    assert_eq!(guest.store(reg::STATUS, 0xb), Reply::Done(0));
+    assert_eq!(
+        guest.load(reg::QUEUE_SIZE_MAX),
+        0,
+        "without MQ there is no queue 1"
+    );
+    assert_eq!(guest.load(reg::QUEUE_READY), 1);
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(guest.load(reg::QUEUE_READY), 0);
 }

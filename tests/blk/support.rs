@@ -9,7 +9,9 @@ use virtside::{
     },
     testing::{Buffer, FakeDriver, Registers},
 };
-use virtside_tests::{DATA, Guest, SECTORS, SIZE, TestRam, config, driver, guest, rings::settle};
+use virtside_tests::{
+    DATA, Guest, SECTORS, SIZE, TestRam, config, driver, guest, reg, rings::settle,
+};
 
 pub const S_OK: u8 = 0;
 pub const S_IOERR: u8 = 1;
@@ -258,7 +260,7 @@ impl Drive {
     pub fn config<const L: usize>(&mut self, offset: u32) -> [u8; L] {
         std::array::from_fn(|at| {
             let access = virtside::mmio::Access::Read {
-                offset: 0x100 + offset + at as u32,
+                offset: reg::CONFIG + offset + at as u32,
                 width: 1,
             };
             self.guest.reach(access).value().expect("a reply") as u8
@@ -268,7 +270,7 @@ impl Drive {
     /// Writes a byte of the configuration space.
     pub fn set_config(&mut self, offset: u32, value: u8) -> Option<virtside::Refusal> {
         let access = virtside::mmio::Access::Write {
-            offset: 0x100 + offset,
+            offset: reg::CONFIG + offset,
             width: 1,
             value: value.into(),
         };

@@ -7,7 +7,8 @@ use virtside::{
 };
 use virtside_tests::{
     DATA, SIZE,
-    twins::{Company, Form, Numbers, Outcome, ROOM, mixes},
+    differential::{Company, Form, Outcome, ROOM, mixes},
+    random::Random,
 };
 
 use super::{spoken, support::*};
@@ -17,7 +18,7 @@ const END: u64 = DATA + 0x800;
 
 #[test]
 fn hostile_requests_end_alike_on_every_transport() {
-    let mut numbers = Numbers::new(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let (mut given, mut faults, mut fine) = (0, 0, 0);
     for mix in mixes() {
         let model = || Block::new(Disk::new(), BlockOptions::new(SIZE).with_id("twin"));
@@ -29,7 +30,7 @@ fn hostile_requests_end_alike_on_every_transport() {
         spoken::join::<_, _, 4>(&mut company, model());
         for _ in 0..80 {
             company.write(DATA, &[0xa5; ROOM]);
-            let kind = numbers.of(&[
+            let kind = random.of(&[
                 T_IN,
                 T_OUT,
                 T_FLUSH,
@@ -38,47 +39,47 @@ fn hostile_requests_end_alike_on_every_transport() {
                 T_WRITE_ZEROES,
                 99,
             ]);
-            let sector = match numbers.below(9) {
-                0 => u64::MAX - numbers.below(3),
-                _ => numbers.below(66),
+            let sector = match random.below(9) {
+                0 => u64::MAX - random.below(3),
+                _ => random.below(66),
             };
             company.write(DATA, &kind.to_le_bytes());
             company.write(DATA + 8, &sector.to_le_bytes());
             let ranges: Vec<u8> = (0..3)
                 .flat_map(|_| {
-                    let (sector, count) = (numbers.below(60), numbers.below(6) as u32);
-                    range(sector, count, numbers.below(2) as u32)
+                    let (sector, count) = (random.below(60), random.below(6) as u32);
+                    range(sector, count, random.below(2) as u32)
                 })
                 .collect();
             company.write(DATA + 0x900, &ranges);
-            let header = match numbers.below(10) {
-                0 => numbers.below(20) as u32,
+            let header = match random.below(10) {
+                0 => random.below(20) as u32,
                 _ => 16,
             };
-            let mut buffers = numbers.cut(DATA, header, false);
+            let mut buffers = random.cut(DATA, header, false);
             let to_driver = kind == T_IN || kind == T_GET_ID;
             let len = match kind {
-                _ if numbers.once_in(6) => numbers.below(1300) as u32,
-                T_IN | T_OUT => numbers.of(&[512, 512, 1024]),
+                _ if random.once_in(6) => random.below(1300) as u32,
+                T_IN | T_OUT => random.of(&[512, 512, 1024]),
                 T_GET_ID => 20,
-                T_DISCARD | T_WRITE_ZEROES => numbers.of(&[16, 32]),
+                T_DISCARD | T_WRITE_ZEROES => random.of(&[16, 32]),
                 _ => 0,
             };
-            let at = DATA + 0x900 + numbers.of(&[0, 0, 0, 0, 7]);
+            let at = DATA + 0x900 + random.of(&[0, 0, 0, 0, 7]);
             if len != 0 {
-                buffers.extend(numbers.cut(at, len, to_driver));
+                buffers.extend(random.cut(at, len, to_driver));
             }
-            if !numbers.once_in(10) {
-                let before = numbers.below(2);
+            if !random.once_in(10) {
+                let before = random.below(2);
                 buffers.push(Buffer::writable(END - before, 1 + before as u32));
             }
-            if numbers.once_in(10) {
-                numbers.spoil(&mut buffers);
+            if random.once_in(10) {
+                random.spoil(&mut buffers);
             }
             if buffers.is_empty() {
                 continue;
             }
-            let form = numbers.form(mix, &buffers);
+            let form = random.form(mix, &buffers);
             company.offer(0, &buffers, form);
             match company.kick(&[0]) {
                 Outcome::Given(_) => fine += u32::from(company.byte(END) == S_OK),

@@ -7,7 +7,7 @@ use virtside::{
     QueueCheck, QueueCheckFn, QueueConfig, QueueSet, Refusal, Request, mmio::Reply,
     testing::Registers,
 };
-use virtside_tests::{SIZE, config, guest, layout};
+use virtside_tests::{SIZE, config, guest, layout, reg};
 
 /// Whether a check wants each of the queues 0 to 9 beside these.
 fn wants(check: &(impl QueueCheck + ?Sized), existing: &[u16]) -> Vec<u16> {
@@ -183,25 +183,25 @@ fn a_check_may_judge_size_and_features() {
         let mut config = config(0);
         config.size = size;
         assert_eq!(guest.configure(&config).refusal(), verdict);
-        assert_eq!(guest.load(0x44), u32::from(verdict.is_none()));
+        assert_eq!(guest.load(reg::QUEUE_READY), u32::from(verdict.is_none()));
     }
 }
 
 #[test]
 fn at_driver_ok_the_check_sees_the_final_features() {
     let (mut guest, _) = guest(Picky(BySize), 1);
-    let _ = guest.store(0x70, 3);
+    let _ = guest.store(reg::STATUS, 3);
     for (word, value) in [(0, Features::RING.word(0)), (1, 1)] {
-        let _ = guest.store(0x24, word);
-        let _ = guest.store(0x20, value);
+        let _ = guest.store(reg::DRIVER_FEATURES_SEL, word);
+        let _ = guest.store(reg::DRIVER_FEATURES, value);
     }
     assert_eq!(guest.configure(&config(0)), Reply::Done(0));
     // The driver thinks better of INDIRECT_DESC.
-    let _ = guest.store(0x24, 0);
-    let _ = guest.store(0x20, 0);
-    let _ = guest.store(0x70, 0xb);
+    let _ = guest.store(reg::DRIVER_FEATURES_SEL, 0);
+    let _ = guest.store(reg::DRIVER_FEATURES, 0);
+    let _ = guest.store(reg::STATUS, 0xb);
     assert_eq!(guest.go_live(), Reply::Refused(Refusal::NotReady));
-    assert_eq!(guest.load(0x70), 0x4f);
+    assert_eq!(guest.load(reg::STATUS), 0x4f);
 }
 
 /// A check that notes each queue that it is asked about, and those beside it.
@@ -243,8 +243,8 @@ fn those_left_are_checked_again_when_one_is_dropped() {
     for queue in [3, 2, 1, 0] {
         assert_eq!(guest.configure(&config(queue)), Reply::Done(0));
     }
-    let _ = guest.store(0x30, 3);
-    assert_eq!(guest.store(0x44, 0), Reply::Done(0));
+    let _ = guest.store(reg::QUEUE_SEL, 3);
+    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
     asked.take();
     assert_eq!(guest.go_live(), Reply::Done(0));
     assert_eq!(guest.configured_queues().count(), 0);
@@ -265,8 +265,8 @@ fn those_left_are_checked_again_when_one_is_dropped() {
         ]
     );
     for queue in 0..4 {
-        let _ = guest.store(0x30, queue);
-        assert_eq!(guest.load(0x44), 0);
+        let _ = guest.store(reg::QUEUE_SEL, queue);
+        assert_eq!(guest.load(reg::QUEUE_READY), 0);
     }
 }
 
@@ -328,8 +328,8 @@ fn the_existing_queues_are_those_that_are_ready_now() {
     for queue in [3, 2, 0] {
         let _ = guest.configure(&config(queue));
     }
-    let _ = guest.store(0x30, 3);
-    let _ = guest.store(0x44, 0);
+    let _ = guest.store(reg::QUEUE_SEL, 3);
+    let _ = guest.store(reg::QUEUE_READY, 0);
     let _ = guest.configure(&config(1));
     assert_eq!(
         *seen.borrow(),

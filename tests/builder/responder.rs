@@ -13,7 +13,7 @@ use virtside::{
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
-    BASE, DATA, Line, N, Q, SIZE, TestRam, config, driver, guest, ram,
+    BASE, DATA, Line, N, Q, SIZE, TestRam, config, driver, guest, ram, reg,
     rings::{Plan, Scribe, shot},
 };
 
@@ -187,7 +187,7 @@ fn started(start: Start) -> (virtside_tests::Guest<Starting>, Reply, FakeDriver<
 #[test]
 fn a_model_that_accepts_is_live_at_once() {
     let (mut guest, reply, driver) = started(Start::Accept);
-    assert_eq!((reply, guest.load(0x70)), (Reply::Done(0), 0xf));
+    assert_eq!((reply, guest.load(reg::STATUS)), (Reply::Done(0), 0xf));
     assert!(guest.responder().is_none());
     assert_eq!((guest.poll(9), driver.used_idx()), (Step::Idle, 1));
 }
@@ -196,11 +196,14 @@ fn a_model_that_accepts_is_live_at_once() {
 fn a_model_that_refuses_needs_a_reset() {
     let (mut guest, reply, driver) = started(Start::Refuse);
     assert_eq!(
-        (reply, guest.load(0x70)),
+        (reply, guest.load(reg::STATUS)),
         (Reply::Refused(Refusal::NotReady), 0x4f)
     );
     assert_eq!(
-        (guest.load(0x60), guest.device().notify().asserted()),
+        (
+            guest.load(reg::INTERRUPT_STATUS),
+            guest.device().notify().asserted()
+        ),
         (2, 1)
     );
     assert_eq!((guest.poll(9), driver.used_idx()), (Step::Idle, 0));
@@ -213,7 +216,7 @@ fn a_model_that_answers_later_holds_the_driver_s_write_back() {
         let Reply::Pending(ticket) = reply else {
             panic!("{reply:?}");
         };
-        assert_eq!(guest.access(Access::read(0x70)), Reply::Busy);
+        assert_eq!(guest.access(Access::read(reg::STATUS)), Reply::Busy);
         assert_eq!(guest.finish(ticket), Reply::Pending(ticket));
         assert_eq!((guest.poll(9), driver.used_idx()), (Step::Idle, 0));
         let responder = guest.responder().expect("the driver waits");
@@ -227,7 +230,7 @@ fn a_model_that_answers_later_holds_the_driver_s_write_back() {
         assert!(guest.responder().is_none());
         assert_eq!(guest.finish(ticket), done);
         assert_eq!(guest.finish(ticket), Reply::Refused(Refusal::StaleTicket));
-        assert_eq!(guest.load(0x70), status);
+        assert_eq!(guest.load(reg::STATUS), status);
         assert_eq!(guest.poll(9), Step::Idle);
         assert_eq!(driver.used_idx(), u16::from(accept));
     }

@@ -13,8 +13,6 @@ use virtside_tests::{
 
 use crate::{PHASES, at};
 
-const CONFIG_CHANGE: u32 = 2;
-
 fn generation(guest: &mut Guest<Probe>) -> u32 {
     guest.load(reg::CONFIG_GENERATION)
 }
@@ -71,7 +69,11 @@ fn a_change_is_announced_at_once_only_to_a_live_driver() {
         assert_ne!(generation(&mut guest), before, "{phase:?}");
         assert_eq!(guest.load(reg::CONFIG) & 0xff, 0x55);
         let announced = u32::from(phase == Phase::Live);
-        assert_eq!(pending(&mut guest), CONFIG_CHANGE * announced, "{phase:?}");
+        assert_eq!(
+            pending(&mut guest),
+            reg::CONFIG_CHANGE * announced,
+            "{phase:?}"
+        );
         assert_eq!(guest.device().notify().asserted(), announced, "{phase:?}");
     }
 }
@@ -100,7 +102,7 @@ fn a_change_during_set_up_is_announced_once_the_driver_is_live() {
         }
         assert_eq!(guest.go_live(), Reply::Done(0));
         guest.poll(BUDGET);
-        assert_eq!(pending(&mut guest), CONFIG_CHANGE, "{phase:?}");
+        assert_eq!(pending(&mut guest), reg::CONFIG_CHANGE, "{phase:?}");
         assert_eq!(guest.device().notify().asserted(), 1);
         // Once, and not in the next life.
         assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
@@ -131,7 +133,7 @@ fn a_change_before_the_device_starts_is_announced_at_the_start() {
     assert_eq!(guest.device().notify().asserted(), 0);
     assert!(guest.responder().expect("the driver waits").accept());
     assert_eq!(guest.finish(ticket), Reply::Done(0));
-    assert_eq!(pending(&mut guest), CONFIG_CHANGE);
+    assert_eq!(pending(&mut guest), reg::CONFIG_CHANGE);
     assert_eq!(guest.device().notify().asserted(), 1);
     assert_eq!(guest.load(reg::CONFIG) & 0xff, 0x55);
 }
@@ -141,9 +143,9 @@ fn every_change_is_announced_again() {
     let mut guest = at(Phase::Live);
     for announced in 1..4 {
         guest.update_config(|_| ());
-        assert_eq!(pending(&mut guest), CONFIG_CHANGE);
+        assert_eq!(pending(&mut guest), reg::CONFIG_CHANGE);
         assert_eq!(guest.device().notify().asserted(), announced);
-        let reply = guest.store(reg::INTERRUPT_ACK, CONFIG_CHANGE);
+        let reply = guest.store(reg::INTERRUPT_ACK, reg::CONFIG_CHANGE);
         assert_eq!(reply, Reply::Done(0));
         assert_eq!(pending(&mut guest), 0);
     }

@@ -7,13 +7,13 @@ use virtside::{
     models::{Console, ConsoleError, ConsolePort},
     testing::Registers,
 };
-use virtside_tests::ram;
+use virtside_tests::{ram, reg};
 
 use super::support::*;
 
 fn write(offset: u32, width: u8, value: u64) -> Access {
     Access::Write {
-        offset: 0x100 + offset,
+        offset: reg::CONFIG + offset,
         width,
         value,
     }
@@ -54,7 +54,7 @@ fn nothing_else_in_the_configuration_can_be_written() {
         (12, 4),
     ] {
         let refusal = Refusal::ConfigReadOnly {
-            offset: 0x100 + offset,
+            offset: reg::CONFIG + offset,
             width,
         };
         let reply = desk.machine.reach(write(offset, width, 0x44));
@@ -138,12 +138,12 @@ fn an_emergency_write_works_at_any_time() {
     };
     works(&mut device);
     for status in [1, 3, 11, 15] {
-        let _ = device.store(0x70, status);
+        let _ = device.store(reg::STATUS, status);
         works(&mut device);
     }
     let _ = device.set_status(DeviceStatus::from_bits_retain(0x80 | 15));
     works(&mut device);
-    let _ = device.store(0x70, 0);
+    let _ = device.store(reg::STATUS, 0);
     works(&mut device);
     // The rest stays as it was.
     let refusal = Refusal::ConfigReadOnly {
@@ -156,17 +156,17 @@ fn an_emergency_write_works_at_any_time() {
 #[test]
 fn a_suspended_device_takes_no_emergency_write() {
     let mut desk = Desk::new();
-    assert_eq!(desk.machine.store(0x70, 0x1f), Reply::Done(0));
-    assert_eq!(desk.machine.load(0x70), 0x1b);
+    assert_eq!(desk.machine.store(reg::STATUS, 0x1f), Reply::Done(0));
+    assert_eq!(desk.machine.load(reg::STATUS), 0x1b);
     let (offset, width) = (8, 4);
     let refusal = Refusal::ConfigReadOnly {
-        offset: 0x100 + offset,
+        offset: reg::CONFIG + offset,
         width,
     };
     let reply = desk.machine.reach(write(offset, width, 0x41));
     assert_eq!(reply, Reply::Refused(refusal));
     assert_eq!(desk.tape(0).emergencies, []);
-    assert_eq!(desk.machine.store(0x70, 0x1f), Reply::Done(0));
+    assert_eq!(desk.machine.store(reg::STATUS, 0x1f), Reply::Done(0));
     assert_eq!(
         desk.machine.reach(write(offset, width, 0x41)),
         Reply::Done(0)

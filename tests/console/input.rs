@@ -7,6 +7,7 @@ use virtside::{
 };
 
 use super::support::*;
+use virtside_tests::reg;
 
 #[test]
 fn input_goes_into_the_buffer_that_waits_for_it() {
@@ -197,8 +198,8 @@ fn a_stopped_queue_takes_its_buffer_along() {
     let mut desk = Desk::new();
     desk.tape(0).claims = Some(true);
     desk.offer(0, 16);
-    let _ = desk.machine.store(0x30, 0);
-    let _ = desk.machine.store(0x44, 0);
+    let _ = desk.machine.store(reg::QUEUE_SEL, 0);
+    let _ = desk.machine.store(reg::QUEUE_READY, 0);
     desk.tape(0).claims = None;
     desk.arrive(0, b"hello");
     assert_eq!(desk.queues[0].used_idx(), 0);

@@ -7,6 +7,7 @@ use virtside::{
 };
 
 use super::support::*;
+use virtside_tests::reg;
 
 #[test]
 fn output_reaches_the_port_and_the_buffer_comes_back() {
@@ -174,8 +175,8 @@ fn a_stopped_queue_takes_what_waits_along() {
     let mut desk = Desk::new();
     desk.tape(0).room = 2;
     desk.send(1, b"hello");
-    let _ = desk.machine.store(0x30, 1);
-    let _ = desk.machine.store(0x44, 0);
+    let _ = desk.machine.store(reg::QUEUE_SEL, 1);
+    let _ = desk.machine.store(reg::QUEUE_READY, 0);
     desk.drain(0, 99);
     assert_eq!(desk.written(0), b"he");
     assert_eq!(desk.queues[1].used_idx(), 0);

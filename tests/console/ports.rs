@@ -10,6 +10,7 @@ use virtside::{
 };
 
 use super::support::*;
+use virtside_tests::reg;
 
 /// All three ports are ready, and the driver has opened them.
 fn open() -> Desk<3> {
@@ -277,8 +278,8 @@ fn a_stopped_queue_concerns_its_port_only() {
         desk.tape(port).room = 1;
         desk.send(transmitq(port), b"hello");
     }
-    let _ = desk.machine.store(0x30, 5);
-    let _ = desk.machine.store(0x44, 0);
+    let _ = desk.machine.store(reg::QUEUE_SEL, 5);
+    let _ = desk.machine.store(reg::QUEUE_READY, 0);
     for port in 0..3 {
         desk.drain(port, 99);
     }
@@ -287,8 +288,8 @@ fn a_stopped_queue_concerns_its_port_only() {
     assert_eq!(desk.written(2), b"hello");
     // Control queues keep nothing that could be lost.
     for queue in [2, 3] {
-        let _ = desk.machine.store(0x30, queue);
-        let _ = desk.machine.store(0x44, 0);
+        let _ = desk.machine.store(reg::QUEUE_SEL, queue);
+        let _ = desk.machine.store(reg::QUEUE_READY, 0);
     }
     desk.send(1, b"still");
     assert_eq!(desk.written(0), b"still");

@@ -10,13 +10,13 @@ use virtside::{
     },
     testing::Registers,
 };
-use virtside_tests::{config, ram};
+use virtside_tests::{config, ram, reg};
 
 use super::support::*;
 
 #[test]
 fn it_is_device_3() {
-    assert_eq!(Desk::new().machine.load(0x08), 3);
+    assert_eq!(Desk::new().machine.load(reg::DEVICE_ID), 3);
 }
 
 #[test]
@@ -52,8 +52,8 @@ fn what_it_has_is_what_it_offers() {
 /// QueueSizeMax of the first nine queues.
 fn queues(guest: &mut impl Registers) -> [bool; 9] {
     std::array::from_fn(|queue| {
-        let _ = guest.store(0x30, queue as u32);
-        guest.load(0x34) != 0
+        let _ = guest.store(reg::QUEUE_SEL, queue as u32);
+        guest.load(reg::QUEUE_SIZE_MAX) != 0
     })
 }
 
@@ -95,7 +95,7 @@ fn a_port_has_the_queues_that_the_specification_says() {
 fn the_configuration_shows_the_size_and_the_number_of_ports() {
     let mut desk = Desk::over(Console::new(Tape::new()).with_size(80, 25));
     assert_eq!(desk.config(0), [80, 0, 25, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(desk.machine.load(0x100), 25 << 16 | 80);
+    assert_eq!(desk.machine.load(reg::CONFIG), 25 << 16 | 80);
     let mut desk = Desk::over(Console::new(Tape::new()).with_size(0x1234, 0x5678));
     assert_eq!(desk.config(0), [0x34, 0x12, 0x78, 0x56]);
     let mut desk = Desk::over(three());
@@ -109,11 +109,11 @@ fn the_configuration_is_of_12_bytes() {
     let mut desk = Desk::new();
     for (offset, width) in [(12, 1), (12, 4), (10, 4), (8, 8)] {
         let access = Access::Read {
-            offset: 0x100 + offset,
+            offset: reg::CONFIG + offset,
             width,
         };
         let refusal = Refusal::OutsideConfig {
-            offset: 0x100 + offset,
+            offset: reg::CONFIG + offset,
             width,
         };
         assert_eq!(desk.machine.reach(access).refusal(), Some(refusal));
@@ -123,7 +123,7 @@ fn the_configuration_is_of_12_bytes() {
 #[test]
 fn a_new_size_is_shown_and_announced() {
     let mut desk = Desk::over(Console::new(Tape::new()).with_size(80, 25));
-    let generation = desk.machine.load(0xfc);
+    let generation = desk.machine.load(reg::CONFIG_GENERATION);
     let line = desk.machine.device().notify().asserted();
     desk.machine.update_config(|console| {
         let port = console.port_mut(0).expect("port 0");
@@ -133,9 +133,9 @@ fn a_new_size_is_shown_and_announced() {
         });
     });
     assert_eq!(desk.config(0), [132, 0, 50, 0]);
-    assert_ne!(desk.machine.load(0xfc), generation);
+    assert_ne!(desk.machine.load(reg::CONFIG_GENERATION), generation);
     assert_eq!(
-        desk.machine.load(0x60),
+        desk.machine.load(reg::INTERRUPT_STATUS),
         InterruptStatus::CONFIG_CHANGE.bits()
     );
     assert_eq!(desk.machine.device().notify().asserted(), line + 1);
@@ -162,7 +162,7 @@ fn the_size_of_another_port_is_not_shown() {
             rows: 50
         })
     );
-    assert_eq!(desk.machine.load(0x60), 0);
+    assert_eq!(desk.machine.load(reg::INTERRUPT_STATUS), 0);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use virtside::{
     },
     testing::{Buffer, FakeDriver, Registers},
 };
-use virtside_tests::{BASE, BUDGET, DATA, Line, N, TestRam, config, driver, ram};
+use virtside_tests::{BASE, BUDGET, DATA, Line, N, TestRam, config, driver, ram, reg};
 
 /// Queues: enough for three ports.
 pub const Q: usize = 8;
@@ -203,7 +203,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
     /// Resets, and goes live again with clean rings.
     pub fn restart(&mut self) {
         let features = self.machine.features();
-        let _ = self.machine.store(0x70, 0);
+        let _ = self.machine.store(reg::STATUS, 0);
         self.bring_up(features, self.queues.len() as u16);
     }
 
@@ -342,7 +342,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
     pub fn config<const L: usize>(&mut self, offset: u32) -> [u8; L] {
         std::array::from_fn(|at| {
             let access = Access::Read {
-                offset: 0x100 + offset + at as u32,
+                offset: reg::CONFIG + offset + at as u32,
                 width: 1,
             };
             self.machine.reach(access).value().expect("a reply") as u8

@@ -12,7 +12,8 @@ use virtside::{
 };
 use virtside_tests::{
     DATA,
-    twins::{Company, Form, Numbers, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
+    differential::{Company, Form, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
+    random::Random,
 };
 
 use super::{spoken, support::*};
@@ -33,10 +34,10 @@ fn log(model: &mut Model) -> Log {
 }
 
 /// What the host does, and which queues that is news for.
-fn host(numbers: &mut Numbers, company: &mut Company<Model, Log>) -> Outcome {
-    let at = numbers.below(2) as u16;
-    let (kind, count) = (numbers.below(9), numbers.below(200) as usize);
-    let trouble = numbers.of(&[
+fn host(random: &mut Random, company: &mut Company<Model, Log>) -> Outcome {
+    let at = random.below(2) as u16;
+    let (kind, count) = (random.below(9), random.below(200) as usize);
+    let trouble = random.of(&[
         Some(ConsoleError::Failed),
         Some(ConsoleError::NotReady),
         None,
@@ -59,9 +60,9 @@ fn host(numbers: &mut Numbers, company: &mut Company<Model, Log>) -> Outcome {
     company.act(act, &[receiveq(at), transmitq(at), CONTROL_RECEIVEQ])
 }
 
-fn message(numbers: &mut Numbers) -> Vec<u8> {
-    let port = numbers.of(&[0, 0, 0, 1, 1, 1, 2, u32::MAX]);
-    let event = numbers.of(&[
+fn message(random: &mut Random) -> Vec<u8> {
+    let port = random.of(&[0, 0, 0, 1, 1, 1, 2, u32::MAX]);
+    let event = random.of(&[
         DEVICE_READY,
         PORT_READY,
         PORT_READY,
@@ -71,13 +72,13 @@ fn message(numbers: &mut Numbers) -> Vec<u8> {
         ADD,
         99,
     ]);
-    let value = numbers.of(&[1, 1, 1, 1, 0, 2]);
+    let value = random.of(&[1, 1, 1, 1, 0, 2]);
     control(port, event, value)
 }
 
 #[test]
 fn hostile_buffers_and_messages_end_alike_on_every_transport() {
-    let mut numbers = Numbers::new(0x5bd1_e995_1234_5677);
+    let mut random = Random::new(0x5bd1_e995_1234_5677);
     let (mut given, mut faults, mut told, mut bytes) = (0, 0, 0, 0);
     for mix in mixes() {
         let model = || {
@@ -115,35 +116,35 @@ fn hostile_buffers_and_messages_end_alike_on_every_transport() {
                     ));
                 }
             }
-            let outcome = if numbers.once_in(4) {
-                host(&mut numbers, &mut company)
+            let outcome = if random.once_in(4) {
+                host(&mut random, &mut company)
             } else {
                 // One queue at a time: in which order several are looked at is nobody's promise. Buffers
                 // of one may overlap, those of two do not.
-                let queue = numbers.below(QUEUES.into()) as u16;
-                for _ in 0..=numbers.below(3) {
+                let queue = random.below(QUEUES.into()) as u16;
+                for _ in 0..=random.below(3) {
                     let at = DATA + 0x280 * u64::from(queue) + 0x40 * (sent % 6);
                     sent += 1;
                     let mut buffers = match queue {
                         CONTROL_TRANSMITQ => {
-                            company.write(at, &message(&mut numbers));
-                            numbers.cut(at, 8, false)
+                            company.write(at, &message(&mut random));
+                            random.cut(at, 8, false)
                         }
-                        CONTROL_RECEIVEQ => numbers.cut(at, 24, true),
+                        CONTROL_RECEIVEQ => random.cut(at, 24, true),
                         queue if queue % 2 == 0 => {
-                            let len = numbers.of(&[1, 5, 63, 64, 65, 200]);
-                            numbers.cut(at, len, true)
+                            let len = random.of(&[1, 5, 63, 64, 65, 200]);
+                            random.cut(at, len, true)
                         }
                         _ => {
-                            let len = numbers.of(&[1, 5, 63, 64, 65, 200]);
-                            company.write(at, &[numbers.below(256) as u8; 40]);
-                            numbers.cut(at, len, false)
+                            let len = random.of(&[1, 5, 63, 64, 65, 200]);
+                            company.write(at, &[random.below(256) as u8; 40]);
+                            random.cut(at, len, false)
                         }
                     };
-                    if numbers.once_in(20) {
-                        numbers.spoil(&mut buffers);
+                    if random.once_in(20) {
+                        random.spoil(&mut buffers);
                     }
-                    let form = numbers.form(mix, &buffers);
+                    let form = random.form(mix, &buffers);
                     company.offer(queue, &buffers, form);
                 }
                 company.kick(&[queue])

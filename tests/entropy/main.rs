@@ -13,7 +13,7 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, CountingSource, DATA, Guest, SIZE, TestEntropy, TestRam, config, driver, guest,
-    guest_over, live_entropy, ram,
+    guest_over, live_entropy, ram, reg,
     rings::{GuardedMem, settle},
 };
 
@@ -54,15 +54,15 @@ fn counted(from: usize, len: usize) -> Vec<u8> {
 #[test]
 fn it_has_type_4_one_queue_and_no_features_of_its_own() {
     let (mut guest, _) = guest(Entropy::new(CountingSource::default()), 1);
-    assert_eq!(guest.load(0x08), 4);
+    assert_eq!(guest.load(reg::DEVICE_ID), 4);
     assert_eq!(guest.offered(), Features::ALL_RINGS);
     for (queue, size) in [(0, u32::from(SIZE)), (1, 0), (2, 0)] {
-        let _ = guest.store(0x30, queue);
-        assert_eq!(guest.load(0x34), size);
+        let _ = guest.store(reg::QUEUE_SEL, queue);
+        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), size);
     }
     assert!(guest.negotiate(Features::VERSION_1));
     let access = virtside::mmio::Access::Read {
-        offset: 0x100,
+        offset: reg::CONFIG,
         width: 1,
     };
     assert!(
@@ -252,7 +252,7 @@ fn with_nothing_to_give_the_request_waits() {
         assert_eq!(guest.poll(9), Step::Blocked);
         assert_eq!(guest.take_host_fault(), fault);
         assert_eq!(bytes(&driver, DATA, 5), [0; 5], "nothing was written");
-        assert_eq!(guest.load(0x60), 0);
+        assert_eq!(guest.load(reg::INTERRUPT_STATUS), 0);
         // Still nothing.
         guest.backend_ready(0);
         assert_eq!(settle(&mut guest), Step::Blocked);
@@ -262,7 +262,10 @@ fn with_nothing_to_give_the_request_waits() {
         assert_eq!(settle(&mut guest), Step::Idle);
         assert_eq!(driver.take_used(), Some((0, 5)));
         assert_eq!(bytes(&driver, DATA, 5), [0xcc; 5]);
-        assert_eq!((guest.load(0x60), guest.take_host_fault()), (1, None));
+        assert_eq!(
+            (guest.load(reg::INTERRUPT_STATUS), guest.take_host_fault()),
+            (1, None)
+        );
     }
 }
 

@@ -7,14 +7,15 @@ use virtside::{
 };
 use virtside_tests::{
     CountingSource, DATA,
-    twins::{Company, Form, Numbers, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
+    differential::{Company, Form, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
+    random::Random,
 };
 
 use super::spoken;
 
 #[test]
 fn hostile_chains_end_alike_on_every_transport() {
-    let mut numbers = Numbers::new(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let (mut given, mut faults) = (0, 0);
     for mix in mixes() {
         let model = || Entropy::new(CountingSource::default()).with_limit(700);
@@ -27,22 +28,22 @@ fn hostile_chains_end_alike_on_every_transport() {
                 Some(EntropyError::NotReady),
                 Some(EntropyError::Failed),
             ];
-            if numbers.once_in(6) {
-                let trouble = numbers.of(&trouble);
+            if random.once_in(6) {
+                let trouble = random.of(&trouble);
                 let all_is_well: &[u16] = if trouble.is_none() { &[0] } else { &[] };
                 company.act(|model| model.source_mut().trouble = trouble, all_is_well);
             }
             company.write(DATA, &[0xa5; ROOM]);
-            for _ in 0..=numbers.below(3) {
-                let at = DATA + numbers.below(0x200);
-                let mut buffers = numbers.cut(at, 0, false);
+            for _ in 0..=random.below(3) {
+                let at = DATA + random.below(0x200);
+                let mut buffers = random.cut(at, 0, false);
                 buffers.truncate(1);
-                let len = numbers.of(&[1, 64, 65, 700, 701, 1500]);
-                buffers.extend(numbers.cut(at + 0x800, len, true));
-                if numbers.once_in(8) {
-                    numbers.spoil(&mut buffers);
+                let len = random.of(&[1, 64, 65, 700, 701, 1500]);
+                buffers.extend(random.cut(at + 0x800, len, true));
+                if random.once_in(8) {
+                    random.spoil(&mut buffers);
                 }
-                let form = numbers.form(mix, &buffers);
+                let form = random.form(mix, &buffers);
                 company.offer(0, &buffers, form);
             }
             if let Outcome::Fault(..) = company.kick(&[0]) {

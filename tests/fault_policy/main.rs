@@ -13,6 +13,7 @@ use virtside::{
 use virtside_tests::{
     BASE, DATA, N, Q, SIZE, config, driver, guest_over, layout, ram, reg,
     rings::{Plan, Rig, Scribe},
+    status::NEEDS_RESET,
 };
 
 const POLICIES: [FaultPolicy; 3] = [
@@ -20,7 +21,6 @@ const POLICIES: [FaultPolicy; 3] = [
     FaultPolicy::StopQueue,
     FaultPolicy::NeedsReset,
 ];
-const NEEDS_RESET: u32 = 64;
 
 /// A live device of two queues under this policy, and the driver of queue 0.
 fn rig(policy: FaultPolicy, features: Features) -> Rig {

@@ -6,10 +6,12 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, DATA,
+    differential::{Form, Ring, mixes},
     in_order::Format,
-    ram, reg,
+    ram,
+    random::Random,
+    reg,
     rings::{Plan, Scribe, settle},
-    twins::{Form, Numbers, Ring, mixes},
 };
 
 use super::{NEEDS_RESET, POLICIES};
@@ -22,11 +24,11 @@ struct Seen {
     stopped: u32,
 }
 
-fn play(policy: FaultPolicy, format: Format, mix: Features, numbers: &mut Numbers) -> Seen {
+fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random) -> Seen {
     let mut seen = Seen::default();
     let memory = ram();
     let mut guest = virtside_tests::guest_over(Scribe::new(Plan::Fill(7)), memory.flat(BASE), 4)
-        .offering(virtside_tests::twins::offer())
+        .offering(virtside_tests::differential::offer())
         .with_policy(policy);
     for _ in 0..12 {
         let features = mix | Features::VERSION_1 | format.features();
@@ -34,12 +36,12 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, numbers: &mut Number
         let (mut bad, mut other) = (ring(0), ring(1));
         assert!(guest.bring_up(features, &[bad.config(), other.config()]));
         for _ in 0..30 {
-            let mut buffers = numbers.cut(DATA, 20, false);
-            buffers.extend(numbers.cut(DATA + 0x100, 30, true));
-            if numbers.once_in(5) {
-                numbers.spoil(&mut buffers);
+            let mut buffers = random.cut(DATA, 20, false);
+            buffers.extend(random.cut(DATA + 0x100, 30, true));
+            if random.once_in(5) {
+                random.spoil(&mut buffers);
             }
-            let form = match numbers.form(mix, &buffers) {
+            let form = match random.form(mix, &buffers) {
                 // Where a packed chain without an end ends is another question.
                 Form::TableWithNext => Form::OddTable(7),
                 form => form,
@@ -102,10 +104,10 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, numbers: &mut Number
 fn a_random_misdeed_is_treated_as_the_policy_says_on_both_rings() {
     for policy in POLICIES {
         for format in [Format::Split, Format::Packed] {
-            let mut numbers = Numbers::new(0x7777_1234_5678);
+            let mut random = Random::new(0x7777_1234_5678);
             let mut seen = Seen::default();
             for mix in mixes() {
-                let more = play(policy, format, mix, &mut numbers);
+                let more = play(policy, format, mix, &mut random);
                 seen.fine += more.fine;
                 seen.refused += more.refused;
                 seen.stopped += more.stopped;

@@ -24,6 +24,7 @@ use virtside_std::{
     guest::{ChannelTransport, GuestHal},
     serve,
 };
+use virtside_tests::random::Random;
 
 const N: usize = 64;
 
@@ -63,21 +64,6 @@ impl<D: DeviceModel + Clone + Send + 'static> Running<D> {
     }
 }
 
-/// A small generator, so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
-
 const SECTORS: usize = 256;
 
 fn disk() -> Block<RamDisk<Vec<u8>>> {
@@ -89,14 +75,14 @@ fn disk() -> Block<RamDisk<Vec<u8>>> {
 
 /// Random reads, writes and flushes of random lengths, against a copy of what the disk should hold.
 fn shuffle(blk: &mut VirtIOBlk<GuestHal, ChannelTransport>, shadow: &mut [u8], rounds: usize) {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     for _ in 0..rounds {
-        let sectors = 1 + random.below(32);
-        let at = random.below(SECTORS - sectors);
+        let sectors = 1 + random.index(32);
+        let at = random.index(SECTORS - sectors);
         let part = at * 512..(at + sectors) * 512;
-        match random.below(9) {
+        match random.index(9) {
             0..4 => {
-                let fill = random.next().to_le_bytes();
+                let fill = random.word().to_le_bytes();
                 for (place, byte) in shadow[part.clone()].iter_mut().zip(fill.iter().cycle()) {
                     *place = *byte;
                 }
@@ -275,9 +261,9 @@ fn a_foreign_driver_gets_entropy() {
     let running = Running::new(Entropy::new(source).with_limit(1000));
     let mut rng = VirtIORng::<GuestHal, _>::new(running.transport()).expect("the driver is live");
     let mut expected = 0u8;
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     for _ in 0..10_000 {
-        let mut bytes = vec![0; 1 + random.below(1500)];
+        let mut bytes = vec![0; 1 + random.index(1500)];
         let count = rng.request_entropy(&mut bytes).expect("entropy");
         assert_eq!(
             count,

@@ -6,6 +6,7 @@ use embedded_io::{Read, Write};
 use virtside::{
     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request, Token,
 };
+use virtside_tests::random::Random;
 
 /// Largest queue.
 pub const N: usize = 256;
@@ -22,29 +23,14 @@ const TRANSMIT: u16 = 1;
 /// Most chains that are kept.
 const KEPT: usize = 40;
 
-/// Numbers without end from a seed (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
-
 /// The frame of this number; its length and bytes are its own.
 fn frame(number: u64, frame: &mut Vec<u8>) {
-    let mut random = Random(number.wrapping_mul(0x5851_f42d_4c95_7f2d));
-    let len = 60 + random.below(LONGEST - 60 + 1);
+    let mut random = Random::new(number.wrapping_mul(0x5851_f42d_4c95_7f2d));
+    let len = 60 + random.index(LONGEST - 60 + 1);
     frame.clear();
     frame.extend(number.to_le_bytes());
     while frame.len() < len {
-        frame.extend(random.next().to_le_bytes());
+        frame.extend(random.word().to_le_bytes());
     }
     frame.truncate(len);
 }
@@ -113,7 +99,7 @@ impl Net {
             releasing: 0,
             first: 0,
             overtaking: 0,
-            random: Random(1),
+            random: Random::new(1),
             expected: Vec::new(),
             bytes: Vec::new(),
         }
@@ -137,7 +123,7 @@ impl Net {
 
     fn choose(&mut self) {
         if !self.kept.is_empty() {
-            self.first = self.random.below(self.kept.len());
+            self.first = self.random.index(self.kept.len());
         }
     }
 
@@ -229,7 +215,7 @@ impl DeviceModel for Net {
                 0
             }
         };
-        if self.random.below(2) == 0 {
+        if self.random.index(2) == 0 {
             return Ok(Answer::Done { written });
         }
         self.kept.push(Kept {
@@ -238,7 +224,7 @@ impl DeviceModel for Net {
             written,
         });
         if self.kept.len() == KEPT {
-            let count = 1 + self.random.below(KEPT);
+            let count = 1 + self.random.index(KEPT);
             self.release(count);
         }
         Ok(Answer::Pending)

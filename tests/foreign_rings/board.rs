@@ -14,15 +14,11 @@ use virtside::{
 use virtside_std::{EventFdNotify, VmMem};
 use vm_memory::GuestMemoryMmap;
 
-use crate::traffic::{AREAS, Random, SECTORS};
+use crate::traffic::{AREAS, SECTORS};
+use virtside_tests::{random::Random, reg};
 
 /// Largest queue.
 pub const N: usize = 64;
-
-const QUEUE_NOTIFY: u32 = 0x50;
-const INTERRUPT_STATUS: u32 = 0x60;
-const INTERRUPT_ACK: u32 = 0x64;
-const STATUS: u32 = 0x70;
 
 /// When the disk answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +93,8 @@ impl DeviceModel for Offering {
         if self.done != Some(request.token) {
             let later = match self.answers {
                 Answers::AtOnce => false,
-                Answers::InTurn => !self.held.is_empty() || self.random.below(2) == 0,
-                _ => self.random.below(2) == 0,
+                Answers::InTurn => !self.held.is_empty() || self.random.index(2) == 0,
+                _ => self.random.index(2) == 0,
             };
             if later {
                 self.held.push(request.token);
@@ -109,7 +105,7 @@ impl DeviceModel for Offering {
         let mut answer = self.disk.serve(request)?;
         let is_short = match self.answers {
             Answers::Short => true,
-            Answers::SometimesShort => self.random.below(8) == 0,
+            Answers::SometimesShort => self.random.index(8) == 0,
             _ => false,
         };
         if is_short && let Answer::Done { written } = &mut answer {
@@ -184,7 +180,7 @@ impl Board {
                     answers,
                     held: Vec::new(),
                     done: None,
-                    random: Random(0xd1b5_4a32_d192_ed03),
+                    random: Random::new(0xd1b5_4a32_d192_ed03),
                     overtook: 0,
                     short: 0,
                 },
@@ -217,14 +213,17 @@ impl Board {
     pub fn access(&mut self, access: Access) -> u64 {
         match access {
             Access::Write {
-                offset: QUEUE_NOTIFY,
+                offset: reg::QUEUE_NOTIFY,
                 ..
             } => {
                 self.kicks += 1;
                 self.runs = true;
             }
             // At DRIVER_OK every queue counts as notified.
-            Access::Write { offset: STATUS, .. } => self.runs = true,
+            Access::Write {
+                offset: reg::STATUS,
+                ..
+            } => self.runs = true,
             _ => {}
         }
         let reply = self.guest.access(access);
@@ -264,11 +263,11 @@ impl Board {
 
     /// Does something that there is a reason for.
     pub fn step(&mut self, random: &mut Random) {
-        if self.runs && (!self.waits() || random.below(2) == 0) {
+        if self.runs && (!self.waits() || random.index(2) == 0) {
             // Of what it serves at once, more would be a batch.
             let in_order = self.guest.features().contains(Features::IN_ORDER);
             let one = in_order && self.guest.model().answers == Answers::InTurn;
-            let budget = if one { 1 } else { 1 + random.below(8) };
+            let budget = if one { 1 } else { 1 + random.index(8) };
             self.run(budget as u16);
         } else if self.waits() {
             self.finish(random);
@@ -279,7 +278,7 @@ impl Board {
     fn finish(&mut self, random: &mut Random) {
         let disk = self.guest.model_mut();
         let which = if disk.answers.are_mixed() {
-            random.below(disk.held.len())
+            random.index(disk.held.len())
         } else {
             0
         };
@@ -305,9 +304,9 @@ impl Board {
 
     /// What an interrupt handler does before it looks into the used ring.
     pub fn acknowledge(&mut self) {
-        let pending = self.read(INTERRUPT_STATUS);
+        let pending = self.read(reg::INTERRUPT_STATUS);
         assert_eq!(pending, 1, "used buffers, and no configuration change");
-        self.write(INTERRUPT_ACK, pending);
+        self.write(reg::INTERRUPT_ACK, pending);
         assert!(!self.line.is_high(), "nothing is pending any more");
     }
 

@@ -26,7 +26,7 @@ pub trait Driver {
 /// Submits a few requests, if there is room for one; says whether there was.
 pub fn submit(driver: &mut impl Driver, traffic: &mut Traffic) -> bool {
     let mut some = false;
-    for _ in 0..=traffic.random.below(4) {
+    for _ in 0..=traffic.random.index(4) {
         let pieces = driver.room().min(PIECES);
         if pieces == 0 {
             break;
@@ -46,7 +46,7 @@ pub fn submit(driver: &mut impl Driver, traffic: &mut Traffic) -> bool {
 /// Takes all that is done, sometimes with interrupts off meanwhile; `meanwhile` is what the device
 /// does then.
 fn take_all(driver: &mut impl Driver, traffic: &mut Traffic, meanwhile: impl Fn(&mut Traffic)) {
-    if traffic.random.below(2) == 0 {
+    if traffic.random.index(2) == 0 {
         while driver.reap(traffic) != 0 {}
         return;
     }
@@ -71,12 +71,12 @@ pub fn run(driver: &mut impl Driver, board: &Rc<RefCell<Board>>, mut traffic: Tr
     driver.want_interrupts(true);
     while traffic.left != 0 || traffic.in_flight() != 0 {
         // Up to so many are in flight; then nothing is submitted before all of them are done.
-        let limit = 1 + traffic.random.below(16);
+        let limit = 1 + traffic.random.index(16);
         let mut filling = true;
         while filling || traffic.in_flight() != 0 {
             let interrupted = board.borrow().line.is_high();
             let runnable = board.borrow().is_runnable();
-            match traffic.random.below(3) {
+            match traffic.random.index(3) {
                 0 if filling => {
                     filling = submit(driver, &mut traffic) && traffic.in_flight() < limit;
                 }

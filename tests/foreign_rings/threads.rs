@@ -67,10 +67,10 @@ fn drive(driver: &mut BlkQueue, mut traffic: Traffic) -> Vec<u8> {
     driver.on_kick(move || notifier.notify().expect("a kick"));
     driver.want_interrupts(true);
     while traffic.left != 0 || traffic.in_flight() != 0 {
-        let limit = 1 + traffic.random.below(16);
+        let limit = 1 + traffic.random.index(16);
         while submit(driver, &mut traffic) && traffic.in_flight() < limit {}
         // Some are waited for, or all.
-        let rest = traffic.in_flight() / (1 + traffic.random.below(3));
+        let rest = traffic.in_flight() / (1 + traffic.random.index(3));
         let rest = if traffic.left == 0 {
             0
         } else {

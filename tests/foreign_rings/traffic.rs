@@ -1,6 +1,7 @@
 //! Random requests, and what the disk should hold.
 
 use std::{collections::VecDeque, ops::Range};
+use virtside_tests::random::Random;
 
 /// Sectors of the disk.
 pub const SECTORS: usize = 512;
@@ -10,31 +11,6 @@ pub const AREAS: usize = 24;
 pub const LONGEST: usize = 16 * 512;
 /// Most pieces of a request's data.
 pub const PIECES: usize = 4;
-
-/// A small generator, so that a failure can be repeated.
-#[derive(Clone, Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// Below `bound`, which is not 0.
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for part in bytes.chunks_mut(8) {
-            let word = self.next().to_le_bytes();
-            part.copy_from_slice(&word[..part.len()]);
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -94,7 +70,7 @@ pub struct Traffic {
 impl Traffic {
     pub fn new(requests: usize, flushes: bool) -> Self {
         Self {
-            random: Random(0x9e37_79b9_7f4a_7c15),
+            random: Random::new(0x9e37_79b9_7f4a_7c15),
             left: requests,
             finished: 0,
             overtook: 0,
@@ -120,7 +96,7 @@ impl Traffic {
         let area = self.flying.iter().position(Option::is_none)?;
         self.left.checked_sub(1)?;
         let random = &mut self.random;
-        let kind = match random.below(if self.flushes { 17 } else { 16 }) {
+        let kind = match random.index(if self.flushes { 17 } else { 16 }) {
             0..8 => Kind::Read,
             8..16 => Kind::Write,
             _ => Kind::Flush,
@@ -132,11 +108,11 @@ impl Traffic {
             cuts: Vec::new(),
         };
         if kind != Kind::Flush {
-            let len = 512 * (1 + random.below(LONGEST / 512));
-            let start = 512 * random.below(SECTORS - len / 512 + 1);
+            let len = 512 * (1 + random.index(LONGEST / 512));
+            let start = 512 * random.index(SECTORS - len / 512 + 1);
             request.part = start..start + len;
-            request.cuts = (0..random.below(pieces))
-                .map(|_| 1 + random.below(len - 1))
+            request.cuts = (0..random.index(pieces))
+                .map(|_| 1 + random.index(len - 1))
                 .collect();
             request.cuts.sort_unstable();
             // A piece has at least one byte.

@@ -20,6 +20,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Mmap
 use vmm_sys_util::{eventfd::EventFd, tempdir::TempDir};
 
 use crate::board::{Answers, Board};
+use virtside_tests::reg;
 
 pub type Transport = VhostUser<VirtioBlkConfig, VirtioBlkReqBuf>;
 
@@ -139,7 +140,7 @@ fn answer(stream: UnixStream, mut board: Board) -> io::Result<Connected> {
                 let at = word(&payload, 0);
                 for (byte, offset) in payload[12..].iter_mut().zip(at..) {
                     let load = Access::Read {
-                        offset: 0x100 + offset,
+                        offset: reg::CONFIG + offset,
                         width: 1,
                     };
                     *byte = board.access(load) as u8;

@@ -9,6 +9,7 @@ use std::{
 #[cfg(feature = "packed")]
 use virtside::testing::fuzz_packed_ring;
 use virtside::testing::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_snapshot, fuzz_split_ring};
+use virtside_tests::random::Random;
 
 type Body = fn(&'static FuzzRam, &[u8]);
 
@@ -62,17 +63,11 @@ fn replay(target: usize) {
 
 /// Runs random inputs, always the same ones: short and long, of any bytes or of few different ones.
 fn random(target: usize) {
-    let mut seed = 0x1234_5678_9abc_def1u64 + target as u64;
-    let mut next = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
+    let mut random = Random::new(0x1234_5678_9abc_def1 + target as u64);
     let inputs = (0..1500).map(|round| {
-        let len = next() % if round % 10 == 0 { 1500 } else { 120 };
+        let len = random.below(if round % 10 == 0 { 1500 } else { 120 });
         let mask = [0xff, 0xff, 0x9f, 0x07][round % 4];
-        let bytes = (0..len).map(|_| next() as u8 & mask).collect();
+        let bytes = (0..len).map(|_| random.word() as u8 & mask).collect();
         (format!("random input {round}"), bytes)
     });
     assert_eq!(run(target, inputs), 1500);

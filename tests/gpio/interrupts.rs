@@ -7,6 +7,7 @@ use virtside::{
 };
 
 use super::support::*;
+use virtside_tests::reg;
 
 fn edges() -> impl Iterator<Item = u32> {
     TYPES.into_iter().filter(|kind| kind.2).map(|kind| kind.0)
@@ -296,8 +297,8 @@ fn a_stopped_eventq_masks_every_interrupt() {
     board.listen(WIRE);
     board.guest.model_mut().interrupt(BUTTON);
     board.guest.model_mut().interrupt(WIRE);
-    let _ = board.guest.store(0x30, 1);
-    let _ = board.guest.store(0x44, 0);
+    let _ = board.guest.store(reg::QUEUE_SEL, 1);
+    let _ = board.guest.store(reg::QUEUE_READY, 0);
     assert_eq!(board.guest.model().due(), None);
     board.fire(BUTTON);
     assert_eq!(board.events.used_idx(), 0);

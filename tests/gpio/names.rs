@@ -6,7 +6,7 @@ use virtside::{
     models::gpio::{Abilities, Gpio, NameError},
     testing::{Buffer, Registers},
 };
-use virtside_tests::{config, guest};
+use virtside_tests::{config, guest, reg};
 
 use super::support::*;
 
@@ -23,7 +23,7 @@ fn named() -> Board {
 
 #[test]
 fn it_is_device_41() {
-    assert_eq!(Board::new().guest.load(0x08), 41);
+    assert_eq!(Board::new().guest.load(reg::DEVICE_ID), 41);
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn the_configuration_has_the_lines_and_the_length_of_names() {
     let mut board = named();
     assert_eq!(board.config(0), 4u16.to_le_bytes());
     assert_eq!(board.config(4), (BLOCK.len() as u32).to_le_bytes());
-    assert_eq!(board.guest.load(0x100), 4);
+    assert_eq!(board.guest.load(reg::CONFIG), 4);
     assert_eq!(board.guest.load(0x104), BLOCK.len() as u32);
 }
 
@@ -46,11 +46,11 @@ fn the_configuration_ends_after_the_size_of_the_names() {
     let mut board = Board::new();
     for (offset, width) in [(8, 1), (8, 4), (6, 4), (4, 8), (0x7ff, 1)] {
         let access = Access::Read {
-            offset: 0x100 + offset,
+            offset: reg::CONFIG + offset,
             width,
         };
         let refusal = Refusal::OutsideConfig {
-            offset: 0x100 + offset,
+            offset: reg::CONFIG + offset,
             width,
         };
         assert_eq!(board.guest.reach(access).refusal(), Some(refusal));
@@ -62,12 +62,12 @@ fn nothing_in_the_configuration_can_be_written() {
     let mut board = named();
     for offset in [0, 2, 4] {
         let access = Access::Write {
-            offset: 0x100 + offset,
+            offset: reg::CONFIG + offset,
             width: 2,
             value: 0xffff,
         };
         let refusal = Refusal::ConfigReadOnly {
-            offset: 0x100 + offset,
+            offset: reg::CONFIG + offset,
             width: 2,
         };
         assert_eq!(board.guest.reach(access).refusal(), Some(refusal));
@@ -216,8 +216,8 @@ fn interrupts_are_offered_if_a_line_has_them() {
 /// QueueSizeMax of both queues and the one behind them.
 fn sizes(guest: &mut impl Registers) -> [u32; 3] {
     [0, 1, 2].map(|queue| {
-        let _ = guest.store(0x30, queue);
-        guest.load(0x34)
+        let _ = guest.store(reg::QUEUE_SEL, queue);
+        guest.load(reg::QUEUE_SIZE_MAX)
     })
 }
 
@@ -230,7 +230,7 @@ fn the_eventq_is_there_only_with_interrupts() {
     assert!(device.configure(&config(1)).refusal().is_some());
     assert!(device.negotiate(Features::RING | IRQ));
     assert_eq!(sizes(&mut device), [16, 16, 0]);
-    let _ = device.store(0x70, 0);
+    let _ = device.store(reg::STATUS, 0);
     assert_eq!(sizes(&mut device), [16, 16, 0]);
 
     let mut bank = Bank::new();

@@ -5,7 +5,7 @@ use virtside::{
     models::gpio::{Abilities, Direction, Gpio, GpioError, GpioLines, Trigger},
     testing::{Buffer, FakeDriver, Registers},
 };
-use virtside_tests::{DATA, Guest, TestRam, config, driver, guest, rings::settle};
+use virtside_tests::{DATA, Guest, TestRam, config, driver, guest, reg, rings::settle};
 
 pub const NAMES: u16 = 1;
 pub const GET_DIRECTION: u16 = 2;
@@ -198,7 +198,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
 
     /// Resets, and goes live again with clean rings.
     pub fn restart(&mut self) {
-        let _ = self.guest.store(0x70, 0);
+        let _ = self.guest.store(reg::STATUS, 0);
         self.requests = driver(self.ram, 0);
         self.events = driver(self.ram, 1);
         let features = virtside_tests::split_offer(&mut self.guest);
@@ -317,7 +317,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
     pub fn config<const N: usize>(&mut self, offset: u32) -> [u8; N] {
         std::array::from_fn(|at| {
             let access = virtside::mmio::Access::Read {
-                offset: 0x100 + offset + at as u32,
+                offset: reg::CONFIG + offset + at as u32,
                 width: 1,
             };
             self.guest.reach(access).value().expect("a reply") as u8

@@ -4,9 +4,10 @@
 use virtside::{Step, testing::Registers};
 
 use super::support::*;
-
-const STATUS: u32 = 0x70;
-const SUSPENDED: u32 = 0x1b;
+use virtside_tests::{
+    reg,
+    status::{LIVE, LIVE_SUSPEND, SUSPENDED},
+};
 
 /// A device that listens to its button, suspended.
 fn suspended() -> Board {
@@ -14,8 +15,8 @@ fn suspended() -> Board {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     assert_eq!(board.listen(BUTTON), Step::Blocked);
-    let _ = board.guest.store(STATUS, 0x1f);
-    assert_eq!(board.guest.load(STATUS), SUSPENDED);
+    let _ = board.guest.store(reg::STATUS, LIVE_SUSPEND);
+    assert_eq!(board.guest.load(reg::STATUS), SUSPENDED);
     board
 }
 
@@ -23,8 +24,8 @@ fn suspended() -> Board {
 fn buffers_that_wait_for_interrupts_sleep() {
     let mut board = suspended();
     assert_eq!(board.event(), None);
-    let _ = board.guest.store(STATUS, 0x1f);
-    assert_eq!(board.guest.load(STATUS), 0x0f);
+    let _ = board.guest.store(reg::STATUS, LIVE_SUSPEND);
+    assert_eq!(board.guest.load(reg::STATUS), LIVE);
     assert_eq!(board.settle(), Step::Blocked);
     board.set_level(BUTTON, true);
     board.fire(BUTTON);
@@ -39,7 +40,7 @@ fn an_interrupt_meanwhile_is_told_after_the_resume() {
     board.fire(BUTTON);
     assert_eq!(board.event(), None);
     assert_eq!(board.guest.device().notify().asserted(), raised);
-    let _ = board.guest.store(STATUS, 0x1f);
+    let _ = board.guest.store(reg::STATUS, LIVE_SUSPEND);
     board.settle();
     assert_eq!(board.heard(BUTTON), Some(VALID));
     assert_eq!(board.guest.device().notify().asserted(), raised + 1);
@@ -51,9 +52,9 @@ fn an_eventq_that_is_reset_has_new_buffers_only() {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     assert_eq!(board.listen(BUTTON), Step::Blocked);
-    let _ = board.guest.store(0x30, 1);
-    let _ = board.guest.store(0xc0, 1);
-    assert_eq!(board.guest.load(0xc0), 0);
+    let _ = board.guest.store(reg::QUEUE_SEL, 1);
+    let _ = board.guest.store(reg::QUEUE_RESET, 1);
+    assert_eq!(board.guest.load(reg::QUEUE_RESET), 0);
     board.fire(BUTTON);
     assert_eq!(board.event(), None);
     board.events = virtside_tests::driver(board.ram, 1);

@@ -7,7 +7,8 @@ use virtside::{
 };
 use virtside_tests::{
     DATA,
-    twins::{Company, Form, Numbers, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
+    differential::{Company, Form, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
+    random::Random,
 };
 
 use super::{spoken, support::*};
@@ -17,8 +18,8 @@ fn log(model: &mut Gpio<Bank, L>) -> Vec<Call> {
 }
 
 /// A request: its place, with the status behind it.
-fn request_of(numbers: &mut Numbers, interrupts: bool) -> Vec<u8> {
-    let kind = numbers.of(&[
+fn request_of(random: &mut Random, interrupts: bool) -> Vec<u8> {
+    let kind = random.of(&[
         NAMES,
         GET_DIRECTION,
         SET_DIRECTION,
@@ -31,20 +32,20 @@ fn request_of(numbers: &mut Numbers, interrupts: bool) -> Vec<u8> {
     ]);
     let kind = match kind {
         // Without interrupts that is never right.
-        IRQ_TYPE if !interrupts && !numbers.once_in(5) => GET_DIRECTION,
+        IRQ_TYPE if !interrupts && !random.once_in(5) => GET_DIRECTION,
         kind => kind,
     };
-    let line = numbers.of(&[LED, BUTTON, BUTTON, WIRE, WIRE, WIRE, JUMPER, 4]);
+    let line = random.of(&[LED, BUTTON, BUTTON, WIRE, WIRE, WIRE, JUMPER, 4]);
     let value = match kind {
-        SET_DIRECTION => numbers.of(&[NONE, OUT, IN, IN, 3]),
-        IRQ_TYPE => numbers.of(&[0, RISING, FALLING, BOTH, HIGH, HIGH, LOW, 5]),
-        _ => numbers.below(2) as u32,
+        SET_DIRECTION => random.of(&[NONE, OUT, IN, IN, 3]),
+        IRQ_TYPE => random.of(&[0, RISING, FALLING, BOTH, HIGH, HIGH, LOW, 5]),
+        _ => random.below(2) as u32,
     };
     request(kind, line, value)
 }
 
 fn play(interrupts: bool, seed: u64) {
-    let mut numbers = Numbers::new(seed);
+    let mut random = Random::new(seed);
     let (mut given, mut faults, mut fine, mut events) = (0, 0, 0, 0);
     for mix in mixes() {
         let model = || {
@@ -68,16 +69,16 @@ fn play(interrupts: bool, seed: u64) {
         company.write(DATA, &[UNTOUCHED; ROOM]);
         for _ in 0..100 {
             let mut results = Vec::new();
-            let outcome = match numbers.below(if interrupts { 8 } else { 5 }) {
+            let outcome = match random.below(if interrupts { 8 } else { 5 }) {
                 0 => {
-                    let (line, high) = (numbers.below(4) as u16, numbers.once_in(2));
+                    let (line, high) = (random.below(4) as u16, random.once_in(2));
                     let trouble = [
                         None,
                         None,
                         Some(GpioError::Failed),
                         Some(GpioError::Unsupported),
                     ];
-                    let trouble = numbers.of(&trouble);
+                    let trouble = random.of(&trouble);
                     company.act(
                         |model| {
                             let bank = model.lines_mut();
@@ -90,17 +91,17 @@ fn play(interrupts: bool, seed: u64) {
                     )
                 }
                 1..5 => {
-                    for chain in 0..=numbers.below(3) {
+                    for chain in 0..=random.below(3) {
                         let at = DATA + 0x100 * chain;
-                        company.write(at, &request_of(&mut numbers, interrupts));
+                        company.write(at, &request_of(&mut random, interrupts));
                         company.write(at + 0x80, &[UNTOUCHED; 64]);
-                        let mut buffers = numbers.cut(at, 8, false);
-                        let len = numbers.of(&[2, 2, 2, 40, 1, 24]);
-                        buffers.extend(numbers.cut(at + 0x80, len, true));
-                        if numbers.once_in(14) {
-                            numbers.spoil(&mut buffers);
+                        let mut buffers = random.cut(at, 8, false);
+                        let len = random.of(&[2, 2, 2, 40, 1, 24]);
+                        buffers.extend(random.cut(at + 0x80, len, true));
+                        if random.once_in(14) {
+                            random.spoil(&mut buffers);
                         }
-                        let form = numbers.form(mix, &buffers);
+                        let form = random.form(mix, &buffers);
                         if company.offer(0, &buffers, form) {
                             results.push(at + 0x80);
                         }
@@ -108,7 +109,7 @@ fn play(interrupts: bool, seed: u64) {
                     company.kick(&[0])
                 }
                 5 => {
-                    let line = numbers.below(4) as u16;
+                    let line = random.below(4) as u16;
                     company.act(
                         |model| {
                             let _ = model.interrupt(line);
@@ -117,17 +118,17 @@ fn play(interrupts: bool, seed: u64) {
                     )
                 }
                 _ => {
-                    for _ in 0..=numbers.below(3) {
-                        let line = numbers.of(&[BUTTON, BUTTON, WIRE, WIRE, JUMPER, 4]);
+                    for _ in 0..=random.below(3) {
+                        let line = random.of(&[BUTTON, BUTTON, WIRE, WIRE, JUMPER, 4]);
                         // Some may overlap with another that the device still has.
-                        let at = DATA + 0x400 + 0x10 * numbers.below(100);
+                        let at = DATA + 0x400 + 0x10 * random.below(100);
                         company.write(at, &line.to_le_bytes());
-                        let mut buffers = numbers.cut(at, 2, false);
+                        let mut buffers = random.cut(at, 2, false);
                         buffers.push(Buffer::writable(at + 8, 1));
-                        if numbers.once_in(20) {
-                            numbers.spoil(&mut buffers);
+                        if random.once_in(20) {
+                            random.spoil(&mut buffers);
                         }
-                        let form = numbers.form(mix, &buffers);
+                        let form = random.form(mix, &buffers);
                         company.offer(1, &buffers, form);
                     }
                     company.kick(&[1])

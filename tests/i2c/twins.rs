@@ -8,13 +8,14 @@ use virtside::{
 };
 use virtside_tests::{
     DATA,
-    twins::{Company, Form, Numbers, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
+    differential::{Company, Form, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
+    random::Random,
 };
 
 use super::{spoken, support::*};
 
 fn play(combining: bool, seed: u64) -> (u32, u32, usize) {
-    let mut numbers = Numbers::new(seed);
+    let mut random = Random::new(seed);
     let (mut given, mut faults, mut fine) = (0, 0, 0);
     for mix in mixes() {
         let model = || {
@@ -28,34 +29,34 @@ fn play(combining: bool, seed: u64) -> (u32, u32, usize) {
             });
         spoken::join::<_, _, 4>(&mut company, model());
         for _ in 0..60 {
-            if numbers.once_in(12) {
+            if random.once_in(12) {
                 let trouble = [None, Some(NAK), Some(ErrorKind::Bus), None];
-                let from = 1 + numbers.below(3) as usize;
+                let from = 1 + random.below(3) as usize;
                 let trouble = &trouble[from..];
                 company.act(|model| model.bus_mut().trouble.extend(trouble), &[]);
             }
             company.write(DATA, &[UNTOUCHED; ROOM]);
             let mut results = Vec::new();
-            for chain in 0..=numbers.below(4) {
+            for chain in 0..=random.below(4) {
                 let at = DATA + 0x300 * chain;
                 let addr: u16 =
-                    numbers.of(&[0x40, 0x40, 0x40, 0x40, 0x40, 0xa0, 0xa0, 0x23f2, 0x41]);
-                let read = numbers.once_in(2);
-                let more = if numbers.once_in(2) { FAIL_NEXT } else { 0 };
-                let odd = if numbers.once_in(30) { 4 } else { 0 };
+                    random.of(&[0x40, 0x40, 0x40, 0x40, 0x40, 0xa0, 0xa0, 0x23f2, 0x41]);
+                let read = random.once_in(2);
+                let more = if random.once_in(2) { FAIL_NEXT } else { 0 };
+                let odd = if random.once_in(30) { 4 } else { 0 };
                 let flags = more | odd | if read { M_RD } else { 0 };
                 company.write(at, &addr.to_le_bytes());
                 company.write(at + 4, &flags.to_le_bytes());
-                let mut buffers = numbers.cut(at, 8, false);
-                let len = numbers.of(&[0, 1, 2, 15, 32, 33]);
+                let mut buffers = random.cut(at, 8, false);
+                let len = random.of(&[0, 1, 2, 15, 32, 33]);
                 if len != 0 {
-                    buffers.extend(numbers.cut(at + 0x100, len, read));
+                    buffers.extend(random.cut(at + 0x100, len, read));
                 }
                 buffers.push(Buffer::writable(at + 0x200, 1));
-                if numbers.once_in(10) {
-                    numbers.spoil(&mut buffers);
+                if random.once_in(10) {
+                    random.spoil(&mut buffers);
                 }
-                let form = numbers.form(mix, &buffers);
+                let form = random.form(mix, &buffers);
                 if company.offer(0, &buffers, form) {
                     results.push(at + 0x200);
                 }

@@ -11,6 +11,7 @@ use virtside_tests::{
     in_order::{FORMATS, Format, Given, Holder, InOrderDriver, Rig},
     ram, reg,
     rings::settle,
+    status::{LIVE, SUSPEND},
 };
 
 /// Two queues. On queue 0 the oldest chain waits, and those of numbers 1 and 2 are answered.
@@ -203,9 +204,6 @@ fn a_head_that_waits_for_its_turn_is_in_flight() {
 
 #[test]
 fn answers_that_wait_for_a_sleeper_allow_a_suspension() {
-    /// ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK.
-    const LIVE: u32 = 15;
-    const SUSPEND: u32 = 16;
     for &format in FORMATS {
         for sleeps in [true, false] {
             let mut rig = waiting(format, Features::SUSPEND);

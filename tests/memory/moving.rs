@@ -6,7 +6,7 @@ use virtside::{
     testing::{Buffer, FakeDriver, Layout, Registers},
 };
 use virtside_tests::{
-    BASE, BYTES, DATA, Q, SIZE, TestRam, config, driver, guest_over, ram,
+    BASE, BYTES, DATA, Q, SIZE, TestRam, config, driver, guest_over, ram, reg,
     rings::{GuardedMem, Plan, Rig, Scribe, settle, shot},
 };
 
@@ -149,7 +149,10 @@ fn a_queue_whose_ring_is_gone_stops_and_the_others_go_on() {
             "that is not the driver's doing"
         );
         assert!(guest.status().contains(DeviceStatus::DEVICE_NEEDS_RESET));
-        assert_eq!(guest.load(0x60), InterruptStatus::CONFIG_CHANGE.bits());
+        assert_eq!(
+            guest.load(reg::INTERRUPT_STATUS),
+            InterruptStatus::CONFIG_CHANGE.bits()
+        );
         assert_eq!(guest.model().stopped, [0]);
 
         // Its chain is forgotten, the other queue's is not.
@@ -192,9 +195,15 @@ fn a_ring_that_is_gone_before_driver_ok_is_told_with_driver_ok() {
         Some(HostFault::RingGone { queue: 0 })
     );
     // No configuration interrupt before DRIVER_OK.
-    assert_eq!((guest.load(0x70), guest.load(0x60)), (0x4b, 0));
+    assert_eq!(
+        (guest.load(reg::STATUS), guest.load(reg::INTERRUPT_STATUS)),
+        (0x4b, 0)
+    );
     let _ = guest.go_live();
-    assert_eq!((guest.load(0x70), guest.load(0x60)), (0x4f, 2));
+    assert_eq!(
+        (guest.load(reg::STATUS), guest.load(reg::INTERRUPT_STATUS)),
+        (0x4f, 2)
+    );
     assert_eq!(guest.device().notify().asserted(), 1);
     assert_eq!(settle(&mut guest), Step::Idle);
 }

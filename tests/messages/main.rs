@@ -10,7 +10,7 @@ use virtside_std::{AccessSource, Ended, Event, MmioMessages, config_builder_from
 use virtside_tests::{
     BASE, N, Q,
     probe::{Event as Noted, Probe},
-    ram,
+    ram, reg,
 };
 
 #[cfg(feature = "packed")]
@@ -46,25 +46,25 @@ type Built = Result<(Features, Vec<u16>), DeviceError>;
 fn set_up(features: Features, queue: QueueConfig) -> (Built, Vec<u64>) {
     let high = |area: u64| (area >> 32) as u32;
     let accesses = vec![
-        Access::write(0x70, 0),
-        Access::write(0x70, 3),
-        Access::write(0x24, 0),
-        Access::write(0x20, features.word(0)),
-        Access::write(0x24, 1),
-        Access::write(0x20, features.word(1)),
-        Access::write(0x70, 0xb),
-        Access::read(0x70),
-        Access::write(0x30, queue.queue.into()),
-        Access::write(0x38, queue.size),
-        Access::write(0x80, queue.desc as u32),
-        Access::write(0x84, high(queue.desc)),
-        Access::write(0x90, queue.driver as u32),
-        Access::write(0x94, high(queue.driver)),
-        Access::write(0xa0, queue.device as u32),
-        Access::write(0xa4, high(queue.device)),
-        Access::write(0x44, 1),
-        Access::read(0x44),
-        Access::write(0x70, 0xf),
+        Access::write(reg::STATUS, 0),
+        Access::write(reg::STATUS, 3),
+        Access::write(reg::DRIVER_FEATURES_SEL, 0),
+        Access::write(reg::DRIVER_FEATURES, features.word(0)),
+        Access::write(reg::DRIVER_FEATURES_SEL, 1),
+        Access::write(reg::DRIVER_FEATURES, features.word(1)),
+        Access::write(reg::STATUS, 0xb),
+        Access::read(reg::STATUS),
+        Access::write(reg::QUEUE_SEL, queue.queue.into()),
+        Access::write(reg::QUEUE_SIZE, queue.size),
+        Access::write(reg::QUEUE_DESC_LOW, queue.desc as u32),
+        Access::write(reg::QUEUE_DESC_HIGH, high(queue.desc)),
+        Access::write(reg::QUEUE_DRIVER_LOW, queue.driver as u32),
+        Access::write(reg::QUEUE_DRIVER_HIGH, high(queue.driver)),
+        Access::write(reg::QUEUE_DEVICE_LOW, queue.device as u32),
+        Access::write(reg::QUEUE_DEVICE_HIGH, high(queue.device)),
+        Access::write(reg::QUEUE_READY, 1),
+        Access::read(reg::QUEUE_READY),
+        Access::write(reg::STATUS, 0xf),
     ];
     let loads = Rc::default();
     let source = Script {

@@ -15,12 +15,10 @@ use virtside_std::{
 };
 use virtside_tests::{
     BASE, Line, N, TestRam,
+    differential::{Company, Machine, line, slots},
     in_order::Format,
-    twins::{Company, Machine, line, slots},
+    reg,
 };
-
-/// Where a driver reads Status.
-const STATUS: u32 = 0x70;
 
 /// Adds one with packed rings to the company, unless that has IN_ORDER: this one has no way to offer
 /// more than its model does.
@@ -120,7 +118,7 @@ impl<D: DeviceModel, const Q: usize> Spoken<D, Q> {
         let mut inside = self.script.0.borrow_mut();
         inside.1.clear();
         inside.0.extend(accesses);
-        inside.0.extend([Access::read(STATUS); 4]);
+        inside.0.extend([Access::read(reg::STATUS); 4]);
         drop(inside);
         let done = false;
         let ended = device.run(&mut Once { act, ready, done });
@@ -132,7 +130,7 @@ impl<D: DeviceModel, const Q: usize> Spoken<D, Q> {
 impl<D: DeviceModel, const Q: usize> Machine<D> for Spoken<D, Q> {
     fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) {
         if self.device.is_some() {
-            let _ = self.run(&[Access::write(STATUS, 0)], &mut |_| {}, &[]);
+            let _ = self.run(&[Access::write(reg::STATUS, 0)], &mut |_| {}, &[]);
             self.script.0.borrow_mut().0.clear();
         }
         let mut wishes = Wishes(Vec::new());
@@ -152,7 +150,7 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Spoken<D, Q> {
         let _ = self.run(&[], &mut |_| {}, &[]);
     }
     fn kick(&mut self, queues: &[u16]) {
-        let kick = |queue: &u16| Access::write(0x50, (*queue).into());
+        let kick = |queue: &u16| Access::write(reg::QUEUE_NOTIFY, (*queue).into());
         let kicks: Vec<_> = queues.iter().map(kick).collect();
         let _ = self.run(&kicks, &mut |_| {}, &[]);
     }

@@ -9,8 +9,8 @@ use virtside::{
     testing::{Buffer, PackedDriver, Registers},
 };
 use virtside_tests::{
-    BASE, CountingSource, DATA, Guest, N, Q, TestEntropy, TestRam, guest_over, ram, rings::settle,
-    twins::Numbers,
+    BASE, CountingSource, DATA, Guest, N, Q, TestEntropy, TestRam, guest_over, ram, random::Random,
+    rings::settle,
 };
 
 const NOWHERE: u64 = 0x1000;
@@ -47,24 +47,24 @@ impl World {
         }
     }
 
-    fn send(&mut self, numbers: &mut Numbers, size: u16) {
-        let id = numbers.below(3) as u16 * 0x1000 + numbers.below(40) as u16;
+    fn send(&mut self, random: &mut Random, size: u16) {
+        let id = random.below(3) as u16 * 0x1000 + random.below(40) as u16;
         if self.free == 0 || self.out.contains_key(&id) {
             return;
         }
         let (at, _) = self.driver.next_avail();
         let to_end = size - at;
-        let slots = match numbers.below(4) {
+        let slots = match random.below(4) {
             0 if to_end <= self.free => to_end,
             1 => self.free,
-            _ => 1 + numbers.below(self.free.into()) as u16,
+            _ => 1 + random.below(self.free.into()) as u16,
         };
         let mut buffers = vec![Buffer::writable(DATA, 5); slots.into()];
         let mut len = 5 * u32::from(slots);
-        if numbers.once_in(3) {
+        if random.once_in(3) {
             // It is given back, with nothing in it.
             len = 0;
-            let bad = numbers.below(slots.into()) as usize;
+            let bad = random.below(slots.into()) as usize;
             buffers[bad].addr = NOWHERE;
         }
         self.driver.send(id, &buffers);
@@ -99,7 +99,7 @@ impl World {
 
 #[test]
 fn nothing_is_lost_at_the_end_of_a_ring() {
-    let mut numbers = Numbers::new(0x0123_4567_89ab_cdef);
+    let mut random = Random::new(0x0123_4567_89ab_cdef);
     for (round, size) in [1, 2, 3, 5, 7, 15, 16]
         .into_iter()
         .cycle()
@@ -113,22 +113,22 @@ fn nothing_is_lost_at_the_end_of_a_ring() {
         };
         let mut world = World::new(size, features);
         for _ in 0..1000 {
-            match numbers.below(8) {
-                0..3 => world.send(&mut numbers, size),
+            match random.below(8) {
+                0..3 => world.send(&mut random, size),
                 3 => {
                     let _ = world.guest.kick(0);
-                    let _ = world.guest.poll(numbers.below(4) as u16);
+                    let _ = world.guest.poll(random.below(4) as u16);
                 }
                 4 => world.take(),
                 5 => world.moves(),
                 6 => {
-                    let waits = numbers.once_in(2).then_some(EntropyError::NotReady);
+                    let waits = random.once_in(2).then_some(EntropyError::NotReady);
                     world.guest.model_mut().source_mut().trouble = waits;
                     world.guest.backend_ready(0);
                     let _ = world.guest.poll(1);
                 }
                 _ => {
-                    let (low, flags) = (numbers.below(1 << 16), numbers.below(4));
+                    let (low, flags) = (random.below(1 << 16), random.below(4));
                     world.driver.set_suppression(low as u16, flags as u16);
                 }
             }

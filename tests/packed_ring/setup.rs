@@ -7,7 +7,7 @@ use virtside::{
     testing::{Buffer, PackedDriver, Registers},
     translate_queue,
 };
-use virtside_tests::{BASE, BYTES, DATA, guest, ram, rings::region};
+use virtside_tests::{BASE, BYTES, DATA, guest, ram, reg, rings::region};
 
 use crate::PACKED;
 
@@ -187,16 +187,16 @@ fn a_queue_from_before_the_choice_of_format_is_checked_with_it() {
     // Ready as a split queue, before the driver has chosen.
     let (mut guest, _) = guest(Sevens, 1);
     let split = virtside_tests::config(0);
-    let _ = guest.store(0x70, 0);
+    let _ = guest.store(reg::STATUS, 0);
     assert_eq!(guest.configure(&split), Reply::Done(0));
     // The negotiation does not reset in between.
-    let _ = guest.store(0x70, 3);
+    let _ = guest.store(reg::STATUS, 3);
     for word in 0..4 {
-        let _ = guest.store(0x24, word);
-        let _ = guest.store(0x20, PACKED.word(word));
+        let _ = guest.store(reg::DRIVER_FEATURES_SEL, word);
+        let _ = guest.store(reg::DRIVER_FEATURES, PACKED.word(word));
     }
-    let _ = guest.store(0x70, 0xb);
-    let reply = guest.store(0x70, 0xf);
+    let _ = guest.store(reg::STATUS, 0xb);
+    let reply = guest.store(reg::STATUS, 0xf);
     // The areas of a split queue are larger than, and as aligned as, those of a packed one.
     assert_eq!(reply, Reply::Done(0));
     assert_eq!(guest.queue_config(0).map(|config| config.size), Some(16));

@@ -5,11 +5,10 @@ use virtside_tests::{
     BUDGET, Guest, TestRam, config, driver,
     probe::{Event, Probe, assert_works, pending, probe, publish},
     reg,
+    status::NEEDS_RESET,
 };
 
 use crate::assert_accepted;
-
-const NEEDS_RESET: u32 = 64;
 
 /// A driver that has accepted these features, but not written FEATURES_OK.
 fn negotiating(features: Features) -> (Guest<Probe>, TestRam) {

@@ -11,9 +11,6 @@ use virtside_tests::{
     reg,
 };
 
-const USED: u32 = 1;
-const CONFIG: u32 = 2;
-
 /// A live device with queues 0 and 1.
 fn live() -> (Guest<Probe>, FakeDriver<virtside::FlatMem>, TestRam) {
     let (mut guest, ram) = probe();
@@ -49,10 +46,10 @@ fn a_used_buffer_is_bit_0_until_it_is_acknowledged() {
     let (mut guest, mut driver, _) = live();
     use_buffer(&mut guest, &mut driver);
     for _ in 0..3 {
-        assert_line(&mut guest, USED, 1);
+        assert_line(&mut guest, reg::USED_BUFFER, 1);
         assert_eq!(guest.poll(BUDGET), Step::Idle);
     }
-    acknowledge(&mut guest, USED);
+    acknowledge(&mut guest, reg::USED_BUFFER);
     assert_line(&mut guest, 0, 1);
 }
 
@@ -60,18 +57,21 @@ fn a_used_buffer_is_bit_0_until_it_is_acknowledged() {
 fn a_configuration_change_is_bit_1_until_it_is_acknowledged() {
     let (mut guest, _, _) = live();
     guest.update_config(|model| model.space[0] = 9);
-    assert_line(&mut guest, CONFIG, 1);
-    acknowledge(&mut guest, CONFIG);
+    assert_line(&mut guest, reg::CONFIG_CHANGE, 1);
+    acknowledge(&mut guest, reg::CONFIG_CHANGE);
     assert_line(&mut guest, 0, 1);
 }
 
 #[test]
 fn acknowledging_one_event_leaves_the_other_and_the_line_high() {
-    for (first, second) in [(USED, CONFIG), (CONFIG, USED)] {
+    for (first, second) in [
+        (reg::USED_BUFFER, reg::CONFIG_CHANGE),
+        (reg::CONFIG_CHANGE, reg::USED_BUFFER),
+    ] {
         let (mut guest, mut driver, _) = live();
         use_buffer(&mut guest, &mut driver);
         guest.update_config(|_| ());
-        assert_line(&mut guest, USED | CONFIG, 2);
+        assert_line(&mut guest, reg::USED_BUFFER | reg::CONFIG_CHANGE, 2);
         acknowledge(&mut guest, first);
         assert_eq!(pending(&mut guest), second);
         assert!(guest.device().notify().is_high());
@@ -87,21 +87,21 @@ fn both_events_may_be_acknowledged_at_once() {
     let (mut guest, mut driver, _) = live();
     use_buffer(&mut guest, &mut driver);
     guest.update_config(|_| ());
-    acknowledge(&mut guest, USED | CONFIG);
+    acknowledge(&mut guest, reg::USED_BUFFER | reg::CONFIG_CHANGE);
     assert_line(&mut guest, 0, 2);
 }
 
 #[test]
 fn acknowledging_what_is_not_pending_clears_nothing_else() {
     let (mut guest, mut driver, _) = live();
-    acknowledge(&mut guest, USED | CONFIG);
+    acknowledge(&mut guest, reg::USED_BUFFER | reg::CONFIG_CHANGE);
     assert_line(&mut guest, 0, 0);
     use_buffer(&mut guest, &mut driver);
-    acknowledge(&mut guest, CONFIG);
-    assert_eq!(pending(&mut guest), USED);
+    acknowledge(&mut guest, reg::CONFIG_CHANGE);
+    assert_eq!(pending(&mut guest), reg::USED_BUFFER);
     assert!(guest.device().notify().is_high());
     acknowledge(&mut guest, 0);
-    assert_eq!(pending(&mut guest), USED);
+    assert_eq!(pending(&mut guest), reg::USED_BUFFER);
 }
 
 #[test]
@@ -111,8 +111,8 @@ fn undefined_bits_read_zero_and_are_ignored_when_acknowledged() {
     assert_line(&mut guest, 0, 0);
     use_buffer(&mut guest, &mut driver);
     guest.update_config(|_| ());
-    acknowledge(&mut guest, !(USED | CONFIG));
-    assert_eq!(pending(&mut guest), USED | CONFIG);
+    acknowledge(&mut guest, !(reg::USED_BUFFER | reg::CONFIG_CHANGE));
+    assert_eq!(pending(&mut guest), reg::USED_BUFFER | reg::CONFIG_CHANGE);
     assert_eq!(
         guest.device().shared().interrupt_status(),
         InterruptStatus::USED_BUFFER | InterruptStatus::CONFIG_CHANGE
@@ -127,8 +127,8 @@ fn an_event_after_the_acknowledgement_is_pending_again() {
     let (mut guest, mut driver, _) = live();
     for raised in 1..=3 {
         use_buffer(&mut guest, &mut driver);
-        assert_line(&mut guest, USED, raised);
-        acknowledge(&mut guest, USED);
+        assert_line(&mut guest, reg::USED_BUFFER, raised);
+        acknowledge(&mut guest, reg::USED_BUFFER);
         assert_line(&mut guest, 0, raised);
     }
 }
@@ -138,8 +138,8 @@ fn an_event_while_one_is_pending_is_not_lost() {
     let (mut guest, mut driver, _) = live();
     use_buffer(&mut guest, &mut driver);
     use_buffer(&mut guest, &mut driver);
-    assert_line(&mut guest, USED, 2);
-    acknowledge(&mut guest, USED);
+    assert_line(&mut guest, reg::USED_BUFFER, 2);
+    acknowledge(&mut guest, reg::USED_BUFFER);
     assert_line(&mut guest, 0, 2);
     assert_eq!(driver.used_idx(), 2);
 }
@@ -150,7 +150,7 @@ fn reading_does_not_acknowledge() {
     use_buffer(&mut guest, &mut driver);
     let before = seen(&guest);
     for _ in 0..3 {
-        assert_eq!(pending(&mut guest), USED);
+        assert_eq!(pending(&mut guest), reg::USED_BUFFER);
     }
     assert_eq!(seen(&guest), before);
 }
@@ -163,8 +163,8 @@ fn bit_0_is_shared_and_a_driver_may_find_a_queue_idle() {
         publish(if busy { &mut first } else { &mut second }, queue, b"x");
         assert_eq!(guest.kick(queue), Reply::Done(0));
         assert_eq!(guest.poll(BUDGET), Step::Idle);
-        assert_eq!(pending(&mut guest), USED);
-        acknowledge(&mut guest, USED);
+        assert_eq!(pending(&mut guest), reg::USED_BUFFER);
+        acknowledge(&mut guest, reg::USED_BUFFER);
         // The driver scans both.
         assert_eq!(answer(&mut first, 0).is_some(), busy);
         assert_eq!(answer(&mut second, 1).is_some(), !busy);
@@ -180,7 +180,7 @@ fn buffers_of_several_queues_in_one_poll_are_one_interrupt() {
     guest.device().shared().doorbell().ring(0);
     guest.device().shared().doorbell().ring(1);
     assert_eq!(guest.poll(BUDGET), Step::Idle);
-    assert_line(&mut guest, USED, 1);
+    assert_line(&mut guest, reg::USED_BUFFER, 1);
     assert_eq!((first.used_idx(), second.used_idx()), (1, 1));
 }
 
@@ -189,7 +189,7 @@ fn a_reset_clears_what_is_pending_and_lowers_the_line() {
     let (mut guest, mut driver, _) = live();
     use_buffer(&mut guest, &mut driver);
     guest.update_config(|_| ());
-    assert_line(&mut guest, USED | CONFIG, 2);
+    assert_line(&mut guest, reg::USED_BUFFER | reg::CONFIG_CHANGE, 2);
     assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
     assert_line(&mut guest, 0, 2);
     // What happens in reset is not announced, neither now nor later.

@@ -28,6 +28,7 @@ use super::{
     children::{FOLDER, start},
     processes::{BASE, BYTES, N, memory},
 };
+use virtside_tests::reg;
 
 const SLOTS: usize = 2;
 const SECTORS: usize = 64;
@@ -237,7 +238,7 @@ fn one_process_leaves_its_loop_and_another_goes_on() {
             driver.read(DATA + AREA * area + 0x700, &mut status);
             assert_eq!(status, [0]);
         }
-        assert_eq!(device.load(0x70), 0xf);
+        assert_eq!(device.load(reg::STATUS), 0xf);
         assert_eq!(write_back(&mut device), 0, "as the driver chose");
     }
     device.end();

@@ -15,7 +15,7 @@ use virtside::{
     },
     testing::Registers,
 };
-use virtside_tests::{BASE, BUDGET, CountingSource, N, Q, guest, guest_over, reg};
+use virtside_tests::{BASE, BUDGET, CountingSource, N, Q, guest, guest_over, random::Random, reg};
 
 use super::tampered::{numbers, walk};
 
@@ -99,21 +99,15 @@ fn mutants(whole: &Value, many: usize) -> Vec<Value> {
         }
     }
     // Always the same ones.
-    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
-    let mut below = |bound: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed % bound as u64) as usize
-    };
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     for _ in 0..many {
         let mut mutant = whole.clone();
-        for _ in 0..2 + below(3) {
-            let path = &paths[below(paths.len())];
+        for _ in 0..2 + random.index(3) {
+            let path = &paths[random.index(paths.len())];
             // It may be gone by now.
             if let Some(place) = mutant.pointer_mut(path) {
                 let others = others(place);
-                *place = others[below(others.len())].clone();
+                *place = others[random.index(others.len())].clone();
             }
         }
         mutants.push(mutant);

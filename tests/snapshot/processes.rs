@@ -27,6 +27,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::tempdir::TempDir;
 
 use super::children::{FOLDER, start};
+use virtside_tests::{random::Random, reg};
 
 pub const BASE: u64 = 0x8000_0000;
 pub const BYTES: u64 = 1 << 16;
@@ -34,17 +35,6 @@ const SECTORS: usize = 64;
 pub const N: usize = 16;
 /// Requests of three descriptors that are in flight at one time: as many as fit into a ring.
 const AREAS: usize = 5;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-}
 
 pub fn memory(folder: &Path) -> VmMem {
     let mut options = OpenOptions::new();
@@ -93,7 +83,7 @@ impl DeviceModel for Slow {
     }
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
         let token = request.token;
-        if self.due != Some(token) && self.random.below(3) != 0 {
+        if self.due != Some(token) && self.random.index(3) != 0 {
             self.held.push(token);
             return Ok(Answer::Pending);
         }
@@ -133,7 +123,7 @@ fn the_device() {
         log: log.expect("the log"),
         held: Vec::new(),
         due: None,
-        random: Random(0x9e37_79b9 ^ u64::from(std::process::id())),
+        random: Random::new(0x9e37_79b9 ^ u64::from(std::process::id())),
     };
     if cfg!(feature = "packed") {
         model.ring = model.ring | Features::RING_PACKED;
@@ -288,8 +278,8 @@ impl Driver {
         let Some(area) = (0..AREAS).find(|area| !self.flying.contains_key(area)) else {
             return;
         };
-        let (writes, count) = (random.below(2) == 0, 1 + random.below(2));
-        let sector = random.below(SECTORS - count);
+        let (writes, count) = (random.index(2) == 0, 1 + random.index(2));
+        let sector = random.index(SECTORS - count);
         let conflicts = |it: &Flying| {
             (it.writes || writes) && it.sector < sector + count && sector < it.sector + it.count
         };
@@ -303,7 +293,7 @@ impl Driver {
         header[8..].copy_from_slice(&(sector as u64).to_le_bytes());
         self.mem.write(at, &header);
         self.mem.write(at + 0x700, &[0xff]);
-        let data: Vec<u8> = (0..len).map(|_| random.below(256) as u8).collect();
+        let data: Vec<u8> = (0..len).map(|_| random.index(256) as u8).collect();
         self.mem.write(at + 0x100, &data);
         if writes {
             self.disk[sector * 512..][..len].copy_from_slice(&data);
@@ -416,15 +406,15 @@ fn run(features: Features, seed: u64) {
         device.bring_up(features, &[driver.config()]),
         "it went live"
     );
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (mut processes, mut carried) = (1, 0);
     while driver.sent < requests || !driver.flying.is_empty() {
-        match random.below(16) {
+        match random.index(16) {
             0..6 if driver.sent < requests => {
-                for _ in 0..=random.below(3) {
+                for _ in 0..=random.index(3) {
                     driver.send(&mut random);
                 }
-                if random.below(4) != 0 {
+                if random.index(4) != 0 {
                     let _ = device.kick(0);
                 }
             }
@@ -432,14 +422,14 @@ fn run(features: Features, seed: u64) {
                 let _ = device.kick(0);
             }
             6..9 => {
-                device.ask(POLL, 1 + random.below(4) as u64, 0);
+                device.ask(POLL, 1 + random.index(4) as u64, 0);
             }
             9..12 => {
-                device.ask(FINISH, random.below(AREAS) as u64, 0);
+                device.ask(FINISH, random.index(AREAS) as u64, 0);
             }
             12..15 => {
-                let pending = device.load(0x60);
-                let _ = device.store(0x64, pending);
+                let pending = device.load(reg::INTERRUPT_STATUS);
+                let _ = device.store(reg::INTERRUPT_ACK, pending);
                 driver.reap();
             }
             _ => {

@@ -15,6 +15,7 @@ use virtside_tests::{
     BASE, BUDGET, BYTES, Guest, TestRam, config,
     hooks::{Log, Touch},
     probe::Probe,
+    random::Random,
     reg,
 };
 
@@ -144,7 +145,7 @@ fn mutants(whole: &Value, all: bool, each: impl FnMut(String, Value)) {
 }
 
 /// One of them.
-fn one(whole: &Value, random: &mut impl FnMut(usize) -> usize) -> (String, Value) {
+fn one(whole: &Value, random: &mut Random) -> (String, Value) {
     let mut count = 0;
     chosen(
         whole,
@@ -155,7 +156,7 @@ fn one(whole: &Value, random: &mut impl FnMut(usize) -> usize) -> (String, Value
         },
         |_, _| {},
     );
-    let (at, mut found) = (random(count), None);
+    let (at, mut found) = (random.index(count), None);
     chosen(
         whole,
         false,
@@ -411,13 +412,7 @@ fn registers_of_one_device_and_rings_of_another() {
 #[test]
 fn two_fields_changed_at_once() {
     // Always the same ones.
-    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
-    let mut random = move |below: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed % below as u64) as usize
-    };
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let mut tally = Tally::default();
     for features in rings() {
         for seed in seeds(features) {

@@ -7,7 +7,8 @@ use virtside::{
 };
 use virtside_tests::{
     DATA,
-    twins::{Company, Form, Numbers, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
+    differential::{Company, Form, Outcome, REQUESTS, ROOM, mixes, shift_each_load},
+    random::Random,
 };
 
 use super::{spoken, support::*};
@@ -21,19 +22,19 @@ fn log(model: &mut Spi<Recorder, BYTES>) -> Log {
     (std::mem::take(&mut recorder.calls), 0)
 }
 
-fn head(numbers: &mut Numbers) -> Head {
+fn head(random: &mut Random) -> Head {
     let mut head = Head {
-        chip_select: numbers.below(3) as u8,
-        cs_change: numbers.below(2) as u8,
-        tx_nbits: numbers.of(&[0, 1, 2, 4, 8]),
-        rx_nbits: numbers.of(&[0, 1, 2, 4, 8]),
-        mode: numbers.below(32) as u32,
+        chip_select: random.below(3) as u8,
+        cs_change: random.below(2) as u8,
+        tx_nbits: random.of(&[0, 1, 2, 4, 8]),
+        rx_nbits: random.of(&[0, 1, 2, 4, 8]),
+        mode: random.below(32) as u32,
         ..PLAIN
     };
-    if numbers.once_in(6) {
-        match numbers.below(6) {
+    if random.once_in(6) {
+        match random.below(6) {
             0 => head.chip_select = 3,
-            1 => head.bits_per_word = numbers.below(256) as u8,
+            1 => head.bits_per_word = random.below(256) as u8,
             2 => head.cs_change = 2,
             3 => head.tx_nbits = 3,
             4 => head.mode = 32,
@@ -45,42 +46,42 @@ fn head(numbers: &mut Numbers) -> Head {
 
 #[test]
 fn hostile_transfers_end_alike_on_every_transport() {
-    let mut numbers = Numbers::new(0x1234_5678_9abc_def1);
+    let mut random = Random::new(0x1234_5678_9abc_def1);
     let (mut given, mut faults, mut fine) = (0, 0, 0);
     for mix in mixes() {
         let model = || Spi::new(Recorder::new(everything()));
         let mut company = Company::new::<4>(model, mix, 1, log);
         spoken::join::<_, _, 4>(&mut company, model());
         for _ in 0..90 {
-            if numbers.once_in(10) {
+            if random.once_in(10) {
                 let trouble = [
                     None,
                     None,
                     Some(SpiError::Failed),
                     Some(SpiError::Unsupported),
                 ];
-                let trouble = numbers.of(&trouble);
+                let trouble = random.of(&trouble);
                 company.act(|model| model.controller_mut().trouble = trouble, &[]);
             }
             company.write(DATA, &[UNTOUCHED; ROOM]);
             let mut results = Vec::new();
-            for chain in 0..=numbers.below(3) {
+            for chain in 0..=random.below(3) {
                 let at = DATA + 0x400 * chain;
-                company.write(at, &head(&mut numbers).bytes());
-                let mut buffers = numbers.cut(at, 32, false);
-                let len = numbers.of(&[1, 2, 31, 32, 33]);
-                let kind = numbers.below(3);
+                company.write(at, &head(&mut random).bytes());
+                let mut buffers = random.cut(at, 32, false);
+                let len = random.of(&[1, 2, 31, 32, 33]);
+                let kind = random.below(3);
                 if kind != 0 {
-                    buffers.extend(numbers.cut(at + 0x100, len, false));
+                    buffers.extend(random.cut(at + 0x100, len, false));
                 }
                 if kind != 1 {
-                    buffers.extend(numbers.cut(at + 0x200, len, true));
+                    buffers.extend(random.cut(at + 0x200, len, true));
                 }
                 buffers.push(Buffer::writable(at + 0x300, 1));
-                if numbers.once_in(8) {
-                    numbers.spoil(&mut buffers);
+                if random.once_in(8) {
+                    random.spoil(&mut buffers);
                 }
-                let form = numbers.form(mix, &buffers);
+                let form = random.form(mix, &buffers);
                 if company.offer(0, &buffers, form) {
                     results.push(at + 0x300);
                 }

@@ -6,7 +6,7 @@ use virtside::{
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
-    BUDGET, DATA, Guest, Q, SIZE, config, driver, guest,
+    BUDGET, DATA, Guest, Q, SIZE, config, driver, guest, reg,
     rings::{Plan, Rig, Scribe, changes, settle},
 };
 
@@ -107,8 +107,8 @@ mod slots {
         assert_eq!(settle(&mut guest), Step::Blocked);
         assert_eq!(guest.model().queues(), [0, 1, 2, 3]);
         // A stopped queue gives its slots to the others.
-        let _ = guest.store(0x30, 2);
-        assert_eq!(guest.store(0x44, 0), Reply::Done(0));
+        let _ = guest.store(reg::QUEUE_SEL, 2);
+        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
         assert_eq!(settle(&mut guest), Step::Blocked);
         assert_eq!(guest.model().queues(), [0, 1, 2, 3, 0]);
     }

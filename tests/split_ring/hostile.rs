@@ -6,6 +6,7 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, BYTES, DATA, SIZE, TestRam, config, driver, guest, ram,
+    random::Random,
     rings::{Plan, Rig, Scribe, changes, settle, shot},
 };
 
@@ -237,25 +238,19 @@ fn readable_and_writable_buffers_may_be_the_same_memory() {
 /// Many loads, many changes: nothing to compare with, but nothing of ours may fail either.
 #[test]
 fn a_storm_of_changes_gets_no_unchecked_address_used() {
-    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
-    let mut random = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let (mut served, mut faults) = (0, 0);
     let ram = ram();
     for _ in 0..300 {
         let script: Vec<u8> = (0..300)
             .flat_map(|_| {
-                let at = if random() & 1 == 0 {
-                    random() % 0x100
+                let at = if random.once_in(2) {
+                    random.below(0x100)
                 } else {
-                    0x4000 + random() % 48
+                    0x4000 + random.below(48)
                 };
-                let quiet = if random() & 3 == 0 { 0 } else { 0x80 };
-                [at as u8, (at >> 8) as u8 | quiet, random() as u8]
+                let quiet = if random.once_in(4) { 0 } else { 0x80 };
+                [at as u8, (at >> 8) as u8 | quiet, random.word() as u8]
             })
             .collect();
         let script: &'static [u8] = Box::leak(script.into_boxed_slice());

@@ -7,7 +7,7 @@ use virtside::{
 use virtside_tests::{
     BASE, DATA, SIZE,
     hooks::{Log, Touch},
-    ram,
+    ram, reg,
     rings::{Plan, Rig, changes},
 };
 
@@ -128,7 +128,7 @@ fn rings_are_not_touched_before_driver_ok_nor_after_reset() {
     let mem = ram.flat(BASE).with_hooks(log.hook());
     let mut rig = Rig::over(mem, ram, Features::empty(), SIZE);
     rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
-    assert_eq!(rig.guest.store(0x70, 0).value(), Some(0));
+    assert_eq!(rig.guest.store(reg::STATUS, 0).value(), Some(0));
     log.take();
     rig.poll();
     assert!(rig.guest.negotiate(Features::VERSION_1));

@@ -1,13 +1,15 @@
 //! What the tests share: memory, a device behind registers, and a driver at its rings.
 
+#[cfg(feature = "packed")]
+pub mod differential;
 pub mod hooks;
 pub mod in_order;
 pub mod rings;
-#[cfg(feature = "packed")]
-pub mod twins;
 
 pub mod probe;
+pub mod random;
 pub mod reg;
+pub mod status;
 
 use std::sync::Arc;
 

@@ -31,6 +31,10 @@ pub const QUEUE_RESET: u32 = 0x0c0;
 pub const CONFIG_GENERATION: u32 = 0x0fc;
 pub const CONFIG: u32 = 0x100;
 
+/// Bits of InterruptStatus and InterruptACK.
+pub const USED_BUFFER: u32 = 1;
+pub const CONFIG_CHANGE: u32 = 2;
+
 /// Registers that a driver may only read.
 pub const READ_ONLY: [u32; 11] = [
     MAGIC_VALUE,

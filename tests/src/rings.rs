@@ -8,7 +8,7 @@ use virtside::{
     testing::{FakeDriver, Layout, Registers},
 };
 
-use crate::{BASE, BUDGET, BYTES, Guest, Q, SIZE, TestRam, guest_over, ram};
+use crate::{BASE, BUDGET, BYTES, Guest, Q, SIZE, TestRam, guest_over, ram, reg};
 
 /// What a device was sent once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,8 +227,8 @@ impl<M: DriverMem> Rig<M> {
 
     /// What is pending, which is then acknowledged.
     pub fn acknowledge(&mut self) -> InterruptStatus {
-        let bits = self.guest.load(0x60);
-        let _ = self.guest.store(0x64, bits);
+        let bits = self.guest.load(reg::INTERRUPT_STATUS);
+        let _ = self.guest.store(reg::INTERRUPT_ACK, bits);
         InterruptStatus::from_bits_truncate(bits)
     }
 

@@ -9,9 +9,8 @@ use virtside_tests::{
     BUDGET, Guest, TestRam, config, driver,
     probe::{Event, Probe, answer, assert_works, pending, probe, publish, seen},
     reg,
+    status::NEEDS_RESET,
 };
-
-const NEEDS_RESET: u32 = 64;
 
 /// A device with queues 0 and 1 whose driver has written DRIVER_OK, and has to wait.
 fn waiting() -> (Guest<Probe>, TestRam, Ticket) {

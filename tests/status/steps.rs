@@ -10,15 +10,8 @@ use virtside_tests::{
     Guest, config,
     probe::{Event, Probe, probe, seen},
     reg,
+    status::{ACKNOWLEDGE, DRIVER, DRIVER_OK, FAILED, FEATURES_OK, NEEDS_RESET, SUSPEND},
 };
-
-const ACKNOWLEDGE: u32 = 1;
-const DRIVER: u32 = 2;
-const DRIVER_OK: u32 = 4;
-const FEATURES_OK: u32 = 8;
-const SUSPEND: u32 = 16;
-const NEEDS_RESET: u32 = 64;
-const FAILED: u32 = 128;
 
 /// A device in reset whose driver has chosen its features already.
 fn chosen() -> Guest<Probe> {

@@ -9,9 +9,8 @@ use virtside_tests::{
     BUDGET, config, driver,
     probe::{Event, assert_works, pending, probe, publish, seen},
     reg,
+    status::NEEDS_RESET,
 };
-
-const NEEDS_RESET: u32 = 64;
 
 #[test]
 fn a_broken_ring_sets_it_with_one_configuration_interrupt() {

@@ -5,9 +5,10 @@ use virtside_tests::{
     BUDGET, config, driver,
     probe::{Event, answer, assert_works, pending, probe, publish},
     reg,
+    status::{LIVE, SUSPENDED},
 };
 
-use crate::{FEATURES, LIVE, SUSPENDED, begin, holding, live, resume, suspend};
+use crate::{FEATURES, begin, holding, live, resume, suspend};
 
 #[test]
 fn chains_that_are_not_taken_yet_stay_with_the_driver() {

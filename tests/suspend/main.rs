@@ -18,15 +18,10 @@ use virtside_tests::{
     BUDGET, Guest, TestRam, config, driver,
     probe::{Probe, probe, publish},
     reg,
+    status::{LIVE, LIVE_SUSPEND, SUSPENDED},
 };
 
 const FEATURES: Features = Features::VERSION_1.union(Features::SUSPEND);
-
-/// Status of a live device, with SUSPEND written to it, and of a suspended one.
-const LIVE: u32 = 0x0f;
-const ASKED: u32 = 0x1f;
-const SUSPENDED: u32 = 0x1b;
-const NEEDS_RESET: u32 = 0x40;
 
 /// A live device with queues 0 and 1 that has nothing to do.
 fn live() -> (Guest<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
@@ -51,7 +46,7 @@ fn holding() -> (Guest<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
 /// The driver suspends the device, which takes no time.
 #[track_caller]
 fn suspend<M: DriverMem>(guest: &mut Guest<Probe, M>) {
-    assert_eq!(guest.store(reg::STATUS, ASKED), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
     assert_eq!(guest.load(reg::STATUS), SUSPENDED);
     assert_eq!(guest.phase(), Phase::Suspended);
 }
@@ -59,14 +54,14 @@ fn suspend<M: DriverMem>(guest: &mut Guest<Probe, M>) {
 /// The driver suspends the device, which takes its time.
 #[track_caller]
 fn begin<M: DriverMem>(guest: &mut Guest<Probe, M>) {
-    assert_eq!(guest.store(reg::STATUS, ASKED), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
     assert_eq!(guest.load(reg::STATUS), LIVE);
     assert_eq!(guest.phase(), Phase::Suspending);
 }
 
 #[track_caller]
 fn resume<M: DriverMem>(guest: &mut Guest<Probe, M>) {
-    assert_eq!(guest.store(reg::STATUS, ASKED), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
     assert_eq!(guest.load(reg::STATUS), LIVE);
     assert_eq!(guest.phase(), Phase::Live);
 }

@@ -9,9 +9,10 @@ use virtside_tests::{
     config, driver,
     probe::{Event, Probe, answer, publish},
     ram, reg,
+    status::{LIVE, LIVE_SUSPEND, NEEDS_RESET, SUSPENDED},
 };
 
-use crate::{ASKED, FEATURES, LIVE, NEEDS_RESET, SUSPENDED, talk::Talk};
+use crate::{FEATURES, talk::Talk};
 
 fn talk(probe: Probe) -> (Talk<Probe>, FakeDriver<FlatMem>) {
     let ram = ram();
@@ -41,7 +42,7 @@ fn status(talk: &mut Talk<Probe>) -> u32 {
 fn a_device_is_suspended_and_resumed() {
     let (mut talk, mut driver) = talk(Probe::default());
     for _ in 0..3 {
-        talk.store(reg::STATUS, ASKED);
+        talk.store(reg::STATUS, LIVE_SUSPEND);
         assert_eq!(status(&mut talk), SUSPENDED);
         publish(&mut driver, 0, b"text");
         talk.store(reg::QUEUE_NOTIFY, 0);
@@ -50,7 +51,7 @@ fn a_device_is_suspended_and_resumed() {
         assert_eq!(answer(&mut driver, 0), None);
         talk.configure(&config(2));
         assert_eq!(talk.load(reg::QUEUE_READY), 0);
-        talk.store(reg::STATUS, ASKED);
+        talk.store(reg::STATUS, LIVE_SUSPEND);
         assert_eq!(status(&mut talk), LIVE);
         assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"text"[..]));
     }
@@ -59,7 +60,7 @@ fn a_device_is_suspended_and_resumed() {
 #[test]
 fn a_chain_in_hand_is_answered_first() {
     let (mut talk, mut driver) = holding();
-    talk.store(reg::STATUS, ASKED);
+    talk.store(reg::STATUS, LIVE_SUSPEND);
     assert_eq!(status(&mut talk), LIVE);
     assert_eq!(talk.load(reg::MAGIC_VALUE), 0x7472_6976);
     let token = talk.model().held[0];
@@ -80,7 +81,7 @@ fn a_chain_in_hand_is_answered_first() {
 #[test]
 fn a_fault_shows_in_the_very_read_that_shows_suspend() {
     let (mut talk, _) = holding();
-    talk.store(reg::STATUS, ASKED);
+    talk.store(reg::STATUS, LIVE_SUSPEND);
     let mut once = true;
     let replies = talk.run(
         &[Access::read(reg::STATUS), Access::read(reg::STATUS)],
@@ -104,7 +105,7 @@ fn a_fault_shows_in_the_very_read_that_shows_suspend() {
 #[test]
 fn a_change_is_held_back_until_the_resume() {
     let (mut talk, _) = talk(Probe::default());
-    talk.store(reg::STATUS, ASKED);
+    talk.store(reg::STATUS, LIVE_SUSPEND);
     for _ in 0..2 {
         let generation = talk.load(reg::CONFIG_GENERATION);
         let _ = talk.run(&[Access::read(reg::STATUS)], |running| {
@@ -122,7 +123,7 @@ fn a_change_is_held_back_until_the_resume() {
 #[test]
 fn a_reset_ends_a_suspension() {
     let (mut talk, _) = holding();
-    talk.store(reg::STATUS, ASKED);
+    talk.store(reg::STATUS, LIVE_SUSPEND);
     talk.store(reg::STATUS, 0);
     assert_eq!(
         talk.model().count(Event::Reset),
@@ -137,13 +138,13 @@ fn a_reset_ends_a_suspension() {
 fn a_taken_queue_is_waited_for() {
     let (mut talk, mut driver) = talk(Probe::default());
     let queue = talk.engine().take_queue(0).expect("a live queue");
-    talk.store(reg::STATUS, ASKED);
+    talk.store(reg::STATUS, LIVE_SUSPEND);
     for _ in 0..3 {
         assert_eq!(status(&mut talk), LIVE);
     }
     assert!(talk.engine().put_back(queue).is_ok());
     assert_eq!(status(&mut talk), SUSPENDED);
-    talk.store(reg::STATUS, ASKED);
+    talk.store(reg::STATUS, LIVE_SUSPEND);
     assert_eq!(status(&mut talk), LIVE);
     assert_eq!(talk.phase(), Phase::Live);
     publish(&mut driver, 0, b"text");

@@ -9,9 +9,10 @@ use virtside_tests::{
     BUDGET, config, driver,
     probe::{answer, assert_works, pending, probe, publish, seen},
     reg,
+    status::{LIVE, LIVE_SUSPEND, SUSPENDED},
 };
 
-use crate::{ASKED, FEATURES, LIVE, SUSPENDED, begin, holding, live, resume, suspend};
+use crate::{FEATURES, begin, holding, live, resume, suspend};
 
 #[test]
 fn suspended_shows_suspend_and_resumed_shows_driver_ok() {
@@ -124,7 +125,7 @@ fn suspend_is_ignored_where_it_was_not_negotiated() {
     let features = Features::RING.difference(Features::SUSPEND);
     assert!(guest.bring_up(features, &[config(0)]));
     let before = seen(&guest);
-    assert_eq!(guest.store(reg::STATUS, ASKED), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
     assert_eq!(seen(&guest), before);
     assert!(guest.store(reg::STATUS, SUSPENDED).refusal().is_some());
     assert_eq!(seen(&guest), before);
@@ -202,7 +203,7 @@ fn a_device_that_did_not_start_cannot_be_suspended() {
     assert!(guest.configure(&odd).refusal().is_some());
     let _ = guest.go_live();
     assert_eq!(guest.load(reg::STATUS), 0x4f);
-    assert_eq!(guest.store(reg::STATUS, ASKED), Reply::Done(0));
+    assert_eq!(guest.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
     for _ in 0..3 {
         assert_eq!(guest.load(reg::STATUS), 0x4f);
     }

@@ -12,9 +12,10 @@ use virtside_tests::{
     probe::{Probe, answer, assert_works, pending, publish},
     reg,
     rings::shot,
+    status::{LIVE, SUSPENDED},
 };
 
-use crate::{LIVE, SUSPENDED, begin, live, resume};
+use crate::{begin, live, resume};
 
 type Queue = Taken<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
 

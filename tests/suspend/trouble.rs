@@ -10,9 +10,10 @@ use virtside_tests::{
     probe::{Probe, assert_works, pending, publish},
     ram, reg,
     rings::GuardedMem,
+    status::{LIVE, NEEDS_RESET, SUSPENDED},
 };
 
-use crate::{FEATURES, LIVE, NEEDS_RESET, SUSPENDED, begin, holding, live, resume, suspend};
+use crate::{FEATURES, begin, holding, live, resume, suspend};
 
 /// Status and InterruptStatus.
 fn told<M: virtside::DriverMem>(guest: &mut Guest<Probe, M>) -> (u32, u32) {

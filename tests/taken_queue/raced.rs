@@ -21,7 +21,14 @@ use virtside::{
     testing::{Buffer, FakeDriver, Layout, Registers},
 };
 use virtside_std::VmMem;
-use virtside_tests::{BASE, BUDGET, BYTES, DATA, Line, N, Q, probe::Probe, ram, reg};
+use virtside_tests::{
+    BASE, BUDGET, BYTES, DATA, Line, N, Q,
+    probe::Probe,
+    ram,
+    random::Random,
+    reg,
+    status::{FAILED, LIVE, SUSPEND},
+};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use crate::echo;
@@ -37,9 +44,6 @@ const CHAINS: u16 = SIZE / 2;
 /// Bytes of a queue's rings and of its buffers.
 const AREA: usize = 0x200;
 const NOTHING: u64 = 0x10;
-const LIVE: u32 = 0xf;
-const SUSPEND: u32 = 0x10;
-const FAILED: u32 = 0x80;
 
 type Queue<M> = Taken<M, Bell, Arc<Shared<Q>>, Q, N>;
 /// With a number of its own.
@@ -58,22 +62,6 @@ impl DriverNotify for Bell {
     fn deassert(&self) {
         thread::yield_now();
         self.0.deassert();
-    }
-}
-
-/// As many numbers as anyone wants, the same for a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u32) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((word ^ word >> 31) >> 33) as u32 % end
-    }
-    fn once_in(&mut self, times: u32) -> bool {
-        self.below(times) == 0
     }
 }
 
@@ -147,7 +135,7 @@ type Answer = (Reply, u32, bool);
 struct Host<'s, M: DriverMem> {
     guest: Guest<M>,
     stage: &'s Stage,
-    dice: Dice,
+    random: Random,
     accesses: Receiver<Access>,
     answers: Sender<Answer>,
     owners: [Sender<Out<M>>; QUEUES as usize],
@@ -179,9 +167,9 @@ impl<M: DriverMem> Host<'_, M> {
             }
             let work = self.stage.work();
             if self.quota.0 != work {
-                self.quota = (work, self.dice.below(8));
+                self.quota = (work, self.random.below(8) as u32);
             }
-            if self.dice.once_in(3) && (work == 0 || self.quota.1 != 0) {
+            if self.random.once_in(3) && (work == 0 || self.quota.1 != 0) {
                 self.quota.1 = self.quota.1.saturating_sub(1);
                 self.hand_out();
             }
@@ -229,7 +217,7 @@ impl<M: DriverMem> Host<'_, M> {
     }
 
     fn hand_out(&mut self) {
-        let number = self.dice.below(QUEUES.into()) as u16;
+        let number = self.random.below(QUEUES.into()) as u16;
         if let Ok(queue) = self.guest.take_queue(number) {
             assert_eq!((queue.number(), queue.in_flight()), (number, 0));
             self.taken += 1;
@@ -247,16 +235,16 @@ impl<M: DriverMem> Host<'_, M> {
     }
 
     fn do_something(&mut self) {
-        match self.dice.below(16) {
+        match self.random.below(16) {
             0..=7 => {
-                let budget = self.dice.below(5) as u16;
+                let budget = self.random.below(5) as u16;
                 self.guest.poll(budget);
             }
-            8 => self.guest.model_mut().holds = self.dice.once_in(2),
+            8 => self.guest.model_mut().holds = self.random.once_in(2),
             9..=11 => {
                 let held = &self.guest.model().held;
                 if !held.is_empty() {
-                    let token = held[self.dice.below(held.len() as u32) as usize];
+                    let token = held[self.random.index(held.len())];
                     let _ = self.guest.complete(token);
                     self.tokens.push(token);
                 }
@@ -296,7 +284,7 @@ struct Owner<'s, M: DriverMem> {
     mem: M,
     stage: &'s Stage,
     name: usize,
-    dice: Dice,
+    random: Random,
     orders: Receiver<Out<M>>,
     back: Sender<Out<M>>,
     in_order: bool,
@@ -325,8 +313,8 @@ impl<M: DriverMem> Owner<'_, M> {
     /// Serves as it should be done: asleep until it is kicked. Gives it back after a while.
     fn serve(&mut self, (name, mut queue): Out<M>) {
         let work = self.stage.work();
-        let mut naps = 1 + self.dice.below(4);
-        let mut asleep = self.dice.once_in(2);
+        let mut naps = 1 + self.random.below(4);
+        let mut asleep = self.random.once_in(2);
         let mut end = None;
         while end.is_none() {
             let mut patience = 4;
@@ -339,7 +327,7 @@ impl<M: DriverMem> Owner<'_, M> {
             if asleep && naps == 0 {
                 break;
             }
-            naps -= u32::from(asleep);
+            naps -= u64::from(asleep);
             queue.disable_kicks();
             let mut chain = Chain::new();
             asleep = loop {
@@ -367,8 +355,8 @@ impl<M: DriverMem> Owner<'_, M> {
     fn play(&mut self, (name, mut queue): Out<M>) {
         let mut held = VecDeque::new();
         let mut stopped = false;
-        for _ in 0..self.dice.below(60) {
-            match self.dice.below(16) {
+        for _ in 0..self.random.below(60) {
+            match self.random.below(16) {
                 0..=5 => {
                     let mut chain = Chain::new();
                     match queue.pop(&self.mem, &mut chain) {
@@ -384,13 +372,13 @@ impl<M: DriverMem> Owner<'_, M> {
                 11 => queue.disable_kicks(),
                 12 => stopped |= queue.enable_kicks().is_err(),
                 13 => self.try_stale(&mut queue),
-                14 if self.dice.once_in(8) => {
+                14 if self.random.once_in(8) => {
                     if let Some(chain) = held.pop_front() {
                         queue.abandon(&chain);
                         self.stale.push(chain);
                     }
                 }
-                15 if self.dice.once_in(16) => {
+                15 if self.random.once_in(16) => {
                     queue.report(DriverFault::HeadInFlight { head: 0 });
                     stopped = true;
                 }
@@ -409,7 +397,7 @@ impl<M: DriverMem> Owner<'_, M> {
 
     /// Has done with a queue, in one way or another.
     fn part(&mut self, (name, mut queue): Out<M>, mut held: VecDeque<Chain<N>>, stopped: bool) {
-        match self.dice.below(8) {
+        match self.random.below(8) {
             0 => return drop(queue),
             // The device gets it as it is, or has to insist.
             1 => {
@@ -427,7 +415,7 @@ impl<M: DriverMem> Owner<'_, M> {
         }
         self.stale.extend(held);
         self.stale.truncate(8);
-        if stopped && self.dice.once_in(2) {
+        if stopped && self.random.once_in(2) {
             self.ghosts.push((name, queue));
         } else {
             let _ = self.back.send((name, queue));
@@ -435,14 +423,14 @@ impl<M: DriverMem> Owner<'_, M> {
     }
 
     fn complete_one(&mut self, queue: &mut Queue<M>, held: &mut VecDeque<Chain<N>>) {
-        let at = match self.dice.below(held.len().max(1) as u32) as usize {
+        let at = match self.random.index(held.len().max(1)) {
             _ if self.in_order => 0,
             at => at,
         };
         let Some(chain) = held.remove(at) else {
             return;
         };
-        let written = if self.dice.once_in(4) {
+        let written = if self.random.once_in(4) {
             0
         } else {
             echo(&self.mem, &chain)
@@ -476,7 +464,7 @@ impl<M: DriverMem> Owner<'_, M> {
         if self.ghosts.is_empty() {
             return;
         }
-        let at = self.dice.below(self.ghosts.len() as u32) as usize;
+        let at = self.random.index(self.ghosts.len());
         let (name, mut ghost) = self.ghosts.swap_remove(at);
         let mut chain = Chain::new();
         assert_eq!(ghost.pop(&self.mem, &mut chain), Err(Stop::Asked));
@@ -485,7 +473,7 @@ impl<M: DriverMem> Owner<'_, M> {
         ghost.disable_kicks();
         assert!(ghost.enable_kicks().is_err());
         self.try_stale(&mut ghost);
-        match self.dice.below(60) {
+        match self.random.below(60) {
             0 => drop(ghost),
             1 => {
                 let _ = self.back.send((name, ghost));
@@ -658,7 +646,7 @@ struct Driver<'s, M: DriverMem> {
     line: Line,
     shared: Arc<Shared<Q>>,
     stage: &'s Stage,
-    dice: Dice,
+    random: Random,
     features: Features,
     accesses: Sender<Access>,
     answers: Receiver<Answer>,
@@ -715,7 +703,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
 
     /// Kicks past the registers, as an ioeventfd does, or through them.
     fn knock(&mut self, queue: usize) {
-        if self.dice.once_in(2) {
+        if self.random.once_in(2) {
             self.shared.doorbell().ring(queue as u16);
         } else {
             let _ = self.kick(queue as u16);
@@ -730,12 +718,12 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         for half in [0, 1] {
             self.stage.work.store(round * 2 + half, Ordering::SeqCst);
             for _ in 0..8 {
-                let queue = self.dice.below(QUEUES.into()) as usize;
+                let queue = self.random.index(QUEUES.into());
                 if self.send(queue, true) {
                     expected[queue] += 1;
                     self.knock(queue);
                 }
-                if self.dice.once_in(4) {
+                if self.random.once_in(4) {
                     assert_eq!(self.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
                 }
                 self.lanes[queue].collect();
@@ -780,36 +768,37 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
 
     /// False if only a reset helps.
     fn misbehave(&mut self) -> bool {
-        let queue = self.dice.below(QUEUES.into()) as usize;
-        match self.dice.below(12) {
+        let queue = self.random.index(QUEUES.into());
+        match self.random.below(12) {
             0..=3 => {
-                for _ in 0..self.dice.below(4) {
-                    let good = !self.dice.once_in(12);
+                for _ in 0..self.random.below(4) {
+                    let good = !self.random.once_in(12);
                     self.send(queue, good);
                 }
                 self.knock(queue);
                 self.lanes[queue].collect();
             }
             4 => {
-                let bits = self.dice.below(4);
+                let bits = self.random.below(4) as u32;
                 let _ = self.store(reg::INTERRUPT_ACK, bits);
             }
             5 => self.stop_queue(queue),
             6..=7 => self.reset_queue(queue),
             8..=9 => {
                 self.suspend();
-                if self.dice.once_in(4) {
+                if self.random.once_in(4) {
                     return false;
                 }
                 self.resume();
             }
-            10 if self.dice.once_in(8) => {
+            10 if self.random.once_in(8) => {
                 let _ = self.store(reg::STATUS, LIVE | FAILED);
                 return false;
             }
             10 => {
                 // Nothing that is not allowed has an effect.
-                let (at, value) = (0x30 + 4 * self.dice.below(0x30), self.dice.below(2));
+                let at = 0x30 + 4 * self.random.below(0x30) as u32;
+                let value = self.random.below(2) as u32;
                 if ![reg::STATUS, reg::QUEUE_READY, reg::QUEUE_RESET].contains(&at) {
                     let _ = self.store(at, value);
                 }
@@ -867,7 +856,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         self.stage.wait();
         let pending = self.load(reg::INTERRUPT_STATUS);
         assert_eq!(self.line.is_high(), pending != 0);
-        let bits = self.dice.below(4);
+        let bits = self.random.below(4) as u32;
         let _ = self.store(reg::INTERRUPT_ACK, bits);
         assert_eq!(self.load(reg::INTERRUPT_STATUS), pending & !bits);
         assert_eq!(self.line.is_high(), pending & !bits != 0);
@@ -899,7 +888,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
 
     /// Uses these areas for something else, and sees whether anyone else does.
     fn assert_untouched(&mut self, areas: &[u64]) {
-        let byte = self.dice.below(255) as u8 + 1;
+        let byte = self.random.below(255) as u8 + 1;
         let filled = [byte; AREA];
         let memory = plain(&self.mem);
         for area in areas {
@@ -962,7 +951,7 @@ where
                 mem: mem.clone(),
                 stage: &stage,
                 name,
-                dice: Dice(seed ^ name as u64),
+                random: Random::new(seed ^ name as u64),
                 orders,
                 back: back.clone(),
                 in_order,
@@ -976,7 +965,7 @@ where
             line,
             shared,
             stage: &stage,
-            dice: Dice(seed ^ 0x100),
+            random: Random::new(seed ^ 0x100),
             features,
             accesses,
             answers: answered,
@@ -988,7 +977,7 @@ where
         let host = Host {
             guest,
             stage: &stage,
-            dice: Dice(seed ^ 0x200),
+            random: Random::new(seed ^ 0x200),
             accesses: heard,
             answers,
             owners: orders.try_into().expect("one each"),

@@ -1,6 +1,7 @@
 //! What becomes of a queue whose driver broke the protocol.
 
 use super::*;
+use virtside_tests::reg;
 
 /// A queue that was broken with a loop, and what was pending then.
 fn broken() -> Rig {
@@ -166,10 +167,10 @@ fn a_fault_that_the_model_finds_stops_the_queue_too() {
 #[test]
 fn a_queue_stopped_by_the_driver_after_the_fault_stays_unusable() {
     let mut rig = broken();
-    let _ = rig.guest.store(0x30, 0);
-    assert_eq!(rig.guest.store(0x44, 0), Reply::Done(0));
-    assert_eq!(rig.guest.load(0x44), 0);
-    assert!(rig.guest.store(0x44, 1).refusal().is_some());
+    let _ = rig.guest.store(reg::QUEUE_SEL, 0);
+    assert_eq!(rig.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(rig.guest.load(reg::QUEUE_READY), 0);
+    assert!(rig.guest.store(reg::QUEUE_READY, 1).refusal().is_some());
     assert!(
         rig.guest
             .status()
@@ -183,7 +184,7 @@ fn a_queue_stopped_by_the_driver_after_the_fault_stays_unusable() {
 #[test]
 fn a_reset_cures_it() {
     let mut rig = broken();
-    assert_eq!(rig.guest.store(0x70, 0), Reply::Done(0));
+    assert_eq!(rig.guest.store(reg::STATUS, 0), Reply::Done(0));
     assert_eq!(rig.guest.phase(), Phase::Reset);
     assert_eq!(
         (rig.guest.status(), rig.fault()),

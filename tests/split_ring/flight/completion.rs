@@ -1,6 +1,7 @@
 //! Answers that come later, by token or because the back end is ready.
 
 use super::*;
+use virtside_tests::reg;
 
 #[test]
 fn a_chain_that_waits_is_not_given_back() {
@@ -101,7 +102,7 @@ fn a_token_from_before_a_reset_is_stale() {
     let mut rig = waiting(0..2);
     let (old, before) = (token(&rig, 0), rig.interrupts());
     let resets = rig.guest.model().resets;
-    assert_eq!(rig.guest.store(0x70, 0), Reply::Done(0));
+    assert_eq!(rig.guest.store(reg::STATUS, 0), Reply::Done(0));
     assert_eq!(rig.guest.model().resets, resets + 1);
     let shot = rig.shot();
     assert_eq!(rig.guest.complete(old), Err(Refusal::StaleToken));
@@ -123,9 +124,9 @@ fn a_token_from_before_a_reset_is_stale() {
 fn a_token_of_a_stopped_queue_is_stale() {
     let mut rig = waiting(0..2);
     let old = token(&rig, 1);
-    let _ = rig.guest.store(0x30, 0);
-    assert_eq!(rig.guest.store(0x44, 0), Reply::Done(0));
-    assert_eq!(rig.guest.load(0x44), 0);
+    let _ = rig.guest.store(reg::QUEUE_SEL, 0);
+    assert_eq!(rig.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(rig.guest.load(reg::QUEUE_READY), 0);
     assert_eq!(rig.guest.model().stopped, [0]);
     let shot = rig.shot();
     rig.guest.model_mut().plan = Plan::Fill(9);

@@ -8,8 +8,8 @@ use virtside::{
     testing::{Buffer, CountingMem, Counts, Registers, Shift, ShiftingMem},
 };
 
-use super::{Form, Given, Numbers, Ring, offer, slots};
-use crate::{BASE, BUDGET, N, TestRam, in_order::Format, ram};
+use super::{Form, Given, Ring, offer, slots};
+use crate::{BASE, BUDGET, N, TestRam, in_order::Format, ram, random::Random};
 
 /// Requests start here: where the changes reach, and behind all rings.
 pub const REQUESTS: u64 = BASE + 0x6000;
@@ -79,7 +79,7 @@ pub fn shift_each_load<D: DeviceModel, const Q: usize>(
     scenario: &[Chain],
     repeats: bool,
 ) -> [u32; 2] {
-    let mut numbers = Numbers::new(0x00c0_ffee_1234_5678);
+    let mut random = Random::new(0x00c0_ffee_1234_5678);
     let queues = 1 + scenario.iter().map(|chain| chain.0).max().unwrap_or(0);
     let mut ends = [0; 2];
     let line = CountingNotify::new();
@@ -95,20 +95,20 @@ pub fn shift_each_load<D: DeviceModel, const Q: usize>(
         let loads = counts.loads() + counts.descriptors() + counts.translations();
         for load in 0..loads as usize {
             for _ in 0..4 {
-                let ring = 0x1000 * numbers.below(u64::from(queues));
-                let slot = 16 * numbers.below(4);
-                let at = match numbers.below(8) {
+                let ring = 0x1000 * random.below(u64::from(queues));
+                let slot = 16 * random.below(4);
+                let at = match random.below(8) {
                     // Flags and lengths of descriptors, and high halves of their addresses.
-                    0..3 => ring + slot + 8 + numbers.below(8),
-                    3 => ring + slot + 4 + numbers.below(4),
+                    0..3 => ring + slot + 8 + random.below(8),
+                    3 => ring + slot + 4 + random.below(4),
                     // The available index and entries, or a suppression structure.
-                    4 => ring + 0x100 + numbers.below(8),
-                    5 => ring + numbers.below(0x140),
-                    6 => REQUESTS - BASE + numbers.below(0x30),
-                    _ => TABLES - BASE + 0x80 + numbers.below(0x30),
+                    4 => ring + 0x100 + random.below(8),
+                    5 => ring + random.below(0x140),
+                    6 => REQUESTS - BASE + random.below(0x30),
+                    _ => TABLES - BASE + 0x80 + random.below(0x30),
                 };
-                let any = numbers.below(256);
-                let byte = numbers.of(&[0, 1, 2, 3, 4, 0x80, 0xff, any]) as u8;
+                let any = random.below(256);
+                let byte = random.of(&[0, 1, 2, 3, 4, 0x80, 0xff, any]) as u8;
                 let [low, high] = (at as u16).to_le_bytes();
                 let mut script = vec![0xff; 3 * load];
                 script.extend([low, high, byte]);

@@ -16,7 +16,7 @@ use virtside::{
     DeviceModel, DriverFault, FaultPolicy, Features, HostFault, testing::Buffer, testing::Registers,
 };
 
-use crate::{BASE, DATA, TestRam, cut, in_order::Format, ram, rings::changes};
+use crate::{BASE, DATA, TestRam, cut, in_order::Format, ram, random::Random, rings::changes};
 
 /// Bytes behind [`DATA`] that requests use; tables are behind them.
 pub const ROOM: usize = 0x1000;
@@ -25,36 +25,7 @@ const TABLES: u64 = DATA + ROOM as u64;
 /// Bytes from the start of each queue's rings on that hold all of them.
 const RINGS: usize = 0x200;
 
-/// Numbers without a pattern, the same in each run.
-#[derive(Clone, Debug)]
-pub struct Numbers(u64);
-
-impl Numbers {
-    /// From this seed on, which is not 0.
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next, below this.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
-
-    /// One of these.
-    pub fn of<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.below(items.len() as u64) as usize]
-    }
-
-    /// True once in so many times.
-    pub fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
-
-impl Numbers {
+impl Random {
     /// Cuts `len` bytes from `addr` on into a few buffers, seldom an empty one among them.
     pub fn cut(&mut self, addr: u64, len: u32, writable: bool) -> Vec<Buffer> {
         let cuts: Vec<u32> = (0..self.below(3))
