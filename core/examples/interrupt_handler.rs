@@ -1,0 +1,82 @@
+//! A device in a static, stepped by two interrupt handlers: one for the register accesses of the
+//! driver's core, one for a timer that gives the device its time.
+//!
+//! `cargo run -p virtside --features testing,critical-section --example interrupt_handler`
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use virtside::{
+    ChainSlot, DriverNotify, Engine, EngineCell, Features, FlatMem, Ram, Shared, Step,
+    mmio::Access,
+    models::{Entropy, EntropyError},
+    testing::{Buffer, Registers, fake_queue},
+    transport::Reply,
+};
+
+/// The driver's interrupt: here a flag, on a board the line to the other core.
+static PENDED: AtomicBool = AtomicBool::new(false);
+struct Irq;
+impl DriverNotify for Irq {
+    fn assert(&self) {
+        PENDED.store(true, Ordering::Release);
+    }
+    fn deassert(&self) {
+        PENDED.store(false, Ordering::Release);
+    }
+}
+
+type Source = fn(&mut [u8]) -> Result<usize, EntropyError>;
+type Device = Engine<Entropy<Source>, FlatMem, &'static Irq>;
+
+static RAM: Ram<8192> = Ram::new();
+static SHARED: Shared<1> = Shared::new();
+static DEVICE: EngineCell<Device> = EngineCell::new(Engine::new(
+    Entropy::new(random),
+    RAM.flat(0),
+    &Irq,
+    [ChainSlot::new()],
+    &SHARED,
+));
+
+fn random(bytes: &mut [u8]) -> Result<usize, EntropyError> {
+    bytes.fill(4); // ask the hardware
+    Ok(bytes.len())
+}
+
+/// The handler for a register access of the driver.
+fn on_access(access: Access) -> Reply {
+    DEVICE
+        .with(|device| device.access(access))
+        .unwrap_or(Reply::Busy)
+}
+
+/// The handler of the timer; says whether it wants to run again at once.
+fn on_timer() -> bool {
+    // A look at the doorbell needs no engine, and so no critical section.
+    !SHARED.doorbell().is_silent() && DEVICE.with(|device| device.poll(4)) == Some(Step::More)
+}
+
+/// The driver's side of the bus.
+struct Bus;
+impl Registers for Bus {
+    fn reach(&mut self, access: Access) -> Reply {
+        on_access(access)
+    }
+}
+
+fn main() {
+    let mut driver = fake_queue(RAM.flat(0), 0, 8);
+    assert!(Bus.bring_up(Features::VERSION_1, &[driver.config(0)]));
+    while on_timer() {}
+
+    driver.send(0, &[Buffer::writable(0x1000, 32)]);
+    let _ = Bus.kick(0);
+    assert!(!PENDED.load(Ordering::Acquire), "a kick is only noted");
+    while on_timer() {}
+
+    assert!(PENDED.load(Ordering::Acquire));
+    assert_eq!(driver.take_used(), Some((0, 32)));
+    let _ = Bus.store(0x64, 1); // InterruptACK
+    assert!(!PENDED.load(Ordering::Acquire));
+    println!("32 random bytes, one interrupt");
+}

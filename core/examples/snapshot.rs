@@ -1,0 +1,53 @@
+//! A device that moves: its state is saved in the middle of a request, and another one goes on.
+//!
+//! `cargo run -p virtside --features testing --example snapshot`
+
+use virtside::{
+    ChainSlot, Engine, Features, FlatMem, Ram, Shared, Step, WholeSnapshot,
+    models::{Entropy, EntropyError},
+    testing::{Buffer, Registers, fake_queue},
+};
+
+static RAM: Ram<8192> = Ram::new();
+static SHARED: [Shared<1>; 2] = [Shared::new(), Shared::new()];
+
+type Source = fn(&mut [u8]) -> Result<usize, EntropyError>;
+
+fn device(source: Source, shared: &'static Shared<1>) -> Engine<Entropy<Source>, FlatMem, ()> {
+    Engine::new(
+        Entropy::new(source),
+        RAM.flat(0),
+        (),
+        [ChainSlot::new()],
+        shared,
+    )
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let [here, there] = &SHARED;
+    // Its source has nothing to give: the request stays in hand.
+    let mut old = device(|_| Ok(0), here);
+    let mut driver = fake_queue(RAM.flat(0), 0, 8);
+    assert!(old.bring_up(Features::VERSION_1, &[driver.config(0)]));
+    driver.send(0, &[Buffer::writable(0x1000, 32)]);
+    let _ = old.kick(0);
+    assert_eq!(old.poll(4), Step::Blocked);
+
+    // Room for one chain in hand. The model's state is part of the whole.
+    let state: WholeSnapshot<_, 1, 16, 1> = old.save_whole()?;
+
+    let mut new = device(
+        |bytes| {
+            bytes.fill(4);
+            Ok(bytes.len())
+        },
+        there,
+    );
+    // Everything in it is checked as if a driver had written it.
+    new.restore_whole(&state)?;
+    // A poll serves the request again, from its start.
+    let _ = new.poll(4);
+    assert_eq!(driver.take_used(), Some((0, 32)));
+    println!("the request was answered once, by the device that took over");
+    Ok(())
+}
