@@ -54,14 +54,23 @@ use crate::{
 /// static RAM: Ram<65536> = Ram::new();
 /// static SHARED: Shared<1> = Shared::new();
 /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
-/// let mut engine: Engine<_, _, _, _, _, 1, 16> =
+/// let mut engine: Engine<_, _, _> =
 ///     Engine::new(Entropy::new(source), RAM.flat(0x8000_0000), (), [ChainSlot::new()], &SHARED);
 /// assert_eq!(engine.access(Access::read(0)), Reply::Done(0x7472_6976));
 /// assert_eq!(engine.access(Access::read(8)), Reply::Done(4));
 /// ```
-pub struct Engine<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T = NoTrace> {
+pub struct Engine<
+    D,
+    M: DriverMem,
+    I,
+    const Q: usize = 1,
+    const N: usize = 16,
+    S = [ChainSlot<N>; 1],
+    H = &'static Shared<Q>,
+    T = NoTrace,
+> {
     model: D,
-    device: Device<M, I, H, Q, N, T>,
+    device: Device<M, I, Q, N, H, T>,
     transport: Transport<Q>,
     slots: S,
     may_take: bool,
@@ -70,7 +79,7 @@ pub struct Engine<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T = 
 }
 
 impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> core::fmt::Debug
-    for Engine<D, M, I, S, H, Q, N, T>
+    for Engine<D, M, I, Q, N, S, H, T>
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Engine")
@@ -82,7 +91,7 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> core::fmt::Deb
 
 #[cfg(feature = "defmt")]
 impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> defmt::Format
-    for Engine<D, M, I, S, H, Q, N, T>
+    for Engine<D, M, I, Q, N, S, H, T>
 {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
@@ -94,7 +103,7 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> defmt::Format
     }
 }
 
-impl<D, M, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, S, H, Q, N>
+impl<D, M, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, Q, N, S, H>
 where
     D: DeviceModel,
     M: DriverMem,
@@ -112,7 +121,7 @@ where
     /// # static SHARED: Shared<1> = Shared::new();
     /// # let source = |bytes: &mut [u8]| Ok(bytes.len());
     /// let slots = [ChainSlot::<8>::new()];
-    /// let _: Engine<_, _, _, _, _, 1, 16> =
+    /// let _: Engine<_, _, _> =
     ///     Engine::new(Entropy::new(source), RAM.flat(0), (), slots, &SHARED);
     /// ```
     ///
@@ -122,7 +131,7 @@ where
     /// # let source = |bytes: &mut [u8]| Ok(bytes.len());
     /// static SHARED: Shared<2> = Shared::new();
     /// let slots = [ChainSlot::<16>::new()];
-    /// let _: Engine<_, _, _, _, _, 1, 16> =
+    /// let _: Engine<_, _, _> =
     ///     Engine::new(Entropy::new(source), RAM.flat(0), (), slots, &SHARED);
     /// ```
     pub const fn new(model: D, mem: M, notify: I, slots: S, shared: H) -> Self {
@@ -130,7 +139,7 @@ where
     }
 }
 
-impl<D, M, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, S, H, Q, N, T>
+impl<D, M, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, Q, N, S, H, T>
 where
     D: DeviceModel,
     M: DriverMem,
@@ -177,7 +186,7 @@ where
     /// }
     /// let message = transport.message().ok_or(DeviceError::UnexpectedEndOfStream)?;
     /// let mut configuring =
-    ///     Configuring::<_, _, _, _, 1, 16>::new(DeviceBuilder::new(&SHARED), &.., RAM.flat(0));
+    ///     Configuring::<_, _, _>::new(DeviceBuilder::new(&SHARED), &.., RAM.flat(0));
     /// let Progress::Ready(device, responder) = configuring.step(message)? else {
     ///     panic!("not ready");
     /// };
@@ -192,7 +201,7 @@ where
     /// ```
     pub const fn from_parts(
         model: D,
-        device: Device<M, I, H, Q, N, T>,
+        device: Device<M, I, Q, N, H, T>,
         transport: Transport<Q>,
         slots: S,
     ) -> Self {
@@ -207,12 +216,12 @@ where
     }
 
     /// The reverse of [`from_parts`](Self::from_parts).
-    pub fn into_parts(self) -> (D, Device<M, I, H, Q, N, T>, Transport<Q>, S) {
+    pub fn into_parts(self) -> (D, Device<M, I, Q, N, H, T>, Transport<Q>, S) {
         (self.model, self.device, self.transport, self.slots)
     }
 }
 
-impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, S, H, Q, N, T> {
+impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, Q, N, S, H, T> {
     /// The same device, with a changed offer: what depends on where it is, such as ACCESS_PLATFORM.
     ///
     /// ```
@@ -220,7 +229,7 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
     /// static RAM: Ram<65536> = Ram::new();
     /// static SHARED: Shared<1> = Shared::new();
     /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
-    /// let engine: Engine<_, _, _, _, _, 1, 16> =
+    /// let engine: Engine<_, _, _> =
     ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], &SHARED)
     ///         .offering(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
     /// # let _ = engine;
@@ -265,7 +274,7 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
     }
 
     /// The queues, faults and counters.
-    pub const fn device(&self) -> &Device<M, I, H, Q, N, T> {
+    pub const fn device(&self) -> &Device<M, I, Q, N, H, T> {
         &self.device
     }
 
@@ -341,7 +350,7 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
     }
 }
 
-impl<D, M, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, S, H, Q, N, T>
+impl<D, M, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, Q, N, S, H, T>
 where
     D: DeviceModel,
     M: DriverMem,
@@ -358,7 +367,7 @@ where
     /// static RAM: Ram<65536> = Ram::new();
     /// static SHARED: Shared<1> = Shared::new();
     /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
-    /// let mut engine: Engine<_, _, _, _, _, 1, 16> =
+    /// let mut engine: Engine<_, _, _> =
     ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], &SHARED)
     ///         .offering(Offer::AS_IS.with(Features::IN_ORDER).without(Features::EVENT_IDX));
     /// assert!(engine.offer().contains(Features::IN_ORDER));
@@ -468,13 +477,13 @@ where
         self.go_on()
     }
 
-    fn new_responder(&self) -> ReadyResponder<I, H, Q> {
+    fn new_responder(&self) -> ReadyResponder<I, Q, H> {
         ReadyResponder::new(self.device.shared.clone(), self.device.notify.clone())
     }
 
     /// The answer that the driver waits for, if the model said [`Start::Later`]; once for each
     /// DRIVER_OK.
-    pub fn responder(&mut self) -> Option<ReadyResponder<I, H, Q>> {
+    pub fn responder(&mut self) -> Option<ReadyResponder<I, Q, H>> {
         match self.transport.outstanding() {
             Some(Outstanding::Ready) if core::mem::take(&mut self.unanswered) => {
                 Some(self.new_responder())
@@ -573,7 +582,7 @@ where
     ///
     /// # Errors
     /// As there, and [`Refusal::NotNegotiated`] after [`without_taking`](Self::without_taking).
-    pub fn take_queue(&mut self, queue: u16) -> Result<Taken<M, I, H, Q, N>, Refusal> {
+    pub fn take_queue(&mut self, queue: u16) -> Result<Taken<M, I, Q, N, H>, Refusal> {
         if !self.may_take {
             return Err(Refusal::NotNegotiated);
         }
@@ -587,8 +596,8 @@ where
     #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
     pub fn put_back(
         &mut self,
-        taken: Taken<M, I, H, Q, N>,
-    ) -> Result<(), Result<Taken<M, I, H, Q, N>, Refusal>> {
+        taken: Taken<M, I, Q, N, H>,
+    ) -> Result<(), Result<Taken<M, I, Q, N, H>, Refusal>> {
         self.device.put_back(taken)
     }
 
@@ -607,7 +616,7 @@ where
 }
 
 impl<D, M, I, S, H, const Q: usize, const N: usize, T> RegisterBlock
-    for Engine<D, M, I, S, H, Q, N, T>
+    for Engine<D, M, I, Q, N, S, H, T>
 where
     D: DeviceModel,
     M: DriverMem,

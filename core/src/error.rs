@@ -464,8 +464,8 @@ impl From<HostFault> for DeviceError {
 /// static RAM: Ram<65536> = Ram::new();
 /// static SHARED: Shared<1> = Shared::new();
 /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
-/// let engine: Engine<_, _, _, _, _, 1, 16> =
-///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], &SHARED)
+/// let engine: Engine<_, _, _> =
+///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::new()], &SHARED)
 ///         .with_policy(FaultPolicy::StopQueue);
 /// # let _ = engine;
 /// ```

@@ -13,7 +13,7 @@ use crate::{
     num,
     queue::check::{self, QueueCheck},
     queue_set::QueueSet,
-    shared::SharedHandle,
+    shared::{Shared, SharedHandle},
     trace::NoTrace,
 };
 
@@ -34,7 +34,7 @@ use crate::{
 /// # Ok::<(), virtside::DeviceError>(())
 /// ```
 #[derive(Debug)]
-pub struct DeviceBuilder<I, H, const Q: usize> {
+pub struct DeviceBuilder<I, const Q: usize = 1, H = &'static Shared<Q>> {
     notify: I,
     shared: H,
     policy: FaultPolicy,
@@ -44,13 +44,13 @@ pub struct DeviceBuilder<I, H, const Q: usize> {
 }
 
 #[cfg(feature = "defmt")]
-impl<I, H, const Q: usize> defmt::Format for DeviceBuilder<I, H, Q> {
+impl<I, H, const Q: usize> defmt::Format for DeviceBuilder<I, Q, H> {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "DeviceBuilder {{ queues: {} }}", self.queues);
     }
 }
 
-impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), H, Q> {
+impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), Q, H> {
     /// No queues, no interrupt. `shared` holds the doorbell that stands for the driver's kicks.
     pub const fn new(shared: H) -> Self {
         Self {
@@ -63,7 +63,7 @@ impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), H, Q> {
     }
 }
 
-impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
+impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
     /// Replaces the interrupt by what `map` makes of it, e.g. wraps it in a
     /// [`BufferedNotify`](crate::BufferedNotify).
     ///
@@ -72,7 +72,7 @@ impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
     pub fn map_notify<J>(
         self,
         map: impl FnOnce(I) -> Result<J, DeviceError>,
-    ) -> Result<DeviceBuilder<J, H, Q>, DeviceError> {
+    ) -> Result<DeviceBuilder<J, Q, H>, DeviceError> {
         let Self {
             notify,
             shared,
@@ -144,7 +144,7 @@ impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
         self,
         features: Features,
         mem: M,
-    ) -> Result<Device<M, I, H, Q, N>, DeviceError> {
+    ) -> Result<Device<M, I, Q, N, H>, DeviceError> {
         self.build_with(features, mem, &..)
     }
 
@@ -153,7 +153,7 @@ impl<I, H, const Q: usize> DeviceBuilder<I, H, Q> {
         features: Features,
         mem: M,
         queue_check: &C,
-    ) -> Result<Device<M, I, H, Q, N>, DeviceError> {
+    ) -> Result<Device<M, I, Q, N, H>, DeviceError> {
         let mut device =
             Device::new(mem, self.notify, self.shared, NoTrace).with_policy(self.policy);
         let goes_on = !device.policy.needs_reset();
@@ -203,8 +203,8 @@ pub enum Progress<D, R> {
 }
 
 /// What [`Configuring::step`] ends with.
-pub type Built<M, I, H, const Q: usize, const N: usize> =
-    Progress<Device<M, I, H, Q, N>, ReadyResponder<I, H, Q>>;
+pub type Built<M, I, const Q: usize = 1, const N: usize = 16, H = &'static Shared<Q>> =
+    Progress<Device<M, I, Q, N, H>, ReadyResponder<I, Q, H>>;
 
 /// The polled set-up conversation: messages in, acknowledgements and at last a device out.
 ///
@@ -214,7 +214,7 @@ pub type Built<M, I, H, const Q: usize, const N: usize> =
 /// static SHARED: Shared<1> = Shared::new();
 ///
 /// let builder = DeviceBuilder::new(&SHARED);
-/// let mut configuring = Configuring::<_, _, _, _, 1, 16>::new(builder, &(0..1), RAM.flat(0));
+/// let mut configuring = Configuring::<_, _, _>::new(builder, &(0..1), RAM.flat(0));
 /// let queue = QueueConfig { queue: 0, size: 8, desc: 0, driver: 0x200, device: 0x300 };
 /// assert!(matches!(
 ///     configuring.step(Message::ConfigureQueue(queue))?,
@@ -232,9 +232,17 @@ pub type Built<M, I, H, const Q: usize, const N: usize> =
 /// # Ok::<(), virtside::DeviceError>(())
 /// ```
 #[derive(Debug)]
-pub struct Configuring<'p, C: ?Sized, M, I, H, const Q: usize, const N: usize> {
+pub struct Configuring<
+    'p,
+    C: ?Sized,
+    M,
+    I,
+    const Q: usize = 1,
+    const N: usize = 16,
+    H = &'static Shared<Q>,
+> {
     /// `None` once the device is built.
-    parts: Option<(DeviceBuilder<I, H, Q>, M)>,
+    parts: Option<(DeviceBuilder<I, Q, H>, M)>,
     queue_check: &'p C,
     /// What is known of the features before `Ready`.
     features: Features,
@@ -242,7 +250,7 @@ pub struct Configuring<'p, C: ?Sized, M, I, H, const Q: usize, const N: usize> {
 
 #[cfg(feature = "defmt")]
 impl<C: ?Sized, M, I, H, const Q: usize, const N: usize> defmt::Format
-    for Configuring<'_, C, M, I, H, Q, N>
+    for Configuring<'_, C, M, I, Q, N, H>
 {
     fn format(&self, f: defmt::Formatter<'_>) {
         let builder = self.parts.as_ref().map(|(builder, _)| builder);
@@ -250,7 +258,7 @@ impl<C: ?Sized, M, I, H, const Q: usize, const N: usize> defmt::Format
     }
 }
 
-impl<'p, C, M, I, H, const Q: usize, const N: usize> Configuring<'p, C, M, I, H, Q, N>
+impl<'p, C, M, I, H, const Q: usize, const N: usize> Configuring<'p, C, M, I, Q, N, H>
 where
     C: QueueCheck + ?Sized,
     M: DriverMem,
@@ -258,7 +266,7 @@ where
     H: SharedHandle<Q>,
 {
     /// Starts a conversation in which `queue_check` decides which queues are wanted.
-    pub const fn new(builder: DeviceBuilder<I, H, Q>, queue_check: &'p C, mem: M) -> Self {
+    pub const fn new(builder: DeviceBuilder<I, Q, H>, queue_check: &'p C, mem: M) -> Self {
         Self {
             parts: Some((builder, mem)),
             queue_check,
@@ -294,7 +302,7 @@ where
     /// A refused queue leaves the conversation as it was: it may be configured differently.
     /// [`DeviceError::UnexpectedMessage`] for a message that has no place here, and for any after
     /// the device is built. If `Ready` fails, the conversation is over.
-    pub fn step(&mut self, message: Message) -> Result<Built<M, I, H, Q, N>, DeviceError> {
+    pub fn step(&mut self, message: Message) -> Result<Built<M, I, Q, N, H>, DeviceError> {
         let Some((builder, mem)) = &mut self.parts else {
             return Err(DeviceError::UnexpectedMessage(message));
         };
@@ -366,7 +374,7 @@ where
 /// static SHARED: Shared<1> = Shared::new();
 /// static LINE: CountingNotify = CountingNotify::new();
 /// let builder = DeviceBuilder::new(&SHARED).map_notify(|()| Ok(&LINE))?;
-/// let mut configuring = Configuring::<_, _, _, _, 1, 16>::new(builder, &(0..1), RAM.flat(0));
+/// let mut configuring = Configuring::<_, _, _>::new(builder, &(0..1), RAM.flat(0));
 /// match configuring.step(Message::Ready { features: Features::VERSION_1 })? {
 ///     Progress::Ready(_device, responder) => responder.refuse(),
 ///     other => panic!("{other:?}"),
@@ -377,7 +385,11 @@ where
 /// ```
 #[derive(Debug)]
 #[must_use = "the driver waits for the answer; dropping it refuses"]
-pub struct ReadyResponder<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> {
+pub struct ReadyResponder<
+    I: DriverNotify,
+    const Q: usize = 1,
+    H: SharedHandle<Q> = &'static Shared<Q>,
+> {
     shared: H,
     notify: I,
     epoch: u32,
@@ -386,14 +398,14 @@ pub struct ReadyResponder<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> {
 
 #[cfg(feature = "defmt")]
 impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> defmt::Format
-    for ReadyResponder<I, H, Q>
+    for ReadyResponder<I, Q, H>
 {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "ReadyResponder {{ epoch: {=u32} }}", self.epoch);
     }
 }
 
-impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, H, Q> {
+impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, Q, H> {
     pub(crate) fn new(shared: H, notify: I) -> Self {
         Self {
             epoch: shared.epoch(),
@@ -421,7 +433,7 @@ impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, H, Q
     }
 }
 
-impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> Drop for ReadyResponder<I, H, Q> {
+impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> Drop for ReadyResponder<I, Q, H> {
     fn drop(&mut self) {
         if !self.given {
             self.deny();

@@ -147,7 +147,7 @@ pub enum Weight {
 /// static SHARED: Shared<1> = Shared::new();
 /// let mut seen = std::vec::Vec::new();
 /// let source = |bytes: &mut [u8]| Ok(bytes.len());
-/// let mut engine: Engine<_, _, _, _, _, 1, 16, _> = Engine::traced(
+/// let mut engine: Engine<_, _, _, 1, 16, _, _, _> = Engine::traced(
 ///     Entropy::new(source), RAM.flat(0), (), [ChainSlot::new()], &SHARED,
 ///     |event: &Event| seen.push(std::format!("{event}")),
 /// );

@@ -26,7 +26,7 @@ const LEN: u32 = 0x200;
 fn device(model: impl DeviceModel + Send + 'static) -> Result<Box<dyn Served + Send>, Failed> {
     let memory = VmMem::new(GuestHal::memory()?);
     let (line, slots) = (CondvarNotify::new(), [ChainSlot::new()]);
-    let engine: Engine<_, _, _, _, _, 1, 16> =
+    let engine: Engine<_, _, _, 1, 16, _, _> =
         Engine::new(model, memory, line, slots, Arc::new(Shared::<1>::new()));
     Ok(Box::new(engine))
 }

@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let memory = VmMem::new(GuestHal::memory()?);
     let device = thread::spawn(move || {
         let (slots, shared) = ([ChainSlot::new()], Arc::new(Shared::<1>::new()));
-        let mut engine: Engine<_, _, _, _, _, 1, 16> =
+        let mut engine: Engine<_, _, _, 1, 16, _, _> =
             Engine::new(Entropy::new(OsEntropy), memory, (), slots, shared);
         let (sender, accesses) = mpsc::channel();
         let socket = server.try_clone()?;

@@ -42,10 +42,10 @@ const REGISTERS: u32 = 0x100;
 /// # use vm_memory::{GuestAddress, GuestMemoryMmap};
 /// # let guest = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 65536)])?;
 ///
-/// let entropy: Engine<_, _, _, _, _, 1, 16> =
+/// let entropy: Engine<_, _, _, 1, 16, _, _> =
 ///     Engine::new(Entropy::new(OsEntropy), VmMem::new(&guest), (), [ChainSlot::new()], Arc::new(Shared::new()));
 /// let disk = Block::new(RamDisk::new(vec![0; 4096]), BlockOptions::new(16));
-/// let disk: Engine<_, _, _, _, _, 1, 16> =
+/// let disk: Engine<_, _, _, 1, 16, _, _> =
 ///     Engine::new(disk, VmMem::new(&guest), (), [ChainSlot::new()], Arc::new(Shared::new()));
 ///
 /// let mut bus: Bus<Box<dyn Served + Send>> = Bus::new();

@@ -35,7 +35,7 @@ pub trait Served: RegisterBlock {
     fn poll(&mut self, budget: u16) -> Step;
 }
 
-impl<D, M, I, S, H, const Q: usize, const N: usize, T> Served for Engine<D, M, I, S, H, Q, N, T>
+impl<D, M, I, S, H, const Q: usize, const N: usize, T> Served for Engine<D, M, I, Q, N, S, H, T>
 where
     D: DeviceModel,
     M: DriverMem,
@@ -122,7 +122,7 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// };
 /// use virtside_std::{channel::channel, serve, CondvarNotify, Ended, FileDisk, Until, VmMem};
 ///
-/// type Disk = Engine<Block<FileDisk>, VmMem, CondvarNotify, [ChainSlot<64>; 4], Arc<Shared<1>>, 1, 64>;
+/// type Disk = Engine<Block<FileDisk>, VmMem, CondvarNotify, 1, 64, [ChainSlot<64>; 4], Arc<Shared<1>>>;
 /// type State = WholeSnapshot<BlockSnapshot, 1, 64, 4>;
 ///
 /// /// A device in reset.

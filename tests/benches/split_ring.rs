@@ -127,7 +127,7 @@ impl<M: DriverMem> Publish for Driver<M> {
     }
 }
 
-type Ours<'s, M> = Taken<M, (), &'s Shared<1>, 1, N>;
+type Ours<'s, M> = Taken<M, (), 1, N, &'s Shared<1>>;
 
 fn ours<'s, M: DriverMem + Clone>(
     mem: &M,
@@ -135,7 +135,7 @@ fn ours<'s, M: DriverMem + Clone>(
     config: QueueConfig,
     features: Features,
 ) -> Ours<'s, M> {
-    let mut device: Device<M, (), &Shared<1>, 1, N> = {
+    let mut device: Device<M, (), 1, N, &Shared<1>> = {
         let builder = DeviceBuilder::new(shared);
         let mut configuring =
             virtside::Configuring::new(builder, &(0..1), mem.clone()).with_features(features);
@@ -256,10 +256,10 @@ type Machine<'s> = Engine<
     Entropy<fn(&mut [u8]) -> Result<usize, virtside::models::EntropyError>>,
     FlatMem,
     (),
-    [ChainSlot<16>; 1],
-    &'s Shared<1>,
     1,
     16,
+    [ChainSlot<16>; 1],
+    &'s Shared<1>,
 >;
 
 fn fill(bytes: &mut [u8]) -> Result<usize, virtside::models::EntropyError> {

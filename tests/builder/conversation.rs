@@ -8,7 +8,7 @@ use virtside::{
 };
 use virtside_tests::{BASE, Line, N, Q, config, ram};
 
-type Talk<'p, C> = Configuring<'p, C, FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+type Talk<'p, C> = Configuring<'p, C, FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A conversation with this queue check, the line, and the shared block.
 fn talk<C: QueueCheck + ?Sized>(check: &C) -> (Talk<'_, C>, Line, Arc<Shared<Q>>) {

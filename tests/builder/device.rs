@@ -16,7 +16,7 @@ type Handle = Arc<Shared<Q>>;
 
 /// A live device with queues 0 and 2, and what it needs.
 struct Live {
-    device: Device<FlatMem, Line, Handle, Q, N>,
+    device: Device<FlatMem, Line, Q, N, Handle>,
     line: Line,
     drivers: [FakeDriver<FlatMem>; 2],
     model: Scribe,
@@ -31,7 +31,7 @@ impl Live {
             .map_notify(|()| Ok(line))
             .expect("it maps");
         let mem = ram.flat(BASE);
-        let mut talk = virtside::Configuring::<_, _, _, _, Q, N>::new(builder, &.., mem);
+        let mut talk = virtside::Configuring::<_, _, _, Q, N, _>::new(builder, &.., mem);
         for queue in [0, 2] {
             let _ = talk.step(virtside::Message::ConfigureQueue(config(queue)));
         }
@@ -42,7 +42,7 @@ impl Live {
             panic!("not ready");
         };
         let drivers = [driver(ram, 0), driver(ram, 2)];
-        let responder: ReadyResponder<Line, Handle, Q> = responder;
+        let responder: ReadyResponder<Line, Q, Handle> = responder;
         assert!(responder.accept());
         let model = Scribe::new(Plan::Fill(7));
         Self {
@@ -58,7 +58,7 @@ impl Live {
         self.device.poll(&mut self.model, &mut self.slots, 99)
     }
 
-    fn take(&mut self, queue: u16) -> Taken<FlatMem, Line, Handle, Q, N> {
+    fn take(&mut self, queue: u16) -> Taken<FlatMem, Line, Q, N, Handle> {
         self.device.take_queue(queue).expect("it is there and live")
     }
 }

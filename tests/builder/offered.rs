@@ -9,7 +9,7 @@ fn unimplemented_features_are_refused_and_others_may_be_tried() {
     static RAM: Ram<4096> = Ram::new();
     let shared = Shared::<1>::new();
     let builder = DeviceBuilder::new(&shared);
-    let mut configuring = Configuring::<_, _, _, _, 1, 8>::new(builder, &(0..1), RAM.flat(0));
+    let mut configuring = Configuring::<_, _, _, 1, 8, _>::new(builder, &(0..1), RAM.flat(0));
     // SR_IOV
     let missing = Features::VERSION_1.union(Features::from_bits(1 << 37));
     for features in [missing, Features::EVENT_IDX] {

@@ -8,8 +8,8 @@ use virtside::{
 };
 use virtside_tests::{BASE, BYTES, N, Q, config, ram};
 
-type Builder<I> = DeviceBuilder<I, Arc<Shared<Q>>, Q>;
-type Built<I> = Device<FlatMem, I, Arc<Shared<Q>>, Q, N>;
+type Builder<I> = DeviceBuilder<I, Q, Arc<Shared<Q>>>;
+type Built<I> = Device<FlatMem, I, Q, N, Arc<Shared<Q>>>;
 
 fn builder() -> Builder<()> {
     DeviceBuilder::new(Arc::new(Shared::new()))

@@ -166,8 +166,8 @@ fn over_registers(case: &Case) {
     assert_eq!(guest.transport().last_refusal(), None);
 }
 
-type Made = Device<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
-type Responder = ReadyResponder<Line, Arc<Shared<Q>>, Q>;
+type Made = Device<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
+type Responder = ReadyResponder<Line, Q, Arc<Shared<Q>>>;
 
 /// A device of messages that was told all this and then is to be ready; and whether the driver was
 /// told to reset.

@@ -21,8 +21,8 @@ type Handle = Arc<Shared<Q>>;
 
 /// A device that is ready but not answered, its responder, and a driver with a chain sent.
 struct Waiting {
-    device: Device<FlatMem, Line, Handle, Q, N>,
-    responder: Option<ReadyResponder<Line, Handle, Q>>,
+    device: Device<FlatMem, Line, Q, N, Handle>,
+    responder: Option<ReadyResponder<Line, Q, Handle>>,
     shared: Handle,
     line: Line,
     ram: TestRam,
@@ -39,7 +39,7 @@ impl Waiting {
             .map_notify(|()| Ok(line))
             .expect("it maps");
         let mem = ram.flat(BASE);
-        let mut talk = virtside::Configuring::<_, _, _, _, Q, N>::new(builder, &.., mem);
+        let mut talk = virtside::Configuring::<_, _, _, Q, N, _>::new(builder, &.., mem);
         let mut driver = driver(ram, 1);
         driver.send(0, &[Buffer::writable(DATA, 3)]);
         let configure = Message::ConfigureQueue(config(1));
@@ -66,7 +66,7 @@ impl Waiting {
         self.device.poll(&mut self.model, &mut self.slots, 9)
     }
 
-    fn answer(&mut self) -> ReadyResponder<Line, Handle, Q> {
+    fn answer(&mut self) -> ReadyResponder<Line, Q, Handle> {
         self.responder.take().expect("it is answered once")
     }
 }
@@ -268,7 +268,7 @@ fn a_reset_waits_for_a_refusal_that_is_under_way() {
     let line = Slow(Arc::new([Barrier::new(2), Barrier::new(2)]));
     let builder = DeviceBuilder::new(Arc::clone(&shared)).map_notify(|()| Ok(line.clone()));
     let mem = ram.flat(BASE);
-    let mut talk = Configuring::<_, _, _, _, Q, N>::new(builder.expect("a line"), &.., mem);
+    let mut talk = Configuring::<_, _, _, Q, N, _>::new(builder.expect("a line"), &.., mem);
     let features = Features::VERSION_1;
     let Ok(Progress::Ready(mut device, responder)) = talk.step(Message::Ready { features }) else {
         panic!("not ready");

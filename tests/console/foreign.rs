@@ -72,7 +72,7 @@ impl ConsolePort for Terminal {
 const N: usize = 16;
 
 type Machine =
-    Engine<Console<Terminal>, VmMem, CondvarNotify, [ChainSlot<N>; 3], Arc<Shared<2>>, 2, N>;
+    Engine<Console<Terminal>, VmMem, CondvarNotify, 2, N, [ChainSlot<N>; 3], Arc<Shared<2>>>;
 
 /// Passes on what happened at the terminal.
 struct Events(Terminal);

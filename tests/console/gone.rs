@@ -22,7 +22,7 @@ use super::support::*;
 
 type Mem = GuardedMem<FlatMem<Hook>>;
 type Gone<const P: usize> =
-    Engine<Console<Tape, P>, Mem, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+    Engine<Console<Tape, P>, Mem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
 /// A live device. Once it has reached into the buffer at `at`, the one at `gone` is not there.
 struct Rig<const P: usize> {

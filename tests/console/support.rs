@@ -104,7 +104,7 @@ impl ConsolePort for Tape {
 }
 
 pub type Machine<T, const P: usize> =
-    Engine<Console<T, P>, FlatMem, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+    Engine<Console<T, P>, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
 /// A console device in reset.
 pub fn machine<T: ConsolePort, const P: usize>(

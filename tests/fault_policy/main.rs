@@ -297,7 +297,7 @@ mod a_queue_that_does_not_pass {
                 .map_notify(|()| Ok(line))
                 .unwrap();
             let mut configuring =
-                Configuring::<_, _, _, _, Q, N>::new(builder, &(0..2), ram.flat(BASE));
+                Configuring::<_, _, _, Q, N, _>::new(builder, &(0..2), ram.flat(BASE));
             let good = layout(0).config(0);
             let mut bad = layout(1).config(1);
             bad.size = 3;

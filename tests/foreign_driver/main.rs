@@ -39,7 +39,7 @@ impl<D: DeviceModel + Clone + Send + 'static> Running<D> {
         let (port, mut source) = channel();
         let memory = VmMem::new(GuestHal::memory().expect("guest memory"));
         let thread = thread::spawn(move || {
-            let mut engine: Engine<D, VmMem, CondvarNotify, _, _, 2, N> = Engine::new(
+            let mut engine: Engine<D, VmMem, CondvarNotify, 2, N, _, _> = Engine::new(
                 model,
                 memory,
                 CondvarNotify::new(),
@@ -133,7 +133,7 @@ fn a_foreign_driver_does_not_notice_that_its_device_moves() {
             loop {
                 let options = BlockOptions::new(N as u16).with_id("foreign");
                 let memory = VmMem::new(GuestHal::memory().expect("guest memory"));
-                let mut engine: Engine<_, _, _, _, _, 2, N> = Engine::new(
+                let mut engine: Engine<_, _, _, 2, N, _, _> = Engine::new(
                     Block::new(RamDisk::new(bytes), options),
                     memory,
                     CondvarNotify::new(),

@@ -38,7 +38,7 @@ use crate::{
 const TRANSMIT: u16 = 1;
 
 type Conversation =
-    Configuring<'static, std::ops::Range<u16>, VmMem<Elements>, Calls, Arc<Shared<2>>, 2, N>;
+    Configuring<'static, std::ops::Range<u16>, VmMem<Elements>, Calls, 2, N, Arc<Shared<2>>>;
 
 /// The back end, until its driver stops it.
 struct Backend {

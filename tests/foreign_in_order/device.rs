@@ -40,7 +40,7 @@ impl DriverNotify for Calls {
     }
 }
 
-pub type NetDevice = Device<VmMem<Elements>, Calls, Arc<Shared<2>>, 2, N>;
+pub type NetDevice = Device<VmMem<Elements>, Calls, 2, N, Arc<Shared<2>>>;
 
 /// What was seen of a run.
 pub struct Outcome {

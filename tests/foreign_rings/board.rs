@@ -153,7 +153,7 @@ impl DriverNotify for Line {
     }
 }
 
-pub type Guest = Engine<Offering, VmMem, Line, [ChainSlot<N>; AREAS], Arc<Shared<1>>, 1, N>;
+pub type Guest = Engine<Offering, VmMem, Line, 1, N, [ChainSlot<N>; AREAS], Arc<Shared<1>>>;
 
 /// The device on its own: it works only when the driver kicked it, and until it says that it is done,
 /// or when it has requests that wait.

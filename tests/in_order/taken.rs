@@ -12,7 +12,7 @@ use virtside_tests::{
     reg,
 };
 
-type Queue = Taken<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// Queue 0, taken, and the chains that were popped from it.
 struct Out {

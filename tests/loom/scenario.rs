@@ -39,7 +39,7 @@ impl DriverNotify for Bell {
     }
 }
 
-type Queue = Taken<Memory, Bell, Arc<Shared<1>>, 1, 2>;
+type Queue = Taken<Memory, Bell, 1, 2, Arc<Shared<1>>>;
 
 /// A live queue of two.
 fn take_queue(mem: Memory, kind: Kind, line: Bell) -> Queue {
@@ -47,7 +47,7 @@ fn take_queue(mem: Memory, kind: Kind, line: Bell) -> Queue {
         .map_notify(|()| Ok(line))
         .expect("a line");
     let mut configuring =
-        Configuring::<_, _, _, _, 1, 2>::new(builder, &(0..1), mem).with_features(kind.features());
+        Configuring::<_, _, _, 1, 2, _>::new(builder, &(0..1), mem).with_features(kind.features());
     let configured = configuring.step(Message::ConfigureQueue(CONFIG));
     assert!(matches!(configured, Ok(Progress::Configured(0))));
     let ready = configuring.step(Message::Ready {

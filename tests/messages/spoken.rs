@@ -65,7 +65,7 @@ struct Once<'a, D> {
     done: bool,
 }
 
-type Served<D, const Q: usize> = Engine<D, FlatMem, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+type Served<D, const Q: usize> = Engine<D, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 type Messages<D, const Q: usize> = MmioMessages<Script, D, Line, Arc<Shared<Q>>, Q>;
 
 impl<D: DeviceModel, const Q: usize> Observer<Served<D, Q>> for Once<'_, D> {

@@ -18,10 +18,10 @@ type Largest = Engine<
     TestEntropy,
     FlatMem,
     &'static CountingNotify,
-    Vec<ChainSlot<32768>>,
-    Arc<Shared<1>>,
     1,
     32768,
+    Vec<ChainSlot<32768>>,
+    Arc<Shared<1>>,
 >;
 
 /// A chain of so many segments is half a megabyte.

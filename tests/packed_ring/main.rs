@@ -24,7 +24,7 @@ use virtside_tests::{BASE, N, TestRam, ram};
 /// What every driver of these tests accepts.
 const PACKED: Features = Features::VERSION_1.union(Features::RING_PACKED);
 
-type Queue<M = FlatMem> = Taken<M, &'static CountingNotify, Arc<Shared<1>>, 1, N>;
+type Queue<M = FlatMem> = Taken<M, &'static CountingNotify, 1, N, Arc<Shared<1>>>;
 
 /// A packed queue that was taken, and the driver at its ring.
 struct Rig<M: DriverMem = FlatMem> {
@@ -51,7 +51,7 @@ fn over<M: DriverMem + Clone>(mem: M, ram: TestRam, features: Features, size: u1
         .map_notify(|()| Ok(line))
         .expect("an interrupt");
     let mut configuring =
-        Configuring::<_, _, _, _, 1, N>::new(builder, &(0..1), mem.clone()).with_features(features);
+        Configuring::<_, _, _, 1, N, _>::new(builder, &(0..1), mem.clone()).with_features(features);
     let configured = configuring.step(Message::ConfigureQueue(driver.config(0)));
     assert!(matches!(configured, Ok(Progress::Configured(0))));
     let Ok(Progress::Ready(mut device, responder)) = configuring.step(Message::Ready { features })

@@ -19,7 +19,7 @@ use virtside_tests::{
 
 use crate::{FEATURES, elsewhere, enable, live, resetting};
 
-type Queue = Taken<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A device whose queue 0 is taken, with one chain in flight, while the driver resets it.
 struct Busy {

@@ -45,7 +45,7 @@ impl Registers for Recorder {
 }
 
 /// What [`Talk::run`] serves.
-pub type Served<D> = Engine<D, FlatMem, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+pub type Served<D> = Engine<D, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
 /// Acts before each round of the queues.
 struct Act<F>(F);

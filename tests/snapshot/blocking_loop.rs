@@ -33,7 +33,7 @@ use virtside_tests::reg;
 const SLOTS: usize = 2;
 const SECTORS: usize = 64;
 
-type Device = Engine<Block<FileDisk>, VmMem, (), [ChainSlot<N>; SLOTS], Arc<Shared<1>>, 1, N>;
+type Device = Engine<Block<FileDisk>, VmMem, (), 1, N, [ChainSlot<N>; SLOTS], Arc<Shared<1>>>;
 type State = WholeSnapshot<BlockSnapshot, 1, N, SLOTS>;
 
 /// What the driver's process says.

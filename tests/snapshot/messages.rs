@@ -14,11 +14,11 @@ use virtside_tests::{
 use crate::support::model;
 
 type Line = &'static CountingNotify;
-type Made = Device<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+type Made = Device<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 const PLAIN: Features = Features::RING;
 
-fn made(ram: TestRam, queues: &[QueueConfig]) -> (Made, ReadyResponder<Line, Arc<Shared<Q>>, Q>) {
+fn made(ram: TestRam, queues: &[QueueConfig]) -> (Made, ReadyResponder<Line, Q, Arc<Shared<Q>>>) {
     let line: Line = Box::leak(Box::default());
     let builder = DeviceBuilder::new(Arc::new(Shared::new()));
     let builder = builder.map_notify(|()| Ok(line)).expect("a line");

@@ -100,7 +100,7 @@ impl DeviceModel for Slow {
     }
 }
 
-type Device = Engine<Slow, VmMem, (), [ChainSlot<N>; AREAS], Arc<Shared<1>>, 1, N>;
+type Device = Engine<Slow, VmMem, (), 1, N, [ChainSlot<N>; AREAS], Arc<Shared<1>>>;
 type State = EngineSnapshot<1, N, AREAS>;
 
 /// What the driver's process asks of the device's.

@@ -40,7 +40,7 @@ pub type TestRam = &'static Ram<BYTES>;
 /// The line of a test's own.
 pub type Line = &'static CountingNotify;
 /// A device of the tests: `M` may be any memory.
-pub type Guest<D, M = FlatMem> = Engine<D, M, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+pub type Guest<D, M = FlatMem> = Engine<D, M, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
 /// Fresh zeroed memory. It is leaked: windows are owned, so a test's memory outlives the test.
 pub fn ram() -> TestRam {

@@ -17,7 +17,7 @@ use virtside_tests::{
 
 use crate::{begin, live, resume};
 
-type Queue = Taken<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A device that is asked to rest while a chain of its taken queue 0 is in flight.
 fn busy() -> (Guest<Probe>, Queue, Chain<N>, FakeDriver<FlatMem>, TestRam) {

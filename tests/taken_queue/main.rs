@@ -23,7 +23,7 @@ use virtside_tests::{
 };
 
 /// A queue that is out of its device.
-type Queue = Taken<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A live device with queues 0 and 1, queue 0 taken.
 struct Out {

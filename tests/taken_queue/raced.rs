@@ -45,10 +45,10 @@ const CHAINS: u16 = SIZE / 2;
 const AREA: usize = 0x200;
 const NOTHING: u64 = 0x10;
 
-type Queue<M> = Taken<M, Bell, Arc<Shared<Q>>, Q, N>;
+type Queue<M> = Taken<M, Bell, Q, N, Arc<Shared<Q>>>;
 /// With a number of its own.
 type Out<M> = (u32, Queue<M>);
-type Guest<M> = Engine<Probe, M, Bell, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+type Guest<M> = Engine<Probe, M, Bell, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
 /// A line that takes its time, so that others get in between.
 #[derive(Clone, Copy, Debug)]

@@ -14,13 +14,13 @@ use virtside_tests::{
 
 use crate::{Queue, mem};
 
-type Built = Device<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+type Built = Device<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A live device with queues 0 and 1.
 fn build(shared: &Arc<Shared<Q>>, ram: TestRam) -> Built {
     let line: Line = Box::leak(Box::default());
     let builder = DeviceBuilder::new(shared.clone()).map_notify(|()| Ok(line));
-    let mut talk = Configuring::<_, _, _, _, Q, N>::new(builder.expect("a line"), &.., mem(ram));
+    let mut talk = Configuring::<_, _, _, Q, N, _>::new(builder.expect("a line"), &.., mem(ram));
     for queue in [0, 1] {
         let configured = talk.step(Message::ConfigureQueue(config(queue)));
         assert!(matches!(configured, Ok(Progress::Configured(_))));

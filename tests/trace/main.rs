@@ -45,7 +45,7 @@ impl Recorder {
 }
 
 type Traced<D, T> =
-    Engine<D, FlatMem, &'static CountingNotify, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N, T>;
+    Engine<D, FlatMem, &'static CountingNotify, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>, T>;
 
 fn traced<D: DeviceModel, T: Trace>(model: D, trace: T) -> (Traced<D, T>, TestRam) {
     let ram = virtside_tests::ram();

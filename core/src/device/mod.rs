@@ -23,13 +23,13 @@ use crate::{
     model::DeviceModel,
     queue::check::QueueCheck,
     queue_set::QueueSet,
-    shared::{InterruptStatus, SharedHandle},
+    shared::{InterruptStatus, Shared, SharedHandle},
     trace::{Event, NoTrace, Trace},
 };
 
 /// The queue type that [`Device::take_queue`] moves out.
-pub type Taken<M, I, H, const Q: usize, const N: usize> =
-    TakenQueue<<M as DriverMem>::Window, I, H, Q, N>;
+pub type Taken<M, I, const Q: usize = 1, const N: usize = 16, H = &'static Shared<Q>> =
+    TakenQueue<<M as DriverMem>::Window, I, Q, N, H>;
 
 /// A device with up to `Q` queues of up to `N` elements, over memory `M`, with interrupt `I`.
 ///
@@ -44,7 +44,7 @@ pub type Taken<M, I, H, const Q: usize, const N: usize> =
 /// let mut driver = fake_queue(RAM.flat(0), 0, 8);
 ///
 /// let builder = DeviceBuilder::new(&SHARED);
-/// let mut configuring = Configuring::<_, _, _, _, 1, 8>::new(builder, &(0..1), RAM.flat(0));
+/// let mut configuring = Configuring::<_, _, _, 1, 8, _>::new(builder, &(0..1), RAM.flat(0));
 /// let _ = configuring.step(Message::ConfigureQueue(driver.config(0)))?;
 /// let Progress::Ready(mut device, responder) =
 ///     configuring.step(Message::Ready { features: Features::VERSION_1 })?
@@ -65,7 +65,14 @@ pub type Taken<M, I, H, const Q: usize, const N: usize> =
 /// assert!(device.put_back(queue).is_ok());
 /// # Ok::<(), virtside::DeviceError>(())
 /// ```
-pub struct Device<M: DriverMem, I, H, const Q: usize, const N: usize, T = NoTrace> {
+pub struct Device<
+    M: DriverMem,
+    I,
+    const Q: usize = 1,
+    const N: usize = 16,
+    H = &'static Shared<Q>,
+    T = NoTrace,
+> {
     pub(crate) mem: M,
     pub(crate) notify: I,
     pub(crate) shared: H,
@@ -89,7 +96,7 @@ pub struct Device<M: DriverMem, I, H, const Q: usize, const N: usize, T = NoTrac
 }
 
 impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> core::fmt::Debug
-    for Device<M, I, H, Q, N, T>
+    for Device<M, I, Q, N, H, T>
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Device")
@@ -103,7 +110,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> core::fmt::Debug
 
 #[cfg(feature = "defmt")]
 impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> defmt::Format
-    for Device<M, I, H, Q, N, T>
+    for Device<M, I, Q, N, H, T>
 {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
@@ -117,7 +124,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> defmt::Format
     }
 }
 
-impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N, T> {
+impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H, T> {
     pub(crate) const fn new(mem: M, notify: I, shared: H, trace: T) -> Self {
         Self {
             mem,
@@ -145,7 +152,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N
 
     /// The same device, but `trace` hears what it does.
     #[must_use]
-    pub fn with_trace<U: Trace>(self, trace: U) -> Device<M, I, H, Q, N, U> {
+    pub fn with_trace<U: Trace>(self, trace: U) -> Device<M, I, Q, N, H, U> {
         Device {
             mem: self.mem,
             notify: self.notify,
@@ -255,7 +262,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N
     }
 }
 
-impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N, T>
+impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H, T>
 where
     M: DriverMem,
     I: DriverNotify,
@@ -316,7 +323,7 @@ where
     /// [`Refusal::WrongPhase`] before the driver is live or while it is suspended,
     /// [`Refusal::QueueBusy`] while chains of it are pending, [`Refusal::QueueTaken`],
     /// [`Refusal::QueueNotReady`] (also while the driver stops it) or [`Refusal::NoSuchQueue`].
-    pub fn take_queue(&mut self, queue: u16) -> Result<Taken<M, I, H, Q, N>, Refusal>
+    pub fn take_queue(&mut self, queue: u16) -> Result<Taken<M, I, Q, N, H>, Refusal>
     where
         I: Clone,
     {
@@ -358,8 +365,8 @@ where
     #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
     pub fn put_back(
         &mut self,
-        taken: Taken<M, I, H, Q, N>,
-    ) -> Result<(), Result<Taken<M, I, H, Q, N>, Refusal>> {
+        taken: Taken<M, I, Q, N, H>,
+    ) -> Result<(), Result<Taken<M, I, Q, N, H>, Refusal>> {
         if taken.in_flight() != 0 || !taken.shares(&self.shared) {
             return Err(Ok(taken));
         }

@@ -14,7 +14,7 @@ use crate::{
     trace::{Event, Trace},
 };
 
-impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, H, Q, N, T>
+impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H, T>
 where
     M: DriverMem,
     I: DriverNotify,

@@ -38,7 +38,7 @@ pub enum Stop {
 // The queue is first, so that both are at one address.
 #[derive(Debug)]
 #[repr(C)]
-pub struct TakenQueue<W, I, H, const Q: usize, const N: usize>
+pub struct TakenQueue<W, I, const Q: usize = 1, const N: usize = 16, H = &'static Shared<Q>>
 where
     H: SharedHandle<Q>,
 {
@@ -55,7 +55,7 @@ where
 }
 
 #[cfg(feature = "defmt")]
-impl<W, I, H, const Q: usize, const N: usize> defmt::Format for TakenQueue<W, I, H, Q, N>
+impl<W, I, H, const Q: usize, const N: usize> defmt::Format for TakenQueue<W, I, Q, N, H>
 where
     H: SharedHandle<Q>,
 {
@@ -113,7 +113,7 @@ impl<H: SharedHandle<Q>, const Q: usize> Drop for Life<H, Q> {
     }
 }
 
-impl<W, I, H, const Q: usize, const N: usize> TakenQueue<W, I, H, Q, N>
+impl<W, I, H, const Q: usize, const N: usize> TakenQueue<W, I, Q, N, H>
 where
     W: RingWindow,
     I: DriverNotify,

@@ -13,7 +13,7 @@ use core::cell::RefCell;
 /// use virtside::{mmio::Access, models::{Entropy, EntropyError}, ChainSlot, Engine, EngineCell};
 /// use virtside::{FlatMem, Ram, Shared};
 /// type Source = fn(&mut [u8]) -> Result<usize, EntropyError>;
-/// type Device = Engine<Entropy<Source>, FlatMem, (), [ChainSlot<16>; 1], &'static Shared<1>, 1, 16>;
+/// type Device = Engine<Entropy<Source>, FlatMem, ()>;
 ///
 /// static RAM: Ram<4096> = Ram::new();
 /// static SHARED: Shared<1> = Shared::new();

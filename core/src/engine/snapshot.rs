@@ -16,7 +16,7 @@ use crate::{
     transport::{Phase, Transport},
 };
 
-impl<D, M, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, S, H, Q, N, T>
+impl<D, M, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, Q, N, S, H, T>
 where
     D: DeviceModel,
     M: DriverMem,
@@ -48,13 +48,13 @@ where
     /// static SHARED: [Shared<1>; 2] = [Shared::new(), Shared::new()];
     /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
     /// let [there, here] = &SHARED;
-    /// let mut old: Engine<_, _, _, _, _, 1, 16> =
-    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], there);
+    /// let mut old: Engine<_, _, _> =
+    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::new()], there);
     /// let _ = old.access(Access::write(0x70, 3));
     /// let state: EngineSnapshot<1, 16, 1> = old.save()?;
     ///
-    /// let mut new: Engine<_, _, _, _, _, 1, 16> =
-    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], here);
+    /// let mut new: Engine<_, _, _> =
+    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::new()], here);
     /// new.restore(&state).expect("what was saved is whole");
     /// assert_eq!(new.access(Access::read(0x70)).value(), Some(3));
     /// # Ok::<(), virtside::Refusal>(())
@@ -80,7 +80,7 @@ where
     /// };
     /// static RAM: Ram<65536> = Ram::new();
     /// static SHARED: [Shared<1>; 2] = [Shared::new(), Shared::new()];
-    /// type Disk<'a> = Engine<Block<RamDisk<[u8; 512]>>, FlatMem, (), [ChainSlot<16>; 1], &'a Shared<1>, 1, 16>;
+    /// type Disk<'a> = Engine<Block<RamDisk<[u8; 512]>>, FlatMem, (), 1, 16, [ChainSlot<16>; 1], &'a Shared<1>>;
     /// fn disk(shared: &Shared<1>) -> Disk<'_> {
     ///     let model = Block::new(RamDisk::new([0; 512]), BlockOptions::new(16));
     ///     Engine::new(model, RAM.flat(0), (), [ChainSlot::new()], shared)
@@ -153,7 +153,7 @@ impl<const Q: usize, const N: usize, const P: usize> EngineSnapshot<Q, N, P> {
     fn restore_and<D, M, I, H, T>(
         &self,
         transport: &mut Transport<Q>,
-        device: &mut Device<M, I, H, Q, N, T>,
+        device: &mut Device<M, I, Q, N, H, T>,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
         last: impl FnOnce(&mut D, SavedWith) -> Result<(), SnapshotError>,
@@ -185,7 +185,7 @@ impl<const Q: usize, const N: usize, const P: usize> EngineSnapshot<Q, N, P> {
     fn try_restore<D, M, I, H, T>(
         &self,
         transport: &mut Transport<Q>,
-        there: &mut Device<M, I, H, Q, N, T>,
+        there: &mut Device<M, I, Q, N, H, T>,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), SnapshotError>

@@ -87,7 +87,7 @@ pub const EVENTQ: u16 = 1;
 /// let lines: [&mut dyn GpioLine; 2] = [&mut led, &mut button];
 /// let gpio = Gpio::new(lines).with_names(["LED red", "button"])?;
 /// let slots = [const { ChainSlot::new() }; 2];
-/// let mut engine: Engine<_, _, _, _, _, 2, 16> =
+/// let mut engine: Engine<_, _, _, 2, 16, _, _> =
 ///     Engine::new(gpio, RAM.flat(0x8000_0000), (), slots, &SHARED);
 ///
 /// // The button's handler:

@@ -37,7 +37,7 @@ const RINGS: usize = 0x400;
 const SECTORS: usize = 8;
 
 type Disk = Block<RamDisk<[u8; SECTORS * 512]>>;
-type Fuzzed<'a, M> = Engine<Disk, M, &'a CountingNotify, [ChainSlot<N>; 2], &'a Shared<Q>, Q, N>;
+type Fuzzed<'a, M> = Engine<Disk, M, &'a CountingNotify, Q, N, [ChainSlot<N>; 2], &'a Shared<Q>>;
 
 /// Bytes of the input, taken from the front; zeroes behind its end.
 struct Input<'a>(&'a [u8]);

@@ -103,7 +103,7 @@ pub trait Registers {
     }
 }
 
-impl<D, M, I, S, H, const Q: usize, const N: usize, T> Registers for Engine<D, M, I, S, H, Q, N, T>
+impl<D, M, I, S, H, const Q: usize, const N: usize, T> Registers for Engine<D, M, I, Q, N, S, H, T>
 where
     D: DeviceModel,
     M: DriverMem,

@@ -30,7 +30,7 @@ pub(crate) const QUEUE_MAX: u16 = 64;
 
 const N: usize = 64;
 
-type Machine<D> = Engine<D, VmMem, CondvarNotify, [ChainSlot<N>; 1], Arc<Shared<1>>, 1, N>;
+type Machine<D> = Engine<D, VmMem, CondvarNotify, 1, N, [ChainSlot<N>; 1], Arc<Shared<1>>>;
 
 /// What a device thread leaves behind.
 pub(crate) struct Served {

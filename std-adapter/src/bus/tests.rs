@@ -189,7 +189,7 @@ fn a_poll_says_what_the_busiest_device_says() {
     assert_eq!(Bus::<Box<Fake>>::new().poll(8), Step::Idle);
 }
 
-type Of<D> = Engine<D, FlatMem, (), [ChainSlot<16>; 1], Arc<Shared<1>>, 1, 16>;
+type Of<D> = Engine<D, FlatMem, (), 1, 16, [ChainSlot<16>; 1], Arc<Shared<1>>>;
 
 static RAM: Ram<16384> = Ram::new();
 

@@ -57,7 +57,7 @@ fn the_transport_makes_the_register_accesses_of_mmio_transport() {
     let device = thread::spawn(move || {
         let model = Entropy::new(OsEntropy);
         let slots = [ChainSlot::<16>::new()];
-        let mut engine: Engine<_, _, _, _, _, 1, 16> =
+        let mut engine: Engine<_, _, _, 1, 16, _, _> =
             Engine::new(model, memory, (), slots, shared);
         let mut seen = Vec::new();
         let mut look = OnAccess(|access: Access, _| seen.push(words(access)));
@@ -94,7 +94,7 @@ fn vanishing(last: impl Fn(Access) -> bool + Send + 'static) -> DriverPort {
     thread::spawn(move || {
         let memory = VmMem::new(GuestHal::memory().unwrap());
         let slots = [ChainSlot::<16>::new()];
-        let mut engine: Engine<_, _, _, _, _, 1, 16> = Engine::new(
+        let mut engine: Engine<_, _, _, 1, 16, _, _> = Engine::new(
             Entropy::new(OsEntropy),
             memory,
             (),

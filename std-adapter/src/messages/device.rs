@@ -50,7 +50,7 @@ impl<S, E> MmioDevice<S, E> {
 }
 
 impl<S, D, M, I, C, H, const Q: usize, const N: usize, T>
-    MmioDevice<S, Engine<D, M, I, C, H, Q, N, T>>
+    MmioDevice<S, Engine<D, M, I, Q, N, C, H, T>>
 where
     S: AccessSource,
     D: DeviceModel,
@@ -72,7 +72,7 @@ where
     /// What the source says.
     pub fn run<O>(&mut self, observer: &mut O) -> io::Result<Ended>
     where
-        O: Observer<Engine<D, M, I, C, H, Q, N, T>> + ?Sized,
+        O: Observer<Engine<D, M, I, Q, N, C, H, T>> + ?Sized,
     {
         let Self { source, engine } = self;
         if engine.transport().message().is_some() {

@@ -223,9 +223,9 @@ impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
     /// no effect: the [`ReadyResponder`](virtside::ReadyResponder) answers the driver.
     pub fn start<M, C, T, const N: usize>(
         mut self,
-        device: Device<M, I, H, Q, N, T>,
+        device: Device<M, I, Q, N, H, T>,
         slots: C,
-    ) -> MmioDevice<S, Engine<D, M, I, C, H, Q, N, T>>
+    ) -> MmioDevice<S, Engine<D, M, I, Q, N, C, H, T>>
     where
         D: DeviceModel,
         M: DriverMem,

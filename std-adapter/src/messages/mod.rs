@@ -61,7 +61,7 @@ pub trait MessageSource {
 /// #     Message::Ready { features: Features::VERSION_1 },
 /// # ].into_iter());
 /// let (device, responder) = config_builder_from_stream(builder, &mut stream, &(0..2), RAM.flat(0))?;
-/// let device: Device<FlatMem, _, _, 2, 16> = device;
+/// let device: Device<FlatMem, _, 2, 16, _> = device;
 /// assert!(device.configured_queues().eq([0]));
 /// assert!(responder.accept());
 /// # Ok::<(), DeviceError>(())
@@ -73,11 +73,11 @@ pub trait MessageSource {
 /// [`FaultPolicy`](virtside::FaultPolicy) other than the default the conversation goes on without it.
 #[allow(clippy::type_complexity, reason = "a device and its responder")]
 pub fn config_builder_from_stream<S, P, M, I, H, const Q: usize, const N: usize>(
-    builder: DeviceBuilder<I, H, Q>,
+    builder: DeviceBuilder<I, Q, H>,
     stream: &mut S,
     queues: &P,
     mem: M,
-) -> Result<(Device<M, I, H, Q, N>, ReadyResponder<I, H, Q>), DeviceError>
+) -> Result<(Device<M, I, Q, N, H>, ReadyResponder<I, Q, H>), DeviceError>
 where
     S: MessageSource + ?Sized,
     P: QueueCheck + ?Sized,

@@ -42,8 +42,8 @@ impl MessageSource for Script {
 }
 
 type Built = (
-    Device<FlatMem, (), Arc<Shared<2>>, 2, 16>,
-    ReadyResponder<(), Arc<Shared<2>>, 2>,
+    Device<FlatMem, (), 2, 16, Arc<Shared<2>>>,
+    ReadyResponder<(), 2, Arc<Shared<2>>>,
 );
 
 fn build(
@@ -139,7 +139,7 @@ type Fill = fn(&mut [u8]) -> Result<usize, virtside::models::EntropyError>;
 type Messages = MmioMessages<ChannelSource, Entropy<Fill>, CondvarNotify, Arc<Shared<1>>, 1>;
 
 type Served =
-    Engine<Entropy<Fill>, FlatMem, CondvarNotify, [ChainSlot<16>; 1], Arc<Shared<1>>, 1, 16>;
+    Engine<Entropy<Fill>, FlatMem, CondvarNotify, 1, 16, [ChainSlot<16>; 1], Arc<Shared<1>>>;
 
 fn fives(bytes: &mut [u8]) -> Result<usize, virtside::models::EntropyError> {
     bytes.fill(5);
@@ -160,8 +160,8 @@ fn entropy_over(source: ChannelSource) -> (Messages, Arc<Shared<1>>, CondvarNoti
 }
 
 type Conversed = (
-    Device<FlatMem, CondvarNotify, Arc<Shared<1>>, 1, 16>,
-    ReadyResponder<CondvarNotify, Arc<Shared<1>>, 1>,
+    Device<FlatMem, CondvarNotify, 1, 16, Arc<Shared<1>>>,
+    ReadyResponder<CondvarNotify, 1, Arc<Shared<1>>>,
 );
 
 fn converse(

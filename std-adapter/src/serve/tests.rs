@@ -128,13 +128,13 @@ impl DeviceModel for Slow {
     }
 }
 
-type Machine = Engine<Slow, FlatMem, (), [ChainSlot<16>; 1], Arc<Shared<1>>, 1, 16>;
+type Machine = Engine<Slow, FlatMem, (), 1, 16, [ChainSlot<16>; 1], Arc<Shared<1>>>;
 
 /// Accepts when it was asked a few times.
 #[derive(Default)]
 struct Hesitant {
     rounds: u32,
-    responder: Option<ReadyResponder<(), Arc<Shared<1>>, 1>>,
+    responder: Option<ReadyResponder<(), 1, Arc<Shared<1>>>>,
     seen: Vec<(Access, Reply)>,
 }
 

@@ -44,7 +44,7 @@ impl DriverNotify for Line {
 }
 
 type TheEngine<D, const Q: usize, const S: usize, T = NoTrace> =
-    Engine<D, Timed, Line, [ChainSlot<SIZE>; S], &'static Shared<Q>, Q, SIZE, T>;
+    Engine<D, Timed, Line, Q, SIZE, [ChainSlot<SIZE>; S], &'static Shared<Q>, T>;
 
 /// A device, and the mailbox that its register accesses arrive in.
 struct Station<D, const Q: usize, const S: usize, T = NoTrace> {

@@ -43,7 +43,7 @@ where
     M: Clone,
 {
     let slots: Chains = [const { ChainSlot::new() }; 2];
-    let mut engine: Engine<D, M, &CountingNotify, Chains, &Shared<2>, 2, 16> =
+    let mut engine: Engine<D, M, &CountingNotify, 2, 16, Chains, &Shared<2>> =
         Engine::new(model, mem, &LINE, slots, &SHARED);
     loop {
         let offset = u32::from_le_bytes(*black_box(
@@ -127,7 +127,7 @@ fn scramble_device(state: &mut DeviceSnapshot<2, 16, 2>, input: &mut dyn FnMut()
     black_box(state);
 }
 
-fn elsewhere<M: DriverMem>(mut taken: Taken<M, &CountingNotify, &Shared<2>, 2, 16>, mem: &M) {
+fn elsewhere<M: DriverMem>(mut taken: Taken<M, &CountingNotify, 2, 16, &Shared<2>>, mem: &M) {
     let mut slot = virtside::Chain::new();
     while let Ok(true) = TakenQueue::pop(&mut taken, mem, &mut slot) {
         let _ = taken.complete(&slot, 0);
@@ -155,7 +155,7 @@ fn converse(input: &mut dyn FnMut() -> u64) {
                 features: Features::RING,
             },
         };
-        let step: Result<Progress<Device<FlatMem, (), &Shared<2>, 2, 16>, _>, _> =
+        let step: Result<Progress<Device<FlatMem, (), 2, 16, &Shared<2>>, _>, _> =
             configuring.step(message);
         match step {
             Ok(Progress::Ready(mut device, responder)) => {

@@ -32,7 +32,7 @@ pub trait Machine<D> {
     fn load(&mut self, offset: u32) -> Option<u32>;
 }
 
-type Direct<D, const Q: usize> = Engine<D, FlatMem, Line, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+type Direct<D, const Q: usize> = Engine<D, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
 /// Slots for as many chains as each machine holds.
 pub fn slots() -> Vec<ChainSlot<N>> {
@@ -161,7 +161,7 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Mailed<D, Q> {
 }
 
 /// A device without its model.
-pub type Of<const Q: usize> = Device<FlatMem, Line, Arc<Shared<Q>>, Q, N>;
+pub type Of<const Q: usize> = Device<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A device that came of messages.
 #[derive(Debug)]
@@ -205,7 +205,7 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Told<D, Q> {
             .expect("an interrupt");
         let mem = self.ram.flat(BASE);
         let mut talk =
-            Configuring::<_, _, _, _, Q, N>::new(builder, &.., mem).with_features(features);
+            Configuring::<_, _, _, Q, N, _>::new(builder, &.., mem).with_features(features);
         for config in queues {
             let said = talk.step(Message::ConfigureQueue(*config));
             assert!(matches!(said, Ok(Progress::Configured(_))));

@@ -23,7 +23,7 @@ const BYTES: usize = 0x200;
 pub type Chain = (u16, Vec<Buffer>, Vec<(u64, Vec<u8>)>);
 
 type Shifted<'s, D, M, const Q: usize> =
-    Engine<D, M, &'s CountingNotify, Vec<ChainSlot<N>>, Arc<Shared<Q>>, Q, N>;
+    Engine<D, M, &'s CountingNotify, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
 fn settle<D: DeviceModel, M: DriverMem, const Q: usize>(engine: &mut Shifted<'_, D, M, Q>) {
     for _ in 0..100 {

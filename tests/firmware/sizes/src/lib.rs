@@ -49,7 +49,7 @@ impl DriverNotify for Line {
 
 /// `Q` queues, and `S` slots for chains.
 pub type TheEngine<D, const Q: usize, const S: usize> =
-    Engine<D, FlatMem, Line, [ChainSlot<SIZE>; S], &'static Shared<Q>, Q, SIZE>;
+    Engine<D, FlatMem, Line, Q, SIZE, [ChainSlot<SIZE>; S], &'static Shared<Q>>;
 
 const fn memory() -> FlatMem {
     let ram = (&raw mut ELSEWHERE_RAM).cast();

@@ -206,7 +206,7 @@ impl Table {
     }
 }
 
-type TheEngine<D> = Engine<D, FlatMem, (), [ChainSlot<SIZE>; 1], &'static Shared<1>, 1, SIZE>;
+type TheEngine<D> = Engine<D, FlatMem, (), 1, SIZE, [ChainSlot<SIZE>; 1], &'static Shared<1>>;
 
 fn engine<D: DeviceModel>(model: D) -> TheEngine<D> {
     Engine::new(model, RAM.flat(BASE), (), [ChainSlot::new()], &SHARED)
@@ -521,7 +521,7 @@ fn rest(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
     engine.model_mut().ready(true);
 }
 
-type TheQueue = Taken<FlatMem, (), &'static Shared<1>, 1, SIZE>;
+type TheQueue = Taken<FlatMem, (), 1, SIZE, &'static Shared<1>>;
 
 fn pop(
     table: &mut Table,
