@@ -198,7 +198,7 @@ pub struct EngineSnapshot<const Q: usize, const N: usize, const P: usize> {
 pub struct WholeSnapshot<S, const Q: usize, const N: usize, const P: usize> {
     /// The register block and the device.
     pub engine: EngineSnapshot<Q, N, P>,
-    /// What the driver made of the model: [`SaveModel::Snapshot`].
+    /// What the driver made of the model: [`SaveModel::Snapshot`](crate::SaveModel::Snapshot).
     pub model: S,
 }
 

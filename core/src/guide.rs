@@ -1,0 +1,162 @@
+//! How to use this crate: layers, the life of a chain, writing a device, sizes, stale handles, worst
+//! cases.
+//!
+//! This module holds documentation only.
+//!
+//! # Layers
+//!
+//! A driver reaches a device through one of several transports. Each transport turns what the driver
+//! does into the same [`Message`]s, so one set of checks serves them all.
+//!
+//! ```text
+//!   virtio-mmio registers    messages (a channel, vhost-user)
+//!              \                 /
+//!               v               v
+//!                    Message                 ConfigureQueue, Ready, ResetQueue, Reset, ..
+//!                       |
+//!            checks, and QueueCheck          the only way to a queue
+//!                       |
+//!                    Device                  queues, kicks, interrupts
+//!                       |
+//!              split or packed ring          chains out, used elements in
+//!                       |
+//!                  DeviceModel               what the device does with a request
+//! ```
+//!
+//! | you have | use |
+//! |---|---|
+//! | register accesses, from a bus, a trap or a mailbox | [`Engine`]: [`access`](Engine::access) and [`poll`](Engine::poll) |
+//! | a transport that speaks in messages | [`Configuring`], then [`Device`] |
+//! | a second core or thread for one queue | [`Engine::take_queue`], then [`TakenQueue`] |
+//! | a device type that [`models`] lacks | [`DeviceModel`] |
+//!
+//! An [`Engine`] consists of a model, a [`Device`], a [`Transport`](crate::transport::Transport) and
+//! chain slots. Nothing in it blocks, allocates or spawns; the caller steps it.
+//!
+//! # The life of a chain
+//!
+//! | step | who | call | what happens |
+//! |---|---|---|---|
+//! | 1 | driver | | writes descriptors and makes the chain available in the ring |
+//! | 2 | driver | QueueNotify | [`Engine::access`] rings the [`Doorbell`]; no memory is touched |
+//! | 3 | host | [`Engine::poll`] | drains the doorbell and takes the next queue in turn |
+//! | 4 | device | | copies the chain into a free [`ChainSlot`], reading each descriptor once, and checks it |
+//! | 5 | model | [`DeviceModel::serve`] | reads [`Request::readable`], writes [`Request::writable`] |
+//! | 6a | model | [`Answer::Done`] | the device writes the used element and frees the slot |
+//! | 6b | model | [`Answer::Pending`] | the chain keeps its slot; [`Request::token`] names it |
+//! | 7 | host | [`Engine::complete`], [`Engine::backend_ready`] | a pending chain is served again, from its start |
+//! | 8 | device | | at the end of `poll`: one interrupt for all chains used, if the driver wants one |
+//!
+//! After step 4 the driver can no longer change what the device sees of the chain, except for the bytes
+//! in its buffers. A model reads those bytes once.
+//!
+//! If step 4 finds a fault, the model never sees the chain: [`FaultPolicy`] decides whether the chain is
+//! given back unserved, the queue stops, or the device asks for a reset.
+//!
+//! # Writing a device
+//!
+//! Implement [`DeviceConfig`] (what a driver can see before DRIVER_OK) and [`DeviceModel`] (what the
+//! device does with a request). `core/examples/echo.rs` is a complete device.
+//!
+//! - Return [`Answer::Done`] with the number of bytes written, counted from the start of
+//!   [`Request::writable`].
+//! - Return `Err(`[`DriverFault`]`)` only if the driver broke the protocol. If the host failed, call
+//!   [`Request::report`] and answer with an error status, as the device type defines it.
+//! - Return [`Answer::Pending`] if the answer is not there yet. The chain keeps its slot. Keep the
+//!   token; call [`Engine::complete`] with it later, or let the model say so with
+//!   [`DeviceModel::due`]. The chain is then served again from its start, so a model must not have
+//!   consumed anything that it needs again.
+//! - Return false from [`DeviceModel::can_serve`] while chains of a queue would be of no use, such as
+//!   receive buffers without input. The chains stay in the ring and take no slots.
+//! - Settle what waits for a next request in [`DeviceModel::drained`]: the queue is empty, or every slot
+//!   is in use.
+//! - Return true from [`DeviceModel::may_sleep`] for a queue whose pending chains may wait for ever, so
+//!   that a suspension does not wait for them.
+//! - Implement [`SaveModel`] if the model keeps anything between two requests.
+//!
+//! # Sizing
+//!
+//! | parameter | meaning | choose |
+//! |---|---|---|
+//! | `Q` | number of queues | what the device type needs; one more queue of 16 elements costs 384 bytes on a 64-bit target, 296 with split rings alone |
+//! | `N` | largest queue size in elements, a power of two for split rings, at most 32768 | the largest chain the driver sends, and the queue size you want to offer |
+//! | slots | chains that may be in hand at once | one for a model that always answers at once; otherwise the number of chains that may be pending |
+//!
+//! A slot holds `16 * N` bytes and a few words. A packed queue of `N` elements needs `8 * N` bytes more
+//! to know which ids are in flight, a split one `4 * N`.
+//!
+//! # Stale handles
+//!
+//! A handle outlives what it names when the driver resets a queue or the device in between. Each handle
+//! carries a number that makes it void then.
+//!
+//! | handle | void after | recognised by | a stale one gives |
+//! |---|---|---|---|
+//! | [`Token`] | its chain was answered, or its queue stopped or was reset | serial number of the slot | [`Refusal::StaleToken`] |
+//! | [`Chain`] of a [`TakenQueue`] | it was completed or abandoned, or its queue stopped | serial number of the chain | [`Refusal::StaleToken`] |
+//! | [`TakenQueue`] | its queue was reset, or it was at fault | generation of the queue, epoch of the device | [`Refusal::StaleToken`] from [`put_back`](Device::put_back) |
+//! | [`ReadyResponder`] | a device reset, or another answer | epoch of the device | [`accept`](ReadyResponder::accept) returns false |
+//! | [`Ticket`](crate::transport::Ticket) | its access completed | ticket number | [`Refusal::StaleTicket`] |
+//!
+//! The *epoch* counts resets of the device and lives in the [`Shared`] block. The *generation* counts
+//! stops of one queue. Both wrap; a handle would have to be kept over 2^29 resets or 2^32 stops to be
+//! mistaken for a valid one.
+//!
+//! # Worst cases
+//!
+//! Every call may be made from an interrupt handler: it returns whatever the driver does, and it neither
+//! waits nor allocates. Calls on [`&Shared`](Shared) are lock-free. Calls on `&mut Engine` need exclusive
+//! access: give the engine to one handler, or put it in an `EngineCell`, which disables interrupts during
+//! the call.
+//!
+//! `Q` is the number of queues and `N` their largest size. *Accesses* are accesses to the driver's rings
+//! and tables; a *table* is one of indirect descriptors. *Instructions* and *stack* (bytes) are the most
+//! that `tests/tools/worst` measured on a Cortex-M4F at opt-level s, with one queue of 16 elements, a
+//! model that gives one byte, and no interrupt. The model's work and that of [`DriverNotify::assert`] come
+//! on top.
+//!
+//! | call | needs | accesses, at most | instructions | stack |
+//! |---|---|---|---|---|
+//! | [`Doorbell::ring`] | `&Shared` | none | 26 | 20 |
+//! | [`Shared::is_live`] | `&Shared` | none | 12 | 16 |
+//! | [`Shared::needs_reset`] | `&Shared` | none | 12 | 16 |
+//! | [`Engine::access`]: read of any register | `&mut Engine` | none | 202 | 468 |
+//! | [`Engine::access`]: write of any other | `&mut Engine` | none | 343 | 484 |
+//! | [`Engine::access`]: QueueNotify | `&mut Engine` | none | 69 | 104 |
+//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none | 1036 | 940 |
+//! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 253 | 484 |
+//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 317 | 392 |
+//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 820 | 708 |
+//! | [`Engine::access`]: QueueReset := 1 | `&mut Engine` | none | 315 | 468 |
+//! | [`Engine::access`]: Status := SUSPEND | `&mut Engine` | none | 282 | 468 |
+//! | [`Engine::access`]: Status := DRIVER_OK, to resume | `&mut Engine` | none | 297 | 468 |
+//! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 337 | 484 |
+//! | [`Engine::access`]: read of configuration | `&mut Engine` | none | 176 | 244 |
+//! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 79 | 104 |
+//! | [`Engine::finish`] | `&mut Engine` | `Q` | 247 | 148 |
+//! | [`Engine::poll`]`(1)`: no kick | `&mut Engine` | none | 191 | 224 |
+//! | [`Engine::poll`]`(1)`: a kick for nothing | `&mut Engine` | `N + 7` | 354 | 224 |
+//! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 936 | 560 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1646 | 560 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2395 | 560 |
+//! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 2084 | 436 |
+//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8685 | 560 |
+//! | [`Engine::complete`] | `&mut Engine` | 4 | 588 | 440 |
+//! | [`Engine::backend_ready`] | `&mut Engine` | none | 35 | 20 |
+//! | [`Engine::update_config`] | `&mut Engine` | none | 41 | 16 |
+//! | [`Engine::notify_queue`] | `&Engine` | none | 24 | 28 |
+//! | [`Engine::memory_changed`] | `&mut Engine` | none | 653 | 340 |
+//! | [`Engine::take_queue`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1245 | 500 |
+//! | [`Engine::save`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1373 | 1164 |
+//! | [`Engine::restore`] | `&mut Engine` | none | 2901 | 1524 |
+//! | [`Engine::put_back`] | `&mut Engine` | 3 | 2682 | 1284 |
+//! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1878 | 412 |
+//! | [`TakenQueue::complete`] | `&mut TakenQueue` | 3 | 136 | 112 |
+//! | [`TakenQueue::flush`] | `&mut TakenQueue` | 3 | 51 | 40 |
+//! | [`TakenQueue::enable_kicks`] | `&mut TakenQueue` | 2 | 64 | 64 |
+//! | `EngineCell::with`: an empty closure | `&EngineCell` | none | 11 | 16 |
+//! | `IrqLine::assert`: a pin of one store | `&IrqLine` | none | 14 | 8 |
+//! | `MailboxServer::step`: a read | `&mut` it and `Engine` | 9 of the mailbox | 92 | 104 |
+
+#[allow(unused_imports, reason = "the links of this page")]
+use crate::*;
