@@ -8,6 +8,10 @@
 //! [`DeviceError`] is what the set-up conversation returns: one of these, or an error of the
 //! conversation itself.
 
+mod display;
+#[cfg(test)]
+mod tests;
+
 use crate::{features::Features, message::Message};
 
 /// One of the three areas of a queue.
@@ -87,18 +91,31 @@ pub enum Refusal {
         /// What was written.
         value: u32,
     },
-    /// Status bits were left out that the driver may not clear one by one.
+    /// Status bits were left out that the driver may not clear one by one. A driver that writes each
+    /// bit alone, without the earlier ones, ends here.
     StatusBitsCleared {
-        /// The bits that would have been lost.
+        /// The bits that would have been cleared.
         missing: u8,
     },
     /// Features were written after FEATURES_OK.
     FeaturesFixed,
-    /// The driver's features do not fit: FEATURES_OK stays clear, other bits of the write stand.
-    FeaturesRefused {
-        /// Accepted but never offered; empty if VERSION_1 is missing, or the device said no.
+    /// The driver did not accept what it has to: FEATURES_OK stays clear, other bits of the write
+    /// stand. A driver that is older than VirtIO 1.0 lacks VERSION_1; a device type may need more
+    /// ([`DeviceConfig::required`](crate::DeviceConfig::required)).
+    FeaturesMissing {
+        /// Required but not accepted.
+        missing: Features,
+    },
+    /// The driver accepted what was not offered: FEATURES_OK stays clear, other bits of the write
+    /// stand.
+    FeaturesNotOffered {
+        /// Accepted but never offered; empty if that is only true of bits from 128 up.
         not_offered: Features,
     },
+    /// The device does not work with this subset of its offer
+    /// ([`DeviceConfig::negotiate`](crate::DeviceConfig::negotiate)): FEATURES_OK stays clear, other
+    /// bits of the write stand.
+    FeaturesDeclined,
     /// DRIVER_OK without FEATURES_OK has no effect; other bits of the write stand.
     FeaturesNotNegotiated,
     /// The device is live already, or not live yet, or given up.
@@ -206,14 +223,6 @@ pub enum Refusal {
     StaleTicket,
 }
 
-impl core::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        core::fmt::Debug::fmt(self, f)
-    }
-}
-
-impl core::error::Error for Refusal {}
-
 /// The driver broke the protocol of a ring. The queue stops; DEVICE_NEEDS_RESET is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -313,14 +322,6 @@ impl DriverFault {
     }
 }
 
-impl core::fmt::Display for DriverFault {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        core::fmt::Debug::fmt(self, f)
-    }
-}
-
-impl core::error::Error for DriverFault {}
-
 /// Our own back end or memory failed. The request fails; the device lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -347,14 +348,6 @@ pub enum HostFault {
         queue: u16,
     },
 }
-
-impl core::fmt::Display for HostFault {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        core::fmt::Debug::fmt(self, f)
-    }
-}
-
-impl core::error::Error for HostFault {}
 
 /// What can go wrong between the first message and a working device.
 ///
@@ -402,28 +395,6 @@ impl DeviceError {
         }
     }
 }
-
-impl core::fmt::Display for DeviceError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::InvalidQueue(queue) => {
-                write!(f, "queue {queue} is invalid for the requested operation")
-            }
-            Self::BadQueueConfig(queue, why) => {
-                write!(f, "the configuration of queue {queue} was refused: {why}")
-            }
-            Self::UnexpectedMessage(message) => write!(f, "unexpected message {message:?}"),
-            Self::UnexpectedEndOfStream => {
-                f.write_str("the stream ended before the device was ready")
-            }
-            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
-            Self::Driver(fault) => write!(f, "driver fault: {fault}"),
-            Self::Host(fault) => write!(f, "host fault: {fault}"),
-        }
-    }
-}
-
-impl core::error::Error for DeviceError {}
 
 impl From<Refusal> for DeviceError {
     fn from(refusal: Refusal) -> Self {

@@ -131,6 +131,12 @@ impl Features {
         Self { low, high }
     }
 
+    /// Whether there is no bit in this set.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.low == 0 && self.high == 0
+    }
+
     /// Whether all of `other` is in this set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
@@ -281,6 +287,49 @@ impl Offer {
         })
     }
 }
+
+/// The ring and transport features by name, all others by number: `bit 1, EVENT_IDX, VERSION_1`.
+///
+/// ```
+/// use virtside::Features;
+/// let features = Features::VERSION_1 | Features::from_bits(1 << 9 | 1);
+/// assert_eq!(std::format!("{features}"), "bit 0, bit 9, VERSION_1");
+/// assert_eq!(std::format!("{}", Features::empty()), "none");
+/// ```
+impl core::fmt::Display for Features {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
+        let all = self.bits();
+        let bits = (0_u32..128).filter(|bit| all.wrapping_shr(*bit) & 1 != 0);
+        for (at, bit) in bits.enumerate() {
+            if at != 0 {
+                f.write_str(", ")?;
+            }
+            let this = Self::from_bits(1_u128.wrapping_shl(bit));
+            match NAMES.iter().find(|(feature, _)| *feature == this) {
+                Some((_, name)) => f.write_str(name)?,
+                None => write!(f, "bit {bit}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The specification's names of the ring and transport features, without `VIRTIO_F_`.
+const NAMES: [(Features, &str); 10] = [
+    (Features::INDIRECT_DESC, "INDIRECT_DESC"),
+    (Features::EVENT_IDX, "EVENT_IDX"),
+    (Features::VERSION_1, "VERSION_1"),
+    (Features::ACCESS_PLATFORM, "ACCESS_PLATFORM"),
+    (Features::RING_PACKED, "RING_PACKED"),
+    (Features::IN_ORDER, "IN_ORDER"),
+    (Features::ORDER_PLATFORM, "ORDER_PLATFORM"),
+    (Features::NOTIFICATION_DATA, "NOTIFICATION_DATA"),
+    (Features::RING_RESET, "RING_RESET"),
+    (Features::SUSPEND, "SUSPEND"),
+];
 
 impl core::fmt::Debug for Features {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

@@ -98,3 +98,17 @@ pub enum Message {
     /// Forget everything. No memory of the driver is touched once the message is acknowledged.
     Reset,
 }
+
+impl core::fmt::Display for Message {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::ConfigureQueue(config) => write!(f, "configure queue {}", config.queue),
+            Self::ResetQueue(queue) => write!(f, "reset queue {queue}"),
+            Self::Ready { features } => write!(f, "ready with features {features}"),
+            Self::NotifyQueue(queue) => write!(f, "notify queue {queue}"),
+            Self::Suspend => f.write_str("suspend"),
+            Self::Resume => f.write_str("resume"),
+            Self::Reset => f.write_str("reset"),
+        }
+    }
+}

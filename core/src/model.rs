@@ -47,8 +47,17 @@ pub trait DeviceConfig {
     /// engine bounds it further, and it is rounded down to a power of two.
     fn queue_size_max(&self, queue: u16) -> u16;
 
-    /// The driver accepted this subset of the offer (VERSION_1 among it). False refuses it:
-    /// FEATURES_OK stays clear.
+    /// Features that a driver has to accept, beside [`Features::REQUIRED`]. A driver that does not is
+    /// told so by [`FeaturesMissing`](crate::Refusal::FeaturesMissing), and FEATURES_OK stays clear.
+    /// They have to be among the offer. None by default. Where features are agreed upon elsewhere
+    /// ([`Message::Ready`](crate::Message::Ready)), the host keeps to it.
+    fn required(&self) -> Features {
+        Features::empty()
+    }
+
+    /// The driver accepted this subset of the offer, with what is [`required`](Self::required) in it.
+    /// False declines it: FEATURES_OK stays clear, and the refusal is
+    /// [`FeaturesDeclined`](crate::Refusal::FeaturesDeclined).
     fn negotiate(&mut self, features: Features) -> bool {
         let _ = features;
         true

@@ -338,10 +338,13 @@ where
             }
             Message::Ready { features } => {
                 // Nothing that is not implemented, and VERSION_1: as a transport would have offered.
-                let offer = Features::offer(features);
-                if offer != features {
-                    let not_offered = features.difference(offer);
-                    return Err(Refusal::FeaturesRefused { not_offered }.into());
+                let missing = Features::REQUIRED.difference(features);
+                let not_offered = features.difference(Features::offer(features));
+                if !missing.is_empty() {
+                    return Err(Refusal::FeaturesMissing { missing }.into());
+                }
+                if !not_offered.is_empty() {
+                    return Err(Refusal::FeaturesNotOffered { not_offered }.into());
                 }
                 let Some((builder, mem)) = self.parts.take() else {
                     return Err(DeviceError::UnexpectedMessage(message));

@@ -268,8 +268,41 @@ pub enum SnapshotError {
 
 impl core::fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        core::fmt::Debug::fmt(self, f)
+        match self {
+            Self::Version { version } => write!(f, "the snapshot has the unknown version {version}"),
+            Self::NotInReset => f.write_str("the device is not in reset, or its model is at work"),
+            Self::Status => f.write_str(
+                "the bits of Status or InterruptStatus contradict each other or the rest of the snapshot",
+            ),
+            Self::Features => f.write_str("the features in the snapshot do not fit the offer"),
+            Self::Queue { queue, .. } => {
+                write!(f, "the registers of queue {queue} in the snapshot were refused")
+            }
+            Self::Queues { .. } => f.write_str("the queues in the snapshot were refused together"),
+            Self::Positions { queue } => write!(
+                f,
+                "the positions of queue {queue} contradict each other, its size, or its chains"
+            ),
+            Self::Chain { at } => {
+                write!(f, "chain {at} of the snapshot cannot come from its queue")
+            }
+            Self::NoRoom => f.write_str("the snapshot has more chains than there are chain slots"),
+            Self::Model { at } => write!(
+                f,
+                "no driver can bring the model into the state of line or port {at} in the snapshot"
+            ),
+            Self::Backend { at } => {
+                write!(f, "the back end of line {at} cannot be put into the state of the snapshot")
+            }
+        }
     }
 }
 
-impl core::error::Error for SnapshotError {}
+impl core::error::Error for SnapshotError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Queue { why, .. } | Self::Queues { why } => Some(why),
+            _ => None,
+        }
+    }
+}

@@ -226,6 +226,20 @@ impl Trace for LogTrace {
     }
 }
 
+/// A reply in words.
+struct Answered<'r>(&'r Reply);
+
+impl core::fmt::Display for Answered<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            Reply::Done(value) => write!(f, "{value:#x}"),
+            Reply::Refused(refusal) => write!(f, "refused, {refusal}"),
+            Reply::Pending(_) => f.write_str("not complete yet"),
+            Reply::Busy => f.write_str("busy with an earlier access"),
+        }
+    }
+}
+
 /// Where an access goes.
 #[derive(Clone, Copy)]
 enum Place {
@@ -263,16 +277,21 @@ impl core::fmt::Display for Event {
                     write!(f, "{} = {value:#x}", Place::of(*offset))
                 }
                 (Access::Read { offset, .. }, reply) => {
-                    write!(f, "{}: {reply:?}", Place::of(*offset))
+                    write!(f, "{}: {}", Place::of(*offset), Answered(reply))
                 }
                 (Access::Write { offset, value, .. }, Reply::Done(_)) => {
                     write!(f, "{} := {value:#x}", Place::of(*offset))
                 }
                 (Access::Write { offset, value, .. }, reply) => {
-                    write!(f, "{} := {value:#x}: {reply:?}", Place::of(*offset))
+                    write!(
+                        f,
+                        "{} := {value:#x}: {}",
+                        Place::of(*offset),
+                        Answered(reply)
+                    )
                 }
             },
-            Self::Completed { reply } => write!(f, "completed: {reply:?}"),
+            Self::Completed { reply } => write!(f, "completed: {}", Answered(reply)),
             Self::Phase { from, to } => write!(f, "phase: {from:?} -> {to:?}"),
             Self::QueueReady { config } => write!(
                 f,
@@ -290,13 +309,18 @@ impl core::fmt::Display for Event {
                 f,
                 "queue {queue}: took chain {head}, {readable} readable and {writable} writable bytes"
             ),
-            Self::Pending { queue, token } => write!(f, "queue {queue}: {token:?} waits"),
+            Self::Pending { queue, token } => {
+                write!(f, "queue {queue}: the chain in slot {} waits", token.slot())
+            }
             Self::Used {
                 queue,
                 head,
                 written,
             } => write!(f, "queue {queue}: gave chain {head} back, {written} bytes"),
-            Self::Interrupt { status } => write!(f, "interrupt: {status:?}"),
+            Self::Interrupt { status } => {
+                f.write_str("interrupt: ")?;
+                bitflags::parser::to_writer(status, f)
+            }
             Self::DriverFault { queue, fault } => {
                 write!(f, "queue {queue}: the driver is at fault: {fault}")
             }

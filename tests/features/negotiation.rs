@@ -36,10 +36,13 @@ fn accepting_version_1(guest: &mut Guest<Probe>) {
     assert_eq!(accept(guest, 1, 1), Reply::Done(0));
 }
 
+fn not_offered(not_offered: Features) -> Refusal {
+    Refusal::FeaturesNotOffered { not_offered }
+}
+
 /// FEATURES_OK was refused: it reads 0, and a driver that goes on anyway gets nowhere.
 #[track_caller]
-fn assert_refused(guest: &mut Guest<Probe>, not_offered: Features) {
-    let refusal = Refusal::FeaturesRefused { not_offered };
+fn assert_refused(guest: &mut Guest<Probe>, refusal: Refusal) {
     for value in [11, 11, 15] {
         assert_eq!(guest.store(reg::STATUS, value), Reply::Refused(refusal));
         assert_eq!(guest.load(reg::STATUS), 3);
@@ -85,7 +88,7 @@ fn a_bit_that_was_not_offered_is_refused_whichever_it_is() {
             continue;
         }
         assert!(!guest.negotiate(Features::VERSION_1 | bit), "bit {number}");
-        assert_refused(&mut guest, bit);
+        assert_refused(&mut guest, not_offered(bit));
         assert_eq!(
             guest
                 .model()
@@ -101,7 +104,7 @@ fn a_bit_beyond_the_last_word_is_refused() {
         let mut guest = wishing(WISHES);
         accepting_version_1(&mut guest);
         let _ = accept(&mut guest, word, 1);
-        assert_refused(&mut guest, Features::empty());
+        assert_refused(&mut guest, not_offered(Features::empty()));
         // It must not have ended up in a word that there is.
         assert_eq!(guest.transport().driver_features(), Features::VERSION_1);
         // After a reset it is forgotten.
@@ -116,7 +119,7 @@ fn a_zero_in_another_word_hides_no_bit_beyond_the_last() {
     accepting_version_1(&mut guest);
     let _ = accept(&mut guest, 5, 1);
     let _ = accept(&mut guest, 6, 0);
-    assert_refused(&mut guest, Features::empty());
+    assert_refused(&mut guest, not_offered(Features::empty()));
 }
 
 #[test]
@@ -134,9 +137,11 @@ fn zeroes_beyond_the_last_word_are_harmless() {
 fn features_without_version_1_are_refused() {
     let mut guest = wishing(WISHES);
     let others = WISHES.difference(Features::VERSION_1);
-    for features in [Features::empty(), Features::EVENT_IDX, others] {
+    let missing = Features::VERSION_1;
+    let unknown = Features::from_bits(1 << 37);
+    for features in [Features::empty(), Features::EVENT_IDX, others, unknown] {
         assert!(!guest.negotiate(features));
-        assert_refused(&mut guest, Features::empty());
+        assert_refused(&mut guest, Refusal::FeaturesMissing { missing });
     }
     assert!(guest.model().log.iter().all(|event| *event == Event::Reset));
 }
@@ -147,7 +152,7 @@ fn a_refused_driver_may_accept_less_without_a_reset() {
     let mut driver = driver(ram, 0);
     let packed = Features::RING_PACKED;
     assert!(!guest.negotiate(Features::VERSION_1 | packed));
-    assert_refused(&mut guest, packed);
+    assert_refused(&mut guest, not_offered(packed));
     assert_eq!(accept(&mut guest, 1, 1), Reply::Done(0));
     assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
     assert_eq!(guest.configure(&config(0)), Reply::Done(0));
@@ -162,9 +167,7 @@ fn a_model_may_refuse_what_is_offered() {
     guest.model_mut().agrees = false;
     assert!(!guest.negotiate(Features::RING));
     assert_eq!(guest.load(reg::STATUS), 3);
-    let refusal = Refusal::FeaturesRefused {
-        not_offered: Features::empty(),
-    };
+    let refusal = Refusal::FeaturesDeclined;
     assert_eq!(guest.store(reg::STATUS, 11), Reply::Refused(refusal));
     assert_eq!(guest.model().count(Event::Negotiate(Features::RING)), 2);
     // And agree to less.

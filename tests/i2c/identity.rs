@@ -2,8 +2,8 @@
 
 use virtio_spec::DeviceStatus;
 use virtside::{
-    Features,
-    mmio::Access,
+    Features, Refusal,
+    mmio::{Access, Reply},
     models::{I2c, i2c::ZERO_LENGTH_REQUEST},
     testing::Registers,
 };
@@ -44,6 +44,9 @@ fn a_driver_without_zero_length_requests_is_rejected() {
         let status = guest.status();
         assert!(!status.contains(DeviceStatus::FEATURES_OK));
         assert!(!status.contains(DeviceStatus::DEVICE_NEEDS_RESET));
+        let missing = ZERO_LENGTH_REQUEST;
+        let refusal = Refusal::FeaturesMissing { missing };
+        assert_eq!(guest.store(0x70, 11), Reply::Refused(refusal));
     }
     assert!(guest.negotiate(Features::VERSION_1 | ZERO_LENGTH_REQUEST));
 }

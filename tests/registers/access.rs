@@ -258,7 +258,7 @@ proptest! {
             // features for a word that no feature is in are noted to be refused later.
             let in_part = matches!(
                 reply.refusal(),
-                Some(Refusal::FeaturesRefused { .. } | Refusal::FeaturesNotNegotiated | Refusal::NotReady)
+                Some(Refusal::FeaturesMissing { .. } | Refusal::FeaturesNotOffered { .. } | Refusal::FeaturesNotNegotiated | Refusal::NotReady)
             );
             if matches!(access, Access::Read { .. }) || (reply.refusal().is_some() && !in_part) {
                 let mut expected = before;

@@ -262,8 +262,8 @@ fn all_steps_in_one_write_after_refused_features_do_not_go_live() {
     let nothing = Features::empty();
     assert!(!guest.negotiate(nothing));
     assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    let refusal = Refusal::FeaturesRefused {
-        not_offered: nothing,
+    let refusal = Refusal::FeaturesMissing {
+        missing: Features::VERSION_1,
     };
     assert_eq!(guest.store(reg::STATUS, 15), Reply::Refused(refusal));
     assert_eq!(guest.load(reg::STATUS), 3);

@@ -127,8 +127,8 @@ fn what_was_refused_says_why() {
     assert_eq!(refused.weight(), Weight::Fault);
     let _ = engine.load(0x1000);
     let _ = engine.load(0x0f4);
-    let nowhere = "0x0f4: Refused(NoSuchRegister { offset: 244 })";
-    let outside = "Config+3840: Refused(OutsideConfig { offset: 4096, width: 4 })";
+    let nowhere = "0x0f4: refused, there is no register at offset 0xf4";
+    let outside = "Config+3840: refused, the configuration space ends before an access of 4 bytes at offset 0x1000";
     assert_eq!(record.lines(), [outside, nowhere]);
 }
 

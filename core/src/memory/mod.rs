@@ -129,6 +129,20 @@ pub enum MemFault {
     Misaligned,
 }
 
+impl core::fmt::Display for MemFault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Unmapped => "not all of the range is mapped",
+            Self::Denied => "the range does not allow this access",
+            Self::Misaligned => {
+                "the range is less aligned in the host than in the driver's address space"
+            }
+        })
+    }
+}
+
+impl core::error::Error for MemFault {}
+
 /// The driver's memory.
 ///
 /// Implemented here for [`FlatMem`] and [`RegionMem`]; a host implements it over its own mappings.

@@ -471,8 +471,8 @@ impl<B: I2cBus, const BYTES: usize> DeviceConfig for I2c<B, BYTES> {
         if queue == 0 { u16::MAX } else { 0 }
     }
 
-    fn negotiate(&mut self, features: Features) -> bool {
-        features.contains(ZERO_LENGTH_REQUEST)
+    fn required(&self) -> Features {
+        ZERO_LENGTH_REQUEST
     }
 }
 

@@ -285,18 +285,20 @@ impl<const Q: usize> Transport<Q> {
         refusal.map_or(DONE, Reply::from)
     }
 
-    /// Whether the driver's choice is a valid subset of the offer, with VERSION_1 in it.
+    /// Whether the driver's choice is a valid subset of the offer, with what is required in it.
     pub(super) fn negotiate<C: DeviceConfig>(&self, config: &mut C) -> Result<(), Refusal> {
         let accepted = self.handshake.driver_features;
+        let required = Features::REQUIRED.union(config.required());
+        let missing = required.difference(accepted);
         let not_offered = accepted.difference(self.offer_of(config));
-        let fits = not_offered == Features::empty()
-            && !self.handshake.beyond
-            && accepted.contains(Features::REQUIRED)
-            && config.negotiate(accepted);
-        if fits {
+        if !missing.is_empty() {
+            Err(Refusal::FeaturesMissing { missing })
+        } else if !not_offered.is_empty() || self.handshake.beyond {
+            Err(Refusal::FeaturesNotOffered { not_offered })
+        } else if config.negotiate(accepted) {
             Ok(())
         } else {
-            Err(Refusal::FeaturesRefused { not_offered })
+            Err(Refusal::FeaturesDeclined)
         }
     }
 

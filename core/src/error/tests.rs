@@ -1,0 +1,238 @@
+//! Every error in words.
+
+use core::error::Error;
+use std::string::ToString;
+
+use super::*;
+use crate::{memory::MemFault, message::QueueConfig, snapshot::SnapshotError};
+
+/// Checks the text of each value. Does not compile unless every variant is in the table.
+macro_rules! texts {
+    ($type:ident { $($value:expr => $text:expr,)* } for $($variant:pat,)*) => {
+        #[deny(unreachable_patterns)]
+        fn is_in_the_table(error: &$type) {
+            use $type::*;
+            match error { $($variant => {})* }
+        }
+        use $type::*;
+        for (error, text) in [$(($value, $text)),*] {
+            is_in_the_table(&error);
+            assert_eq!(error.to_string(), text);
+        }
+    };
+}
+
+#[test]
+fn refusals_are_sentences_with_values() {
+    let (queue, offset, width) = (3, 0x104, 2);
+    let (area, start, max) = (Area::Driver, 0x201, 16);
+    texts!(Refusal {
+        NoSuchRegister { offset: 0xf4 } => "there is no register at offset 0xf4",
+        BadWidth { offset, width: 3 } =>
+            "an access of 3 bytes at offset 0x104 has the wrong width or alignment",
+        WriteOnly { offset: 0x50 } => "the register at offset 0x50 is write-only",
+        ReadOnly { offset: 0x60 } => "the register at offset 0x60 is read-only",
+        OutsideConfig { offset, width } =>
+            "the configuration space ends before an access of 2 bytes at offset 0x104",
+        ConfigReadOnly { offset, width } =>
+            "the configuration space cannot be written at offset 0x104 with 2 bytes now",
+        BadValue { offset: 0x44, value: 7 } =>
+            "the value 0x7 has no meaning for the register at offset 0x44",
+        StatusBitsCleared { missing: 3 } =>
+            "a write to the status left out ACKNOWLEDGE | DRIVER, which only a reset clears",
+        FeaturesFixed => "features were written after FEATURES_OK",
+        FeaturesMissing { missing: Features::VERSION_1 } =>
+            "the driver did not accept required features: VERSION_1",
+        FeaturesNotOffered { not_offered: Features::from_bits(1 << 37 | 2) } =>
+            "the driver accepted features that were not offered: bit 1, bit 37",
+        FeaturesNotOffered { not_offered: Features::empty() } =>
+            "the driver accepted features that were not offered: bits from 128 up",
+        FeaturesDeclined =>
+            "the device does not work with the features that the driver accepted",
+        FeaturesNotNegotiated => "DRIVER_OK was written without FEATURES_OK",
+        WrongPhase => "the device is in a phase that does not allow this",
+        NoSuchQueue { queue: 0x1_0007 } => "there is no queue 65543",
+        QueueExists { queue } => "queue 3 was configured before",
+        QueueNotReady { queue } => "queue 3 is not ready",
+        QueueTaken { queue } => "queue 3 was taken and is not put back",
+        QueueBusy { queue } => "queue 3 has pending chains",
+        QueueFrozen { queue, why: Frozen::QueueReady } =>
+            "queue 3 cannot be set up: QueueReady is 1",
+        QueueFrozen { queue, why: Frozen::Live } =>
+            "queue 3 cannot be set up: the device is live and the queue was not reset",
+        QueueFrozen { queue, why: Frozen::Suspended } =>
+            "queue 3 cannot be set up: the device is suspended",
+        QueueFrozen { queue, why: Frozen::Failed } =>
+            "queue 3 cannot be set up: the driver has given the device up",
+        QueueSize { queue, size: 0, max } => "queue 3: the size is 0",
+        QueueSize { queue, size: 32, max } => "queue 3: size 32 is above the maximum of 16",
+        QueueSize { queue, size: 12, max } => "queue 3: size 12 is not a power of two",
+        Misaligned { queue, area: Area::Descriptor, start: 0x208 } =>
+            "queue 3: descriptor area at 0x208 is not aligned to 16 bytes",
+        Misaligned { queue, area, start } =>
+            "queue 3: driver area at 0x201 is not aligned to 2 bytes",
+        Misaligned { queue, area, start: 0x202 } =>
+            "queue 3: driver area at 0x202 is not aligned to 4 bytes",
+        Misaligned { queue, area: Area::Device, start: 0x202 } =>
+            "queue 3: device area at 0x202 is not aligned to 4 bytes",
+        Misaligned { queue, area: Area::Device, start: 0x200 } =>
+            "queue 3: device area at 0x200 is not aligned in the memory of the host",
+        Wraps { queue, area, start } =>
+            "queue 3: driver area at 0x201 runs past the end of the address space",
+        Unmapped { queue, area, start, len: 38 } =>
+            "queue 3: driver area of 38 bytes at 0x201 is not mapped in one piece with the access \
+             it needs",
+        Overlap { queue, area, with: 3 } =>
+            "queue 3: driver area overlaps another area of the queue",
+        Overlap { queue, area, with: 1 } => "queue 3: driver area overlaps an area of queue 1",
+        Policy { queue } => "the device does not want queue 3",
+        QueueSet => "the device does not want to go live with these queues",
+        NotNegotiated => "the capability was not negotiated or is not implemented",
+        NotReady => "the device did not start, because a queue was refused or it refused itself",
+        OutOfOrder { head: 9 } =>
+            "chain 9 is not the oldest in flight, which IN_ORDER requires",
+        StaleToken => "the token's chain is not in flight any more",
+        StaleTicket => "the ticket is not the one outstanding",
+    } for
+        NoSuchRegister { .. }, BadWidth { .. }, WriteOnly { .. }, ReadOnly { .. },
+        OutsideConfig { .. }, ConfigReadOnly { .. }, BadValue { .. }, StatusBitsCleared { .. },
+        FeaturesFixed, FeaturesMissing { .. }, FeaturesNotOffered { .. }, FeaturesDeclined,
+        FeaturesNotNegotiated, WrongPhase, NoSuchQueue { .. }, QueueExists { .. },
+        QueueNotReady { .. }, QueueTaken { .. }, QueueBusy { .. }, QueueFrozen { .. },
+        QueueSize { .. }, Misaligned { .. }, Wraps { .. }, Unmapped { .. }, Overlap { .. },
+        Policy { .. }, QueueSet, NotNegotiated, NotReady, OutOfOrder { .. }, StaleToken, StaleTicket,
+    );
+}
+
+#[test]
+fn driver_faults_are_sentences_with_values() {
+    let head = 9;
+    texts!(DriverFault {
+        AvailIndexJump { idx: 40, next: 7 } =>
+            "the available index 40 is further ahead of 7 than the queue is long",
+        HeadOutOfRange { head: 77 } =>
+            "the available ring names descriptor 77, which the queue does not have",
+        HeadInFlight { head } => "chain 9 was made available while it was in flight",
+        NextOutOfRange { next: 99 } =>
+            "a descriptor links to descriptor 99, which its table does not have",
+        ChainTooLong { head } => "chain 9 is longer than the largest queue, or loops",
+        ReadableAfterWritable { head } =>
+            "chain 9 has a readable descriptor behind a writable one",
+        LengthOverflow { head } => "the lengths of chain 9 add up to 2^32 bytes or more",
+        BufferUnmapped { addr: 0x8000, len: 64, writable: false } =>
+            "the buffer of 64 bytes at 0x8000 is not mapped for reading",
+        BufferUnmapped { addr: 0x8000, len: 64, writable: true } =>
+            "the buffer of 64 bytes at 0x8000 is not mapped for writing",
+        IndirectNotNegotiated { head } =>
+            "chain 9 has an indirect table, which was not negotiated",
+        IndirectWithNext { head } =>
+            "chain 9 has a descriptor with both INDIRECT and NEXT",
+        IndirectNested { head } => "chain 9 has an indirect table inside another",
+        IndirectLength { len: 17 } =>
+            "an indirect table of 17 bytes is empty, too long, or no whole number of descriptors",
+        BadRequest { head } =>
+            "the request of chain 9 lacks its header, or room for the answer",
+    } for
+        AvailIndexJump { .. }, HeadOutOfRange { .. }, HeadInFlight { .. }, NextOutOfRange { .. },
+        ChainTooLong { .. }, ReadableAfterWritable { .. }, LengthOverflow { .. },
+        BufferUnmapped { .. }, IndirectNotNegotiated { .. }, IndirectWithNext { .. },
+        IndirectNested { .. }, IndirectLength { .. }, BadRequest { .. },
+    );
+}
+
+#[test]
+fn host_faults_are_sentences_with_values() {
+    texts!(HostFault {
+        Backend => "the back end reported an error",
+        WrittenTooMuch { written: 9, writable: 8 } =>
+            "the model claims to have written 9 bytes where there is room for 8",
+        MemoryGone { addr: 0x8000 } => "the memory at 0x8000 is not mapped any more",
+        RingGone { queue: 3 } => "queue 3: the memory of a ring is not mapped any more",
+    } for Backend, WrittenTooMuch { .. }, MemoryGone { .. }, RingGone { .. },);
+}
+
+#[test]
+fn device_errors_are_sentences_with_a_source() {
+    let refusal = Refusal::QueueBusy { queue: 3 };
+    let fault = DriverFault::HeadInFlight { head: 9 };
+    let config = QueueConfig {
+        queue: 3,
+        ..Default::default()
+    };
+    texts!(DeviceError {
+        InvalidQueue(3) => "queue 3 is not one that this can be done with",
+        BadQueueConfig(3, refusal) => "the configuration of queue 3 was refused",
+        UnexpectedMessage(Message::ConfigureQueue(config)) =>
+            "a message came unexpectedly: configure queue 3",
+        UnexpectedMessage(Message::ResetQueue(3)) =>
+            "a message came unexpectedly: reset queue 3",
+        UnexpectedMessage(Message::Ready { features: Features::VERSION_1 }) =>
+            "a message came unexpectedly: ready with features VERSION_1",
+        UnexpectedMessage(Message::NotifyQueue(3)) =>
+            "a message came unexpectedly: notify queue 3",
+        UnexpectedMessage(Message::Suspend) => "a message came unexpectedly: suspend",
+        UnexpectedMessage(Message::Resume) => "a message came unexpectedly: resume",
+        UnexpectedMessage(Message::Reset) => "a message came unexpectedly: reset",
+        UnexpectedEndOfStream => "the stream ended before the device was ready",
+        Refused(refusal) => "what the driver asked for was refused",
+        Driver(fault) => "the driver broke the protocol",
+        Host(HostFault::Backend) => "the host failed",
+    } for
+        InvalidQueue(_), BadQueueConfig(..), UnexpectedMessage(_), UnexpectedEndOfStream,
+        Refused(_), Driver(_), Host(_),
+    );
+    for (error, source) in [
+        (BadQueueConfig(3, refusal), Some(refusal.to_string())),
+        (Refused(refusal), Some(refusal.to_string())),
+        (Driver(fault), Some(fault.to_string())),
+        (
+            Host(HostFault::Backend),
+            Some(HostFault::Backend.to_string()),
+        ),
+        (InvalidQueue(3), None),
+        (UnexpectedEndOfStream, None),
+        (UnexpectedMessage(Message::Reset), None),
+    ] {
+        assert_eq!(error.source().map(ToString::to_string), source);
+    }
+}
+
+#[test]
+fn snapshot_errors_are_sentences_with_a_source() {
+    let why = Refusal::Policy { queue: 3 };
+    texts!(SnapshotError {
+        Version { version: 9 } => "the snapshot has the unknown version 9",
+        NotInReset => "the device is not in reset, or its model is at work",
+        Status =>
+            "the bits of Status or InterruptStatus contradict each other or the rest of the \
+             snapshot",
+        Features => "the features in the snapshot do not fit the offer",
+        Queue { queue: 3, why } => "the registers of queue 3 in the snapshot were refused",
+        Queues { why } => "the queues in the snapshot were refused together",
+        Positions { queue: 3 } =>
+            "the positions of queue 3 contradict each other, its size, or its chains",
+        Chain { at: 2 } => "chain 2 of the snapshot cannot come from its queue",
+        NoRoom => "the snapshot has more chains than there are chain slots",
+        Model { at: 1 } =>
+            "no driver can bring the model into the state of line or port 1 in the snapshot",
+        Backend { at: 1 } =>
+            "the back end of line 1 cannot be put into the state of the snapshot",
+    } for
+        Version { .. }, NotInReset, Status, Features, Queue { .. }, Queues { .. }, Positions { .. },
+        Chain { .. }, NoRoom, Model { .. }, Backend { .. },
+    );
+    for error in [Queue { queue: 3, why }, Queues { why }] {
+        let source = error.source().map(ToString::to_string);
+        assert_eq!(source.as_deref(), Some("the device does not want queue 3"));
+    }
+    assert!(NoRoom.source().is_none());
+}
+
+#[test]
+fn memory_faults_are_sentences() {
+    texts!(MemFault {
+        Unmapped => "not all of the range is mapped",
+        Denied => "the range does not allow this access",
+        Misaligned => "the range is less aligned in the host than in the driver's address space",
+    } for Unmapped, Denied, Misaligned,);
+}
