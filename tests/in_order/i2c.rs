@@ -70,17 +70,22 @@ fn rig(format: Format, slots: usize) -> Rig {
 impl Rig {
     /// A read of two bytes, or a write of two, to the chip at 0x50 or to nobody.
     fn ask(&mut self, read: bool, more: bool, there: bool) {
+        self.ask_for(2, read, more, there);
+    }
+
+    /// The same of so many bytes.
+    fn ask_for(&mut self, len: u32, read: bool, more: bool, there: bool) {
         let at = DATA + 0x100 * self.driver.outstanding() as u64;
         let offset = (at - BASE) as usize;
         let addr: u8 = if there { 0xa0 } else { 0xa2 };
         let flags = u8::from(more) | (u8::from(read) << 1);
         self.ram.write(offset, &[addr, 0, 0, 0, flags, 0, 0, 0]);
         let data = if read {
-            Buffer::writable(at + 0x10, 2)
+            Buffer::writable(at + 0x10, len)
         } else {
-            Buffer::readable(at + 0x10, 2)
+            Buffer::readable(at + 0x10, len)
         };
-        let status = Buffer::writable(at + 0x20, 1);
+        let status = Buffer::writable(at + 0x40, 1);
         self.driver.send(&[Buffer::readable(at, 8), data, status]);
     }
 
@@ -107,15 +112,28 @@ fn a_write_that_is_combined_with_its_read_comes_back_before_it() {
 }
 
 #[test]
-fn a_read_that_failed_has_its_own_entry_behind_the_kept_write() {
+fn a_read_that_failed_comes_back_behind_the_kept_write() {
     for &format in FORMATS {
         let mut rig = rig(format, 3);
         rig.ask(false, true, false);
         rig.ask(true, false, false);
         rig.ask(false, false, true);
-        // A failed read leaves its buffer as it was, and its length is 0.
-        let expected = [Given::skipped(0, 1), Given::entry(1, 0), Given::entry(2, 1)];
-        assert_eq!(rig.run(), expected, "{format:?}");
+        // A failed read is filled with zeros.
+        let [first, second] = [Given::skipped(0, 1), Given::skipped(1, 3)];
+        assert_eq!(rig.run(), [first, second, Given::entry(2, 1)], "{format:?}");
+    }
+}
+
+#[test]
+fn a_read_that_is_not_filled_has_its_own_entry() {
+    for &format in FORMATS {
+        let mut rig = rig(format, 3);
+        rig.ask(false, true, true);
+        // Longer than the adapter's room, so it fails, and has no more zeros than that.
+        rig.ask_for(20, true, false, true);
+        rig.ask(false, false, true);
+        let [first, second] = [Given::skipped(0, 1), Given::entry(1, 16)];
+        assert_eq!(rig.run(), [first, second, Given::entry(2, 1)], "{format:?}");
     }
 }
 
