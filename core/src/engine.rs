@@ -442,6 +442,8 @@ where
             .map_err(|error| error.refusal(config.queue))
     }
 
+    // Its frame is not for every access to carry.
+    #[inline(never)]
     fn driver_ready(&mut self, features: Features) -> Reply {
         let (model, transport) = (&self.model, &mut self.transport);
         let Device {

@@ -29,7 +29,7 @@ pub struct QueueConfig {
 }
 
 impl QueueConfig {
-    /// No queue: a checked one has elements.
+    /// No queue: a checked one has a size.
     pub(crate) const ABSENT: Self = Self {
         queue: 0,
         size: 0,
@@ -52,7 +52,7 @@ impl QueueConfig {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ReadyQueues<'a> {
-    /// By queue number; [`QueueConfig::ABSENT`] where there is none.
+    /// By queue number; of size 0 where there is none.
     pub(crate) configs: &'a [QueueConfig],
 }
 

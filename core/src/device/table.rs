@@ -71,7 +71,7 @@ struct Entry<W, const N: usize> {
     place: Place<W, N>,
     /// Counts stops, so that tokens and taken queues from before one are void.
     generation: u32,
-    /// The how-manieth configuration of this table it is, so that chains of one before are void.
+    /// Counts configurations of the whole table, so that chains from before the last one are void.
     nth: u32,
     /// Of a dead queue what stopped it, of another one why a chain was last refused.
     fault: Option<DriverFault>,
@@ -80,7 +80,7 @@ struct Entry<W, const N: usize> {
 #[derive(Debug)]
 pub(crate) struct QueueTable<W, const Q: usize, const N: usize> {
     entries: [Entry<W, N>; Q],
-    /// How each queue is laid out; absent where the entry is off.
+    /// How each queue is laid out, by its number; size 0 where the entry is off.
     configs: [QueueConfig; Q],
     /// Counts configurations.
     configured: u32,
@@ -200,18 +200,20 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
 
     /// A queue whose rings are gone: stopped, though it could not be checked.
     pub(crate) fn bury(&mut self, config: &QueueConfig) {
-        self.place(config, Place::Dead);
+        if let Some(entry) = self.claim(config) {
+            entry.place = Place::Dead;
+        }
     }
 
-    /// A queue is configured.
-    fn place(&mut self, config: &QueueConfig, place: Place<W, N>) {
+    /// Notes how a queue is laid out that is configured. Its place is the caller's to fill, so that
+    /// nothing of the size of a queue is moved about.
+    fn claim(&mut self, config: &QueueConfig) -> Option<&mut Entry<W, N>> {
+        let at = usize::from(config.queue);
+        let entry = self.entries.get_mut(at)?;
+        *self.configs.get_mut(at)? = *config;
         self.configured = self.configured.wrapping_add(1);
-        let (nth, at) = (self.configured, usize::from(config.queue));
-        if let (Some(entry), Some(slot)) = (self.entries.get_mut(at), self.configs.get_mut(at)) {
-            *slot = *config;
-            entry.place = place;
-            entry.nth = nth;
-        }
+        entry.nth = self.configured;
+        Some(entry)
     }
 
     /// Forgets a queue. Its rings are not touched again.
@@ -222,7 +224,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             entry.generation = entry.generation.wrapping_add(1);
         }
         if let Some(config) = self.configs.get_mut(usize::from(queue)) {
-            *config = QueueConfig::ABSENT;
+            config.size = 0;
         }
     }
 
@@ -291,12 +293,13 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         mem: &M,
         queue_check: &C,
     ) -> Result<(), DeviceError> {
-        let checked = self.check(config, max, features, mem)?;
-        queue_check
-            .check_config(config, features, self.queues().iter())
-            .map_err(Into::into)?;
-        self.place(config, Place::Ready(checked));
-        Ok(())
+        self.lay_out(config, max, features, mem)?;
+        let others = self.queues().beside(config.queue);
+        let wanted = queue_check.check_config(config, features, others);
+        if wanted.is_err() {
+            self.remove(config.queue);
+        }
+        wanted.map_err(Into::into)
     }
 
     /// The same, but the device's own check is left to [`check_wanted`](Self::check_wanted).
@@ -307,19 +310,6 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         features: Features,
         mem: &M,
     ) -> Result<(), Refusal> {
-        let checked = self.check(config, max, features, mem)?;
-        self.place(config, Place::Ready(checked));
-        Ok(())
-    }
-
-    /// Checks a queue that is not there yet against those that are.
-    fn check<M: DriverMem<Window = W>>(
-        &self,
-        config: &QueueConfig,
-        max: u16,
-        features: Features,
-        mem: &M,
-    ) -> Result<CheckedQueue<W>, Refusal> {
         let queue = config.queue;
         if usize::from(queue) >= Q {
             return Err(Refusal::NoSuchQueue {
@@ -329,24 +319,30 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         if self.state(queue) != QueueState::Off {
             return Err(Refusal::QueueExists { queue });
         }
-        self.check_beside(config, max, features, mem, &self.configs)
+        self.install(config, max, features, mem, num::clamp_u16(Q))?;
+        let _ = self.claim(config);
+        Ok(())
     }
 
-    /// Checks a queue against `others`. One copy serves both callers: it is the largest function of a
-    /// set-up.
+    /// Checks a queue against the others with numbers below `end`, and makes it ready. One copy serves
+    /// both callers, and nothing is moved between them: it is the largest function of a set-up.
     #[inline(never)]
-    fn check_beside<M: DriverMem<Window = W>>(
-        &self,
+    fn install<M: DriverMem<Window = W>>(
+        &mut self,
         config: &QueueConfig,
         max: u16,
         features: Features,
         mem: &M,
-        others: &[QueueConfig],
-    ) -> Result<CheckedQueue<W>, Refusal> {
+        end: u16,
+    ) -> Result<(), Refusal> {
         // The chain buffer bounds what may be offered, and so what may be asked for.
         let max = largest(max, num::clamp_u16(N));
-        let others = ReadyQueues { configs: others };
-        check::check(config, max, features, mem, others.iter())
+        let others = self.queues().iter().take_while(|other| other.queue < end);
+        let checked = check::check(config, max, features, mem, others)?;
+        if let Some(entry) = self.entry_mut(config.queue) {
+            entry.place = Place::Ready(checked);
+        }
+        Ok(())
     }
 
     /// The features and the queues are final: every ready queue is checked again, lowest first, each
@@ -362,29 +358,18 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         mut drops: impl FnMut(u16, &Unwanted) -> bool,
     ) -> Result<(), Unwanted> {
         for queue in 0..num::clamp_u16(Q) {
-            let below = self.configs.split_at_checked(usize::from(queue));
-            let Some((below, [config, ..])) = below else {
+            let Some(config) = self.config(queue).copied() else {
                 continue;
             };
-            if config.size == 0 {
-                continue;
-            }
-            match self.check_beside(config, max(queue), features, mem, below) {
-                Ok(checked) => {
-                    if let Some(entry) = self.entry_mut(queue) {
-                        entry.place = Place::Ready(checked);
-                    }
+            if let Err(refusal) = self.install(&config, max(queue), features, mem, queue) {
+                let unwanted = Unwanted {
+                    queue: Some(queue),
+                    error: refusal.into(),
+                };
+                if !drops(queue, &unwanted) {
+                    return Err(unwanted);
                 }
-                Err(refusal) => {
-                    let unwanted = Unwanted {
-                        queue: Some(queue),
-                        error: refusal.into(),
-                    };
-                    if !drops(queue, &unwanted) {
-                        return Err(unwanted);
-                    }
-                    self.remove(queue);
-                }
+                self.remove(queue);
             }
         }
         self.check_wanted(features, queue_check, drops)
