@@ -118,45 +118,45 @@
 //! | call | needs | accesses, at most | instructions | stack |
 //! |---|---|---|---|---|
 //! | [`Doorbell::ring`] | `&Shared` | none | 26 | 20 |
-//! | [`Shared::is_live`] | `&Shared` | none | 12 | 16 |
+//! | [`Shared::is_live`] | `&Shared` | none | 13 | 16 |
 //! | [`Shared::needs_reset`] | `&Shared` | none | 12 | 16 |
-//! | [`Engine::access`]: read of any register | `&mut Engine` | none | 202 | 468 |
-//! | [`Engine::access`]: write of any other | `&mut Engine` | none | 343 | 484 |
+//! | [`Engine::access`]: read of any register | `&mut Engine` | none | 199 | 300 |
+//! | [`Engine::access`]: write of any other | `&mut Engine` | none | 344 | 300 |
 //! | [`Engine::access`]: QueueNotify | `&mut Engine` | none | 69 | 104 |
-//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none | 1036 | 940 |
-//! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 253 | 484 |
-//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 317 | 392 |
-//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 820 | 708 |
-//! | [`Engine::access`]: QueueReset := 1 | `&mut Engine` | none | 315 | 468 |
-//! | [`Engine::access`]: Status := SUSPEND | `&mut Engine` | none | 282 | 468 |
-//! | [`Engine::access`]: Status := DRIVER_OK, to resume | `&mut Engine` | none | 297 | 468 |
-//! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 337 | 484 |
-//! | [`Engine::access`]: read of configuration | `&mut Engine` | none | 176 | 244 |
-//! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 79 | 104 |
-//! | [`Engine::finish`] | `&mut Engine` | `Q` | 247 | 148 |
+//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none | 1092 | 844 |
+//! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 252 | 300 |
+//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 335 | 352 |
+//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 1681 | 1004 |
+//! | [`Engine::access`]: QueueReset := 1 | `&mut Engine` | none | 317 | 300 |
+//! | [`Engine::access`]: Status := SUSPEND | `&mut Engine` | none | 310 | 300 |
+//! | [`Engine::access`]: Status := DRIVER_OK, to resume | `&mut Engine` | none | 321 | 300 |
+//! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 333 | 300 |
+//! | [`Engine::access`]: read of configuration | `&mut Engine` | none | 181 | 252 |
+//! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 77 | 104 |
+//! | [`Engine::finish`] | `&mut Engine` | `Q` | 248 | 148 |
 //! | [`Engine::poll`]`(1)`: no kick | `&mut Engine` | none | 191 | 224 |
 //! | [`Engine::poll`]`(1)`: a kick for nothing | `&mut Engine` | `N + 7` | 354 | 224 |
-//! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 936 | 560 |
-//! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1646 | 560 |
-//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2395 | 560 |
-//! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 2084 | 436 |
-//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8685 | 560 |
-//! | [`Engine::complete`] | `&mut Engine` | 4 | 588 | 440 |
+//! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 972 | 592 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1683 | 592 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2425 | 592 |
+//! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 2074 | 428 |
+//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8805 | 592 |
+//! | [`Engine::complete`] | `&mut Engine` | 4 | 626 | 472 |
 //! | [`Engine::backend_ready`] | `&mut Engine` | none | 35 | 20 |
-//! | [`Engine::update_config`] | `&mut Engine` | none | 41 | 16 |
+//! | [`Engine::update_config`] | `&mut Engine` | none | 42 | 16 |
 //! | [`Engine::notify_queue`] | `&Engine` | none | 24 | 28 |
 //! | [`Engine::memory_changed`] | `&mut Engine` | none | 653 | 340 |
 //! | [`Engine::take_queue`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1245 | 500 |
-//! | [`Engine::save`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1373 | 1164 |
-//! | [`Engine::restore`] | `&mut Engine` | none | 2901 | 1524 |
+//! | [`Engine::save`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1367 | 1172 |
+//! | [`Engine::restore`] | `&mut Engine` | none | 3085 | 1484 |
 //! | [`Engine::put_back`] | `&mut Engine` | 3 | 2682 | 1284 |
-//! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1878 | 412 |
+//! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1866 | 404 |
 //! | [`TakenQueue::complete`] | `&mut TakenQueue` | 3 | 136 | 112 |
 //! | [`TakenQueue::flush`] | `&mut TakenQueue` | 3 | 51 | 40 |
 //! | [`TakenQueue::enable_kicks`] | `&mut TakenQueue` | 2 | 64 | 64 |
 //! | `EngineCell::with`: an empty closure | `&EngineCell` | none | 11 | 16 |
 //! | `IrqLine::assert`: a pin of one store | `&IrqLine` | none | 14 | 8 |
-//! | `MailboxServer::step`: a read | `&mut` it and `Engine` | 9 of the mailbox | 92 | 104 |
+//! | `MailboxServer::step`: a read | `&mut` it and `Engine` | 9 of the mailbox | 90 | 104 |
 
 #[allow(unused_imports, reason = "the links of this page")]
 use crate::*;
