@@ -31,7 +31,8 @@ use crate::{
 /// `N` elements.
 ///
 /// `S` holds the chains that the device works on: `[ChainSlot<N>; 1]` for a model that always
-/// answers at once, more (an array, or a `&mut [ChainSlot<N>]`) for one that answers later. `H` is
+/// answers at once; for a model that answers later an array, or a `&mut [ChainSlot<N>]`, of at least
+/// one slot for each queue that the driver may use. [`ChainSlot`] says how many are needed. `H` is
 /// the way to the [`Shared`] block: `&'static Shared<Q>`, or an `Arc`.
 ///
 /// | call | guest-memory accesses, at most |

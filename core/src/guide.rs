@@ -68,8 +68,8 @@
 //!   consumed anything that it needs again.
 //! - Return false from [`DeviceModel::can_serve`] while chains of a queue would be of no use, such as
 //!   receive buffers without input. The chains stay in the ring and take no slots.
-//! - Settle what waits for a next request in [`DeviceModel::drained`]: the queue is empty, or every slot
-//!   is in use.
+//! - Settle what waits for a next request in [`DeviceModel::drained`]: the queue is empty, or no slot
+//!   is left for it.
 //! - Return true from [`DeviceModel::may_sleep`] for a queue whose pending chains may wait for ever, so
 //!   that a suspension does not wait for them.
 //! - Implement [`SaveModel`] if the model keeps anything between two requests.
@@ -80,7 +80,7 @@
 //! |---|---|---|
 //! | `Q` | number of queues | what the device type needs; one more queue of 16 elements costs 384 bytes on a 64-bit target, 296 with split rings alone |
 //! | `N` | largest queue size in elements, a power of two for split rings, at most 32768 | the largest chain the driver sends, and the queue size you want to offer |
-//! | slots | chains that may be in hand at once | one for a model that always answers at once; otherwise the number of chains that may be pending |
+//! | slots | chains that may be in hand at once | one for a model that always answers at once; otherwise one for each queue that the driver may use, and one for each further chain that may be pending: see [`ChainSlot`] |
 //!
 //! A slot holds `16 * N` bytes and a few words. A packed queue of `N` elements needs `8 * N` bytes more
 //! to know which ids are in flight, a split one `4 * N`.

@@ -114,6 +114,10 @@ pub enum Answer {
     /// Not yet: the chain keeps its slot, and is served again from the start after
     /// `complete(token)` or `backend_ready(queue)`, or when the model says that it is
     /// [`due`](DeviceModel::due).
+    ///
+    /// A queue may keep as many chains as there are [slots](crate::ChainSlot) for. A queue that keeps
+    /// chains does not get the slots that are reserved for the other queues, so a model may keep
+    /// chains for as long as it likes.
     Pending,
 }
 
@@ -230,8 +234,17 @@ pub trait DeviceModel: DeviceConfig {
         None
     }
 
-    /// Nothing more of this queue comes before its pending chains are answered: it is empty, or every
-    /// slot is in use. The place to settle what waited for the next request. It may be told more than
+    /// Whether the next chain of this queue might be answered with [`Answer::Pending`]. Asked where
+    /// the queue has chains in hand, and only a slot is free that is reserved for another queue. If
+    /// true, the chain stays in the ring; if false, it is served in that slot, and has to be answered
+    /// at once. Not asked with IN_ORDER, where a chain that is answered may still wait for its turn.
+    fn may_keep(&self, queue: u16) -> bool {
+        let _ = queue;
+        true
+    }
+
+    /// Nothing more of this queue comes before its pending chains are answered: it is empty, or no
+    /// slot is left for it. The place to settle what waited for the next request. It may be told more than
     /// once.
     fn drained(&mut self, queue: u16) {
         let _ = queue;

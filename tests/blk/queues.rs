@@ -4,7 +4,7 @@ use virtio_spec::blk::F;
 use virtside::{
     Features, QueueState, Refusal, Step,
     mmio::{Access, Reply},
-    models::{Block, BlockOptions},
+    models::{Block, BlockError, BlockOptions},
     testing::{Buffer, Registers},
 };
 use virtside_tests::{DATA, Guest, Q, SIZE, TestRam, config, driver, guest, reg, rings::settle};
@@ -85,6 +85,34 @@ fn every_queue_serves_requests() {
         let mut bytes = [0; 512];
         driver.read(DATA + 0x1000 * queue as u64 + 0x200, &mut bytes);
         assert_eq!(bytes, [10 + queue as u8; 512]);
+    }
+}
+
+#[test]
+fn requests_of_one_queue_that_wait_leave_slots_for_the_others() {
+    let options = BlockOptions::new(SIZE).with_queues(3);
+    let (mut guest, ram) = guest(Block::new(Disk::new(), options), 6);
+    let configs = [config(0), config(1), config(2)];
+    assert!(guest.bring_up(all() | feature(F::MQ), &configs));
+    let mut drivers: Vec<_> = (0..3).map(|queue| driver(ram, queue)).collect();
+    let mut flush = |guest: &mut Guest<Block<Disk>>, queue: u16, head: u16| {
+        let driver = &mut drivers[usize::from(queue)];
+        driver.write(DATA, &[4, 0, 0, 0]);
+        let buffers = [Buffer::readable(DATA, 16), Buffer::writable(DATA + 64, 1)];
+        driver.send(head, &buffers);
+        let _ = guest.kick(queue);
+        let step = settle(guest);
+        (step, driver.take_used())
+    };
+    guest.model_mut().backend_mut().trouble = vec![Some(BlockError::NotReady); 6];
+    for head in 0..6 {
+        assert_eq!(flush(&mut guest, 0, 2 * head), (Step::Blocked, None));
+    }
+    // Most slots are for the queue that is alone in its work.
+    assert_eq!(guest.model().backend().calls, [Call::Flush; 4]);
+    guest.model_mut().backend_mut().trouble.clear();
+    for queue in [1, 2] {
+        assert_eq!(flush(&mut guest, queue, 0).1, Some((0, 1)));
     }
 }
 

@@ -20,7 +20,7 @@ struct Live {
     line: Line,
     drivers: [FakeDriver<FlatMem>; 2],
     model: Scribe,
-    slots: [ChainSlot<N>; 2],
+    slots: [ChainSlot<N>; 3],
 }
 
 impl Live {
@@ -50,7 +50,7 @@ impl Live {
             line,
             drivers,
             model,
-            slots: [ChainSlot::new(), ChainSlot::new()],
+            slots: [const { ChainSlot::new() }; 3],
         }
     }
 

@@ -68,6 +68,24 @@ fn a_buffer_that_is_too_short_for_a_line_comes_back_as_invalid() {
 }
 
 #[test]
+fn buffers_that_are_kept_leave_a_slot_for_requests() {
+    let all = Features::from_bits(u128::MAX);
+    let mut board: Board = Board::with_slots(Gpio::new(Bank::new()), all, 2);
+    for line in [BUTTON, WIRE] {
+        board.does(IRQ_TYPE, line, RISING);
+    }
+    for line in [BUTTON, WIRE] {
+        assert_eq!(board.listen(line), Step::Blocked);
+    }
+    assert_eq!(board.does(GET_VALUE, BUTTON, 0), 0);
+    // The other buffer has its turn when the first is given back.
+    board.fire(BUTTON);
+    assert_eq!(board.heard(BUTTON), Some(VALID));
+    board.fire(WIRE);
+    assert_eq!(board.heard(WIRE), Some(VALID));
+}
+
+#[test]
 fn a_buffer_without_room_for_the_status_stops_the_queue() {
     let mut board = Board::new();
     board.does(IRQ_TYPE, BUTTON, RISING);

@@ -177,7 +177,12 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
 
     /// A device, with what it offers of these.
     pub fn with(gpio: Gpio<B, LINES>, wanted: Features) -> Self {
-        let (mut guest, ram) = guest(gpio, 8);
+        Self::with_slots(gpio, wanted, 8)
+    }
+
+    /// The same with so many chain slots.
+    pub fn with_slots(gpio: Gpio<B, LINES>, wanted: Features, slots: usize) -> Self {
+        let (mut guest, ram) = guest(gpio, slots);
         let features =
             virtside_tests::split_offer(&mut guest).intersection(wanted | Features::VERSION_1);
         let mut board = Self {

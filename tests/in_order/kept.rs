@@ -16,18 +16,18 @@ use virtside_tests::{
 
 /// Two queues. On queue 0 the oldest chain waits, and those of numbers 1 and 2 are answered.
 fn waiting(format: Format, features: Features) -> Rig {
-    let mut rig = Rig::with(format, features | Features::IN_ORDER, 2, SIZE, 4);
+    let mut rig = Rig::with(format, features | Features::IN_ORDER, 2, SIZE, 5);
     rig.choose(|asked| (asked.queue == 1 || asked.number != 0).then_some(4));
     assert_eq!(rig.send(&[4; 3]), Step::Blocked);
     assert_eq!(rig.take(), []);
     rig
 }
 
-/// Queue 1 has all slots for itself.
+/// Queue 1 gets all slots but the one that is reserved for queue 0.
 #[track_caller]
 fn assert_slots_are_free(rig: &mut Rig) {
     rig.choose(|_| None);
-    for _ in 0..4 {
+    for _ in 0..5 {
         rig.drivers[1].room(4);
     }
     rig.kick(1);

@@ -97,7 +97,7 @@ mod slots {
 
     #[test]
     fn slots_are_shared_by_the_queues() {
-        let (mut guest, mut drivers) = many(4, Plan::Wait);
+        let (mut guest, mut drivers) = many(5, Plan::Wait);
         for (queue, driver) in (0..).zip(&mut drivers) {
             for head in 0..2 {
                 driver.send(head, &room(1));
@@ -105,12 +105,12 @@ mod slots {
             let _ = guest.kick(queue);
         }
         assert_eq!(settle(&mut guest), Step::Blocked);
-        assert_eq!(guest.model().queues(), [0, 1, 2, 3]);
-        // A stopped queue gives its slots to the others.
-        let _ = guest.store(reg::QUEUE_SEL, 2);
+        assert_eq!(guest.model().queues(), [0, 1, 2, 3, 0]);
+        // A stopped queue gives its slots to the others, but for the one that is reserved for it.
+        let _ = guest.store(reg::QUEUE_SEL, 0);
         assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
         assert_eq!(settle(&mut guest), Step::Blocked);
-        assert_eq!(guest.model().queues(), [0, 1, 2, 3, 0]);
+        assert_eq!(guest.model().queues(), [0, 1, 2, 3, 0, 1]);
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     memory::DriverMem,
     message::{QueueConfig, ReadyQueues},
     model::DeviceModel,
+    num,
     queue::check::QueueCheck,
     queue_set::QueueSet,
     shared::{InterruptStatus, Shared, SharedHandle},
@@ -82,6 +83,8 @@ pub struct Device<
     notified: QueueSet<Q>,
     /// Where the round-robin goes on.
     turn: u16,
+    /// The most queues that the driver had at once since it went live: a slot is kept for each.
+    claims: u16,
     started: bool,
     /// The configuration changed under a driver that is not live, or is suspended: it hears of it
     /// when it is.
@@ -134,6 +137,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             features: Features::empty(),
             notified: QueueSet::new(),
             turn: 0,
+            claims: 0,
             started: false,
             changed: false,
             rest: Rest::No,
@@ -161,6 +165,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             features: self.features,
             notified: self.notified,
             turn: self.turn,
+            claims: self.claims,
             started: self.started,
             changed: self.changed,
             rest: self.rest,
@@ -293,11 +298,20 @@ where
             self.started = true;
             self.table.start(self.shared.epoch());
             self.notified = self.table.configured();
+            self.claim();
             if core::mem::take(&mut self.changed) {
                 self.config_changed(true);
             }
         }
         true
+    }
+
+    /// From now on a slot is kept for each queue that is there. One that is stopped may come back.
+    fn claim(&mut self) {
+        if Q > 1 {
+            let count = num::clamp_u16(self.table.configured().len());
+            self.claims = self.claims.max(count);
+        }
     }
 
     /// Back to before any configuration. Every taken queue must be quiet.
@@ -306,6 +320,7 @@ where
         self.features = Features::empty();
         self.notified.clear();
         self.turn = 0;
+        self.claims = 0;
         self.started = false;
         self.changed = false;
         self.rest = Rest::No;
@@ -513,6 +528,7 @@ where
             });
         }
         self.table.start(self.shared.epoch());
+        self.claim();
         self.note(config.queue);
         self.trace.event(&Event::QueueReady { config: *config });
         Ok(())

@@ -287,6 +287,7 @@ where
         if live {
             self.started = true;
             self.notified = at_work;
+            self.claim();
             let epoch = self.shared.epoch();
             self.shared.accept(epoch);
         }

@@ -14,6 +14,91 @@ use crate::{
     trace::{Event, Trace},
 };
 
+/// What a poll has done so far.
+struct Round<const Q: usize> {
+    /// Queues that chains were given back to.
+    touched: QueueSet<Q>,
+    /// Not counted before a queue that has chains in hand asks for one more.
+    hands: Option<Hands>,
+    /// A queue found no slot that it may take,
+    short: bool,
+    /// and a slot has come free since.
+    freed: bool,
+}
+
+/// The chains in hand.
+struct Hands {
+    /// Slots that they are in.
+    slots: usize,
+    /// Queues that they are of.
+    queues: usize,
+}
+
+impl Hands {
+    #[cold]
+    #[inline(never)]
+    fn count<const Q: usize, const N: usize>(slots: &[ChainSlot<N>]) -> Self {
+        let mut queues = QueueSet::<Q>::new();
+        let mut hands = Self {
+            slots: 0,
+            queues: 0,
+        };
+        for slot in slots.iter().filter(|slot| !slot.is_free()) {
+            let new = queues.insert(slot.queue()) == Ok(true);
+            hands.slots = hands.slots.wrapping_add(1);
+            hands.queues = hands.queues.wrapping_add(usize::from(new));
+        }
+        hands
+    }
+}
+
+impl<const Q: usize> Round<Q> {
+    fn new() -> Self {
+        Self {
+            touched: QueueSet::new(),
+            hands: None,
+            short: false,
+            freed: false,
+        }
+    }
+
+    /// Whether a queue that has chains in hand may take one more: each of the `claims` queues that
+    /// has none still finds a slot afterwards.
+    fn has_spare<const N: usize>(&mut self, claims: u16, slots: &[ChainSlot<N>]) -> bool {
+        let hands = self
+            .hands
+            .get_or_insert_with(|| Hands::count::<Q, N>(slots));
+        let free = slots.len().saturating_sub(hands.slots);
+        let reserved = usize::from(claims).saturating_sub(hands.queues);
+        free > reserved
+    }
+
+    /// A chain came, and is the `first` in hand of its queue or not.
+    #[inline(always)]
+    fn took(&mut self, first: impl FnOnce() -> bool) {
+        if let Some(hands) = &mut self.hands {
+            hands.slots = hands.slots.wrapping_add(1);
+            hands.queues = hands.queues.wrapping_add(usize::from(first()));
+        }
+    }
+
+    /// A chain went, and was the `last` in hand of its queue or not.
+    #[inline(always)]
+    fn let_go(&mut self, last: impl FnOnce() -> bool) {
+        self.freed |= self.short;
+        if let Some(hands) = &mut self.hands {
+            hands.slots = hands.slots.saturating_sub(1);
+            hands.queues = hands.queues.saturating_sub(usize::from(last()));
+        }
+    }
+
+    /// Chains went that were not looked at.
+    fn let_some_go(&mut self) {
+        self.freed |= self.short;
+        self.hands = None;
+    }
+}
+
 impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H, T>
 where
     M: DriverMem,
@@ -43,7 +128,7 @@ where
         let mut left = budget;
         let mut blocked = QueueSet::<Q>::new();
         let mut unready = QueueSet::<Q>::new();
-        let mut touched = QueueSet::<Q>::new();
+        let mut round = Round::new();
         // Chains that were pending and may be served now come first: they are older.
         for at in 0..slots.len() {
             if left == 0 {
@@ -57,12 +142,12 @@ where
             }
             left = left.wrapping_sub(1);
             let queue = slot.queue();
-            self.serve(at, queue, model, slots, &mut touched);
+            self.serve(at, queue, model, slots, &mut round);
         }
         while left != 0 {
             if let Some((at, queue)) = due(model, slots) {
                 left = left.wrapping_sub(1);
-                self.serve(at, queue, model, slots, &mut touched);
+                self.serve(at, queue, model, slots, &mut round);
                 continue;
             }
             let Some(queue) = self.next_turn(&blocked) else {
@@ -87,20 +172,24 @@ where
                 blocked = blocked.union(&self.notified);
                 break;
             };
-            left = left.wrapping_sub(1);
             self.turn = queue.wrapping_add(1);
-            self.take_one(at, queue, model, slots, &mut touched);
+            if self.take_one(at, queue, model, slots, &mut round) {
+                left = left.wrapping_sub(1);
+            } else {
+                model.drained(queue);
+                let _ = blocked.insert(queue);
+            }
         }
-        self.announce(&touched);
+        self.announce(&round.touched);
         if self.rests() {
             return resting(model, slots);
         }
         // What one queue brought may be what another one waits for.
         let again = unready.iter().any(|queue| model.can_serve(queue));
-        if again || due(model, slots).is_some() {
+        if again || round.freed || due(model, slots).is_some() {
             return Step::More;
         }
-        self.rest(&blocked, &touched, slots)
+        self.rest(&blocked, &round.touched, slots)
     }
 
     /// Takes the kicks of the queues that are here. Those of taken queues are not ours to hear.
@@ -127,22 +216,35 @@ where
         first
     }
 
-    /// Pops one chain of a queue into a free slot and serves it, or finds the queue empty.
+    /// Pops one chain of a queue into a free slot and serves it, or finds the queue empty. False, and
+    /// nothing is done, if the slot is kept for another queue.
     fn take_one<D: DeviceModel>(
         &mut self,
         at: usize,
         queue: u16,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
-        touched: &mut QueueSet<Q>,
-    ) {
-        let (Some(live), Some(slot)) = (self.table.live(queue), slots.get_mut(at)) else {
+        round: &mut Round<Q>,
+    ) -> bool {
+        let Some(live) = self.table.live(queue) else {
             self.notified.remove(queue);
-            return;
+            return true;
+        };
+        if Q > 1
+            && live.in_flight() != 0
+            && !round.has_spare(self.claims, slots)
+            && (live.is_in_order() || model.may_keep(queue))
+        {
+            round.short = true;
+            return false;
+        }
+        let Some(slot) = slots.get_mut(at) else {
+            return true;
         };
         match live.pop(&self.mem, slot.chain_mut()) {
             Popped::Chain => {
                 slot.occupy(queue);
+                round.took(|| live.in_flight() == 1);
                 let chain = slot.chain();
                 self.trace.event(&Event::Popped {
                     queue,
@@ -150,7 +252,7 @@ where
                     readable: chain.readable_len(),
                     writable: chain.writable_len(),
                 });
-                self.serve(at, queue, model, slots, touched);
+                self.serve(at, queue, model, slots, round);
             }
             Popped::Empty => match live.enable_kicks() {
                 Ok(true) => {}
@@ -158,21 +260,22 @@ where
                     self.notified.remove(queue);
                     model.drained(queue);
                 }
-                Err(fault) => self.fault(queue, fault, model, slots, touched),
+                Err(fault) => self.fault(queue, fault, model, slots, round),
             },
             Popped::Broken if self.policy.refuses() && live.refuse(slot.chain_mut()) => {
                 let head = slot.chain().head();
                 if let Some(fault) = slot.chain_mut().take_fault() {
                     self.refused(queue, fault);
                 }
-                self.given(queue, head, 0, touched);
+                self.given(queue, head, 0, round);
             }
             Popped::Broken | Popped::Fault => {
                 if let Some(fault) = slot.chain_mut().take_fault() {
-                    self.fault(queue, fault, model, slots, touched);
+                    self.fault(queue, fault, model, slots, round);
                 }
             }
         }
+        true
     }
 
     /// Lets the model serve the chain in a slot, and gives it back if it is done.
@@ -182,7 +285,7 @@ where
         queue: u16,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
-        touched: &mut QueueSet<Q>,
+        round: &mut Round<Q>,
     ) {
         let Some(slot) = slots.get_mut(at) else {
             return;
@@ -216,20 +319,23 @@ where
                 } else {
                     written
                 };
-                let live = self.table.live(queue);
+                let mut live = self.table.live(queue);
                 if live.as_ref().is_some_and(|live| live.is_in_order()) {
                     slot.answer(written);
-                    self.give_in_order(queue, slots, touched);
+                    self.give_in_order(queue, slots, round);
                 } else {
-                    let given = live.is_some_and(|live| live.push_used(slot.chain(), written));
+                    let given = live
+                        .as_mut()
+                        .is_some_and(|live| live.push_used(slot.chain(), written));
                     slot.release();
+                    round.let_go(|| live.is_none_or(|live| live.in_flight() == 0));
                     if given {
-                        self.given(queue, head, written, touched);
+                        self.given(queue, head, written, round);
                     }
                 }
             }
             Ok(Answer::Pending) => self.trace.event(&Event::Pending { queue, token }),
-            Err(fault) => self.fault(queue, fault, model, slots, touched),
+            Err(fault) => self.fault(queue, fault, model, slots, round),
         }
         if let Some(fault) = host {
             self.failed(fault);
@@ -238,7 +344,7 @@ where
 
     /// Gives back the chains of a queue whose turn it is (rsvd-05). At most one for each slot.
     #[inline(never)]
-    fn give_in_order(&mut self, queue: u16, slots: &mut [ChainSlot<N>], touched: &mut QueueSet<Q>) {
+    fn give_in_order(&mut self, queue: u16, slots: &mut [ChainSlot<N>], round: &mut Round<Q>) {
         loop {
             let Some(live) = self.table.live(queue) else {
                 return;
@@ -253,8 +359,9 @@ where
             let head = slot.chain().head();
             let given = live.push_in_order(slot.chain(), written);
             slot.release();
+            round.let_go(|| live.in_flight() == 0);
             if given {
-                self.given(queue, head, written, touched);
+                self.given(queue, head, written, round);
             }
         }
     }
@@ -268,9 +375,9 @@ where
 
     /// A chain was given back.
     #[inline(always)]
-    fn given(&mut self, queue: u16, head: u16, written: u32, touched: &mut QueueSet<Q>) {
+    fn given(&mut self, queue: u16, head: u16, written: u32, round: &mut Round<Q>) {
         self.counters.chains = self.counters.chains.wrapping_add(1);
-        let _ = touched.insert(queue);
+        let _ = round.touched.insert(queue);
         self.trace.event(&Event::Used {
             queue,
             head,
@@ -286,16 +393,17 @@ where
         fault: DriverFault,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
-        touched: &mut QueueSet<Q>,
+        round: &mut Round<Q>,
     ) {
         // What it gave back before is announced still (split-usedsup-03): it is not asked again.
-        if touched.remove(queue) {
+        if round.touched.remove(queue) {
             let mut last = QueueSet::new();
             let _ = last.insert(queue);
             self.announce(&last);
         }
         self.trace.event(&Event::DriverFault { queue, fault });
         self.stop(queue, Some(fault), model, slots);
+        round.let_some_go();
         self.broke_protocol();
     }
 
@@ -377,9 +485,9 @@ where
             }
             return Ok(());
         }
-        let mut touched = QueueSet::new();
-        self.serve(at, queue, model, slots, &mut touched);
-        self.announce(&touched);
+        let mut round = Round::new();
+        self.serve(at, queue, model, slots, &mut round);
+        self.announce(&round.touched);
         Ok(())
     }
 }

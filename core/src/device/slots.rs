@@ -4,9 +4,22 @@ use crate::{model::Token, queue::Chain};
 
 /// Room for one chain of up to `N` buffers: `16 * N` bytes and a few words.
 ///
-/// The caller supplies them, and so decides how many chains may be pending at once. A device that
-/// always answers at once needs one. With IN_ORDER a chain that is answered before its turn keeps its
-/// slot, which no queue has meanwhile.
+/// The caller supplies the slots, and so decides how many chains may be pending at once. All queues
+/// share them:
+///
+/// * A model that always answers at once needs one slot, whatever the number of queues.
+/// * A model that keeps chains needs one slot for each queue that the driver may use, and one for each
+///   further chain that is to be pending at the same time.
+///
+/// One free slot is reserved for each queue that has no chain in hand. A queue that has one takes
+/// another slot only if the reserved ones remain. So with `S` slots, a device whose driver uses `n <= S`
+/// queues serves every queue, whatever chains the other queues keep, and a queue that is alone in its
+/// work keeps up to `S - (n - 1)` chains. A queue that was stopped or taken still counts among the `n`.
+///
+/// With fewer slots than queues, no queue keeps more than one chain; the queues that keep one must be
+/// fewer than the slots, or the others wait.
+///
+/// With IN_ORDER, a chain that is answered before its turn keeps its slot until its turn.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ChainSlot<const N: usize> {

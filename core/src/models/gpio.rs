@@ -25,7 +25,8 @@
 //! IN_ORDER is not offered with interrupts, even if the host asks for it: a buffer of one line would
 //! wait for that of another.
 //!
-//! Supply one chain slot for each line that can interrupt, and one more for requests.
+//! Supply one chain slot for each line that can interrupt, and one more for requests. With fewer,
+//! requests are still served, and interrupts of lines whose buffers found no slot come later.
 //!
 //! Clauses: gpio-01 to gpio-06, gpio-09 to gpio-23.
 
@@ -559,6 +560,12 @@ impl<B: GpioLines, const L: usize> DeviceModel for Gpio<B, L> {
     /// An interrupt may never come.
     fn may_sleep(&self, queue: u16) -> bool {
         queue == EVENTQ
+    }
+
+    /// A buffer of a line that is not enabled, or has one, comes back at once.
+    fn may_keep(&self, _queue: u16) -> bool {
+        let waits = |state: &State| state.trigger.is_some() && state.buffer == EventBuffer::None;
+        self.states.iter().any(waits)
     }
 
     fn due(&self) -> Option<Token> {

@@ -71,7 +71,8 @@ impl BlockOptions {
     }
 
     /// Offers this many queues (`VIRTIO_BLK_F_MQ` if more than one); at least one. The engine's `Q`
-    /// bounds it.
+    /// bounds it. Over a back end that answers later, supply one [`ChainSlot`](crate::ChainSlot) for
+    /// each queue, and one for each further request that is to be pending.
     #[must_use]
     pub fn with_queues(self, queues: u16) -> Self {
         Self {
