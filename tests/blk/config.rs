@@ -6,9 +6,7 @@ use virtside::{
     models::{Block, BlockFeatures, BlockOptions, blk::Topology},
     testing::Registers,
 };
-use virtside_tests::{SIZE, reg};
-
-use super::support::*;
+use virtside_tests::{SIZE, models::blk::*, reg};
 
 /// A drive that has everything, with a value of its own in each field.
 fn full() -> Drive {

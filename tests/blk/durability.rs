@@ -5,9 +5,7 @@ use virtside::{
     Features,
     models::{BlockFeatures, BlockOptions},
 };
-use virtside_tests::SIZE;
-
-use super::support::*;
+use virtside_tests::{SIZE, models::blk::*};
 
 /// Offset of `writeback`.
 const WRITEBACK: u32 = 32;

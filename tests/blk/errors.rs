@@ -5,9 +5,7 @@ use virtside::{
     models::{BlockError, BlockFeatures, BlockOptions},
     testing::Buffer,
 };
-use virtside_tests::{SECTORS, SIZE};
-
-use super::support::*;
+use virtside_tests::{SECTORS, SIZE, models::blk::*};
 
 #[test]
 fn an_unknown_type_is_unsupported() {

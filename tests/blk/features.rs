@@ -6,9 +6,7 @@ use virtside::{
     Features,
     models::{BlockFeatures, BlockOptions, blk::Topology},
 };
-use virtside_tests::{SIZE, guest, reg};
-
-use super::support::*;
+use virtside_tests::{SIZE, guest, models::blk::*, reg};
 
 /// What a device over this disk, with these options, offers of its own type.
 fn offer(disk: Disk, options: BlockOptions) -> F {

@@ -6,15 +6,7 @@ mod errors;
 mod features;
 mod pending;
 mod queues;
-#[cfg(feature = "packed")]
-mod raced;
 mod ranges;
 mod requests;
 mod room;
 mod saved;
-#[cfg(feature = "packed")]
-#[path = "../messages/spoken.rs"]
-mod spoken;
-mod support;
-#[cfg(feature = "packed")]
-mod twins;

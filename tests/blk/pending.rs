@@ -6,11 +6,11 @@ use virtside::{
     testing::{Buffer, Registers},
 };
 use virtside_tests::{
-    BASE, SIZE, config, driver, guest_over, ram, reg,
+    BASE, SIZE, config, driver, guest_over,
+    models::blk::*,
+    ram, reg,
     rings::{GuardedMem, settle},
 };
-
-use super::support::*;
 
 const LATER: Option<BlockError> = Some(BlockError::NotReady);
 

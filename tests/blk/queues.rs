@@ -7,9 +7,9 @@ use virtside::{
     models::{Block, BlockError, BlockOptions},
     testing::{Buffer, Registers},
 };
-use virtside_tests::{DATA, Guest, Q, SIZE, TestRam, config, driver, guest, reg, rings::settle};
-
-use super::support::*;
+use virtside_tests::{
+    DATA, Guest, Q, SIZE, TestRam, config, driver, guest, models::blk::*, reg, rings::settle,
+};
 
 fn device(queues: u16) -> (Guest<Block<Disk>>, TestRam) {
     let options = BlockOptions::new(SIZE).with_queues(queues);

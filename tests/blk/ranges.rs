@@ -6,9 +6,7 @@ use virtside::{
     models::{BlockFeatures, BlockOptions, blk::MAX_RANGES},
     testing::Buffer,
 };
-use virtside_tests::{SECTORS, SIZE};
-
-use super::support::*;
+use virtside_tests::{SECTORS, SIZE, models::blk::*};
 
 const BOTH: [u32; 2] = [T_DISCARD, T_WRITE_ZEROES];
 

@@ -2,9 +2,7 @@
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{models::BlockOptions, testing::Buffer};
-use virtside_tests::{SECTORS, SIZE, cut};
-
-use super::support::*;
+use virtside_tests::{SECTORS, SIZE, cut, models::blk::*};
 
 #[test]
 fn a_read_gives_the_sectors_and_the_status() {

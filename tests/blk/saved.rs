@@ -6,9 +6,7 @@ use virtside::{
     models::{Block, BlockError, BlockOptions, blk::BlockSnapshot},
     testing::Registers,
 };
-use virtside_tests::{BASE, Guest, N, Q, SIZE, guest_over, reg, rings::settle};
-
-use super::support::*;
+use virtside_tests::{BASE, Guest, N, Q, SIZE, guest_over, models::blk::*, reg, rings::settle};
 
 type State = WholeSnapshot<BlockSnapshot, Q, N, 8>;
 
@@ -72,15 +70,6 @@ fn a_driver_without_a_choice_keeps_what_it_has() {
 }
 
 #[test]
-fn another_version_is_refused() {
-    let mut drive = drive(&[F::CONFIG_WCE]);
-    let mut state: State = drive.guest.save_whole().expect("nothing is in the way");
-    state.model.version = 2;
-    let refused = Err(SnapshotError::Version { version: 2 });
-    assert_eq!(elsewhere(&drive).restore_whole(&state), refused);
-}
-
-#[test]
 fn the_mode_is_there_before_the_driver_is_live_and_in_reset() {
     // FEATURES_OK is set, and the mode was written.
     let mut before = elsewhere(&Drive::new());
@@ -138,15 +127,4 @@ fn the_engine_and_the_model_can_be_carried_one_by_one() {
         .restore(&model, virtside::SavedWith { started: true })
         .expect("and the model");
     assert!(!guest.model().is_write_back());
-}
-
-#[test]
-fn a_device_that_is_not_in_reset_is_left_as_it_is() {
-    let mut drive = drive(&[F::CONFIG_WCE, F::FLUSH]);
-    let state: State = drive.guest.save_whole().expect("nothing is in the way");
-    assert_eq!(drive.set_config(WRITEBACK, 0), None);
-    let refused = Err(SnapshotError::NotInReset);
-    assert_eq!(drive.guest.restore_whole(&state), refused);
-    assert_eq!(drive.config::<1>(WRITEBACK), [0]);
-    assert_eq!(drive.ask(T_OUT, 0, &[1; 512], 0), outcome(S_OK, 1));
 }

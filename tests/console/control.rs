@@ -9,9 +9,7 @@ use virtside::{
     },
     testing::{Buffer, Registers},
 };
-use virtside_tests::cut;
-
-use super::support::*;
+use virtside_tests::{cut, models::console::*};
 
 const ADDED: [(u32, u16, u16); 3] = [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)];
 

@@ -7,9 +7,7 @@ use virtside::{
     models::{Console, ConsoleError, ConsolePort},
     testing::Registers,
 };
-use virtside_tests::{ram, reg};
-
-use super::support::*;
+use virtside_tests::{models::console::*, ram, reg};
 
 fn write(offset: u32, width: u8, value: u64) -> Access {
     Access::Write {

@@ -14,11 +14,10 @@ use virtside::{
 use virtside_tests::{
     BASE, BUDGET, DATA, Line, N, config, driver,
     hooks::{Hook, Touch},
+    models::console::*,
     ram,
     rings::GuardedMem,
 };
-
-use super::support::*;
 
 type Mem = GuardedMem<FlatMem<Hook>>;
 type Gone<const P: usize> =

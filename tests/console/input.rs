@@ -5,9 +5,7 @@ use virtside::{
     models::{Console, ConsoleError},
     testing::Buffer,
 };
-
-use super::support::*;
-use virtside_tests::reg;
+use virtside_tests::{models::console::*, reg};
 
 #[test]
 fn input_goes_into_the_buffer_that_waits_for_it() {

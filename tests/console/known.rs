@@ -11,8 +11,7 @@ use virtside::{
     },
     testing::Buffer,
 };
-
-use super::support::*;
+use virtside_tests::models::console::*;
 
 /// Sends these control messages, all there before the device looks.
 fn tell_at_once(desk: &mut Desk<3>, messages: &[(u32, u16, u16)]) {

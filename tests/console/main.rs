@@ -11,10 +11,4 @@ mod output;
 mod ports;
 mod saved;
 mod shape;
-#[cfg(feature = "packed")]
-#[path = "../messages/spoken.rs"]
-mod spoken;
 mod streams;
-mod support;
-#[cfg(feature = "packed")]
-mod twins;

@@ -5,9 +5,7 @@ use virtside::{
     models::ConsoleError,
     testing::{Buffer, Registers},
 };
-
-use super::support::*;
-use virtside_tests::reg;
+use virtside_tests::{models::console::*, reg};
 
 #[test]
 fn output_reaches_the_port_and_the_buffer_comes_back() {

@@ -8,9 +8,7 @@ use virtside::{
     },
     testing::Registers,
 };
-
-use super::support::*;
-use virtside_tests::reg;
+use virtside_tests::{models::console::*, reg};
 
 /// All three ports are ready, and the driver has opened them.
 fn open() -> Desk<3> {

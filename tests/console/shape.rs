@@ -10,9 +10,7 @@ use virtside::{
     },
     testing::Registers,
 };
-use virtside_tests::{config, ram, reg};
-
-use super::support::*;
+use virtside_tests::{config, models::console::*, ram, reg};
 
 #[test]
 fn it_is_device_3() {

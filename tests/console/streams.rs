@@ -11,9 +11,7 @@ use virtside::{
         console::{IoPort, SplitPort},
     },
 };
-use virtside_tests::cut;
-
-use super::support::*;
+use virtside_tests::{cut, models::console::*};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -1,11 +1,5 @@
 //! The entropy device: random bytes, as many as it has.
 
-#[cfg(feature = "packed")]
-#[path = "../messages/spoken.rs"]
-mod spoken;
-#[cfg(feature = "packed")]
-mod twins;
-
 use virtside::{
     Features, FlatMem, HostFault, Step,
     models::{Entropy, EntropyError, EntropySource},

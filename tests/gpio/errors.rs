@@ -5,8 +5,7 @@ use virtside::{
     models::gpio::{Direction, Gpio, GpioError, Trigger},
     testing::{Buffer, Registers},
 };
-
-use super::support::*;
+use virtside_tests::models::gpio::*;
 
 #[test]
 fn a_line_that_is_not_there_is_an_error() {

@@ -5,9 +5,7 @@ use virtside::{
     models::gpio::{Abilities, Gpio, GpioError},
     testing::{Buffer, Registers},
 };
-use virtside_tests::guest;
-
-use super::support::*;
+use virtside_tests::{guest, models::gpio::*};
 
 #[test]
 fn a_buffer_for_a_disabled_interrupt_comes_back_as_invalid() {

@@ -10,11 +10,10 @@ use virtside::{
 use virtside_tests::{
     BASE, config, driver, guest_over,
     hooks::{Hook, Touch},
+    models::gpio::*,
     ram,
     rings::{GuardedMem, settle},
 };
-
-use super::support::*;
 
 /// Sends a chain of this message on a queue; once the device has reached into the buffer at `at`, the
 /// 8 bytes from `gone` on are no longer there. What it says then, its used length and 64 bytes from

@@ -5,9 +5,7 @@ use virtside::{
     models::gpio::{Direction, GpioError, Trigger},
     testing::{Buffer, Registers},
 };
-
-use super::support::*;
-use virtside_tests::reg;
+use virtside_tests::{models::gpio::*, reg};
 
 fn edges() -> impl Iterator<Item = u32> {
     TYPES.into_iter().filter(|kind| kind.2).map(|kind| kind.0)

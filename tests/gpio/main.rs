@@ -11,10 +11,4 @@ mod requests;
 mod retrigger;
 mod saved;
 mod split;
-#[cfg(feature = "packed")]
-#[path = "../messages/spoken.rs"]
-mod spoken;
-mod support;
 mod suspend;
-#[cfg(feature = "packed")]
-mod twins;

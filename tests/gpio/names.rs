@@ -6,9 +6,7 @@ use virtside::{
     models::gpio::{Abilities, Gpio, NameError},
     testing::{Buffer, Registers},
 };
-use virtside_tests::{config, guest, reg};
-
-use super::support::*;
+use virtside_tests::{config, guest, models::gpio::*, reg};
 
 const NAMED: [&str; L] = ["MMC-CD", "", "ethernet reset", ""];
 const BLOCK: &[u8] = b"MMC-CD\0\0ethernet reset\0\0";

@@ -13,8 +13,7 @@ use virtside::{
     },
     testing::Registers,
 };
-
-use super::support::*;
+use virtside_tests::models::gpio::*;
 
 fn get(high: bool) -> Transaction {
     Transaction::get(state(high))

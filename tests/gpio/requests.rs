@@ -1,8 +1,7 @@
 //! Directions and values.
 
 use virtside::{models::gpio::Direction, testing::Buffer};
-
-use super::support::*;
+use virtside_tests::models::gpio::*;
 
 #[test]
 fn every_line_starts_without_a_direction() {

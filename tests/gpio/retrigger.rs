@@ -4,8 +4,7 @@
 //! answer: refused, the line would go on with the wrong edge. A buffer that is kept stays kept.
 
 use virtside::models::gpio::Trigger;
-
-use super::support::*;
+use virtside_tests::models::gpio::*;
 
 /// All pairs of two triggers, and what the second is to the model.
 fn pairs() -> impl Iterator<Item = (u32, u32, Trigger)> {

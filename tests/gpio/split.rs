@@ -5,9 +5,7 @@ use virtside::{
     models::gpio::{Abilities, Direction, Gpio},
     testing::Registers,
 };
-use virtside_tests::cut;
-
-use super::support::*;
+use virtside_tests::{cut, models::gpio::*};
 
 /// What the driver does, and the world.
 #[derive(Clone, Debug)]

@@ -2,9 +2,8 @@
 //! awake.
 
 use virtside::{Step, testing::Registers};
-
-use super::support::*;
 use virtside_tests::{
+    models::gpio::*,
     reg,
     status::{LIVE, LIVE_SUSPEND, SUSPENDED},
 };

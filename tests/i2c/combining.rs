@@ -4,9 +4,7 @@ use embedded_hal::i2c::ErrorKind;
 use embedded_hal_mock::eh1::i2c::{Mock, Transaction};
 use proptest::{collection::vec, prelude::*};
 use virtside::{DriverFault, HostFault, Step, models::I2c, testing::Registers};
-use virtside_tests::{BUDGET, config, driver, reg};
-
-use super::support::*;
+use virtside_tests::{BUDGET, config, driver, models::i2c::*, reg};
 
 #[test]
 fn a_write_and_the_read_behind_it_have_no_stop_between_them() {

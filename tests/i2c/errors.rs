@@ -12,11 +12,10 @@ use virtside::{
 use virtside_tests::{
     BASE,
     hooks::{Hook, Touch},
+    models::i2c::*,
     ram,
     rings::GuardedMem,
 };
-
-use super::support::*;
 
 const NAKS: [ErrorKind; 3] = [
     ErrorKind::NoAcknowledge(NoAcknowledgeSource::Address),

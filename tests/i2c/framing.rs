@@ -2,9 +2,7 @@
 
 use proptest::{collection::vec, prelude::*};
 use virtside::testing::Buffer;
-use virtside_tests::cut;
-
-use super::support::*;
+use virtside_tests::{cut, models::i2c::*};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -1,9 +1,7 @@
 //! Several requests at a time, and what becomes of a group one of which fails.
 
 use virtside::testing::Registers;
-use virtside_tests::{config, driver, reg};
-
-use super::support::*;
+use virtside_tests::{config, driver, models::i2c::*, reg};
 
 #[test]
 fn requests_are_carried_out_and_answered_in_order() {

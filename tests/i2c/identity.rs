@@ -7,9 +7,7 @@ use virtside::{
     models::{I2c, i2c::ZERO_LENGTH_REQUEST},
     testing::Registers,
 };
-use virtside_tests::{SIZE, guest, reg};
-
-use super::support::*;
+use virtside_tests::{SIZE, guest, models::i2c::*, reg};
 
 #[test]
 fn it_has_type_34_one_queue_and_no_configuration_space() {

@@ -7,9 +7,3 @@ mod groups;
 mod identity;
 mod requests;
 mod saved;
-#[cfg(feature = "packed")]
-#[path = "../messages/spoken.rs"]
-mod spoken;
-mod support;
-#[cfg(feature = "packed")]
-mod twins;

@@ -2,9 +2,8 @@
 
 use embedded_hal_mock::eh1::i2c::{Mock, Transaction};
 use virtside::models::{I2c, I2cAddress, TenBit};
+use virtside_tests::models::i2c::*;
 use virtside_tests::rings::{changes, shot};
-
-use super::support::*;
 
 /// Bytes of memory that differ, as driver addresses.
 fn touched(before: &[u8], after: &[u8]) -> Vec<u64> {

@@ -1,12 +1,17 @@
-//! Set-up messages made of register accesses: what is known of the features before the first queue.
+//! A device of a conversation in messages that were made of register accesses.
 
-use std::{cell::RefCell, io, rc::Rc, sync::Arc, time::Duration};
+mod queue_reset;
+mod suspend;
+mod talk;
 
+use std::sync::Arc;
+
+use talk::Script;
 use virtside::{
     Area, ChainSlot, CountingNotify, DeviceBuilder, DeviceError, Features, QueueConfig, Refusal,
     Shared, mmio::Access,
 };
-use virtside_std::{AccessSource, Ended, Event, MmioMessages, config_builder_from_stream};
+use virtside_std::{Ended, MmioMessages, config_builder_from_stream};
 use virtside_tests::{
     BASE, N, Q,
     probe::{Event as Noted, Probe},
@@ -16,27 +21,6 @@ use virtside_tests::{
 #[cfg(feature = "packed")]
 const PACKED: Features = Features::VERSION_1.union(Features::RING_PACKED);
 const SPLIT: Features = Features::VERSION_1;
-
-/// Accesses from a list; what the loads gave is kept.
-struct Script {
-    accesses: std::vec::IntoIter<Access>,
-    loads: Rc<RefCell<Vec<u64>>>,
-    is_load: bool,
-}
-
-impl AccessSource for Script {
-    fn wait(&mut self, _: Option<Duration>) -> io::Result<Event> {
-        let access = self.accesses.next();
-        self.is_load = matches!(access, Some(Access::Read { .. }));
-        Ok(access.map_or(Event::End, Event::Access))
-    }
-    fn complete(&mut self, value: u64) -> io::Result<()> {
-        if self.is_load {
-            self.loads.borrow_mut().push(value);
-        }
-        Ok(())
-    }
-}
 
 /// The features and queues of a device.
 type Built = Result<(Features, Vec<u16>), DeviceError>;
@@ -66,12 +50,8 @@ fn set_up(features: Features, queue: QueueConfig) -> (Built, Vec<u64>) {
         Access::read(reg::QUEUE_READY),
         Access::write(reg::STATUS, 0xf),
     ];
-    let loads = Rc::default();
-    let source = Script {
-        accesses: accesses.into_iter(),
-        loads: Rc::clone(&loads),
-        is_load: false,
-    };
+    let script = Script::default();
+    script.extend(accesses.iter().copied());
     let line: &CountingNotify = Box::leak(Box::default());
     let shared = Arc::new(Shared::<Q>::new());
     let model = Probe {
@@ -79,7 +59,7 @@ fn set_up(features: Features, queue: QueueConfig) -> (Built, Vec<u64>) {
         ..Probe::default()
     };
     let mut messages: MmioMessages<_, _, _, _, Q> =
-        MmioMessages::new(source, model, line, Arc::clone(&shared), N as u16);
+        MmioMessages::new(script.clone(), model, line, Arc::clone(&shared), N as u16);
     let builder = DeviceBuilder::new(shared)
         .map_notify(|()| Ok(line))
         .expect("it maps");
@@ -97,7 +77,9 @@ fn set_up(features: Features, queue: QueueConfig) -> (Built, Vec<u64>) {
         assert_eq!(engine.model().count(Noted::Ready(features)), 1);
         (engine.features(), engine.configured_queues().collect())
     });
-    let loads = loads.borrow().clone();
+    let replies = accesses.into_iter().zip(script.replies());
+    let loads = replies.filter(|(access, _)| matches!(access, Access::Read { .. }));
+    let loads = loads.map(|(_, value)| value).collect();
     (built, loads)
 }
 

@@ -1,12 +1,10 @@
 //! VIRTIO_F_RING_RESET: one queue starts anew, and the others go on.
 
 mod in_flight;
-mod messages;
 mod phases;
 mod re_enable;
 mod refused;
 mod taken;
-mod talk;
 
 use virtside::{
     Features, FlatMem,

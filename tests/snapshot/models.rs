@@ -15,22 +15,14 @@ use virtside::{
     },
     testing::Registers,
 };
-use virtside_tests::{BASE, BUDGET, CountingSource, N, Q, guest, guest_over, random::Random, reg};
+use virtside_tests::{
+    BASE, BUDGET, CountingSource, N, Q, guest, guest_over,
+    models::{console, gpio, i2c, spi},
+    random::Random,
+    reg,
+};
 
 use super::tampered::{numbers, walk};
-
-#[allow(dead_code, reason = "the other tests' drivers")]
-#[path = "../console/support.rs"]
-mod console;
-#[allow(dead_code, reason = "the other tests' drivers")]
-#[path = "../gpio/support.rs"]
-mod gpio;
-#[allow(dead_code, reason = "the other tests' drivers")]
-#[path = "../i2c/support.rs"]
-mod i2c;
-#[allow(dead_code, reason = "the other tests' drivers")]
-#[path = "../spi/support.rs"]
-mod spi;
 
 /// Chains of a state.
 const P: usize = 16;

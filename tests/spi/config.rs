@@ -9,9 +9,7 @@ use virtside::{
     },
     testing::Registers,
 };
-use virtside_tests::{Guest, SIZE, guest, reg};
-
-use super::support::*;
+use virtside_tests::{Guest, SIZE, guest, models::spi::*, reg};
 
 fn device(capabilities: SpiCapabilities) -> Guest<Spi<Recorder, BYTES>> {
     guest(Spi::new(Recorder::new(capabilities)), 1).0

@@ -6,8 +6,7 @@ use virtside::{
     HostFault,
     models::spi::{SpiChip, SpiDevices},
 };
-
-use super::support::*;
+use virtside_tests::models::spi::*;
 
 /// What such a device can do: its chip is deselected afterwards.
 const ALONE: Head = Head {

@@ -10,11 +10,10 @@ use virtside::{
 use virtside_tests::{
     BASE, config,
     hooks::{Hook, Touch},
+    models::spi::*,
     ram, reg,
     rings::GuardedMem,
 };
-
-use super::support::*;
 
 #[test]
 fn a_transfer_that_fails_is_reported_to_driver_and_host() {

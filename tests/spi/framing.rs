@@ -1,9 +1,7 @@
 //! Heads, data and results may be cut at any byte, and share buffers.
 
 use proptest::{collection::vec, prelude::*};
-use virtside_tests::cut;
-
-use super::support::*;
+use virtside_tests::{cut, models::spi::*};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

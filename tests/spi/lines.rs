@@ -13,9 +13,11 @@ use virtside::{
     },
     testing::Registers,
 };
-use virtside_tests::{config, driver, reg};
-
-use super::support::{Event::*, *};
+use virtside_tests::{
+    config, driver,
+    models::spi::{Event::*, *},
+    reg,
+};
 
 type Lines<C = FixedClock> = SpiLines<Wire, Pin, Timer, C, 2>;
 

@@ -7,10 +7,4 @@ mod framing;
 mod lines;
 mod parameters;
 mod saved;
-#[cfg(feature = "packed")]
-#[path = "../messages/spoken.rs"]
-mod spoken;
-mod support;
 mod transfers;
-#[cfg(feature = "packed")]
-mod twins;

@@ -1,8 +1,7 @@
 //! Which heads are refused, and what a controller gets of those that are not.
 
 use virtside::models::spi::{SpiCapabilities, SpiFunctions, SpiMode, SpiSettings, SpiWidths};
-
-use super::support::*;
+use virtside_tests::models::spi::*;
 
 /// Whether a controller takes a head, in all three types of transfer.
 fn takes(rig: &mut Rig<Recorder>, head: Head) -> bool {

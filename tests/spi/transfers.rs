@@ -2,10 +2,9 @@
 
 use virtside_tests::{
     BASE,
+    models::spi::*,
     rings::{changes, shot},
 };
-
-use super::support::*;
 
 fn data(rig: &mut Rig<Recorder>) -> Vec<Data> {
     rig.calls().into_iter().map(|(_, data)| data).collect()

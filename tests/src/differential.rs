@@ -8,7 +8,7 @@ mod shifted;
 
 pub use machine::{Machine, Mailed, Of, Told, direct, line, offer, slots};
 pub use ring::{Form, Given, Ring};
-pub use shifted::{Chain, REQUESTS, shift_each_load};
+pub use shifted::{Chain, REQUESTS, given, play_scenario, shift_each_load};
 
 use std::fmt::Debug;
 
@@ -146,31 +146,33 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
         queues: u16,
         log: fn(&mut D) -> T,
     ) -> Self {
+        let mut company = Self::alone::<Q>(&model, wanted, queues, log);
         let policy = FaultPolicy::default();
-        let member = |name, format, make: &dyn Fn(TestRam) -> Box<dyn Machine<D>>| {
-            let ram = ram();
-            Member {
-                name,
-                format,
-                ram,
-                machine: make(ram),
-                rings: Vec::new(),
-            }
-        };
+        company.add("packed", Format::Packed, |ram| {
+            Box::new(direct::<D, Q>(model(), ram, policy))
+        });
+        company.add("packed, mailed", Format::Packed, |ram| {
+            Box::new(Mailed::<D, Q>::new(model(), ram))
+        });
+        company.add("split, told", Format::Split, |ram| {
+            Box::new(Told::<D, Q>::new(model(), ram))
+        });
+        company.restart();
+        company
+    }
+
+    /// The same, of split rings behind registers alone: others are to join.
+    pub fn alone<const Q: usize>(
+        model: impl Fn() -> D,
+        wanted: Features,
+        queues: u16,
+        log: fn(&mut D) -> T,
+    ) -> Self {
+        let policy = FaultPolicy::default();
         let offered = direct::<D, Q>(model(), ram(), policy).offered();
-        let engine =
-            |ram| -> Box<dyn Machine<D>> { Box::new(direct::<D, Q>(model(), ram, policy)) };
-        let mailed = |ram| -> Box<dyn Machine<D>> { Box::new(Mailed::<D, Q>::new(model(), ram)) };
-        let told = |ram| -> Box<dyn Machine<D>> { Box::new(Told::<D, Q>::new(model(), ram)) };
-        let members = vec![
-            member("split", Format::Split, &engine),
-            member("packed", Format::Packed, &engine),
-            member("packed, mailed", Format::Packed, &mailed),
-            member("split, told", Format::Split, &told),
-        ];
         let wanted = wanted.union(Features::VERSION_1);
         let mut company = Self {
-            members,
+            members: Vec::new(),
             features: offered.intersection(wanted),
             queues,
             log,
@@ -178,12 +180,24 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
             given: 0,
             sent: 0,
         };
-        company.restart();
+        company.join("split", Format::Split, |ram| {
+            Box::new(direct::<D, Q>(model(), ram, policy))
+        });
         company
     }
 
-    /// One more, who sets everything up anew.
+    /// Takes one more in, and sets everything up anew.
     pub fn join(
+        &mut self,
+        name: &'static str,
+        format: Format,
+        make: impl FnOnce(TestRam) -> Box<dyn Machine<D>>,
+    ) {
+        self.add(name, format, make);
+        self.restart();
+    }
+
+    fn add(
         &mut self,
         name: &'static str,
         format: Format,
@@ -197,7 +211,6 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
             machine: make(ram),
             rings: Vec::new(),
         });
-        self.restart();
     }
 
     /// From reset to live, with fresh rings.

@@ -4,6 +4,7 @@
 pub mod differential;
 pub mod hooks;
 pub mod in_order;
+pub mod models;
 pub mod rings;
 
 pub mod probe;

@@ -1,12 +1,9 @@
 //! VIRTIO_F_SUSPEND: a device that finishes what it has in hand, rests, and goes on.
 
 mod finishing;
-mod messages;
 mod quiet;
 mod status;
 mod taken;
-#[path = "../queue_reset/talk.rs"]
-mod talk;
 mod trouble;
 
 use virtside::{

@@ -28,8 +28,6 @@ pub trait Machine<D> {
     fn fault(&self, queue: u16) -> Option<DriverFault>;
     /// What failed of ours.
     fn host_fault(&mut self) -> Option<HostFault>;
-    /// A register, if there are registers.
-    fn load(&mut self, offset: u32) -> Option<u32>;
 }
 
 type Direct<D, const Q: usize> = Engine<D, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
@@ -102,9 +100,6 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Direct<D, Q> {
     fn host_fault(&mut self) -> Option<HostFault> {
         self.take_host_fault()
     }
-    fn load(&mut self, offset: u32) -> Option<u32> {
-        Some(Registers::load(self, offset))
-    }
 }
 
 /// The same behind a mailbox.
@@ -154,9 +149,6 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Mailed<D, Q> {
     }
     fn host_fault(&mut self) -> Option<HostFault> {
         self.engine.take_host_fault()
-    }
-    fn load(&mut self, offset: u32) -> Option<u32> {
-        Some(Registers::load(self, offset))
     }
 }
 
@@ -238,8 +230,5 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Told<D, Q> {
     }
     fn host_fault(&mut self) -> Option<HostFault> {
         self.device.as_mut()?.take_host_fault()
-    }
-    fn load(&mut self, _: u32) -> Option<u32> {
-        None
     }
 }

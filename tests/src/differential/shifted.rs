@@ -35,8 +35,11 @@ fn settle<D: DeviceModel, M: DriverMem, const Q: usize>(engine: &mut Shifted<'_,
     panic!("the device always finds more to do");
 }
 
-/// From reset through the scenario; the driver's ends.
-fn run<D: DeviceModel, M: DriverMem, const Q: usize>(
+/// Plays a scenario from reset on; the driver's ends of the queues.
+///
+/// # Panics
+/// If the driver does not get live.
+pub fn play_scenario<D: DeviceModel, M: DriverMem, const Q: usize>(
     engine: &mut Shifted<'_, D, M, Q>,
     (ram, format, wanted): (TestRam, Format, Features),
     scenario: &[Chain],
@@ -89,7 +92,7 @@ pub fn shift_each_load<D: DeviceModel, const Q: usize>(
         let counts = Counts::new();
         let mem = CountingMem::new(memory.flat(BASE), &counts);
         let mut engine = reset::<D, _, Q>(model(), mem, &line);
-        let undisturbed = given(&mut run(&mut engine, place, scenario));
+        let undisturbed = given(&mut play_scenario(&mut engine, place, scenario));
         assert_eq!(undisturbed.len(), scenario.len());
         let answers = shot(memory);
         let loads = counts.loads() + counts.descriptors() + counts.translations();
@@ -115,7 +118,7 @@ pub fn shift_each_load<D: DeviceModel, const Q: usize>(
                 let shift = Shift::new(&script, BASE);
                 let mem = ShiftingMem::new(memory.flat(BASE), &shift);
                 let mut engine = reset::<D, _, Q>(model(), mem, &line);
-                run(&mut engine, place, scenario);
+                play_scenario(&mut engine, place, scenario);
                 assert_eq!(engine.take_host_fault(), None, "{script:x?}");
                 let fault = (0..queues).any(|queue| engine.driver_fault(queue).is_some());
                 ends[usize::from(fault)] += 1;
@@ -124,7 +127,7 @@ pub fn shift_each_load<D: DeviceModel, const Q: usize>(
                 for _ in 0..=load {
                     let _ = engine.memory_mut().translate(one, Permission::Read);
                 }
-                let cured = given(&mut run(&mut engine, place, scenario));
+                let cured = given(&mut play_scenario(&mut engine, place, scenario));
                 assert_eq!(cured, undisturbed, "{format:?} {script:x?}");
                 assert!(
                     !repeats || shot(memory) == answers,
@@ -142,7 +145,8 @@ fn shot(ram: TestRam) -> [u8; BYTES] {
     bytes
 }
 
-fn given(rings: &mut [Ring]) -> Vec<Given> {
+/// The chains that came back.
+pub fn given(rings: &mut [Ring]) -> Vec<Given> {
     rings.iter_mut().flat_map(Ring::take).collect()
 }
 

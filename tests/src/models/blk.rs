@@ -1,5 +1,6 @@
 //! A disk that writes down what is asked of it, and a driver that asks.
 
+use crate::{DATA, Guest, SECTORS, SIZE, TestRam, config, driver, guest, reg, rings::settle};
 use virtio_spec::blk::F;
 use virtside::{
     DeviceRange, Features, FlatMem, HostFault, Step,
@@ -8,9 +9,6 @@ use virtside::{
         blk::{RamDisk, RangeLimits},
     },
     testing::{Buffer, FakeDriver, Registers},
-};
-use virtside_tests::{
-    DATA, Guest, SECTORS, SIZE, TestRam, config, driver, guest, reg, rings::settle,
 };
 
 pub const S_OK: u8 = 0;
@@ -162,8 +160,7 @@ impl Drive {
     /// With this disk, and of these features what is offered.
     pub fn with(disk: Disk, options: BlockOptions, wanted: Features) -> Self {
         let (mut guest, ram) = guest(Block::new(disk, options), 4);
-        let features =
-            virtside_tests::split_offer(&mut guest).intersection(wanted | Features::VERSION_1);
+        let features = crate::split_offer(&mut guest).intersection(wanted | Features::VERSION_1);
         assert!(guest.bring_up(features, &[config(0)]));
         Self {
             driver: driver(ram, 0),

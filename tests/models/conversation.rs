@@ -1,6 +1,4 @@
-//! A machine of messages that were made of register accesses.
-//!
-//! It is no part of the harness: whoever loads the host side's crates has other rules of inference.
+//! A device of a conversation in messages that were made of register accesses.
 
 use std::{cell::RefCell, collections::VecDeque, io, rc::Rc, sync::Arc, time::Duration};
 
@@ -20,9 +18,33 @@ use virtside_tests::{
     reg,
 };
 
+/// The accesses that the driver is about to make.
+#[derive(Clone, Debug, Default)]
+struct Script(Rc<RefCell<VecDeque<Access>>>);
+
+impl AccessSource for Script {
+    fn wait(&mut self, _: Option<Duration>) -> io::Result<Event> {
+        let next = self.0.borrow_mut().pop_front();
+        Ok(next.map_or(Event::End, Event::Access))
+    }
+    fn complete(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes accesses down, all as if they were done.
+struct Recorder(Vec<Access>);
+
+impl Registers for Recorder {
+    fn reach(&mut self, access: Access) -> Reply {
+        self.0.push(access);
+        Reply::Done(8)
+    }
+}
+
 /// Adds one with packed rings to the company, unless that has IN_ORDER: this one has no way to offer
 /// more than its model does.
-pub fn join<D, T, const Q: usize>(company: &mut Company<D, T>, model: D)
+pub fn join_conversation<D, T, const Q: usize>(company: &mut Company<D, T>, model: D)
 where
     D: DeviceModel + 'static,
     T: PartialEq + std::fmt::Debug,
@@ -30,33 +52,9 @@ where
     if company.features().contains(Features::IN_ORDER) {
         return;
     }
-    company.join("packed, spoken", Format::Packed, |ram| {
-        Box::new(Spoken::<D, Q>::new(model, ram))
+    company.join("packed, in a conversation", Format::Packed, |ram| {
+        Box::new(Conversation::<D, Q>::new(model, ram))
     });
-}
-
-#[derive(Clone, Debug, Default)]
-struct Script(Rc<RefCell<(VecDeque<Access>, Vec<u64>)>>);
-
-impl AccessSource for Script {
-    fn wait(&mut self, _: Option<Duration>) -> io::Result<Event> {
-        let next = self.0.borrow_mut().0.pop_front();
-        Ok(next.map_or(Event::End, Event::Access))
-    }
-    fn complete(&mut self, value: u64) -> io::Result<()> {
-        self.0.borrow_mut().1.push(value);
-        Ok(())
-    }
-}
-
-/// Writes accesses down, all as if they were done.
-struct Wishes(Vec<Access>);
-
-impl Registers for Wishes {
-    fn reach(&mut self, access: Access) -> Reply {
-        self.0.push(access);
-        Reply::Done(8)
-    }
 }
 
 struct Once<'a, D> {
@@ -81,7 +79,7 @@ impl<D: DeviceModel, const Q: usize> Observer<Served<D, Q>> for Once<'_, D> {
 
 /// A device of messages that were made of register accesses.
 #[derive(Debug)]
-pub struct Spoken<D, const Q: usize> {
+pub struct Conversation<D, const Q: usize> {
     script: Script,
     /// Before the first conversation.
     messages: Option<Messages<D, Q>>,
@@ -92,7 +90,7 @@ pub struct Spoken<D, const Q: usize> {
     ram: TestRam,
 }
 
-impl<D: DeviceModel, const Q: usize> Spoken<D, Q> {
+impl<D: DeviceModel, const Q: usize> Conversation<D, Q> {
     /// In reset.
     pub fn new(model: D, ram: TestRam) -> Self {
         let (script, line, shared) = (Script::default(), line(), Arc::new(Shared::new()));
@@ -109,33 +107,31 @@ impl<D: DeviceModel, const Q: usize> Spoken<D, Q> {
         }
     }
 
-    /// Makes these accesses; what each got. `act` comes after the first, and a few more loads follow
+    /// Makes these accesses. `act` comes after the first, and a few more loads follow
     /// so that the queues have as many rounds as they need.
-    fn run(&mut self, accesses: &[Access], act: &mut dyn FnMut(&mut D), ready: &[u16]) -> Vec<u64> {
+    fn run(&mut self, accesses: &[Access], act: &mut dyn FnMut(&mut D), ready: &[u16]) {
         let Some(device) = &mut self.device else {
-            return Vec::new();
+            return;
         };
-        let mut inside = self.script.0.borrow_mut();
-        inside.1.clear();
-        inside.0.extend(accesses);
-        inside.0.extend([Access::read(reg::STATUS); 4]);
-        drop(inside);
+        let mut script = self.script.0.borrow_mut();
+        script.extend(accesses);
+        script.extend([Access::read(reg::STATUS); 4]);
+        drop(script);
         let done = false;
         let ended = device.run(&mut Once { act, ready, done });
         assert!(ended.is_ok());
-        self.script.0.borrow().1.clone()
     }
 }
 
-impl<D: DeviceModel, const Q: usize> Machine<D> for Spoken<D, Q> {
+impl<D: DeviceModel, const Q: usize> Machine<D> for Conversation<D, Q> {
     fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) {
         if self.device.is_some() {
-            let _ = self.run(&[Access::write(reg::STATUS, 0)], &mut |_| {}, &[]);
-            self.script.0.borrow_mut().0.clear();
+            self.run(&[Access::write(reg::STATUS, 0)], &mut |_| {}, &[]);
+            self.script.0.borrow_mut().clear();
         }
-        let mut wishes = Wishes(Vec::new());
-        let _ = wishes.bring_up(features, queues);
-        self.script.0.borrow_mut().0.extend(wishes.0);
+        let mut recorder = Recorder(Vec::new());
+        let _ = recorder.bring_up(features, queues);
+        self.script.0.borrow_mut().extend(recorder.0);
         let line = self.line;
         let builder = DeviceBuilder::new(Arc::clone(&self.shared))
             .map_notify(|()| Ok(line))
@@ -147,24 +143,20 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Spoken<D, Q> {
             config_builder_from_stream(builder, &mut messages, &.., mem).expect("a device");
         assert!(responder.accept());
         self.device = Some(messages.start(device, slots()));
-        let _ = self.run(&[], &mut |_| {}, &[]);
+        self.run(&[], &mut |_| {}, &[]);
     }
     fn kick(&mut self, queues: &[u16]) {
         let kick = |queue: &u16| Access::write(reg::QUEUE_NOTIFY, (*queue).into());
         let kicks: Vec<_> = queues.iter().map(kick).collect();
-        let _ = self.run(&kicks, &mut |_| {}, &[]);
+        self.run(&kicks, &mut |_| {}, &[]);
     }
     fn act(&mut self, act: &mut dyn FnMut(&mut D), ready: &[u16]) {
-        let _ = self.run(&[], act, ready);
+        self.run(&[], act, ready);
     }
     fn fault(&self, queue: u16) -> Option<DriverFault> {
         self.device.as_ref()?.engine().driver_fault(queue)
     }
     fn host_fault(&mut self) -> Option<HostFault> {
         self.device.as_mut()?.engine_mut().take_host_fault()
-    }
-    fn load(&mut self, offset: u32) -> Option<u32> {
-        let got = self.run(&[Access::read(offset)], &mut |_| {}, &[]);
-        got.first().map(|value| *value as u32)
     }
 }

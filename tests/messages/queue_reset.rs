@@ -1,9 +1,9 @@
-//! The same through messages: a device that came of a conversation.
+//! Queues of a device of a conversation are reset.
 
 use virtside::{
     Chain, Features, FlatMem, QueueState, Stop,
     mmio::{Access, Phase},
-    testing::FakeDriver,
+    testing::{FakeDriver, Layout},
 };
 use virtside_tests::{
     BASE, TestRam, config, driver,
@@ -11,7 +11,14 @@ use virtside_tests::{
     ram, reg,
 };
 
-use crate::{FEATURES, elsewhere, talk::Talk};
+use crate::talk::Talk;
+
+const FEATURES: Features = Features::VERSION_1.union(Features::RING_RESET);
+
+/// Smaller rings at other addresses, clear of the others'.
+fn elsewhere() -> Layout {
+    Layout::packed_at(BASE + 0x5010, 8)
+}
 
 fn talk(probe: Probe) -> (Talk<Probe>, FakeDriver<FlatMem>, TestRam) {
     let ram = ram();

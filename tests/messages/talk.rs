@@ -15,12 +15,24 @@ use virtside_tests::{BASE, Line, N, Q, TestRam};
 
 /// The accesses that a driver is about to make, and what became of them.
 #[derive(Clone, Debug, Default)]
-struct Script(Rc<RefCell<Inside>>);
+pub struct Script(Rc<RefCell<Inside>>);
 
 #[derive(Debug, Default)]
 struct Inside {
     accesses: VecDeque<Access>,
     replies: Vec<u64>,
+}
+
+impl Script {
+    /// Adds accesses.
+    pub fn extend(&self, accesses: impl IntoIterator<Item = Access>) {
+        self.0.borrow_mut().accesses.extend(accesses);
+    }
+
+    /// Takes the replies since this was last called.
+    pub fn replies(&self) -> Vec<u64> {
+        std::mem::take(&mut self.0.borrow_mut().replies)
+    }
 }
 
 impl AccessSource for Script {
@@ -35,7 +47,7 @@ impl AccessSource for Script {
 }
 
 /// Writes accesses down, all as if they were done.
-struct Recorder(Vec<Access>);
+pub struct Recorder(pub Vec<Access>);
 
 impl Registers for Recorder {
     fn reach(&mut self, access: Access) -> Reply {
@@ -73,7 +85,7 @@ impl<D: DeviceModel> Talk<D> {
         let script = Script::default();
         let mut recorder = Recorder(Vec::new());
         let _ = recorder.bring_up(features, queues);
-        script.0.borrow_mut().accesses.extend(recorder.0);
+        script.extend(recorder.0);
         let line: Line = Box::leak(Box::default());
         let shared = Arc::new(Shared::new());
         let builder = DeviceBuilder::new(Arc::clone(&shared))
@@ -96,11 +108,11 @@ impl<D: DeviceModel> Talk<D> {
     /// Serves these accesses; gives what each got. `act` is called after each access was answered,
     /// and whenever one has to wait.
     pub fn run(&mut self, accesses: &[Access], act: impl FnMut(&mut Served<D>)) -> Vec<u64> {
-        self.script.0.borrow_mut().replies.clear();
-        self.script.0.borrow_mut().accesses.extend(accesses);
+        let _ = self.script.replies();
+        self.script.extend(accesses.iter().copied());
         let ended = self.device.run(&mut Act(act));
         assert!(matches!(ended, Ok(Ended::Stream | Ended::Reset)));
-        self.script.0.borrow().replies.clone()
+        self.script.replies()
     }
 
     /// A 32-bit load.

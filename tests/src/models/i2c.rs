@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
+use crate::{BASE, BUDGET, DATA, Guest, TestRam, config, driver, guest_over, ram};
 use embedded_hal::i2c::{AddressMode, ErrorKind, ErrorType, I2c as Bus, Operation};
 use virtside::{
     DriverMem, Features, FlatMem, HostFault, Step,
     models::{I2c, I2cBus, TenBit, i2c::ZERO_LENGTH_REQUEST},
     testing::{Buffer, FakeDriver, Registers},
 };
-use virtside_tests::{BASE, BUDGET, DATA, Guest, TestRam, config, driver, guest_over, ram};
 
 pub const OK: u8 = 0;
 pub const ERR: u8 = 1;
@@ -194,6 +194,7 @@ pub fn failed_read(len: usize) -> Outcome {
 }
 
 /// A live adapter and its driver.
+#[derive(Debug)]
 pub struct Rig<B: I2cBus, M: DriverMem = FlatMem> {
     pub guest: Guest<I2c<B, BYTES>, M>,
     pub driver: FakeDriver<FlatMem>,

@@ -1,11 +1,11 @@
 //! A bank of lines that writes down what is asked of it, and a driver that asks.
 
+use crate::{DATA, Guest, TestRam, config, driver, guest, reg, rings::settle};
 use virtside::{
     DriverFault, Features, FlatMem, HostFault, Step,
     models::gpio::{Abilities, Direction, Gpio, GpioError, GpioLines, Trigger},
     testing::{Buffer, FakeDriver, Registers},
 };
-use virtside_tests::{DATA, Guest, TestRam, config, driver, guest, reg, rings::settle};
 
 pub const NAMES: u16 = 1;
 pub const GET_DIRECTION: u16 = 2;
@@ -183,8 +183,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
     /// The same with so many chain slots.
     pub fn with_slots(gpio: Gpio<B, LINES>, wanted: Features, slots: usize) -> Self {
         let (mut guest, ram) = guest(gpio, slots);
-        let features =
-            virtside_tests::split_offer(&mut guest).intersection(wanted | Features::VERSION_1);
+        let features = crate::split_offer(&mut guest).intersection(wanted | Features::VERSION_1);
         let mut board = Self {
             requests: driver(ram, 0),
             events: driver(ram, 1),
@@ -206,7 +205,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         let _ = self.guest.store(reg::STATUS, 0);
         self.requests = driver(self.ram, 0);
         self.events = driver(self.ram, 1);
-        let features = virtside_tests::split_offer(&mut self.guest);
+        let features = crate::split_offer(&mut self.guest);
         self.bring_up(features);
     }
 

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use crate::{BASE, BUDGET, DATA, Line, N, TestRam, config, driver, ram, reg};
 use virtio_spec::console::F;
 use virtside::{
     ChainSlot, Engine, Features, FlatMem, HostFault, Shared, Step,
@@ -15,7 +16,6 @@ use virtside::{
     },
     testing::{Buffer, FakeDriver, Registers},
 };
-use virtside_tests::{BASE, BUDGET, DATA, Line, N, TestRam, config, driver, ram, reg};
 
 /// Queues: enough for three ports.
 pub const Q: usize = 8;
@@ -174,8 +174,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
     pub fn with(console: Console<T, P>, wanted: Features) -> Self {
         let ram = ram();
         let mut machine = machine(console, ram);
-        let features =
-            virtside_tests::split_offer(&mut machine).intersection(wanted | Features::VERSION_1);
+        let features = crate::split_offer(&mut machine).intersection(wanted | Features::VERSION_1);
         let queues = if features.contains(feature(F::MULTIPORT)) {
             2 * P + 2
         } else {

@@ -1,7 +1,7 @@
-//! The same through messages: a device that came of a conversation.
+//! A device of a conversation is suspended and resumed.
 
 use virtside::{
-    FlatMem, Refusal,
+    Features, FlatMem, Refusal,
     mmio::{Access, Phase},
     testing::FakeDriver,
 };
@@ -12,7 +12,9 @@ use virtside_tests::{
     status::{LIVE, LIVE_SUSPEND, NEEDS_RESET, SUSPENDED},
 };
 
-use crate::{FEATURES, talk::Talk};
+use crate::talk::Talk;
+
+const FEATURES: Features = Features::VERSION_1.union(Features::SUSPEND);
 
 fn talk(probe: Probe) -> (Talk<Probe>, FakeDriver<FlatMem>) {
     let ram = ram();

@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
+use crate::{BASE, DATA, Guest, TestRam, config, driver, guest_over, ram, reg, rings::settle};
 use embedded_hal::{
     delay::DelayNs,
     digital::{self, OutputPin},
@@ -15,9 +16,6 @@ use virtside::{
         spi::{SpiCapabilities, SpiData, SpiError, SpiFunctions, SpiSettings, SpiWidths},
     },
     testing::{Buffer, FakeDriver, Registers},
-};
-use virtside_tests::{
-    BASE, DATA, Guest, TestRam, config, driver, guest_over, ram, reg, rings::settle,
 };
 
 pub const OK: u8 = 0;
@@ -310,6 +308,7 @@ pub fn refused(result: u8, len: usize) -> Outcome {
 }
 
 /// A live controller and its driver.
+#[derive(Debug)]
 pub struct Rig<C: SpiController, M: DriverMem = FlatMem> {
     pub guest: Guest<Spi<C, BYTES>, M>,
     pub driver: FakeDriver<FlatMem>,

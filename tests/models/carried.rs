@@ -1,0 +1,97 @@
+//! A device that is saved between any two steps and restored over a fresh model, and one that is not.
+
+use virtside::{
+    DriverFault, FaultPolicy, Features, HostFault, QueueConfig, SaveModel, testing::Registers,
+};
+use virtside_tests::{
+    TestRam,
+    differential::{Company, Machine, direct, play_scenario},
+    in_order::Format,
+    ram, reg,
+};
+
+use crate::{
+    case::{Device, Q, State, play},
+    *,
+};
+
+/// A device that is another one at every kick.
+struct Carried<C: ModelCase> {
+    case: C,
+    device: Device<C::Model>,
+    ram: TestRam,
+}
+
+impl<C: ModelCase> Carried<C> {
+    fn new(case: C, ram: TestRam) -> Self {
+        let device = direct::<_, Q>(case.model(), ram, FaultPolicy::default());
+        Self { case, device, ram }
+    }
+
+    fn carry(&mut self) {
+        let state: State<C::Model> = self.device.save_whole().expect("nothing is in the way");
+        let model = self.case.successor(self.device.model());
+        let mut next: Device<C::Model> = direct::<_, Q>(model, self.ram, FaultPolicy::default());
+        let restored = next.restore_whole(&state);
+        restored.expect("what was saved is whole");
+        let mut again: State<C::Model> = next.save_whole().expect("nothing is in the way");
+        again.engine.registers.generation = state.engine.registers.generation;
+        assert_eq!(again, state);
+        C::swap_back_ends(self.device.model_mut(), next.model_mut());
+        self.device = next;
+    }
+}
+
+impl<C: ModelCase> Machine<C::Model> for Carried<C> {
+    fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) {
+        Machine::bring_up(&mut self.device, features, queues);
+    }
+    fn kick(&mut self, queues: &[u16]) {
+        self.carry();
+        Machine::kick(&mut self.device, queues);
+    }
+    fn act(&mut self, act: &mut dyn FnMut(&mut C::Model), ready: &[u16]) {
+        self.device.act(act, ready);
+    }
+    fn fault(&self, queue: u16) -> Option<DriverFault> {
+        Machine::fault(&self.device, queue)
+    }
+    fn host_fault(&mut self) -> Option<HostFault> {
+        Machine::host_fault(&mut self.device)
+    }
+}
+
+fn a_driver_does_not_notice_a_restore_between_requests<C: ModelCase>() {
+    play::<C>(C::without_trouble, |case, wanted| {
+        let (model, queues) = (|| case.model(), case.queues());
+        let mut company = Company::alone::<Q>(model, wanted, queues, C::observe_restored);
+        for (name, format) in [
+            ("split, carried", Format::Split),
+            ("packed, carried", Format::Packed),
+        ] {
+            company.join(name, format, |ram| {
+                Box::new(Carried::new(case.clone(), ram))
+            });
+        }
+        company
+    });
+}
+
+fn a_reset_after_a_restore_leaves_a_fresh_model<C: ModelCase>() {
+    for (case, _) in C::all() {
+        let ram = ram();
+        let mut carried = Carried::new(case.clone(), ram);
+        let place = (ram, Format::Split, case.features() | Features::RING);
+        let _ = play_scenario(&mut carried.device, place, &case.scenario());
+        carried.carry();
+        let _ = carried.device.store(reg::STATUS, 0);
+        assert!(carried.device.model().save() == case.model().save());
+    }
+}
+
+over_models! {
+    blk console entropy gpio i2c spi: {
+        a_driver_does_not_notice_a_restore_between_requests
+        a_reset_after_a_restore_leaves_a_fresh_model
+    }
+}

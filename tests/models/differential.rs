@@ -1,0 +1,25 @@
+//! The same random steps, good and bad, come to the same on both rings and over every transport.
+
+use virtside_tests::differential::Company;
+
+use crate::{
+    case::{Q, play},
+    conversation::join_conversation,
+    *,
+};
+
+fn hostile_drivers_end_alike_on_every_transport<C: ModelCase>() {
+    play::<C>(
+        |case| case,
+        |case, wanted| {
+            let model = || case.model();
+            let mut company = Company::new::<Q>(model, wanted, case.queues(), C::observe);
+            join_conversation::<_, _, Q>(&mut company, case.model());
+            company
+        },
+    );
+}
+
+over_models! {
+    blk console entropy gpio i2c spi: { hostile_drivers_end_alike_on_every_transport }
+}

@@ -1,0 +1,12 @@
+//! For each ready-made model: a back end that writes down what it is asked, and a driver that asks.
+
+#![allow(
+    clippy::new_without_default,
+    reason = "`new` is the usual one of several"
+)]
+
+pub mod blk;
+pub mod console;
+pub mod gpio;
+pub mod i2c;
+pub mod spi;
