@@ -90,7 +90,7 @@ pub use features::{Features, Offer};
 pub use interrupt::IrqLine;
 pub use interrupt::{BufferedNotify, CountingNotify, DriverNotify};
 pub use memory::{
-    DeviceRange, DriverMem, DriverRange, FlatMem, MemFault, MemHooks, NoHooks, Permission,
+    DeviceRange, DriverMem, DriverRange, FlatMem, Lent, MemFault, MemHooks, NoHooks, Permission,
     PtrWindow, Ram, RawDescriptor, Region, RegionMem, RingWindow,
 };
 /// The driver's memory as a guest has it at its simplest: one region.

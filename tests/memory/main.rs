@@ -3,6 +3,7 @@
 mod checked;
 mod hooks;
 mod moving;
+mod ram;
 mod ranges;
 mod regions;
 mod views;

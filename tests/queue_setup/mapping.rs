@@ -1,7 +1,7 @@
 //! Where areas may lie: mapped, with the right access, in one piece, at any 64-bit address.
 
 use virtside::{
-    Area, DriverMem, Features, Permission, QueueConfig, Refusal, Region, RegionMem,
+    Area, DriverMem, Features, Permission, QueueConfig, Refusal, RegionMem,
     mmio::Reply,
     testing::{FakeDriver, Layout, Registers},
 };
@@ -9,6 +9,7 @@ use virtside_tests::{
     BASE, BYTES, Guest, SIZE, TestRam, config, guest_over,
     probe::{Probe, assert_works, probe},
     ram, reg,
+    rings::region,
 };
 
 use crate::{assert_accepted, assert_refused};
@@ -54,10 +55,7 @@ fn over<M: DriverMem>(mem: M) -> Guest<Probe, M> {
 fn regions(ram: TestRam, parts: &[(u64, usize, usize, Permission)]) -> RegionMem<4> {
     let mut mem = RegionMem::new();
     for &(base, at, len, permission) in parts {
-        assert!(at + len <= BYTES);
-        // SAFETY: within RAM that is never freed and only reached through raw pointers.
-        let region = unsafe { Region::new(base, ram.as_ptr().add(at), len, permission) };
-        assert!(mem.add(region).is_ok());
+        assert!(mem.add(region(base, ram, at, len, permission)).is_ok());
     }
     mem
 }

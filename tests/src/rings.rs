@@ -283,11 +283,13 @@ pub fn changes(before: &[u8], after: &[u8]) -> Vec<usize> {
 
 /// `len` bytes of `ram` from offset `from` on, as the driver's memory at `base`.
 pub fn region(base: u64, ram: TestRam, from: usize, len: usize, permission: Permission) -> Region {
-    assert!(from + len <= BYTES);
-    // SAFETY: `from` is inside the memory.
-    let ptr = unsafe { ram.as_ptr().add(from) };
-    // SAFETY: the bytes are there, leaked, and only ever reached through raw pointers.
-    unsafe { Region::new(base, ptr, len, permission) }
+    let region = ram
+        .part(from..from + len, base)
+        .expect("the part ends in the memory");
+    match permission {
+        Permission::Read => region.read_only(),
+        Permission::Write => region,
+    }
 }
 
 /// Memory whose driver addresses repeat every [`BYTES`] bytes: as much of it as anyone asks for.

@@ -32,14 +32,22 @@ impl FlatMem {
     }
 }
 
-impl<H> FlatMem<H> {
-    /// The same memory with other hooks.
+impl FlatMem {
+    /// The same memory with hooks. (Hooks are not replaced: those of [`Ram::lend`](super::Ram::lend)
+    /// bound the life of the memory.)
     #[must_use]
     pub fn with_hooks<G: MemHooks>(self, hooks: G) -> FlatMem<G> {
         FlatMem {
             region: self.region,
             hooks,
         }
+    }
+}
+
+impl<H> FlatMem<H> {
+    /// Memory in this region, which may be written.
+    pub(super) const fn of(region: Region, hooks: H) -> Self {
+        Self { region, hooks }
     }
 }
 

@@ -18,7 +18,7 @@ mod regions;
 mod window;
 
 pub use flat::FlatMem;
-pub use ram::Ram;
+pub use ram::{Lent, Ram};
 pub(crate) use range::split;
 pub use range::{DeviceRange, RawDescriptor};
 pub use regions::{Region, RegionMem};

@@ -1,9 +1,9 @@
 //! RAM to share, for firmware and for tests.
 #![allow(unsafe_code, reason = "the memory module is where unsafe lives")]
 
-use core::{cell::UnsafeCell, ptr::NonNull};
+use core::{cell::UnsafeCell, marker::PhantomData, ops::Range, ptr::NonNull};
 
-use super::{DeviceRange, FlatMem, Permission};
+use super::{DeviceRange, FlatMem, MemHooks, Permission, Region};
 
 /// `BYTES` of zeroed, page-aligned RAM that a driver and a device share.
 ///
@@ -65,6 +65,66 @@ impl<const BYTES: usize> Ram<BYTES> {
         unsafe { FlatMem::new(base, self.as_ptr(), BYTES) }
     }
 
+    /// As driver memory from driver address `base` on, for RAM that is no static: on the stack, or in
+    /// a box. The device and its queues cannot outlive it.
+    ///
+    /// ```
+    /// use virtside::{testing::{Buffer, fake_queue}, Ram};
+    /// let ram = Box::new(Ram::<8192>::new());
+    /// let mut driver = fake_queue(ram.lend(0x8000_0000), 0x8000_0000, 8);
+    /// driver.send(0, &[Buffer::writable(0x8000_1000, 4)]);
+    /// assert_eq!(driver.take_used(), None);
+    /// ```
+    ///
+    /// ```compile_fail,E0597
+    /// use virtside::Ram;
+    /// let mem = {
+    ///     let ram = Ram::<4096>::new();
+    ///     ram.lend(0)
+    /// };
+    /// # let _ = mem;
+    /// ```
+    #[must_use]
+    pub const fn lend(&self, base: u64) -> FlatMem<Lent<'_>> {
+        // SAFETY: `BYTES` bytes that are only reached through raw pointers. The memory and each of
+        // its windows hold a `Lent`, which keeps `self` borrowed, and neither gives the region away
+        // or exchanges its hooks.
+        let region = unsafe { Region::new(base, self.as_ptr(), BYTES, Permission::Write) };
+        FlatMem::of(region, Lent(PhantomData))
+    }
+
+    /// As a region of a [`RegionMem`](super::RegionMem), from driver address `base` on.
+    ///
+    /// ```
+    /// use virtside::{DriverMem, Permission, Ram, RegionMem};
+    /// static LOW: Ram<4096> = Ram::new();
+    /// static HIGH: Ram<8192> = Ram::new();
+    /// let mut mem = RegionMem::<2>::new();
+    /// mem.add(LOW.region(0)).unwrap();
+    /// mem.add(HIGH.region(0x8000_0000)).unwrap();
+    /// assert!(mem.is_mapped(0x8000_1ffc, 4, Permission::Write));
+    /// assert!(!mem.is_mapped(0x1000, 4, Permission::Read), "a hole");
+    /// ```
+    #[must_use]
+    pub const fn region(&'static self, base: u64) -> Region {
+        // SAFETY: as in `flat`.
+        unsafe { Region::new(base, self.as_ptr(), BYTES, Permission::Write) }
+    }
+
+    /// These bytes of it as a region, of which the first is at driver address `base`. `None` if the
+    /// range is inverted or ends behind the RAM.
+    #[must_use]
+    pub fn part(&'static self, bytes: Range<usize>, base: u64) -> Option<Region> {
+        let len = bytes.end.checked_sub(bytes.start)?;
+        if bytes.end > BYTES {
+            return None;
+        }
+        // SAFETY: `start` is at most `end`, which is at most `BYTES`.
+        let first = unsafe { self.as_ptr().add(bytes.start) };
+        // SAFETY: as in `flat`; `len` bytes from `first` end at `end`.
+        Some(unsafe { Region::new(base, first, len, Permission::Write) })
+    }
+
     fn view(&self, at: usize) -> DeviceRange<'_> {
         // SAFETY: as in `flat`, for as long as `self` is borrowed.
         let all = unsafe { DeviceRange::from_raw(self.as_ptr(), BYTES, Permission::Write) };
@@ -81,3 +141,10 @@ impl<const BYTES: usize> Ram<BYTES> {
         self.view(at).copy_from(bytes)
     }
 }
+
+/// What keeps RAM borrowed that was [lent](Ram::lend). It has no effect on accesses.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Lent<'r>(PhantomData<&'r ()>);
+
+impl MemHooks for Lent<'_> {}

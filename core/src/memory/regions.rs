@@ -54,6 +54,15 @@ impl Region {
         }
     }
 
+    /// The same memory, which the device may only read.
+    #[must_use]
+    pub const fn read_only(self) -> Self {
+        Self {
+            permission: Permission::Read,
+            ..self
+        }
+    }
+
     /// Where `range` starts in this region, if it does, and how many bytes of it are here.
     #[inline(always)]
     fn part(&self, range: DriverRange, permission: Permission) -> Result<(usize, usize), MemFault> {
