@@ -112,8 +112,8 @@ pub use queue_set::{Collected, Iter as QueueSetIter, QueueSet, QueueSetFull};
 pub use setup::{Built, Configuring, DeviceBuilder, Progress, ReadyResponder};
 pub use shared::{InterruptStatus, Shared, SharedHandle};
 pub use snapshot::{
-    ChainSnapshot, DeviceSnapshot, EngineSnapshot, LatchSnapshot, QueueSnapshot, RegisterSnapshot,
-    RestSnapshot, RingSnapshot, SNAPSHOT_VERSION, SnapshotError, Stage, WholeSnapshot,
+    ChainSnapshot, DeviceSnapshot, EngineSnapshot, QueueRegisters, QueueSnapshot, RegisterSnapshot,
+    RingSnapshot, SNAPSHOT_VERSION, SnapshotError, Stage, Suspension, WholeSnapshot,
 };
 #[cfg(feature = "defmt")]
 pub use trace::DefmtTrace;

@@ -57,7 +57,7 @@ pub struct DeviceSnapshot<const Q: usize, const N: usize, const P: usize> {
     /// Whether the driver is live (DRIVER_OK was accepted, and FAILED not written since).
     pub live: bool,
     /// Whether it is suspended or about to be; a device that is not live is neither.
-    pub rest: RestSnapshot,
+    pub suspension: Suspension,
     /// DEVICE_NEEDS_RESET.
     pub needs_reset: bool,
     /// InterruptStatus.
@@ -81,7 +81,7 @@ impl<const Q: usize, const N: usize, const P: usize> DeviceSnapshot<Q, N, P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
-pub enum RestSnapshot {
+pub enum Suspension {
     /// It is not.
     #[default]
     Awake,
@@ -129,14 +129,14 @@ pub struct RegisterSnapshot<const Q: usize> {
     /// The driver made a queue ready that there is not.
     pub refused_beyond: bool,
     /// What the driver wrote of each queue, from queue 0 on.
-    pub queues: Vec<LatchSnapshot, Q>,
+    pub queues: Vec<QueueRegisters, Q>,
 }
 
 /// What the driver wrote of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
-pub struct LatchSnapshot {
+pub struct QueueRegisters {
     /// QueueSize
     pub size: u32,
     /// QueueDesc

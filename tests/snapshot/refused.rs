@@ -1,8 +1,8 @@
 //! What is not saved, and what is not restored: each by its name.
 
 use virtside::{
-    ChainSnapshot, Features, QueueState, Refusal, RestSnapshot, RingSnapshot, Segment,
-    SnapshotError, Stage, Start, Step,
+    ChainSnapshot, Features, QueueState, Refusal, RingSnapshot, Segment, SnapshotError, Stage,
+    Start, Step, Suspension,
     mmio::{Phase, Reply},
     testing::Registers,
 };
@@ -294,16 +294,16 @@ fn a_device_that_waits_for_a_reset_after_driver_ok_needs_one() {
 
 #[test]
 fn a_rest_that_status_does_not_say() {
-    for rest in [RestSnapshot::Suspending, RestSnapshot::Suspended] {
+    for rest in [Suspension::Suspending, Suspension::Suspended] {
         let ram = virtside_tests::ram();
         let mut guest = fresh(ram, model(PLAIN));
         assert!(guest.negotiate(PLAIN));
         let mut state = save(&mut guest);
-        state.device.rest = rest;
+        state.device.suspension = rest;
         assert_refused(ram, model(PLAIN), &state, SnapshotError::Status);
     }
     refused(SnapshotError::Status, |state| {
-        state.device.rest = RestSnapshot::Suspended
+        state.device.suspension = Suspension::Suspended
     });
     refused(SnapshotError::Status, |state| {
         state.registers.status = 11 | 16
@@ -311,11 +311,11 @@ fn a_rest_that_status_does_not_say() {
     // Suspended, but that was not negotiated.
     let without = PLAIN.difference(Features::SUSPEND);
     for (rest, status) in [
-        (RestSnapshot::Suspended, 11 | 16),
-        (RestSnapshot::Suspending, 15),
+        (Suspension::Suspended, 11 | 16),
+        (Suspension::Suspending, 15),
     ] {
         refused_with(without, SnapshotError::Status, |state| {
-            state.device.rest = rest;
+            state.device.suspension = rest;
             state.registers.status = status;
         });
     }
@@ -631,7 +631,7 @@ fn a_queue_that_overlaps_another() {
 
 #[test]
 fn a_queue_that_a_driver_could_not_have_set_up() {
-    type Change = fn(&mut virtside::QueueConfig, &mut virtside::LatchSnapshot);
+    type Change = fn(&mut virtside::QueueConfig, &mut virtside::QueueRegisters);
     let changes: [Change; 7] = [
         |config, latch| (config.size, latch.size) = (3, 3),
         |config, latch| (config.size, latch.size) = (0, 0),

@@ -168,7 +168,7 @@ pub fn assert_in_reset(guest: &mut Guest<Probe>) {
     let state = save(guest);
     assert!(state.device.chains.is_empty() && state.device.queues.is_empty());
     for latch in &state.registers.queues {
-        assert_eq!(*latch, virtside::LatchSnapshot::default());
+        assert_eq!(*latch, virtside::QueueRegisters::default());
     }
 }
 

@@ -326,7 +326,7 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
     }
     let line = guest.device().notify().is_high();
     // One that was suspended tells nothing.
-    let tells = state.device.rest != virtside::RestSnapshot::Suspended;
+    let tells = state.device.suspension != virtside::Suspension::Suspended;
     assert_eq!(line, guest.load(reg::INTERRUPT_STATUS) != 0 && tells);
     assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
     assert_eq!(guest.load(reg::STATUS), 0);
@@ -354,7 +354,7 @@ fn normal(state: &State) -> Value {
         let _ = state
             .registers
             .queues
-            .push(virtside::LatchSnapshot::default());
+            .push(virtside::QueueRegisters::default());
     }
     serde_json::to_value(state).expect("it is text")
 }

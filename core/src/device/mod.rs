@@ -8,7 +8,6 @@ mod table;
 mod taken;
 
 pub use slots::{ChainSlot, Counters, Step};
-use suspend::Rest;
 pub use table::QueueState;
 use table::QueueTable;
 pub(crate) use table::Unwanted;
@@ -25,6 +24,7 @@ use crate::{
     queue::check::QueueCheck,
     queue_set::QueueSet,
     shared::{InterruptStatus, Shared, SharedHandle},
+    snapshot::Suspension,
     trace::{Event, NoTrace, Trace},
 };
 
@@ -89,7 +89,7 @@ pub struct Device<
     /// The configuration changed under a driver that is not live, or is suspended: it hears of it
     /// when it is.
     changed: bool,
-    rest: Rest,
+    suspension: Suspension,
     pub(crate) policy: FaultPolicy,
     /// Queues that the driver stops while their taken queues are still at work.
     stopping: QueueSet<Q>,
@@ -140,7 +140,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             claims: 0,
             started: false,
             changed: false,
-            rest: Rest::No,
+            suspension: Suspension::Awake,
             policy: FaultPolicy::NeedsReset,
             stopping: QueueSet::new(),
             host_fault: None,
@@ -168,7 +168,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             claims: self.claims,
             started: self.started,
             changed: self.changed,
-            rest: self.rest,
+            suspension: self.suspension,
             policy: self.policy,
             stopping: self.stopping,
             host_fault: self.host_fault,
@@ -323,7 +323,7 @@ where
         self.claims = 0;
         self.started = false;
         self.changed = false;
-        self.rest = Rest::No;
+        self.suspension = Suspension::Awake;
         self.stopping.clear();
         for slot in slots {
             slot.release();
@@ -342,7 +342,7 @@ where
     where
         I: Clone,
     {
-        if !self.start_if_live() || self.rests() {
+        if !self.start_if_live() || self.is_suspending() {
             return Err(Refusal::WrongPhase);
         }
         if self.is_stopping(queue) {
@@ -514,7 +514,7 @@ where
         max: u16,
         queue_check: &C,
     ) -> Result<(), DeviceError> {
-        if !self.start_if_live() || self.rests() {
+        if !self.start_if_live() || self.is_suspending() {
             return Err(Refusal::WrongPhase.into());
         }
         let (table, features) = (&mut self.table, self.features);

@@ -2,7 +2,7 @@
 
 use heapless::Vec;
 
-use super::{Device, Rest};
+use super::Device;
 use crate::{
     device::ChainSlot,
     device::table::QueueState,
@@ -15,7 +15,7 @@ use crate::{
     queue_set::QueueSet,
     shared::{Answer, InterruptStatus, SharedHandle},
     snapshot::{
-        ChainSnapshot, DeviceSnapshot, QueueSnapshot, RestSnapshot, SNAPSHOT_VERSION, SnapshotError,
+        ChainSnapshot, DeviceSnapshot, QueueSnapshot, SNAPSHOT_VERSION, SnapshotError, Suspension,
     },
     trace::{Event, Trace},
 };
@@ -50,11 +50,11 @@ where
             version: SNAPSHOT_VERSION,
             features: self.features.halves(),
             live,
-            rest: match self.rest {
-                Rest::Soon if live => RestSnapshot::Suspending,
-                Rest::Now if live => RestSnapshot::Suspended,
-                // One that the driver gave up does not rest.
-                _ => RestSnapshot::Awake,
+            // A device that the driver gave up is not suspended.
+            suspension: if live {
+                self.suspension
+            } else {
+                Suspension::Awake
             },
             needs_reset: self.shared.needs_reset(),
             interrupt: self.shared.interrupt_status().bits(),
@@ -184,19 +184,19 @@ where
         let features = Features::from_halves(snapshot.features);
         let live = snapshot.live;
         let bad = SnapshotError::Status;
-        if !live && (snapshot.rest != RestSnapshot::Awake || !snapshot.chains.is_empty()) {
+        if !live && (snapshot.suspension != Suspension::Awake || !snapshot.chains.is_empty()) {
             return Err(bad);
         }
         // A device that is awake announces a change at once.
-        if live && snapshot.config_changed && snapshot.rest != RestSnapshot::Suspended {
+        if live && snapshot.config_changed && snapshot.suspension != Suspension::Suspended {
             return Err(bad);
         }
         let interrupt = InterruptStatus::from_bits(snapshot.interrupt).ok_or(bad)?;
         if live {
-            let rests = snapshot.rest != RestSnapshot::Awake;
+            let suspends = snapshot.suspension != Suspension::Awake;
             if Features::offer(features) != features
                 || features.intersection(model.excluded()) != Features::empty()
-                || rests && !features.contains(Features::SUSPEND)
+                || suspends && !features.contains(Features::SUSPEND)
             {
                 return Err(SnapshotError::Features);
             }
@@ -279,11 +279,7 @@ where
         }
         self.features = features;
         self.changed = snapshot.config_changed;
-        self.rest = match snapshot.rest {
-            RestSnapshot::Awake => Rest::No,
-            RestSnapshot::Suspending => Rest::Soon,
-            RestSnapshot::Suspended => Rest::Now,
-        };
+        self.suspension = snapshot.suspension;
         if live {
             self.started = true;
             self.notified = at_work;

@@ -153,7 +153,7 @@ where
             let Some(queue) = self.next_turn(&blocked) else {
                 break;
             };
-            if self.rests() {
+            if self.is_suspending() {
                 // suspend-10
                 break;
             }
@@ -181,7 +181,7 @@ where
             }
         }
         self.announce(&round.touched);
-        if self.rests() {
+        if self.is_suspending() {
             return resting(model, slots);
         }
         // What one queue brought may be what another one waits for.

@@ -3,18 +3,8 @@
 use super::Device;
 use crate::{
     device::ChainSlot, features::built, interrupt::DriverNotify, memory::DriverMem,
-    model::DeviceModel, shared::SharedHandle, trace::Trace,
+    model::DeviceModel, shared::SharedHandle, snapshot::Suspension, trace::Trace,
 };
-
-/// Whether the driver wants the device to rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
-    No,
-    /// What is in hand is being finished.
-    Soon,
-    /// Nothing of the driver's is touched.
-    Now,
-}
 
 impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H, T>
 where
@@ -34,8 +24,8 @@ where
         if !self.start_if_live() {
             return false;
         }
-        if self.rest == Rest::No {
-            self.rest = Rest::Soon;
+        if self.suspension == Suspension::Awake {
+            self.suspension = Suspension::Suspending;
         }
         let mut done = self.shared.stop_all();
         for slot in slots.iter().filter(|slot| !slot.is_free()) {
@@ -44,7 +34,7 @@ where
             done &= model.may_sleep(slot.queue());
         }
         if done {
-            self.rest = Rest::Now;
+            self.suspension = Suspension::Suspended;
         }
         done
     }
@@ -53,10 +43,10 @@ where
     /// that is here counts as notified, and what was held back is announced (suspend-07), what an
     /// acknowledgement left pending too. At most `Q` steps.
     pub fn resume(&mut self) {
-        if self.rest == Rest::No {
+        if self.suspension == Suspension::Awake {
             return;
         }
-        self.rest = Rest::No;
+        self.suspension = Suspension::Awake;
         for queue in self.table.configured() {
             self.note(queue);
         }
@@ -69,11 +59,11 @@ where
     }
 
     pub(super) fn is_suspended(&self) -> bool {
-        built::SUSPEND && self.rest == Rest::Now
+        built::SUSPEND && self.suspension == Suspension::Suspended
     }
 
     /// Whether no chain is to be taken.
-    pub(super) fn rests(&self) -> bool {
-        built::SUSPEND && self.rest != Rest::No
+    pub(super) fn is_suspending(&self) -> bool {
+        built::SUSPEND && self.suspension != Suspension::Awake
     }
 }

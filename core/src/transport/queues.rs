@@ -8,9 +8,8 @@ use crate::{
     model::DeviceConfig,
     num,
     queue::check::largest,
-    queue_set::QueueSet,
     shared::Shared,
-    snapshot::{LatchSnapshot, Stage},
+    snapshot::{QueueRegisters, Stage},
 };
 
 /// A parameter of the selected queue, as 32-bit halves.
@@ -33,23 +32,14 @@ pub enum Parameter {
     DeviceHigh,
 }
 
-/// What the driver wrote for one queue, not looked at before QueueReady.
-#[derive(Clone, Copy, Debug)]
-struct Latch {
-    size: u32,
-    desc: u64,
-    driver: u64,
-    device: u64,
-    stage: Stage,
-}
-
-impl Latch {
-    const NEW: Self = Self {
+impl QueueRegisters {
+    pub(super) const RESET: Self = Self {
         size: 0,
         desc: 0,
         driver: 0,
         device: 0,
         stage: Stage::Off,
+        refused: false,
     };
 
     fn is_ready(&self) -> bool {
@@ -63,16 +53,15 @@ impl Latch {
         self.driver = 0;
         self.device = 0;
         self.stage = stage;
+        self.refused = false;
     }
 }
 
-/// The latches, and what became of the queues that were made ready.
+/// The queue registers, and what became of the queues that were made ready.
 #[derive(Debug)]
 pub(super) struct Queues<const Q: usize> {
     pub(super) sel: u32,
-    latches: [Latch; Q],
-    /// Queues that the driver made ready and that were refused.
-    refused: QueueSet<Q>,
+    registers: [QueueRegisters; Q],
     pub(super) refused_beyond: bool,
     refusal: Option<Refusal>,
     /// The bits of QueueNotify that count. With NOTIFICATION_DATA the others say where the driver
@@ -84,8 +73,7 @@ impl<const Q: usize> Queues<Q> {
     pub(super) const fn new() -> Self {
         Self {
             sel: 0,
-            latches: [Latch::NEW; Q],
-            refused: QueueSet::new(),
+            registers: [QueueRegisters::RESET; Q],
             refused_beyond: false,
             refusal: None,
             kick: u32::MAX,
@@ -104,10 +92,9 @@ impl<const Q: usize> Queues<Q> {
     /// As after reset.
     pub(super) fn reset(&mut self) {
         self.sel = 0;
-        for latch in &mut self.latches {
-            latch.clear(Stage::Off);
+        for registers in &mut self.registers {
+            registers.clear(Stage::Off);
         }
-        self.refused.clear();
         self.refused_beyond = false;
         self.refusal = None;
         self.kick = u32::MAX;
@@ -115,18 +102,18 @@ impl<const Q: usize> Queues<Q> {
 
     /// Whether the driver wanted a queue that it did not get.
     pub(super) fn any_refused(&self) -> bool {
-        self.refused_beyond || !self.refused.is_empty()
+        self.refused_beyond || self.registers.iter().any(|queue| queue.refused)
     }
 
     /// What is to be checked.
     pub(super) fn config(&self, queue: u16) -> Option<QueueConfig> {
-        let Latch {
+        let QueueRegisters {
             size,
             desc,
             driver,
             device,
             ..
-        } = *self.latches.get(usize::from(queue))?;
+        } = *self.registers.get(usize::from(queue))?;
         Some(QueueConfig {
             queue,
             size,
@@ -137,46 +124,15 @@ impl<const Q: usize> Queues<Q> {
     }
 
     /// What the driver wrote for a queue.
-    pub(super) fn save(&self, queue: u16) -> LatchSnapshot {
-        let latch = self.latches.get(usize::from(queue)).unwrap_or(&Latch::NEW);
-        let Latch {
-            size,
-            desc,
-            driver,
-            device,
-            stage,
-        } = *latch;
-        LatchSnapshot {
-            size,
-            desc,
-            driver,
-            device,
-            stage,
-            refused: self.refused.contains(queue),
-        }
+    pub(super) fn registers(&self, queue: u16) -> QueueRegisters {
+        let registers = self.registers.get(usize::from(queue));
+        *registers.unwrap_or(&QueueRegisters::RESET)
     }
 
-    /// The same the other way round.
-    pub(super) fn restore(&mut self, queue: u16, snapshot: &LatchSnapshot) {
-        let LatchSnapshot {
-            size,
-            desc,
-            driver,
-            device,
-            stage,
-            refused,
-        } = *snapshot;
-        if refused {
-            let _ = self.refused.insert(queue);
-        }
-        if let Some(latch) = self.latch(queue) {
-            *latch = Latch {
-                size,
-                desc,
-                driver,
-                device,
-                stage,
-            };
+    /// Takes what [`registers`](Self::registers) gave.
+    pub(super) fn restore(&mut self, queue: u16, registers: &QueueRegisters) {
+        if let Some(place) = self.queue(queue) {
+            *place = *registers;
         }
     }
 
@@ -184,17 +140,18 @@ impl<const Q: usize> Queues<Q> {
     pub(super) fn checked(&mut self, queue: u16, verdict: Result<(), Refusal>) {
         match verdict {
             Ok(()) => {
-                self.refused.remove(queue);
+                if let Some(registers) = self.queue(queue) {
+                    registers.refused = false;
+                    registers.stage = Stage::Ready;
+                }
                 if !self.any_refused() {
                     self.refusal = None;
                 }
-                if let Some(latch) = self.latch(queue) {
-                    latch.stage = Stage::Ready;
-                }
             }
             Err(refusal) => {
-                // `Q` words always hold `Q` numbers.
-                let _ = self.refused.insert(queue);
+                if let Some(registers) = self.queue(queue) {
+                    registers.refused = true;
+                }
                 self.refusal = Some(refusal);
             }
         }
@@ -202,26 +159,25 @@ impl<const Q: usize> Queues<Q> {
 
     /// The queue has stopped.
     pub(super) fn stopped(&mut self, queue: u16) {
-        match self.latch(queue) {
+        match self.queue(queue) {
             // That is what its reset waited for.
-            Some(latch) if built::RING_RESET && latch.stage == Stage::Resetting => {
-                latch.clear(Stage::WasReset);
+            Some(registers) if built::RING_RESET && registers.stage == Stage::Resetting => {
+                registers.clear(Stage::WasReset);
             }
-            Some(latch) => latch.stage = Stage::Off,
+            Some(registers) => registers.stage = Stage::Off,
             None => {}
         }
     }
 
     /// The queue was reset: its registers are as after a device reset (vqreset-03).
     pub(super) fn was_reset(&mut self, queue: u16) {
-        self.refused.remove(queue);
-        if let Some(latch) = self.latch(queue) {
-            latch.clear(Stage::WasReset);
+        if let Some(registers) = self.queue(queue) {
+            registers.clear(Stage::WasReset);
         }
     }
 
-    fn latch(&mut self, queue: u16) -> Option<&mut Latch> {
-        self.latches.get_mut(usize::from(queue))
+    fn queue(&mut self, queue: u16) -> Option<&mut QueueRegisters> {
+        self.registers.get_mut(usize::from(queue))
     }
 }
 
@@ -263,7 +219,8 @@ impl<const Q: usize> Transport<Q> {
 
     #[inline(always)]
     pub(super) fn is_ready(&self) -> bool {
-        self.selected_latch().is_some_and(Latch::is_ready)
+        self.selected_registers()
+            .is_some_and(QueueRegisters::is_ready)
     }
 
     /// The selected queue, while its reset takes its time.
@@ -272,14 +229,14 @@ impl<const Q: usize> Transport<Q> {
         if !built::RING_RESET {
             return None;
         }
-        let latch = self.selected_latch()?;
-        (latch.stage == Stage::Resetting).then(|| num::low16(self.queues.sel))
+        let registers = self.selected_registers()?;
+        (registers.stage == Stage::Resetting).then(|| num::low16(self.queues.sel))
     }
 
     #[inline(always)]
-    fn selected_latch(&self) -> Option<&Latch> {
+    fn selected_registers(&self) -> Option<&QueueRegisters> {
         let selected = u16::try_from(self.queues.sel).unwrap_or(u16::MAX);
-        self.queues.latches.get(usize::from(selected))
+        self.queues.registers.get(usize::from(selected))
     }
 
     /// Writes a parameter of the selected queue. It is checked when the queue is made ready.
@@ -299,12 +256,12 @@ impl<const Q: usize> Transport<Q> {
         };
         let queue = self.selected(config).ok_or(absent)?;
         let phase = self.phase();
-        let latch = self.queues.latch(queue).ok_or(absent)?;
+        let registers = self.queues.queue(queue).ok_or(absent)?;
         let why = match phase {
             Phase::Failed => Some(Frozen::Failed),
-            _ if latch.is_ready() => Some(Frozen::QueueReady),
+            _ if registers.is_ready() => Some(Frozen::QueueReady),
             Phase::Suspending | Phase::Suspended => Some(Frozen::Suspended),
-            Phase::Live if !built::RING_RESET || latch.stage != Stage::WasReset => {
+            Phase::Live if !built::RING_RESET || registers.stage != Stage::WasReset => {
                 Some(Frozen::Live)
             }
             _ => None,
@@ -313,13 +270,13 @@ impl<const Q: usize> Transport<Q> {
             return Err(Refusal::QueueFrozen { queue, why });
         }
         match parameter {
-            Parameter::Size => latch.size = value,
-            Parameter::DescLow => latch.desc = num::with_low(latch.desc, value),
-            Parameter::DescHigh => latch.desc = num::with_high(latch.desc, value),
-            Parameter::DriverLow => latch.driver = num::with_low(latch.driver, value),
-            Parameter::DriverHigh => latch.driver = num::with_high(latch.driver, value),
-            Parameter::DeviceLow => latch.device = num::with_low(latch.device, value),
-            Parameter::DeviceHigh => latch.device = num::with_high(latch.device, value),
+            Parameter::Size => registers.size = value,
+            Parameter::DescLow => registers.desc = num::with_low(registers.desc, value),
+            Parameter::DescHigh => registers.desc = num::with_high(registers.desc, value),
+            Parameter::DriverLow => registers.driver = num::with_low(registers.driver, value),
+            Parameter::DriverHigh => registers.driver = num::with_high(registers.driver, value),
+            Parameter::DeviceLow => registers.device = num::with_low(registers.device, value),
+            Parameter::DeviceHigh => registers.device = num::with_high(registers.device, value),
         }
         Ok(())
     }
@@ -346,8 +303,8 @@ impl<const Q: usize> Transport<Q> {
         if value == 0
             && self
                 .queues
-                .latch(made)
-                .is_some_and(|latch| latch.is_ready())
+                .queue(made)
+                .is_some_and(|registers| registers.is_ready())
         {
             return self.expect(Outstanding::Stop(made));
         }
@@ -355,8 +312,8 @@ impl<const Q: usize> Transport<Q> {
         let absent = Refusal::NoSuchQueue {
             queue: self.queues.sel,
         };
-        let Some((queue, latch)) =
-            selected.and_then(|queue| Some((queue, *self.queues.latch(queue)?)))
+        let Some((queue, registers)) =
+            selected.and_then(|queue| Some((queue, *self.queues.queue(queue)?)))
         else {
             if value == 1 && phase.is_before_live() {
                 self.queues.refused_beyond = true;
@@ -366,14 +323,16 @@ impl<const Q: usize> Transport<Q> {
         };
         if value == 0 {
             // It goes on without this queue, then.
-            self.queues.refused.remove(queue);
+            if let Some(registers) = self.queues.queue(queue) {
+                registers.refused = false;
+            }
             return DONE;
         }
-        if latch.is_ready() {
+        if registers.is_ready() {
             return DONE;
         }
         let why = match phase {
-            Phase::Live if built::RING_RESET && latch.stage == Stage::WasReset => {
+            Phase::Live if built::RING_RESET && registers.stage == Stage::WasReset => {
                 return self.expect(Outstanding::Configure(queue));
             }
             Phase::Live => Frozen::Live,
@@ -407,16 +366,16 @@ impl<const Q: usize> Transport<Q> {
         // A queue that is ready can be reset even if what was negotiated since hides it.
         let made = u16::try_from(self.queues.sel).unwrap_or(u16::MAX);
         let there = self.selected(config).is_some();
-        match self.queues.latch(made) {
-            Some(latch) if latch.is_ready() || there => {
-                if value == 1 && latch.stage == Stage::Ready {
-                    latch.stage = Stage::Resetting;
+        match self.queues.queue(made) {
+            Some(registers) if registers.is_ready() || there => {
+                if value == 1 && registers.stage == Stage::Ready {
+                    registers.stage = Stage::Resetting;
                     return self.expect(Outstanding::QueueReset {
                         queue: made,
                         reading: false,
                     });
                 }
-                if value == 1 && !latch.is_ready() {
+                if value == 1 && !registers.is_ready() {
                     // Once more, too: what was written since the last reset is forgotten.
                     self.queues.was_reset(made);
                 }
@@ -435,9 +394,11 @@ impl<const Q: usize> Transport<Q> {
     pub fn queue_notify(&mut self, value: u32, shared: &Shared<Q>) -> Reply {
         let number = value & self.queues.kick;
         let queue = num::low16(number);
-        match self.queues.latches.get(num::index(number)) {
+        match self.queues.registers.get(num::index(number)) {
             None => Refusal::NoSuchQueue { queue: number }.into(),
-            Some(latch) if latch.stage != Stage::Ready => Refusal::QueueNotReady { queue }.into(),
+            Some(registers) if registers.stage != Stage::Ready => {
+                Refusal::QueueNotReady { queue }.into()
+            }
             // At DRIVER_OK every queue counts as notified, so an early kick needs no note.
             Some(_) if self.phase() != Phase::Live => Refusal::WrongPhase.into(),
             Some(_) => {

@@ -8,7 +8,7 @@ use crate::{
     message::QueueConfig,
     model::DeviceConfig,
     num,
-    snapshot::{DeviceSnapshot, RegisterSnapshot, RestSnapshot, SnapshotError, Stage},
+    snapshot::{DeviceSnapshot, RegisterSnapshot, SnapshotError, Stage, Suspension},
 };
 
 impl<const Q: usize> Transport<Q> {
@@ -29,7 +29,7 @@ impl<const Q: usize> Transport<Q> {
         let mut queues = heapless::Vec::new();
         for queue in 0..num::clamp_u16(Q) {
             // There is room for `Q`.
-            let _ = queues.push(self.queues.save(queue));
+            let _ = queues.push(self.queues.registers(queue));
         }
         Some(RegisterSnapshot {
             status: status.bits(),
@@ -56,7 +56,7 @@ impl<const Q: usize> Transport<Q> {
         device: &DeviceSnapshot<Q, N, P>,
         config: &mut C,
     ) -> Result<(), SnapshotError> {
-        let (live, failed, rest) = (device.live, device.needs_reset, device.rest);
+        let (live, failed, rest) = (device.live, device.needs_reset, device.suspension);
         self.abandon();
         self.fit(config);
         let bad = SnapshotError::Status;
@@ -81,7 +81,7 @@ impl<const Q: usize> Transport<Q> {
             self.queues.negotiated(features);
         }
         let rested = self.handshake.status.contains(DeviceStatus::SUSPEND);
-        if (rested || rest != RestSnapshot::Awake) && !self.has_negotiated(Features::SUSPEND) {
+        if (rested || rest != Suspension::Awake) && !self.has_negotiated(Features::SUSPEND) {
             return Err(bad);
         }
         let resets = self.has_negotiated(Features::RING_RESET);
@@ -122,7 +122,7 @@ impl<const Q: usize> Transport<Q> {
 
     /// How the driver laid a queue out whose QueueReady is 1, and whether it is being reset.
     pub(crate) fn ready(&self, queue: u16) -> Option<(QueueConfig, bool)> {
-        let resetting = match self.queues.save(queue).stage {
+        let resetting = match self.queues.registers(queue).stage {
             Stage::Ready => false,
             Stage::Resetting => true,
             Stage::Off | Stage::WasReset => return None,
@@ -132,7 +132,7 @@ impl<const Q: usize> Transport<Q> {
 }
 
 /// The phase in which Status looks so.
-fn phase(status: u8, rest: RestSnapshot) -> Option<Phase> {
+fn phase(status: u8, rest: Suspension) -> Option<Phase> {
     let status = DeviceStatus::from_bits_retain(status);
     // Not DEVICE_NEEDS_RESET, which the device says, nor what there is not.
     let known = DeviceStatus::ACKNOWLEDGE
@@ -151,14 +151,14 @@ fn phase(status: u8, rest: RestSnapshot) -> Option<Phase> {
         has(DeviceStatus::SUSPEND),
         rest,
     ) {
-        (false, false, false, RestSnapshot::Awake) if status.is_empty() => Phase::Reset,
-        (false, false, false, RestSnapshot::Awake) => Phase::Negotiating,
-        (true, false, false, RestSnapshot::Awake) => Phase::SettingUp,
-        (true, true, false, RestSnapshot::Awake) => Phase::Live,
-        (true, true, false, RestSnapshot::Suspending) => Phase::Suspending,
-        (true, false, true, RestSnapshot::Suspended) => Phase::Suspended,
+        (false, false, false, Suspension::Awake) if status.is_empty() => Phase::Reset,
+        (false, false, false, Suspension::Awake) => Phase::Negotiating,
+        (true, false, false, Suspension::Awake) => Phase::SettingUp,
+        (true, true, false, Suspension::Awake) => Phase::Live,
+        (true, true, false, Suspension::Suspending) => Phase::Suspending,
+        (true, false, true, Suspension::Suspended) => Phase::Suspended,
         // It was when the driver gave it up.
-        (true, false, true, RestSnapshot::Awake) if has(DeviceStatus::FAILED) => Phase::Suspended,
+        (true, false, true, Suspension::Awake) if has(DeviceStatus::FAILED) => Phase::Suspended,
         _ => return None,
     };
     Some(if has(DeviceStatus::FAILED) {

@@ -5,8 +5,8 @@ use super::{
     reset_and_work, zero,
 };
 use crate::{
-    ChainSnapshot, EngineSnapshot, Features, FlatMem, LatchSnapshot, Offer, QueueSnapshot,
-    QueueState, RestSnapshot, RingSnapshot, Segment, Shared, Stage, Step, WholeSnapshot,
+    ChainSnapshot, EngineSnapshot, Features, FlatMem, Offer, QueueRegisters, QueueSnapshot,
+    QueueState, RingSnapshot, Segment, Shared, Stage, Step, Suspension, WholeSnapshot,
     interrupt::CountingNotify, message::QueueConfig, mmio::Access, models::blk::BlockSnapshot, num,
     testing::Registers, transport::Phase,
 };
@@ -106,10 +106,10 @@ fn change(state: &mut State, input: &mut Input<'_>) {
         4 => device.interrupt = u32::from(input.byte() & 3),
         5 => device.config_changed = !device.config_changed,
         6 => {
-            device.rest = match input.byte() & 3 {
-                0 => RestSnapshot::Awake,
-                1 => RestSnapshot::Suspending,
-                _ => RestSnapshot::Suspended,
+            device.suspension = match input.byte() & 3 {
+                0 => Suspension::Awake,
+                1 => Suspension::Suspending,
+                _ => Suspension::Suspended,
             }
         }
         7 => {
@@ -215,7 +215,7 @@ fn change(state: &mut State, input: &mut Input<'_>) {
     }
 }
 
-fn change_latch(latch: &mut LatchSnapshot, input: &mut Input<'_>) {
+fn change_latch(latch: &mut QueueRegisters, input: &mut Input<'_>) {
     match input.byte() & 7 {
         0 => latch.size = input.word(),
         1 => latch.desc = u64::from(input.word()),
