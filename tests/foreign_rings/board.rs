@@ -228,7 +228,7 @@ impl Board {
         }
         let reply = self.guest.access(access);
         reply
-            .value()
+            .bus_value()
             .unwrap_or_else(|| panic!("{access:?}: {reply:?}"))
     }
 
