@@ -37,6 +37,12 @@
 //! ([`DeviceConfig::shared_memory`]). A device can be saved and restored ([`WholeSnapshot`]).
 //! Never: the legacy interface.
 //!
+//! # Other crates in signatures
+//!
+//! `bitflags`, `embedded_io`, `heapless`, `virtio_spec` and, with its feature, `embedded_hal` show in
+//! signatures and are re-exported: a user needs no matching versions of its own. So is
+//! [`DeviceStatus`](transport::DeviceStatus), in [`transport`].
+//!
 //! # Features
 //!
 //! * `split`, `packed` (default): the ring formats that are built in, at least one.
@@ -120,3 +126,15 @@ pub use trace::DefmtTrace;
 #[cfg(feature = "log")]
 pub use trace::LogTrace;
 pub use trace::{Event, NoTrace, Trace, Weight};
+
+/// Sets of flags such as [`InterruptStatus`]: the trait `Flags` and the iterators.
+pub use bitflags;
+/// The buses and pins that models and [`IrqLine`] are made of.
+#[cfg(feature = "embedded-hal")]
+pub use embedded_hal;
+/// `Read` and `Write` of [`ReadableChain`] and [`WritableChain`], and the kinds of [`ChainError`].
+pub use embedded_io;
+/// The vectors in snapshots.
+pub use heapless;
+/// The specification's flags and numbers: [`Features::from_spec`], [`transport::DeviceStatus`].
+pub use virtio_spec;

@@ -171,7 +171,7 @@ impl From<ChainError> for HostFault {
 /// A model is a page of code without unsafe, rings or registers in it:
 ///
 /// ```
-/// use embedded_io::{Read, Write};
+/// use virtside::embedded_io::{Read, Write};
 /// use virtside::{Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request};
 ///
 /// /// Sends back what it is sent.

@@ -40,4 +40,4 @@ mod registers;
 pub use access::{Access, RegisterBlock};
 pub use registers::Register;
 
-pub use crate::transport::{Notification, Phase, Reply, Ticket, Transport};
+pub use crate::transport::{DeviceStatus, Notification, Phase, Reply, Ticket, Transport};

@@ -9,6 +9,18 @@ use crate::{
 };
 
 /// Something with a register block.
+///
+/// ```
+/// use virtside::{ChainSlot, Engine, Features, Ram, Shared, models::Entropy};
+/// use virtside::{testing::Registers, transport::DeviceStatus};
+/// static RAM: Ram<4096> = Ram::new();
+/// static SHARED: Shared<1> = Shared::new();
+/// let source = |bytes: &mut [u8]| Ok(bytes.len());
+/// let mut engine: Engine<_, _, _, 1, 8, _, _> =
+///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::new()], &SHARED);
+/// assert!(engine.negotiate(Features::VERSION_1));
+/// assert!(engine.status().contains(DeviceStatus::FEATURES_OK));
+/// ```
 pub trait Registers {
     /// One access.
     fn reach(&mut self, access: Access) -> Reply;

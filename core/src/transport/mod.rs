@@ -18,6 +18,7 @@ pub(crate) use reply::DONE;
 pub use reply::{Reply, Ticket};
 use status::Handshake;
 pub use status::Phase;
+pub use virtio_spec::DeviceStatus;
 
 use crate::{
     error::{FaultPolicy, Refusal},
