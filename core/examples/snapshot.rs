@@ -3,7 +3,7 @@
 //! `cargo run -p virtside --features testing --example snapshot`
 
 use virtside::{
-    ChainSlot, Engine, Features, FlatMem, Ram, Shared, Step, WholeSnapshot,
+    ChainSlot, Engine, EngineSnapshot, Features, FlatMem, Ram, Shared, Step,
     models::{Entropy, EntropyError},
     testing::{Buffer, Registers, fake_queue},
 };
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(old.poll(4), Step::Blocked);
 
     // Room for one chain in hand. The model's state is part of the whole.
-    let state: WholeSnapshot<_, 1, 16, 1> = old.save_whole()?;
+    let state: EngineSnapshot<_, 1, 16, 1> = old.save()?;
 
     let mut new = device(
         |bytes| {
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         there,
     );
     // Everything in it is checked as if a driver had written it.
-    new.restore_whole(&state)?;
+    new.restore(&state)?;
     // A poll serves the request again, from its start.
     let _ = new.poll(4);
     assert_eq!(driver.take_used(), Some((0, 32)));

@@ -34,7 +34,7 @@
 //! and EVENT_IDX, the devices in [`models`]. RING_RESET and SUSPEND are offered by every ready-made
 //! device; IN_ORDER, NOTIFICATION_DATA, ACCESS_PLATFORM and ORDER_PLATFORM where the host asks for
 //! them ([`Offer`]). Shared memory regions are the model's to name
-//! ([`DeviceConfig::shared_memory`]). A device can be saved and restored ([`WholeSnapshot`]).
+//! ([`DeviceConfig::shared_memory`]). A device can be saved and restored ([`EngineSnapshot`]).
 //! Never: the legacy interface.
 //!
 //! # Other crates in signatures
@@ -119,7 +119,7 @@ pub use setup::{Built, Configuring, DeviceBuilder, Progress, ReadyResponder};
 pub use shared::{InterruptStatus, Shared, SharedHandle};
 pub use snapshot::{
     ChainSnapshot, DeviceSnapshot, EngineSnapshot, QueueRegisters, QueueSnapshot, RegisterSnapshot,
-    RingSnapshot, SNAPSHOT_VERSION, SnapshotError, Stage, Suspension, WholeSnapshot,
+    RingSnapshot, SNAPSHOT_VERSION, SnapshotError, Stage, Suspension,
 };
 #[cfg(feature = "defmt")]
 pub use trace::DefmtTrace;

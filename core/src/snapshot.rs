@@ -1,15 +1,13 @@
 //! A device's whole state as a plain value: for a snapshot, a migration, or a restart in place.
 //!
-//! [`Engine::save_whole`](crate::Engine::save_whole) makes one, `restore_whole` of a device in reset
-//! takes it: set-up, ring positions, the chains in hand, interrupt status, and what the driver made of
+//! [`Engine::save`](crate::Engine::save) makes one, `restore` of a device in reset takes it: set-up,
+//! ring positions, the chains in hand, interrupt status, and what the driver made of
 //! a model that is a [`SaveModel`], as every one of [`models`](crate::models) is. It is as trustworthy
 //! as a driver: everything in it is checked as what a driver says, and what does not pass is refused,
 //! with the device in reset.
 //!
-//! [`Engine::save`](crate::Engine::save) and [`Device::save`](crate::Device::save) leave the model out:
-//! for a model that keeps nothing, or that its host carries in its own way. Who restores without an
-//! engine calls [`negotiate`](crate::DeviceConfig::negotiate), `Device::restore`, and then
-//! [`SaveModel::restore`].
+//! [`Device::save`](crate::Device::save) leaves the model out. A host without an engine calls
+//! [`negotiate`](crate::DeviceConfig::negotiate), `Device::restore`, and then [`SaveModel::restore`].
 //!
 //! Not in it, and so for the host to carry or to do:
 //!
@@ -167,10 +165,10 @@ pub enum Stage {
     WasReset,
 }
 
-/// The state of an [`Engine`](crate::Engine) with up to `P` chains in hand.
+/// The state of an [`Engine`](crate::Engine) and of its model, with up to `P` chains in hand.
 ///
-/// It is a plain value of at most `96 + 96 * Q + P * (16 * N + 24)` bytes, which `save` leaves in its
-/// caller's frame or static:
+/// It is a plain value of at most `96 + 96 * Q + P * (16 * N + 24)` bytes, and the model's
+/// state, which `save` leaves in its caller's frame or static:
 ///
 /// | `Q` | `N` | `P` | bytes |
 /// |---|---|---|---|
@@ -184,20 +182,11 @@ pub enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
-pub struct EngineSnapshot<const Q: usize, const N: usize, const P: usize> {
+pub struct EngineSnapshot<S, const Q: usize, const N: usize, const P: usize> {
     /// The register block.
     pub registers: RegisterSnapshot<Q>,
     /// The device behind it.
     pub device: DeviceSnapshot<Q, N, P>,
-}
-
-/// The state of an [`Engine`](crate::Engine) and of its model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
-pub struct WholeSnapshot<S, const Q: usize, const N: usize, const P: usize> {
-    /// The register block and the device.
-    pub engine: EngineSnapshot<Q, N, P>,
     /// What the driver made of the model: [`SaveModel::Snapshot`](crate::SaveModel::Snapshot).
     pub model: S,
 }

@@ -118,12 +118,12 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// # use std::{sync::{Arc, atomic::{AtomicBool, Ordering}}, thread};
 /// # use vm_memory::{GuestAddress, GuestMemoryMmap};
 /// use virtside::{
-///     models::{blk::BlockSnapshot, Block, BlockOptions}, ChainSlot, Engine, Shared, WholeSnapshot,
+///     models::{blk::BlockSnapshot, Block, BlockOptions}, ChainSlot, Engine, Shared, EngineSnapshot,
 /// };
 /// use virtside_std::{channel::channel, serve, CondvarNotify, Ended, FileDisk, Until, VmMem};
 ///
 /// type Disk = Engine<Block<FileDisk>, VmMem, CondvarNotify, 1, 64, [ChainSlot<64>; 4], Arc<Shared<1>>>;
-/// type State = WholeSnapshot<BlockSnapshot, 1, 64, 4>;
+/// type State = EngineSnapshot<BlockSnapshot, 1, 64, 4>;
 ///
 /// /// A device in reset.
 /// fn disk(file: FileDisk, memory: VmMem) -> Disk {
@@ -149,14 +149,14 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// # });
 /// let mut device = disk(FileDisk::open(&image)?, memory());
 /// assert_eq!(serve(&mut device, &mut source, &mut Until(&STOP))?, Ended::Left);
-/// let state: State = device.save_whole()?;
+/// let state: State = device.save()?;
 /// std::fs::write(&file, postcard::to_stdvec(&state)?)?;
 ///
 /// // Another goes on where it was, over the same memory.
 /// # STOP.store(false, Ordering::Release);
 /// let state: State = postcard::from_bytes(&std::fs::read(&file)?)?;
 /// let mut device = disk(FileDisk::open(&image)?, memory());
-/// device.restore_whole(&state)?;
+/// device.restore(&state)?;
 /// serve(&mut device, &mut source, &mut ())?;
 /// # assert_eq!(driver.join().unwrap(), 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -2,13 +2,13 @@
 
 use virtio_spec::blk::F;
 use virtside::{
-    EngineSnapshot, Features, SaveModel, SnapshotError, WholeSnapshot,
+    EngineSnapshot, Features, SaveModel, SnapshotError,
     models::{Block, BlockError, BlockOptions, blk::BlockSnapshot},
     testing::Registers,
 };
 use virtside_tests::{BASE, Guest, N, Q, SIZE, guest_over, models::blk::*, reg, rings::settle};
 
-type State = WholeSnapshot<BlockSnapshot, Q, N, 8>;
+type State = EngineSnapshot<BlockSnapshot, Q, N, 8>;
 
 /// Offset of `writeback`.
 const WRITEBACK: u32 = 32;
@@ -28,11 +28,9 @@ fn elsewhere(drive: &Drive) -> Guest<Block<Disk>> {
 /// The same device over another disk; its driver does not notice.
 #[track_caller]
 fn carry(drive: &mut Drive) {
-    let state: State = drive.guest.save_whole().expect("nothing is in the way");
+    let state: State = drive.guest.save().expect("nothing is in the way");
     let mut guest = elsewhere(drive);
-    guest
-        .restore_whole(&state)
-        .expect("what was saved is whole");
+    guest.restore(&state).expect("what was saved is whole");
     drive.guest = guest;
 }
 
@@ -59,11 +57,11 @@ fn a_driver_without_a_choice_keeps_what_it_has() {
         carry(&mut drive);
         assert_eq!(drive.guest.model().save(), before);
         // A mode that it could not have chosen.
-        let mut state: State = drive.guest.save_whole().expect("nothing is in the way");
+        let mut state: State = drive.guest.save().expect("nothing is in the way");
         state.model.write_back = !state.model.write_back;
         let mut guest = elsewhere(&drive);
         let refused = Err(SnapshotError::Model { at: 0 });
-        assert_eq!(guest.restore_whole(&state), refused);
+        assert_eq!(guest.restore(&state), refused);
         assert_eq!(guest.load(reg::STATUS), 0);
         assert!(guest.model().is_write_back(), "as in reset");
     }
@@ -80,18 +78,14 @@ fn the_mode_is_there_before_the_driver_is_live_and_in_reset() {
         value: 0,
     };
     let _ = before.reach(write);
-    let state: State = before.save_whole().expect("nothing is in the way");
+    let state: State = before.save().expect("nothing is in the way");
     let mut after = elsewhere(&Drive::new());
-    after
-        .restore_whole(&state)
-        .expect("what was saved is whole");
+    after.restore(&state).expect("what was saved is whole");
     assert!(!after.model().is_write_back());
     let _ = after.store(reg::STATUS, 0);
-    let state: State = after.save_whole().expect("nothing is in the way");
+    let state: State = after.save().expect("nothing is in the way");
     let mut after = elsewhere(&Drive::new());
-    after
-        .restore_whole(&state)
-        .expect("what was saved is whole");
+    after.restore(&state).expect("what was saved is whole");
     assert!(after.model().is_write_back());
 }
 
@@ -108,23 +102,4 @@ fn requests_that_wait_for_the_disk_are_carried_out_once_each() {
     assert_eq!(drive.driver.take_used(), None);
     assert_eq!(drive.bytes(STATUS, 1), [S_OK]);
     assert_eq!(drive.sector(1), [0x33; 512]);
-}
-
-#[test]
-fn the_engine_and_the_model_can_be_carried_one_by_one() {
-    let mut drive = drive(&[F::CONFIG_WCE, F::FLUSH]);
-    assert_eq!(drive.set_config(WRITEBACK, 0), None);
-    let engine: EngineSnapshot<Q, N, 8> = drive.guest.save().expect("nothing is in the way");
-    let model = drive.guest.model().save();
-    let mut guest = elsewhere(&drive);
-    guest.restore(&engine).expect("what was saved is whole");
-    assert!(
-        guest.model().is_write_back(),
-        "what every driver begins with"
-    );
-    guest
-        .model_mut()
-        .restore(&model, virtside::SavedWith { started: true })
-        .expect("and the model");
-    assert!(!guest.model().is_write_back());
 }

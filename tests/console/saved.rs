@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 use virtio_spec::console::F;
 use virtside::{
-    Features, SaveModel, SnapshotError, WholeSnapshot,
+    EngineSnapshot, Features, SaveModel, SnapshotError,
     models::{
         Console,
         console::{ConsoleSize, ConsoleSnapshot, Owed, Port, PortSnapshot},
@@ -12,11 +12,11 @@ use virtside::{
 };
 use virtside_tests::{BUDGET, N, models::console::*, reg};
 
-type State<const P: usize> = WholeSnapshot<ConsoleSnapshot<P>, Q, N, 16>;
+type State<const P: usize> = EngineSnapshot<ConsoleSnapshot<P>, Q, N, 16>;
 
 #[track_caller]
 fn save<const P: usize>(desk: &mut Desk<P>) -> State<P> {
-    desk.machine.save_whole().expect("nothing is in the way")
+    desk.machine.save().expect("nothing is in the way")
 }
 
 /// The same device in another process, over these ports.
@@ -24,9 +24,7 @@ fn save<const P: usize>(desk: &mut Desk<P>) -> State<P> {
 fn carry_to<const P: usize>(desk: &mut Desk<P>, console: Console<Tape, P>) {
     let state = save(desk);
     let mut there = machine(console, desk.ram);
-    there
-        .restore_whole(&state)
-        .expect("what was saved is whole");
+    there.restore(&state).expect("what was saved is whole");
     desk.machine = there;
 }
 
@@ -50,11 +48,9 @@ fn carry(desk: &mut Desk<3>) {
         }
         port.set_open(was.open);
     }
-    there
-        .restore_whole(&state)
-        .expect("what was saved is whole");
-    let mut again: State<3> = there.save_whole().expect("nothing is in the way");
-    again.engine.registers.generation = state.engine.registers.generation;
+    there.restore(&state).expect("what was saved is whole");
+    let mut again: State<3> = there.save().expect("nothing is in the way");
+    again.registers.generation = state.registers.generation;
     assert_eq!(again, state);
     desk.machine = there;
 }
@@ -381,7 +377,7 @@ fn what_no_driver_can_have_made_of_a_port_is_refused() {
         change(&mut state.model.ports[usize::from(at)]);
         let mut there = machine(three(), desk.ram);
         let refused = Err(SnapshotError::Model { at });
-        assert_eq!(there.restore_whole(&state), refused, "{what}");
+        assert_eq!(there.restore(&state), refused, "{what}");
         assert_eq!(there.load(reg::STATUS), 0);
         assert_eq!(
             there.model().save(),
@@ -393,10 +389,8 @@ fn what_no_driver_can_have_made_of_a_port_is_refused() {
     let mut state = whole.clone();
     let _ = state.model.ports.pop();
     let refused = Err(SnapshotError::Model { at: 2 });
-    assert_eq!(there.restore_whole(&state), refused);
-    there
-        .restore_whole(&whole)
-        .expect("what was saved is whole");
+    assert_eq!(there.restore(&state), refused);
+    there.restore(&whole).expect("what was saved is whole");
     let refused = Err(SnapshotError::NotInReset);
     assert_eq!(
         there
@@ -410,13 +404,13 @@ fn what_no_driver_can_have_made_of_a_port_is_refused() {
 fn nothing_was_sent_before_a_driver_was_there() {
     let desk = Desk::over(three());
     let there = || machine(three(), desk.ram);
-    let whole: State<3> = there().save_whole().expect("nothing is in the way");
+    let whole: State<3> = there().save().expect("nothing is in the way");
     let (mut ready, mut sent) = (whole.clone(), whole);
     ready.model.driver_ready = true;
     let refused = |at| Err(SnapshotError::Model { at });
-    assert_eq!(there().restore_whole(&ready), refused(3));
+    assert_eq!(there().restore(&ready), refused(3));
     sent.model.ports[0].sent = Some(1);
-    assert_eq!(there().restore_whole(&sent), refused(0));
+    assert_eq!(there().restore(&sent), refused(0));
 }
 
 #[test]
@@ -425,25 +419,25 @@ fn without_multiport_there_is_nothing_to_know_of_ports() {
     let mut desk = Desk::with(three(), wanted);
     let whole = save(&mut desk);
     let there = || machine(three(), desk.ram);
-    assert_eq!(there().restore_whole(&whole), Ok(()));
+    assert_eq!(there().restore(&whole), Ok(()));
     let refused = |at| Err(SnapshotError::Model { at });
     let mut state = whole.clone();
     state.model.driver_ready = true;
-    assert_eq!(there().restore_whole(&state), refused(3));
+    assert_eq!(there().restore(&state), refused(3));
     let mut state = whole.clone();
     let port = &mut state.model.ports[0];
     (port.announced, port.owed) = (true, 0);
-    assert_eq!(there().restore_whole(&state), refused(0));
+    assert_eq!(there().restore(&state), refused(0));
     let changes: [fn(&mut PortSnapshot); 2] =
         [|port| port.removed = true, |port| port.driver_open = true];
     for change in changes {
         let mut state = whole.clone();
         change(&mut state.model.ports[0]);
-        assert_eq!(there().restore_whole(&state), refused(0));
+        assert_eq!(there().restore(&state), refused(0));
     }
     let mut state = whole.clone();
     state.model.ports[1].sent = Some(0);
-    assert_eq!(there().restore_whole(&state), refused(1));
+    assert_eq!(there().restore(&state), refused(1));
 }
 
 /// What happens to the device.

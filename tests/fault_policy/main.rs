@@ -367,7 +367,7 @@ mod a_queue_that_does_not_pass {
     #[test]
     fn once_features_are_known_leaves_a_state_to_restore() {
         let mut guest = early(FaultPolicy::StopQueue);
-        let state: virtside::EngineSnapshot<Q, N, 4> = guest.save().unwrap();
+        let state: virtside::EngineSnapshot<(), Q, N, 4> = guest.save().unwrap();
         let mut fresh = guest_over(Scribe::new(Plan::Fill(1)), ram().flat(BASE), 4)
             .with_policy(FaultPolicy::StopQueue)
             .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED));

@@ -12,7 +12,7 @@ use std::{
 
 use virtio_drivers::device::{blk::VirtIOBlk, rng::VirtIORng};
 use virtside::{
-    ChainSlot, Counters, DeviceModel, Engine, Shared, WholeSnapshot,
+    ChainSlot, Counters, DeviceModel, Engine, EngineSnapshot, Shared,
     models::{
         Block, BlockBackend, BlockError, BlockFeatures, BlockOptions, Entropy,
         blk::{BlockSnapshot, RamDisk},
@@ -141,12 +141,10 @@ fn a_foreign_driver_does_not_notice_that_its_device_moves() {
                     Arc::new(Shared::<2>::new()),
                 );
                 if let Some(state) = state {
-                    let state: WholeSnapshot<BlockSnapshot, 2, N, 2> =
+                    let state: EngineSnapshot<BlockSnapshot, 2, N, 2> =
                         postcard::from_bytes(&state).expect("a state");
-                    engine
-                        .restore_whole(&state)
-                        .expect("what was saved is whole");
-                    carried += u32::from(state.engine.device.live);
+                    engine.restore(&state).expect("what was saved is whole");
+                    carried += u32::from(state.device.live);
                 }
                 serve(&mut engine, &mut source, &mut Until(&stop))?;
                 assert_eq!(engine.take_host_fault(), None);
@@ -154,8 +152,8 @@ fn a_foreign_driver_does_not_notice_that_its_device_moves() {
                 if !stop.swap(false, Ordering::AcqRel) {
                     return Ok((bytes, moves, carried));
                 }
-                let whole: WholeSnapshot<BlockSnapshot, 2, N, 2> =
-                    engine.save_whole().expect("nothing is in the way");
+                let whole: EngineSnapshot<BlockSnapshot, 2, N, 2> =
+                    engine.save().expect("nothing is in the way");
                 state = Some(postcard::to_stdvec(&whole).expect("bytes"));
                 moves += 1;
             }

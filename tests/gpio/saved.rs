@@ -3,13 +3,13 @@
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
-    SaveModel, SnapshotError, WholeSnapshot,
+    EngineSnapshot, SaveModel, SnapshotError,
     models::gpio::{Direction, EventBuffer, Gpio, GpioError, GpioSnapshot, LineSnapshot, Trigger},
     testing::{Buffer, Registers},
 };
 use virtside_tests::{BASE, BUDGET, N, Q, guest_over, models::gpio::*, reg};
 
-type State = WholeSnapshot<GpioSnapshot<L>, Q, N, 8>;
+type State = EngineSnapshot<GpioSnapshot<L>, Q, N, 8>;
 
 /// A device in reset over other hardware: what is not driven has the same level.
 fn elsewhere(board: &Board) -> virtside_tests::Guest<Gpio<Bank, L>> {
@@ -33,13 +33,11 @@ fn elsewhere(board: &Board) -> virtside_tests::Guest<Gpio<Bank, L>> {
 /// The same device over other hardware; its driver does not notice.
 #[track_caller]
 fn carry(board: &mut Board) -> Vec<Call> {
-    let state: State = board.guest.save_whole().expect("nothing is in the way");
+    let state: State = board.guest.save().expect("nothing is in the way");
     let mut guest = elsewhere(board);
-    guest
-        .restore_whole(&state)
-        .expect("what was saved is whole");
-    let mut again: State = guest.save_whole().expect("nothing is in the way");
-    again.engine.registers.generation = state.engine.registers.generation;
+    guest.restore(&state).expect("what was saved is whole");
+    let mut again: State = guest.save().expect("nothing is in the way");
+    again.registers.generation = state.registers.generation;
     assert_eq!(again, state);
     board.guest = guest;
     board.calls()
@@ -183,16 +181,14 @@ fn the_buffer_of_a_disabled_interrupt_comes_back_as_invalid() {
         let _ = board.guest.poll(1);
         assert!(board.requests.take_used().is_some());
         assert_eq!(board.event(), None);
-        let mut state: State = board.guest.save_whole().expect("nothing is in the way");
+        let mut state: State = board.guest.save().expect("nothing is in the way");
         let line = &mut state.model.lines[usize::from(BUTTON)];
         assert_eq!(line.buffer, EventBuffer::Void);
         if enabled_again {
             line.trigger = Some(Trigger::RisingEdge);
         }
         let mut guest = elsewhere(&board);
-        guest
-            .restore_whole(&state)
-            .expect("what was saved is whole");
+        guest.restore(&state).expect("what was saved is whole");
         board.guest = guest;
         carry(&mut board);
         board.settle();
@@ -234,7 +230,7 @@ fn an_eventq_that_is_reset_has_no_buffer_left() {
     let _ = board.guest.store(reg::QUEUE_RESET, 1);
     board.fire(BUTTON);
     assert_eq!(board.event(), None);
-    let state: State = board.guest.save_whole().expect("nothing is in the way");
+    let state: State = board.guest.save().expect("nothing is in the way");
     let line = state.model.lines[usize::from(BUTTON)];
     assert_eq!((line.buffer, line.fired), (EventBuffer::None, true));
 }
@@ -271,17 +267,14 @@ fn lines_that_cannot_be_put_back_leave_the_device_in_reset() {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
-    let state: State = board.guest.save_whole().expect("nothing is in the way");
+    let state: State = board.guest.save().expect("nothing is in the way");
     // The LED, the button, and its trigger.
     for (good, at) in [(0, LED), (1, BUTTON), (2, BUTTON)] {
         let mut guest = elsewhere(&board);
         let trouble = &mut guest.model_mut().lines_mut().trouble;
         trouble.extend(std::iter::repeat_n(None, good));
         trouble.push(Some(GpioError::Failed));
-        assert_eq!(
-            guest.restore_whole(&state),
-            Err(SnapshotError::Backend { at })
-        );
+        assert_eq!(guest.restore(&state), Err(SnapshotError::Backend { at }));
         assert_eq!(guest.load(reg::STATUS), 0);
         let model = guest.model();
         assert_eq!(model.save().lines, [LineSnapshot::default(); L]);
@@ -297,7 +290,7 @@ fn lines_that_cannot_be_put_back_leave_the_device_in_reset() {
             assert!(untouched || last == Some(&Call::Direction(line, Direction::None, None)));
         }
         // The same state is good enough for a bank that works.
-        assert_eq!(guest.restore_whole(&state), Ok(()));
+        assert_eq!(guest.restore(&state), Ok(()));
     }
 }
 
@@ -305,13 +298,11 @@ fn lines_that_cannot_be_put_back_leave_the_device_in_reset() {
 fn lines_are_not_touched_before_a_driver_was_there() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, LED, OUT);
-    let mut state: State = elsewhere(&board)
-        .save_whole()
-        .expect("nothing is in the way");
+    let mut state: State = elsewhere(&board).save().expect("nothing is in the way");
     state.model = board.guest.model().save();
     let mut guest = elsewhere(&board);
     let refused = Err(SnapshotError::Model { at: LED });
-    assert_eq!(guest.restore_whole(&state), refused);
+    assert_eq!(guest.restore(&state), refused);
     assert_eq!(guest.model().lines().calls, []);
 }
 
@@ -339,7 +330,7 @@ fn what_no_driver_can_have_made_of_a_line_is_refused() {
     board.does(SET_DIRECTION, WIRE, IN);
     board.does(IRQ_TYPE, WIRE, RISING);
     board.listen(WIRE);
-    let whole: State = board.guest.save_whole().expect("nothing is in the way");
+    let whole: State = board.guest.save().expect("nothing is in the way");
     let wire = whole.model.lines[usize::from(WIRE)];
     let cases: [Case; 8] = [
         ("an output that cannot be driven", JUMPER, |line| {
@@ -374,7 +365,7 @@ fn what_no_driver_can_have_made_of_a_line_is_refused() {
         change(&mut state.model.lines[usize::from(at)]);
         let mut guest = elsewhere(&board);
         assert_eq!(
-            guest.restore_whole(&state),
+            guest.restore(&state),
             Err(SnapshotError::Model { at }),
             "{what}"
         );
@@ -386,22 +377,22 @@ fn what_no_driver_can_have_made_of_a_line_is_refused() {
     let mut state = whole.clone();
     let _ = state.model.lines.pop();
     assert_eq!(
-        elsewhere(&board).restore_whole(&state),
+        elsewhere(&board).restore(&state),
         Err(SnapshotError::Model { at: L as u16 - 1 })
     );
     // A line that the bank does not have.
     let mut guest = elsewhere(&board);
     guest.model_mut().lines_mut().count = WIRE;
     assert_eq!(
-        guest.restore_whole(&whole),
+        guest.restore(&whole),
         Err(SnapshotError::Model { at: WIRE })
     );
     // Interrupts that this driver did not agree on.
     let mut other = Board::with(Gpio::new(Bank::new()), virtside::Features::RING);
-    let mut state: State = other.guest.save_whole().expect("nothing is in the way");
+    let mut state: State = other.guest.save().expect("nothing is in the way");
     state.model = whole.model.clone();
     assert_eq!(
-        elsewhere(&other).restore_whole(&state),
+        elsewhere(&other).restore(&state),
         Err(SnapshotError::Model { at: WIRE })
     );
     other.settle();

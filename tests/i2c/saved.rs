@@ -3,27 +3,25 @@
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
-    SaveModel, SnapshotError, WholeSnapshot,
+    EngineSnapshot, SaveModel, SnapshotError,
     models::{I2c, i2c::I2cSnapshot},
     testing::Registers,
 };
 use virtside_tests::{BASE, N, Q, guest_over, models::i2c::*, reg};
 
-type State = WholeSnapshot<I2cSnapshot, Q, N, 8>;
+type State = EngineSnapshot<I2cSnapshot, Q, N, 8>;
 
 /// The same adapter in another process, of the same bus; its driver does not notice.
 #[track_caller]
 fn carry(rig: &mut Rig<Recorder>, combining: bool) {
-    let state: State = rig.guest.save_whole().expect("nothing is in the way");
+    let state: State = rig.guest.save().expect("nothing is in the way");
     let bus = std::mem::take(rig.guest.model_mut().bus_mut());
     let model = I2c::new(bus);
     let model = if combining { model.combining() } else { model };
     let mut guest = guest_over(model, rig.ram.flat(BASE), 2);
-    guest
-        .restore_whole(&state)
-        .expect("what was saved is whole");
-    let mut again: State = guest.save_whole().expect("nothing is in the way");
-    again.engine.registers.generation = state.engine.registers.generation;
+    guest.restore(&state).expect("what was saved is whole");
+    let mut again: State = guest.save().expect("nothing is in the way");
+    again.registers.generation = state.registers.generation;
     assert_eq!(again, state);
     rig.guest = guest;
 }
@@ -104,7 +102,7 @@ fn a_reset_and_a_stopped_queue_forget_what_was_carried_over() {
 #[test]
 fn what_no_driver_can_have_made_of_it_is_refused() {
     let mut rig = Rig::new();
-    let whole: State = rig.guest.save_whole().expect("nothing is in the way");
+    let whole: State = rig.guest.save().expect("nothing is in the way");
     let mut guest = guest_over(
         I2c::<_, BYTES>::new(Recorder::default()),
         rig.ram.flat(BASE),
@@ -114,11 +112,9 @@ fn what_no_driver_can_have_made_of_it_is_refused() {
     let mut state = whole.clone();
     state.model.settled = Some(true);
     let refused = Err(SnapshotError::Model { at: 0 });
-    assert_eq!(guest.restore_whole(&state), refused);
+    assert_eq!(guest.restore(&state), refused);
     assert_eq!(guest.load(reg::STATUS), 0);
-    guest
-        .restore_whole(&whole)
-        .expect("what was saved is whole");
+    guest.restore(&whole).expect("what was saved is whole");
     // At work.
     let mut state = whole.model;
     state.failing = true;
@@ -142,24 +138,24 @@ fn nothing_was_served_before_a_driver_was_there() {
         let model = I2c::<_, BYTES>::new(Recorder::default()).combining();
         guest_over(model, rig.ram.flat(BASE), 2)
     };
-    let whole: State = there().save_whole().expect("nothing is in the way");
+    let whole: State = there().save().expect("nothing is in the way");
     let (mut failing, mut settled) = (whole.clone(), whole);
     failing.model.failing = true;
     settled.model.settled = Some(true);
     for state in [failing, settled] {
         let refused = Err(SnapshotError::Model { at: 0 });
-        assert_eq!(there().restore_whole(&state), refused);
+        assert_eq!(there().restore(&state), refused);
     }
 }
 
 #[test]
 fn an_answer_without_its_request_does_not_stop_the_queue() {
     let mut rig = Rig::combining(2);
-    let mut state: State = rig.guest.save_whole().expect("nothing is in the way");
+    let mut state: State = rig.guest.save().expect("nothing is in the way");
     state.model.settled = Some(false);
     let model = I2c::new(Recorder::default()).combining();
     let mut guest = guest_over(model, rig.ram.flat(BASE), 2);
-    guest.restore_whole(&state).expect("that may be");
+    guest.restore(&state).expect("that may be");
     rig.guest = guest;
     assert_eq!(rig.one(read(0x50, 1)).status, ERR);
     assert_eq!(rig.one(read(0x50, 1)).status, OK);

@@ -7,7 +7,7 @@ use virtside_tests::{
     rings::settle,
 };
 
-type Saved = EngineSnapshot<Q, N, 8>;
+type Saved = EngineSnapshot<(), Q, N, 8>;
 
 /// Chains of which the oldest is kept, two are answered and the last is kept; and what is saved.
 fn waiting(format: Format) -> (Rig, Saved) {

@@ -29,13 +29,13 @@ impl<C: ModelCase> Carried<C> {
     }
 
     fn carry(&mut self) {
-        let state: State<C::Model> = self.device.save_whole().expect("nothing is in the way");
+        let state: State<C::Model> = self.device.save().expect("nothing is in the way");
         let model = self.case.successor(self.device.model());
         let mut next: Device<C::Model> = direct::<_, Q>(model, self.ram, FaultPolicy::default());
-        let restored = next.restore_whole(&state);
+        let restored = next.restore(&state);
         restored.expect("what was saved is whole");
-        let mut again: State<C::Model> = next.save_whole().expect("nothing is in the way");
-        again.engine.registers.generation = state.engine.registers.generation;
+        let mut again: State<C::Model> = next.save().expect("nothing is in the way");
+        again.registers.generation = state.registers.generation;
         assert_eq!(again, state);
         C::swap_back_ends(self.device.model_mut(), next.model_mut());
         self.device = next;

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use virtside::{ChainSlot, Engine, Features, FlatMem, SaveModel, Shared, WholeSnapshot};
+use virtside::{ChainSlot, Engine, EngineSnapshot, Features, FlatMem, SaveModel, Shared};
 use virtside_tests::{
     Line, N,
     differential::{Chain, Company, Outcome, mixes},
@@ -17,7 +17,7 @@ const CHAINS: usize = 16;
 /// A device of these suites.
 pub type Device<D> = Engine<D, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 /// Its state.
-pub type State<D> = WholeSnapshot<<D as SaveModel>::Snapshot, Q, N, CHAINS>;
+pub type State<D> = EngineSnapshot<<D as SaveModel>::Snapshot, Q, N, CHAINS>;
 /// Several devices of one case, whose drivers do the same.
 pub type CompanyOf<C> = Company<<C as ModelCase>::Model, <C as ModelCase>::Seen>;
 

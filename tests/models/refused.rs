@@ -20,8 +20,8 @@ fn a_device_that_is_not_in_reset_takes_no_state<C: ModelCase>() {
             direct::<_, Q>(case.scenario_model(), ram, FaultPolicy::default());
         let place = (ram, Format::Split, case.features() | Features::RING);
         let _ = play_scenario(&mut device, place, &case.scenario());
-        let state: State<C::Model> = device.save_whole().expect("nothing is in the way");
-        assert_eq!(device.restore_whole(&state), Err(SnapshotError::NotInReset));
+        let state: State<C::Model> = device.save().expect("nothing is in the way");
+        assert_eq!(device.restore(&state), Err(SnapshotError::NotInReset));
         assert_eq!(device.load(reg::STATUS), LIVE);
         assert!(device.model().save() == state.model);
         let again = given(&mut play_scenario(&mut device, place, &case.scenario()));
@@ -36,19 +36,19 @@ fn a_state_of_another_version_is_refused<C: Versioned>() {
             direct::<_, Q>(case.scenario_model(), ram, FaultPolicy::default());
         let place = (ram, Format::Split, case.features() | Features::RING);
         let _ = play_scenario(&mut device, place, &case.scenario());
-        let mut state: State<C::Model> = device.save_whole().expect("nothing is in the way");
+        let mut state: State<C::Model> = device.save().expect("nothing is in the way");
         let right = *C::version(&mut state.model);
         let model = case.successor(device.model());
         let mut next: Device<C::Model> = direct::<_, Q>(model, ram, FaultPolicy::default());
         for version in [0, right + 1, u16::MAX] {
             *C::version(&mut state.model) = version;
             let refused = Err(SnapshotError::Version { version });
-            assert_eq!(next.restore_whole(&state), refused);
+            assert_eq!(next.restore(&state), refused);
             assert_eq!(next.load(reg::STATUS), 0);
             assert!(next.model().save() == case.model().save());
         }
         *C::version(&mut state.model) = right;
-        assert_eq!(next.restore_whole(&state), Ok(()));
+        assert_eq!(next.restore(&state), Ok(()));
     }
 }
 

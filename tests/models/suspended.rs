@@ -27,7 +27,7 @@ impl<C: ModelCase> Suspended<C> {
 
     fn suspend_and_resume(&mut self) {
         let device = &mut self.0;
-        let state: EngineSnapshot<Q, N, 16> = device.save().expect("nothing is in the way");
+        let state: EngineSnapshot<_, Q, N, 16> = device.save().expect("nothing is in the way");
         let chains = &state.device.chains;
         if !chains
             .iter()

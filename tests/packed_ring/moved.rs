@@ -90,7 +90,7 @@ impl World {
     fn moves(&mut self) {
         let source = self.guest.model_mut().source_mut();
         let trouble = source.trouble;
-        let state: EngineSnapshot<Q, N, 3> = self.guest.save().expect("it is at rest");
+        let state: EngineSnapshot<(), Q, N, 3> = self.guest.save().expect("it is at rest");
         self.guest = engine(self.ram);
         self.guest.model_mut().source_mut().trouble = trouble;
         self.guest.restore(&state).expect("a good state");

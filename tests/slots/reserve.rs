@@ -172,7 +172,7 @@ fn fresh(rig: &Rig) -> InOrderDriver {
 fn a_restored_device_keeps_a_slot_for_each_queue() {
     rigs(2, 3, |mut rig| {
         assert_eq!(send(&mut rig, 1, 1), Step::Blocked);
-        let saved: EngineSnapshot<Q, N, 3> = rig.guest.save().expect("nothing is taken");
+        let saved: EngineSnapshot<(), Q, N, 3> = rig.guest.save().expect("nothing is taken");
         rig.renew(3);
         assert_eq!(rig.guest.restore(&saved), Ok(()));
         keep(&mut rig, &[1]);

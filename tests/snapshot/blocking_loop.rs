@@ -16,7 +16,7 @@ use std::{
 
 use virtio_spec::blk::F;
 use virtside::{
-    ChainSlot, Engine, Features, Shared, WholeSnapshot,
+    ChainSlot, Engine, EngineSnapshot, Features, Shared,
     mmio::{Access, Reply},
     models::{Block, BlockOptions, blk::BlockSnapshot},
     testing::{Buffer, FakeDriver, Layout, Registers},
@@ -34,7 +34,7 @@ const SLOTS: usize = 2;
 const SECTORS: usize = 64;
 
 type Device = Engine<Block<FileDisk>, VmMem, (), 1, N, [ChainSlot<N>; SLOTS], Arc<Shared<1>>>;
-type State = WholeSnapshot<BlockSnapshot, 1, N, SLOTS>;
+type State = EngineSnapshot<BlockSnapshot, 1, N, SLOTS>;
 
 /// What the driver's process says.
 const LOAD: u8 = 0;
@@ -95,9 +95,7 @@ fn the_device() {
     let mut device: Device = Engine::new(model, memory(&folder), (), slots, Arc::default());
     if let Ok(bytes) = std::fs::read(folder.join("state")) {
         let state: State = postcard::from_bytes(&bytes).expect("a state");
-        device
-            .restore_whole(&state)
-            .expect("what was saved is whole");
+        device.restore(&state).expect("what was saved is whole");
     }
     let stop = AtomicBool::new(false);
     let mut wire = Wire {
@@ -107,7 +105,7 @@ fn the_device() {
     serve(&mut device, &mut wire, &mut Until(&stop)).expect("a clean end");
     assert_eq!(device.take_host_fault(), None);
     if stop.load(Ordering::Acquire) {
-        let state: State = device.save_whole().expect("nothing is in the way");
+        let state: State = device.save().expect("nothing is in the way");
         let bytes = postcard::to_stdvec(&state).expect("bytes");
         std::fs::write(folder.join("state"), bytes).expect("the state");
     }

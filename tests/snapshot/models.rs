@@ -6,7 +6,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use virtside::{
-    SaveModel, SnapshotError, Step, WholeSnapshot,
+    EngineSnapshot, SaveModel, SnapshotError, Step,
     models::{
         Block, BlockOptions, Entropy, I2c, Spi,
         blk::RamDisk,
@@ -27,7 +27,7 @@ use super::tampered::{numbers, walk};
 /// Chains of a state.
 const P: usize = 16;
 
-type State<S, const QUEUES: usize = Q> = WholeSnapshot<S, QUEUES, N, P>;
+type State<S, const QUEUES: usize = Q> = EngineSnapshot<S, QUEUES, N, P>;
 
 /// What one place may be instead.
 fn others(value: &Value) -> Vec<Value> {
@@ -138,8 +138,9 @@ where
             tally.not_a_state += 1;
             continue;
         };
-        let state = WholeSnapshot {
-            engine: whole.engine.clone(),
+        let state = EngineSnapshot {
+            registers: whole.registers.clone(),
+            device: whole.device.clone(),
             model,
         };
         match check(&state) {
@@ -167,14 +168,14 @@ fn lines_of_gpio() {
     board.listen(BUTTON);
     board.does(IRQ_TYPE, WIRE, BOTH);
     board.fire(WIRE);
-    let whole: State<_> = board.guest.save_whole().expect("nothing is in the way");
+    let whole: State<_> = board.guest.save().expect("nothing is in the way");
     let rings = virtside_tests::rings::shot(board.ram);
     let fresh = Gpio::<_, L>::new(Bank::new()).save();
     let ram = board.ram;
     let tally = tamper(&whole, |state| {
         ram.write(0, &rings);
         let mut guest = guest_over(Gpio::new(Bank::new()), ram.flat(BASE), 8);
-        let restored = guest.restore_whole(state);
+        let restored = guest.restore(state);
         let calls = guest.model().lines().calls.clone();
         if restored.is_err() {
             assert_eq!(guest.load(reg::STATUS), 0);
@@ -243,7 +244,7 @@ fn ports_of_a_console() {
     desk.send(5, b"output");
     desk.port(0).set_open(false);
     desk.port(2).unplug();
-    let whole: State<_, { console::Q }> = desk.machine.save_whole().expect("nothing is in the way");
+    let whole: State<_, { console::Q }> = desk.machine.save().expect("nothing is in the way");
     let rings = virtside_tests::rings::shot(desk.ram);
     let fresh = ports().save();
     let ram = desk.ram;
@@ -251,7 +252,7 @@ fn ports_of_a_console() {
     let tally = tamper(&whole, |state| {
         ram.write(0, &rings);
         let mut there = machine(ports(), ram);
-        let restored = there.restore_whole(state);
+        let restored = there.restore(state);
         if restored.is_err() {
             assert_eq!(there.load(reg::STATUS), 0);
             assert_eq!(there.model().save(), fresh);
@@ -260,9 +261,9 @@ fn ports_of_a_console() {
             return restored;
         }
         // What it is now can be saved and restored again.
-        let again: State<_, { console::Q }> = there.save_whole().expect("nothing is in the way");
+        let again: State<_, { console::Q }> = there.save().expect("nothing is in the way");
         let mut twice = machine(ports(), ram);
-        assert_eq!(twice.restore_whole(&again), Ok(()));
+        assert_eq!(twice.restore(&again), Ok(()));
         for _ in 0..100 {
             if there.poll(BUDGET) != Step::More {
                 break;
@@ -292,11 +293,11 @@ fn groups_of_i2c() {
         let mut rig = Rig::with(model(), 2);
         rig.trouble([Some(NAK)]);
         assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
-        let whole: State<_> = rig.guest.save_whole().expect("nothing is in the way");
+        let whole: State<_> = rig.guest.save().expect("nothing is in the way");
         let fresh = model().save();
         let tally = tamper(&whole, |state| {
             rig.guest = guest_over(model(), rig.ram.flat(BASE), 2);
-            let restored = rig.guest.restore_whole(state);
+            let restored = rig.guest.restore(state);
             if restored.is_err() {
                 assert_eq!(rig.guest.load(reg::STATUS), 0);
                 assert_eq!(rig.guest.model().save(), fresh);
@@ -337,12 +338,12 @@ fn the_chip_of_an_spi_controller() {
         SpiLines::new(Wire(log.clone()), pins, Timer(log), clock).with_delays(100)
     });
     assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(OK));
-    let whole: State<_> = rig.guest.save_whole().expect("nothing is in the way");
+    let whole: State<_> = rig.guest.save().expect("nothing is in the way");
     let ram = rig.ram;
     let tally = tamper(&whole, |state| {
         let (model, log) = lines();
         let mut there = guest_over(model, ram.flat(BASE), 1);
-        let restored = there.restore_whole(state);
+        let restored = there.restore(state);
         let before = log.take();
         let _ = there.store(reg::STATUS, 0);
         assert_eq!(there.model().save().selected, None);
@@ -371,10 +372,10 @@ fn the_cache_mode_of_a_block_device_and_no_entropy_state() {
         let (mut there, ram) = guest(model(), 1);
         let config = virtside_tests::config(0);
         assert!(there.bring_up(Features::VERSION_1 | choice, &[config]));
-        let whole: State<_> = there.save_whole().expect("nothing is in the way");
+        let whole: State<_> = there.save().expect("nothing is in the way");
         let tally = tamper(&whole, |state| {
             let mut there = guest_over(model(), ram.flat(BASE), 1);
-            let restored = there.restore_whole(state);
+            let restored = there.restore(state);
             assert_eq!(restored.is_err(), there.load(reg::STATUS) == 0);
             let chosen = choice != Features::empty() && state.model.version == 1;
             assert_eq!(restored.is_ok(), chosen || *state == whole);
@@ -384,9 +385,9 @@ fn the_cache_mode_of_a_block_device_and_no_entropy_state() {
     }
     let (mut there, ram) = guest(Entropy::new(CountingSource::default()), 1);
     assert!(there.negotiate(Features::VERSION_1));
-    let whole: State<()> = there.save_whole().expect("nothing is in the way");
+    let whole: State<()> = there.save().expect("nothing is in the way");
     let mut here = guest_over(Entropy::new(CountingSource::default()), ram.flat(BASE), 1);
-    assert_eq!(here.restore_whole(&whole), Ok(()));
+    assert_eq!(here.restore(&whole), Ok(()));
 }
 
 #[test]
@@ -396,12 +397,12 @@ fn each_state_is_the_same_after_bytes() {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
-    let whole: State<_> = board.guest.save_whole().expect("nothing is in the way");
+    let whole: State<_> = board.guest.save().expect("nothing is in the way");
     let bytes = postcard::to_stdvec(&whole).expect("bytes");
     assert_eq!(postcard::from_bytes(&bytes), Ok(whole));
     let mut desk = console::Desk::three();
     desk.news();
-    let whole: State<_, { console::Q }> = desk.machine.save_whole().expect("nothing is in the way");
+    let whole: State<_, { console::Q }> = desk.machine.save().expect("nothing is in the way");
     let bytes = postcard::to_stdvec(&whole).expect("bytes");
     assert_eq!(postcard::from_bytes(&bytes), Ok(whole));
 }

@@ -77,6 +77,8 @@ impl DeviceConfig for Slow {
     }
 }
 
+virtside_tests::keeps_nothing!(Slow);
+
 impl DeviceModel for Slow {
     fn reset(&mut self) {
         self.disk.reset();
@@ -101,7 +103,7 @@ impl DeviceModel for Slow {
 }
 
 type Device = Engine<Slow, VmMem, (), 1, N, [ChainSlot<N>; AREAS], Arc<Shared<1>>>;
-type State = EngineSnapshot<1, N, AREAS>;
+type State = EngineSnapshot<(), 1, N, AREAS>;
 
 /// What the driver's process asks of the device's.
 const LOAD: u64 = 0;

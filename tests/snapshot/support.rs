@@ -16,7 +16,7 @@ pub const P: usize = 8;
 /// Chains that a device of these tests has slots for.
 pub const SLOTS: usize = 8;
 
-pub type State = EngineSnapshot<Q, N, P>;
+pub type State = EngineSnapshot<(), Q, N, P>;
 
 /// What a device of these tests may offer.
 pub const ALL: Features = Features::RING.union(Features::IN_ORDER);

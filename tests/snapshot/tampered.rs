@@ -399,6 +399,7 @@ fn registers_of_one_device_and_rings_of_another() {
                 let state = State {
                     registers: one.state.registers.clone(),
                     device: two.state.device.clone(),
+                    model: (),
                 };
                 let value = serde_json::to_value(&state).expect("it is text");
                 let name = format!("with the rings of {}", two.name);

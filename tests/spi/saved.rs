@@ -2,7 +2,7 @@
 
 use embedded_hal::spi::MODE_0;
 use virtside::{
-    SaveModel, SnapshotError, WholeSnapshot,
+    EngineSnapshot, SaveModel, SnapshotError,
     models::{
         Spi,
         spi::{FixedClock, SpiController, SpiLines, SpiSnapshot},
@@ -15,7 +15,7 @@ use virtside_tests::{
     reg,
 };
 
-type State = WholeSnapshot<SpiSnapshot, Q, N, 1>;
+type State = EngineSnapshot<SpiSnapshot, Q, N, 1>;
 type Lines = SpiLines<Wire, Pin, Timer, FixedClock, 2>;
 
 fn lines() -> (Lines, Log) {
@@ -49,7 +49,7 @@ const LAST: Head = Head {
 fn saved(head: Head) -> (Rig<Lines>, State) {
     let mut rig = Rig::over(lines().0);
     assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
-    let state = rig.guest.save_whole().expect("nothing is in the way");
+    let state = rig.guest.save().expect("nothing is in the way");
     (rig, state)
 }
 
@@ -58,7 +58,7 @@ fn carried(head: Head) -> (Rig<Lines>, State, Log) {
     let (mut rig, state) = saved(head);
     let (here, log) = lines();
     rig.guest = elsewhere(&rig, here);
-    let restored = rig.guest.restore_whole(&state);
+    let restored = rig.guest.restore(&state);
     restored.expect("what was saved is whole");
     (rig, state, log)
 }
@@ -94,7 +94,7 @@ fn lines_that_split_messages_keep_no_chip_selected() {
     let (here, log) = lines();
     let mut guest = elsewhere(&rig, here.with_split_messages());
     let refused = Err(SnapshotError::Backend { at: 0 });
-    assert_eq!(guest.restore_whole(&state), refused);
+    assert_eq!(guest.restore(&state), refused);
     assert_eq!(log.take(), []);
 }
 
@@ -113,11 +113,11 @@ fn a_pin_that_fails_leaves_nothing_selected() {
     log.fail([Low(1)]);
     let mut guest = elsewhere(&rig, here);
     let refused = Err(SnapshotError::Backend { at: 0 });
-    assert_eq!(guest.restore_whole(&state), refused);
+    assert_eq!(guest.restore(&state), refused);
     assert_eq!(guest.load(reg::STATUS), 0);
     assert_eq!(guest.model().save().selected, None);
     assert_eq!(log.take().last(), Some(&Pause(40)), "it was let go");
-    assert_eq!(guest.restore_whole(&state), Ok(()));
+    assert_eq!(guest.restore(&state), Ok(()));
 }
 
 #[test]
@@ -158,14 +158,12 @@ fn what_the_controller_cannot_do_is_refused() {
         state.model.selected = head.bytes().try_into().ok();
         assert!(state.model.selected.is_some());
         let refused = Err(SnapshotError::Model { at: 0 });
-        assert_eq!(guest.restore_whole(&state), refused, "{head:?}");
+        assert_eq!(guest.restore(&state), refused, "{head:?}");
         assert_eq!(guest.load(reg::STATUS), 0);
     }
     assert_eq!(log.take(), []);
     // At work.
-    guest
-        .restore_whole(&whole)
-        .expect("what was saved is whole");
+    guest.restore(&whole).expect("what was saved is whole");
     let refused = Err(SnapshotError::NotInReset);
     assert_eq!(
         guest
@@ -176,7 +174,7 @@ fn what_the_controller_cannot_do_is_refused() {
     // A controller that never keeps a chip selected.
     let mut guest = elsewhere(&rig, Recorder::new(everything()));
     let refused = Err(SnapshotError::Backend { at: 0 });
-    assert_eq!(guest.restore_whole(&whole), refused);
+    assert_eq!(guest.restore(&whole), refused);
 }
 
 #[test]
@@ -184,11 +182,11 @@ fn no_chip_is_selected_before_a_driver_was_there() {
     let (rig, whole) = saved(FIRST);
     let (there, _) = lines();
     let mut fresh = elsewhere(&rig, there);
-    let mut state: State = fresh.save_whole().expect("nothing is in the way");
+    let mut state: State = fresh.save().expect("nothing is in the way");
     state.model.selected = whole.model.selected;
     let (here, log) = lines();
     let mut guest = elsewhere(&rig, here);
     let refused = Err(SnapshotError::Model { at: 0 });
-    assert_eq!(guest.restore_whole(&state), refused);
+    assert_eq!(guest.restore(&state), refused);
     assert_eq!(log.take(), [], "no pin was touched");
 }

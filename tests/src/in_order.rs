@@ -364,6 +364,8 @@ impl DeviceConfig for Holder {
     }
 }
 
+crate::keeps_nothing!(Holder);
+
 impl DeviceModel for Holder {
     fn due(&self) -> Option<Token> {
         self.due.front().copied()

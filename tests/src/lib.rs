@@ -157,3 +157,23 @@ pub fn drain<D: DeviceModel, M: virtside::DriverMem>(guest: &mut Guest<D, M>) ->
         }
     }
 }
+
+/// A model whose state is no part of a snapshot.
+#[macro_export]
+macro_rules! keeps_nothing {
+    ($model:ty) => {
+        impl ::virtside::SaveModel for $model {
+            type Snapshot = ();
+
+            fn save(&self) {}
+
+            fn restore(
+                &mut self,
+                (): &(),
+                _: ::virtside::SavedWith,
+            ) -> ::core::result::Result<(), ::virtside::SnapshotError> {
+                Ok(())
+            }
+        }
+    };
+}

@@ -236,6 +236,8 @@ impl DeviceConfig for Probe {
     }
 }
 
+crate::keeps_nothing!(Probe);
+
 impl DeviceModel for Probe {
     fn queue_check(&self) -> impl QueueCheck {
         self.check.clone()

@@ -93,6 +93,8 @@ impl DeviceConfig for Scribe {
     }
 }
 
+crate::keeps_nothing!(Scribe);
+
 impl DeviceModel for Scribe {
     fn reset(&mut self) {
         self.resets += 1;

@@ -11,72 +11,28 @@ use crate::{
     model::{DeviceModel, SaveModel, SavedWith},
     num,
     shared::SharedHandle,
-    snapshot::{EngineSnapshot, QueueSnapshot, SnapshotError, WholeSnapshot},
+    snapshot::{EngineSnapshot, QueueSnapshot, SnapshotError},
     trace::Trace,
     transport::{Phase, Transport},
 };
 
 impl<D, M, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, Q, N, S, H, T>
 where
-    D: DeviceModel,
+    D: SaveModel,
     M: DriverMem,
     I: DriverNotify + Clone,
     S: AsMut<[ChainSlot<N>]>,
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// All but the model as a plain value, with up to `P` chains in hand; see [`EngineSnapshot`] and
-    /// [`Device::save`](crate::Device::save). For its size see there: it is returned by value. With
-    /// the model: [`save_whole`](Self::save_whole).
-    ///
-    /// # Errors
-    /// As there, and [`Refusal::WrongPhase`] while an access is [`Reply::Pending`](crate::mmio::Reply::Pending).
-    pub fn save<const P: usize>(&mut self) -> Result<EngineSnapshot<Q, N, P>, Refusal> {
-        let registers = self.transport.save().ok_or(Refusal::WrongPhase)?;
-        let device = self.device.save(self.slots.as_mut())?;
-        Ok(EngineSnapshot { registers, device })
-    }
-
-    /// Takes a state that [`save`](Self::save) gave; see [`Device::restore`](crate::Device::restore).
-    /// A model that keeps something is to be restored afterwards, before the first
-    /// [`poll`](Self::poll), and the device to be dropped or reset if it refuses:
-    /// [`restore_whole`](Self::restore_whole) does both.
-    ///
-    /// ```
-    /// use virtside::{models::Entropy, mmio::Access, ChainSlot, Engine, EngineSnapshot, Ram, Shared};
-    /// static RAM: Ram<65536> = Ram::new();
-    /// static SHARED: [Shared<1>; 2] = [Shared::new(), Shared::new()];
-    /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
-    /// let [there, here] = &SHARED;
-    /// let mut old: Engine<_, _, _> =
-    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::new()], there);
-    /// let _ = old.access(Access::write(0x70, 3));
-    /// let state: EngineSnapshot<1, 16, 1> = old.save()?;
-    ///
-    /// let mut new: Engine<_, _, _> =
-    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::new()], here);
-    /// new.restore(&state).expect("what was saved is whole");
-    /// assert_eq!(new.access(Access::read(0x70)).value(), Some(3));
-    /// # Ok::<(), virtside::Refusal>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`SnapshotError`]: the device is in reset then. After [`SnapshotError::NotInReset`] it is as
-    /// it was.
-    pub fn restore<const P: usize>(
-        &mut self,
-        snapshot: &EngineSnapshot<Q, N, P>,
-    ) -> Result<(), SnapshotError> {
-        self.restore_and(snapshot, |_, _| Ok(()))
-    }
-
-    /// The whole state, the model's included, with up to `P` chains in hand: between two calls of
-    /// this device, whatever they are.
+    /// The state of the device and of its model as a plain value, with up to `P` chains in hand:
+    /// between two calls of this engine, whatever they are. See [`EngineSnapshot`], also for its size:
+    /// it is returned by value.
     ///
     /// ```
     /// use virtside::{
     ///     models::{blk::{BlockSnapshot, RamDisk}, Block, BlockOptions}, mmio::Access, ChainSlot,
-    ///     Engine, FlatMem, Ram, Shared, WholeSnapshot,
+    ///     Engine, EngineSnapshot, FlatMem, Ram, Shared,
     /// };
     /// static RAM: Ram<65536> = Ram::new();
     /// static SHARED: [Shared<1>; 2] = [Shared::new(), Shared::new()];
@@ -92,48 +48,40 @@ where
     ///     let _ = old.access(Access::write(offset, value));
     /// }
     /// let _ = old.access(Access::Write { offset: 0x120, width: 1, value: 0 });
-    /// let state: WholeSnapshot<BlockSnapshot, 1, 16, 1> = old.save_whole()?;
+    /// let state: EngineSnapshot<BlockSnapshot, 1, 16, 1> = old.save()?;
     ///
     /// let mut new = disk(here);
-    /// new.restore_whole(&state).expect("what was saved is whole");
+    /// new.restore(&state).expect("what was saved is whole");
     /// assert_eq!(new.access(Access::read(0x70)).value(), Some(11));
     /// assert!(!new.model().is_write_back());
     /// # Ok::<(), virtside::Refusal>(())
     /// ```
     ///
     /// # Errors
-    /// As [`save`](Self::save).
-    pub fn save_whole<const P: usize>(
+    /// As [`Device::save`](crate::Device::save), and [`Refusal::WrongPhase`] while an access is
+    /// [`Reply::Pending`](crate::mmio::Reply::Pending).
+    pub fn save<const P: usize>(
         &mut self,
-    ) -> Result<WholeSnapshot<D::Snapshot, Q, N, P>, Refusal>
-    where
-        D: SaveModel,
-    {
-        // It may still hear that the driver is ready.
-        let engine = self.save()?;
-        let model = self.model.save();
-        Ok(WholeSnapshot { engine, model })
+    ) -> Result<EngineSnapshot<D::Snapshot, Q, N, P>, Refusal> {
+        let registers = self.transport.save().ok_or(Refusal::WrongPhase)?;
+        // The model may still be told here that the driver is ready.
+        let device = self.device.save(self.slots.as_mut())?;
+        Ok(EngineSnapshot {
+            registers,
+            device,
+            model: self.model.save(),
+        })
     }
 
-    /// Takes a state that [`save_whole`](Self::save_whole) gave: all of it, or nothing.
+    /// Takes a state that [`save`](Self::save) gave: all of it, or nothing. See
+    /// [`Device::restore`](crate::Device::restore).
     ///
     /// # Errors
-    /// As [`restore`](Self::restore), and what [`SaveModel::restore`] says: then both are in reset.
-    pub fn restore_whole<const P: usize>(
+    /// [`SnapshotError`], also what [`SaveModel::restore`] says: device and model are in reset then.
+    /// After [`SnapshotError::NotInReset`] they are as they were.
+    pub fn restore<const P: usize>(
         &mut self,
-        snapshot: &WholeSnapshot<D::Snapshot, Q, N, P>,
-    ) -> Result<(), SnapshotError>
-    where
-        D: SaveModel,
-    {
-        let WholeSnapshot { engine, model } = snapshot;
-        self.restore_and(engine, |own, with| own.restore(model, with))
-    }
-
-    fn restore_and<const P: usize>(
-        &mut self,
-        snapshot: &EngineSnapshot<Q, N, P>,
-        last: impl FnOnce(&mut D, SavedWith) -> Result<(), SnapshotError>,
+        snapshot: &EngineSnapshot<D::Snapshot, Q, N, P>,
     ) -> Result<(), SnapshotError> {
         let from = self.phase();
         let Self {
@@ -143,45 +91,27 @@ where
             slots,
             ..
         } = self;
-        let restored = snapshot.restore_and(transport, device, model, slots.as_mut(), last);
-        self.trace_phase(from);
-        restored
-    }
-}
-
-impl<const Q: usize, const N: usize, const P: usize> EngineSnapshot<Q, N, P> {
-    fn restore_and<D, M, I, H, T>(
-        &self,
-        transport: &mut Transport<Q>,
-        device: &mut Device<M, I, Q, N, H, T>,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
-        last: impl FnOnce(&mut D, SavedWith) -> Result<(), SnapshotError>,
-    ) -> Result<(), SnapshotError>
-    where
-        D: DeviceModel,
-        M: DriverMem,
-        I: DriverNotify,
-        H: SharedHandle<Q>,
-        T: Trace,
-    {
+        let slots = slots.as_mut();
         let fresh = transport.phase() == Phase::Reset && transport.outstanding().is_none();
         if !fresh || !device.is_fresh(slots) {
             return Err(SnapshotError::NotInReset);
         }
-        let restored = self.try_restore(transport, device, model, slots);
+        let restored = snapshot.try_restore(transport, device, model, slots);
         let restored = restored.and_then(|()| {
             let started = transport.was_started();
-            last(model, SavedWith { started })
+            model.restore(&snapshot.model, SavedWith { started })
         });
         if restored.is_err() {
             transport.abandon();
             // It is quiet: no queue was taken.
             let _ = device.reset_all(model, slots);
         }
+        self.trace_phase(from);
         restored
     }
+}
 
+impl<S, const Q: usize, const N: usize, const P: usize> EngineSnapshot<S, Q, N, P> {
     fn try_restore<D, M, I, H, T>(
         &self,
         transport: &mut Transport<Q>,
@@ -196,7 +126,9 @@ impl<const Q: usize, const N: usize, const P: usize> EngineSnapshot<Q, N, P> {
         H: SharedHandle<Q>,
         T: Trace,
     {
-        let Self { registers, device } = self;
+        let Self {
+            registers, device, ..
+        } = self;
         device.check_version()?;
         transport.restore(registers, device, model)?;
         let features = transport.driver_features();

@@ -19,7 +19,7 @@ use crate::{
 /// the register block back for the next conversation.
 ///
 /// A saved device needs no conversation: restore an [`Engine`] with
-/// [`Engine::restore_whole`], and serve it with [`serve`](crate::serve), or as an `MmioDevice` if the
+/// [`Engine::restore`], and serve it with [`serve`](crate::serve), or as an `MmioDevice` if the
 /// driver's next set-up shall be a conversation again.
 #[derive(Debug)]
 pub struct MmioDevice<S, E> {

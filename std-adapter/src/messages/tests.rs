@@ -1,8 +1,8 @@
 use std::{sync::Arc, thread};
 
 use virtside::{
-    ChainSlot, DeviceBuilder, DeviceError, Engine, Features, FlatMem, Message, QueueCheckFn,
-    QueueConfig, Ram, Refusal, Shared, SnapshotError, WholeSnapshot,
+    ChainSlot, DeviceBuilder, DeviceError, Engine, EngineSnapshot, Features, FlatMem, Message,
+    QueueCheckFn, QueueConfig, Ram, Refusal, Shared, SnapshotError,
     mmio::{Access, Reply},
     models::Entropy,
 };
@@ -318,7 +318,7 @@ fn a_source_that_fails_ends_the_stream_and_keeps_the_reason() {
 #[test]
 fn a_device_is_saved_and_goes_on_in_another_register_block() {
     static RAM: Ram<8192> = Ram::new();
-    type State = WholeSnapshot<(), 1, 16, 2>;
+    type State = EngineSnapshot<(), 1, 16, 2>;
 
     /// Leaves after this many accesses.
     struct After(u32);
@@ -353,12 +353,12 @@ fn a_device_is_saved_and_goes_on_in_another_register_block() {
     let (device, responder) = converse(&mut there, &shared, &line, &RAM, &..).unwrap();
     let mut device = there.start(device, [ChainSlot::new()]);
     // Its DRIVER_OK was not answered yet.
-    let early: Result<State, _> = device.engine_mut().save_whole();
+    let early: Result<State, _> = device.engine_mut().save();
     assert_eq!(early.unwrap_err(), Refusal::WrongPhase);
     responder.accept();
     assert_eq!(device.run(&mut After(3)).unwrap(), Ended::Left);
     let (source, mut before) = device.into_parts();
-    let state: State = before.save_whole().unwrap();
+    let state: State = before.save().unwrap();
 
     // The same bus, whose driver does not notice.
     let fresh = || {
@@ -373,11 +373,11 @@ fn a_device_is_saved_and_goes_on_in_another_register_block() {
         )
     };
     let mut other = state.clone();
-    other.engine.registers.queues[0].size = 4;
-    let refused = fresh().restore_whole(&other);
+    other.registers.queues[0].size = 4;
+    let refused = fresh().restore(&other);
     assert_eq!(refused, Err(SnapshotError::Positions { queue: 0 }));
     let mut after = fresh();
-    after.restore_whole(&state).unwrap();
+    after.restore(&state).unwrap();
     let mut device: MmioDevice<_, Served> = MmioDevice::new(source, after);
     let stop = thread::spawn(move || drop(driver.join().unwrap()));
     assert_eq!(device.run(&mut ()).unwrap(), Ended::Stream);

@@ -9,7 +9,7 @@ use core::{hint::black_box, ptr::NonNull};
 use virtside::{
     ChainSlot, Configuring, CountingNotify, Device, DeviceBuilder, DeviceSnapshot, Doorbell,
     DriverMem, Engine, EngineSnapshot, Features, FlatMem, Message, Permission, Progress, QueueSet,
-    Ram, Region, RegionMem, SaveModel, Shared, Step, Taken, TakenQueue, WholeSnapshot,
+    Ram, Region, RegionMem, SaveModel, Shared, Step, Taken, TakenQueue,
     mmio::{Access, Reply},
     models::{
         Block, BlockOptions, Console, Entropy, EntropyError, Gpio, I2c, Spi, SpiDevices, SpiLines,
@@ -79,16 +79,12 @@ where
                 continue;
             }
             15 => {
-                let Ok(mut state) = engine.save_whole::<2>() else {
+                let Ok(mut state) = engine.save::<2>() else {
                     continue;
                 };
-                let WholeSnapshot {
-                    engine: rest,
-                    model,
-                } = &mut state;
-                scramble(rest, input);
-                black_box(model);
-                let _ = black_box(engine.restore_whole(&state).is_ok());
+                scramble(&mut state, input);
+                black_box(&mut state.model);
+                let _ = black_box(engine.restore(&state).is_ok());
                 continue;
             }
             14 => {
@@ -114,7 +110,7 @@ where
 }
 
 /// A state of which nothing is known.
-fn scramble(state: &mut EngineSnapshot<2, 16, 2>, input: &mut dyn FnMut() -> u64) {
+fn scramble<S>(state: &mut EngineSnapshot<S, 2, 16, 2>, input: &mut dyn FnMut() -> u64) {
     black_box(&mut state.registers);
     scramble_device(&mut state.device, input);
 }

@@ -6,15 +6,15 @@ use super::{
 };
 use crate::{
     ChainSnapshot, EngineSnapshot, Features, FlatMem, Offer, QueueRegisters, QueueSnapshot,
-    QueueState, RingSnapshot, Segment, Shared, Stage, Step, Suspension, WholeSnapshot,
-    interrupt::CountingNotify, message::QueueConfig, mmio::Access, models::blk::BlockSnapshot, num,
-    testing::Registers, transport::Phase,
+    QueueState, RingSnapshot, Segment, Shared, Stage, Step, Suspension, interrupt::CountingNotify,
+    message::QueueConfig, mmio::Access, models::blk::BlockSnapshot, num, testing::Registers,
+    transport::Phase,
 };
 
 /// Chains of a state: more than there are slots.
 const P: usize = 3;
 
-type State = WholeSnapshot<BlockSnapshot, Q, N, P>;
+type State = EngineSnapshot<BlockSnapshot, Q, N, P>;
 
 /// A device on its way, as far as the input says.
 fn begin(engine: &mut Fuzzed<'_, FlatMem>, input: &mut Input<'_>) {
@@ -92,8 +92,11 @@ fn chain(input: &mut Input<'_>) -> ChainSnapshot<N> {
 
 /// One change, large or small.
 fn change(state: &mut State, input: &mut Input<'_>) {
-    let WholeSnapshot { engine, model } = state;
-    let EngineSnapshot { registers, device } = engine;
+    let EngineSnapshot {
+        registers,
+        device,
+        model,
+    } = state;
     match input.byte() & 31 {
         0 => match input.byte() & 3 {
             0 => device.version = input.half(),
@@ -275,7 +278,7 @@ fn check(engine: &mut Fuzzed<'_, FlatMem>, shared: &Shared<Q>, is_silent: bool) 
 }
 
 /// A state that was taken: what is in hand could have been popped.
-fn check_taken(state: &EngineSnapshot<Q, N, P>) {
+fn check_taken(state: &State) {
     let mut seen = [[false; N]; Q];
     for chain in &state.device.chains {
         assert!(chain.slots == 1 && !chain.segments.is_empty());
@@ -309,7 +312,7 @@ pub fn fuzz_snapshot(ram: &'static FuzzRam, data: &[u8]) {
     let (line, shared) = (CountingNotify::new(), Shared::new());
     let mut first = engine(ram.flat(BASE), &line, &shared).offering(offer);
     begin(&mut first, &mut input);
-    let Ok(mut state) = first.save_whole::<P>() else {
+    let Ok(mut state) = first.save::<P>() else {
         return;
     };
     for _ in 0..input.byte() & 31 {
@@ -318,7 +321,7 @@ pub fn fuzz_snapshot(ram: &'static FuzzRam, data: &[u8]) {
     let (line, shared) = (CountingNotify::new(), Shared::new());
     let mut engine = engine(ram.flat(BASE), &line, &shared).offering(offer);
     let before = digest(ram, 16384);
-    let restored = engine.restore_whole(&state);
+    let restored = engine.restore(&state);
     assert_eq!(digest(ram, 16384), before);
     let mut is_silent = engine.phase() == Phase::Suspended;
     check(&mut engine, &shared, is_silent);
@@ -329,20 +332,15 @@ pub fn fuzz_snapshot(ram: &'static FuzzRam, data: &[u8]) {
         reset_and_work(&mut engine, ram);
         return;
     }
-    check_taken(&state.engine);
+    check_taken(&state);
     assert_eq!(engine.model().is_write_back(), state.model.write_back);
     // What was taken is a state like any other.
-    let again = engine.save_whole::<P>();
-    assert!(again.is_ok_and(
-        |WholeSnapshot {
-             engine: again,
-             model,
-         }| model == state.model
-            && again.device.chains.len() == state.engine.device.chains.len()
-            && again.registers.status == state.engine.registers.status
-            && again.device.queues == state.engine.device.queues
-    ));
-    let mut most = num::low16(num::clamp_u32(state.engine.device.chains.len()));
+    let again = engine.save::<P>();
+    assert!(again.is_ok_and(|again| again.model == state.model
+        && again.device.chains.len() == state.device.chains.len()
+        && again.registers.status == state.registers.status
+        && again.device.queues == state.device.queues));
+    let mut most = num::low16(num::clamp_u32(state.device.chains.len()));
     loop {
         let step = engine.poll(BUDGET);
         // No more than what was in hand and what was available.

@@ -22,8 +22,8 @@ use firmware::{
 };
 use virtside::{
     Answer, Chain, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, DriverNotify,
-    Engine, EngineCell, EngineSnapshot, Features, FlatMem, IrqLine, Ram, Request, Shared, Step,
-    Stop, Taken, Token,
+    Engine, EngineCell, EngineSnapshot, Features, FlatMem, IrqLine, Ram, Request, SaveModel,
+    SavedWith, Shared, SnapshotError, Step, Stop, Taken, Token,
     mmio::{
         Access, Reply,
         mailbox::{Mailbox, MailboxServer},
@@ -102,6 +102,14 @@ impl DeviceConfig for Noting {
     }
     fn queue_size_max(&self, queue: u16) -> u16 {
         self.entropy.queue_size_max(queue)
+    }
+}
+
+impl SaveModel for Noting {
+    type Snapshot = ();
+    fn save(&self) {}
+    fn restore(&mut self, (): &(), _: SavedWith) -> Result<(), SnapshotError> {
+        Ok(())
     }
 }
 
@@ -509,7 +517,8 @@ fn rest(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
     let mut driver = live(engine, features);
     send(&mut driver, Shape::Longest, 1);
     let _ = engine.poll(1);
-    let state: Result<EngineSnapshot<1, SIZE, 1>, _> = table.of("Engine::save", || engine.save());
+    let state: Result<EngineSnapshot<(), 1, SIZE, 1>, _> =
+        table.of("Engine::save", || engine.save());
     let Ok(state) = state else {
         panic!("nothing is out");
     };
