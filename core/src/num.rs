@@ -36,12 +36,6 @@ pub(crate) fn low(word: u64) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
-/// `u32` of a `u64`, at most `u32::MAX`.
-#[inline(always)]
-pub(crate) fn clamp_low(word: u64) -> u32 {
-    u32::try_from(word).unwrap_or(u32::MAX)
-}
-
 /// `usize` of a `u64`, at most `usize::MAX`: an unreachable index.
 #[inline(always)]
 pub(crate) fn clamp_index(word: u64) -> usize {

@@ -240,6 +240,7 @@ fn the_last_byte_of_4_gib_is_written_and_not_counted() {
     );
     assert_eq!((end.write(&[1, 2]), end.written()), (Ok(1), 1));
     let mut writer = chain.writable(&mem);
+    assert_eq!(writer.split_end(0).map(|end| end.remaining()), Some(0));
     assert_eq!(writer.remaining(), 1 << 32);
     writer.commit(u32::MAX);
     assert_eq!((writer.remaining(), writer.written()), (1, u32::MAX));

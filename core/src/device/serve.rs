@@ -291,7 +291,7 @@ where
             return;
         };
         let chain = slot.chain();
-        let (head, writable) = (chain.head(), chain.writable_len());
+        let head = chain.head();
         let token = slot.token(at);
         let mut request = Request {
             queue,
@@ -311,6 +311,7 @@ where
         }
         match answer {
             Ok(Answer::Done { written }) => {
+                let writable = slot.chain().writable_len();
                 let written = if u64::from(written) > writable {
                     // Less than `written`, so none of it is cut off.
                     let writable = num::low(writable);

@@ -114,12 +114,12 @@ impl<const N: usize> Chain<N> {
 
     /// A reader over the device-readable bytes, from the first.
     pub fn readable<'a, M: DriverMem>(&'a self, mem: &'a M) -> ReadableChain<'a, M> {
-        ReadableChain::new(self.readable_segments(), self.readable_len(), mem)
+        ReadableChain::new(self.readable_segments(), num::low(self.readable_len()), mem)
     }
 
     /// A writer over the device-writable bytes, from the first.
     pub fn writable<'a, M: DriverMem>(&'a self, mem: &'a M) -> WritableChain<'a, M> {
-        WritableChain::new(self.writable_segments(), self.writable_len(), mem)
+        WritableChain::new(self.writable_segments(), num::low(self.writable_len()), mem)
     }
 
     /// A chain that a snapshot has in hand, checked as one that is popped; false if it cannot be.

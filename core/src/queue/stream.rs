@@ -47,12 +47,15 @@ impl embedded_io::Error for ChainError {
 }
 
 /// A position in the segments of one direction.
+///
+/// There are no segments exactly if no byte is left, and the first one has a byte.
 #[derive(Debug)]
 struct Cursor<'a, M> {
     segments: &'a [Segment],
     /// Bytes of the first segment that are behind the position.
     offset: u32,
-    remaining: u64,
+    /// Bytes, modulo 2^32: 0 is 2^32 where there are segments.
+    remaining: u32,
     mem: &'a M,
     permission: Permission,
 }
@@ -62,7 +65,7 @@ impl<M> defmt::Format for Cursor<'_, M> {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
             f,
-            "Cursor {{ segments: {=[?]}, offset: {=u32}, remaining: {=u64} }}",
+            "Cursor {{ segments: {=[?]}, offset: {=u32}, remaining: {=u32} }}",
             self.segments,
             self.offset,
             self.remaining
@@ -77,7 +80,7 @@ impl<M> Clone for Cursor<'_, M> {
 }
 
 impl<'a, M: DriverMem> Cursor<'a, M> {
-    fn new(segments: &'a [Segment], remaining: u64, mem: &'a M, permission: Permission) -> Self {
+    fn new(segments: &'a [Segment], remaining: u32, mem: &'a M, permission: Permission) -> Self {
         let mut cursor = Self {
             segments,
             offset: 0,
@@ -85,22 +88,39 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
             mem,
             permission,
         };
-        // Past empty segments, so that the first one has a byte if there is one at all.
+        // Past segments without bytes: of nothing but those, past all.
         cursor.advance(0);
         cursor
     }
 
+    fn remaining(&self) -> u64 {
+        match self.segments {
+            [] => 0,
+            _ => u64::from(self.all_but_one()).wrapping_add(1),
+        }
+    }
+
+    /// The bytes that are left, less one; of no use if none is.
+    #[inline(always)]
+    fn all_but_one(&self) -> u32 {
+        self.remaining.wrapping_sub(1)
+    }
+
+    /// The next contiguous bytes, at most `max` of them: where they are, and how many.
+    #[inline(always)]
+    fn next(&self, max: u32) -> Option<(u64, u32)> {
+        let segment = self.segments.first()?;
+        let here = segment.len.wrapping_sub(self.offset).wrapping_sub(1);
+        let len = here.min(self.all_but_one()).wrapping_add(1).min(max);
+        let addr = segment.addr.wrapping_add(self.offset.into());
+        (len != 0).then_some((addr, len))
+    }
+
     /// The next contiguous bytes, at most `max` of them, as driver addresses and as memory.
     fn view(&self, max: u32) -> Result<Option<(DriverRange, DeviceRange<'a>)>, ChainError> {
-        let Some(segment) = self.segments.first() else {
+        let Some((addr, len)) = self.next(max) else {
             return Ok(None);
         };
-        let addr = segment.addr.wrapping_add(u64::from(self.offset));
-        let len = segment.len.wrapping_sub(self.offset).min(max);
-        let len = num::clamp_low(self.remaining).min(len);
-        if len == 0 {
-            return Ok(None);
-        }
         let gone = ChainError::MemoryGone { addr };
         let range = DriverRange::new(addr, len).ok_or(gone)?;
         let view = self
@@ -116,28 +136,47 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
     }
 
     /// Moves on by `count` bytes, at most to the end.
-    fn advance(&mut self, count: u64) {
-        let mut left = count.min(self.remaining);
-        self.remaining = self.remaining.wrapping_sub(left);
+    fn advance(&mut self, count: u32) {
+        if count > self.all_but_one() {
+            self.finish();
+            return;
+        }
+        let mut left = count;
         while let Some((segment, rest)) = self.segments.split_first() {
             let here = segment.len.wrapping_sub(self.offset);
-            if left < here.into() {
-                // Less than `here`, so none of it is cut off.
-                self.offset = self.offset.wrapping_add(num::low(left));
+            if left < here {
+                self.offset = self.offset.wrapping_add(left);
+                self.remaining = self.remaining.wrapping_sub(count);
                 return;
             }
-            left = left.wrapping_sub(here.into());
+            left = left.wrapping_sub(here);
             self.segments = rest;
             self.offset = 0;
         }
     }
 
+    /// Moves on to the end.
+    fn finish(&mut self) {
+        self.segments = &[];
+        self.remaining = 0;
+    }
+
     /// The last `count` bytes as a cursor of their own, which this one then ends before.
     fn split_end(&mut self, count: u32) -> Option<Self> {
-        let keep = self.remaining.checked_sub(count.into())?;
         let mut end = self.clone();
+        if count == 0 {
+            end.finish();
+            return Some(end);
+        }
+        if self.segments.is_empty() || count.wrapping_sub(1) > self.all_but_one() {
+            return None;
+        }
+        let keep = self.remaining.wrapping_sub(count);
         end.advance(keep);
         self.remaining = keep;
+        if keep == 0 {
+            self.finish();
+        }
         Some(end)
     }
 }
@@ -163,7 +202,7 @@ pub struct ReadableChain<'a, M> {
 }
 
 impl<'a, M: DriverMem> ReadableChain<'a, M> {
-    pub(super) fn new(segments: &'a [Segment], len: u64, mem: &'a M) -> Self {
+    pub(super) fn new(segments: &'a [Segment], len: u32, mem: &'a M) -> Self {
         Self {
             cursor: Cursor::new(segments, len, mem, Permission::Read),
         }
@@ -172,7 +211,7 @@ impl<'a, M: DriverMem> ReadableChain<'a, M> {
     /// Bytes not read yet, at most 2^32.
     #[must_use]
     pub fn remaining(&self) -> u64 {
-        self.cursor.remaining
+        self.cursor.remaining()
     }
 
     /// The next contiguous bytes, at most `max`, without moving on; `None` at the end. For back
@@ -190,7 +229,7 @@ impl<'a, M: DriverMem> ReadableChain<'a, M> {
 
     /// Moves on by `count` bytes, at most to the end.
     pub fn skip(&mut self, count: u32) {
-        self.cursor.advance(count.into());
+        self.cursor.advance(count);
     }
 }
 
@@ -246,7 +285,7 @@ pub struct WritableChain<'a, M> {
 }
 
 impl<'a, M: DriverMem> WritableChain<'a, M> {
-    pub(super) fn new(segments: &'a [Segment], len: u64, mem: &'a M) -> Self {
+    pub(super) fn new(segments: &'a [Segment], len: u32, mem: &'a M) -> Self {
         Self {
             cursor: Cursor::new(segments, len, mem, Permission::Write),
             written: 0,
@@ -256,7 +295,7 @@ impl<'a, M: DriverMem> WritableChain<'a, M> {
     /// Bytes not written yet, at most 2^32.
     #[must_use]
     pub fn remaining(&self) -> u64 {
-        self.cursor.remaining
+        self.cursor.remaining()
     }
 
     /// Bytes written so far, all of them from the start on, or [`u32::MAX`] if there are more: what
@@ -277,17 +316,12 @@ impl<'a, M: DriverMem> WritableChain<'a, M> {
 
     /// Counts `count` bytes as written, at most to the end, tells the memory's hooks, and moves on.
     pub fn commit(&mut self, count: u32) {
-        let mut left = num::clamp_low(self.cursor.remaining).min(count);
-        while left != 0 {
-            let Some(segment) = self.cursor.segments.first() else {
-                return;
-            };
-            let addr = segment.addr.wrapping_add(u64::from(self.cursor.offset));
-            let here = segment.len.wrapping_sub(self.cursor.offset).min(left);
+        let mut left = count;
+        while let Some((addr, here)) = self.cursor.next(left) {
             if let Some(range) = DriverRange::new(addr, here) {
                 self.cursor.mem.after_write(range);
             }
-            self.cursor.advance(here.into());
+            self.cursor.advance(here);
             self.written = self.written.saturating_add(here);
             left = left.wrapping_sub(here);
         }
