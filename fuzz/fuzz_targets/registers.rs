@@ -1,3 +1,5 @@
 #![no_main]
-static RAM: virtside::testing::FuzzRam = virtside::testing::FuzzRam::new();
-libfuzzer_sys::fuzz_target!(|data: &[u8]| virtside::testing::fuzz_registers(&RAM, data));
+use virtside_fuzz_bodies::{FuzzRam, registers};
+
+static RAM: FuzzRam = FuzzRam::new();
+libfuzzer_sys::fuzz_target!(|data: &[u8]| registers(&RAM, data));

@@ -1,3 +1,5 @@
 #![no_main]
-static RAM: virtside::testing::FuzzRam = virtside::testing::FuzzRam::new();
-libfuzzer_sys::fuzz_target!(|data: &[u8]| virtside::testing::fuzz_split_ring(&RAM, data));
+use virtside_fuzz_bodies::{FuzzRam, split_ring};
+
+static RAM: FuzzRam = FuzzRam::new();
+libfuzzer_sys::fuzz_target!(|data: &[u8]| split_ring(&RAM, data));

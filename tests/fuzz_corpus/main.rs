@@ -7,8 +7,8 @@ use std::{
 };
 
 #[cfg(feature = "packed")]
-use virtside::testing::fuzz_packed_ring;
-use virtside::testing::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_snapshot, fuzz_split_ring};
+use virtside_fuzz_bodies::packed_ring;
+use virtside_fuzz_bodies::{FuzzRam, registers, shifting, snapshot, split_ring};
 use virtside_tests::random::Random;
 
 type Body = fn(&'static FuzzRam, &[u8]);
@@ -20,12 +20,12 @@ static TURNS: [Mutex<()>; COUNT] = [const { Mutex::new(()) }; COUNT];
 const COUNT: usize = if cfg!(feature = "packed") { 5 } else { 4 };
 
 const BODIES: [(&str, Body); COUNT] = [
-    ("registers", fuzz_registers),
-    ("split_ring", fuzz_split_ring),
-    ("shifting", fuzz_shifting),
-    ("snapshot", fuzz_snapshot),
+    ("registers", registers),
+    ("split_ring", split_ring),
+    ("shifting", shifting),
+    ("snapshot", snapshot),
     #[cfg(feature = "packed")]
-    ("packed_ring", fuzz_packed_ring),
+    ("packed_ring", packed_ring),
 ];
 
 /// Runs these inputs through a target; a failure names its input.

@@ -4,16 +4,12 @@
 //! Nothing here is for production, but all of it runs without `std`, on the target too.
 
 mod driver;
-mod fuzz;
 mod memory;
 #[cfg(feature = "packed")]
 mod packed;
 mod registers;
 
 pub use driver::{Buffer, FakeDriver, INDIRECT, Layout, NEXT, WRITE, fake_queue};
-#[cfg(feature = "packed")]
-pub use fuzz::fuzz_packed_ring;
-pub use fuzz::{FuzzRam, fuzz_registers, fuzz_shifting, fuzz_snapshot, fuzz_split_ring};
 pub use memory::{CountingMem, CountingWindow, Counts, Shift, ShiftingMem, ShiftingWindow};
 #[cfg(feature = "packed")]
 pub use packed::{AVAIL, PackedDriver, USED};

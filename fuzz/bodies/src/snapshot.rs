@@ -1,14 +1,13 @@
 //! A state that anybody may have made up, and a device that took it.
 
-use super::{
+use crate::{
     BASE, BUDGET, FuzzRam, Fuzzed, Input, N, Q, digest, engine, layout, random_access,
     reset_and_work, zero,
 };
-use crate::{
-    ChainSnapshot, EngineSnapshot, Features, FlatMem, Offer, QueueRegisters, QueueSnapshot,
-    QueueState, RingSnapshot, Segment, Shared, Stage, Step, Suspension, interrupt::CountingNotify,
-    message::QueueConfig, mmio::Access, models::blk::BlockSnapshot, num, testing::Registers,
-    transport::Phase,
+use virtside::{
+    ChainSnapshot, CountingNotify, EngineSnapshot, Features, FlatMem, Offer, QueueConfig,
+    QueueRegisters, QueueSnapshot, QueueState, RingSnapshot, Segment, Shared, Stage, Step,
+    Suspension, mmio::Access, models::blk::BlockSnapshot, testing::Registers, transport::Phase,
 };
 
 /// Chains of a state: more than there are slots.
@@ -74,7 +73,7 @@ fn chain(input: &mut Input<'_>) -> ChainSnapshot<N> {
         slots: 1,
         answered: None,
         readable: u16::from(input.byte() & 1),
-        segments: heapless::Vec::new(),
+        segments: Default::default(),
     };
     let kind = input.byte();
     if kind & 0xc0 == 0xc0 {
@@ -265,7 +264,7 @@ fn check(engine: &mut Fuzzed<'_, FlatMem>, shared: &Shared<Q>, is_silent: bool) 
     }
     // Every buffer was checked.
     assert_eq!(engine.take_host_fault(), None);
-    for queue in 0..num::clamp_u16(Q) {
+    for queue in 0..Q as u16 {
         let live = engine.queue_state(queue) == QueueState::Live;
         assert!(!live || at_work || phase == Phase::Failed);
         if let Some(config) = engine.queue_config(queue) {
@@ -293,7 +292,7 @@ fn check_taken(state: &State) {
     }
     for queue in &state.device.queues {
         let of_it = |chain: &&ChainSnapshot<N>| chain.queue == queue.config.queue;
-        let chains = num::clamp_u16(state.device.chains.iter().filter(of_it).count());
+        let chains = state.device.chains.iter().filter(of_it).count() as u16;
         if let Some(ring) = &queue.ring {
             let taken = ring.next_avail.wrapping_sub(ring.next_used);
             assert!(taken <= 8 && taken == ring.lost.wrapping_add(chains));
@@ -305,7 +304,7 @@ fn check_taken(state: &State) {
 ///
 /// # Panics
 /// If an invariant does not hold.
-pub fn fuzz_snapshot(ram: &'static FuzzRam, data: &[u8]) {
+pub fn snapshot(ram: &'static FuzzRam, data: &[u8]) {
     zero(ram);
     let mut input = Input(data);
     let offer = Offer::AS_IS.with(Features::IN_ORDER);
@@ -340,7 +339,7 @@ pub fn fuzz_snapshot(ram: &'static FuzzRam, data: &[u8]) {
         && again.device.chains.len() == state.device.chains.len()
         && again.registers.status == state.registers.status
         && again.device.queues == state.device.queues));
-    let mut most = num::low16(num::clamp_u32(state.device.chains.len()));
+    let mut most = state.device.chains.len() as u16;
     loop {
         let step = engine.poll(BUDGET);
         // No more than what was in hand and what was available.

@@ -1,22 +1,20 @@
-//! Bodies of the fuzz targets: each takes any bytes, and asserts what must hold whatever a driver
-//! does. They stand here so that `cargo test` replays the corpora through the same code.
+//! What the fuzz targets do. Each function has the name of its target, takes any bytes, and asserts
+//! what must hold whatever a driver does.
+//!
+//! The targets of cargo-fuzz call these functions with what the fuzzer finds; `tests/fuzz_corpus`
+//! replays the corpora through them, on stable Rust and without a fuzzer.
 
 mod snapshot;
 
-pub use snapshot::fuzz_snapshot;
+pub use snapshot::snapshot;
 
 use virtio_spec::DeviceStatus;
-
-use super::{Buffer, FakeDriver, Layout, Registers, Shift, ShiftingMem};
-use crate::{
-    ChainSlot, Engine, Features, FlatMem, Offer, QueueState, Ram, Shared, Step,
-    interrupt::CountingNotify,
-    memory::DriverMem,
-    message::QueueConfig,
+use virtside::{
+    ChainSlot, CountingNotify, DriverMem, Engine, Features, FlatMem, Offer, QueueConfig,
+    QueueState, Ram, Shared, Step,
     mmio::Access,
-    models::blk::RamDisk,
-    models::{Block, BlockOptions},
-    num,
+    models::{Block, BlockOptions, blk::RamDisk},
+    testing::{Buffer, FakeDriver, Layout, Registers, Shift, ShiftingMem},
     transport::{Phase, Reply},
 };
 
@@ -66,9 +64,7 @@ impl Input<'_> {
 fn disk() -> Disk {
     Block::new(
         RamDisk::new([0x5a; SECTORS * 512]),
-        BlockOptions::new(num::clamp_u16(N))
-            .with_queues(2)
-            .with_id("fuzz"),
+        BlockOptions::new(N as u16).with_queues(2).with_id("fuzz"),
     )
 }
 
@@ -87,7 +83,7 @@ fn engine<'a, M: DriverMem>(
 fn layout(queue: u16) -> Layout {
     Layout::packed_at(
         BASE.wrapping_add(u64::from(queue).wrapping_mul(0x200)),
-        num::clamp_u16(N),
+        N as u16,
     )
 }
 
@@ -167,9 +163,9 @@ fn random_access(input: &mut Input<'_>) -> Access {
         0x40 => match offset {
             0x70 => 0xf,
             0x38 => 8,
-            0x80 => num::low(BASE).into(),
-            0x90 => num::low(layout(0).driver).into(),
-            0xa0 => num::low(layout(0).device).into(),
+            0x80 => BASE & 0xffff_ffff,
+            0x90 => layout(0).driver & 0xffff_ffff,
+            0xa0 => layout(0).device & 0xffff_ffff,
             _ => u64::from(input.byte() & 3),
         },
         _ => u64::from(input.half()),
@@ -207,7 +203,7 @@ fn check<M: DriverMem>(engine: &mut Fuzzed<'_, M>, shared: &Shared<Q>) {
     // The memory is always there and the disk never fails, so only an address that was used
     // without its check could have led to this.
     assert_eq!(engine.take_host_fault(), None);
-    for queue in 0..num::clamp_u16(Q) {
+    for queue in 0..Q as u16 {
         let state = engine.queue_state(queue);
         assert!(live || state != QueueState::Live || phase == Phase::Failed);
         if let Some(config) = engine.queue_config(queue) {
@@ -237,7 +233,7 @@ fn configs<M: DriverMem>(engine: &Fuzzed<'_, M>) -> [Option<QueueConfig>; 2] {
 ///
 /// # Panics
 /// If an invariant does not hold.
-pub fn fuzz_registers(ram: &'static FuzzRam, data: &[u8]) {
+pub fn registers(ram: &'static FuzzRam, data: &[u8]) {
     zero(ram);
     let (line, shared) = (CountingNotify::new(), Shared::new());
     let mut engine = engine(ram.flat(BASE), &line, &shared);
@@ -282,7 +278,7 @@ pub fn fuzz_registers(ram: &'static FuzzRam, data: &[u8]) {
                 offset: 0x70,
                 width: 4,
                 value,
-            } if num::low(value) != 0 => {
+            } if value as u32 != 0 => {
                 let both = DeviceStatus::DRIVER_OK | DeviceStatus::SUSPEND;
                 let moved = engine.features().contains(Features::SUSPEND) && is_alive(phase);
                 let lost = status.difference(is);
@@ -359,8 +355,8 @@ fn reset_and_work(engine: &mut Fuzzed<'_, FlatMem>, ram: &'static FuzzRam) {
 ///
 /// # Panics
 /// If an invariant does not hold.
-pub fn fuzz_split_ring(ram: &'static FuzzRam, data: &[u8]) {
-    fuzz_ring(ram, data, Features::VERSION_1);
+pub fn split_ring(ram: &'static FuzzRam, data: &[u8]) {
+    ring(ram, data, Features::VERSION_1);
 }
 
 /// The same with packed rings.
@@ -368,12 +364,12 @@ pub fn fuzz_split_ring(ram: &'static FuzzRam, data: &[u8]) {
 /// # Panics
 /// If an invariant does not hold.
 #[cfg(feature = "packed")]
-pub fn fuzz_packed_ring(ram: &'static FuzzRam, data: &[u8]) {
+pub fn packed_ring(ram: &'static FuzzRam, data: &[u8]) {
     let features = Features::VERSION_1.union(Features::RING_PACKED);
-    fuzz_ring(ram, data, features);
+    ring(ram, data, features);
 }
 
-fn fuzz_ring(ram: &'static FuzzRam, data: &[u8], mut features: Features) {
+fn ring(ram: &'static FuzzRam, data: &[u8], mut features: Features) {
     zero(ram);
     let (line, shared) = (CountingNotify::new(), Shared::new());
     let mut engine = engine(ram.flat(BASE), &line, &shared);
@@ -406,7 +402,7 @@ fn fuzz_ring(ram: &'static FuzzRam, data: &[u8], mut features: Features) {
         let interrupts = line.asserted();
         let step = engine.poll(BUDGET);
         // Used elements are given one for each chain, and no more than the budget.
-        let used = num::low16(engine.counters().chains);
+        let used = engine.counters().chains as u16;
         assert!(used.wrapping_sub(last_used) <= BUDGET);
         // One interrupt for the batch, and one if the driver was found at fault.
         let sent = line.asserted().wrapping_sub(interrupts);
@@ -425,7 +421,7 @@ fn fuzz_ring(ram: &'static FuzzRam, data: &[u8], mut features: Features) {
 ///
 /// # Panics
 /// If an invariant does not hold.
-pub fn fuzz_shifting(ram: &'static FuzzRam, data: &[u8]) {
+pub fn shifting(ram: &'static FuzzRam, data: &[u8]) {
     zero(ram);
     let (line, shared) = (CountingNotify::new(), Shared::new());
     let mut input = Input(data);
