@@ -9,7 +9,7 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, DATA, Line, N, Q, config, driver, ram,
-    rings::{Plan, Scribe},
+    rings::{Plan, RecordingModel},
 };
 
 type Handle = Arc<Shared<Q>>;
@@ -19,7 +19,7 @@ struct Live {
     device: Device<FlatMem, Line, Q, N, Handle>,
     line: Line,
     drivers: [FakeDriver<FlatMem>; 2],
-    model: Scribe,
+    model: RecordingModel,
     slots: [ChainSlot<N>; 3],
 }
 
@@ -44,7 +44,7 @@ impl Live {
         let drivers = [driver(ram, 0), driver(ram, 2)];
         let responder: ReadyResponder<Line, Q, Handle> = responder;
         assert!(responder.accept());
-        let model = Scribe::new(Plan::Fill(7));
+        let model = RecordingModel::new(Plan::Fill(7));
         Self {
             device,
             line,

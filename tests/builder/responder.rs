@@ -14,7 +14,7 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, DATA, Line, N, Q, SIZE, TestRam, config, driver, guest, ram, reg,
-    rings::{Plan, Scribe, shot},
+    rings::{Plan, RecordingModel, shot},
 };
 
 type Handle = Arc<Shared<Q>>;
@@ -27,7 +27,7 @@ struct Waiting {
     line: Line,
     ram: TestRam,
     driver: FakeDriver<FlatMem>,
-    model: Scribe,
+    model: RecordingModel,
     slots: [ChainSlot<N>; 2],
 }
 
@@ -57,7 +57,7 @@ impl Waiting {
             line,
             ram,
             driver,
-            model: Scribe::new(Plan::Fill(7)),
+            model: RecordingModel::new(Plan::Fill(7)),
             slots: [ChainSlot::new(), ChainSlot::new()],
         }
     }
@@ -273,7 +273,7 @@ fn a_reset_waits_for_a_refusal_that_is_under_way() {
     let Ok(Progress::Ready(mut device, responder)) = talk.step(Message::Ready { features }) else {
         panic!("not ready");
     };
-    let (mut model, mut slots) = (Scribe::new(Plan::Wait), [ChainSlot::new()]);
+    let (mut model, mut slots) = (RecordingModel::new(Plan::Wait), [ChainSlot::new()]);
     let refusal = thread::spawn(|| responder.refuse());
     let [begun, ends] = &*line.0;
     begun.wait();

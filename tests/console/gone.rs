@@ -24,7 +24,7 @@ type Gone<const P: usize> =
     Engine<Console<Tape, P>, Mem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
 /// A live device. Once it has reached into the buffer at `at`, the one at `gone` is not there.
-struct Rig<const P: usize> {
+struct GoneRig<const P: usize> {
     device: Gone<P>,
     queues: Vec<FakeDriver<FlatMem>>,
     mem: Mem,
@@ -34,7 +34,7 @@ struct Rig<const P: usize> {
 const FIRST: u64 = DATA;
 const SECOND: u64 = DATA + 0x1000;
 
-impl<const P: usize> Rig<P> {
+impl<const P: usize> GoneRig<P> {
     fn new(console: Console<Tape, P>) -> Self {
         let ram = ram();
         let guard = Arc::new(OnceLock::<Mem>::new());
@@ -98,7 +98,7 @@ const GONE: Option<HostFault> = Some(HostFault::MemoryGone { addr: SECOND });
 
 #[test]
 fn input_that_has_nowhere_to_go_stays_at_the_port() {
-    let mut rig = Rig::new(Console::new(Tape::new()));
+    let mut rig = GoneRig::new(Console::new(Tape::new()));
     rig.tape(0).input.extend(b"0123456789");
     let buffers = [Buffer::writable(FIRST, 4), Buffer::writable(SECOND, 16)];
     assert_eq!(rig.send(0, &buffers), (Some((0, 4)), GONE));
@@ -114,7 +114,7 @@ fn input_that_has_nowhere_to_go_stays_at_the_port() {
 
 #[test]
 fn output_whose_end_is_gone_is_written_up_to_there() {
-    let mut rig = Rig::new(Console::new(Tape::new()));
+    let mut rig = GoneRig::new(Console::new(Tape::new()));
     rig.queues[1].write(FIRST, b"hello");
     let buffers = [Buffer::readable(FIRST, 5), Buffer::readable(SECOND, 5)];
     assert_eq!(rig.send(1, &buffers), (Some((0, 0)), GONE));
@@ -123,7 +123,7 @@ fn output_whose_end_is_gone_is_written_up_to_there() {
 
 #[test]
 fn a_control_message_that_is_gone_is_not_heard() {
-    let mut rig = Rig::new(three());
+    let mut rig = GoneRig::new(three());
     let ready = control(0, DEVICE_READY, 1);
     rig.queues[3].write(FIRST, &ready);
     let buffers = [Buffer::readable(FIRST, 4), Buffer::readable(SECOND, 4)];
@@ -134,7 +134,7 @@ fn a_control_message_that_is_gone_is_not_heard() {
 
 #[test]
 fn a_control_message_without_room_goes_with_the_next_buffer() {
-    let mut rig = Rig::new(three());
+    let mut rig = GoneRig::new(three());
     rig.queues[3].write(FIRST, &control(0, DEVICE_READY, 1));
     assert_eq!(
         rig.send(3, &[Buffer::readable(FIRST, 8)]),

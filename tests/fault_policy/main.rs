@@ -12,7 +12,7 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, DATA, N, Q, SIZE, config, driver, guest_over, layout, ram, reg,
-    rings::{Plan, Rig, Scribe},
+    rings::{Plan, RecordingModel, RecordingRig},
     status::NEEDS_RESET,
 };
 
@@ -23,14 +23,14 @@ const POLICIES: [FaultPolicy; 3] = [
 ];
 
 /// A live device of two queues under this policy, and the driver of queue 0.
-fn rig(policy: FaultPolicy, features: Features) -> Rig {
+fn rig(policy: FaultPolicy, features: Features) -> RecordingRig {
     let ram = ram();
     let driver = driver(ram, 0);
     let mut guest =
-        guest_over(Scribe::new(Plan::Fill(0xa5)), ram.flat(BASE), 4).with_policy(policy);
+        guest_over(RecordingModel::new(Plan::Fill(0xa5)), ram.flat(BASE), 4).with_policy(policy);
     let features = features | Features::VERSION_1;
     assert!(guest.bring_up(features, &[config(0), config(1)]));
-    Rig { guest, driver, ram }
+    RecordingRig { guest, driver, ram }
 }
 
 /// Head 0 leads nowhere, head 1 to a byte.
@@ -42,12 +42,12 @@ fn one_bad_one_good(driver: &mut FakeDriver<virtside::FlatMem>) {
     driver.publish();
 }
 
-fn needs_reset(rig: &mut Rig) -> bool {
+fn needs_reset(rig: &mut RecordingRig) -> bool {
     rig.guest.load(reg::STATUS) & NEEDS_RESET != 0
 }
 
 /// The other queue serves a chain.
-fn the_other_works(rig: &mut Rig) {
+fn the_other_works(rig: &mut RecordingRig) {
     let mut other = driver(rig.ram, 1);
     other.send(3, &[Buffer::writable(DATA, 2)]);
     assert_eq!(rig.guest.kick(1).value(), Some(0));
@@ -179,7 +179,7 @@ mod a_chain_that_cannot_be_taken {
             let ram = ram();
             let mut driver = driver(ram, 0);
             let plan = if older { Plan::Wait } else { Plan::Fill(1) };
-            let mut guest = guest_over(Scribe::new(plan), ram.flat(BASE), 4)
+            let mut guest = guest_over(RecordingModel::new(plan), ram.flat(BASE), 4)
                 .with_policy(FaultPolicy::Refuse)
                 .offering(virtside::Offer::AS_IS.with(Features::IN_ORDER));
             let features = Features::IN_ORDER | Features::VERSION_1;
@@ -256,18 +256,18 @@ fn a_request_that_the_model_faults_is_treated_like_its_chain() {
 mod a_queue_that_does_not_pass {
     use super::*;
 
-    fn set_up(policy: FaultPolicy) -> Rig {
+    fn set_up(policy: FaultPolicy) -> RecordingRig {
         let ram = ram();
         let driver = driver(ram, 0);
-        let mut guest =
-            guest_over(Scribe::new(Plan::Fill(0xa5)), ram.flat(BASE), 4).with_policy(policy);
+        let mut guest = guest_over(RecordingModel::new(Plan::Fill(0xa5)), ram.flat(BASE), 4)
+            .with_policy(policy);
         assert!(guest.negotiate(Features::VERSION_1));
         assert_eq!(guest.configure(&config(0)).refusal(), None);
         let mut bad = config(1);
         bad.size = 3;
         assert!(guest.configure(&bad).refusal().is_some());
         let _ = guest.go_live();
-        Rig { guest, driver, ram }
+        RecordingRig { guest, driver, ram }
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod a_queue_that_does_not_pass {
             // The policy is the device's, too.
             let driver = driver(ram, 0);
             driver.set_avail_idx(100);
-            let mut model = Scribe::new(Plan::Fill(1));
+            let mut model = RecordingModel::new(Plan::Fill(1));
             let mut slots = [virtside::ChainSlot::<N>::new()];
             let _ = device.poll(&mut model, &mut slots, 8);
             assert!(device.driver_fault(0).is_some());
@@ -325,9 +325,9 @@ mod a_queue_that_does_not_pass {
     /// Two queues made ready before the features were known, of which the first does not suit
     /// them: its driver area is at 2 modulo 4.
     #[cfg(feature = "packed")]
-    fn early(policy: FaultPolicy) -> virtside_tests::Guest<Scribe> {
+    fn early(policy: FaultPolicy) -> virtside_tests::Guest<RecordingModel> {
         let ram = ram();
-        let mut guest = guest_over(Scribe::new(Plan::Fill(1)), ram.flat(BASE), 4)
+        let mut guest = guest_over(RecordingModel::new(Plan::Fill(1)), ram.flat(BASE), 4)
             .with_policy(policy)
             .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED));
         let _ = guest.store(reg::STATUS, 3);
@@ -368,7 +368,7 @@ mod a_queue_that_does_not_pass {
     fn once_features_are_known_leaves_a_state_to_restore() {
         let mut guest = early(FaultPolicy::StopQueue);
         let state: virtside::EngineSnapshot<(), Q, N, 4> = guest.save().unwrap();
-        let mut fresh = guest_over(Scribe::new(Plan::Fill(1)), ram().flat(BASE), 4)
+        let mut fresh = guest_over(RecordingModel::new(Plan::Fill(1)), ram().flat(BASE), 4)
             .with_policy(FaultPolicy::StopQueue)
             .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED));
         // What was refused here before has nothing to do with it.
@@ -409,10 +409,10 @@ mod a_packed_chain_that_cannot_be_taken {
         policy: FaultPolicy,
         features: Features,
         size: u16,
-    ) -> (Guest<Scribe>, PackedDriver<FlatMem>) {
+    ) -> (Guest<RecordingModel>, PackedDriver<FlatMem>) {
         let ram = ram();
         let driver = PackedDriver::new(ram.flat(BASE), BASE, size);
-        let mut guest = guest_over(Scribe::new(Plan::Fill(0xa5)), ram.flat(BASE), 4)
+        let mut guest = guest_over(RecordingModel::new(Plan::Fill(0xa5)), ram.flat(BASE), 4)
             .with_policy(policy)
             .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED | Features::IN_ORDER));
         let features = features | Features::VERSION_1 | Features::RING_PACKED;
@@ -431,7 +431,7 @@ mod a_packed_chain_that_cannot_be_taken {
         buffers
     }
 
-    fn serve(guest: &mut Guest<Scribe>) {
+    fn serve(guest: &mut Guest<RecordingModel>) {
         assert_eq!(guest.kick(0).value(), Some(0));
         assert_eq!(drain(guest), Step::Idle);
     }

@@ -11,7 +11,7 @@ use virtside_tests::{
     ram,
     random::Random,
     reg,
-    rings::{Plan, Scribe, settle},
+    rings::{Plan, RecordingModel, settle},
 };
 
 use super::{NEEDS_RESET, POLICIES};
@@ -27,9 +27,10 @@ struct Seen {
 fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random) -> Seen {
     let mut seen = Seen::default();
     let memory = ram();
-    let mut guest = virtside_tests::guest_over(Scribe::new(Plan::Fill(7)), memory.flat(BASE), 4)
-        .offering(virtside_tests::differential::offer())
-        .with_policy(policy);
+    let mut guest =
+        virtside_tests::guest_over(RecordingModel::new(Plan::Fill(7)), memory.flat(BASE), 4)
+            .offering(virtside_tests::differential::offer())
+            .with_policy(policy);
     for _ in 0..12 {
         let features = mix | Features::VERSION_1 | format.features();
         let ring = |queue| Ring::new(memory, format, queue, mix.contains(Features::IN_ORDER));

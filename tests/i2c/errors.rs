@@ -38,7 +38,7 @@ fn a_chip_that_does_not_acknowledge_fails_one_request_only() {
             Transaction::read(0x50, vec![0; 4]).with_error(kind),
             Transaction::write(0x50, vec![]).with_error(kind),
         ]);
-        let mut rig = Rig::over(mock.clone());
+        let mut rig = I2cRig::over(mock.clone());
         assert_eq!(rig.one(write(0x50, &[1])), failed());
         assert_eq!(rig.one(read(0x50, 4)), failed_read(4));
         assert_eq!(rig.one(write(0x50, &[])), failed());
@@ -50,7 +50,7 @@ fn a_chip_that_does_not_acknowledge_fails_one_request_only() {
 #[test]
 fn every_other_error_of_the_bus_is_reported_to_the_host() {
     for kind in FAULTS {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         rig.trouble([Some(kind), None, Some(kind)]);
         assert_eq!(rig.one(write(0x50, &[1])), failed());
         assert_eq!(rig.host_fault(), Some(HostFault::Backend));
@@ -64,7 +64,7 @@ fn every_other_error_of_the_bus_is_reported_to_the_host() {
 
 #[test]
 fn the_rest_of_a_group_reports_nothing() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     rig.trouble([Some(ErrorKind::Bus)]);
     assert_eq!(rig.one(write(0x50, &[1]).and()), failed());
     assert_eq!(rig.host_fault(), Some(HostFault::Backend));
@@ -75,7 +75,7 @@ fn the_rest_of_a_group_reports_nothing() {
 #[test]
 fn reserved_flags_are_not_guessed_at() {
     for bit in 2..32 {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         for message in [write(0x50, &[1]), write(0x50, &[])] {
             let flags = message.flags | 1 << bit;
             assert_eq!(rig.one(Message { flags, ..message }), failed());
@@ -91,7 +91,7 @@ fn reserved_flags_are_not_guessed_at() {
 #[test]
 fn an_address_of_neither_format_is_an_error() {
     for addr in [0x0001, 0x00a1, 0x01a0, 0xa000, 0x00f1, 0x12f8, 0xffff] {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         assert_eq!(
             rig.one(Message {
                 addr,
@@ -108,7 +108,7 @@ fn an_address_of_neither_format_is_an_error() {
 #[test]
 fn a_10_bit_address_on_a_bus_without_them_is_an_error() {
     for addr in [0x00f0, 0x00f6, 0x23f2, 0xfff6] {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         assert_eq!(
             rig.one(Message {
                 addr,
@@ -125,17 +125,17 @@ fn a_10_bit_address_on_a_bus_without_them_is_an_error() {
 #[test]
 fn more_than_there_is_room_for_is_an_error() {
     for len in [BYTES + 1, BYTES + 2, 2 * BYTES] {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         assert_eq!(rig.one(write(0x50, &vec![1; len])), failed());
         assert_eq!(rig.one(read(0x50, len as u32)), failed_read(len));
         assert_eq!(rig.calls(), [], "not even a part of it");
         assert_eq!(rig.host_fault(), None);
     }
     // However much: one byte of memory is enough for that.
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     let whole = 0x3_0000;
     rig.put(0, &read(0x50, 1));
-    let at = Rig::<Recorder>::place(0);
+    let at = I2cRig::<Recorder>::place(0);
     let header = Buffer::readable(at, 8);
     let status = Buffer::writable(at + 0x200, 1);
     let used = rig.send(&[header, Buffer::writable(BASE, whole), status]);
@@ -144,7 +144,7 @@ fn more_than_there_is_room_for_is_an_error() {
 
 #[test]
 fn data_of_the_other_direction_is_an_error() {
-    let at = Rig::<Recorder>::place(0);
+    let at = I2cRig::<Recorder>::place(0);
     let header = Buffer::readable(at, 8);
     let status = Buffer::writable(at + 0x200, 1);
     let sent = Buffer::readable(at + 0x10, 4);
@@ -155,7 +155,7 @@ fn data_of_the_other_direction_is_an_error() {
         (write(0x50, &[]), vec![header, room, status], 5),
         (write(0x50, &[]), vec![header, sent, room, status], 5),
     ] {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         rig.put(0, &message);
         assert_eq!(rig.send(&buffers), Some(used));
         assert_eq!(rig.status(0), ERR);
@@ -166,9 +166,9 @@ fn data_of_the_other_direction_is_an_error() {
 
 #[test]
 fn a_header_that_is_too_short_is_an_error() {
-    let at = Rig::<Recorder>::place(0);
+    let at = I2cRig::<Recorder>::place(0);
     for len in 0..8 {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         rig.put(0, &write(0x50, &[]));
         let buffers = [Buffer::readable(at, len), Buffer::writable(at + 0x200, 1)];
         assert_eq!(rig.send(&buffers), Some(1));
@@ -183,13 +183,13 @@ fn a_header_that_is_too_short_is_an_error() {
 
 #[test]
 fn a_request_without_room_for_the_status_breaks_the_queue() {
-    let at = Rig::<Recorder>::place(0);
+    let at = I2cRig::<Recorder>::place(0);
     for buffers in [
         vec![Buffer::readable(at, 8)],
         vec![Buffer::readable(at, 8), Buffer::readable(at + 0x10, 4)],
         vec![Buffer::readable(at, 8), Buffer::writable(at + 0x200, 0)],
     ] {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         rig.put(0, &write(0x50, &[1, 2, 3, 4]));
         assert_eq!(rig.send(&buffers), None);
         let fault = rig.guest.driver_fault(0);
@@ -202,12 +202,12 @@ fn a_request_without_room_for_the_status_breaks_the_queue() {
 /// Memory some of which goes at the first read of the device: of the header.
 type Shaky = GuardedMem<FlatMem<Hook>>;
 
-fn shaky(start: u64, len: u32) -> Rig<Recorder, Shaky> {
+fn shaky(start: u64, len: u32) -> I2cRig<Recorder, Shaky> {
     let ram = ram();
     let guard: Arc<OnceLock<Shaky>> = Arc::default();
     let inside = guard.clone();
     let hook = Hook::new(move |touch| {
-        let header = Rig::<Recorder>::place(0);
+        let header = I2cRig::<Recorder>::place(0);
         if matches!(touch, Touch::Read(at, _) if at == header)
             && let Some(guard) = inside.get()
         {
@@ -216,12 +216,12 @@ fn shaky(start: u64, len: u32) -> Rig<Recorder, Shaky> {
     });
     let mem = GuardedMem::new(ram.flat(BASE).with_hooks(hook));
     guard.set(mem.clone()).expect("set once");
-    Rig::at(I2c::new(Recorder::default()), mem, ram, 1)
+    I2cRig::at(I2c::new(Recorder::default()), mem, ram, 1)
 }
 
 #[test]
 fn a_header_that_is_gone_fails_the_request_and_is_reported() {
-    let header = Rig::<Recorder>::place(0);
+    let header = I2cRig::<Recorder>::place(0);
     // The header is in two pieces, and the second is gone after the first.
     let mut rig = shaky(header + 4, 4);
     rig.put(0, &write(0x50, &[1]));
@@ -241,7 +241,7 @@ fn a_header_that_is_gone_fails_the_request_and_is_reported() {
 
 #[test]
 fn data_that_is_gone_fails_the_request_and_is_reported() {
-    let data = Rig::<Recorder>::place(0) + 0x10;
+    let data = I2cRig::<Recorder>::place(0) + 0x10;
     let mut rig = shaky(data, 4);
     assert_eq!(rig.one(write(0x50, &[1, 2, 3])), failed());
     assert_eq!(rig.host_fault(), Some(HostFault::MemoryGone { addr: data }));
@@ -268,7 +268,7 @@ fn data_that_is_gone_fails_the_request_and_is_reported() {
 
 #[test]
 fn a_status_that_is_gone_is_reported_and_not_counted() {
-    let status = Rig::<Recorder>::place(0) + 0x200;
+    let status = I2cRig::<Recorder>::place(0) + 0x200;
     let mut rig = shaky(status, 1);
     let outcome = rig.one(write(0x50, &[1]));
     assert_eq!((outcome.status, outcome.used), (UNTOUCHED, 0));
@@ -295,7 +295,7 @@ fn a_host_can_keep_chips_from_its_driver() {
             }
         }
     }
-    let mut rig = Rig::over(Only50(Recorder::default()));
+    let mut rig = I2cRig::over(Only50(Recorder::default()));
     let outcomes = rig.ask(&[read(0x4f, 1), read(0x50, 1), read(0x51, 1)]);
     assert_eq!(outcomes, [failed_read(1), got([1]), failed_read(1)]);
     assert_eq!(rig.guest.model().bus().0.calls, [Read(0x50, 1)]);

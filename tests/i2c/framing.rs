@@ -13,8 +13,8 @@ proptest! {
         len in 0u32..=32,
         cuts in (vec(any::<u32>(), 0..6), vec(any::<u32>(), 0..6)),
     ) {
-        let mut rig = Rig::new();
-        let at = Rig::<Recorder>::place(0);
+        let mut rig = I2cRig::new();
+        let at = I2cRig::<Recorder>::place(0);
         let data: Vec<u8> = (0..len as u8).map(|byte| byte ^ 0x5a).collect();
         let message = if is_read { read(0x50, len) } else { write(0x50, &data) };
         rig.put(0, &message);
@@ -42,9 +42,9 @@ proptest! {
         lens in (0u32..=16, 0u32..=16),
         cuts in (vec(any::<u32>(), 0..4), vec(any::<u32>(), 0..4)),
     ) {
-        let mut rig = Rig::combining(2);
+        let mut rig = I2cRig::combining(2);
         let data: Vec<u8> = (0..lens.0 as u8).map(|byte| byte ^ 0x5a).collect();
-        let at = [0, 1].map(Rig::<Recorder>::place);
+        let at = [0, 1].map(I2cRig::<Recorder>::place);
         rig.put(0, &write(0x50, &data).and());
         rig.put(1, &read(0x50, lens.1));
         rig.driver.write(at[0] + 8, &data);

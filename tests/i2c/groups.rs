@@ -5,7 +5,7 @@ use virtside_tests::{config, driver, models::i2c::*, reg};
 
 #[test]
 fn requests_are_carried_out_and_answered_in_order() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     let outcomes = rig.ask(&[
         write(0x10, &[1]),
         read(0x11, 2),
@@ -31,7 +31,7 @@ fn requests_are_carried_out_and_answered_in_order() {
 fn a_failed_request_fails_the_rest_of_its_group() {
     // Whichever of the group it is.
     for first in 0..4 {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         rig.trouble((0..5).map(|at| (at == first).then_some(NAK)));
         let outcomes = rig.ask(&[
             write(0x10, &[1]).and(),
@@ -53,7 +53,7 @@ fn a_failed_request_fails_the_rest_of_its_group() {
 
 #[test]
 fn a_read_that_fails_with_its_group_reads_as_zeros() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     rig.trouble([Some(NAK)]);
     let outcomes = rig.ask(&[write(0x10, &[1]).and(), read(0x10, 6)]);
     assert_eq!(outcomes, [failed(), failed_read(6)]);
@@ -61,7 +61,7 @@ fn a_read_that_fails_with_its_group_reads_as_zeros() {
 
 #[test]
 fn a_failed_request_on_its_own_fails_no_other() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     rig.trouble([Some(NAK), None, Some(NAK), None]);
     let outcomes = rig.ask(&[
         write(0x10, &[1]),
@@ -74,7 +74,7 @@ fn a_failed_request_on_its_own_fails_no_other() {
 
 #[test]
 fn a_group_that_went_well_has_no_effect_on_the_next() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     let outcomes = rig.ask(&[
         write(0x10, &[1]).and(),
         read(0x10, 1),
@@ -86,7 +86,7 @@ fn a_group_that_went_well_has_no_effect_on_the_next() {
 
 #[test]
 fn a_failed_last_request_ends_its_group() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     rig.trouble([None, Some(NAK)]);
     let outcomes = rig.ask(&[
         write(0x10, &[1]).and(),
@@ -117,7 +117,7 @@ fn a_request_that_makes_no_sense_fails_its_group_too() {
         write(0x10, &[1; BYTES + 1]),
     ];
     for bad in nonsense {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         let group = [
             bad.clone().and(),
             write(0x10, &[2]).and(),
@@ -134,7 +134,7 @@ fn a_request_that_makes_no_sense_fails_its_group_too() {
 
 #[test]
 fn a_group_may_come_in_several_kicks() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     rig.trouble([Some(NAK)]);
     assert_eq!(rig.one(write(0x10, &[1]).and()), failed());
     assert_eq!(rig.one(write(0x10, &[2]).and()), failed());
@@ -145,7 +145,7 @@ fn a_group_may_come_in_several_kicks() {
 
 #[test]
 fn a_reset_ends_a_group_that_failed() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     rig.trouble([Some(NAK)]);
     assert_eq!(rig.one(write(0x10, &[1]).and()), failed());
     assert!(rig.guest.bring_up(features(), &[config(0)]));
@@ -155,7 +155,7 @@ fn a_reset_ends_a_group_that_failed() {
 
 #[test]
 fn a_stopped_queue_ends_a_group_that_failed() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     rig.trouble([Some(NAK)]);
     assert_eq!(rig.one(write(0x10, &[1]).and()), failed());
     let _ = rig.guest.store(reg::QUEUE_SEL, 0);

@@ -17,7 +17,7 @@ fn a_write_sends_its_bytes_and_is_answered_with_ok() {
         Transaction::write(0x50, vec![0x10, 0xaa, 0xbb]),
         Transaction::write(0x21, vec![7]),
     ]);
-    let mut rig = Rig::over(mock.clone());
+    let mut rig = I2cRig::over(mock.clone());
     assert_eq!(rig.one(write(0x50, &[0x10, 0xaa, 0xbb])), done());
     assert_eq!(rig.one(write(0x21, &[7])), done());
     assert_eq!(rig.host_fault(), None);
@@ -30,7 +30,7 @@ fn a_read_fills_all_of_its_buffer_and_is_answered_with_ok() {
         Transaction::read(0x50, vec![9, 8, 7, 6]),
         Transaction::read(0x51, (1..=32).collect()),
     ]);
-    let mut rig = Rig::over(mock.clone());
+    let mut rig = I2cRig::over(mock.clone());
     assert_eq!(rig.one(read(0x50, 4)), got([9, 8, 7, 6]));
     assert_eq!(rig.one(read(0x51, 32)), got(1..=32));
     mock.done();
@@ -42,7 +42,7 @@ fn a_request_without_data_sends_only_the_address() {
         Transaction::write(0x30, vec![]),
         Transaction::read(0x31, vec![]),
     ]);
-    let mut rig = Rig::over(mock.clone());
+    let mut rig = I2cRig::over(mock.clone());
     assert_eq!(rig.one(write(0x30, &[])), done());
     assert_eq!(rig.one(read(0x31, 0)), done());
     mock.done();
@@ -50,7 +50,7 @@ fn a_request_without_data_sends_only_the_address() {
 
 #[test]
 fn the_status_is_the_last_byte_and_the_only_one_of_a_write() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     rig.offer(0, &write(0x50, &[1, 2, 3]));
     rig.driver.publish();
     let before = shot(rig.ram);
@@ -58,7 +58,7 @@ fn the_status_is_the_last_byte_and_the_only_one_of_a_write() {
     let ring = rig.driver.layout().device..rig.driver.layout().end();
     let mut touched = touched(&before, &shot(rig.ram));
     touched.retain(|addr| !ring.contains(addr));
-    assert_eq!(touched, [Rig::<Recorder>::place(0) + 0x200]);
+    assert_eq!(touched, [I2cRig::<Recorder>::place(0) + 0x200]);
     assert_eq!(rig.status(0), OK);
 }
 
@@ -76,9 +76,9 @@ fn nothing_that_the_driver_sent_is_changed() {
     ];
     for combining in [false, true] {
         let mut rig = if combining {
-            Rig::combining(2)
+            I2cRig::combining(2)
         } else {
-            Rig::new()
+            I2cRig::new()
         };
         for (index, message) in messages.iter().enumerate() {
             rig.offer(index, message);
@@ -89,13 +89,17 @@ fn nothing_that_the_driver_sent_is_changed() {
         let layout = *rig.driver.layout();
         let allowed = |addr: u64| {
             let place = (0..5)
-                .map(Rig::<Recorder>::place)
+                .map(I2cRig::<Recorder>::place)
                 .find(|at| (*at..at + 0x400).contains(&addr));
             match place {
                 // The status, and the buffers of the two reads.
                 Some(at) if addr == at + 0x200 => true,
-                Some(at) if at == Rig::<Recorder>::place(1) => (0x10..0x15).contains(&(addr - at)),
-                Some(at) if at == Rig::<Recorder>::place(2) => (0x10..0x30).contains(&(addr - at)),
+                Some(at) if at == I2cRig::<Recorder>::place(1) => {
+                    (0x10..0x15).contains(&(addr - at))
+                }
+                Some(at) if at == I2cRig::<Recorder>::place(2) => {
+                    (0x10..0x30).contains(&(addr - at))
+                }
                 Some(_) => false,
                 None => (layout.device..layout.end()).contains(&addr),
             }
@@ -113,7 +117,7 @@ fn nothing_that_the_driver_sent_is_changed() {
 
 #[test]
 fn m_rd_alone_says_whether_it_is_a_read() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     rig.ask(&[
         write(0x50, &[]),
         read(0x50, 0),
@@ -134,7 +138,7 @@ fn m_rd_alone_says_whether_it_is_a_read() {
 #[test]
 fn a_7_bit_address_is_in_bits_7_to_1() {
     for chip in (0..0x80).filter(|chip| !(0x78..0x7c).contains(chip)) {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         rig.ask(&[write(chip, &[1]), read(chip, 1)]);
         let chip = u16::from(chip);
         assert_eq!(rig.calls(), [Write(chip, vec![1]), Read(chip, 1)]);
@@ -143,7 +147,7 @@ fn a_7_bit_address_is_in_bits_7_to_1() {
 
 #[test]
 fn a_10_bit_address_is_taken_from_its_two_parts() {
-    let mut rig = Rig::with(I2c::new(TenBit(Recorder::default())), 1);
+    let mut rig = I2cRig::with(I2c::new(TenBit(Recorder::default())), 1);
     for address in 0..0x400u16 {
         // 1111 0 A9 A8 0, and A7 to A0 above.
         let addr = 0xf0 | (address >> 8) << 1 | (address & 0xff) << 8;
@@ -161,7 +165,7 @@ fn a_10_bit_address_is_taken_from_its_two_parts() {
 
 #[test]
 fn a_bus_with_10_bit_addresses_has_the_others_too() {
-    let mut rig = Rig::with(I2c::new(TenBit(Recorder::default())).combining(), 2);
+    let mut rig = I2cRig::with(I2c::new(TenBit(Recorder::default())).combining(), 2);
     rig.ask(&[write(0x50, &[1]).and(), read(0x50, 2)]);
     assert_eq!(rig.calls(), [WriteRead(0x50, vec![1], 2)]);
     let addr = 0x12f2;
@@ -196,10 +200,11 @@ fn every_addr_is_of_one_format_or_none() {
 
 #[test]
 fn the_padding_does_not_matter() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     let message = read(0x50, 3);
     rig.offer(0, &message);
-    rig.driver.write(Rig::<Recorder>::place(0) + 2, &[0xff; 2]);
+    rig.driver
+        .write(I2cRig::<Recorder>::place(0) + 2, &[0xff; 2]);
     rig.run();
     let used = rig.take_used()[0].1;
     assert_eq!(rig.outcome(0, &message, used), got([1, 2, 3]));
@@ -207,7 +212,7 @@ fn the_padding_does_not_matter() {
 
 #[test]
 fn as_many_bytes_as_the_adapter_has_room_for_can_be_moved() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     let data: Vec<u8> = (0..BYTES as u8).collect();
     assert_eq!(rig.one(write(0x50, &data)), done());
     assert_eq!(rig.one(read(0x50, BYTES as u32)), got(1..=BYTES as u8));
@@ -230,10 +235,10 @@ fn a_read_never_shows_what_another_request_left_in_the_room() {
             Ok(())
         }
     }
-    let mut rig = Rig::over(Lazy);
+    let mut rig = I2cRig::over(Lazy);
     assert_eq!(rig.one(write(0x50, &[0x55; 16])), done());
     assert_eq!(rig.one(read(0x50, 16)), got([0; 16]));
-    let mut rig = Rig::with(I2c::new(Lazy).combining(), 2);
+    let mut rig = I2cRig::with(I2c::new(Lazy).combining(), 2);
     assert_eq!(rig.one(write(0x50, &[0x55; 16])), done());
     let outcomes = rig.ask(&[write(0x50, &[1]).and(), read(0x50, 15)]);
     assert_eq!(outcomes[1], got([0; 15]));

@@ -13,7 +13,7 @@ type State = EngineSnapshot<I2cSnapshot, Q, N, 8>;
 
 /// The same adapter in another process, of the same bus; its driver does not notice.
 #[track_caller]
-fn carry(rig: &mut Rig<Recorder>, combining: bool) {
+fn carry(rig: &mut I2cRig<Recorder>, combining: bool) {
     let state: State = rig.guest.save().expect("nothing is in the way");
     let bus = std::mem::take(rig.guest.model_mut().bus_mut());
     let model = I2c::new(bus);
@@ -26,7 +26,7 @@ fn carry(rig: &mut Rig<Recorder>, combining: bool) {
     rig.guest = guest;
 }
 
-fn offer(rig: &mut Rig<Recorder>, messages: &[Message]) {
+fn offer(rig: &mut I2cRig<Recorder>, messages: &[Message]) {
     for (index, message) in messages.iter().enumerate() {
         rig.offer(index, message);
     }
@@ -36,7 +36,7 @@ fn offer(rig: &mut Rig<Recorder>, messages: &[Message]) {
 
 #[test]
 fn a_write_that_waits_for_its_read_is_combined_with_it() {
-    let mut rig = Rig::combining(2);
+    let mut rig = I2cRig::combining(2);
     let messages = [write(0x50, &[0x10]).and(), read(0x50, 2)];
     offer(&mut rig, &messages);
     let _ = rig.guest.poll(1);
@@ -53,7 +53,7 @@ fn a_write_that_waits_for_its_read_is_combined_with_it() {
 #[test]
 fn a_write_that_was_sent_and_not_answered_is_not_sent_again() {
     for (trouble, status) in [(None, OK), (Some(NAK), ERR)] {
-        let mut rig = Rig::combining(2);
+        let mut rig = I2cRig::combining(2);
         rig.trouble([trouble]);
         // The read of another chip: the write goes alone, and has its answer with the next poll.
         offer(&mut rig, &[write(0x50, &[0x10]).and(), read(0x51, 1)]);
@@ -75,7 +75,7 @@ fn the_rest_of_a_group_that_failed_fails() {
     for combining in [false, true] {
         let model = I2c::new(Recorder::default());
         let model = if combining { model.combining() } else { model };
-        let mut rig = Rig::with(model, 2);
+        let mut rig = I2cRig::with(model, 2);
         rig.trouble([Some(NAK)]);
         assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
         rig.calls();
@@ -89,7 +89,7 @@ fn the_rest_of_a_group_that_failed_fails() {
 #[test]
 fn a_reset_and_a_stopped_queue_forget_what_was_carried_over() {
     for offset in [reg::STATUS, reg::QUEUE_READY] {
-        let mut rig = Rig::new();
+        let mut rig = I2cRig::new();
         rig.trouble([Some(NAK)]);
         assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
         carry(&mut rig, false);
@@ -101,7 +101,7 @@ fn a_reset_and_a_stopped_queue_forget_what_was_carried_over() {
 
 #[test]
 fn what_no_driver_can_have_made_of_it_is_refused() {
-    let mut rig = Rig::new();
+    let mut rig = I2cRig::new();
     let whole: State = rig.guest.save().expect("nothing is in the way");
     let mut guest = guest_over(
         I2c::<_, BYTES>::new(Recorder::default()),
@@ -133,7 +133,7 @@ fn what_no_driver_can_have_made_of_it_is_refused() {
 
 #[test]
 fn nothing_was_served_before_a_driver_was_there() {
-    let rig = Rig::new();
+    let rig = I2cRig::new();
     let there = || {
         let model = I2c::<_, BYTES>::new(Recorder::default()).combining();
         guest_over(model, rig.ram.flat(BASE), 2)
@@ -150,7 +150,7 @@ fn nothing_was_served_before_a_driver_was_there() {
 
 #[test]
 fn an_answer_without_its_request_does_not_stop_the_queue() {
-    let mut rig = Rig::combining(2);
+    let mut rig = I2cRig::combining(2);
     let mut state: State = rig.guest.save().expect("nothing is in the way");
     state.model.settled = Some(false);
     let model = I2c::new(Recorder::default()).combining();
@@ -176,7 +176,7 @@ proptest! {
     ) {
         let mut seen = Vec::new();
         for moves in [false, true] {
-            let mut rig = Rig::combining(2);
+            let mut rig = I2cRig::combining(2);
             let mut polls = polls.iter().cycle();
             let mut outcomes = Vec::new();
             for (messages, trouble) in &groups {

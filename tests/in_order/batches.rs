@@ -3,7 +3,7 @@
 use virtside::{Features, Step, testing::Buffer};
 use virtside_tests::{
     DATA, SIZE,
-    in_order::{FORMATS, Format, Given, Rig},
+    in_order::{FORMATS, Format, Given, HolderRig},
 };
 
 /// The numbers of full chains, the last of which has the entry.
@@ -21,7 +21,7 @@ fn full(numbers: std::ops::Range<usize>, len: u32) -> Vec<Given> {
 fn buffers_that_are_full_go_back_with_one_entry_for_all() {
     for &format in FORMATS {
         for count in 1..=16 {
-            let mut rig = Rig::new(format, Features::empty());
+            let mut rig = HolderRig::new(format, Features::empty());
             rig.fill();
             assert_eq!(rig.send(&vec![4; count]), Step::Idle);
             assert_eq!(rig.take(), full(0..count, 4), "{format:?}");
@@ -32,7 +32,7 @@ fn buffers_that_are_full_go_back_with_one_entry_for_all() {
 #[test]
 fn buffers_that_are_only_read_are_full() {
     for &format in FORMATS {
-        let mut rig = Rig::new(format, Features::empty());
+        let mut rig = HolderRig::new(format, Features::empty());
         rig.fill();
         for _ in 0..5 {
             rig.driver().send(&[Buffer::readable(DATA, 4)]);
@@ -47,7 +47,7 @@ fn a_buffer_with_room_left_has_the_entry_that_ends_its_batch() {
     for &format in FORMATS {
         // A bit for each of six chains: whether it is filled.
         for bits in 0u32..64 {
-            let mut rig = Rig::new(format, Features::empty());
+            let mut rig = HolderRig::new(format, Features::empty());
             let is_full = move |number: usize| bits & (1 << number) != 0;
             rig.choose(move |asked| Some(if is_full(asked.number) { 4 } else { 3 }));
             assert_eq!(rig.send(&[4; 6]), Step::Idle);
@@ -68,7 +68,7 @@ fn a_buffer_with_room_left_has_the_entry_that_ends_its_batch() {
 #[test]
 fn a_claim_to_have_written_too_much_is_no_full_buffer() {
     for &format in FORMATS {
-        let mut rig = Rig::new(format, Features::empty());
+        let mut rig = HolderRig::new(format, Features::empty());
         rig.choose(|asked| Some(if asked.number == 1 { 5 } else { 4 }));
         rig.send(&[4; 3]);
         let expected = [Given::skipped(0, 4), Given::entry(1, 0), Given::entry(2, 4)];
@@ -79,7 +79,7 @@ fn a_claim_to_have_written_too_much_is_no_full_buffer() {
 #[test]
 fn answers_that_waited_for_their_turn_share_an_entry() {
     for &format in FORMATS {
-        let mut rig = Rig::new(format, Features::empty());
+        let mut rig = HolderRig::new(format, Features::empty());
         rig.send(&[4; 5]);
         for number in [3, 1, 2] {
             rig.answer(number, 4);
@@ -94,7 +94,7 @@ fn answers_that_waited_for_their_turn_share_an_entry() {
 
 #[test]
 fn a_split_batch_has_its_entry_at_the_place_of_the_first() {
-    let mut rig = Rig::new(Format::Split, Features::empty());
+    let mut rig = HolderRig::new(Format::Split, Features::empty());
     rig.choose(|asked| Some(if asked.number == 4 { 1 } else { 4 }));
     rig.send(&[4; 8]);
     let driver = rig.driver().split();
@@ -113,12 +113,12 @@ fn a_split_batch_has_its_entry_at_the_place_of_the_first() {
 #[test]
 #[cfg(feature = "packed")]
 fn a_packed_batch_has_its_descriptor_in_the_first_slot() {
-    let mut rig = Rig::new(Format::Packed, Features::empty());
+    let mut rig = HolderRig::new(Format::Packed, Features::empty());
     rig.fill();
     for slots in [1, 3, 2] {
         rig.driver().send(&vec![Buffer::writable(DATA, 4); slots]);
     }
-    let slot = |rig: &mut Rig, slot: u64| {
+    let slot = |rig: &mut HolderRig, slot: u64| {
         let mut bytes = [0; 16];
         rig.driver()
             .packed()
@@ -153,7 +153,7 @@ fn batches_go_round_the_end_of_the_ring() {
         };
         for &size in sizes {
             for slots in 1..=size.min(3) {
-                let mut rig = Rig::sized(format, Features::empty(), size);
+                let mut rig = HolderRig::sized(format, Features::empty(), size);
                 rig.fill();
                 let mut number = 0;
                 // Batches of every length at every place, several times round.
@@ -178,7 +178,7 @@ fn batches_go_round_the_end_of_the_ring() {
 #[test]
 fn batches_go_round_the_end_of_the_16_bit_index() {
     for &format in FORMATS {
-        let mut rig = Rig::new(format, Features::empty());
+        let mut rig = HolderRig::new(format, Features::empty());
         rig.choose(|asked| Some(if asked.number % 5 == 3 { 1 } else { 2 }));
         let mut number = 0;
         while number < 140_000 {
@@ -200,7 +200,7 @@ fn batches_go_round_the_end_of_the_16_bit_index() {
 #[test]
 fn answers_that_wait_go_round_the_end_of_the_16_bit_index() {
     for &format in FORMATS {
-        let mut rig = Rig::sized(format, Features::EVENT_IDX, SIZE);
+        let mut rig = HolderRig::sized(format, Features::EVENT_IDX, SIZE);
         for round in 0..9_000 {
             let first = 8 * round;
             // The oldest is kept, and seven wait behind it.

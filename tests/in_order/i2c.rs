@@ -45,21 +45,21 @@ impl embedded_hal::i2c::I2c for Bus {
     }
 }
 
-struct Rig {
+struct I2cInOrderRig {
     guest: Guest<I2c<Bus, 16>>,
     driver: InOrderDriver,
     bus: Bus,
     ram: virtside_tests::TestRam,
 }
 
-fn rig(format: Format, slots: usize) -> Rig {
+fn rig(format: Format, slots: usize) -> I2cInOrderRig {
     let (ram, bus) = (ram(), Bus::default());
     let features = Features::IN_ORDER | format.features() | ZERO_LENGTH_REQUEST;
     let model = I2c::new(bus.clone()).combining();
     let mut guest = guest_over(model, ram.flat(BASE), slots).offering(Offer::AS_IS.with(features));
     let driver = InOrderDriver::new(ram, format, 0, SIZE);
     assert!(guest.bring_up(features, &[driver.config()]));
-    Rig {
+    I2cInOrderRig {
         guest,
         driver,
         bus,
@@ -67,7 +67,7 @@ fn rig(format: Format, slots: usize) -> Rig {
     }
 }
 
-impl Rig {
+impl I2cInOrderRig {
     /// A read of two bytes, or a write of two, to the chip at 0x50 or to nobody.
     fn ask(&mut self, read: bool, more: bool, there: bool) {
         self.ask_for(2, read, more, there);

@@ -2,10 +2,10 @@
 //! the first place is written.
 
 use virtside::Features;
-use virtside_tests::in_order::{FORMATS, Format, Rig};
+use virtside_tests::in_order::{FORMATS, Format, HolderRig};
 
 /// Sends chains of one descriptor, full where `bits` says so; whether there was an interrupt.
-fn batch(rig: &mut Rig, count: usize, bits: usize) -> bool {
+fn batch(rig: &mut HolderRig, count: usize, bits: usize) -> bool {
     let before = rig.interrupts();
     let first = rig.guest.counters().chains as usize;
     rig.choose(move |asked| {
@@ -26,7 +26,7 @@ fn batch(rig: &mut Rig, count: usize, bits: usize) -> bool {
 #[test]
 fn a_batch_is_announced_once_unless_the_driver_asked_for_quiet() {
     for &format in FORMATS {
-        let mut rig = Rig::new(format, Features::empty());
+        let mut rig = HolderRig::new(format, Features::empty());
         for (round, quiet) in [false, true, true, false].into_iter().enumerate() {
             match format {
                 Format::Split => rig.driver().split().set_avail_flags(quiet.into()),
@@ -44,7 +44,7 @@ fn a_batch_is_announced_once_unless_the_driver_asked_for_quiet() {
 
 #[test]
 fn only_an_event_index_within_a_batch_is_announced() {
-    let mut rig = Rig::new(Format::Split, Features::EVENT_IDX);
+    let mut rig = HolderRig::new(Format::Split, Features::EVENT_IDX);
     let mut fired = [0; 2];
     // Until the index has gone round.
     while rig.guest.counters().chains < 70_000 {
@@ -69,7 +69,7 @@ fn only_an_event_index_within_a_batch_is_announced() {
 
 #[test]
 fn an_event_index_far_away_is_not_announced() {
-    let mut rig = Rig::new(Format::Split, Features::EVENT_IDX);
+    let mut rig = HolderRig::new(Format::Split, Features::EVENT_IDX);
     for event in [0x7fff, 0x8000, 0xffff] {
         rig.driver().split().set_used_event(event);
         for bits in 0..8 {
@@ -81,7 +81,7 @@ fn an_event_index_far_away_is_not_announced() {
 #[test]
 fn answers_that_waited_are_announced_if_any_was_asked_for() {
     for event in 0..8u16 {
-        let mut rig = Rig::new(Format::Split, Features::EVENT_IDX);
+        let mut rig = HolderRig::new(Format::Split, Features::EVENT_IDX);
         rig.driver().split().set_used_event(event);
         rig.send(&[4; 6]);
         for number in [2, 1, 4] {
@@ -105,7 +105,7 @@ fn only_a_descriptor_asked_for_within_a_batch_is_announced() {
     /// `RING_EVENT_FLAGS_DESC`
     const DESC: u16 = 2;
     for size in [4u16, 5, 16] {
-        let mut rig = Rig::sized(Format::Packed, Features::EVENT_IDX, size);
+        let mut rig = HolderRig::sized(Format::Packed, Features::EVENT_IDX, size);
         let (mut slot, mut wrap, mut number) = (0, true, 0);
         let mut fired = [0; 2];
         // Every place of the ring, in either round, and two that are not there.

@@ -8,15 +8,15 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, SIZE,
-    in_order::{FORMATS, Format, Given, Holder, InOrderDriver, Rig},
+    in_order::{FORMATS, Format, Given, Holder, HolderRig, InOrderDriver},
     ram, reg,
     rings::settle,
     status::{LIVE, SUSPEND},
 };
 
 /// Two queues. On queue 0 the oldest chain waits, and those of numbers 1 and 2 are answered.
-fn waiting(format: Format, features: Features) -> Rig {
-    let mut rig = Rig::with(format, features | Features::IN_ORDER, 2, SIZE, 5);
+fn waiting(format: Format, features: Features) -> HolderRig {
+    let mut rig = HolderRig::with(format, features | Features::IN_ORDER, 2, SIZE, 5);
     rig.choose(|asked| (asked.queue == 1 || asked.number != 0).then_some(4));
     assert_eq!(rig.send(&[4; 3]), Step::Blocked);
     assert_eq!(rig.take(), []);
@@ -25,7 +25,7 @@ fn waiting(format: Format, features: Features) -> Rig {
 
 /// Queue 1 gets all slots but the one that is reserved for queue 0.
 #[track_caller]
-fn assert_slots_are_free(rig: &mut Rig) {
+fn assert_slots_are_free(rig: &mut HolderRig) {
     rig.choose(|_| None);
     for _ in 0..5 {
         rig.drivers[1].room(4);
@@ -114,7 +114,7 @@ fn a_faulty_driver_hears_of_nothing_that_waited_for_its_turn() {
 #[test]
 fn a_faulty_driver_is_told_of_full_buffers_given_back_before() {
     for &format in FORMATS {
-        let mut rig = Rig::new(format, Features::empty());
+        let mut rig = HolderRig::new(format, Features::empty());
         let fault = DriverFault::BadRequest { head: 7 };
         rig.guest.model_mut().blames = Some((3, fault));
         rig.fill();
@@ -132,7 +132,7 @@ fn a_faulty_driver_is_told_of_full_buffers_given_back_before() {
 
 #[test]
 fn a_broken_split_ring_shows_full_buffers_given_back_before() {
-    let mut rig = Rig::new(Format::Split, Features::empty());
+    let mut rig = HolderRig::new(Format::Split, Features::empty());
     rig.fill();
     for _ in 0..3 {
         rig.driver().room(4);
@@ -151,7 +151,7 @@ fn a_broken_split_ring_shows_full_buffers_given_back_before() {
 #[test]
 fn a_rejected_chain_has_its_own_entry_behind_full_buffers() {
     for event_idx in [Features::empty(), Features::EVENT_IDX] {
-        let mut rig = Rig::refusing(Format::Split, event_idx);
+        let mut rig = HolderRig::refusing(Format::Split, event_idx);
         rig.fill();
         for number in 0..6 {
             if number == 2 || number == 3 {
@@ -178,7 +178,7 @@ fn a_rejected_chain_has_its_own_entry_behind_full_buffers() {
 #[test]
 fn a_chain_that_the_device_refuses_waits_for_its_turn() {
     for &format in FORMATS {
-        let mut rig = Rig::refusing(format, Features::empty());
+        let mut rig = HolderRig::refusing(format, Features::empty());
         let fault = DriverFault::BadRequest { head: 1 };
         rig.guest.model_mut().blames = Some((1, fault));
         assert_eq!(rig.send(&[4; 2]), Step::Blocked);
@@ -191,7 +191,7 @@ fn a_chain_that_the_device_refuses_waits_for_its_turn() {
 
 #[test]
 fn a_head_that_waits_for_its_turn_is_in_flight() {
-    let mut rig = Rig::new(Format::Split, Features::empty());
+    let mut rig = HolderRig::new(Format::Split, Features::empty());
     rig.choose(|asked| (asked.number != 0).then_some(4));
     rig.send(&[4; 3]);
     let driver = rig.driver().split();

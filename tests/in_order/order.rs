@@ -3,7 +3,7 @@
 use virtside::{Features, Refusal, Step, mmio::Reply, testing::Registers};
 use virtside_tests::{
     SIZE,
-    in_order::{FORMATS, Given, Rig},
+    in_order::{FORMATS, Given, HolderRig},
 };
 
 /// Every order of `0..count`.
@@ -25,7 +25,7 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 #[test]
 fn buffers_go_back_in_the_order_in_which_they_came() {
     for &format in FORMATS {
-        let mut rig = Rig::new(format, Features::empty());
+        let mut rig = HolderRig::new(format, Features::empty());
         for (round, order) in orders(4).iter().enumerate() {
             let first = 4 * round;
             assert_eq!(rig.send(&[8; 4]), Step::Blocked);
@@ -50,7 +50,7 @@ fn buffers_go_back_in_the_order_in_which_they_came() {
 #[test]
 fn a_chain_that_is_answered_at_once_waits_for_an_older_one() {
     for &format in FORMATS {
-        let mut rig = Rig::new(format, Features::empty());
+        let mut rig = HolderRig::new(format, Features::empty());
         rig.choose(|asked| (asked.number != 0).then_some(1));
         assert_eq!(rig.send(&[4; 3]), Step::Blocked);
         assert_eq!(rig.take(), []);
@@ -66,7 +66,7 @@ fn a_chain_that_is_answered_at_once_waits_for_an_older_one() {
 #[test]
 fn queues_do_not_wait_for_each_other() {
     for &format in FORMATS {
-        let mut rig = Rig::with(format, Features::IN_ORDER, 3, SIZE, 16);
+        let mut rig = HolderRig::with(format, Features::IN_ORDER, 3, SIZE, 16);
         for _ in 0..3 {
             for queue in 0..3 {
                 rig.drivers[usize::from(queue)].room(4);
@@ -91,7 +91,7 @@ fn queues_do_not_wait_for_each_other() {
 #[test]
 fn one_slot_serves_any_number_of_chains() {
     for &format in FORMATS {
-        let mut rig = Rig::with(format, Features::IN_ORDER, 1, SIZE, 1);
+        let mut rig = HolderRig::with(format, Features::IN_ORDER, 1, SIZE, 1);
         rig.choose(|asked| (asked.number % 3 != 0).then_some(3));
         let mut given = Vec::new();
         assert_eq!(rig.send(&[4; 9]), Step::Blocked);
@@ -110,7 +110,7 @@ fn one_slot_serves_any_number_of_chains() {
 fn all_slots_are_free_again_after_the_oldest_is_answered() {
     for &format in FORMATS {
         for slots in 2..=5 {
-            let mut rig = Rig::with(format, Features::IN_ORDER, 2, SIZE, slots);
+            let mut rig = HolderRig::with(format, Features::IN_ORDER, 2, SIZE, slots);
             // The first of queue 0 keeps all that follow in their slots.
             rig.choose(|asked| (asked.queue == 1 || asked.number != 0).then_some(asked.room));
             assert_eq!(rig.send(&[4; 8]), Step::Blocked);
@@ -130,7 +130,7 @@ fn all_slots_are_free_again_after_the_oldest_is_answered() {
 fn every_budget_comes_to_the_same_end() {
     for &format in FORMATS {
         for budget in 1..=5 {
-            let mut rig = Rig::with(format, Features::IN_ORDER, 2, SIZE, 3);
+            let mut rig = HolderRig::with(format, Features::IN_ORDER, 2, SIZE, 3);
             rig.fill();
             for _ in 0..10 {
                 rig.drivers[0].room(4);
@@ -154,7 +154,7 @@ fn every_budget_comes_to_the_same_end() {
 #[test]
 fn the_name_of_an_answered_chain_is_void() {
     for &format in FORMATS {
-        let mut rig = Rig::new(format, Features::empty());
+        let mut rig = HolderRig::new(format, Features::empty());
         rig.send(&[4; 3]);
         let tokens: Vec<_> = (0..3).map(|number| rig.token(number)).collect();
         rig.answer(1, 4);
@@ -176,7 +176,7 @@ fn the_name_of_an_answered_chain_is_void() {
 #[test]
 fn an_answered_chain_that_is_called_due_is_not_served_again() {
     for &format in FORMATS {
-        let mut rig = Rig::new(format, Features::empty());
+        let mut rig = HolderRig::new(format, Features::empty());
         rig.send(&[4; 3]);
         let token = rig.token(1);
         rig.answer(1, 4);
@@ -197,7 +197,7 @@ fn an_answered_chain_that_is_called_due_is_not_served_again() {
 #[test]
 fn a_ready_back_end_does_not_serve_an_answered_chain_again() {
     for &format in FORMATS {
-        let mut rig = Rig::new(format, Features::empty());
+        let mut rig = HolderRig::new(format, Features::empty());
         rig.send(&[4; 3]);
         rig.answer(1, 3);
         let (first, last) = (rig.token(0), rig.token(2));
@@ -216,7 +216,7 @@ fn a_ready_back_end_does_not_serve_an_answered_chain_again() {
 #[test]
 fn without_in_order_each_answer_has_its_own_entry_at_once() {
     for &format in FORMATS {
-        let mut rig = Rig::with(format, Features::empty(), 1, SIZE, 16);
+        let mut rig = HolderRig::with(format, Features::empty(), 1, SIZE, 16);
         rig.send(&[4; 3]);
         for (left, number) in [(2, 2), (1, 0), (0, 1)] {
             rig.answer(number, 4);

@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 use virtside::{Features, testing::Buffer};
 use virtside_tests::{
     BUDGET, DATA,
-    in_order::{Asked, FORMATS, Rig},
+    in_order::{Asked, FORMATS, HolderRig},
 };
 
 /// A chain that the device has, and what it answered to it.
@@ -45,7 +45,7 @@ impl Model {
 
 /// A device, its drivers, and the models of its queues.
 struct World {
-    rig: Rig,
+    rig: HolderRig,
     models: Vec<Model>,
 }
 
@@ -120,7 +120,7 @@ proptest! {
         let size = 1u16 << log;
         let more = if event_idx { Features::EVENT_IDX } else { Features::empty() };
         for &format in FORMATS {
-            let rig = Rig::with(format, Features::IN_ORDER | more, queues, size, slots);
+            let rig = HolderRig::with(format, Features::IN_ORDER | more, queues, size, slots);
             let models = (0..queues).map(|_| Model::default()).collect();
             let mut world = World { rig, models };
             for &(what, number, length, short) in &steps {

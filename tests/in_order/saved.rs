@@ -3,15 +3,15 @@
 use virtside::{EngineSnapshot, Features, SnapshotError, Step};
 use virtside_tests::{
     N, Q, SIZE,
-    in_order::{FORMATS, Format, Given, Rig},
+    in_order::{FORMATS, Format, Given, HolderRig},
     rings::settle,
 };
 
 type Saved = EngineSnapshot<(), Q, N, 8>;
 
 /// Chains of which the oldest is kept, two are answered and the last is kept; and what is saved.
-fn waiting(format: Format) -> (Rig, Saved) {
-    let mut rig = Rig::with(format, Features::IN_ORDER, 1, SIZE, 8);
+fn waiting(format: Format) -> (HolderRig, Saved) {
+    let mut rig = HolderRig::with(format, Features::IN_ORDER, 1, SIZE, 8);
     // Somewhere in the ring.
     rig.fill();
     assert_eq!(rig.send(&[4; 13]), Step::Idle);

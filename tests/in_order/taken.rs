@@ -8,7 +8,7 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, Line, N, Q,
-    in_order::{FORMATS, Format, Given, InOrderDriver, Rig},
+    in_order::{FORMATS, Format, Given, HolderRig, InOrderDriver},
     reg,
 };
 
@@ -16,14 +16,14 @@ type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// Queue 0, taken, and the chains that were popped from it.
 struct Out {
-    rig: Rig,
+    rig: HolderRig,
     queue: Queue,
     chains: Vec<Chain<N>>,
 }
 
 /// With so many chains in flight, each with room for 4 bytes.
 fn out(format: Format, features: Features, chains: usize) -> Out {
-    let mut rig = Rig::new(format, features);
+    let mut rig = HolderRig::new(format, features);
     rig.fill();
     let queue = rig.guest.take_queue(0).expect("it is live");
     let chains = vec![Chain::new(); chains];
@@ -279,7 +279,7 @@ fn a_queue_with_an_abandoned_chain_cannot_go_on() {
 #[test]
 fn a_broken_chain_is_not_refused_before_one_that_was_abandoned() {
     for abandons in [false, true] {
-        let mut rig = Rig::refusing(Format::Split, Features::empty());
+        let mut rig = HolderRig::refusing(Format::Split, Features::empty());
         let mut queue = rig.guest.take_queue(0).expect("it is live");
         let (mem, mut chain): (_, Chain<N>) = (rig.ram.flat(BASE), Chain::new());
         rig.driver().room(4);
@@ -333,7 +333,7 @@ fn a_chain_abandoned_for_the_drivers_stop_needs_no_reset() {
 #[test]
 fn a_queue_that_lost_a_chain_goes_on_without_in_order() {
     for &format in FORMATS {
-        let mut rig = Rig::with(format, Features::empty(), 1, 16, 4);
+        let mut rig = HolderRig::with(format, Features::empty(), 1, 16, 4);
         rig.fill();
         let mut queue = rig.guest.take_queue(0).expect("it is live");
         rig.driver().room(4);

@@ -6,17 +6,17 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, DATA, SIZE, guest_over, ram,
-    rings::{GuardedMem, Plan, Rig, Scribe},
+    rings::{GuardedMem, Plan, RecordingModel, RecordingRig},
 };
 
 const TABLE: u64 = DATA + 0x8000;
 const PAGE: u32 = 0x1000;
 
 /// A rig behind a guard, which is given too.
-fn guarded() -> (Rig<GuardedMem<FlatMem>>, GuardedMem<FlatMem>) {
+fn guarded() -> (RecordingRig<GuardedMem<FlatMem>>, GuardedMem<FlatMem>) {
     let ram = ram();
     let guard = GuardedMem::new(ram.flat(BASE));
-    let rig = Rig::over(guard.clone(), ram, Features::INDIRECT_DESC, SIZE);
+    let rig = RecordingRig::over(guard.clone(), ram, Features::INDIRECT_DESC, SIZE);
     (rig, guard)
 }
 
@@ -95,7 +95,7 @@ fn a_ring_that_is_denied_is_refused() {
         (Area::Device, layout.device, 134),
     ] {
         let guard = GuardedMem::new(ram().flat(BASE));
-        let mut guest = guest_over(Scribe::new(Plan::Fill(0)), guard.clone(), 1);
+        let mut guest = guest_over(RecordingModel::new(Plan::Fill(0)), guard.clone(), 1);
         assert!(guest.negotiate(Features::VERSION_1));
         // Its last byte will do.
         guard.deny(start + u64::from(len) - 1, 1);

@@ -5,22 +5,22 @@ use virtside_tests::{
     BASE, DATA, SIZE,
     hooks::{Log, Touch},
     ram,
-    rings::{Rig, region},
+    rings::{RecordingRig, region},
 };
 
 const TABLE: u64 = DATA + 0x8000;
 
 /// What one kick makes a device do with memory.
-fn touches<M: DriverMem>(rig: &mut Rig<M>, log: &Log) -> Vec<Touch> {
+fn touches<M: DriverMem>(rig: &mut RecordingRig<M>, log: &Log) -> Vec<Touch> {
     log.take();
     assert_eq!(rig.kick(), Step::Idle);
     log.take()
 }
 
-fn rig(features: Features) -> (Rig<impl DriverMem>, Log) {
+fn rig(features: Features) -> (RecordingRig<impl DriverMem>, Log) {
     let (ram, log) = (ram(), Log::default());
     let mem = ram.flat(BASE).with_hooks(log.hook());
-    let rig = Rig::over(mem, ram, features, SIZE);
+    let rig = RecordingRig::over(mem, ram, features, SIZE);
     (rig, log)
 }
 
@@ -128,7 +128,7 @@ fn a_buffer_over_two_regions_is_announced_piece_by_piece() {
         mem.add(region(DATA, ram, border, 0x1000, Permission::Write))
             .is_ok()
     );
-    let mut rig = Rig::over(mem.with_hooks(log.hook()), ram, Features::empty(), SIZE);
+    let mut rig = RecordingRig::over(mem.with_hooks(log.hook()), ram, Features::empty(), SIZE);
     let buffers = [
         Buffer::readable(DATA - 3, 8),
         Buffer::writable(DATA - 10, 17),

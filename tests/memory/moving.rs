@@ -7,11 +7,11 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, BYTES, DATA, Q, SIZE, TestRam, config, driver, guest_over, ram, reg,
-    rings::{GuardedMem, Plan, Rig, Scribe, settle, shot},
+    rings::{GuardedMem, Plan, RecordingModel, RecordingRig, settle, shot},
 };
 
 /// Moves everything to other host memory, and leaves rubbish behind.
-fn move_away(rig: &mut Rig) -> TestRam {
+fn move_away(rig: &mut RecordingRig) -> TestRam {
     let (old, new) = (rig.ram, ram());
     new.write(0, &shot(old));
     old.write(0, &vec![0xdb; BYTES]);
@@ -39,7 +39,7 @@ fn room(len: u32) -> Vec<Buffer> {
 #[test]
 fn a_queue_goes_on_where_its_rings_have_moved_to() {
     for features in [Features::empty(), Features::EVENT_IDX] {
-        let mut rig = Rig::new(features);
+        let mut rig = RecordingRig::new(features);
         for turn in 0..40u16 {
             rig.driver.send(turn % SIZE, &room(turn.into()));
             assert_eq!(rig.kick(), Step::Idle);
@@ -59,7 +59,7 @@ fn a_queue_goes_on_where_its_rings_have_moved_to() {
 
 #[test]
 fn what_was_published_before_the_move_is_served_after_it() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     for head in 0..4 {
         rig.driver.write_chain(head, &room(7));
         rig.driver.offer(head);
@@ -82,7 +82,7 @@ fn what_was_published_before_the_move_is_served_after_it() {
 
 #[test]
 fn a_chain_that_waits_is_answered_where_memory_is_then() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.guest.model_mut().plan = Plan::Wait;
     rig.driver.write(DATA + 0x100, b"sent");
     rig.driver.send(
@@ -103,7 +103,7 @@ fn a_chain_that_waits_is_answered_where_memory_is_then() {
 #[test]
 fn a_queue_that_is_ready_but_not_live_moves_too() {
     let (old, new) = (ram(), ram());
-    let mut guest = guest_over(Scribe::new(Plan::Fill(1)), old.flat(BASE), 1);
+    let mut guest = guest_over(RecordingModel::new(Plan::Fill(1)), old.flat(BASE), 1);
     assert!(guest.negotiate(Features::VERSION_1));
     assert_eq!(guest.configure(&config(0)).refusal(), None);
     *guest.memory_mut() = new.flat(BASE);
@@ -122,7 +122,7 @@ fn a_queue_whose_ring_is_gone_stops_and_the_others_go_on() {
     for gone in [layout.desc, layout.driver + 37, layout.device + 133] {
         let ram = ram();
         let guard = GuardedMem::new(ram.flat(BASE));
-        let mut guest = guest_over(Scribe::new(Plan::Fill(1)), guard.clone(), 4);
+        let mut guest = guest_over(RecordingModel::new(Plan::Fill(1)), guard.clone(), 4);
         let configs: Vec<_> = (0..Q as u16).map(config).collect();
         assert!(guest.bring_up(Features::VERSION_1, &configs));
         let mut drivers: Vec<_> = (0..Q as u16).map(|queue| driver(ram, queue)).collect();
@@ -185,7 +185,7 @@ fn a_queue_whose_ring_is_gone_stops_and_the_others_go_on() {
 #[test]
 fn a_ring_that_is_gone_before_driver_ok_is_told_with_driver_ok() {
     let guard = GuardedMem::new(ram().flat(BASE));
-    let mut guest = guest_over(Scribe::new(Plan::Fill(1)), guard.clone(), 1);
+    let mut guest = guest_over(RecordingModel::new(Plan::Fill(1)), guard.clone(), 1);
     assert!(guest.negotiate(Features::VERSION_1));
     assert_eq!(guest.configure(&config(0)).refusal(), None);
     guard.deny(config(0).device, 1);
@@ -212,7 +212,7 @@ fn a_ring_that_is_gone_before_driver_ok_is_told_with_driver_ok() {
 fn memory_that_changed_elsewhere_changes_nothing() {
     let ram = ram();
     let guard = GuardedMem::new(ram.flat(BASE));
-    let mut rig = Rig::over(guard.clone(), ram, Features::empty(), SIZE);
+    let mut rig = RecordingRig::over(guard.clone(), ram, Features::empty(), SIZE);
     guard.deny(DATA, 0x1000);
     assert!(rig.guest.memory_changed());
     assert_eq!((rig.guest.take_host_fault(), rig.interrupts()), (None, 0));
@@ -223,7 +223,7 @@ fn memory_that_changed_elsewhere_changes_nothing() {
 
 #[test]
 fn a_taken_queue_is_asked_to_stop_and_moves_when_it_is_put_back() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.poll();
     let mut queue = rig.guest.take_queue(0).expect("it is live");
     rig.driver.send(2, &room(3));
@@ -248,7 +248,7 @@ fn a_taken_queue_is_asked_to_stop_and_moves_when_it_is_put_back() {
 fn a_taken_queue_whose_ring_is_gone_is_stopped_at_put_back() {
     let ram = ram();
     let guard = GuardedMem::new(ram.flat(BASE));
-    let mut rig = Rig::over(guard.clone(), ram, Features::empty(), SIZE);
+    let mut rig = RecordingRig::over(guard.clone(), ram, Features::empty(), SIZE);
     let mut queue = rig.guest.take_queue(0).expect("it is live");
     guard.deny(rig.driver.layout().device, 1);
     assert!(!rig.guest.memory_changed());

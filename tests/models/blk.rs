@@ -37,7 +37,10 @@ impl ModelCase for Case {
         vec![(Self { fine: 0 }, 0x9e37_79b9_7f4a_7c15)]
     }
     fn model(&self) -> Block<Disk> {
-        Block::new(Disk::new(), BlockOptions::new(SIZE).with_id("twin"))
+        Block::new(
+            Disk::new(),
+            BlockOptions::new(SIZE).with_id("one of several"),
+        )
     }
     fn features(&self) -> Features {
         all().difference(Features::ALL_RINGS)

@@ -6,7 +6,7 @@ use virtside::{
 };
 use virtside_tests::{BASE, BYTES, DATA, ram, rings::EchoMem};
 
-use crate::{Rig, over, rig};
+use crate::{PackedRig, over, rig};
 
 const END: u64 = BASE + BYTES as u64;
 const TABLE: u64 = DATA + 0x8000;
@@ -16,7 +16,7 @@ fn available() -> u16 {
 }
 
 /// A queue of 4 with INDIRECT_DESC, sent one descriptor.
-fn one(buffer: (u64, u32), id: u16, flags: u16) -> Rig {
+fn one(buffer: (u64, u32), id: u16, flags: u16) -> PackedRig {
     let rig = rig(Features::INDIRECT_DESC, 4);
     rig.driver.write_desc(0, buffer, id, flags | available());
     rig

@@ -27,7 +27,7 @@ const PACKED: Features = Features::VERSION_1.union(Features::RING_PACKED);
 type Queue<M = FlatMem> = Taken<M, &'static CountingNotify, 1, N, Arc<Shared<1>>>;
 
 /// A packed queue that was taken, and the driver at its ring.
-struct Rig<M: DriverMem = FlatMem> {
+struct PackedRig<M: DriverMem = FlatMem> {
     queue: Queue<M>,
     driver: PackedDriver<FlatMem>,
     mem: M,
@@ -37,13 +37,13 @@ struct Rig<M: DriverMem = FlatMem> {
 }
 
 /// With these features beside the needed ones.
-fn rig(features: Features, size: u16) -> Rig {
+fn rig(features: Features, size: u16) -> PackedRig {
     let ram = ram();
     over(ram.flat(BASE), ram, features, size)
 }
 
 /// The same, where the device sees memory through `mem`.
-fn over<M: DriverMem + Clone>(mem: M, ram: TestRam, features: Features, size: u16) -> Rig<M> {
+fn over<M: DriverMem + Clone>(mem: M, ram: TestRam, features: Features, size: u16) -> PackedRig<M> {
     let features = features | PACKED;
     let driver = PackedDriver::new(ram.flat(BASE), BASE, size);
     let line: &'static CountingNotify = Box::leak(Box::default());
@@ -59,7 +59,7 @@ fn over<M: DriverMem + Clone>(mem: M, ram: TestRam, features: Features, size: u1
         panic!("the device is ready");
     };
     responder.accept();
-    Rig {
+    PackedRig {
         queue: device.take_queue(0).expect("it is live"),
         driver,
         mem,
@@ -69,7 +69,7 @@ fn over<M: DriverMem + Clone>(mem: M, ram: TestRam, features: Features, size: u1
     }
 }
 
-impl<M: DriverMem> Rig<M> {
+impl<M: DriverMem> PackedRig<M> {
     /// The next chain's id, if there is one.
     fn pop(&mut self) -> Option<u16> {
         match self.queue.pop(&self.mem, &mut self.chain) {

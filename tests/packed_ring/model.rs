@@ -10,14 +10,14 @@ use virtside::{
 };
 use virtside_tests::{DATA, N};
 
-use crate::{Rig, rig};
+use crate::{PackedRig, rig};
 
 const DISABLE: u16 = 1;
 const DESC: u16 = 2;
 
 /// A ring and what must be true of it. Slots are counted from the first that ever was.
 struct World {
-    rig: Rig,
+    rig: PackedRig,
     size: u64,
     event_idx: bool,
     /// Up to where the driver made slots available, the device took them, and gave them back.

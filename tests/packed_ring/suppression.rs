@@ -4,14 +4,14 @@ use proptest::prelude::*;
 use virtside::{Features, testing::Buffer};
 use virtside_tests::DATA;
 
-use crate::{Rig, rig};
+use crate::{PackedRig, rig};
 
 const ENABLE: u16 = 0;
 const DISABLE: u16 = 1;
 const DESC: u16 = 2;
 
 /// Serves one chain of so many slots; whether the driver was interrupted.
-fn serve(rig: &mut Rig, slots: usize) -> bool {
+fn serve(rig: &mut PackedRig, slots: usize) -> bool {
     rig.driver.send(0, &vec![Buffer::writable(DATA, 1); slots]);
     assert_eq!(rig.pop(), Some(0));
     rig.complete(0);

@@ -9,7 +9,7 @@ use virtside_tests::{
     BASE, DATA, Guest, TestRam, guest_over,
     hooks::{Log, Touch},
     ram,
-    rings::{Plan, Scribe, changes, settle, shot},
+    rings::{Plan, RecordingModel, changes, settle, shot},
 };
 
 use crate::PACKED;
@@ -24,8 +24,8 @@ fn live<M: DriverMem>(
     mem: M,
     ram: TestRam,
     features: Features,
-) -> (Guest<Scribe, M>, PackedDriver<FlatMem>) {
-    let guest = guest_over(Scribe::new(Plan::Fill(0xa5)), mem, 4);
+) -> (Guest<RecordingModel, M>, PackedDriver<FlatMem>) {
+    let guest = guest_over(RecordingModel::new(Plan::Fill(0xa5)), mem, 4);
     let mut guest = guest.offering(Offer::AS_IS.with(Features::RING_PACKED));
     let driver = PackedDriver::new(ram.flat(BASE), BASE, SIZE);
     driver.write(EVENTS + 8, &[0x77; 0x3_0000]);

@@ -17,7 +17,7 @@ fn one_descriptor_gives_a_chain_back_and_no_other_slot_changes() {
         Buffer::writable(DATA, 30),
     ];
     rig.driver.send(4, &buffers);
-    let slots = |rig: &crate::Rig| {
+    let slots = |rig: &crate::PackedRig| {
         let mut bytes = [0; 8 * 16];
         rig.driver.read(BASE, &mut bytes);
         bytes

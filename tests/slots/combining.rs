@@ -48,7 +48,7 @@ impl DeviceModel for Combiner {
 }
 
 #[test]
-fn a_queue_left_without_a_slot_goes_on_once_its_chains_are_settled() {
+fn a_queue_without_a_slot_goes_on_once_chains_are_settled() {
     for slots in 1..6 {
         let (mut guest, ram) = guest(Combiner::default(), slots);
         assert!(guest.bring_up(Features::RING, &[config(0), config(1)]));

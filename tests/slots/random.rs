@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use virtside::{Features, Step};
 use virtside_tests::{
     Q, SIZE,
-    in_order::{FORMATS, Rig},
+    in_order::{FORMATS, HolderRig},
 };
 
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ proptest! {
         slots in Q..12,
         acts in prop::collection::vec(act(), 1..40),
     ) {
-        let mut rig = Rig::with(FORMATS[at], Features::empty(), Q as u16, SIZE, slots);
+        let mut rig = HolderRig::with(FORMATS[at], Features::empty(), Q as u16, SIZE, slots);
         let mut sent = [0; Q];
         // Queue and number of what is in hand.
         let mut hand: Vec<(u16, usize)> = Vec::new();

@@ -3,23 +3,23 @@
 use virtside::{EngineSnapshot, Features, Step, mmio::Reply, testing::Registers};
 use virtside_tests::{
     N, Q, SIZE,
-    in_order::{FORMATS, InOrderDriver, Rig},
+    in_order::{FORMATS, HolderRig, InOrderDriver},
     probe::reset_queue,
     rings::settle,
 };
 
 /// Each format, with IN_ORDER and without.
-fn rigs(queues: u16, slots: usize, mut test: impl FnMut(Rig)) {
+fn rigs(queues: u16, slots: usize, mut test: impl FnMut(HolderRig)) {
     for &format in FORMATS {
         for more in [Features::empty(), Features::IN_ORDER] {
             let features = Features::RING_RESET | more;
-            test(Rig::with(format, features, queues, SIZE, slots));
+            test(HolderRig::with(format, features, queues, SIZE, slots));
         }
     }
 }
 
 /// Chains of a queue are available, and it is kicked.
-fn send(rig: &mut Rig, queue: u16, chains: usize) -> Step {
+fn send(rig: &mut HolderRig, queue: u16, chains: usize) -> Step {
     for _ in 0..chains {
         rig.drivers[usize::from(queue)].room(4);
     }
@@ -27,13 +27,13 @@ fn send(rig: &mut Rig, queue: u16, chains: usize) -> Step {
 }
 
 /// How many chains of a queue came.
-fn came(rig: &Rig, queue: u16) -> usize {
+fn came(rig: &HolderRig, queue: u16) -> usize {
     let asked = &rig.guest.model().asked;
     asked.iter().filter(|asked| asked.queue == queue).count()
 }
 
 /// Chains of these queues are kept, those of the others answered.
-fn keep(rig: &mut Rig, queues: &'static [u16]) {
+fn keep(rig: &mut HolderRig, queues: &'static [u16]) {
     rig.choose(move |asked| (!queues.contains(&asked.queue)).then_some(4));
 }
 
@@ -162,7 +162,7 @@ fn the_slot_of_a_queue_that_is_reset_waits_for_its_return() {
 }
 
 /// A driver of queue 0 with empty rings, of the format of the others.
-fn fresh(rig: &Rig) -> InOrderDriver {
+fn fresh(rig: &HolderRig) -> InOrderDriver {
     let packed = rig.guest.features().contains(Features::RING_PACKED);
     let format = FORMATS[usize::from(packed)];
     InOrderDriver::new(rig.ram, format, 0, SIZE)

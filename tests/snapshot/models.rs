@@ -290,7 +290,7 @@ fn groups_of_i2c() {
             let model = I2c::<_, BYTES>::new(Recorder::default());
             if combining { model.combining() } else { model }
         };
-        let mut rig = Rig::with(model(), 2);
+        let mut rig = I2cRig::with(model(), 2);
         rig.trouble([Some(NAK)]);
         assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
         let whole: State<_> = rig.guest.save().expect("nothing is in the way");
@@ -331,7 +331,7 @@ fn the_chip_of_an_spi_controller() {
         let lines = SpiLines::new(Wire(log.clone()), pins, Timer(log.clone()), clock);
         (Spi::<_, BYTES>::new(lines.with_delays(100)), log)
     };
-    let mut rig = Rig::over({
+    let mut rig = SpiRig::over({
         let log = Log::default();
         let pins = [0, 1].map(|at| Pin(at, log.clone()));
         let clock = FixedClock::new(MODE_0, 1_000_000);

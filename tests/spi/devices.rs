@@ -50,7 +50,7 @@ fn each_transfer_is_a_transaction_of_its_device() {
         SpiChip::new(first.clone(), MODE_0, 1_000_000),
         SpiChip::new(second.clone(), MODE_3, 2_000_000),
     ];
-    let mut rig = Rig::over(SpiDevices::new(chips));
+    let mut rig = SpiRig::over(SpiDevices::new(chips));
     assert_eq!(rig.ask(ALONE, &[1, 2, 3], 0), outcome(OK));
     assert_eq!(rig.ask(ALONE, &[], 2), got([4, 5]));
     let head = Head {
@@ -69,7 +69,7 @@ fn each_transfer_is_a_transaction_of_its_device() {
 #[test]
 fn it_says_what_all_of_its_chips_can_do_together() {
     let chip = |mode, hz| SpiChip::new(Broken, mode, hz);
-    let shown = |chips| space(&mut Rig::over(SpiDevices::<_, 2>::new(chips)).guest);
+    let shown = |chips| space(&mut SpiRig::over(SpiDevices::<_, 2>::new(chips)).guest);
     let mut expected = vec![0; 32];
     expected[..5].copy_from_slice(&[2, 1, 0, 0, 0x80]);
     expected[8] = 0b0101;
@@ -91,7 +91,7 @@ fn what_a_chip_was_not_set_up_for_is_refused() {
         SpiChip::new(first, MODE_0, 1_000_000),
         SpiChip::new(second, MODE_3, 2_000_000),
     ];
-    let mut rig = Rig::over(SpiDevices::new(chips));
+    let mut rig = SpiRig::over(SpiDevices::new(chips));
     for head in [
         Head { mode: 3, ..ALONE },
         Head { mode: 1, ..ALONE },
@@ -151,7 +151,7 @@ fn what_a_chip_was_not_set_up_for_is_refused() {
 
 #[test]
 fn a_device_that_fails_is_a_transfer_error() {
-    let mut rig = Rig::over(SpiDevices::new([SpiChip::new(Broken, MODE_0, 0)]));
+    let mut rig = SpiRig::over(SpiDevices::new([SpiChip::new(Broken, MODE_0, 0)]));
     assert_eq!(rig.ask(ALONE, &[1], 0), outcome(TRANS_ERR));
     assert_eq!(rig.host_fault(), Some(HostFault::Backend));
     assert_eq!(rig.ask(ALONE, &[1], 1), refused(TRANS_ERR, 1));
@@ -163,7 +163,7 @@ fn a_device_that_fails_is_a_transfer_error() {
 fn a_chip_that_is_to_stay_selected_is_refused() {
     // Zephyr clears cs_change in all transfers of a message but the last; Linux in the last, too.
     let mut device = mock(&[Transaction::write_vec(vec![1])]);
-    let mut rig = Rig::over(SpiDevices::new([SpiChip::new(device.clone(), MODE_0, 0)]));
+    let mut rig = SpiRig::over(SpiDevices::new([SpiChip::new(device.clone(), MODE_0, 0)]));
     assert_eq!(space(&mut rig.guest)[1], 1, "cs_change is supported");
     assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(PARAM_ERR));
     assert_eq!(rig.ask(PLAIN, &[], 2), refused(PARAM_ERR, 2));
@@ -181,7 +181,7 @@ fn messages_are_split_where_the_host_wants_it() {
         Transaction::write_vec(vec![4]),
     ]);
     let chips = [SpiChip::new(device.clone(), MODE_0, 0)];
-    let mut rig = Rig::over(SpiDevices::new(chips).with_split_messages());
+    let mut rig = SpiRig::over(SpiDevices::new(chips).with_split_messages());
     assert_eq!(space(&mut rig.guest)[1], 1, "cs_change is supported");
     assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(OK));
     assert_eq!(rig.ask(PLAIN, &[], 2), got([2, 3]));
@@ -198,7 +198,7 @@ fn a_chip_slower_than_the_request_runs_at_its_own_rate() {
         SpiChip::new(first.clone(), MODE_0, 1_000_000),
         SpiChip::new(second.clone(), MODE_0, 2_000_000),
     ];
-    let mut rig = Rig::over(SpiDevices::new(chips));
+    let mut rig = SpiRig::over(SpiDevices::new(chips));
     let head = Head {
         freq: 2_000_000,
         ..ALONE

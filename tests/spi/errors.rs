@@ -17,7 +17,7 @@ use virtside_tests::{
 
 #[test]
 fn a_transfer_that_fails_is_reported_to_driver_and_host() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     rig.recorder().trouble = Some(SpiError::Failed);
     for (tx, room, expected) in [
         (&[1, 2][..], 0, outcome(TRANS_ERR)),
@@ -36,7 +36,7 @@ fn a_transfer_that_fails_is_reported_to_driver_and_host() {
 
 #[test]
 fn what_the_controller_cannot_do_after_all_is_a_parameter_error() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     rig.recorder().trouble = Some(SpiError::Unsupported);
     assert_eq!(rig.ask(PLAIN, &[1, 2], 0), outcome(PARAM_ERR));
     assert_eq!(rig.ask(PLAIN, &[], 2), refused(PARAM_ERR, 2));
@@ -46,7 +46,7 @@ fn what_the_controller_cannot_do_after_all_is_a_parameter_error() {
 #[test]
 fn more_than_there_is_room_for_is_a_transfer_error() {
     for len in [BYTES + 1, 2 * BYTES] {
-        let mut rig = Rig::new();
+        let mut rig = SpiRig::new();
         let data = vec![0x55; len];
         assert_eq!(rig.ask(PLAIN, &data, 0), outcome(TRANS_ERR));
         assert_eq!(rig.ask(PLAIN, &[], len), refused(TRANS_ERR, len));
@@ -65,7 +65,7 @@ fn more_than_there_is_room_for_is_a_transfer_error() {
 #[test]
 fn a_head_that_is_too_short_is_a_parameter_error() {
     for len in 0..32 {
-        let mut rig = Rig::new();
+        let mut rig = SpiRig::new();
         rig.put(&PLAIN, &[], 0);
         let buffers = [Buffer::readable(HEAD, len), Buffer::writable(RESULT, 1)];
         assert_eq!(rig.send(&buffers), Some(1));
@@ -81,7 +81,7 @@ fn a_head_that_is_too_short_is_a_parameter_error() {
         assert_eq!(rig.calls(), []);
         assert_eq!(rig.host_fault(), None);
     }
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     rig.put(&PLAIN, &[], 0);
     assert_eq!(rig.send(&[Buffer::writable(RESULT, 1)]), Some(1));
     assert_eq!(rig.bytes(RESULT, 1), [PARAM_ERR]);
@@ -94,7 +94,7 @@ fn a_request_without_room_for_the_result_breaks_the_queue() {
         vec![Buffer::readable(HEAD, 32), Buffer::readable(TX, 4)],
         vec![Buffer::readable(HEAD, 32), Buffer::writable(RESULT, 0)],
     ] {
-        let mut rig = Rig::new();
+        let mut rig = SpiRig::new();
         rig.put(&PLAIN, &[1, 2, 3, 4], 0);
         rig.recorder().releases = 0;
         assert_eq!(rig.send(&buffers), None);
@@ -108,7 +108,7 @@ fn a_request_without_room_for_the_result_breaks_the_queue() {
 
 #[test]
 fn a_reset_and_a_stopped_queue_release_the_lines() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     rig.recorder().releases = 0;
     let _ = rig.guest.store(reg::QUEUE_SEL, 0);
     let _ = rig.guest.store(reg::QUEUE_READY, 0);
@@ -121,7 +121,7 @@ fn a_reset_and_a_stopped_queue_release_the_lines() {
 /// Memory some of which goes at the first read of the device: of the head.
 type Shaky = GuardedMem<FlatMem<Hook>>;
 
-fn shaky(start: u64, len: u32) -> Rig<Recorder, Shaky> {
+fn shaky(start: u64, len: u32) -> SpiRig<Recorder, Shaky> {
     let ram = ram();
     let guard: Arc<OnceLock<Shaky>> = Arc::default();
     let inside = guard.clone();
@@ -134,7 +134,7 @@ fn shaky(start: u64, len: u32) -> Rig<Recorder, Shaky> {
     });
     let mem = GuardedMem::new(ram.flat(BASE).with_hooks(hook));
     guard.set(mem.clone()).expect("set once");
-    Rig::at(Recorder::new(everything()), mem, ram)
+    SpiRig::at(Recorder::new(everything()), mem, ram)
 }
 
 #[test]

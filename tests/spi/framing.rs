@@ -14,7 +14,7 @@ proptest! {
         cuts in (vec(any::<u32>(), 0..6), vec(any::<u32>(), 0..6)),
     ) {
         prop_assume!(sends || receives);
-        let mut rig = Rig::new();
+        let mut rig = SpiRig::new();
         let all: Vec<u8> = (0..len as u8).map(|byte| byte ^ 0x5a).collect();
         let (tx, room) = (if sends { &all[..] } else { &[] }, if receives { len } else { 0 });
         rig.put(&PLAIN, &[], 0);

@@ -35,9 +35,9 @@ fn lines() -> (Lines, Log) {
 }
 
 /// Live, with pauses of up to 5000 ns.
-fn rig() -> (Rig<Lines>, Log) {
+fn rig() -> (SpiRig<Lines>, Log) {
     let (lines, log) = lines();
-    (Rig::over(lines.with_delays(5000)), log)
+    (SpiRig::over(lines.with_delays(5000)), log)
 }
 
 /// Each pause another.
@@ -64,10 +64,10 @@ fn it_says_what_it_can_do() {
     let expected: Vec<u8> = [2, 1, 0, 0].into_iter().chain(words).collect();
     assert_eq!(space(&mut rig.guest), expected);
     // Without being asked to, it never pauses.
-    let mut rig = Rig::over(lines().0);
+    let mut rig = SpiRig::over(lines().0);
     assert_eq!(space(&mut rig.guest)[16..], [0; 16]);
     for (mode, functions) in [(MODE_1, 0b0110), (MODE_2, 0b1001), (MODE_3, 0b1010)] {
-        let mut rig = Rig::over(lines_with(FixedClock::new(mode, 1)).0);
+        let mut rig = SpiRig::over(lines_with(FixedClock::new(mode, 1)).0);
         assert_eq!(space(&mut rig.guest)[8], functions);
     }
 }
@@ -185,7 +185,7 @@ fn two_chips_are_never_selected_at_once() {
 #[test]
 fn split_messages_deselect_after_every_transfer() {
     let (lines, log) = lines();
-    let mut rig = Rig::over(lines.with_delays(5000).with_split_messages());
+    let mut rig = SpiRig::over(lines.with_delays(5000).with_split_messages());
     assert_eq!(space(&mut rig.guest)[1], 1, "cs_change is supported");
     for head in [PAUSES, LAST, PAUSES] {
         assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
@@ -424,7 +424,7 @@ fn a_request_that_is_refused_touches_no_line() {
 fn a_fixed_clock_does_one_mode_and_one_rate() {
     for (mode, bits) in [(MODE_0, 0), (MODE_1, 1), (MODE_2, 2), (MODE_3, 3)] {
         let (lines, log) = lines_with(FixedClock::new(mode, 1_000_000));
-        let mut rig = Rig::over(lines);
+        let mut rig = SpiRig::over(lines);
         for other in 0..4 {
             let head = Head {
                 mode: other,
@@ -457,7 +457,7 @@ fn a_fixed_clock_does_one_mode_and_one_rate() {
 
 #[test]
 fn a_fixed_clock_without_a_rate_takes_any() {
-    let mut rig = Rig::over(lines_with(FixedClock::new(MODE_3, 0)).0);
+    let mut rig = SpiRig::over(lines_with(FixedClock::new(MODE_3, 0)).0);
     assert_eq!(space(&mut rig.guest)[12..16], [0; 4], "no limit");
     for freq in [0, 1, 1_000_000, u32::MAX] {
         let head = Head {
@@ -482,7 +482,7 @@ fn a_stepped_clock_takes_the_highest_rate_not_above() {
     });
     let pins = [0, 1].map(|at| Pin(at, log.clone()));
     let lines = SpiLines::new(Wire(log.clone()), pins, Timer(log.clone()), clock);
-    let mut rig = Rig::over(lines);
+    let mut rig = SpiRig::over(lines);
     let shown = space(&mut rig.guest);
     assert_eq!(shown[8], 0b1101);
     assert_eq!(shown[12..16], 8_000_000u32.to_le_bytes());
@@ -539,7 +539,7 @@ impl SpiClock<Wire> for Dial {
     }
 }
 
-fn dial() -> (Rig<Lines<Dial>>, Log) {
+fn dial() -> (SpiRig<Lines<Dial>>, Log) {
     let log = Log::default();
     let pins = [0, 1].map(|at| Pin(at, log.clone()));
     let lines = SpiLines::new(
@@ -548,7 +548,7 @@ fn dial() -> (Rig<Lines<Dial>>, Log) {
         Timer(log.clone()),
         Dial(log.clone()),
     );
-    (Rig::over(lines), log)
+    (SpiRig::over(lines), log)
 }
 
 #[test]
@@ -632,7 +632,7 @@ fn mocks_of_embedded_hal_see_what_they_expect() {
     let mut delay = CheckedDelay::new(&[DelayTransaction::delay_ns(100)]);
     let clock = FixedClock::new(MODE_0, 1_000_000);
     let lines = SpiLines::new(bus.clone(), [pin.clone()], delay.clone(), clock).with_delays(100);
-    let mut rig = Rig::over(lines);
+    let mut rig = SpiRig::over(lines);
     // A command and its answer: the chip is selected all the while.
     assert_eq!(rig.ask(PLAIN, &[0x9f], 0), outcome(OK));
     assert_eq!(

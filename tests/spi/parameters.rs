@@ -4,7 +4,7 @@ use virtside::models::spi::{SpiCapabilities, SpiFunctions, SpiMode, SpiSettings,
 use virtside_tests::models::spi::*;
 
 /// Whether a controller takes a head, in all three types of transfer.
-fn takes(rig: &mut Rig<Recorder>, head: Head) -> bool {
+fn takes(rig: &mut SpiRig<Recorder>, head: Head) -> bool {
     let results = [(&[1, 2, 3][..], 0), (&[], 3), (&[1, 2, 3], 3)]
         .map(|(tx, room)| rig.ask(head, tx, room).result);
     assert_eq!(rig.host_fault(), None, "that is never the host's mistake");
@@ -17,12 +17,12 @@ fn takes(rig: &mut Rig<Recorder>, head: Head) -> bool {
 }
 
 /// A controller with these capabilities.
-fn with(capabilities: SpiCapabilities) -> Rig<Recorder> {
-    Rig::over(Recorder::new(capabilities))
+fn with(capabilities: SpiCapabilities) -> SpiRig<Recorder> {
+    SpiRig::over(Recorder::new(capabilities))
 }
 
 fn takes_any(heads: impl IntoIterator<Item = Head>) -> Vec<bool> {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     heads
         .into_iter()
         .map(|head| takes(&mut rig, head))
@@ -99,7 +99,7 @@ fn a_chip_that_is_not_there_is_refused() {
 
 #[test]
 fn only_word_sizes_in_the_mask_are_taken() {
-    let mut some = Rig::new();
+    let mut some = SpiRig::new();
     let mut any = with(SpiCapabilities {
         bits_per_word_mask: 0,
         ..everything()
@@ -299,7 +299,7 @@ fn a_pause_above_the_longest_is_refused() {
 #[test]
 fn the_reserved_bytes_do_not_matter() {
     assert!(takes(
-        &mut Rig::new(),
+        &mut SpiRig::new(),
         Head {
             reserved: [0xff, 1, 0x80],
             ..PLAIN
@@ -309,7 +309,7 @@ fn the_reserved_bytes_do_not_matter() {
 
 #[test]
 fn the_controller_gets_what_was_asked_for() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     let head = Head {
         chip_select: 2,
         bits_per_word: 16,

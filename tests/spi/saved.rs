@@ -26,7 +26,7 @@ fn lines() -> (Lines, Log) {
     (lines.with_delays(100), log)
 }
 
-fn elsewhere<C: SpiController>(rig: &Rig<impl SpiController>, lines: C) -> Guest<Spi<C, BYTES>> {
+fn elsewhere<C: SpiController>(rig: &SpiRig<impl SpiController>, lines: C) -> Guest<Spi<C, BYTES>> {
     guest_over(Spi::new(lines), rig.ram.flat(BASE), 1)
 }
 
@@ -46,15 +46,15 @@ const LAST: Head = Head {
 };
 
 /// A device that has answered one transfer, and its state.
-fn saved(head: Head) -> (Rig<Lines>, State) {
-    let mut rig = Rig::over(lines().0);
+fn saved(head: Head) -> (SpiRig<Lines>, State) {
+    let mut rig = SpiRig::over(lines().0);
     assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
     let state = rig.guest.save().expect("nothing is in the way");
     (rig, state)
 }
 
 /// The same, in another device with its own lines.
-fn carried(head: Head) -> (Rig<Lines>, State, Log) {
+fn carried(head: Head) -> (SpiRig<Lines>, State, Log) {
     let (mut rig, state) = saved(head);
     let (here, log) = lines();
     rig.guest = elsewhere(&rig, here);
@@ -84,7 +84,7 @@ fn a_chip_that_is_not_selected_is_left_alone() {
 #[test]
 fn lines_that_split_messages_keep_no_chip_selected() {
     let (lines_here, log) = lines();
-    let mut rig = Rig::over(lines_here.with_split_messages());
+    let mut rig = SpiRig::over(lines_here.with_split_messages());
     // The pin fails, so the chip is not deselected; elsewhere it is not selected for that.
     log.fail([High(1)]);
     assert_eq!(rig.ask(FIRST, &[1], 0), outcome(TRANS_ERR));

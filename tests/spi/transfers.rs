@@ -6,13 +6,13 @@ use virtside_tests::{
     rings::{changes, shot},
 };
 
-fn data(rig: &mut Rig<Recorder>) -> Vec<Data> {
+fn data(rig: &mut SpiRig<Recorder>) -> Vec<Data> {
     rig.calls().into_iter().map(|(_, data)| data).collect()
 }
 
 #[test]
 fn a_half_duplex_write_sends_its_bytes() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     assert_eq!(rig.ask(PLAIN, &[1, 2, 3], 0), outcome(OK));
     assert_eq!(data(&mut rig), [Data::Write(vec![1, 2, 3])]);
     assert_eq!(rig.host_fault(), None);
@@ -20,14 +20,14 @@ fn a_half_duplex_write_sends_its_bytes() {
 
 #[test]
 fn a_half_duplex_read_fills_its_buffer() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     assert_eq!(rig.ask(PLAIN, &[], 5), got([1; 5]));
     assert_eq!(data(&mut rig), [Data::Read(5)]);
 }
 
 #[test]
 fn a_full_duplex_transfer_does_both() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     assert_eq!(rig.ask(PLAIN, &[10, 20, 30], 3), got([11, 21, 31]));
     assert_eq!(data(&mut rig), [Data::Exchange(vec![10, 20, 30])]);
 }
@@ -35,26 +35,26 @@ fn a_full_duplex_transfer_does_both() {
 #[test]
 fn buffers_of_different_lengths_are_a_parameter_error() {
     for (sent, room) in [(1, 2), (2, 1), (3, 32), (32, 31), (33, 32)] {
-        let mut rig = Rig::new();
+        let mut rig = SpiRig::new();
         let outcome = rig.ask(PLAIN, &vec![0x55; sent], room);
         assert_eq!(outcome, refused(PARAM_ERR, room));
         assert_eq!(data(&mut rig), []);
         assert_eq!(rig.host_fault(), None);
     }
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     assert_eq!(rig.ask(PLAIN, &[0x55; 32], 32), got([0x56; 32]));
 }
 
 #[test]
 fn a_request_without_data_is_a_parameter_error() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     assert_eq!(rig.ask(PLAIN, &[], 0), outcome(PARAM_ERR));
     assert_eq!(data(&mut rig), []);
 }
 
 #[test]
 fn a_read_never_sends_what_another_request_left_in_the_room() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     rig.ask(PLAIN, &[0x55; 32], 0);
     // This controller gives what it is given, plus 1.
     assert_eq!(rig.ask(PLAIN, &[], 32), got([1; 32]));
@@ -62,7 +62,7 @@ fn a_read_never_sends_what_another_request_left_in_the_room() {
 
 #[test]
 fn as_many_bytes_as_the_device_has_room_for_can_be_moved() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     let all: Vec<u8> = (0..BYTES as u8).collect();
     assert_eq!(rig.ask(PLAIN, &all, 0), outcome(OK));
     assert_eq!(rig.ask(PLAIN, &[], BYTES), got([1; BYTES]));
@@ -71,7 +71,7 @@ fn as_many_bytes_as_the_device_has_room_for_can_be_moved() {
 
 #[test]
 fn nothing_that_the_driver_sent_is_changed() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     for (tx, room) in [
         (&[1, 2, 3][..], 0),
         (&[], 3),
@@ -110,7 +110,7 @@ fn nothing_that_the_driver_sent_is_changed() {
 
 #[test]
 fn several_requests_are_carried_out_in_order() {
-    let mut rig = Rig::new();
+    let mut rig = SpiRig::new();
     for at in 0..4u64 {
         let place = 0x1000 * (at + 1);
         rig.driver.write(HEAD + place, &PLAIN.bytes());

@@ -5,14 +5,14 @@ use virtside::{
     Features, Step,
     testing::{Buffer, NEXT, WRITE},
 };
-use virtside_tests::{BASE, BYTES, DATA, SIZE, rings::Rig};
+use virtside_tests::{BASE, BYTES, DATA, SIZE, rings::RecordingRig};
 
 /// No memory is here.
 const NOWHERE: u64 = 0x10;
 
 #[test]
 fn a_readable_buffer_arrives_as_it_was_sent() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.driver.write(DATA, b"hello, device");
     rig.driver.send(0, &[Buffer::readable(DATA, 13)]);
     assert_eq!(rig.kick(), Step::Idle);
@@ -23,7 +23,7 @@ fn a_readable_buffer_arrives_as_it_was_sent() {
 
 #[test]
 fn a_writable_buffer_is_filled() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.driver.send(0, &[Buffer::writable(DATA, 40)]);
     rig.kick();
     assert_eq!((rig.last().sent.len(), rig.last().room), (0, 40));
@@ -35,7 +35,7 @@ fn a_writable_buffer_is_filled() {
 
 #[test]
 fn readable_buffers_come_before_writable_ones_and_each_in_order() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     for (at, part) in [b"one", b"two", b"six"].iter().enumerate() {
         rig.driver.write(DATA + 0x100 * at as u64, *part);
     }
@@ -53,7 +53,7 @@ fn readable_buffers_come_before_writable_ones_and_each_in_order() {
 
 #[test]
 fn buffers_need_no_alignment() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.driver.write(DATA + 3, &[1, 2, 3, 4, 5, 6, 7]);
     rig.driver.send(
         0,
@@ -76,7 +76,7 @@ fn buffers_need_no_alignment() {
 fn a_chain_may_fill_the_whole_queue() {
     for size in [1, 2, 4, 8, 16] {
         for writable in 0..=size {
-            let mut rig = Rig::sized(Features::empty(), size);
+            let mut rig = RecordingRig::sized(Features::empty(), size);
             let buffers: Vec<Buffer> = (0..size)
                 .map(|at| Buffer {
                     addr: DATA + 8 * u64::from(at),
@@ -98,7 +98,7 @@ fn a_chain_may_start_anywhere_and_go_on_anywhere() {
     for head in 0..SIZE {
         // 5 and 16 have no common divisor, so that this visits every descriptor.
         let way: Vec<u16> = (0..SIZE).map(|step| (head + 5 * step) % SIZE).collect();
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         for (at, pair) in way.windows(2).enumerate() {
             rig.driver.write(DATA + at as u64, &[at as u8]);
             rig.driver
@@ -116,7 +116,7 @@ fn a_chain_may_start_anywhere_and_go_on_anywhere() {
 
 #[test]
 fn the_next_field_of_the_last_descriptor_means_nothing() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.driver.write_desc(2, (DATA, 4), WRITE, 2);
     rig.driver.offer(2);
     rig.driver.publish();
@@ -126,7 +126,7 @@ fn the_next_field_of_the_last_descriptor_means_nothing() {
 
 #[test]
 fn unknown_descriptor_flags_mean_nothing() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.driver.write(DATA, &[9]);
     rig.driver.write_desc(0, (DATA, 1), 0xfff0 | NEXT, 1);
     rig.driver.write_desc(1, (DATA + 8, 2), 0xfff0 | WRITE, 0);
@@ -161,7 +161,7 @@ fn a_zero_length_descriptor_may_be_anywhere_and_point_anywhere() {
                         writable,
                     },
                 );
-                let mut rig = Rig::new(Features::empty());
+                let mut rig = RecordingRig::new(Features::empty());
                 rig.driver.write(DATA, b"abcd");
                 rig.driver.send(0, &buffers);
                 assert_eq!(rig.kick(), Step::Idle, "{buffers:?}");
@@ -186,7 +186,7 @@ fn a_chain_without_a_single_byte_is_served_too() {
         ]
         .concat(),
     ] {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         rig.driver.send(0, &buffers);
         assert_eq!(rig.kick(), Step::Idle);
         assert_eq!((rig.last().sent.len(), rig.last().room), (0, 0));
@@ -228,7 +228,7 @@ proptest! {
         order in Just((0..SIZE).collect::<Vec<u16>>()).prop_shuffle(),
         indirect: bool,
     ) {
-        let mut rig = Rig::new(Features::INDIRECT_DESC);
+        let mut rig = RecordingRig::new(Features::INDIRECT_DESC);
         rig.driver.write(DATA, &message);
         let mut buffers = cut(DATA, message.len() as u32, &cuts.0, false);
         buffers.extend(cut(DATA + 0x1000, room, &cuts.1, true));

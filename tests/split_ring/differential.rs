@@ -7,7 +7,7 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, BYTES, SIZE,
-    rings::{Plan, Rig, changes},
+    rings::{Plan, RecordingRig, changes},
 };
 
 use super::reference::Reference;
@@ -133,7 +133,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// The device, the reference, and what the two should agree on.
 struct Pair {
-    rig: Rig,
+    rig: RecordingRig,
     reference: Reference,
     tokens: Vec<(u16, Token)>,
 }
@@ -141,7 +141,7 @@ struct Pair {
 impl Pair {
     fn new(features: Features, size: u16) -> Self {
         let layout = Layout::packed_at(BASE, size);
-        let rig = Rig::sized(features, size);
+        let rig = RecordingRig::sized(features, size);
         let reference = Reference::new(rig.shot(), layout, features, 4);
         Self {
             rig,

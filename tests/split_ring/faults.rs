@@ -8,7 +8,7 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, BYTES, DATA, Q, SIZE, config, driver, guest, ram,
-    rings::{EchoMem, Plan, Rig, Scribe, region, settle, shot},
+    rings::{EchoMem, Plan, RecordingModel, RecordingRig, region, settle, shot},
 };
 
 mod afterwards;
@@ -19,8 +19,8 @@ const TABLE: u64 = DATA + 0x8000;
 const END: u64 = BASE + BYTES as u64;
 
 /// The fault of a device with these features that is offered head 0 after `build`.
-fn blame(features: Features, build: impl FnOnce(&mut Rig)) -> DriverFault {
-    let mut rig = Rig::new(features);
+fn blame(features: Features, build: impl FnOnce(&mut RecordingRig)) -> DriverFault {
+    let mut rig = RecordingRig::new(features);
     build(&mut rig);
     rig.driver.offer(0);
     rig.driver.publish();
@@ -28,7 +28,7 @@ fn blame(features: Features, build: impl FnOnce(&mut Rig)) -> DriverFault {
 }
 
 /// The fault that the next kick brings up.
-fn blamed<M: DriverMem>(rig: &mut Rig<M>) -> DriverFault {
+fn blamed<M: DriverMem>(rig: &mut RecordingRig<M>) -> DriverFault {
     assert_eq!(rig.fault(), None);
     assert_eq!(rig.kick(), Step::Idle);
     assert!(
@@ -58,7 +58,7 @@ mod available_ring {
     fn an_available_index_that_jumps_ahead_is_refused() {
         for size in [1, 4, 16u16] {
             for idx in [size + 1, size + 2, 0x7fff, 0x8000, 0xffff] {
-                let mut rig = Rig::sized(Features::empty(), size);
+                let mut rig = RecordingRig::sized(Features::empty(), size);
                 rig.driver.set_avail_idx(idx);
                 assert_eq!(
                     blamed(&mut rig),
@@ -70,7 +70,7 @@ mod available_ring {
 
     #[test]
     fn an_available_index_that_goes_back_is_refused() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         for _ in 0..3 {
             rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
             rig.kick();
@@ -86,7 +86,7 @@ mod available_ring {
     #[test]
     fn an_available_index_a_whole_queue_ahead_is_not_refused() {
         for size in [1, 2, 16] {
-            let mut rig = Rig::sized(Features::empty(), size);
+            let mut rig = RecordingRig::sized(Features::empty(), size);
             for head in 0..size {
                 rig.driver.write_chain(head, &[Buffer::writable(DATA, 1)]);
                 rig.driver.offer(head);
@@ -104,7 +104,7 @@ mod available_ring {
                 if head < size {
                     continue;
                 }
-                let mut rig = Rig::sized(Features::empty(), size);
+                let mut rig = RecordingRig::sized(Features::empty(), size);
                 rig.driver.offer(head);
                 rig.driver.publish();
                 assert_eq!(blamed(&mut rig), DriverFault::HeadOutOfRange { head });
@@ -114,7 +114,7 @@ mod available_ring {
 
     #[test]
     fn a_chain_offered_again_while_it_is_in_flight_is_refused() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         rig.guest.model_mut().plan = Plan::Wait;
         rig.driver.send(9, &[Buffer::writable(DATA, 1)]);
         assert_eq!(rig.kick(), Step::Blocked);
@@ -127,7 +127,7 @@ mod available_ring {
 
     #[test]
     fn one_head_twice_in_one_batch_is_refused() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         rig.guest.model_mut().plan = Plan::Wait;
         rig.driver.write_chain(2, &[Buffer::writable(DATA, 1)]);
         rig.driver.offer(2);
@@ -140,7 +140,7 @@ mod available_ring {
 
     #[test]
     fn a_chain_that_was_given_back_may_be_offered_again() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         for turn in 1..40 {
             rig.driver.send(9, &[Buffer::writable(DATA, 1)]);
             assert_eq!(rig.kick(), Step::Idle);
@@ -166,7 +166,7 @@ mod table {
     #[test]
     fn a_next_inside_the_capacity_but_outside_the_queue_is_refused() {
         for next in [4, 5, 15] {
-            let mut rig = Rig::sized(Features::empty(), 4);
+            let mut rig = RecordingRig::sized(Features::empty(), 4);
             rig.driver.write_desc(0, (DATA, 1), NEXT | WRITE, next);
             rig.driver.offer(0);
             rig.driver.publish();
@@ -190,7 +190,7 @@ mod table {
     fn a_chain_that_loops_is_refused() {
         for (size, length) in [(1, 1), (2, 1), (2, 2), (4, 3), (16, 1), (16, 7), (16, 16)] {
             for flags in [NEXT, NEXT | WRITE] {
-                let mut rig = Rig::sized(Features::empty(), size);
+                let mut rig = RecordingRig::sized(Features::empty(), size);
                 for at in 0..length {
                     rig.driver
                         .write_desc(at, (DATA, 4), flags, (at + 1) % length);

@@ -7,7 +7,7 @@ use virtside::{
 };
 use virtside_tests::{
     BUDGET, DATA, Guest, Q, SIZE, config, driver, guest, reg,
-    rings::{Plan, Rig, Scribe, changes, settle},
+    rings::{Plan, RecordingModel, RecordingRig, changes, settle},
 };
 
 mod completion;
@@ -18,8 +18,8 @@ fn room(len: u32) -> Vec<Buffer> {
 }
 
 /// A rig whose device waits, with these heads sent.
-fn waiting(heads: std::ops::Range<u16>) -> Rig {
-    let mut rig = Rig::new(Features::empty());
+fn waiting(heads: std::ops::Range<u16>) -> RecordingRig {
+    let mut rig = RecordingRig::new(Features::empty());
     rig.guest.model_mut().plan = Plan::Wait;
     for head in heads {
         rig.driver.send(head, &room(u32::from(head) + 1));
@@ -29,7 +29,7 @@ fn waiting(heads: std::ops::Range<u16>) -> Rig {
 }
 
 /// The token of a head that was seen.
-fn token(rig: &Rig, head: u16) -> virtside::Token {
+fn token(rig: &RecordingRig, head: u16) -> virtside::Token {
     let seen = rig
         .guest
         .model()
@@ -66,7 +66,7 @@ mod slots {
 
     #[test]
     fn a_device_without_slots_takes_nothing() {
-        let (mut guest, ram) = guest(Scribe::new(Plan::Fill(0)), 0);
+        let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(0)), 0);
         assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
         let mut driver = driver(ram, 0);
         driver.send(0, &room(1));
@@ -77,7 +77,7 @@ mod slots {
 
     #[test]
     fn a_slot_for_each_element_lets_the_whole_queue_be_in_flight() {
-        let (mut guest, ram) = guest(Scribe::new(Plan::Wait), SIZE.into());
+        let (mut guest, ram) = guest(RecordingModel::new(Plan::Wait), SIZE.into());
         assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
         let mut driver = driver(ram, 0);
         for head in 0..SIZE {
@@ -119,7 +119,7 @@ mod busy {
 
     #[test]
     fn a_queue_that_cannot_be_served_now_is_not_popped() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         rig.guest.model_mut().busy = vec![0];
         rig.driver.send(0, &room(1));
         assert_eq!(rig.kick(), Step::Blocked);
@@ -133,7 +133,7 @@ mod busy {
 
     #[test]
     fn a_kick_for_nothing_blocks_until_the_queue_can_be_served() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         rig.guest.model_mut().busy = vec![0];
         let before = rig.shot();
         assert_eq!(rig.kick(), Step::Blocked);
@@ -164,7 +164,7 @@ mod busy {
 
     #[test]
     fn back_ends_of_queues_that_do_not_exist_are_ignored() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         for queue in [1, 3, 4, 31, 32, 0x8000, 0xffff] {
             rig.guest.backend_ready(queue);
         }
@@ -174,8 +174,8 @@ mod busy {
 }
 
 /// A device with all queues live, and their drivers.
-fn many(slots: usize, plan: Plan) -> (Guest<Scribe>, Vec<FakeDriver<FlatMem>>) {
-    let (mut guest, ram) = guest(Scribe::new(plan), slots);
+fn many(slots: usize, plan: Plan) -> (Guest<RecordingModel>, Vec<FakeDriver<FlatMem>>) {
+    let (mut guest, ram) = guest(RecordingModel::new(plan), slots);
     let configs: Vec<_> = (0..Q as u16).map(config).collect();
     assert!(guest.bring_up(Features::VERSION_1, &configs));
     let drivers = (0..Q as u16).map(|queue| driver(ram, queue)).collect();
@@ -186,7 +186,7 @@ mod turns {
     use super::*;
 
     /// All queues with as many chains each as this says.
-    fn loaded(chains: [u16; Q]) -> (Guest<Scribe>, Vec<FakeDriver<FlatMem>>) {
+    fn loaded(chains: [u16; Q]) -> (Guest<RecordingModel>, Vec<FakeDriver<FlatMem>>) {
         let (mut guest, mut drivers) = many(1, Plan::Fill(1));
         for (queue, driver) in drivers.iter_mut().enumerate() {
             for head in 0..chains[queue] {
@@ -245,7 +245,7 @@ mod turns {
 
     #[test]
     fn a_poll_without_a_budget_says_whether_there_may_be_more() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         assert_eq!(rig.poll(), Step::Idle);
         assert_eq!(rig.guest.poll(0), Step::Idle);
         rig.driver.send(0, &room(1));
@@ -284,7 +284,7 @@ mod written {
     #[test]
     fn a_model_that_claims_too_much_is_not_believed() {
         for (writable, claim) in [(0, 1), (5, 6), (5, u32::MAX)] {
-            let mut rig = Rig::new(Features::empty());
+            let mut rig = RecordingRig::new(Features::empty());
             rig.guest.model_mut().plan = Plan::Claim(claim);
             rig.driver.send(0, &room(writable));
             assert_eq!(rig.kick(), Step::Idle);
@@ -307,7 +307,7 @@ mod written {
     #[test]
     fn a_claim_up_to_the_last_byte_is_passed_on() {
         for claim in 0..=5 {
-            let mut rig = Rig::new(Features::empty());
+            let mut rig = RecordingRig::new(Features::empty());
             rig.guest.model_mut().plan = Plan::Claim(claim);
             rig.driver.send(0, &room(5));
             rig.kick();
@@ -318,7 +318,7 @@ mod written {
 
     #[test]
     fn a_fault_of_ours_fails_the_request_and_nothing_else() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         rig.guest.model_mut().plan = Plan::Fail(HostFault::Backend);
         rig.driver.send(0, &room(5));
         assert_eq!(rig.kick(), Step::Idle);

@@ -7,7 +7,7 @@ use virtside::{
 use virtside_tests::{
     BASE, BYTES, DATA, SIZE, TestRam, config, driver, guest, ram,
     random::Random,
-    rings::{Plan, Rig, Scribe, changes, settle, shot},
+    rings::{Plan, RecordingModel, RecordingRig, changes, settle, shot},
 };
 
 use super::reference::{Reference, Sight};
@@ -16,7 +16,7 @@ use super::reference::{Reference, Sight};
 const TABLE: u64 = BASE + 0x4000;
 
 /// The two chains of these tests: one direct, one that ends in a table.
-fn write_chains(rig: &Rig<impl virtside::DriverMem>) {
+fn write_chains(rig: &RecordingRig<impl virtside::DriverMem>) {
     rig.driver.write(DATA, b"0123456789abcdef");
     let (sent, room) = (
         Buffer::readable(DATA + 2, 5),
@@ -57,7 +57,7 @@ fn changed_in_flight(ram: TestRam, head: u16, at: u16, value: u8, load: usize) -
     let shift: &'static Shift<'static> = Box::leak(Box::new(Shift::new(script, BASE)));
     let mem = ShiftingMem::new(ram.flat(BASE), shift);
     ram.write(0, &[0; BYTES]);
-    let mut rig = Rig::over(mem, ram, Features::INDIRECT_DESC, SIZE);
+    let mut rig = RecordingRig::over(mem, ram, Features::INDIRECT_DESC, SIZE);
     write_chains(&rig);
     rig.driver.offer(head);
     rig.driver.publish();
@@ -82,7 +82,7 @@ fn changed_in_flight(ram: TestRam, head: u16, at: u16, value: u8, load: usize) -
 fn check_changes(head: u16, bytes: impl Iterator<Item = u16>) {
     const LOADS: usize = 14;
     let ram = ram();
-    let rig = Rig::over(ram.flat(BASE), ram, Features::INDIRECT_DESC, SIZE);
+    let rig = RecordingRig::over(ram.flat(BASE), ram, Features::INDIRECT_DESC, SIZE);
     write_chains(&rig);
     let mut driver = rig.driver.clone();
     driver.offer(head);
@@ -161,7 +161,7 @@ fn a_writable_buffer_over_the_rings_does_no_harm() {
     for (addr, len) in areas {
         for fill in [0, 1, 2, 7, 0x10, 0x80, 0xff] {
             for indirect in [false, true] {
-                let (mut guest, ram) = guest(Scribe::new(Plan::Fill(fill)), 4);
+                let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(fill)), 4);
                 let features = Features::VERSION_1 | Features::INDIRECT_DESC;
                 assert!(guest.bring_up(features, &[config(0), config(1)]));
                 let mut first = driver(ram, 0);
@@ -207,7 +207,7 @@ fn a_writable_buffer_over_the_rings_does_no_harm() {
 
 #[test]
 fn a_readable_buffer_may_be_the_rings_themselves() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     let layout = *rig.driver.layout();
     rig.driver.send(
         0,
@@ -224,7 +224,7 @@ fn a_readable_buffer_may_be_the_rings_themselves() {
 
 #[test]
 fn readable_and_writable_buffers_may_be_the_same_memory() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.driver.write(DATA, b"same");
     rig.driver
         .send(0, &[Buffer::readable(DATA, 4), Buffer::writable(DATA, 4)]);
@@ -237,7 +237,7 @@ fn readable_and_writable_buffers_may_be_the_same_memory() {
 
 /// Many loads, many changes: nothing to compare with, but nothing of ours may fail either.
 #[test]
-fn a_storm_of_changes_gets_no_unchecked_address_used() {
+fn many_changes_get_no_unchecked_address_used() {
     let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let (mut served, mut faults) = (0, 0);
     let ram = ram();
@@ -256,7 +256,7 @@ fn a_storm_of_changes_gets_no_unchecked_address_used() {
         let script: &'static [u8] = Box::leak(script.into_boxed_slice());
         let shift: &'static Shift<'static> = Box::leak(Box::new(Shift::new(script, BASE)));
         let mem = ShiftingMem::new(ram.flat(BASE), shift);
-        let mut rig = Rig::over(mem, ram, Features::INDIRECT_DESC, SIZE);
+        let mut rig = RecordingRig::over(mem, ram, Features::INDIRECT_DESC, SIZE);
         for _ in 0..8 {
             write_chains(&rig);
             rig.driver.offer(2);

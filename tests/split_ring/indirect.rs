@@ -6,14 +6,14 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, DATA, SIZE, TestRam, ram,
-    rings::{Rig, changes, region},
+    rings::{RecordingRig, changes, region},
 };
 
 /// Where tests put tables.
 const TABLE: u64 = DATA + 0x8000;
 
-fn rig() -> Rig {
-    let rig = Rig::new(Features::INDIRECT_DESC);
+fn rig() -> RecordingRig {
+    let rig = RecordingRig::new(Features::INDIRECT_DESC);
     rig.driver.write(DATA, b"abcdefghijklmnop");
     rig
 }
@@ -32,7 +32,7 @@ fn rooms(count: u64) -> Vec<Buffer> {
         .collect()
 }
 
-fn go(rig: &mut Rig, head: u16) {
+fn go(rig: &mut RecordingRig, head: u16) {
     rig.driver.offer(head);
     rig.driver.publish();
     assert_eq!(rig.kick(), Step::Idle);
@@ -79,7 +79,7 @@ fn a_table_may_end_a_chain_of_any_number_of_direct_descriptors() {
 fn a_small_queue_may_have_large_tables() {
     for size in [1, 2, 8] {
         for direct in 0..size {
-            let mut rig = Rig::sized(Features::INDIRECT_DESC, size);
+            let mut rig = RecordingRig::sized(Features::INDIRECT_DESC, size);
             rig.driver.write(DATA, b"abcdefghijklmnop");
             for at in 0..direct {
                 let next = (at + 1) % size;
@@ -229,7 +229,7 @@ fn a_table_may_span_two_adjacent_regions() {
         let table = TABLE - border;
         let mem = split_memory(ram, (TABLE - BASE) as usize);
         let layout = Layout::packed_at(BASE, SIZE);
-        let mut rig = Rig::at(mem, ram, Features::INDIRECT_DESC, layout);
+        let mut rig = RecordingRig::at(mem, ram, Features::INDIRECT_DESC, layout);
         rig.driver.write(DATA, b"abc");
         rig.driver.write_indirect(2, table, &buffers);
         rig.driver.offer(2);
@@ -249,7 +249,7 @@ fn a_table_may_be_in_memory_that_the_device_cannot_write_to() {
     let writable = region(BASE, ram, 0, half, Permission::Write);
     let read_only = region(BASE + half as u64, ram, half, half, Permission::Read);
     assert!(mem.add(writable).is_ok() && mem.add(read_only).is_ok());
-    let mut rig = Rig::over(mem, ram, Features::INDIRECT_DESC, SIZE);
+    let mut rig = RecordingRig::over(mem, ram, Features::INDIRECT_DESC, SIZE);
     let table = BASE + half as u64;
     rig.driver.write_indirect(
         0,

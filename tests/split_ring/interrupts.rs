@@ -9,7 +9,7 @@ use virtside::{
 use virtside_tests::{
     BASE, DATA, Q, SIZE, config, driver, guest,
     hooks::Interloper,
-    rings::{Plan, Rig, Scribe, scratch, settle},
+    rings::{Plan, RecordingModel, RecordingRig, scratch, settle},
 };
 
 const USED: InterruptStatus = InterruptStatus::USED_BUFFER;
@@ -17,7 +17,7 @@ const NONE: InterruptStatus = InterruptStatus::empty();
 
 /// Sends `count` chains at once, lets the device work, and takes what came back; whether there was
 /// an interrupt.
-fn batch(rig: &mut Rig, count: u16) -> bool {
+fn batch(rig: &mut RecordingRig, count: u16) -> bool {
     for head in 0..count {
         rig.driver.write_chain(head, &[Buffer::writable(DATA, 1)]);
         rig.driver.offer(head);
@@ -40,7 +40,7 @@ mod by_flags {
 
     #[test]
     fn a_used_buffer_is_announced() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         assert!(batch(&mut rig, 1));
         assert!(batch(&mut rig, 16));
         assert_eq!(rig.guest.counters().interrupts, 2);
@@ -49,7 +49,7 @@ mod by_flags {
 
     #[test]
     fn a_used_buffer_is_not_announced_if_the_driver_wants_quiet() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         rig.driver.set_avail_flags(1);
         assert!(!batch(&mut rig, 1));
         assert!(!batch(&mut rig, 16));
@@ -60,7 +60,7 @@ mod by_flags {
 
     #[test]
     fn the_driver_may_change_its_mind_at_any_time() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         for flags in [1, 0, 1, 1, 0, 0, 1, 0] {
             rig.driver.set_avail_flags(flags);
             assert_eq!(batch(&mut rig, 3), flags == 0);
@@ -69,7 +69,7 @@ mod by_flags {
 
     #[test]
     fn interrupts_may_stay_off_for_good() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         rig.driver.set_avail_flags(1);
         for _ in 0..200 {
             assert!(!batch(&mut rig, SIZE));
@@ -78,7 +78,7 @@ mod by_flags {
 
     #[test]
     fn used_event_means_nothing_without_event_idx() {
-        let mut rig = Rig::new(Features::empty());
+        let mut rig = RecordingRig::new(Features::empty());
         for (turn, event) in [0, 1, 2, 3, 40, 0x7fff, 0x8000, 0xfffe, 0xffff]
             .iter()
             .enumerate()
@@ -98,7 +98,7 @@ mod by_event_idx {
     #[test]
     fn the_entry_that_used_event_names_is_announced_and_no_other() {
         for event in 0..20 {
-            let mut rig = Rig::new(Features::EVENT_IDX);
+            let mut rig = RecordingRig::new(Features::EVENT_IDX);
             rig.driver.set_used_event(event);
             for entry in 0..40 {
                 assert_eq!(
@@ -112,7 +112,7 @@ mod by_event_idx {
 
     #[test]
     fn a_batch_is_announced_exactly_if_it_has_the_entry_in_it() {
-        let mut rig = Rig::new(Features::EVENT_IDX);
+        let mut rig = RecordingRig::new(Features::EVENT_IDX);
         // Up to the wrap, so that the comparisons below go over it.
         rig.driver.set_used_event(0xffff);
         for _ in 0..4000 {
@@ -135,7 +135,7 @@ mod by_event_idx {
 
     #[test]
     fn an_event_far_ahead_is_not_announced() {
-        let mut rig = Rig::new(Features::EVENT_IDX);
+        let mut rig = RecordingRig::new(Features::EVENT_IDX);
         for event in [16, 100, 0x7fff, 0x8000, 0x8001, 0xffff] {
             rig.driver.set_used_event(event);
             assert!(!batch(&mut rig, 1));
@@ -145,7 +145,7 @@ mod by_event_idx {
     #[test]
     fn avail_flags_mean_nothing_with_event_idx() {
         for flags in [0, 1, 0xffff] {
-            let mut rig = Rig::new(Features::EVENT_IDX);
+            let mut rig = RecordingRig::new(Features::EVENT_IDX);
             rig.driver.set_avail_flags(flags);
             rig.driver.set_used_event(2);
             for entry in 0..5 {
@@ -156,7 +156,7 @@ mod by_event_idx {
 
     #[test]
     fn what_was_counted_while_nobody_asked_is_not_counted_again() {
-        let mut rig = Rig::new(Features::EVENT_IDX);
+        let mut rig = RecordingRig::new(Features::EVENT_IDX);
         rig.driver.set_used_event(9);
         assert!(!batch(&mut rig, 5));
         // Entry 2 was announced to nobody then, and is not now.
@@ -170,7 +170,7 @@ mod by_event_idx {
 #[test]
 fn nothing_used_means_no_interrupt() {
     for features in [Features::empty(), Features::EVENT_IDX] {
-        let mut rig = Rig::new(features);
+        let mut rig = RecordingRig::new(features);
         for _ in 0..5 {
             assert_eq!(rig.kick(), Step::Idle);
         }
@@ -185,7 +185,7 @@ fn nothing_used_means_no_interrupt() {
 #[test]
 fn a_chain_completed_later_is_announced_then() {
     for features in [Features::empty(), Features::EVENT_IDX] {
-        let mut rig = Rig::new(features);
+        let mut rig = RecordingRig::new(features);
         rig.guest.model_mut().plan = Plan::Wait;
         rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
         rig.kick();
@@ -198,7 +198,7 @@ fn a_chain_completed_later_is_announced_then() {
 
 #[test]
 fn a_completed_chain_is_not_announced_if_the_driver_wants_quiet() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.driver.set_avail_flags(1);
     rig.guest.model_mut().plan = Plan::Wait;
     rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
@@ -213,7 +213,7 @@ fn a_completed_chain_is_not_announced_if_the_driver_wants_quiet() {
 #[test]
 fn one_interrupt_serves_several_queues_if_any_wants_it() {
     for wanting in 0..1u16 << Q {
-        let (mut guest, ram) = guest(Scribe::new(Plan::Fill(7)), 2);
+        let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(7)), 2);
         let configs: Vec<_> = (0..Q as u16).map(config).collect();
         assert!(guest.bring_up(Features::VERSION_1, &configs));
         for queue in 0..Q as u16 {
@@ -269,7 +269,7 @@ fn a_driver_that_asks_for_interrupts_and_sleeps_is_woken() {
             for moment in 0.. {
                 let (ram, interloper) = (scratch(), Interloper::default());
                 let mem = ram.flat(BASE).with_hooks(interloper.hook());
-                let mut rig = Rig::over(mem, ram, features, SIZE);
+                let mut rig = RecordingRig::over(mem, ram, features, SIZE);
                 // Quiet so far: interrupts are off, or wanted for an entry long past.
                 rig.driver.set_avail_flags(1);
                 rig.driver.set_used_event(0xfff0);

@@ -10,7 +10,7 @@ use virtside::{
 use virtside_tests::{
     BASE, DATA, SIZE, driver, guest,
     hooks::{Hook, Interloper},
-    rings::{Plan, Rig, Scribe, changes, scratch},
+    rings::{Plan, RecordingModel, RecordingRig, changes, scratch},
 };
 
 fn one() -> Vec<Buffer> {
@@ -23,7 +23,7 @@ fn used_flags_are_zero_from_driver_ok_on_whatever_was_there() {
         Features::VERSION_1,
         Features::VERSION_1 | Features::EVENT_IDX,
     ] {
-        let (mut guest, ram) = guest(Scribe::new(Plan::Fill(0)), 1);
+        let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(0)), 1);
         let driver = driver(ram, 0);
         let flags = driver.layout().device;
         driver.write(flags, &[0xff, 0xff]);
@@ -41,7 +41,7 @@ fn used_flags_are_zero_from_driver_ok_on_whatever_was_there() {
 
 #[test]
 fn without_event_idx_the_flags_say_whether_kicks_are_needed() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     for _ in 0..3 {
         for head in 0..3 {
             rig.driver.write_chain(head, &one());
@@ -70,7 +70,7 @@ fn without_event_idx_flags_are_0_or_1_and_avail_event_stays() {
             .unwrap()
             .push((watcher.used_flags(), watcher.avail_event()));
     });
-    let mut rig = Rig::over(
+    let mut rig = RecordingRig::over(
         ram.flat(BASE).with_hooks(hook),
         ram,
         Features::empty(),
@@ -101,7 +101,7 @@ fn with_event_idx_the_flags_stay_zero() {
     let ram = scratch();
     let watcher = driver(ram, 0);
     let hook = Hook::new(move |_| assert_eq!(watcher.used_flags(), 0));
-    let mut rig = Rig::over(
+    let mut rig = RecordingRig::over(
         ram.flat(BASE).with_hooks(hook),
         ram,
         Features::EVENT_IDX,
@@ -123,7 +123,7 @@ fn with_event_idx_the_flags_stay_zero() {
 
 #[test]
 fn with_event_idx_an_idle_device_wants_a_kick_for_a_chain() {
-    let mut rig = Rig::new(Features::EVENT_IDX);
+    let mut rig = RecordingRig::new(Features::EVENT_IDX);
     rig.driver
         .write(rig.driver.layout().device + 4 + 8 * 16, &[0xcd, 0xab]);
     assert_eq!(rig.kick(), Step::Idle);
@@ -137,7 +137,7 @@ fn with_event_idx_an_idle_device_wants_a_kick_for_a_chain() {
 
 #[test]
 fn with_event_idx_a_busy_device_wants_no_kick() {
-    let mut rig = Rig::new(Features::EVENT_IDX);
+    let mut rig = RecordingRig::new(Features::EVENT_IDX);
     assert_eq!(rig.kick(), Step::Idle);
     for head in 0..3 {
         rig.driver.write_chain(head, &one());
@@ -159,7 +159,7 @@ fn with_event_idx_a_busy_device_wants_no_kick() {
 
 #[test]
 fn avail_event_wraps_with_the_index() {
-    let mut rig = Rig::new(Features::EVENT_IDX);
+    let mut rig = RecordingRig::new(Features::EVENT_IDX);
     for head in 0..SIZE {
         rig.driver.write_chain(head, &one());
     }
@@ -181,7 +181,7 @@ fn avail_event_wraps_with_the_index() {
 #[test]
 fn kicks_that_bring_nothing_are_tolerated() {
     for features in [Features::empty(), Features::EVENT_IDX] {
-        let mut rig = Rig::new(features);
+        let mut rig = RecordingRig::new(features);
         rig.driver.send(0, &one());
         rig.kick();
         let before = rig.shot();
@@ -201,7 +201,7 @@ fn kicks_that_bring_nothing_are_tolerated() {
 
 #[test]
 fn kicks_that_were_not_needed_are_tolerated() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     for head in 0..4 {
         rig.driver.send(head, &one());
         let _ = rig.guest.kick(0);
@@ -240,7 +240,7 @@ fn a_chain_published_as_the_device_goes_idle_is_served() {
                 for moment in 0.. {
                     let (ram, interloper) = (scratch(), Interloper::default());
                     let mem = ram.flat(BASE).with_hooks(interloper.hook());
-                    let mut rig = Rig::over(mem, ram, features, SIZE);
+                    let mut rig = RecordingRig::over(mem, ram, features, SIZE);
                     for head in 0..chains {
                         rig.driver.write_chain(head, &one());
                         rig.driver.offer(head);
@@ -301,7 +301,7 @@ proptest! {
     #[test]
     fn with_only_the_necessary_kicks_everything_is_served(moves in moves(), event_idx: bool) {
         let features = if event_idx { Features::EVENT_IDX } else { Features::empty() };
-        let mut rig = Rig::new(features);
+        let mut rig = RecordingRig::new(features);
         let mut free: Vec<u16> = (0..SIZE).collect();
         let mut pending = Vec::new();
         // Live is as good as a kick.

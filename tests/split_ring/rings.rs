@@ -6,12 +6,12 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, BYTES, DATA, SIZE, drain, guest,
-    rings::{Plan, Rig, Scribe},
+    rings::{Plan, RecordingModel, RecordingRig},
 };
 
 #[test]
 fn many_chains_may_be_published_in_one_step_with_one_kick() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     let heads = [3, 0, 15, 7, 1, 9, 14, 2, 4, 5, 6, 8, 10, 11, 12, 13];
     for head in heads {
         rig.driver
@@ -32,7 +32,7 @@ fn many_chains_may_be_published_in_one_step_with_one_kick() {
 
 #[test]
 fn what_is_offered_but_not_published_is_not_taken() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.driver.write_chain(0, &[Buffer::writable(DATA, 1)]);
     rig.driver.offer(0);
     assert_eq!(rig.kick(), Step::Idle);
@@ -44,7 +44,7 @@ fn what_is_offered_but_not_published_is_not_taken() {
 
 #[test]
 fn published_chains_are_taken_without_a_kick() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     let _ = rig.guest.kick(0);
     rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
     assert_eq!(rig.guest.poll(1), Step::More);
@@ -56,7 +56,7 @@ fn published_chains_are_taken_without_a_kick() {
 
 #[test]
 fn chains_published_before_driver_ok_are_taken_without_a_kick() {
-    let (mut guest, ram) = guest(Scribe::new(Plan::Fill(1)), 1);
+    let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(1)), 1);
     assert!(guest.negotiate(Features::VERSION_1));
     let mut driver = virtside_tests::driver(ram, 0);
     assert_eq!(guest.configure(&driver.config(0)).refusal(), None);
@@ -74,7 +74,7 @@ fn chains_published_before_driver_ok_are_taken_without_a_kick() {
 #[test]
 fn both_rings_go_on_from_their_start_after_their_end() {
     for size in [1, 2, 16] {
-        let mut rig = Rig::sized(Features::empty(), size);
+        let mut rig = RecordingRig::sized(Features::empty(), size);
         for turn in 0..50u16 {
             let head = turn.wrapping_mul(3) % size;
             rig.driver
@@ -89,7 +89,7 @@ fn both_rings_go_on_from_their_start_after_their_end() {
 
 #[test]
 fn both_indices_wrap_after_65536_chains() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     for head in 0..SIZE {
         rig.driver.write_chain(head, &[Buffer::writable(DATA, 1)]);
     }
@@ -111,7 +111,7 @@ fn both_indices_wrap_after_65536_chains() {
 
 #[test]
 fn rings_are_little_endian_at_the_offsets_of_the_specification() {
-    let (mut guest, ram) = guest(Scribe::new(Plan::Fill(0x5a)), 1);
+    let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(0x5a)), 1);
     let (desc, avail, used) = (0x1000, 0x2002, 0x3004);
     let layout = Layout {
         size: 4,
@@ -177,7 +177,7 @@ fn each_part_takes_exactly_the_bytes_that_its_size_says() {
         },
     ];
     for (fits, too_far) in fits.into_iter().zip(too_far) {
-        let (mut guest, _) = guest(Scribe::new(Plan::Fill(0)), 1);
+        let (mut guest, _) = guest(RecordingModel::new(Plan::Fill(0)), 1);
         assert!(guest.negotiate(Features::VERSION_1));
         let refusal = guest.configure(&too_far.config(0)).refusal();
         assert!(

@@ -5,12 +5,12 @@ use proptest::{collection::vec, prelude::*};
 use virtside::{Chain, ChainError, DriverMem, Features, FlatMem, Segment, testing::Buffer};
 use virtside_tests::{
     BASE, DATA, N, SIZE, ram,
-    rings::{EchoMem, Rig},
+    rings::{EchoMem, RecordingRig},
 };
 
 /// A popped chain of these buffers, its memory, and the rig that has the driver.
-fn popped(buffers: &[Buffer]) -> (Chain<N>, FlatMem, Rig) {
-    let mut rig = Rig::new(Features::empty());
+fn popped(buffers: &[Buffer]) -> (Chain<N>, FlatMem, RecordingRig) {
+    let mut rig = RecordingRig::new(Features::empty());
     rig.poll();
     for at in 0..0x100u64 {
         rig.driver.write(DATA + at, &[at as u8]);
@@ -204,7 +204,7 @@ fn more_than_there_is_cannot_be_split_off() {
 fn longest(writable: bool) -> (Chain<N>, EchoMem) {
     let ram = ram();
     let mem = EchoMem(ram.flat(BASE));
-    let mut rig = Rig::over(mem.clone(), ram, Features::empty(), SIZE);
+    let mut rig = RecordingRig::over(mem.clone(), ram, Features::empty(), SIZE);
     rig.poll();
     let quarter = Buffer {
         addr: DATA,

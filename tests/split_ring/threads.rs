@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering, fence};
 
 use virtside::{Features, Step, testing::Buffer};
-use virtside_tests::{BASE, DATA, SIZE, TestRam, rings::Rig};
+use virtside_tests::{BASE, DATA, SIZE, TestRam, rings::RecordingRig};
 
 /// Chains that the driver sends: enough for the indices to wrap.
 const CHAINS: u32 = 80_000;
@@ -30,7 +30,7 @@ impl Field {
 /// The driver never waits for anything but a used element, the device for nothing but a kick: a
 /// torn index, an element behind its index or a lost kick would stop it for good.
 fn run(features: Features) {
-    let mut rig = Rig::new(features);
+    let mut rig = RecordingRig::new(features);
     let event_idx = features.contains(Features::EVENT_IDX);
     let (ram, layout) = (rig.ram, *rig.driver.layout());
     let shared = rig.guest.device().shared().clone();

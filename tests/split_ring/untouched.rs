@@ -8,7 +8,7 @@ use virtside_tests::{
     BASE, DATA, SIZE,
     hooks::{Log, Touch},
     ram, reg,
-    rings::{Plan, Rig, changes},
+    rings::{Plan, RecordingRig, changes},
 };
 
 const TABLE: u64 = DATA + 0x8000;
@@ -20,17 +20,17 @@ fn offsets(start: u64, len: u64) -> std::ops::Range<usize> {
 }
 
 /// A rig with no zero in memory, so that a stray zero shows as well.
-fn rig(features: Features) -> Rig {
+fn rig(features: Features) -> RecordingRig {
     let ram = ram();
     let layout = Layout::packed_at(BASE + 0x100, SIZE);
-    let rig = Rig::at(ram.flat(BASE), ram, features, layout);
+    let rig = RecordingRig::at(ram.flat(BASE), ram, features, layout);
     rig.driver.write(BASE, &[0x77; 0x100]);
     rig.driver.write(layout.end(), &[0x77; 0x3_0000]);
     rig
 }
 
 /// Sends chains of all kinds, and says what changed.
-fn work(rig: &mut Rig) -> Vec<usize> {
+fn work(rig: &mut RecordingRig) -> Vec<usize> {
     let buffers = [
         Buffer::readable(DATA, 64),
         Buffer::readable(DATA + 0x200, 3),
@@ -98,7 +98,7 @@ fn a_device_that_writes_nothing_changes_only_the_used_ring() {
 fn writable_buffers_are_not_read() {
     let (ram, log) = (ram(), Log::default());
     let mem = ram.flat(BASE).with_hooks(log.hook());
-    let mut rig = Rig::over(mem, ram, Features::INDIRECT_DESC, SIZE);
+    let mut rig = RecordingRig::over(mem, ram, Features::INDIRECT_DESC, SIZE);
     rig.driver.write_indirect(
         0,
         TABLE,
@@ -126,7 +126,7 @@ fn writable_buffers_are_not_read() {
 fn rings_are_not_touched_before_driver_ok_nor_after_reset() {
     let (ram, log) = (ram(), Log::default());
     let mem = ram.flat(BASE).with_hooks(log.hook());
-    let mut rig = Rig::over(mem, ram, Features::empty(), SIZE);
+    let mut rig = RecordingRig::over(mem, ram, Features::empty(), SIZE);
     rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
     assert_eq!(rig.guest.store(reg::STATUS, 0).value(), Some(0));
     log.take();

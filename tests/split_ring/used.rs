@@ -8,13 +8,13 @@ use virtside_tests::{
     BASE, DATA, SIZE,
     hooks::{Log, Touch},
     ram,
-    rings::{Plan, Rig},
+    rings::{Plan, RecordingRig},
 };
 
 #[test]
 fn data_comes_before_the_element_and_that_before_the_index() {
     let (ram, log) = (ram(), Log::default());
-    let mut rig = Rig::over(
+    let mut rig = RecordingRig::over(
         ram.flat(BASE).with_hooks(log.hook()),
         ram,
         Features::empty(),
@@ -59,7 +59,7 @@ fn data_comes_before_the_element_and_that_before_the_index() {
 fn with_event_idx_used_event_is_read_after_the_index_moved() {
     let (ram, log) = (ram(), Log::default());
     let mem = ram.flat(BASE).with_hooks(log.hook());
-    let mut rig = Rig::over(mem, ram, Features::EVENT_IDX, SIZE);
+    let mut rig = RecordingRig::over(mem, ram, Features::EVENT_IDX, SIZE);
     rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
     log.take();
     rig.kick();
@@ -73,7 +73,7 @@ fn with_event_idx_used_event_is_read_after_the_index_moved() {
 
 #[test]
 fn the_id_is_the_head_that_the_driver_offered() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     for head in [15, 0, 7] {
         // The chain goes on elsewhere: only its head is its name.
         rig.driver
@@ -89,7 +89,7 @@ fn the_id_is_the_head_that_the_driver_offered() {
 
 #[test]
 fn an_element_is_written_whole() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     let ring = rig.driver.layout().device;
     for at in 0..8 * u64::from(SIZE) {
         rig.driver.write(ring + 4 + at, &[0xee]);
@@ -108,7 +108,7 @@ fn an_element_is_written_whole() {
 
 #[test]
 fn the_device_counts_the_used_index_itself() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     let index = rig.driver.layout().device + 2;
     // Nobody but the device may write it; what the driver leaves there is not read.
     rig.driver.write(index, &[0x55, 0x55]);
@@ -122,7 +122,7 @@ fn the_device_counts_the_used_index_itself() {
 
 #[test]
 fn readable_bytes_do_not_count_in_the_length() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     for readable in [0, 1, 500] {
         for writable in [0, 1, 700] {
             let sent = Buffer::readable(DATA, readable);
@@ -136,7 +136,7 @@ fn readable_bytes_do_not_count_in_the_length() {
 
 #[test]
 fn less_than_the_room_may_be_written() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.guest.model_mut().plan = Plan::Claim(3);
     rig.driver.send(
         0,
@@ -148,7 +148,7 @@ fn less_than_the_room_may_be_written() {
 
 #[test]
 fn every_chain_gets_an_entry_of_its_own() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     let heads = [4, 2, 11];
     for head in heads {
         rig.driver

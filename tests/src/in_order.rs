@@ -414,7 +414,7 @@ impl DeviceModel for Holder {
 
 /// A live [`Holder`], and a driver at each of its queues.
 #[derive(Debug)]
-pub struct Rig {
+pub struct HolderRig {
     /// The device.
     pub guest: Guest<Holder>,
     /// One for each queue.
@@ -425,7 +425,7 @@ pub struct Rig {
     features: Features,
 }
 
-impl Rig {
+impl HolderRig {
     /// IN_ORDER and these features, one queue of 16, and slots for 16 chains.
     pub fn new(format: Format, features: Features) -> Self {
         Self::with(format, features | Features::IN_ORDER, 1, SIZE, 16)

@@ -42,7 +42,7 @@ pub enum Plan {
 
 /// A device of [`Q`] queues that writes down what it is sent.
 #[derive(Debug)]
-pub struct Scribe {
+pub struct RecordingModel {
     /// Each time it was asked to serve a request.
     pub seen: Vec<Seen>,
     /// What it does.
@@ -55,7 +55,7 @@ pub struct Scribe {
     pub resets: u32,
 }
 
-impl Scribe {
+impl RecordingModel {
     /// Does this with every request.
     pub fn new(plan: Plan) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Scribe {
 /// More than this is neither read nor filled: some tests send 4 GiB.
 pub const PLENTY: usize = BYTES;
 
-impl DeviceConfig for Scribe {
+impl DeviceConfig for RecordingModel {
     fn device_id(&self) -> u32 {
         42
     }
@@ -93,9 +93,9 @@ impl DeviceConfig for Scribe {
     }
 }
 
-crate::keeps_nothing!(Scribe);
+crate::keeps_nothing!(RecordingModel);
 
-impl DeviceModel for Scribe {
+impl DeviceModel for RecordingModel {
     fn reset(&mut self) {
         self.resets += 1;
     }
@@ -149,18 +149,18 @@ impl DeviceModel for Scribe {
     }
 }
 
-/// A live [`Scribe`] and the driver of its queue 0.
+/// A live [`RecordingModel`] and the driver of its queue 0.
 #[derive(Debug)]
-pub struct Rig<M: DriverMem = FlatMem> {
+pub struct RecordingRig<M: DriverMem = FlatMem> {
     /// The device.
-    pub guest: Guest<Scribe, M>,
+    pub guest: Guest<RecordingModel, M>,
     /// The driver at queue 0.
     pub driver: FakeDriver<FlatMem>,
     /// All memory, from [`BASE`] on.
     pub ram: TestRam,
 }
 
-impl Rig {
+impl RecordingRig {
     /// With these features beside VERSION_1, a queue of 16, and everything filled with 0xa5. In
     /// [`scratch`] memory: one of them at a time.
     pub fn new(features: Features) -> Self {
@@ -174,7 +174,7 @@ impl Rig {
     }
 }
 
-impl<M: DriverMem> Rig<M> {
+impl<M: DriverMem> RecordingRig<M> {
     /// The same, where the device sees memory through `mem`.
     pub fn over(mem: M, ram: TestRam, features: Features, size: u16) -> Self {
         Self::at(mem, ram, features, Layout::packed_at(BASE, size))
@@ -183,7 +183,7 @@ impl<M: DriverMem> Rig<M> {
     /// The same, with rings elsewhere. The driver sees `ram` at [`BASE`].
     pub fn at(mem: M, ram: TestRam, features: Features, layout: Layout) -> Self {
         let driver = FakeDriver::new(ram.flat(BASE), layout);
-        let mut guest = guest_over(Scribe::new(Plan::Fill(0xa5)), mem, 4);
+        let mut guest = guest_over(RecordingModel::new(Plan::Fill(0xa5)), mem, 4);
         let features = features | Features::VERSION_1;
         assert!(
             guest.bring_up(features, &[layout.config(0)]),

@@ -2,9 +2,9 @@
 
 mod announced;
 mod owner;
-mod raced;
 mod remap;
 mod stale;
+mod stress;
 mod successor;
 mod threads;
 mod withheld;

@@ -9,7 +9,7 @@ use virtside::{
 };
 use virtside_tests::{
     DATA, Line, N, Q, TestRam, config, driver, ram,
-    rings::{Plan, Scribe},
+    rings::{Plan, RecordingModel},
 };
 
 use crate::{Queue, mem};
@@ -42,7 +42,7 @@ fn successor() -> (Built, TestRam, Queue, Chain<N>) {
     let mut queue = device.take_queue(0).expect("a live queue");
     let mut chain = Chain::new();
     assert_eq!(queue.pop(&mem(ram), &mut chain), Ok(true));
-    let (mut model, mut slots) = (Scribe::new(Plan::Wait), [ChainSlot::new()]);
+    let (mut model, mut slots) = (RecordingModel::new(Plan::Wait), [ChainSlot::new()]);
     assert!(!device.reset_all(&mut model, &mut slots));
     queue.abandon(&chain);
     assert!(device.reset_all(&mut model, &mut slots));

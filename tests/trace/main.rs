@@ -14,7 +14,7 @@ use virtside::{
 };
 use virtside_tests::{
     BASE, CountingSource, DATA, N, Q, TestRam, config, driver, reg,
-    rings::{Plan, Scribe},
+    rings::{Plan, RecordingModel},
 };
 
 /// Keeps what it hears.
@@ -56,10 +56,16 @@ fn traced<D: DeviceModel, T: Trace>(model: D, trace: T) -> (Traced<D, T>, TestRa
     (engine, ram)
 }
 
-/// A live scribe, with nothing in the record.
-fn live(plan: Plan) -> (Traced<Scribe, Recorder>, FakeDriver<FlatMem>, Recorder) {
+/// A live recording model, with nothing in the record.
+fn live(
+    plan: Plan,
+) -> (
+    Traced<RecordingModel, Recorder>,
+    FakeDriver<FlatMem>,
+    Recorder,
+) {
     let record = Recorder::default();
-    let (mut engine, ram) = traced(Scribe::new(plan), record.clone());
+    let (mut engine, ram) = traced(RecordingModel::new(plan), record.clone());
     let driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     engine.poll(8);
@@ -113,7 +119,7 @@ fn a_set_up_conversation_can_be_read() {
 #[test]
 fn what_was_refused_says_why() {
     let record = Recorder::default();
-    let (mut engine, _) = traced(Scribe::new(Plan::Wait), record.clone());
+    let (mut engine, _) = traced(RecordingModel::new(Plan::Wait), record.clone());
     let mut odd = config(0);
     odd.size = 3;
     assert!(engine.negotiate(Features::VERSION_1));
@@ -200,9 +206,9 @@ fn a_stop_and_a_reset_are_told() {
 }
 
 /// What a driver with these features may do to a device that holds nothing.
-fn rested() -> (Traced<Scribe, Recorder>, Recorder) {
+fn rested() -> (Traced<RecordingModel, Recorder>, Recorder) {
     let record = Recorder::default();
-    let (mut engine, _) = traced(Scribe::new(Plan::Fill(7)), record.clone());
+    let (mut engine, _) = traced(RecordingModel::new(Plan::Fill(7)), record.clone());
     let features = Features::VERSION_1 | Features::RING_RESET | Features::SUSPEND;
     assert!(engine.bring_up(features, &[config(0)]));
     engine.poll(8);
@@ -319,7 +325,7 @@ static LEVELS: Levels = Levels([const { AtomicU32::new(0) }; 5]);
 fn the_log_has_each_event_at_the_level_of_its_weight() {
     log::set_logger(&LEVELS).expect("the only logger");
     log::set_max_level(log::LevelFilter::Trace);
-    let (mut engine, ram) = traced(Scribe::new(Plan::Fill(1)), LogTrace("disk0"));
+    let (mut engine, ram) = traced(RecordingModel::new(Plan::Fill(1)), LogTrace("disk0"));
     let mut driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     driver.send(0, &[Buffer::writable(DATA, 1)]);

@@ -4,8 +4,8 @@ use super::*;
 use virtside_tests::reg;
 
 /// A queue that was broken with a loop, and what was pending then.
-fn broken() -> Rig {
-    let mut rig = Rig::new(Features::empty());
+fn broken() -> RecordingRig {
+    let mut rig = RecordingRig::new(Features::empty());
     rig.driver.write_desc(0, (DATA, 4), NEXT, 0);
     rig.driver.offer(0);
     rig.driver.publish();
@@ -45,7 +45,7 @@ fn there_is_exactly_one_configuration_interrupt() {
 
 #[test]
 fn a_second_broken_queue_gives_no_second_interrupt() {
-    let (mut guest, ram) = guest(Scribe::new(Plan::Fill(0)), 2);
+    let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(0)), 2);
     assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
     for queue in [0, 1] {
         driver(ram, queue).set_avail_idx(99);
@@ -82,7 +82,7 @@ fn nothing_is_written_and_nothing_read_any_more() {
 
 #[test]
 fn other_queues_go_on() {
-    let (mut guest, ram) = guest(Scribe::new(Plan::Fill(7)), 2);
+    let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(7)), 2);
     let configs: Vec<_> = (0..Q as u16).map(config).collect();
     assert!(guest.bring_up(Features::VERSION_1, &configs));
     let mut drivers: Vec<_> = (0..Q as u16).map(|queue| driver(ram, queue)).collect();
@@ -116,7 +116,7 @@ fn other_queues_go_on() {
 
 #[test]
 fn chains_given_back_before_the_fault_are_announced() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.driver.write_chain(0, &[Buffer::writable(DATA, 3)]);
     rig.driver.offer(0);
     rig.driver.offer(99);
@@ -130,7 +130,7 @@ fn chains_given_back_before_the_fault_are_announced() {
 
 #[test]
 fn chains_in_flight_are_forgotten() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.guest.model_mut().plan = Plan::Wait;
     rig.driver.send(0, &[Buffer::writable(DATA, 3)]);
     rig.kick();
@@ -151,7 +151,7 @@ fn chains_in_flight_are_forgotten() {
 
 #[test]
 fn a_fault_that_the_model_finds_stops_the_queue_too() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     let fault = DriverFault::BadRequest { head: 6 };
     rig.guest.model_mut().plan = Plan::Blame(fault);
     rig.driver.send(6, &[Buffer::writable(DATA, 3)]);

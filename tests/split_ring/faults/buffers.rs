@@ -20,7 +20,7 @@ fn a_buffer_over_the_end_of_memory_is_refused() {
                     writable
                 }
             );
-            let mut rig = Rig::new(Features::empty());
+            let mut rig = RecordingRig::new(Features::empty());
             rig.driver.send(
                 0,
                 &[Buffer {
@@ -107,7 +107,7 @@ fn the_fault_names_the_first_bad_buffer() {
 }
 
 /// Memory of three regions: writable, read-only behind it, and one behind a hole of a page.
-fn patchwork() -> Rig<RegionMem<3>> {
+fn patchwork() -> RecordingRig<RegionMem<3>> {
     let ram = ram();
     let page = 0x1000;
     let mut mem = RegionMem::new();
@@ -119,7 +119,7 @@ fn patchwork() -> Rig<RegionMem<3>> {
         let part = region(BASE + from as u64, ram, from, len, permission);
         assert!(mem.add(part).is_ok());
     }
-    Rig::over(mem, ram, Features::INDIRECT_DESC, SIZE)
+    RecordingRig::over(mem, ram, Features::INDIRECT_DESC, SIZE)
 }
 
 const READ_ONLY: u64 = BASE + 0x2_0000;
@@ -192,9 +192,9 @@ const MOST: u64 = 1 << 32;
 
 /// A rig over memory that repeats, whose driver has sent one chain of so many bytes, in buffers of at
 /// most 1 GiB.
-fn huge(readable: u64, writable: u64, indirect: bool) -> Rig<EchoMem> {
+fn huge(readable: u64, writable: u64, indirect: bool) -> RecordingRig<EchoMem> {
     let ram = ram();
-    let mut rig = Rig::over(EchoMem(ram.flat(BASE)), ram, Features::INDIRECT_DESC, SIZE);
+    let mut rig = RecordingRig::over(EchoMem(ram.flat(BASE)), ram, Features::INDIRECT_DESC, SIZE);
     let mut buffers = Vec::new();
     for (mut left, writable) in [(readable, false), (writable, true)] {
         while left > 0 {
@@ -260,7 +260,8 @@ fn a_table_adds_to_the_4_gib_before_it() {
     for (len, good) in [(0, true), (1, false)] {
         for writable in [false, true] {
             let ram = ram();
-            let mut rig = Rig::over(EchoMem(ram.flat(BASE)), ram, Features::INDIRECT_DESC, SIZE);
+            let mut rig =
+                RecordingRig::over(EchoMem(ram.flat(BASE)), ram, Features::INDIRECT_DESC, SIZE);
             rig.guest.model_mut().plan = Plan::Claim(0);
             let flags = NEXT | if writable { WRITE } else { 0 };
             let half = (DATA, 1 << 31);

@@ -77,7 +77,7 @@ fn a_table_that_makes_the_chain_too_long_is_refused() {
                 continue;
             }
             let count = SIZE - direct + 1;
-            let mut rig = Rig::sized(Features::INDIRECT_DESC, size);
+            let mut rig = RecordingRig::sized(Features::INDIRECT_DESC, size);
             for at in 0..direct {
                 rig.driver.write_desc(at, (DATA, 1), NEXT, at + 1);
             }
@@ -119,7 +119,7 @@ fn a_table_that_is_not_all_mapped_is_refused() {
 
 #[test]
 fn a_table_may_end_with_the_last_byte_of_memory() {
-    let mut rig = Rig::new(Features::INDIRECT_DESC);
+    let mut rig = RecordingRig::new(Features::INDIRECT_DESC);
     rig.driver
         .write_indirect(0, END - 32, &[Buffer::writable(DATA, 1); 2]);
     rig.driver.offer(0);

@@ -32,7 +32,7 @@ fn chains_may_be_completed_in_any_order() {
 
 #[test]
 fn a_completed_request_is_served_again_from_its_start() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.guest.model_mut().plan = Plan::Wait;
     rig.driver.write(DATA, b"again");
     rig.driver.send(
@@ -89,7 +89,7 @@ fn a_token_works_once() {
 
 #[test]
 fn a_token_of_a_chain_that_was_answered_at_once_is_stale() {
-    let mut rig = Rig::new(Features::empty());
+    let mut rig = RecordingRig::new(Features::empty());
     rig.driver.send(0, &room(1));
     rig.kick();
     let token = token(&rig, 0);

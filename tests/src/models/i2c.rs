@@ -195,7 +195,7 @@ pub fn failed_read(len: usize) -> Outcome {
 
 /// A live adapter and its driver.
 #[derive(Debug)]
-pub struct Rig<B: I2cBus, M: DriverMem = FlatMem> {
+pub struct I2cRig<B: I2cBus, M: DriverMem = FlatMem> {
     pub guest: Guest<I2c<B, BYTES>, M>,
     pub driver: FakeDriver<FlatMem>,
     pub ram: TestRam,
@@ -208,7 +208,7 @@ pub fn features() -> Features {
     Features::RING | ZERO_LENGTH_REQUEST
 }
 
-impl Rig<Recorder> {
+impl I2cRig<Recorder> {
     /// Answers every request at once.
     pub fn new() -> Self {
         Self::over(Recorder::default())
@@ -216,7 +216,7 @@ impl Rig<Recorder> {
 
     /// Combines, with so many chain slots.
     pub fn combining(slots: usize) -> Self {
-        Rig::with(I2c::new(Recorder::default()).combining(), slots)
+        I2cRig::with(I2c::new(Recorder::default()).combining(), slots)
     }
 
     /// Lets the next calls of the bus fail.
@@ -230,14 +230,14 @@ impl Rig<Recorder> {
     }
 }
 
-impl Rig<TenBit<Recorder>> {
+impl I2cRig<TenBit<Recorder>> {
     /// What was asked of the bus since this was last asked.
     pub fn calls(&mut self) -> Vec<Call> {
         std::mem::take(&mut self.guest.model_mut().bus_mut().0.calls)
     }
 }
 
-impl<B: I2cBus> Rig<B> {
+impl<B: I2cBus> I2cRig<B> {
     /// Over this bus; with one slot, because every request is answered at once.
     pub fn over(bus: B) -> Self {
         Self::with(I2c::new(bus), 1)
@@ -249,7 +249,7 @@ impl<B: I2cBus> Rig<B> {
     }
 }
 
-impl<B: I2cBus, M: DriverMem> Rig<B, M> {
+impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
     /// The same, where the device sees memory through `mem`.
     pub fn at(model: I2c<B, BYTES>, mem: M, ram: TestRam, slots: usize) -> Self {
         let mut guest = guest_over(model, mem, slots);

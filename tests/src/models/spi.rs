@@ -309,13 +309,13 @@ pub fn refused(result: u8, len: usize) -> Outcome {
 
 /// A live controller and its driver.
 #[derive(Debug)]
-pub struct Rig<C: SpiController, M: DriverMem = FlatMem> {
+pub struct SpiRig<C: SpiController, M: DriverMem = FlatMem> {
     pub guest: Guest<Spi<C, BYTES>, M>,
     pub driver: FakeDriver<FlatMem>,
     pub ram: TestRam,
 }
 
-impl Rig<Recorder> {
+impl SpiRig<Recorder> {
     pub fn new() -> Self {
         Self::over(Recorder::new(everything()))
     }
@@ -330,14 +330,14 @@ impl Rig<Recorder> {
     }
 }
 
-impl<C: SpiController> Rig<C> {
+impl<C: SpiController> SpiRig<C> {
     pub fn over(controller: C) -> Self {
         let ram = ram();
         Self::at(controller, ram.flat(BASE), ram)
     }
 }
 
-impl<C: SpiController, M: DriverMem> Rig<C, M> {
+impl<C: SpiController, M: DriverMem> SpiRig<C, M> {
     /// The same, where the device sees memory through `mem`.
     pub fn at(controller: C, mem: M, ram: TestRam) -> Self {
         let mut guest = guest_over(Spi::new(controller), mem, 1);

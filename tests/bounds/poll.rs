@@ -1,0 +1,183 @@
+//! What a poll costs.
+
+use super::*;
+
+#[test]
+fn a_poll_keeps_within_its_bound_whatever_the_queues_hold() {
+    for features in [
+        Features::empty(),
+        Features::EVENT_IDX,
+        Features::IN_ORDER,
+        Features::IN_ORDER | Features::EVENT_IDX,
+    ] {
+        for one in LOADS {
+            for other in LOADS {
+                for budget in [0, 1, 2, 5, 16, 200] {
+                    let loads = [one, other, one, other];
+                    for polled in accesses(features, loads, budget, Plan::Claim(0)) {
+                        assert!(
+                            polled <= poll_bound(budget),
+                            "{polled} > {}: budget {budget}, {loads:?}",
+                            poll_bound(budget),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_poll_of_chains_that_wait_keeps_within_its_bound() {
+    for load in LOADS {
+        for budget in [1, 2, 5, 40] {
+            for polled in accesses(Features::EVENT_IDX, [load; Q], budget, Plan::Wait) {
+                assert!(
+                    polled <= poll_bound(budget),
+                    "{polled}: budget {budget}, {load:?}"
+                );
+            }
+        }
+    }
+}
+
+/// A bound that nothing comes near says little.
+#[test]
+fn the_bound_of_a_poll_is_nearly_reached() {
+    for budget in [1, 4, 16] {
+        let loads = [Load::Longest(16); Q];
+        // The longest chain by its first head only; the others are one shorter each.
+        let polled = accesses(Features::empty(), loads, budget, Plan::Claim(0));
+        let most = polled.into_iter().max().expect("there was a poll");
+        let longest: u32 = (0..u32::from(budget))
+            .map(|at| N as u32 - at / Q as u32)
+            .sum();
+        assert!(
+            most >= longest + 3 * u32::from(budget),
+            "{most} with a budget of {budget}"
+        );
+    }
+}
+
+#[test]
+fn a_batch_costs_no_more_than_the_format_needs() {
+    let (mut guest, counts, ram) = counted(RecordingModel::new(Plan::Fill(1)), 1);
+    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    settle(&mut guest);
+    let mut driver = driver(ram, 0);
+    for head in [0, 3, 6, 9, 12] {
+        driver.write_chain(head, &[Buffer::writable(DATA, 1); 3]);
+        driver.offer(head);
+    }
+    driver.publish();
+    let _ = guest.kick(0);
+    counts.clear();
+    assert_eq!(guest.poll(5), Step::More);
+    // One index for the batch, an entry each, and one look at the driver's wishes.
+    assert_eq!(counts.loads(), 1 + 5 + 1);
+    assert_eq!((counts.descriptors(), counts.elements()), (15, 5));
+    // An index each, and the flags once.
+    assert_eq!(counts.stores(), 5 + 1);
+    counts.clear();
+    assert_eq!(guest.poll(5), Step::Idle);
+    // The flags again, and a look before and behind it.
+    assert_eq!((counts.loads(), counts.stores()), (2, 1));
+    assert_eq!((counts.descriptors(), counts.elements()), (0, 0));
+}
+
+#[test]
+fn an_idle_device_does_not_look_at_its_rings() {
+    let (mut guest, counts, _) = counted(RecordingModel::new(Plan::Fill(1)), 1);
+    let configs: Vec<_> = (0..Q as u16).map(config).collect();
+    assert!(guest.bring_up(Features::RING, &configs));
+    settle(&mut guest);
+    counts.clear();
+    for _ in 0..10 {
+        assert_eq!(guest.poll(200), Step::Idle);
+    }
+    assert_eq!(counts.rings(), 0);
+}
+
+#[test]
+fn a_poll_into_and_out_of_a_suspension_keeps_its_bound() {
+    for load in LOADS {
+        for budget in [0, 1, 2, 5, 40] {
+            let (mut guest, counts, ram) = counted(RecordingModel::new(Plan::Wait), 3);
+            let configs: Vec<_> = (0..Q as u16).map(config).collect();
+            assert!(guest.bring_up(Features::RING, &configs));
+            for queue in 0..Q as u16 {
+                load.write(&mut driver(ram, queue));
+            }
+            guest.poll(1);
+            guest.model_mut().plan = Plan::Claim(0);
+            assert_eq!(guest.store(0x70, 0x1f), Reply::Done(0));
+            guest.backend_ready(0);
+            let mut resumed = false;
+            for _ in 0..200 {
+                counts.clear();
+                guest.poll(budget);
+                let polled = counts.rings();
+                assert!(polled <= poll_bound(budget), "{polled}: {budget}, {load:?}");
+                if !resumed && guest.load(0x70) & 0x10 != 0 {
+                    counts.clear();
+                    assert_eq!(guest.poll(budget), Step::Idle);
+                    assert_eq!(counts.rings(), 0);
+                    assert_eq!(guest.store(0x70, 0x1f), Reply::Done(0));
+                    resumed = true;
+                }
+            }
+            assert!(resumed || budget == 0, "{budget}, {load:?}");
+        }
+    }
+}
+
+/// A device that says later whether it starts.
+struct Hesitant;
+
+impl DeviceConfig for Hesitant {
+    fn device_id(&self) -> u32 {
+        42
+    }
+    fn features(&self) -> Features {
+        Features::RING
+    }
+    fn queue_size_max(&self, _: u16) -> u16 {
+        SIZE
+    }
+}
+
+impl DeviceModel for Hesitant {
+    fn ready(&mut self, _: Features, _: virtside::ReadyQueues<'_>) -> Start {
+        Start::Later
+    }
+    fn serve<M: DriverMem>(&mut self, _: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+        Ok(Answer::Done { written: 0 })
+    }
+}
+
+#[test]
+fn a_poll_before_driver_ok_completes_keeps_its_bound() {
+    for budget in [0, 1, 2] {
+        let (mut guest, counts, ram) = counted(Hesitant, 1);
+        assert!(guest.negotiate(Features::VERSION_1));
+        for queue in 0..Q as u16 {
+            assert_eq!(guest.configure(&config(queue)), Reply::Done(0));
+            Load::Longest(1).write(&mut driver(ram, queue));
+        }
+        let Reply::Pending(ticket) = guest.go_live() else {
+            panic!("it was answered at once");
+        };
+        assert!(guest.responder().expect("the driver waits").accept());
+        counts.clear();
+        let _ = guest.poll(budget);
+        // The stores of DRIVER_OK come with it.
+        let polled = counts.rings() - Q as u32;
+        assert!(
+            polled <= poll_bound(budget),
+            "{polled} with a budget of {budget}"
+        );
+        counts.clear();
+        assert_eq!(guest.finish(ticket), Reply::Done(0));
+        assert_eq!(counts.rings(), 0, "and are not made twice");
+    }
+}

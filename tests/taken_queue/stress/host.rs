@@ -1,0 +1,151 @@
+//! The device, which hands queues out and takes them back.
+
+use super::*;
+
+/// The device's thread.
+pub(super) struct Host<'s, M: DriverMem> {
+    pub(super) guest: Guest<M>,
+    pub(super) stage: &'s Stage,
+    pub(super) random: Random,
+    pub(super) accesses: Receiver<Access>,
+    pub(super) answers: Sender<Answer>,
+    pub(super) owners: [Sender<Out<M>>; QUEUES as usize],
+    pub(super) back: Receiver<Out<M>>,
+    /// The last that was taken, of each number.
+    pub(super) out: [u32; QUEUES as usize],
+    pub(super) taken: u32,
+    /// The piece of work, and how often queues are handed out in it yet.
+    pub(super) quota: (u32, u32),
+    pub(super) waiting: Option<Ticket>,
+    /// Of any life.
+    pub(super) tokens: Vec<Token>,
+}
+
+impl<M: DriverMem> Host<'_, M> {
+    pub(super) fn run(mut self) -> Guest<M> {
+        let _ends = Ends(self.stage);
+        while !self.stage.is_over() {
+            self.hear();
+            while let Ok(queue) = self.back.try_recv() {
+                self.put_back(queue);
+            }
+            if self.stage.is_calm() {
+                self.guest.model_mut().holds = false;
+                self.complete_all();
+                self.guest.poll(BUDGET);
+            } else {
+                self.do_something();
+            }
+            let work = self.stage.work();
+            if self.quota.0 != work {
+                self.quota = (work, self.random.below(8) as u32);
+            }
+            if self.random.once_in(3) && (work == 0 || self.quota.1 != 0) {
+                self.quota.1 = self.quota.1.saturating_sub(1);
+                self.hand_out();
+            }
+            self.stage.tick(0);
+        }
+        self.guest
+    }
+
+    /// Takes an access, or asks again after the last one.
+    fn hear(&mut self) {
+        let reply = match self.waiting {
+            Some(ticket) => {
+                let another = self.guest.access(Access::read(0));
+                assert_eq!(another, Reply::Busy);
+                self.guest.finish(ticket)
+            }
+            None => match self.accesses.try_recv() {
+                Ok(access) => self.guest.access(access),
+                Err(_) => return,
+            },
+        };
+        self.waiting = match reply {
+            Reply::Pending(ticket) => Some(ticket),
+            _ => None,
+        };
+        if self.waiting.is_none() {
+            let line = self.guest.device().notify().0;
+            // The driver may be gone.
+            let _ = self.answers.send((reply, line.asserted(), line.is_high()));
+        }
+    }
+
+    fn put_back(&mut self, (name, queue): Out<M>) {
+        let last = self.out[usize::from(queue.number())];
+        match self.guest.put_back(queue) {
+            Ok(()) => assert_eq!(name, last, "it has a successor"),
+            Err(Err(Refusal::StaleToken)) => {}
+            Err(Err(refusal)) => panic!("{refusal:?}"),
+            Err(Ok(mut queue)) => {
+                assert!(queue.in_flight() != 0);
+                queue.abandon_all();
+                assert!(!matches!(self.guest.put_back(queue), Err(Ok(_))));
+            }
+        }
+    }
+
+    fn hand_out(&mut self) {
+        let number = self.random.below(QUEUES.into()) as u16;
+        if let Ok(queue) = self.guest.take_queue(number) {
+            assert_eq!((queue.number(), queue.in_flight()), (number, 0));
+            self.taken += 1;
+            self.out[usize::from(number)] = self.taken;
+            // The owner may be gone.
+            let _ = self.owners[usize::from(number)].send((self.taken, queue));
+        }
+    }
+
+    fn complete_all(&mut self) {
+        for token in self.guest.model().held.clone() {
+            let _ = self.guest.complete(token);
+        }
+        self.guest.model_mut().held.clear();
+    }
+
+    fn do_something(&mut self) {
+        match self.random.below(16) {
+            0..=7 => {
+                let budget = self.random.below(5) as u16;
+                self.guest.poll(budget);
+            }
+            8 => self.guest.model_mut().holds = self.random.once_in(2),
+            9..=11 => {
+                let held = &self.guest.model().held;
+                if !held.is_empty() {
+                    let token = held[self.random.index(held.len())];
+                    let _ = self.guest.complete(token);
+                    self.tokens.push(token);
+                }
+            }
+            // Whatever became of it, it was answered, or its life is over.
+            12 => {
+                if let Some(token) = self.tokens.pop()
+                    && !self.guest.model().held.contains(&token)
+                {
+                    let again = self.guest.complete(token);
+                    assert_eq!(again, Err(Refusal::StaleToken));
+                }
+            }
+            13 => {
+                self.guest.update_config(|probe| probe.space[0] ^= 1);
+            }
+            14 => {
+                let _ = self.guest.memory_changed();
+            }
+            _ => self.save(),
+        }
+    }
+
+    /// A state is refused while a queue is out, or an access is not answered.
+    fn save(&mut self) {
+        let saved = self.guest.save::<4>();
+        // A queue that is out now was out then.
+        let out = (0..QUEUES).any(|queue| self.guest.queue_state(queue) == QueueState::Taken);
+        if out || self.waiting.is_some() {
+            assert!(saved.is_err(), "queues are out, or a driver waits");
+        }
+    }
+}
