@@ -72,7 +72,7 @@ fn fields_whose_feature_is_not_offered_are_zero() {
     );
     // The one that is always offered.
     assert_eq!(drive.config(12), [14, 0, 0, 0]);
-    drive.guest.update_config(|block| {
+    drive.engine.update_config(|block| {
         let disk = Disk::with(BlockFeatures::default());
         *block = Block::new(disk, BlockOptions::new(2));
     });
@@ -115,7 +115,7 @@ fn fields_read_the_same_in_every_width() {
             expected[..width.into()].copy_from_slice(&bytes[at..at + usize::from(width)]);
             let expected = u64::from_le_bytes(expected);
             assert_eq!(
-                drive.guest.access(access),
+                drive.engine.access(access),
                 Reply::Done(expected),
                 "{access:?}"
             );
@@ -142,7 +142,7 @@ fn the_space_ends_behind_write_zeroes() {
             offset: reg::CONFIG + offset,
             width,
         };
-        assert_eq!(drive.guest.access(access), Reply::Refused(refusal));
+        assert_eq!(drive.engine.access(access), Reply::Refused(refusal));
     }
 }
 
@@ -160,7 +160,7 @@ fn nothing_but_the_cache_mode_can_be_written() {
             width,
             value: 0,
         };
-        assert!(drive.guest.access(access).refusal().is_some());
+        assert!(drive.engine.access(access).refusal().is_some());
     }
     assert_eq!(drive.config::<60>(0), before);
 }
@@ -168,23 +168,23 @@ fn nothing_but_the_cache_mode_can_be_written() {
 #[test]
 fn a_disk_that_changes_its_size_says_so() {
     let mut drive = Drive::new();
-    let generation = drive.guest.load(reg::CONFIG_GENERATION);
-    let before = drive.guest.device().notify().asserted();
+    let generation = drive.engine.load(reg::CONFIG_GENERATION);
+    let before = drive.engine.device().notify().asserted();
     drive
-        .guest
+        .engine
         .update_config(|block| block.backend_mut().capacity = 8);
-    assert_eq!(drive.guest.device().notify().asserted(), before + 1);
+    assert_eq!(drive.engine.device().notify().asserted(), before + 1);
     assert_eq!(
-        drive.guest.load(reg::INTERRUPT_STATUS),
+        drive.engine.load(reg::INTERRUPT_STATUS),
         InterruptStatus::CONFIG_CHANGE.bits()
     );
-    assert_ne!(drive.guest.load(reg::CONFIG_GENERATION), generation);
+    assert_ne!(drive.engine.load(reg::CONFIG_GENERATION), generation);
     assert_eq!(drive.config(0), [8, 0, 0, 0, 0, 0, 0, 0]);
     // From now on the new size counts.
     assert_eq!(drive.ask(T_IN, 7, &[], 512), outcome(S_OK, 513));
     assert_eq!(drive.ask(T_IN, 8, &[], 512), outcome(S_IOERR, 513));
     drive
-        .guest
+        .engine
         .update_config(|block| block.backend_mut().capacity = 9);
     assert_eq!(drive.ask(T_IN, 8, &[], 512), outcome(S_OK, 513));
 }
@@ -193,12 +193,12 @@ fn a_disk_that_changes_its_size_says_so() {
 fn a_disk_whose_write_zeroes_starts_to_release_storage_says_so() {
     let mut drive = Drive::new();
     assert_eq!(drive.config(56), [0]);
-    drive.guest.update_config(|block| {
+    drive.engine.update_config(|block| {
         let disk = block.backend_mut();
         disk.features.write_zeroes = Some(limits(100, 8, 1));
     });
     assert_eq!(
-        drive.guest.load(reg::INTERRUPT_STATUS),
+        drive.engine.load(reg::INTERRUPT_STATUS),
         InterruptStatus::CONFIG_CHANGE.bits()
     );
     assert_eq!(drive.config(56), [1]);
@@ -206,15 +206,15 @@ fn a_disk_whose_write_zeroes_starts_to_release_storage_says_so() {
 
 #[test]
 fn a_change_before_driver_ok_gives_no_interrupt() {
-    let (mut guest, _) = virtside_tests::guest(virtside_tests::test_block(), 1);
-    assert!(guest.negotiate(Features::VERSION_1));
-    let generation = guest.load(reg::CONFIG_GENERATION);
-    guest.update_config(|_| ());
-    assert_ne!(guest.load(reg::CONFIG_GENERATION), generation);
+    let (mut engine, _) = virtside_tests::test_engine(virtside_tests::test_block(), 1);
+    assert!(engine.negotiate(Features::VERSION_1));
+    let generation = engine.load(reg::CONFIG_GENERATION);
+    engine.update_config(|_| ());
+    assert_ne!(engine.load(reg::CONFIG_GENERATION), generation);
     assert_eq!(
         (
-            guest.load(reg::INTERRUPT_STATUS),
-            guest.device().notify().asserted()
+            engine.load(reg::INTERRUPT_STATUS),
+            engine.device().notify().asserted()
         ),
         (0, 0)
     );

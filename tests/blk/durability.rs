@@ -86,7 +86,7 @@ fn the_cache_mode_starts_anew_after_a_reset() {
     let wanted = all();
     let config = drive.driver.config(0);
     assert!(virtside::testing::Registers::bring_up(
-        &mut drive.guest,
+        &mut drive.engine,
         wanted,
         &[config]
     ));

@@ -159,10 +159,10 @@ fn a_request_without_room_for_the_status_breaks_the_queue() {
         drive.write_header(T_OUT, 0);
         assert_eq!(drive.send(&buffers), None);
         assert_eq!(
-            drive.guest.driver_fault(0),
+            drive.engine.driver_fault(0),
             Some(DriverFault::BadRequest { head: 0 })
         );
-        assert_eq!(drive.guest.queue_state(0), QueueState::Dead);
+        assert_eq!(drive.engine.queue_state(0), QueueState::Dead);
         assert_eq!(drive.calls(), []);
         assert!(drive.is_pristine());
     }
@@ -210,7 +210,7 @@ fn an_error_of_the_back_end_fails_the_request_and_is_reported() {
         assert_eq!(drive.calls().len(), 1);
         assert!(drive.is_pristine());
         // The device lives on.
-        assert_eq!(drive.guest.driver_fault(0), None);
+        assert_eq!(drive.engine.driver_fault(0), None);
         assert_eq!(drive.ask(kind, 0, &data, room), outcome(S_OK, used));
         assert_eq!(drive.host_fault(), None);
     }

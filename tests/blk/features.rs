@@ -6,12 +6,12 @@ use virtside::{
     Features,
     models::{BlockFeatures, BlockOptions, blk::Topology},
 };
-use virtside_tests::{SIZE, guest, models::blk::*, reg};
+use virtside_tests::{SIZE, models::blk::*, reg, test_engine};
 
 /// What a device over this disk, with these options, offers of its own type.
 fn offer(disk: Disk, options: BlockOptions) -> F {
-    let (mut guest, _) = guest(virtside::models::Block::new(disk, options), 1);
-    let offered = guest.offered();
+    let (mut engine, _) = test_engine(virtside::models::Block::new(disk, options), 1);
+    let offered = engine.offered();
     assert!(offered.contains(Features::RING), "{offered:?}");
     let own = offered.intersection(Features::DEVICE_TYPE).bits();
     F::from_bits_retain(virtio_spec::le128::from_ne(own))
@@ -44,8 +44,8 @@ fn a_disk_with_a_cache_offers_flush_and_the_choice_of_its_mode() {
 
 #[test]
 fn the_disk_in_memory_offers_flush() {
-    let (mut guest, _) = guest(virtside_tests::test_block(), 1);
-    assert!(guest.offered().contains(feature(F::FLUSH)));
+    let (mut engine, _) = test_engine(virtside_tests::test_block(), 1);
+    assert!(engine.offered().contains(feature(F::FLUSH)));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn the_bits_are_where_the_specification_has_them() {
         read_only: true,
         ..Disk::new().features
     };
-    let (mut guest, _) = guest(
+    let (mut engine, _) = test_engine(
         virtside::models::Block::new(Disk::with(features), options),
         1,
     );
@@ -159,6 +159,6 @@ fn the_bits_are_where_the_specification_has_them() {
     // INDIRECT_DESC, EVENT_IDX, VERSION_1, RING_PACKED, RING_RESET, SUSPEND.
     let packed = u128::from(cfg!(feature = "packed")) << 34;
     let ring = 1 << 28 | 1 << 29 | 1u128 << 32 | packed | 1 << 40 | 1 << 43;
-    assert_eq!(guest.offered().bits(), own | ring);
-    assert_eq!(guest.load(reg::DEVICE_ID), 2, "the device is of type 2");
+    assert_eq!(engine.offered().bits(), own | ring);
+    assert_eq!(engine.load(reg::DEVICE_ID), 2, "the device is of type 2");
 }

@@ -6,7 +6,7 @@ use virtside::{
     testing::{Buffer, Registers},
 };
 use virtside_tests::{
-    BASE, SIZE, config, driver, guest_over,
+    BASE, SIZE, config, driver, engine_over,
     models::blk::*,
     ram, reg,
     rings::{GuardedMem, settle},
@@ -24,15 +24,15 @@ fn a_request_waits_until_the_back_end_is_ready() {
         assert_eq!(drive.driver.take_used(), None);
         assert_eq!(drive.bytes(STATUS, 1), [UNTOUCHED]);
         assert_eq!(
-            drive.guest.load(reg::INTERRUPT_STATUS),
+            drive.engine.load(reg::INTERRUPT_STATUS),
             0,
             "no interrupt yet"
         );
-        drive.guest.backend_ready(0);
-        assert_eq!(settle(&mut drive.guest), Step::Idle);
+        drive.engine.backend_ready(0);
+        assert_eq!(settle(&mut drive.engine), Step::Idle);
         assert_eq!(drive.driver.take_used(), Some((2, answer)));
         assert_eq!(drive.bytes(STATUS, 1), [S_OK]);
-        assert_eq!(drive.guest.load(reg::INTERRUPT_STATUS), 1);
+        assert_eq!(drive.engine.load(reg::INTERRUPT_STATUS), 1);
         // The same call, twice.
         let calls = drive.calls();
         assert_eq!(calls.len(), 2);
@@ -57,8 +57,8 @@ fn a_request_that_waits_half_way_begins_again() {
     assert_eq!(drive.send(&buffers), None);
     let (first, second) = (Call::Read(1024, 512), Call::Read(1536, 512));
     assert_eq!(drive.calls(), [first, second]);
-    drive.guest.backend_ready(0);
-    settle(&mut drive.guest);
+    drive.engine.backend_ready(0);
+    settle(&mut drive.engine);
     assert_eq!(drive.calls(), [first, second]);
     assert_eq!(drive.driver.take_used(), Some((0, 1025)));
     assert_eq!(drive.bytes(BODY, 512), [2; 512]);
@@ -78,8 +78,8 @@ fn a_flush_that_is_not_ready_keeps_its_write_waiting() {
         None,
         "written, but not durable yet"
     );
-    drive.guest.backend_ready(0);
-    settle(&mut drive.guest);
+    drive.engine.backend_ready(0);
+    settle(&mut drive.engine);
     assert_eq!(drive.calls(), [Call::Write(512, 512), Call::Flush]);
     assert_eq!(drive.driver.take_used(), Some((0, 1)));
 }
@@ -89,8 +89,8 @@ fn a_request_that_waited_may_fail() {
     let mut drive = Drive::new();
     drive.disk().trouble = vec![LATER, Some(BlockError::Io)];
     assert_eq!(drive.start(0, T_OUT, 1, 512), Step::Blocked);
-    drive.guest.backend_ready(0);
-    assert_eq!(settle(&mut drive.guest), Step::Idle);
+    drive.engine.backend_ready(0);
+    assert_eq!(settle(&mut drive.engine), Step::Idle);
     assert_eq!(drive.driver.take_used(), Some((0, 1)));
     assert_eq!(drive.bytes(STATUS, 1), [S_IOERR]);
     assert_eq!(drive.host_fault(), Some(HostFault::Backend));
@@ -103,11 +103,11 @@ fn the_disk_may_have_shrunk_while_a_request_waited() {
     drive.disk().trouble = vec![LATER];
     assert_eq!(drive.start(0, T_IN, 6, 512), Step::Blocked);
     drive
-        .guest
+        .engine
         .update_config(|block| block.backend_mut().capacity = 6);
     drive.calls();
-    drive.guest.backend_ready(0);
-    settle(&mut drive.guest);
+    drive.engine.backend_ready(0);
+    settle(&mut drive.engine);
     assert_eq!(drive.driver.take_used(), Some((0, 513)));
     assert_eq!(
         (drive.bytes(STATUS, 1), drive.calls()),
@@ -121,34 +121,34 @@ fn a_reset_forgets_what_waits() {
     drive.disk().trouble = vec![LATER];
     assert_eq!(drive.start(0, T_OUT, 1, 512), Step::Blocked);
     drive.calls();
-    let _ = drive.guest.store(reg::STATUS, 0);
-    drive.guest.backend_ready(0);
-    settle(&mut drive.guest);
+    let _ = drive.engine.store(reg::STATUS, 0);
+    drive.engine.backend_ready(0);
+    settle(&mut drive.engine);
     assert_eq!(drive.calls(), []);
     assert_eq!(
         (drive.driver.used_idx(), drive.bytes(STATUS, 1)),
         (0, vec![UNTOUCHED])
     );
-    assert!(drive.guest.bring_up(all(), &[config(0)]));
+    assert!(drive.engine.bring_up(all(), &[config(0)]));
     drive.driver = driver(drive.ram, 0);
     assert_eq!(drive.ask(T_IN, 1, &[], 512), outcome(S_OK, 513));
 }
 
 /// A live device over memory of which some can be denied.
 fn guarded() -> (
-    virtside_tests::Guest<Block<Disk>, GuardedMem<virtside::FlatMem>>,
+    virtside_tests::TestEngine<Block<Disk>, GuardedMem<virtside::FlatMem>>,
     Drive,
 ) {
     let ram = ram();
     let mem = GuardedMem::new(ram.flat(BASE));
     let disk = Block::new(Disk::new(), BlockOptions::new(SIZE));
-    let mut guest = guest_over(disk, mem, 4);
-    assert!(guest.bring_up(all(), &[config(0)]));
+    let mut engine = engine_over(disk, mem, 4);
+    assert!(engine.bring_up(all(), &[config(0)]));
     // The second device only lends its helpers: its driver works on the first one's rings.
     let mut helper = Drive::new();
     helper.driver = driver(ram, 0);
     helper.ram = ram;
-    (guest, helper)
+    (engine, helper)
 }
 
 /// Sends a request that waits, and then takes this memory away.
@@ -157,8 +157,8 @@ fn waits_while_memory_goes(
     room: u32,
     gone: (u64, u32),
 ) -> (Option<HostFault>, (u32, u32), u8) {
-    let (mut guest, mut helper) = guarded();
-    guest.model_mut().backend_mut().trouble = vec![LATER];
+    let (mut engine, mut helper) = guarded();
+    engine.model_mut().backend_mut().trouble = vec![LATER];
     helper.write_header(kind, 1);
     let mut buffers = vec![Buffer::readable(HEADER, 16)];
     if room > 0 {
@@ -166,14 +166,14 @@ fn waits_while_memory_goes(
     }
     buffers.push(Buffer::writable(STATUS, 1));
     helper.driver.send(0, &buffers);
-    let _ = guest.kick(0);
-    assert_eq!(settle(&mut guest), Step::Blocked);
-    guest.memory_mut().deny(gone.0, gone.1);
-    assert!(guest.memory_changed());
-    guest.backend_ready(0);
-    assert_eq!(settle(&mut guest), Step::Idle);
-    assert_eq!(guest.driver_fault(0), None);
-    let fault = guest.take_host_fault();
+    let _ = engine.kick(0);
+    assert_eq!(settle(&mut engine), Step::Blocked);
+    engine.memory_mut().deny(gone.0, gone.1);
+    assert!(engine.memory_changed());
+    engine.backend_ready(0);
+    assert_eq!(settle(&mut engine), Step::Idle);
+    assert_eq!(engine.driver_fault(0), None);
+    let fault = engine.take_host_fault();
     let used = helper
         .driver
         .take_used()

@@ -8,62 +8,63 @@ use virtside::{
     testing::{Buffer, Registers},
 };
 use virtside_tests::{
-    DATA, Guest, Q, SIZE, TestRam, config, driver, guest, models::blk::*, reg, rings::settle,
+    DATA, Q, SIZE, TestEngine, TestRam, config, driver, models::blk::*, reg, rings::settle,
+    test_engine,
 };
 
-fn device(queues: u16) -> (Guest<Block<Disk>>, TestRam) {
+fn device(queues: u16) -> (TestEngine<Block<Disk>>, TestRam) {
     let options = BlockOptions::new(SIZE).with_queues(queues);
-    guest(Block::new(Disk::new(), options), 2)
+    test_engine(Block::new(Disk::new(), options), 2)
 }
 
 /// QueueSizeMax of each queue that there could be.
-fn sizes(guest: &mut Guest<Block<Disk>>) -> Vec<u32> {
+fn sizes(engine: &mut TestEngine<Block<Disk>>) -> Vec<u32> {
     let size = |queue| {
-        let _ = guest.store(reg::QUEUE_SEL, queue);
-        guest.load(reg::QUEUE_SIZE_MAX)
+        let _ = engine.store(reg::QUEUE_SEL, queue);
+        engine.load(reg::QUEUE_SIZE_MAX)
     };
     (0..=Q as u32).map(size).collect()
 }
 
 #[test]
 fn a_device_with_one_queue_has_one_queue() {
-    let (mut guest, _) = device(1);
-    assert_eq!(sizes(&mut guest), [16, 0, 0, 0, 0]);
-    assert!(guest.negotiate(Features::from_bits(0) | all()));
-    assert_eq!(sizes(&mut guest), [16, 0, 0, 0, 0]);
+    let (mut engine, _) = device(1);
+    assert_eq!(sizes(&mut engine), [16, 0, 0, 0, 0]);
+    assert!(engine.negotiate(Features::from_bits(0) | all()));
+    assert_eq!(sizes(&mut engine), [16, 0, 0, 0, 0]);
 }
 
 #[test]
 fn with_mq_the_driver_gets_all_queues() {
-    let (mut guest, _) = device(3);
-    assert!(guest.negotiate(all() | feature(F::MQ)));
-    assert_eq!(sizes(&mut guest), [16, 16, 16, 0, 0]);
+    let (mut engine, _) = device(3);
+    assert!(engine.negotiate(all() | feature(F::MQ)));
+    assert_eq!(sizes(&mut engine), [16, 16, 16, 0, 0]);
 }
 
 #[test]
 fn without_mq_the_driver_gets_one_queue() {
-    let (mut guest, _) = device(3);
-    assert!(guest.negotiate(all()));
-    assert_eq!(sizes(&mut guest), [16, 0, 0, 0, 0]);
+    let (mut engine, _) = device(3);
+    assert!(engine.negotiate(all()));
+    assert_eq!(sizes(&mut engine), [16, 0, 0, 0, 0]);
     let refusal = Refusal::NoSuchQueue { queue: 1 };
-    assert_eq!(guest.configure(&config(1)), Reply::Refused(refusal));
+    assert_eq!(engine.configure(&config(1)), Reply::Refused(refusal));
 }
 
 #[test]
 fn a_reset_takes_the_choice_back() {
-    let (mut guest, _) = device(3);
-    assert!(guest.negotiate(all()));
-    let _ = guest.store(reg::STATUS, 0);
-    assert_eq!(sizes(&mut guest), [16, 16, 16, 0, 0]);
-    assert!(guest.negotiate(all() | feature(F::MQ)));
-    assert_eq!(sizes(&mut guest), [16, 16, 16, 0, 0]);
+    let (mut engine, _) = device(3);
+    assert!(engine.negotiate(all()));
+    let _ = engine.store(reg::STATUS, 0);
+    assert_eq!(sizes(&mut engine), [16, 16, 16, 0, 0]);
+    assert!(engine.negotiate(all() | feature(F::MQ)));
+    assert_eq!(sizes(&mut engine), [16, 16, 16, 0, 0]);
 }
 
 #[test]
 fn every_queue_serves_requests() {
-    let (mut guest, ram) = device(3);
+    let (mut engine, ram) = device(3);
     let configs = [config(0), config(1), config(2)];
-    assert!(guest.bring_up(all() | feature(F::MQ), &configs));
+    assert!(engine.bring_up(all() | feature(F::MQ), &configs));
     let mut drivers: Vec<_> = (0..3).map(|queue| driver(ram, queue)).collect();
     for (queue, driver) in drivers.iter_mut().enumerate() {
         let at = DATA + 0x1000 * queue as u64;
@@ -77,9 +78,9 @@ fn every_queue_serves_requests() {
                 Buffer::writable(at + 0x800, 1),
             ],
         );
-        let _ = guest.kick(queue as u16);
+        let _ = engine.kick(queue as u16);
     }
-    assert_eq!(settle(&mut guest), Step::Idle);
+    assert_eq!(settle(&mut engine), Step::Idle);
     for (queue, driver) in drivers.iter_mut().enumerate() {
         assert_eq!(driver.take_used(), Some((queue as u32, 513)));
         let mut bytes = [0; 512];
@@ -91,43 +92,43 @@ fn every_queue_serves_requests() {
 #[test]
 fn requests_of_one_queue_that_wait_leave_slots_for_the_others() {
     let options = BlockOptions::new(SIZE).with_queues(3);
-    let (mut guest, ram) = guest(Block::new(Disk::new(), options), 6);
+    let (mut engine, ram) = test_engine(Block::new(Disk::new(), options), 6);
     let configs = [config(0), config(1), config(2)];
-    assert!(guest.bring_up(all() | feature(F::MQ), &configs));
+    assert!(engine.bring_up(all() | feature(F::MQ), &configs));
     let mut drivers: Vec<_> = (0..3).map(|queue| driver(ram, queue)).collect();
-    let mut flush = |guest: &mut Guest<Block<Disk>>, queue: u16, head: u16| {
+    let mut flush = |engine: &mut TestEngine<Block<Disk>>, queue: u16, head: u16| {
         let driver = &mut drivers[usize::from(queue)];
         driver.write(DATA, &[4, 0, 0, 0]);
         let buffers = [Buffer::readable(DATA, 16), Buffer::writable(DATA + 64, 1)];
         driver.send(head, &buffers);
-        let _ = guest.kick(queue);
-        let step = settle(guest);
+        let _ = engine.kick(queue);
+        let step = settle(engine);
         (step, driver.take_used())
     };
-    guest.model_mut().backend_mut().trouble = vec![Some(BlockError::NotReady); 6];
+    engine.model_mut().backend_mut().trouble = vec![Some(BlockError::NotReady); 6];
     for head in 0..6 {
-        assert_eq!(flush(&mut guest, 0, 2 * head), (Step::Blocked, None));
+        assert_eq!(flush(&mut engine, 0, 2 * head), (Step::Blocked, None));
     }
     // Most slots are for the queue that is alone in its work.
-    assert_eq!(guest.model().backend().calls, [Call::Flush; 4]);
-    guest.model_mut().backend_mut().trouble.clear();
+    assert_eq!(engine.model().backend().calls, [Call::Flush; 4]);
+    engine.model_mut().backend_mut().trouble.clear();
     for queue in [1, 2] {
-        assert_eq!(flush(&mut guest, queue, 0).1, Some((0, 1)));
+        assert_eq!(flush(&mut engine, queue, 0).1, Some((0, 1)));
     }
 }
 
 #[test]
 fn with_mq_not_all_queues_need_be_used() {
-    let (mut guest, ram) = device(3);
-    assert!(guest.bring_up(all() | feature(F::MQ), &[config(1)]));
+    let (mut engine, ram) = device(3);
+    assert!(engine.bring_up(all() | feature(F::MQ), &[config(1)]));
     let mut driver = driver(ram, 1);
     driver.write(DATA, &[4, 0, 0, 0]);
     driver.send(
         0,
         &[Buffer::readable(DATA, 16), Buffer::writable(DATA + 64, 1)],
     );
-    let _ = guest.kick(1);
-    settle(&mut guest);
+    let _ = engine.kick(1);
+    settle(&mut engine);
     assert_eq!(driver.take_used(), Some((0, 1)));
 }
 
@@ -135,58 +136,58 @@ fn with_mq_not_all_queues_need_be_used() {
 #[test]
 fn a_queue_laid_out_before_mq_was_declined_does_not_go_live() {
     for features_first in [false, true] {
-        let (mut guest, _) = device(3);
-        let _ = guest.store(reg::STATUS, 3);
-        let write_features = |guest: &mut Guest<Block<Disk>>| {
+        let (mut engine, _) = device(3);
+        let _ = engine.store(reg::STATUS, 3);
+        let write_features = |engine: &mut TestEngine<Block<Disk>>| {
             for word in 0..2 {
-                let _ = guest.store(reg::DRIVER_FEATURES_SEL, word);
-                let _ = guest.store(reg::DRIVER_FEATURES, Features::VERSION_1.word(word));
+                let _ = engine.store(reg::DRIVER_FEATURES_SEL, word);
+                let _ = engine.store(reg::DRIVER_FEATURES, Features::VERSION_1.word(word));
             }
         };
         if features_first {
-            write_features(&mut guest);
+            write_features(&mut engine);
         }
-        assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+        assert_eq!(engine.configure(&config(0)), Reply::Done(0));
         assert_eq!(
-            guest.configure(&config(1)),
+            engine.configure(&config(1)),
             Reply::Done(0),
             "all queues are there yet"
         );
-        write_features(&mut guest);
-        let _ = guest.store(reg::STATUS, 0xb);
-        assert_eq!(guest.load(reg::STATUS), 0xb);
+        write_features(&mut engine);
+        let _ = engine.store(reg::STATUS, 0xb);
+        assert_eq!(engine.load(reg::STATUS), 0xb);
         assert!(
-            guest.go_live().refusal().is_some(),
+            engine.go_live().refusal().is_some(),
             "features first: {features_first}"
         );
         assert_eq!(
-            guest.load(reg::STATUS),
+            engine.load(reg::STATUS),
             0x4f,
             "DRIVER_OK stands, and so does DEVICE_NEEDS_RESET"
         );
-        assert_ne!(guest.queue_state(1), QueueState::Live);
-        settle(&mut guest);
-        assert_ne!(guest.queue_state(1), QueueState::Live);
+        assert_ne!(engine.queue_state(1), QueueState::Live);
+        settle(&mut engine);
+        assert_ne!(engine.queue_state(1), QueueState::Live);
     }
 }
 
 #[test]
 fn queues_are_as_large_as_the_options_say() {
     for size in [1, 2, 8, 16, 1024] {
-        let (mut guest, _) = guest(Block::new(Disk::new(), BlockOptions::new(size)), 1);
-        let _ = guest.store(reg::QUEUE_SEL, 0);
+        let (mut engine, _) = test_engine(Block::new(Disk::new(), BlockOptions::new(size)), 1);
+        let _ = engine.store(reg::QUEUE_SEL, 0);
         // The engine has room for 16 elements.
-        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), u32::from(size.min(16)));
+        assert_eq!(engine.load(reg::QUEUE_SIZE_MAX), u32::from(size.min(16)));
     }
 }
 
 #[test]
 fn no_more_is_announced_than_the_engine_has_room_for() {
     let options = BlockOptions::new(1024).with_queues(99);
-    let (mut guest, _) = guest(Block::new(Disk::new(), options), 1);
-    assert_eq!(sizes(&mut guest), [16, 16, 16, 16, 0]);
-    assert!(guest.negotiate(all() | feature(F::MQ)));
-    assert_eq!(sizes(&mut guest), [16, 16, 16, 16, 0]);
+    let (mut engine, _) = test_engine(Block::new(Disk::new(), options), 1);
+    assert_eq!(sizes(&mut engine), [16, 16, 16, 16, 0]);
+    assert!(engine.negotiate(all() | feature(F::MQ)));
+    assert_eq!(sizes(&mut engine), [16, 16, 16, 16, 0]);
     // num_queues, and seg_max: a queue of 16 less header and status.
     let (queues, segments) = (
         Access::Read {
@@ -195,6 +196,6 @@ fn no_more_is_announced_than_the_engine_has_room_for() {
         },
         Access::read(0x10c),
     );
-    assert_eq!(guest.access(queues), Reply::Done(4));
-    assert_eq!(guest.access(segments), Reply::Done(14));
+    assert_eq!(engine.access(queues), Reply::Done(4));
+    assert_eq!(engine.access(segments), Reply::Done(14));
 }

@@ -158,8 +158,8 @@ fn requests_of_one_batch_are_all_carried_out_in_order() {
         drive.driver.offer(3 * head as u16);
     }
     drive.driver.publish();
-    let _ = virtside::testing::Registers::kick(&mut drive.guest, 0);
-    virtside_tests::rings::settle(&mut drive.guest);
+    let _ = virtside::testing::Registers::kick(&mut drive.engine, 0);
+    virtside_tests::rings::settle(&mut drive.engine);
     assert_eq!(drive.driver.used_idx(), 5);
     assert_eq!(drive.bytes(STATUS, 5), [S_OK; 5]);
     assert_eq!(drive.sector(7), [0x14; 512], "the last one counts");
@@ -189,11 +189,11 @@ proptest! {
         let mut buffers = cut(sent, readable, &cuts.0, false);
         buffers.extend(cut(room, writable, &cuts.1, true));
         drive.driver.send(0, &buffers);
-        let _ = virtside::testing::Registers::kick(&mut drive.guest, 0);
-        virtside_tests::rings::settle(&mut drive.guest);
+        let _ = virtside::testing::Registers::kick(&mut drive.engine, 0);
+        virtside_tests::rings::settle(&mut drive.engine);
         prop_assert_eq!(drive.driver.take_used(), Some((0, writable)));
         prop_assert_eq!(drive.bytes(room + u64::from(writable) - 1, 1), [S_OK]);
-        let disk = drive.guest.model().backend().ram.bytes();
+        let disk = drive.engine.model().backend().ram.bytes();
         let (start, end) = (sector as usize * 512, sector as usize * 512 + len as usize);
         if write {
             prop_assert_eq!(&disk[start..end], data);

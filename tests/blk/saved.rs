@@ -6,7 +6,9 @@ use virtside::{
     models::{Block, BlockError, BlockOptions, blk::BlockSnapshot},
     testing::Registers,
 };
-use virtside_tests::{BASE, Guest, N, Q, SIZE, guest_over, models::blk::*, reg, rings::settle};
+use virtside_tests::{
+    BASE, N, Q, SIZE, TestEngine, engine_over, models::blk::*, reg, rings::settle,
+};
 
 type State = EngineSnapshot<BlockSnapshot, Q, N, 8>;
 
@@ -20,18 +22,18 @@ fn drive(flags: &[F]) -> Drive {
 }
 
 /// A device in reset over another disk.
-fn elsewhere(drive: &Drive) -> Guest<Block<Disk>> {
+fn elsewhere(drive: &Drive) -> TestEngine<Block<Disk>> {
     let block = Block::new(Disk::new(), BlockOptions::new(SIZE));
-    guest_over(block, drive.ram.flat(BASE), 8)
+    engine_over(block, drive.ram.flat(BASE), 8)
 }
 
 /// The same device over another disk; its driver does not notice.
 #[track_caller]
 fn carry(drive: &mut Drive) {
-    let state: State = drive.guest.save().expect("nothing is in the way");
-    let mut guest = elsewhere(drive);
-    guest.restore(&state).expect("what was saved is whole");
-    drive.guest = guest;
+    let state: State = drive.engine.save().expect("nothing is in the way");
+    let mut engine = elsewhere(drive);
+    engine.restore(&state).expect("what was saved is whole");
+    drive.engine = engine;
 }
 
 #[test]
@@ -53,17 +55,17 @@ fn the_cache_mode_is_as_the_driver_chose() {
 fn a_driver_without_a_choice_keeps_what_it_has() {
     for flags in [&[][..], &[F::FLUSH]] {
         let mut drive = drive(flags);
-        let before = drive.guest.model().save();
+        let before = drive.engine.model().save();
         carry(&mut drive);
-        assert_eq!(drive.guest.model().save(), before);
+        assert_eq!(drive.engine.model().save(), before);
         // A mode that it could not have chosen.
-        let mut state: State = drive.guest.save().expect("nothing is in the way");
+        let mut state: State = drive.engine.save().expect("nothing is in the way");
         state.model.write_back = !state.model.write_back;
-        let mut guest = elsewhere(&drive);
+        let mut engine = elsewhere(&drive);
         let refused = Err(SnapshotError::Model { at: 0 });
-        assert_eq!(guest.restore(&state), refused);
-        assert_eq!(guest.load(reg::STATUS), 0);
-        assert!(guest.model().is_write_back(), "as in reset");
+        assert_eq!(engine.restore(&state), refused);
+        assert_eq!(engine.load(reg::STATUS), 0);
+        assert!(engine.model().is_write_back(), "as in reset");
     }
 }
 
@@ -97,7 +99,7 @@ fn requests_that_wait_for_the_disk_are_carried_out_once_each() {
     drive.start(0, T_OUT, 1, 512);
     assert_eq!(drive.driver.take_used(), None);
     carry(&mut drive);
-    settle(&mut drive.guest);
+    settle(&mut drive.engine);
     assert_eq!(drive.driver.take_used(), Some((0, 1)));
     assert_eq!(drive.driver.take_used(), None);
     assert_eq!(drive.bytes(STATUS, 1), [S_OK]);

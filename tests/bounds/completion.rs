@@ -11,22 +11,22 @@ fn completing_a_chain_costs_at_most_four_accesses() {
             Plan::Wait,
             Plan::Blame(DriverFault::BadRequest { head: 0 }),
         ] {
-            let (mut guest, counts, ram) = counted(RecordingModel::new(Plan::Wait), 2);
-            assert!(guest.bring_up(features, &[config(0)]));
+            let (mut engine, counts, ram) = counted(RecordingModel::new(Plan::Wait), 2);
+            assert!(engine.bring_up(features, &[config(0)]));
             let mut driver = driver(ram, 0);
             write_longest(&driver, 0);
             driver.offer(0);
             driver.publish();
-            let _ = guest.kick(0);
-            assert_eq!(settle(&mut guest), Step::Blocked);
-            let token = guest.model().seen[0].token;
-            guest.model_mut().plan = plan;
+            let _ = engine.kick(0);
+            assert_eq!(settle(&mut engine), Step::Blocked);
+            let token = engine.model().seen[0].token;
+            engine.model_mut().plan = plan;
             counts.clear();
-            assert_eq!(guest.complete(token), Ok(()));
+            assert_eq!(engine.complete(token), Ok(()));
             let done = matches!(plan, Plan::Fill(_) | Plan::Claim(_));
             assert_eq!(counts.rings(), if done { 3 } else { 0 });
             counts.clear();
-            let _ = guest.complete(token);
+            let _ = engine.complete(token);
             assert!(counts.rings() <= 4);
         }
     }
@@ -37,18 +37,18 @@ fn chains_that_waited_for_their_turn_cost_two_accesses_each() {
     for features in [Features::empty(), Features::EVENT_IDX] {
         for chains in [1, 2, 8, 16] {
             let elements = 2 * u32::from(chains);
-            let (mut guest, counts) = waiting(features, chains, 0);
-            let _ = guest.poll(1);
+            let (mut engine, counts) = waiting(features, chains, 0);
+            let _ = engine.poll(1);
             // None is full, so each has an element and an index; the driver's wishes once.
             assert_eq!(counts.rings(), elements + 1);
             assert!(counts.rings() <= poll_bound(1) + elements);
-            let (mut guest, counts) = waiting(features, chains, 0);
-            let token = guest.model().chain(0, 0).token;
-            assert_eq!(guest.complete(token), Ok(()));
+            let (mut engine, counts) = waiting(features, chains, 0);
+            let token = engine.model().chain(0, 0).token;
+            assert_eq!(engine.complete(token), Ok(()));
             assert_eq!(counts.rings(), elements + 1);
             // All are full: one for all.
-            let (mut guest, counts) = waiting(features, chains, 1);
-            assert_eq!(guest.complete(token), Ok(()));
+            let (mut engine, counts) = waiting(features, chains, 1);
+            assert_eq!(engine.complete(token), Ok(()));
             assert_eq!(counts.rings(), 3);
         }
     }

@@ -67,17 +67,17 @@ fn asks(when: Due, loads: [Load; Q], slots: usize, budget: u16) -> Vec<u32> {
         held: VecDeque::new(),
         due: VecDeque::new(),
     };
-    let (mut guest, ram) = virtside_tests::guest(model, slots);
+    let (mut engine, ram) = virtside_tests::test_engine(model, slots);
     let configs: Vec<_> = (0..Q as u16).map(config).collect();
-    assert!(guest.bring_up(Features::VERSION_1, &configs));
+    assert!(engine.bring_up(Features::VERSION_1, &configs));
     for (queue, load) in (0..).zip(loads) {
         load.write(&mut driver(ram, queue));
-        let _ = guest.kick(queue);
+        let _ = engine.kick(queue);
     }
     let mut each = Vec::new();
     for _ in 0..200 {
-        let step = guest.poll(budget);
-        each.push(guest.model().asked.take());
+        let step = engine.poll(budget);
+        each.push(engine.model().asked.take());
         if step != Step::More || budget == 0 {
             return each;
         }

@@ -16,7 +16,7 @@ use virtside::{
     testing::{Buffer, CountingMem, Counts, FakeDriver, NEXT, Registers, WRITE},
 };
 use virtside_tests::{
-    BASE, DATA, Guest, N, Q, SIZE, TestRam, config, driver, guest_over,
+    BASE, DATA, N, Q, SIZE, TestEngine, TestRam, config, driver, engine_over,
     in_order::Holder,
     ram,
     rings::{Plan, RecordingModel, settle},
@@ -24,14 +24,14 @@ use virtside_tests::{
 
 const TABLE: u64 = DATA + 0x8000;
 
-type Counted<D> = Guest<D, CountingMem<'static, FlatMem>>;
+type Counted<D> = TestEngine<D, CountingMem<'static, FlatMem>>;
 
 /// A device over memory that counts, and the counts.
 fn counted<D: DeviceModel>(model: D, slots: usize) -> (Counted<D>, &'static Counts, TestRam) {
     let (ram, counts): (_, &'static Counts) = (ram(), Box::leak(Box::default()));
-    let guest = guest_over(model, CountingMem::new(ram.flat(BASE), counts), slots);
+    let engine = engine_over(model, CountingMem::new(ram.flat(BASE), counts), slots);
     let offer = Offer::AS_IS.with(Features::IN_ORDER);
-    (guest.offering(offer), counts, ram)
+    (engine.offering(offer), counts, ram)
 }
 
 /// The documented worst case of `poll(budget)`.
@@ -127,20 +127,20 @@ const LOADS: [Load; 13] = [
 
 /// The ring accesses of each poll until there is no more to do.
 fn accesses(features: Features, loads: [Load; Q], budget: u16, plan: Plan) -> Vec<u32> {
-    let (mut guest, counts, ram) = counted(RecordingModel::new(plan), 3);
+    let (mut engine, counts, ram) = counted(RecordingModel::new(plan), 3);
     let configs: Vec<_> = (0..Q as u16).map(config).collect();
-    assert!(guest.bring_up(
+    assert!(engine.bring_up(
         features | Features::RING.difference(Features::EVENT_IDX),
         &configs
     ));
     for (queue, load) in (0..).zip(loads) {
         load.write(&mut driver(ram, queue));
-        let _ = guest.kick(queue);
+        let _ = engine.kick(queue);
     }
     let mut each = Vec::new();
     for _ in 0..200 {
         counts.clear();
-        let step = guest.poll(budget);
+        let step = engine.poll(budget);
         each.push(counts.rings());
         if step != Step::More || budget == 0 {
             return each;
@@ -152,28 +152,28 @@ fn accesses(features: Features, loads: [Load; Q], budget: u16, plan: Plan) -> Ve
 /// A device with so many chains on queue 0 whose oldest is kept, while the others are answered with
 /// this and wait for their turn.
 fn waiting(features: Features, chains: u16, written: u32) -> (Counted<Holder>, &'static Counts) {
-    let (mut guest, counts, ram) = counted(Holder::new(), chains.into());
-    assert!(guest.bring_up(features | Features::RING | Features::IN_ORDER, &[config(0)]));
-    guest.model_mut().choice = Box::new(move |asked| (asked.number != 0).then_some(written));
+    let (mut engine, counts, ram) = counted(Holder::new(), chains.into());
+    assert!(engine.bring_up(features | Features::RING | Features::IN_ORDER, &[config(0)]));
+    engine.model_mut().choice = Box::new(move |asked| (asked.number != 0).then_some(written));
     Load::Short(chains).write(&mut driver(ram, 0));
-    let _ = guest.kick(0);
-    assert_eq!(settle(&mut guest), Step::Blocked);
-    let token = guest.model().chain(0, 0).token;
-    guest.model_mut().answers.insert(token, written);
-    guest.model_mut().due = [token].into();
+    let _ = engine.kick(0);
+    assert_eq!(settle(&mut engine), Step::Blocked);
+    let token = engine.model().chain(0, 0).token;
+    engine.model_mut().answers.insert(token, written);
+    engine.model_mut().due = [token].into();
     counts.clear();
-    (guest, counts)
+    (engine, counts)
 }
 
 #[test]
 fn saving_and_restoring_touch_no_ring() {
     for features in [Features::empty(), Features::IN_ORDER] {
-        let (mut guest, counts) = waiting(features, 8, 1);
-        let state = guest.save::<16>().expect("nothing is out");
+        let (mut engine, counts) = waiting(features, 8, 1);
+        let state = engine.save::<16>().expect("nothing is out");
         assert_eq!(state.device.chains.len(), 8);
         let offer = Offer::AS_IS.with(Features::IN_ORDER);
-        let mem = guest.device().memory().clone();
-        let mut next = guest_over(Holder::new(), mem, 8).offering(offer);
+        let mem = engine.device().memory().clone();
+        let mut next = engine_over(Holder::new(), mem, 8).offering(offer);
         next.restore(&state).expect("what was saved is whole");
         assert_eq!((counts.rings(), counts.stores()), (0, 0));
     }

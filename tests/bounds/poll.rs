@@ -61,25 +61,25 @@ fn the_bound_of_a_poll_is_nearly_reached() {
 
 #[test]
 fn a_batch_costs_no_more_than_the_format_needs() {
-    let (mut guest, counts, ram) = counted(RecordingModel::new(Plan::Fill(1)), 1);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    settle(&mut guest);
+    let (mut engine, counts, ram) = counted(RecordingModel::new(Plan::Fill(1)), 1);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    settle(&mut engine);
     let mut driver = driver(ram, 0);
     for head in [0, 3, 6, 9, 12] {
         driver.write_chain(head, &[Buffer::writable(DATA, 1); 3]);
         driver.offer(head);
     }
     driver.publish();
-    let _ = guest.kick(0);
+    let _ = engine.kick(0);
     counts.clear();
-    assert_eq!(guest.poll(5), Step::More);
+    assert_eq!(engine.poll(5), Step::More);
     // One index for the batch, an entry each, and one look at the driver's wishes.
     assert_eq!(counts.loads(), 1 + 5 + 1);
     assert_eq!((counts.descriptors(), counts.elements()), (15, 5));
     // An index each, and the flags once.
     assert_eq!(counts.stores(), 5 + 1);
     counts.clear();
-    assert_eq!(guest.poll(5), Step::Idle);
+    assert_eq!(engine.poll(5), Step::Idle);
     // The flags again, and a look before and behind it.
     assert_eq!((counts.loads(), counts.stores()), (2, 1));
     assert_eq!((counts.descriptors(), counts.elements()), (0, 0));
@@ -87,13 +87,13 @@ fn a_batch_costs_no_more_than_the_format_needs() {
 
 #[test]
 fn an_idle_device_does_not_look_at_its_rings() {
-    let (mut guest, counts, _) = counted(RecordingModel::new(Plan::Fill(1)), 1);
+    let (mut engine, counts, _) = counted(RecordingModel::new(Plan::Fill(1)), 1);
     let configs: Vec<_> = (0..Q as u16).map(config).collect();
-    assert!(guest.bring_up(Features::RING, &configs));
-    settle(&mut guest);
+    assert!(engine.bring_up(Features::RING, &configs));
+    settle(&mut engine);
     counts.clear();
     for _ in 0..10 {
-        assert_eq!(guest.poll(200), Step::Idle);
+        assert_eq!(engine.poll(200), Step::Idle);
     }
     assert_eq!(counts.rings(), 0);
 }
@@ -102,27 +102,27 @@ fn an_idle_device_does_not_look_at_its_rings() {
 fn a_poll_into_and_out_of_a_suspension_keeps_its_bound() {
     for load in LOADS {
         for budget in [0, 1, 2, 5, 40] {
-            let (mut guest, counts, ram) = counted(RecordingModel::new(Plan::Wait), 3);
+            let (mut engine, counts, ram) = counted(RecordingModel::new(Plan::Wait), 3);
             let configs: Vec<_> = (0..Q as u16).map(config).collect();
-            assert!(guest.bring_up(Features::RING, &configs));
+            assert!(engine.bring_up(Features::RING, &configs));
             for queue in 0..Q as u16 {
                 load.write(&mut driver(ram, queue));
             }
-            guest.poll(1);
-            guest.model_mut().plan = Plan::Claim(0);
-            assert_eq!(guest.store(0x70, 0x1f), Reply::Done(0));
-            guest.backend_ready(0);
+            engine.poll(1);
+            engine.model_mut().plan = Plan::Claim(0);
+            assert_eq!(engine.store(0x70, 0x1f), Reply::Done(0));
+            engine.backend_ready(0);
             let mut resumed = false;
             for _ in 0..200 {
                 counts.clear();
-                guest.poll(budget);
+                engine.poll(budget);
                 let polled = counts.rings();
                 assert!(polled <= poll_bound(budget), "{polled}: {budget}, {load:?}");
-                if !resumed && guest.load(0x70) & 0x10 != 0 {
+                if !resumed && engine.load(0x70) & 0x10 != 0 {
                     counts.clear();
-                    assert_eq!(guest.poll(budget), Step::Idle);
+                    assert_eq!(engine.poll(budget), Step::Idle);
                     assert_eq!(counts.rings(), 0);
-                    assert_eq!(guest.store(0x70, 0x1f), Reply::Done(0));
+                    assert_eq!(engine.store(0x70, 0x1f), Reply::Done(0));
                     resumed = true;
                 }
             }
@@ -158,18 +158,18 @@ impl DeviceModel for Hesitant {
 #[test]
 fn a_poll_before_driver_ok_completes_keeps_its_bound() {
     for budget in [0, 1, 2] {
-        let (mut guest, counts, ram) = counted(Hesitant, 1);
-        assert!(guest.negotiate(Features::VERSION_1));
+        let (mut engine, counts, ram) = counted(Hesitant, 1);
+        assert!(engine.negotiate(Features::VERSION_1));
         for queue in 0..Q as u16 {
-            assert_eq!(guest.configure(&config(queue)), Reply::Done(0));
+            assert_eq!(engine.configure(&config(queue)), Reply::Done(0));
             Load::Longest(1).write(&mut driver(ram, queue));
         }
-        let Reply::Pending(ticket) = guest.go_live() else {
+        let Reply::Pending(ticket) = engine.go_live() else {
             panic!("it was answered at once");
         };
-        assert!(guest.responder().expect("the driver waits").accept());
+        assert!(engine.responder().expect("the driver waits").accept());
         counts.clear();
-        let _ = guest.poll(budget);
+        let _ = engine.poll(budget);
         // The stores of DRIVER_OK come with it.
         let polled = counts.rings() - Q as u32;
         assert!(
@@ -177,7 +177,7 @@ fn a_poll_before_driver_ok_completes_keeps_its_bound() {
             "{polled} with a budget of {budget}"
         );
         counts.clear();
-        assert_eq!(guest.finish(ticket), Reply::Done(0));
+        assert_eq!(engine.finish(ticket), Reply::Done(0));
         assert_eq!(counts.rings(), 0, "and are not made twice");
     }
 }

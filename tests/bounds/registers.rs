@@ -26,25 +26,25 @@ fn every_access() -> Vec<Access> {
 #[test]
 fn no_register_access_but_driver_ok_touches_a_ring() {
     for live in [false, true] {
-        let (mut guest, counts, _) = counted(RecordingModel::new(Plan::Fill(1)), 1);
+        let (mut engine, counts, _) = counted(RecordingModel::new(Plan::Fill(1)), 1);
         let configs: Vec<_> = (0..Q as u16).map(config).collect();
         for access in every_access() {
             let again = if live {
-                guest.phase() != virtside::mmio::Phase::Live
+                engine.phase() != virtside::mmio::Phase::Live
             } else {
-                guest.phase() != virtside::mmio::Phase::SettingUp
+                engine.phase() != virtside::mmio::Phase::SettingUp
             };
             if again {
-                assert!(guest.negotiate(Features::RING));
+                assert!(engine.negotiate(Features::RING));
                 for config in &configs {
-                    assert_eq!(guest.configure(config), Reply::Done(0));
+                    assert_eq!(engine.configure(config), Reply::Done(0));
                 }
                 if live {
-                    assert_eq!(guest.go_live(), Reply::Done(0));
+                    assert_eq!(engine.go_live(), Reply::Done(0));
                 }
             }
             counts.clear();
-            let _ = guest.access(access);
+            let _ = engine.access(access);
             assert_eq!(counts.rings(), 0, "{access:?}");
         }
     }
@@ -53,19 +53,19 @@ fn no_register_access_but_driver_ok_touches_a_ring() {
 #[test]
 fn driver_ok_touches_each_ring_once() {
     for queues in 0..=Q {
-        let (mut guest, counts, _) = counted(RecordingModel::new(Plan::Fill(1)), 1);
-        assert!(guest.negotiate(Features::RING));
+        let (mut engine, counts, _) = counted(RecordingModel::new(Plan::Fill(1)), 1);
+        assert!(engine.negotiate(Features::RING));
         for queue in 0..queues as u16 {
-            assert_eq!(guest.configure(&config(queue)), Reply::Done(0));
+            assert_eq!(engine.configure(&config(queue)), Reply::Done(0));
         }
         counts.clear();
-        assert_eq!(guest.go_live(), Reply::Done(0));
+        assert_eq!(engine.go_live(), Reply::Done(0));
         assert_eq!(
             (counts.rings(), counts.stores()),
             (queues as u32, queues as u32)
         );
         counts.clear();
-        assert_eq!(guest.go_live(), Reply::Done(0));
+        assert_eq!(engine.go_live(), Reply::Done(0));
         assert_eq!(counts.rings(), 0, "DRIVER_OK is there already");
     }
 }

@@ -7,7 +7,7 @@ use virtside::{
     QueueCheck, QueueCheckFn, QueueConfig, QueueSet, Refusal, Request, mmio::Reply,
     testing::Registers,
 };
-use virtside_tests::{SIZE, config, guest, layout, reg};
+use virtside_tests::{SIZE, config, layout, reg, test_engine};
 
 /// Whether a check wants each of the queues 0 to 9 beside these.
 fn wants(check: &(impl QueueCheck + ?Sized), existing: &[u16]) -> Vec<u16> {
@@ -178,30 +178,30 @@ fn a_check_may_judge_size_and_features() {
         (Features::VERSION_1, 16, Some(Refusal::Policy { queue: 0 })),
         (Features::RING, 16, None),
     ] {
-        let (mut guest, _) = guest(Picky(BySize), 1);
-        assert!(guest.negotiate(features));
+        let (mut engine, _) = test_engine(Picky(BySize), 1);
+        assert!(engine.negotiate(features));
         let mut config = config(0);
         config.size = size;
-        assert_eq!(guest.configure(&config).refusal(), verdict);
-        assert_eq!(guest.load(reg::QUEUE_READY), u32::from(verdict.is_none()));
+        assert_eq!(engine.configure(&config).refusal(), verdict);
+        assert_eq!(engine.load(reg::QUEUE_READY), u32::from(verdict.is_none()));
     }
 }
 
 #[test]
 fn at_driver_ok_the_check_sees_the_final_features() {
-    let (mut guest, _) = guest(Picky(BySize), 1);
-    let _ = guest.store(reg::STATUS, 3);
+    let (mut engine, _) = test_engine(Picky(BySize), 1);
+    let _ = engine.store(reg::STATUS, 3);
     for (word, value) in [(0, Features::RING.word(0)), (1, 1)] {
-        let _ = guest.store(reg::DRIVER_FEATURES_SEL, word);
-        let _ = guest.store(reg::DRIVER_FEATURES, value);
+        let _ = engine.store(reg::DRIVER_FEATURES_SEL, word);
+        let _ = engine.store(reg::DRIVER_FEATURES, value);
     }
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
     // The driver thinks better of INDIRECT_DESC.
-    let _ = guest.store(reg::DRIVER_FEATURES_SEL, 0);
-    let _ = guest.store(reg::DRIVER_FEATURES, 0);
-    let _ = guest.store(reg::STATUS, 0xb);
-    assert_eq!(guest.go_live(), Reply::Refused(Refusal::NotReady));
-    assert_eq!(guest.load(reg::STATUS), 0x4f);
+    let _ = engine.store(reg::DRIVER_FEATURES_SEL, 0);
+    let _ = engine.store(reg::DRIVER_FEATURES, 0);
+    let _ = engine.store(reg::STATUS, 0xb);
+    assert_eq!(engine.go_live(), Reply::Refused(Refusal::NotReady));
+    assert_eq!(engine.load(reg::STATUS), 0x4f);
 }
 
 /// A check that notes each queue that it is asked about, and those beside it.
@@ -215,8 +215,8 @@ fn at_driver_ok_each_queue_is_checked_beside_all_others() {
         inside.borrow_mut().push((queue, existing.collect()));
         Ok::<(), DeviceError>(())
     });
-    let (mut guest, _) = guest(Picky(check), 1);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(3), config(0), config(2)]));
+    let (mut engine, _) = test_engine(Picky(check), 1);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(3), config(0), config(2)]));
     assert_eq!(
         asked.take()[3..],
         [(0, vec![2, 3]), (2, vec![0, 3]), (3, vec![0, 2])]
@@ -237,19 +237,19 @@ fn those_left_are_checked_again_when_one_is_dropped() {
             Err(DeviceError::InvalidQueue(queue))
         }
     });
-    let (guest, _) = guest(Picky(check), 1);
-    let mut guest = guest.with_policy(FaultPolicy::StopQueue);
-    assert!(guest.negotiate(Features::VERSION_1));
+    let (engine, _) = test_engine(Picky(check), 1);
+    let mut engine = engine.with_policy(FaultPolicy::StopQueue);
+    assert!(engine.negotiate(Features::VERSION_1));
     for queue in [3, 2, 1, 0] {
-        assert_eq!(guest.configure(&config(queue)), Reply::Done(0));
+        assert_eq!(engine.configure(&config(queue)), Reply::Done(0));
     }
-    let _ = guest.store(reg::QUEUE_SEL, 3);
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    let _ = engine.store(reg::QUEUE_SEL, 3);
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     asked.take();
-    assert_eq!(guest.go_live(), Reply::Done(0));
-    assert_eq!(guest.configured_queues().count(), 0);
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert_eq!(engine.configured_queues().count(), 0);
     assert_eq!(
-        guest.transport().last_refusal(),
+        engine.transport().last_refusal(),
         Some(Refusal::Policy { queue: 0 })
     );
     // Three queues, so 3 * 4 / 2: as many as there may be.
@@ -265,8 +265,8 @@ fn those_left_are_checked_again_when_one_is_dropped() {
         ]
     );
     for queue in 0..4 {
-        let _ = guest.store(reg::QUEUE_SEL, queue);
-        assert_eq!(guest.load(reg::QUEUE_READY), 0);
+        let _ = engine.store(reg::QUEUE_SEL, queue);
+        assert_eq!(engine.load(reg::QUEUE_READY), 0);
     }
 }
 
@@ -278,8 +278,8 @@ fn what_passed_every_other_check_is_asked_for_last() {
         *inside.borrow_mut() += 1;
         Ok::<(), DeviceError>(())
     });
-    let (mut guest, _) = guest(Picky(check), 1);
-    assert!(guest.negotiate(Features::VERSION_1));
+    let (mut engine, _) = test_engine(Picky(check), 1);
+    assert!(engine.negotiate(Features::VERSION_1));
     for wrong in [
         QueueConfig {
             size: 0,
@@ -302,10 +302,10 @@ fn what_passed_every_other_check_is_asked_for_last() {
             ..config(0)
         },
     ] {
-        assert!(guest.configure(&wrong).refusal().is_some());
+        assert!(engine.configure(&wrong).refusal().is_some());
     }
     assert_eq!(*asked.borrow(), 0);
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
     assert_eq!(*asked.borrow(), 1);
 }
 
@@ -323,17 +323,17 @@ fn the_existing_queues_are_those_that_are_ready_now() {
             Ok(())
         }
     });
-    let (mut guest, _) = guest(Picky(check), 1);
-    assert!(guest.negotiate(Features::VERSION_1));
+    let (mut engine, _) = test_engine(Picky(check), 1);
+    assert!(engine.negotiate(Features::VERSION_1));
     for queue in [3, 2, 0] {
-        let _ = guest.configure(&config(queue));
+        let _ = engine.configure(&config(queue));
     }
-    let _ = guest.store(reg::QUEUE_SEL, 3);
-    let _ = guest.store(reg::QUEUE_READY, 0);
-    let _ = guest.configure(&config(1));
+    let _ = engine.store(reg::QUEUE_SEL, 3);
+    let _ = engine.store(reg::QUEUE_READY, 0);
+    let _ = engine.configure(&config(1));
     assert_eq!(
         *seen.borrow(),
         [(3, vec![]), (2, vec![3]), (0, vec![3]), (1, vec![0])]
     );
-    assert!(guest.configured_queues().eq([0, 1]));
+    assert!(engine.configured_queues().eq([0, 1]));
 }

@@ -9,7 +9,7 @@ use virtside::{
     testing::{Layout, Registers},
 };
 use virtside_tests::{
-    Guest, Line, N, Q, TestRam, guest_over,
+    Line, N, Q, TestEngine, TestRam, engine_over,
     probe::{Check, Probe, ready},
     ram, reg,
 };
@@ -120,23 +120,23 @@ fn zero_must_be_there() -> Case {
     }
 }
 
-fn device(check: &Check, ram: TestRam) -> Guest<Probe> {
+fn device(check: &Check, ram: TestRam) -> TestEngine<Probe> {
     let model = Probe {
         check: check.clone(),
         ..Probe::default()
     };
-    guest_over(model, ram.flat(START), 1)
+    engine_over(model, ram.flat(START), 1)
 }
 
 /// A driver that has said all this to a device, up to FEATURES_OK.
-fn told(guest: &mut Guest<Probe>, what: &[Say]) {
-    assert!(guest.negotiate(Features::VERSION_1));
+fn told(engine: &mut TestEngine<Probe>, what: &[Say]) {
+    assert!(engine.negotiate(Features::VERSION_1));
     for say in what {
         let reply = match *say {
-            Configure(config) => guest.configure(&config),
+            Configure(config) => engine.configure(&config),
             Stop(queue) => {
-                let _ = guest.store(reg::QUEUE_SEL, queue.into());
-                guest.store(reg::QUEUE_READY, 0)
+                let _ = engine.store(reg::QUEUE_SEL, queue.into());
+                engine.store(reg::QUEUE_READY, 0)
             }
         };
         assert_eq!(reply, Reply::Done(0), "{say:x?}");
@@ -144,26 +144,26 @@ fn told(guest: &mut Guest<Probe>, what: &[Say]) {
 }
 
 #[track_caller]
-fn assert_refused(guest: &mut Guest<Probe>, why: Refusal) {
-    assert_eq!(guest.go_live(), Reply::Refused(Refusal::NotReady));
-    assert_eq!(guest.transport().last_refusal(), Some(why));
-    assert_eq!(guest.load(reg::STATUS), 0x4f, "DEVICE_NEEDS_RESET");
-    assert_eq!(guest.load(reg::INTERRUPT_STATUS), 2);
-    assert_eq!(guest.device().notify().asserted(), 1);
-    assert!(guest.model().started_with.is_empty());
-    let states: Vec<_> = (0..Q as u16).map(|it| guest.queue_state(it)).collect();
+fn assert_refused(engine: &mut TestEngine<Probe>, why: Refusal) {
+    assert_eq!(engine.go_live(), Reply::Refused(Refusal::NotReady));
+    assert_eq!(engine.transport().last_refusal(), Some(why));
+    assert_eq!(engine.load(reg::STATUS), 0x4f, "DEVICE_NEEDS_RESET");
+    assert_eq!(engine.load(reg::INTERRUPT_STATUS), 2);
+    assert_eq!(engine.device().notify().asserted(), 1);
+    assert!(engine.model().started_with.is_empty());
+    let states: Vec<_> = (0..Q as u16).map(|it| engine.queue_state(it)).collect();
     assert!(!states.contains(&QueueState::Live), "{states:?}");
 }
 
 fn over_registers(case: &Case) {
-    let mut guest = device(&case.check, ram());
-    told(&mut guest, &case.trick);
-    assert_refused(&mut guest, case.why);
+    let mut engine = device(&case.check, ram());
+    told(&mut engine, &case.trick);
+    assert_refused(&mut engine, case.why);
     // It comes right after a reset.
-    assert!(guest.bring_up(Features::VERSION_1, &case.good));
-    assert_eq!(guest.load(reg::STATUS), 0xf);
-    assert_eq!(guest.model().started_with, case.good);
-    assert_eq!(guest.transport().last_refusal(), None);
+    assert!(engine.bring_up(Features::VERSION_1, &case.good));
+    assert_eq!(engine.load(reg::STATUS), 0xf);
+    assert_eq!(engine.model().started_with, case.good);
+    assert_eq!(engine.transport().last_refusal(), None);
 }
 
 type Made = Device<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
@@ -230,7 +230,7 @@ fn over_restore(case: &Case) {
     // A live device that had no such check.
     let ram = ram();
     let mut old = device(&Check::default(), ram);
-    let live = |old: &mut Guest<Probe>, queues: &[QueueConfig]| {
+    let live = |old: &mut TestEngine<Probe>, queues: &[QueueConfig]| {
         assert!(old.bring_up(Features::VERSION_1, queues));
         old.save::<1>().expect("nothing is outstanding")
     };
@@ -325,8 +325,8 @@ fn a_set_that_is_not_wanted_stops_a_lenient_device_too() {
         virtside::FaultPolicy::StopQueue,
     ] {
         let case = zero_must_be_there();
-        let mut guest = device(&case.check, ram()).with_policy(policy);
-        told(&mut guest, &case.trick);
-        assert_refused(&mut guest, case.why);
+        let mut engine = device(&case.check, ram()).with_policy(policy);
+        told(&mut engine, &case.trick);
+        assert_refused(&mut engine, case.why);
     }
 }

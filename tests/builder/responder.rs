@@ -13,8 +13,9 @@ use virtside::{
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
-    BASE, DATA, Line, N, Q, SIZE, TestRam, config, driver, guest, ram, reg,
+    BASE, DATA, Line, N, Q, SIZE, TestRam, config, driver, ram, reg,
     rings::{Plan, RecordingModel, shot},
+    test_engine,
 };
 
 type Handle = Arc<Shared<Q>>;
@@ -174,52 +175,58 @@ impl DeviceModel for Starting {
 }
 
 /// A device that was asked to start, the reply, and the driver with a chain sent.
-fn started(start: Start) -> (virtside_tests::Guest<Starting>, Reply, FakeDriver<FlatMem>) {
-    let (mut guest, ram) = guest(Starting(start), 1);
-    assert!(guest.negotiate(Features::VERSION_1));
+fn started(
+    start: Start,
+) -> (
+    virtside_tests::TestEngine<Starting>,
+    Reply,
+    FakeDriver<FlatMem>,
+) {
+    let (mut engine, ram) = test_engine(Starting(start), 1);
+    assert!(engine.negotiate(Features::VERSION_1));
     let mut driver = driver(ram, 0);
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
     driver.send(0, &[Buffer::writable(DATA, 1)]);
-    let reply = guest.go_live();
-    (guest, reply, driver)
+    let reply = engine.go_live();
+    (engine, reply, driver)
 }
 
 #[test]
 fn a_model_that_accepts_is_live_at_once() {
-    let (mut guest, reply, driver) = started(Start::Accept);
-    assert_eq!((reply, guest.load(reg::STATUS)), (Reply::Done(0), 0xf));
-    assert!(guest.responder().is_none());
-    assert_eq!((guest.poll(9), driver.used_idx()), (Step::Idle, 1));
+    let (mut engine, reply, driver) = started(Start::Accept);
+    assert_eq!((reply, engine.load(reg::STATUS)), (Reply::Done(0), 0xf));
+    assert!(engine.responder().is_none());
+    assert_eq!((engine.poll(9), driver.used_idx()), (Step::Idle, 1));
 }
 
 #[test]
 fn a_model_that_refuses_needs_a_reset() {
-    let (mut guest, reply, driver) = started(Start::Refuse);
+    let (mut engine, reply, driver) = started(Start::Refuse);
     assert_eq!(
-        (reply, guest.load(reg::STATUS)),
+        (reply, engine.load(reg::STATUS)),
         (Reply::Refused(Refusal::NotReady), 0x4f)
     );
     assert_eq!(
         (
-            guest.load(reg::INTERRUPT_STATUS),
-            guest.device().notify().asserted()
+            engine.load(reg::INTERRUPT_STATUS),
+            engine.device().notify().asserted()
         ),
         (2, 1)
     );
-    assert_eq!((guest.poll(9), driver.used_idx()), (Step::Idle, 0));
+    assert_eq!((engine.poll(9), driver.used_idx()), (Step::Idle, 0));
 }
 
 #[test]
 fn a_model_that_answers_later_holds_the_driver_s_write_back() {
     for accept in [true, false] {
-        let (mut guest, reply, driver) = started(Start::Later);
+        let (mut engine, reply, driver) = started(Start::Later);
         let Reply::Pending(ticket) = reply else {
             panic!("{reply:?}");
         };
-        assert_eq!(guest.access(Access::read(reg::STATUS)), Reply::Busy);
-        assert_eq!(guest.finish(ticket), Reply::Pending(ticket));
-        assert_eq!((guest.poll(9), driver.used_idx()), (Step::Idle, 0));
-        let responder = guest.responder().expect("the driver waits");
+        assert_eq!(engine.access(Access::read(reg::STATUS)), Reply::Busy);
+        assert_eq!(engine.finish(ticket), Reply::Pending(ticket));
+        assert_eq!((engine.poll(9), driver.used_idx()), (Step::Idle, 0));
+        let responder = engine.responder().expect("the driver waits");
         let (done, status) = if accept {
             assert!(responder.accept());
             (Reply::Done(0), 0xf)
@@ -227,11 +234,11 @@ fn a_model_that_answers_later_holds_the_driver_s_write_back() {
             responder.refuse();
             (Reply::Refused(Refusal::NotReady), 0x4f)
         };
-        assert!(guest.responder().is_none());
-        assert_eq!(guest.finish(ticket), done);
-        assert_eq!(guest.finish(ticket), Reply::Refused(Refusal::StaleTicket));
-        assert_eq!(guest.load(reg::STATUS), status);
-        assert_eq!(guest.poll(9), Step::Idle);
+        assert!(engine.responder().is_none());
+        assert_eq!(engine.finish(ticket), done);
+        assert_eq!(engine.finish(ticket), Reply::Refused(Refusal::StaleTicket));
+        assert_eq!(engine.load(reg::STATUS), status);
+        assert_eq!(engine.poll(9), Step::Idle);
         assert_eq!(driver.used_idx(), u16::from(accept));
     }
 }

@@ -1,26 +1,30 @@
 //! A configuration that changes while the driver sets up.
 
 use virtside::{Features, InterruptStatus, mmio::Reply, testing::Registers};
-use virtside_tests::{config, guest, reg, test_block};
+use virtside_tests::{config, reg, test_block, test_engine};
 
 #[test]
 fn a_change_during_set_up_is_announced_when_the_driver_is_live() {
-    let (mut guest, _) = guest(test_block(), 1);
-    assert!(guest.negotiate(Features::VERSION_1));
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    guest.update_config(|_| ());
-    assert_eq!(guest.load(reg::INTERRUPT_STATUS), 0, "not before DRIVER_OK");
-    assert_eq!(guest.go_live(), Reply::Done(0));
+    let (mut engine, _) = test_engine(test_block(), 1);
+    assert!(engine.negotiate(Features::VERSION_1));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    engine.update_config(|_| ());
     assert_eq!(
-        guest.load(reg::INTERRUPT_STATUS),
+        engine.load(reg::INTERRUPT_STATUS),
+        0,
+        "not before DRIVER_OK"
+    );
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert_eq!(
+        engine.load(reg::INTERRUPT_STATUS),
         InterruptStatus::CONFIG_CHANGE.bits()
     );
 }
 
 #[test]
 fn a_change_before_the_driver_came_is_not_announced() {
-    let (mut guest, _) = guest(test_block(), 1);
-    guest.update_config(|_| ());
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    assert_eq!(guest.load(reg::INTERRUPT_STATUS), 0);
+    let (mut engine, _) = test_engine(test_block(), 1);
+    engine.update_config(|_| ());
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    assert_eq!(engine.load(reg::INTERRUPT_STATUS), 0);
 }

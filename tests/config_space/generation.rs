@@ -6,38 +6,38 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    BUDGET, Guest, config, driver,
+    BUDGET, TestEngine, config, driver,
     probe::{Probe, assert_works, pending, probe},
     reg,
 };
 
 use crate::{PHASES, at};
 
-fn generation(guest: &mut Guest<Probe>) -> u32 {
-    guest.load(reg::CONFIG_GENERATION)
+fn generation(engine: &mut TestEngine<Probe>) -> u32 {
+    engine.load(reg::CONFIG_GENERATION)
 }
 
 #[test]
 fn the_generation_stays_while_nothing_changes() {
-    let (mut guest, ram) = probe();
-    let first = generation(&mut guest);
+    let (mut engine, ram) = probe();
+    let first = generation(&mut engine);
     let mut driver = driver(ram, 0);
     for status in [1, 3] {
-        assert_eq!(guest.store(reg::STATUS, status), Reply::Done(0));
-        assert_eq!(generation(&mut guest), first);
+        assert_eq!(engine.store(reg::STATUS, status), Reply::Done(0));
+        assert_eq!(generation(&mut engine), first);
     }
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    assert_works(&mut guest, &mut driver, 0);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    assert_works(&mut engine, &mut driver, 0);
     for offset in 0..12 {
-        guest.load(reg::CONFIG + offset);
-        assert_eq!(generation(&mut guest), first);
+        engine.load(reg::CONFIG + offset);
+        assert_eq!(generation(&mut engine), first);
     }
     driver.set_avail_idx(1000);
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    guest.poll(BUDGET);
-    assert_eq!(guest.load(reg::STATUS), 15 | 64);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    engine.poll(BUDGET);
+    assert_eq!(engine.load(reg::STATUS), 15 | 64);
     assert_eq!(
-        generation(&mut guest),
+        generation(&mut engine),
         first,
         "a status is not configuration"
     );
@@ -45,13 +45,13 @@ fn the_generation_stays_while_nothing_changes() {
 
 #[test]
 fn every_change_gives_another_generation() {
-    let (mut guest, _) = probe();
-    let mut seen = vec![generation(&mut guest)];
+    let (mut engine, _) = probe();
+    let mut seen = vec![generation(&mut engine)];
     for byte in 0..50 {
-        guest.update_config(|model| model.space[0] = byte);
-        let now = generation(&mut guest);
+        engine.update_config(|model| model.space[0] = byte);
+        let now = generation(&mut engine);
         assert!(!seen.contains(&now), "generation {now} comes back");
-        assert_eq!(generation(&mut guest), now);
+        assert_eq!(generation(&mut engine), now);
         seen.push(now);
     }
 }
@@ -59,115 +59,115 @@ fn every_change_gives_another_generation() {
 #[test]
 fn a_change_is_announced_at_once_only_to_a_live_driver() {
     for phase in PHASES {
-        let mut guest = at(phase);
-        let before = generation(&mut guest);
-        let result = guest.update_config(|model| {
+        let mut engine = at(phase);
+        let before = generation(&mut engine);
+        let result = engine.update_config(|model| {
             model.space[0] = 0x55;
             "what the closure says"
         });
         assert_eq!(result, "what the closure says");
-        assert_ne!(generation(&mut guest), before, "{phase:?}");
-        assert_eq!(guest.load(reg::CONFIG) & 0xff, 0x55);
+        assert_ne!(generation(&mut engine), before, "{phase:?}");
+        assert_eq!(engine.load(reg::CONFIG) & 0xff, 0x55);
         let announced = u32::from(phase == Phase::Live);
         assert_eq!(
-            pending(&mut guest),
+            pending(&mut engine),
             reg::CONFIG_CHANGE * announced,
             "{phase:?}"
         );
-        assert_eq!(guest.device().notify().asserted(), announced, "{phase:?}");
+        assert_eq!(engine.device().notify().asserted(), announced, "{phase:?}");
     }
 }
 
 #[test]
 fn a_change_in_reset_is_not_announced_afterwards() {
     // No driver has read anything yet.
-    let (mut guest, _) = probe();
-    guest.update_config(|model| model.space[0] = 0x55);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    guest.poll(BUDGET);
-    assert_eq!(pending(&mut guest), 0);
-    assert_eq!(guest.device().notify().asserted(), 0);
+    let (mut engine, _) = probe();
+    engine.update_config(|model| model.space[0] = 0x55);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    engine.poll(BUDGET);
+    assert_eq!(pending(&mut engine), 0);
+    assert_eq!(engine.device().notify().asserted(), 0);
 }
 
 #[test]
 fn a_change_during_set_up_is_announced_once_the_driver_is_live() {
     // It may have read what has changed since.
     for phase in [Phase::Negotiating, Phase::SettingUp] {
-        let mut guest = at(phase);
-        guest.update_config(|model| model.space[0] = 0x55);
-        assert_eq!(pending(&mut guest), 0);
+        let mut engine = at(phase);
+        engine.update_config(|model| model.space[0] = 0x55);
+        assert_eq!(pending(&mut engine), 0);
         if phase == Phase::Negotiating {
-            assert_eq!(guest.store(reg::DRIVER_FEATURES_SEL, 1), Reply::Done(0));
-            assert_eq!(guest.store(reg::DRIVER_FEATURES, 1), Reply::Done(0));
+            assert_eq!(engine.store(reg::DRIVER_FEATURES_SEL, 1), Reply::Done(0));
+            assert_eq!(engine.store(reg::DRIVER_FEATURES, 1), Reply::Done(0));
         }
-        assert_eq!(guest.go_live(), Reply::Done(0));
-        guest.poll(BUDGET);
-        assert_eq!(pending(&mut guest), reg::CONFIG_CHANGE, "{phase:?}");
-        assert_eq!(guest.device().notify().asserted(), 1);
+        assert_eq!(engine.go_live(), Reply::Done(0));
+        engine.poll(BUDGET);
+        assert_eq!(pending(&mut engine), reg::CONFIG_CHANGE, "{phase:?}");
+        assert_eq!(engine.device().notify().asserted(), 1);
         // Once, and not in the next life.
-        assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-        guest.poll(BUDGET);
-        assert_eq!(pending(&mut guest), 0);
-        assert_eq!(guest.device().notify().asserted(), 1);
+        assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+        engine.poll(BUDGET);
+        assert_eq!(pending(&mut engine), 0);
+        assert_eq!(engine.device().notify().asserted(), 1);
     }
 }
 
 #[test]
 fn a_change_during_a_set_up_that_was_given_up_is_not_announced() {
-    let mut guest = at(Phase::SettingUp);
-    guest.update_config(|model| model.space[0] = 0x55);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    guest.poll(BUDGET);
-    assert_eq!(pending(&mut guest), 0);
+    let mut engine = at(Phase::SettingUp);
+    engine.update_config(|model| model.space[0] = 0x55);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    engine.poll(BUDGET);
+    assert_eq!(pending(&mut engine), 0);
 }
 
 #[test]
 fn a_change_before_the_device_starts_is_announced_at_the_start() {
-    let (mut guest, _) = probe();
-    guest.model_mut().start = Start::Later;
-    assert!(guest.negotiate(Features::VERSION_1));
-    let Reply::Pending(ticket) = guest.go_live() else {
+    let (mut engine, _) = probe();
+    engine.model_mut().start = Start::Later;
+    assert!(engine.negotiate(Features::VERSION_1));
+    let Reply::Pending(ticket) = engine.go_live() else {
         panic!("the device started");
     };
-    guest.update_config(|model| model.space[0] = 0x55);
-    assert_eq!(guest.device().notify().asserted(), 0);
-    assert!(guest.responder().expect("the driver waits").accept());
-    assert_eq!(guest.finish(ticket), Reply::Done(0));
-    assert_eq!(pending(&mut guest), reg::CONFIG_CHANGE);
-    assert_eq!(guest.device().notify().asserted(), 1);
-    assert_eq!(guest.load(reg::CONFIG) & 0xff, 0x55);
+    engine.update_config(|model| model.space[0] = 0x55);
+    assert_eq!(engine.device().notify().asserted(), 0);
+    assert!(engine.responder().expect("the driver waits").accept());
+    assert_eq!(engine.finish(ticket), Reply::Done(0));
+    assert_eq!(pending(&mut engine), reg::CONFIG_CHANGE);
+    assert_eq!(engine.device().notify().asserted(), 1);
+    assert_eq!(engine.load(reg::CONFIG) & 0xff, 0x55);
 }
 
 #[test]
 fn every_change_is_announced_again() {
-    let mut guest = at(Phase::Live);
+    let mut engine = at(Phase::Live);
     for announced in 1..4 {
-        guest.update_config(|_| ());
-        assert_eq!(pending(&mut guest), reg::CONFIG_CHANGE);
-        assert_eq!(guest.device().notify().asserted(), announced);
-        let reply = guest.store(reg::INTERRUPT_ACK, reg::CONFIG_CHANGE);
+        engine.update_config(|_| ());
+        assert_eq!(pending(&mut engine), reg::CONFIG_CHANGE);
+        assert_eq!(engine.device().notify().asserted(), announced);
+        let reply = engine.store(reg::INTERRUPT_ACK, reg::CONFIG_CHANGE);
         assert_eq!(reply, Reply::Done(0));
-        assert_eq!(pending(&mut guest), 0);
+        assert_eq!(pending(&mut engine), 0);
     }
 }
 
 #[test]
 fn a_torn_read_shows_in_the_generation_and_is_cured_by_another() {
-    let mut guest = at(Phase::Live);
+    let mut engine = at(Phase::Live);
     let set = |model: &mut Probe, value: u64| {
         model.space[..8].copy_from_slice(&value.to_le_bytes());
     };
-    guest.update_config(|model| set(model, 0x0000_0001_ffff_ffff));
+    engine.update_config(|model| set(model, 0x0000_0001_ffff_ffff));
     let mut reads = 0;
     let value = loop {
-        let before = generation(&mut guest);
-        let low = guest.load(reg::CONFIG);
+        let before = generation(&mut engine);
+        let low = engine.load(reg::CONFIG);
         if reads == 0 {
-            guest.update_config(|model| set(model, 0x0000_0002_0000_0000));
+            engine.update_config(|model| set(model, 0x0000_0002_0000_0000));
         }
-        let high = guest.load(reg::CONFIG + 4);
+        let high = engine.load(reg::CONFIG + 4);
         reads += 1;
-        if generation(&mut guest) == before {
+        if generation(&mut engine) == before {
             break u64::from(high) << 32 | u64::from(low);
         }
     };
@@ -177,25 +177,25 @@ fn a_torn_read_shows_in_the_generation_and_is_cured_by_another() {
 #[test]
 fn the_generation_survives_a_reset() {
     // A read that straddles a reset must see the change that came before it, and after it.
-    let mut guest = at(Phase::Live);
-    let first = generation(&mut guest);
-    guest.update_config(|_| ());
-    let second = generation(&mut guest);
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(generation(&mut guest), second);
-    guest.update_config(|_| ());
-    let third = generation(&mut guest);
+    let mut engine = at(Phase::Live);
+    let first = generation(&mut engine);
+    engine.update_config(|_| ());
+    let second = generation(&mut engine);
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(generation(&mut engine), second);
+    engine.update_config(|_| ());
+    let third = generation(&mut engine);
     assert!(third != second && third != first);
-    assert_eq!(pending(&mut guest), 0);
+    assert_eq!(pending(&mut engine), 0);
 }
 
 #[test]
 fn the_generation_cannot_be_written() {
-    let mut guest = at(Phase::Live);
-    guest.update_config(|_| ());
-    let before = generation(&mut guest);
+    let mut engine = at(Phase::Live);
+    engine.update_config(|_| ());
+    let before = generation(&mut engine);
     let offset = reg::CONFIG_GENERATION;
     let refusal = Refusal::ReadOnly { offset };
-    assert_eq!(guest.store(offset, 0), Reply::Refused(refusal));
-    assert_eq!(generation(&mut guest), before);
+    assert_eq!(engine.store(offset, 0), Reply::Refused(refusal));
+    assert_eq!(generation(&mut engine), before);
 }

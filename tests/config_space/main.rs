@@ -11,7 +11,7 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    Guest, config,
+    TestEngine, config,
     probe::{Probe, probe},
     reg,
 };
@@ -34,17 +34,17 @@ fn store(offset: u32, width: u8, value: u64) -> Access {
 }
 
 /// A device in this phase, with 12 bytes of configuration from 1 to 12.
-fn at(phase: Phase) -> Guest<Probe> {
-    let (mut guest, _) = probe();
+fn at(phase: Phase) -> TestEngine<Probe> {
+    let (mut engine, _) = probe();
     match phase {
         Phase::Reset => {}
-        Phase::Negotiating => assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0)),
-        Phase::SettingUp => assert!(guest.negotiate(Features::VERSION_1)),
-        Phase::Live => assert!(guest.bring_up(Features::VERSION_1, &[config(0)])),
-        _ => assert_eq!(guest.store(reg::STATUS, 3 | 128), Reply::Done(0)),
+        Phase::Negotiating => assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0)),
+        Phase::SettingUp => assert!(engine.negotiate(Features::VERSION_1)),
+        Phase::Live => assert!(engine.bring_up(Features::VERSION_1, &[config(0)])),
+        _ => assert_eq!(engine.store(reg::STATUS, 3 | 128), Reply::Done(0)),
     }
-    assert_eq!(guest.phase(), phase);
-    guest
+    assert_eq!(engine.phase(), phase);
+    engine
 }
 
 /// Every phase.

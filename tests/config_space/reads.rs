@@ -10,9 +10,9 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    CountingSource, guest,
+    CountingSource,
     probe::{probe, seen},
-    reg,
+    reg, test_engine,
 };
 
 use crate::{PHASES, at, load};
@@ -26,33 +26,33 @@ fn expected(offset: u32, width: u8) -> u64 {
 
 #[test]
 fn every_width_is_read_at_every_offset_in_little_endian_order() {
-    let (mut guest, _) = probe();
+    let (mut engine, _) = probe();
     let mut read = 0;
     for width in [1u8, 2, 4, 8] {
         for offset in 0..=12 - u32::from(width) {
             let value = expected(offset, width);
-            assert_eq!(guest.access(load(offset, width)), Reply::Done(value));
+            assert_eq!(engine.access(load(offset, width)), Reply::Done(value));
             read += 1;
         }
     }
     assert_eq!(read, 12 + 11 + 9 + 5);
-    assert_eq!(guest.load(reg::CONFIG), 0x0403_0201);
+    assert_eq!(engine.load(reg::CONFIG), 0x0403_0201);
 }
 
 #[test]
 fn a_64_bit_field_is_read_in_two_halves() {
-    let (mut guest, _) = probe();
-    let Reply::Done(whole) = guest.access(load(0, 8)) else {
+    let (mut engine, _) = probe();
+    let Reply::Done(whole) = engine.access(load(0, 8)) else {
         panic!("a field of 64 bits cannot be read");
     };
-    let halves = [guest.load(reg::CONFIG), guest.load(reg::CONFIG + 4)];
+    let halves = [engine.load(reg::CONFIG), engine.load(reg::CONFIG + 4)];
     assert_eq!(u64::from(halves[1]) << 32 | u64::from(halves[0]), whole);
 }
 
 #[test]
 fn a_read_beyond_the_end_gives_zero_and_is_refused() {
-    let (mut guest, _) = probe();
-    let before = seen(&guest);
+    let (mut engine, _) = probe();
+    let before = seen(&engine);
     for width in [1u8, 2, 4, 8] {
         let partly = 13 - u32::from(width);
         for offset in [partly, 12, 13, 0x100, 0xffff, 0x7fff_fff8, 0xffff_fe00] {
@@ -60,7 +60,7 @@ fn a_read_beyond_the_end_gives_zero_and_is_refused() {
                 offset: reg::CONFIG + offset,
                 width,
             };
-            let reply = guest.access(load(offset, width));
+            let reply = engine.access(load(offset, width));
             assert_eq!(reply, Reply::Refused(refusal));
             assert_eq!(
                 reply.bus_value(),
@@ -69,18 +69,18 @@ fn a_read_beyond_the_end_gives_zero_and_is_refused() {
             );
         }
     }
-    assert_eq!(seen(&guest), before);
+    assert_eq!(seen(&engine), before);
 }
 
 #[test]
 fn the_last_offsets_of_all_wrap_into_nothing() {
-    let (mut guest, _) = probe();
+    let (mut engine, _) = probe();
     for offset in 0xffff_ffe0..=u32::MAX {
         for width in [1, 2, 4, 8] {
-            let reply = guest.access(Access::Read { offset, width });
+            let reply = engine.access(Access::Read { offset, width });
             let refusal = Refusal::OutsideConfig { offset, width };
             assert_eq!(reply, Reply::Refused(refusal));
-            let reply = guest.access(Access::Write {
+            let reply = engine.access(Access::Write {
                 offset,
                 width,
                 value: 0,
@@ -92,9 +92,9 @@ fn the_last_offsets_of_all_wrap_into_nothing() {
 
 #[test]
 fn a_width_that_no_bus_has_is_refused() {
-    let (mut guest, _) = probe();
+    let (mut engine, _) = probe();
     for width in [0, 3, 5, 6, 7, 9, 12, 16, 64, 255] {
-        let reply = guest.access(load(4, width));
+        let reply = engine.access(load(4, width));
         let offset = reg::CONFIG + 4;
         assert_eq!(reply, Reply::Refused(Refusal::BadWidth { offset, width }));
         assert_eq!(reply.bus_value(), Some(0));
@@ -104,9 +104,9 @@ fn a_width_that_no_bus_has_is_refused() {
 #[test]
 fn fields_are_read_in_every_phase() {
     for phase in PHASES {
-        let mut guest = at(phase);
-        assert_eq!(guest.access(load(0, 4)), Reply::Done(0x0403_0201));
-        assert_eq!(guest.access(load(11, 1)), Reply::Done(12));
+        let mut engine = at(phase);
+        assert_eq!(engine.access(load(0, 4)), Reply::Done(0x0403_0201));
+        assert_eq!(engine.access(load(11, 1)), Reply::Done(12));
     }
 }
 
@@ -124,8 +124,8 @@ fn fields_of_a_feature_are_read_before_it_is_accepted() {
         .with_size_max(0x1_0000)
         .with_queues(3)
         .with_topology(topology);
-    let (mut guest, _) = guest(Block::new(disk, options), 1);
-    let look = |guest: &mut virtside_tests::Guest<_>| {
+    let (mut engine, _) = test_engine(Block::new(disk, options), 1);
+    let look = |engine: &mut virtside_tests::TestEngine<_>| {
         [
             // size_max, seg_max, blk_size, physical_block_exp, min_io_size, opt_io_size,
             // writeback, num_queues, max_discard_seg.
@@ -139,27 +139,27 @@ fn fields_of_a_feature_are_read_before_it_is_accepted() {
             (34, 2),
             (40, 4),
         ]
-        .map(|(offset, width)| guest.access(load(offset, width)))
+        .map(|(offset, width)| engine.access(load(offset, width)))
     };
-    let before = look(&mut guest);
+    let before = look(&mut engine);
     let expected = [0x1_0000, 14, 4096, 3, 8, 64, 1, 3, 8];
     assert_eq!(before, expected.map(Reply::Done));
-    assert_eq!(guest.access(load(0, 8)), Reply::Done(128), "the capacity");
+    assert_eq!(engine.access(load(0, 8)), Reply::Done(128), "the capacity");
     // And still when the driver has chosen to do without.
-    assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
-    assert_eq!(look(&mut guest), before);
-    assert!(guest.negotiate(Features::VERSION_1));
-    assert_eq!(look(&mut guest)[..6], before[..6]);
+    assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0));
+    assert_eq!(look(&mut engine), before);
+    assert!(engine.negotiate(Features::VERSION_1));
+    assert_eq!(look(&mut engine)[..6], before[..6]);
 }
 
 #[test]
 fn a_device_without_a_configuration_space_has_none() {
-    let (mut guest, _) = guest(Entropy::new(CountingSource::default()), 1);
+    let (mut engine, _) = test_engine(Entropy::new(CountingSource::default()), 1);
     for width in [1, 2, 4, 8] {
         let refusal = Refusal::OutsideConfig {
             offset: reg::CONFIG,
             width,
         };
-        assert_eq!(guest.access(load(0, width)), Reply::Refused(refusal));
+        assert_eq!(engine.access(load(0, width)), Reply::Refused(refusal));
     }
 }

@@ -48,10 +48,10 @@ fn what_it_has_is_what_it_offers() {
 }
 
 /// QueueSizeMax of the first nine queues.
-fn queues(guest: &mut impl Registers) -> [bool; 9] {
+fn queues(engine: &mut impl Registers) -> [bool; 9] {
     std::array::from_fn(|queue| {
-        let _ = guest.store(reg::QUEUE_SEL, queue as u32);
-        guest.load(reg::QUEUE_SIZE_MAX) != 0
+        let _ = engine.store(reg::QUEUE_SEL, queue as u32);
+        engine.load(reg::QUEUE_SIZE_MAX) != 0
     })
 }
 

@@ -6,28 +6,29 @@ use virtside::{
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
-    BASE, CountingSource, DATA, Guest, SIZE, TestEntropy, TestRam, config, driver, guest,
-    guest_over, live_entropy, ram, reg,
+    BASE, CountingSource, DATA, SIZE, TestEngine, TestEntropy, TestRam, config, driver,
+    engine_over, live_entropy, ram, reg,
     rings::{GuardedMem, settle},
+    test_engine,
 };
 
 /// A live device that counts upwards and gives at most so many bytes at once.
-fn limited(limit: u32) -> (Guest<TestEntropy>, FakeDriver<FlatMem>, TestRam) {
+fn limited(limit: u32) -> (TestEngine<TestEntropy>, FakeDriver<FlatMem>, TestRam) {
     let model = Entropy::new(CountingSource::default()).with_limit(limit);
-    let (mut guest, ram) = guest(model, 4);
-    assert!(guest.bring_up(Features::RING, &[config(0)]));
-    (guest, driver(ram, 0), ram)
+    let (mut engine, ram) = test_engine(model, 4);
+    assert!(engine.bring_up(Features::RING, &[config(0)]));
+    (engine, driver(ram, 0), ram)
 }
 
 /// Sends a chain; what came back, if anything did.
 fn ask<E: EntropySource>(
-    guest: &mut Guest<Entropy<E>>,
+    engine: &mut TestEngine<Entropy<E>>,
     driver: &mut FakeDriver<FlatMem>,
     buffers: &[Buffer],
 ) -> Option<u32> {
     driver.send(0, buffers);
-    let _ = guest.kick(0);
-    settle(guest);
+    let _ = engine.kick(0);
+    settle(engine);
     driver.take_used().map(|(head, len)| {
         assert_eq!(head, 0);
         len
@@ -47,20 +48,20 @@ fn counted(from: usize, len: usize) -> Vec<u8> {
 
 #[test]
 fn it_has_type_4_one_queue_and_no_features_of_its_own() {
-    let (mut guest, _) = guest(Entropy::new(CountingSource::default()), 1);
-    assert_eq!(guest.load(reg::DEVICE_ID), 4);
-    assert_eq!(guest.offered(), Features::ALL_RINGS);
+    let (mut engine, _) = test_engine(Entropy::new(CountingSource::default()), 1);
+    assert_eq!(engine.load(reg::DEVICE_ID), 4);
+    assert_eq!(engine.offered(), Features::ALL_RINGS);
     for (queue, size) in [(0, u32::from(SIZE)), (1, 0), (2, 0)] {
-        let _ = guest.store(reg::QUEUE_SEL, queue);
-        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), size);
+        let _ = engine.store(reg::QUEUE_SEL, queue);
+        assert_eq!(engine.load(reg::QUEUE_SIZE_MAX), size);
     }
-    assert!(guest.negotiate(Features::VERSION_1));
+    assert!(engine.negotiate(Features::VERSION_1));
     let access = virtside::mmio::Access::Read {
         offset: reg::CONFIG,
         width: 1,
     };
     assert!(
-        guest.access(access).refusal().is_some(),
+        engine.access(access).refusal().is_some(),
         "there is no configuration space"
     );
 }
@@ -68,9 +69,9 @@ fn it_has_type_4_one_queue_and_no_features_of_its_own() {
 #[test]
 fn a_buffer_is_filled_with_what_the_source_gives() {
     for len in [1, 2, 63, 64, 65, 128, 1000, 4096] {
-        let (mut guest, mut driver, _) = live_entropy(Features::VERSION_1);
+        let (mut engine, mut driver, _) = live_entropy(Features::VERSION_1);
         assert_eq!(
-            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, len)]),
+            ask(&mut engine, &mut driver, &[Buffer::writable(DATA, len)]),
             Some(len)
         );
         let len = len as usize;
@@ -85,10 +86,10 @@ fn a_buffer_is_filled_with_what_the_source_gives() {
 
 #[test]
 fn every_request_gets_new_bytes() {
-    let (mut guest, mut driver, _) = live_entropy(Features::VERSION_1);
+    let (mut engine, mut driver, _) = live_entropy(Features::VERSION_1);
     for turn in 0..20 {
         assert_eq!(
-            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 10)]),
+            ask(&mut engine, &mut driver, &[Buffer::writable(DATA, 10)]),
             Some(10)
         );
         assert_eq!(bytes(&driver, DATA, 10), counted(10 * turn, 10));
@@ -97,14 +98,14 @@ fn every_request_gets_new_bytes() {
 
 #[test]
 fn several_segments_are_filled_in_order() {
-    let (mut guest, mut driver, _) = live_entropy(Features::RING);
+    let (mut engine, mut driver, _) = live_entropy(Features::RING);
     let buffers = [
         Buffer::writable(DATA + 0x400, 3),
         Buffer::writable(0, 0),
         Buffer::writable(DATA, 100),
         Buffer::writable(DATA + 0x200, 70),
     ];
-    assert_eq!(ask(&mut guest, &mut driver, &buffers), Some(173));
+    assert_eq!(ask(&mut engine, &mut driver, &buffers), Some(173));
     assert_eq!(bytes(&driver, DATA + 0x400, 3), counted(0, 3));
     assert_eq!(bytes(&driver, DATA, 100), counted(3, 100));
     assert_eq!(bytes(&driver, DATA + 0x200, 70), counted(103, 70));
@@ -113,9 +114,9 @@ fn several_segments_are_filled_in_order() {
 #[test]
 fn a_long_buffer_is_filled_up_to_the_limit() {
     for limit in [1, 7, 64, 65, 200] {
-        let (mut guest, mut driver, _) = limited(limit);
+        let (mut engine, mut driver, _) = limited(limit);
         assert_eq!(
-            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 300)]),
+            ask(&mut engine, &mut driver, &[Buffer::writable(DATA, 300)]),
             Some(limit)
         );
         let limit = limit as usize;
@@ -123,7 +124,7 @@ fn a_long_buffer_is_filled_up_to_the_limit() {
         assert_eq!(bytes(&driver, DATA + limit as u64, 8), [0; 8]);
         // A shorter one is filled whole.
         assert_eq!(
-            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 1)]),
+            ask(&mut engine, &mut driver, &[Buffer::writable(DATA, 1)]),
             Some(1)
         );
     }
@@ -131,18 +132,18 @@ fn a_long_buffer_is_filled_up_to_the_limit() {
 
 #[test]
 fn by_default_the_limit_is_4096_bytes() {
-    let (mut guest, mut driver, _) = live_entropy(Features::VERSION_1);
+    let (mut engine, mut driver, _) = live_entropy(Features::VERSION_1);
     assert_eq!(
-        ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 20_000)]),
+        ask(&mut engine, &mut driver, &[Buffer::writable(DATA, 20_000)]),
         Some(4096)
     );
 }
 
 #[test]
 fn a_limit_of_nothing_is_a_limit_of_one_byte() {
-    let (mut guest, mut driver, _) = limited(0);
+    let (mut engine, mut driver, _) = limited(0);
     assert_eq!(
-        ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 9)]),
+        ask(&mut engine, &mut driver, &[Buffer::writable(DATA, 9)]),
         Some(1)
     );
     assert_eq!(bytes(&driver, DATA, 2), [1, 0]);
@@ -150,46 +151,46 @@ fn a_limit_of_nothing_is_a_limit_of_one_byte() {
 
 #[test]
 fn the_limit_may_end_within_any_segment() {
-    let (mut guest, mut driver, _) = limited(5);
+    let (mut engine, mut driver, _) = limited(5);
     let buffers = [Buffer::writable(DATA, 3), Buffer::writable(DATA + 64, 3)];
-    assert_eq!(ask(&mut guest, &mut driver, &buffers), Some(5));
+    assert_eq!(ask(&mut engine, &mut driver, &buffers), Some(5));
     assert_eq!(bytes(&driver, DATA + 64, 3), [4, 5, 0]);
 }
 
 #[test]
 fn a_request_without_room_is_given_back_empty() {
-    let (mut guest, mut driver, _) = live_entropy(Features::VERSION_1);
+    let (mut engine, mut driver, _) = live_entropy(Features::VERSION_1);
     for buffers in [
         vec![Buffer::readable(DATA, 8)],
         vec![Buffer::writable(DATA, 0)],
         vec![Buffer::readable(DATA, 0), Buffer::writable(0, 0)],
     ] {
-        assert_eq!(ask(&mut guest, &mut driver, &buffers), Some(0));
+        assert_eq!(ask(&mut engine, &mut driver, &buffers), Some(0));
     }
-    assert_eq!(guest.take_host_fault(), None);
+    assert_eq!(engine.take_host_fault(), None);
 }
 
 #[test]
 fn a_readable_part_is_ignored() {
-    let (mut guest, mut driver, _) = live_entropy(Features::VERSION_1);
+    let (mut engine, mut driver, _) = live_entropy(Features::VERSION_1);
     driver.write(DATA, &[0x55; 8]);
     let buffers = [Buffer::readable(DATA, 8), Buffer::writable(DATA + 64, 6)];
-    assert_eq!(ask(&mut guest, &mut driver, &buffers), Some(6));
+    assert_eq!(ask(&mut engine, &mut driver, &buffers), Some(6));
     assert_eq!(bytes(&driver, DATA, 8), [0x55; 8]);
     assert_eq!(bytes(&driver, DATA + 64, 6), counted(0, 6));
 }
 
 #[test]
 fn many_requests_are_served_in_one_batch() {
-    let (mut guest, mut driver, _) = live_entropy(Features::RING);
+    let (mut engine, mut driver, _) = live_entropy(Features::RING);
     for head in 0..SIZE {
         let buffer = Buffer::writable(DATA + 16 * u64::from(head), 16);
         driver.write_chain(head, &[buffer]);
         driver.offer(head);
     }
     driver.publish();
-    let _ = guest.kick(0);
-    assert_eq!(settle(&mut guest), Step::Idle);
+    let _ = engine.kick(0);
+    assert_eq!(settle(&mut engine), Step::Idle);
     assert_eq!(driver.used_idx(), SIZE);
     assert_eq!(bytes(&driver, DATA, 256), counted(0, 256));
 }
@@ -211,17 +212,17 @@ impl EntropySource for Scripted {
 
 fn scripted(
     script: Vec<Result<usize, EntropyError>>,
-) -> (Guest<Entropy<Scripted>>, FakeDriver<FlatMem>) {
-    let (mut guest, ram) = guest(Entropy::new(Scripted(script)), 4);
-    assert!(guest.bring_up(Features::RING, &[config(0)]));
-    (guest, driver(ram, 0))
+) -> (TestEngine<Entropy<Scripted>>, FakeDriver<FlatMem>) {
+    let (mut engine, ram) = test_engine(Entropy::new(Scripted(script)), 4);
+    assert!(engine.bring_up(Features::RING, &[config(0)]));
+    (engine, driver(ram, 0))
 }
 
 #[test]
 fn a_slow_source_is_asked_until_the_buffer_is_full() {
-    let (mut guest, mut driver) = scripted(vec![Ok(1), Ok(2), Ok(64)]);
+    let (mut engine, mut driver) = scripted(vec![Ok(1), Ok(2), Ok(64)]);
     assert_eq!(
-        ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 100)]),
+        ask(&mut engine, &mut driver, &[Buffer::writable(DATA, 100)]),
         Some(100)
     );
     assert_eq!(
@@ -238,26 +239,29 @@ fn with_nothing_to_give_the_request_waits() {
         // A source has to give at least one byte, or say why not.
         (Ok(0), Some(HostFault::Backend)),
     ] {
-        let (mut guest, mut driver) = scripted(vec![trouble, trouble]);
+        let (mut engine, mut driver) = scripted(vec![trouble, trouble]);
         assert_eq!(
-            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 5)]),
+            ask(&mut engine, &mut driver, &[Buffer::writable(DATA, 5)]),
             None
         );
-        assert_eq!(guest.poll(9), Step::Blocked);
-        assert_eq!(guest.take_host_fault(), fault);
+        assert_eq!(engine.poll(9), Step::Blocked);
+        assert_eq!(engine.take_host_fault(), fault);
         assert_eq!(bytes(&driver, DATA, 5), [0; 5], "nothing was written");
-        assert_eq!(guest.load(reg::INTERRUPT_STATUS), 0);
+        assert_eq!(engine.load(reg::INTERRUPT_STATUS), 0);
         // Still nothing.
-        guest.backend_ready(0);
-        assert_eq!(settle(&mut guest), Step::Blocked);
-        assert_eq!((driver.take_used(), guest.take_host_fault()), (None, fault));
+        engine.backend_ready(0);
+        assert_eq!(settle(&mut engine), Step::Blocked);
+        assert_eq!(
+            (driver.take_used(), engine.take_host_fault()),
+            (None, fault)
+        );
         // Now there is something.
-        guest.backend_ready(0);
-        assert_eq!(settle(&mut guest), Step::Idle);
+        engine.backend_ready(0);
+        assert_eq!(settle(&mut engine), Step::Idle);
         assert_eq!(driver.take_used(), Some((0, 5)));
         assert_eq!(bytes(&driver, DATA, 5), [0xcc; 5]);
         assert_eq!(
-            (guest.load(reg::INTERRUPT_STATUS), guest.take_host_fault()),
+            (engine.load(reg::INTERRUPT_STATUS), engine.take_host_fault()),
             (1, None)
         );
     }
@@ -270,12 +274,12 @@ fn some_bytes_are_an_answer() {
         (Err(EntropyError::Failed), Some(HostFault::Backend)),
         (Ok(0), Some(HostFault::Backend)),
     ] {
-        let (mut guest, mut driver) = scripted(vec![Ok(3), trouble]);
+        let (mut engine, mut driver) = scripted(vec![Ok(3), trouble]);
         assert_eq!(
-            ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 5)]),
+            ask(&mut engine, &mut driver, &[Buffer::writable(DATA, 5)]),
             Some(3)
         );
-        assert_eq!(guest.take_host_fault(), fault);
+        assert_eq!(engine.take_host_fault(), fault);
         assert_eq!(bytes(&driver, DATA, 5), [0xcc, 0xcc, 0xcc, 0, 0]);
     }
 }
@@ -283,17 +287,17 @@ fn some_bytes_are_an_answer() {
 #[test]
 fn requests_that_wait_do_not_overtake_each_other() {
     let waits = vec![Err(EntropyError::NotReady); 3];
-    let (mut guest, mut driver) = scripted(waits);
+    let (mut engine, mut driver) = scripted(waits);
     for head in 0..3 {
         let buffer = Buffer::writable(DATA + 16 * u64::from(head), 1 + u32::from(head));
         driver.write_chain(head, &[buffer]);
         driver.offer(head);
     }
     driver.publish();
-    let _ = guest.kick(0);
-    assert_eq!(settle(&mut guest), Step::Blocked);
-    guest.backend_ready(0);
-    assert_eq!(settle(&mut guest), Step::Idle);
+    let _ = engine.kick(0);
+    assert_eq!(settle(&mut engine), Step::Blocked);
+    engine.backend_ready(0);
+    assert_eq!(settle(&mut engine), Step::Idle);
     for head in 0..3 {
         assert_eq!(driver.take_used(), Some((head, head + 1)));
     }
@@ -301,9 +305,9 @@ fn requests_that_wait_do_not_overtake_each_other() {
 
 #[test]
 fn a_source_that_claims_too_much_is_not_believed() {
-    let (mut guest, mut driver) = scripted(vec![Ok(1000)]);
+    let (mut engine, mut driver) = scripted(vec![Ok(1000)]);
     assert_eq!(
-        ask(&mut guest, &mut driver, &[Buffer::writable(DATA, 5)]),
+        ask(&mut engine, &mut driver, &[Buffer::writable(DATA, 5)]),
         Some(5)
     );
     assert_eq!(bytes(&driver, DATA, 6), [0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0]);
@@ -314,8 +318,8 @@ fn memory_that_is_gone_ends_the_request_with_what_was_written() {
     let ram = ram();
     let mem = GuardedMem::new(ram.flat(BASE));
     let source = Scripted(vec![Err(EntropyError::NotReady)]);
-    let mut guest = guest_over(Entropy::new(source), mem, 4);
-    assert!(guest.bring_up(Features::RING, &[config(0)]));
+    let mut engine = engine_over(Entropy::new(source), mem, 4);
+    assert!(engine.bring_up(Features::RING, &[config(0)]));
     let mut driver = driver(ram, 0);
     driver.send(
         0,
@@ -324,15 +328,15 @@ fn memory_that_is_gone_ends_the_request_with_what_was_written() {
             Buffer::writable(DATA + 0x1000, 10),
         ],
     );
-    let _ = guest.kick(0);
-    assert_eq!(settle(&mut guest), Step::Blocked);
-    guest.memory_mut().deny(DATA + 0x1000, 16);
-    assert!(guest.memory_changed());
-    guest.backend_ready(0);
-    assert_eq!(settle(&mut guest), Step::Idle);
+    let _ = engine.kick(0);
+    assert_eq!(settle(&mut engine), Step::Blocked);
+    engine.memory_mut().deny(DATA + 0x1000, 16);
+    assert!(engine.memory_changed());
+    engine.backend_ready(0);
+    assert_eq!(settle(&mut engine), Step::Idle);
     assert_eq!(driver.take_used(), Some((0, 10)));
     let fault = HostFault::MemoryGone {
         addr: DATA + 0x1000,
     };
-    assert_eq!(guest.take_host_fault(), Some(fault));
+    assert_eq!(engine.take_host_fault(), Some(fault));
 }

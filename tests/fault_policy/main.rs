@@ -11,7 +11,7 @@ use virtside::{
     testing::{Buffer, FakeDriver, NEXT, Registers},
 };
 use virtside_tests::{
-    BASE, DATA, N, Q, SIZE, config, driver, guest_over, layout, ram, reg,
+    BASE, DATA, N, Q, SIZE, config, driver, engine_over, layout, ram, reg,
     rings::{Plan, RecordingModel, RecordingRig},
     status::NEEDS_RESET,
 };
@@ -26,11 +26,15 @@ const POLICIES: [FaultPolicy; 3] = [
 fn rig(policy: FaultPolicy, features: Features) -> RecordingRig {
     let ram = ram();
     let driver = driver(ram, 0);
-    let mut guest =
-        guest_over(RecordingModel::new(Plan::Fill(0xa5)), ram.flat(BASE), 4).with_policy(policy);
+    let mut engine =
+        engine_over(RecordingModel::new(Plan::Fill(0xa5)), ram.flat(BASE), 4).with_policy(policy);
     let features = features | Features::VERSION_1;
-    assert!(guest.bring_up(features, &[config(0), config(1)]));
-    RecordingRig { guest, driver, ram }
+    assert!(engine.bring_up(features, &[config(0), config(1)]));
+    RecordingRig {
+        engine,
+        driver,
+        ram,
+    }
 }
 
 /// Head 0 leads nowhere, head 1 to a byte.
@@ -43,14 +47,14 @@ fn one_bad_one_good(driver: &mut FakeDriver<virtside::FlatMem>) {
 }
 
 fn needs_reset(rig: &mut RecordingRig) -> bool {
-    rig.guest.load(reg::STATUS) & NEEDS_RESET != 0
+    rig.engine.load(reg::STATUS) & NEEDS_RESET != 0
 }
 
 /// The other queue serves a chain.
 fn the_other_works(rig: &mut RecordingRig) {
     let mut other = driver(rig.ram, 1);
     other.send(3, &[Buffer::writable(DATA, 2)]);
-    assert_eq!(rig.guest.kick(1).value(), Some(0));
+    assert_eq!(rig.engine.kick(1).value(), Some(0));
     rig.poll();
     assert_eq!(other.take_used(), Some((3, 2)));
 }
@@ -68,16 +72,16 @@ mod a_chain_that_cannot_be_taken {
         assert_eq!(rig.acknowledge(), InterruptStatus::USED_BUFFER);
         assert!(!needs_reset(&mut rig));
         assert_eq!(rig.fault(), None);
-        assert_eq!(rig.guest.model().heads(), [1]);
+        assert_eq!(rig.engine.model().heads(), [1]);
         let Counters {
             chains, refused, ..
-        } = rig.guest.counters();
+        } = rig.engine.counters();
         assert_eq!((chains, refused), (2, 1));
         let why = DriverFault::NextOutOfRange { next: 77 };
-        assert_eq!(rig.guest.last_refused(0), Some(why));
-        assert_eq!(rig.guest.last_refused(1), None);
+        assert_eq!(rig.engine.last_refused(0), Some(why));
+        assert_eq!(rig.engine.last_refused(1), None);
         the_other_works(&mut rig);
-        assert_eq!(rig.guest.last_refused(0), Some(why));
+        assert_eq!(rig.engine.last_refused(0), Some(why));
     }
 
     #[test]
@@ -87,14 +91,14 @@ mod a_chain_that_cannot_be_taken {
         rig.kick();
         rig.driver.set_avail_idx(1000);
         rig.kick();
-        assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
         assert!(matches!(
             rig.fault(),
             Some(DriverFault::AvailIndexJump { .. })
         ));
-        assert_eq!(rig.guest.last_refused(0), None);
-        assert_eq!(rig.guest.store(reg::STATUS, 0).value(), Some(0));
-        assert_eq!((rig.fault(), rig.guest.last_refused(0)), (None, None));
+        assert_eq!(rig.engine.last_refused(0), None);
+        assert_eq!(rig.engine.store(reg::STATUS, 0).value(), Some(0));
+        assert_eq!((rig.fault(), rig.engine.last_refused(0)), (None, None));
     }
 
     #[test]
@@ -104,7 +108,7 @@ mod a_chain_that_cannot_be_taken {
         assert_eq!(rig.kick(), Step::Idle);
         assert_eq!(rig.driver.take_used(), None);
         assert_eq!(rig.fault(), Some(DriverFault::NextOutOfRange { next: 77 }));
-        assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
         assert!(!needs_reset(&mut rig));
         assert_eq!(rig.interrupts(), 0);
         the_other_works(&mut rig);
@@ -136,9 +140,9 @@ mod a_chain_that_cannot_be_taken {
                 "round {round}"
             );
         }
-        assert_eq!(rig.guest.counters().refused, u32::from(3 * SIZE));
+        assert_eq!(rig.engine.counters().refused, u32::from(3 * SIZE));
         // What was refused is not in flight: the queue may be taken.
-        assert!(rig.guest.take_queue(0).is_ok());
+        assert!(rig.engine.take_queue(0).is_ok());
     }
 
     #[test]
@@ -147,7 +151,7 @@ mod a_chain_that_cannot_be_taken {
             let mut rig = rig(policy, Features::empty());
             let mem = rig.ram.flat(BASE);
             one_bad_one_good(&mut rig.driver);
-            let mut queue = rig.guest.take_queue(0).unwrap();
+            let mut queue = rig.engine.take_queue(0).unwrap();
             let mut chain = Chain::<N>::new();
             let fault = DriverFault::NextOutOfRange { next: 77 };
             if policy == FaultPolicy::Refuse {
@@ -159,13 +163,13 @@ mod a_chain_that_cannot_be_taken {
                 assert_eq!(rig.driver.take_used(), Some((0, 0)));
                 assert_eq!(rig.driver.take_used(), Some((1, 4)));
                 assert_eq!(queue.refusals(), (1, Some(fault)));
-                assert_eq!(rig.guest.counters().refused, 0);
-                assert!(rig.guest.put_back(queue).is_ok());
-                assert_eq!(rig.guest.counters().refused, 1);
-                assert_eq!(rig.guest.last_refused(0), Some(fault));
+                assert_eq!(rig.engine.counters().refused, 0);
+                assert!(rig.engine.put_back(queue).is_ok());
+                assert_eq!(rig.engine.counters().refused, 1);
+                assert_eq!(rig.engine.last_refused(0), Some(fault));
             } else {
                 assert_eq!(queue.pop(&mem, &mut chain), Err(Stop::Driver(fault)));
-                assert!(matches!(rig.guest.put_back(queue), Err(Err(_))));
+                assert!(matches!(rig.engine.put_back(queue), Err(Err(_))));
                 assert_eq!(rig.fault(), Some(fault));
             }
             assert_eq!(needs_reset(&mut rig), policy == FaultPolicy::NeedsReset);
@@ -179,26 +183,26 @@ mod a_chain_that_cannot_be_taken {
             let ram = ram();
             let mut driver = driver(ram, 0);
             let plan = if older { Plan::Wait } else { Plan::Fill(1) };
-            let mut guest = guest_over(RecordingModel::new(plan), ram.flat(BASE), 4)
+            let mut engine = engine_over(RecordingModel::new(plan), ram.flat(BASE), 4)
                 .with_policy(FaultPolicy::Refuse)
                 .offering(virtside::Offer::AS_IS.with(Features::IN_ORDER));
             let features = Features::IN_ORDER | Features::VERSION_1;
-            assert!(guest.bring_up(features, &[config(0)]));
+            assert!(engine.bring_up(features, &[config(0)]));
             if older {
                 driver.send(2, &[Buffer::writable(DATA, 1)]);
             }
             driver.write_desc(0, (DATA, 1), NEXT, 77);
             driver.offer(0);
             driver.publish();
-            let _ = guest.kick(0);
-            let _ = virtside_tests::drain(&mut guest);
+            let _ = engine.kick(0);
+            let _ = virtside_tests::drain(&mut engine);
             assert_eq!(driver.take_used(), (!older).then_some((0, 0)));
             let state = if older {
                 QueueState::Dead
             } else {
                 QueueState::Live
             };
-            assert_eq!(guest.queue_state(0), state);
+            assert_eq!(engine.queue_state(0), state);
         }
     }
 }
@@ -214,7 +218,7 @@ mod a_ring_that_makes_no_sense {
             assert_eq!(rig.kick(), Step::Idle);
             let fault = DriverFault::AvailIndexJump { idx: 100, next: 0 };
             assert_eq!(rig.fault(), Some(fault));
-            assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+            assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
             assert_eq!(needs_reset(&mut rig), policy == FaultPolicy::NeedsReset);
             the_other_works(&mut rig);
         }
@@ -225,12 +229,12 @@ mod a_ring_that_makes_no_sense {
         let mut rig = rig(FaultPolicy::StopQueue, Features::RING_RESET);
         rig.driver.set_avail_idx(100);
         rig.kick();
-        assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
-        assert_eq!(rig.guest.store(reg::QUEUE_SEL, 0).value(), Some(0));
-        assert_eq!(rig.guest.store(reg::QUEUE_RESET, 1).value(), Some(0));
-        assert_eq!(rig.guest.load(reg::QUEUE_RESET), 0);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.store(reg::QUEUE_SEL, 0).value(), Some(0));
+        assert_eq!(rig.engine.store(reg::QUEUE_RESET, 1).value(), Some(0));
+        assert_eq!(rig.engine.load(reg::QUEUE_RESET), 0);
         rig.driver = driver(rig.ram, 0);
-        assert_eq!(rig.guest.configure(&config(0)).refusal(), None);
+        assert_eq!(rig.engine.configure(&config(0)).refusal(), None);
         assert_eq!(rig.fault(), None);
         rig.driver.send(5, &[Buffer::writable(DATA, 3)]);
         rig.kick();
@@ -243,7 +247,7 @@ fn a_request_that_the_model_faults_is_treated_like_its_chain() {
     for policy in POLICIES {
         let mut rig = rig(policy, Features::empty());
         let fault = DriverFault::BadRequest { head: 4 };
-        rig.guest.model_mut().plan = Plan::Blame(fault);
+        rig.engine.model_mut().plan = Plan::Blame(fault);
         rig.driver.send(4, &[Buffer::writable(DATA, 3)]);
         rig.kick();
         let refused = policy == FaultPolicy::Refuse;
@@ -259,15 +263,19 @@ mod a_queue_that_does_not_pass {
     fn set_up(policy: FaultPolicy) -> RecordingRig {
         let ram = ram();
         let driver = driver(ram, 0);
-        let mut guest = guest_over(RecordingModel::new(Plan::Fill(0xa5)), ram.flat(BASE), 4)
+        let mut engine = engine_over(RecordingModel::new(Plan::Fill(0xa5)), ram.flat(BASE), 4)
             .with_policy(policy);
-        assert!(guest.negotiate(Features::VERSION_1));
-        assert_eq!(guest.configure(&config(0)).refusal(), None);
+        assert!(engine.negotiate(Features::VERSION_1));
+        assert_eq!(engine.configure(&config(0)).refusal(), None);
         let mut bad = config(1);
         bad.size = 3;
-        assert!(guest.configure(&bad).refusal().is_some());
-        let _ = guest.go_live();
-        RecordingRig { guest, driver, ram }
+        assert!(engine.configure(&bad).refusal().is_some());
+        let _ = engine.go_live();
+        RecordingRig {
+            engine,
+            driver,
+            ram,
+        }
     }
 
     #[test]
@@ -281,7 +289,7 @@ mod a_queue_that_does_not_pass {
                 rig.driver.send(5, &[Buffer::writable(DATA, 3)]);
                 rig.kick();
                 assert_eq!(rig.driver.take_used(), Some((5, 3)));
-                assert_eq!(rig.guest.queue_state(1), QueueState::Off);
+                assert_eq!(rig.engine.queue_state(1), QueueState::Off);
             }
         }
     }
@@ -325,50 +333,50 @@ mod a_queue_that_does_not_pass {
     /// Two queues made ready before the features were known, of which the first does not suit
     /// them: its driver area is at 2 modulo 4.
     #[cfg(feature = "packed")]
-    fn early(policy: FaultPolicy) -> virtside_tests::Guest<RecordingModel> {
+    fn early(policy: FaultPolicy) -> virtside_tests::TestEngine<RecordingModel> {
         let ram = ram();
-        let mut guest = guest_over(RecordingModel::new(Plan::Fill(1)), ram.flat(BASE), 4)
+        let mut engine = engine_over(RecordingModel::new(Plan::Fill(1)), ram.flat(BASE), 4)
             .with_policy(policy)
             .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED));
-        let _ = guest.store(reg::STATUS, 3);
+        let _ = engine.store(reg::STATUS, 3);
         let mut odd = config(0);
         odd.driver += 2;
         odd.device += 0x40;
-        assert_eq!(guest.configure(&odd).refusal(), None);
-        assert_eq!(guest.configure(&config(1)).refusal(), None);
+        assert_eq!(engine.configure(&odd).refusal(), None);
+        assert_eq!(engine.configure(&config(1)).refusal(), None);
         for (word, value) in [(0, 0), (1, 1 | 1 << 2)] {
-            let _ = guest.store(reg::DRIVER_FEATURES_SEL, word);
-            let _ = guest.store(reg::DRIVER_FEATURES, value);
+            let _ = engine.store(reg::DRIVER_FEATURES_SEL, word);
+            let _ = engine.store(reg::DRIVER_FEATURES, value);
         }
-        assert_eq!(guest.store(reg::STATUS, 11).refusal(), None);
-        let _ = guest.go_live();
-        guest
+        assert_eq!(engine.store(reg::STATUS, 11).refusal(), None);
+        let _ = engine.go_live();
+        engine
     }
 
     #[cfg(feature = "packed")]
     #[test]
     fn when_the_features_are_known_is_not_there_any_more() {
         for policy in [FaultPolicy::Refuse, FaultPolicy::StopQueue] {
-            let mut guest = early(policy);
-            assert_eq!(guest.load(reg::STATUS), 15);
-            let _ = guest.store(reg::QUEUE_SEL, 0);
-            assert_eq!(guest.load(reg::QUEUE_READY), 0);
-            assert!(guest.configured_queues().eq([1]));
+            let mut engine = early(policy);
+            assert_eq!(engine.load(reg::STATUS), 15);
+            let _ = engine.store(reg::QUEUE_SEL, 0);
+            assert_eq!(engine.load(reg::QUEUE_READY), 0);
+            assert!(engine.configured_queues().eq([1]));
             assert!(matches!(
-                guest.transport().last_refusal(),
+                engine.transport().last_refusal(),
                 Some(Refusal::Misaligned { queue: 0, .. })
             ));
         }
-        let mut guest = early(FaultPolicy::NeedsReset);
-        assert_eq!(guest.load(reg::STATUS), 15 | NEEDS_RESET);
+        let mut engine = early(FaultPolicy::NeedsReset);
+        assert_eq!(engine.load(reg::STATUS), 15 | NEEDS_RESET);
     }
 
     #[cfg(feature = "packed")]
     #[test]
     fn once_features_are_known_leaves_a_state_to_restore() {
-        let mut guest = early(FaultPolicy::StopQueue);
-        let state: virtside::EngineSnapshot<(), Q, N, 4> = guest.save().unwrap();
-        let mut fresh = guest_over(RecordingModel::new(Plan::Fill(1)), ram().flat(BASE), 4)
+        let mut engine = early(FaultPolicy::StopQueue);
+        let state: virtside::EngineSnapshot<(), Q, N, 4> = engine.save().unwrap();
+        let mut fresh = engine_over(RecordingModel::new(Plan::Fill(1)), ram().flat(BASE), 4)
             .with_policy(FaultPolicy::StopQueue)
             .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED));
         // What was refused here before has nothing to do with it.
@@ -384,11 +392,11 @@ mod a_queue_that_does_not_pass {
     fn when_it_is_set_up_again_needs_a_reset_only_by_default() {
         for policy in POLICIES {
             let mut rig = rig(policy, Features::RING_RESET);
-            assert_eq!(rig.guest.store(reg::QUEUE_SEL, 0).value(), Some(0));
-            assert_eq!(rig.guest.store(reg::QUEUE_RESET, 1).value(), Some(0));
+            assert_eq!(rig.engine.store(reg::QUEUE_SEL, 0).value(), Some(0));
+            assert_eq!(rig.engine.store(reg::QUEUE_RESET, 1).value(), Some(0));
             let mut bad = config(0);
             bad.size = 3;
-            let refusal = rig.guest.configure(&bad).refusal();
+            let refusal = rig.engine.configure(&bad).refusal();
             assert!(matches!(refusal, Some(Refusal::QueueSize { size: 3, .. })));
             assert_eq!(needs_reset(&mut rig), policy == FaultPolicy::NeedsReset);
             the_other_works(&mut rig);
@@ -400,7 +408,7 @@ mod a_queue_that_does_not_pass {
 mod a_packed_chain_that_cannot_be_taken {
     use super::*;
     use virtside::{FlatMem, testing::PackedDriver};
-    use virtside_tests::{Guest, drain};
+    use virtside_tests::{TestEngine, drain};
 
     const NOWHERE: u64 = 0xdead_0000_0000;
 
@@ -409,15 +417,15 @@ mod a_packed_chain_that_cannot_be_taken {
         policy: FaultPolicy,
         features: Features,
         size: u16,
-    ) -> (Guest<RecordingModel>, PackedDriver<FlatMem>) {
+    ) -> (TestEngine<RecordingModel>, PackedDriver<FlatMem>) {
         let ram = ram();
         let driver = PackedDriver::new(ram.flat(BASE), BASE, size);
-        let mut guest = guest_over(RecordingModel::new(Plan::Fill(0xa5)), ram.flat(BASE), 4)
+        let mut engine = engine_over(RecordingModel::new(Plan::Fill(0xa5)), ram.flat(BASE), 4)
             .with_policy(policy)
             .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED | Features::IN_ORDER));
         let features = features | Features::VERSION_1 | Features::RING_PACKED;
-        assert!(guest.bring_up(features, &[driver.config(0)]));
-        (guest, driver)
+        assert!(engine.bring_up(features, &[driver.config(0)]));
+        (engine, driver)
     }
 
     /// Three descriptors, of which one leads nowhere.
@@ -431,66 +439,66 @@ mod a_packed_chain_that_cannot_be_taken {
         buffers
     }
 
-    fn serve(guest: &mut Guest<RecordingModel>) {
-        assert_eq!(guest.kick(0).value(), Some(0));
-        assert_eq!(drain(guest), Step::Idle);
+    fn serve(engine: &mut TestEngine<RecordingModel>) {
+        assert_eq!(engine.kick(0).value(), Some(0));
+        assert_eq!(drain(engine), Step::Idle);
     }
 
     #[test]
     fn is_given_back_with_all_its_slots_under_refuse() {
         for (size, features) in [(8, Features::empty()), (5, Features::IN_ORDER)] {
-            let (mut guest, mut driver) = packed(FaultPolicy::Refuse, features, size);
+            let (mut engine, mut driver) = packed(FaultPolicy::Refuse, features, size);
             // More than once around the ring, broken at each place.
             for round in 0..12 {
                 driver.send(round, &broken(usize::from(round % 3)));
                 driver.send(100 + round, &[Buffer::writable(DATA, 2)]);
-                serve(&mut guest);
+                serve(&mut engine);
                 assert_eq!(driver.take_used(3), Some((round, 0, false)), "{round}");
                 assert_eq!(driver.take_used(1), Some((100 + round, 2, true)));
             }
-            assert_eq!(guest.counters().refused, 12);
-            assert_eq!(guest.load(reg::STATUS) & NEEDS_RESET, 0);
-            assert!(guest.take_queue(0).is_ok(), "nothing is in flight");
+            assert_eq!(engine.counters().refused, 12);
+            assert_eq!(engine.load(reg::STATUS) & NEEDS_RESET, 0);
+            assert!(engine.take_queue(0).is_ok(), "nothing is in flight");
         }
     }
 
     #[test]
     fn stops_its_queue_if_it_has_no_end_or_a_name_in_flight() {
-        let (mut guest, driver) = packed(FaultPolicy::Refuse, Features::empty(), 4);
+        let (mut engine, driver) = packed(FaultPolicy::Refuse, Features::empty(), 4);
         let available = PackedDriver::<FlatMem>::available(true);
         for slot in (0..4).rev() {
             driver.write_desc(slot, (NOWHERE, 1), 1, NEXT | available);
         }
-        serve(&mut guest);
-        assert_eq!(guest.queue_state(0), QueueState::Dead);
+        serve(&mut engine);
+        assert_eq!(engine.queue_state(0), QueueState::Dead);
 
-        let (mut guest, mut driver) = packed(FaultPolicy::Refuse, Features::empty(), 8);
-        guest.model_mut().plan = Plan::Wait;
+        let (mut engine, mut driver) = packed(FaultPolicy::Refuse, Features::empty(), 8);
+        engine.model_mut().plan = Plan::Wait;
         driver.send(6, &[Buffer::writable(DATA, 2)]);
         driver.send(6, &broken(1));
-        assert_eq!(guest.kick(0).value(), Some(0));
-        let _ = drain(&mut guest);
-        assert_eq!(guest.queue_state(0), QueueState::Dead);
+        assert_eq!(engine.kick(0).value(), Some(0));
+        let _ = drain(&mut engine);
+        assert_eq!(engine.queue_state(0), QueueState::Dead);
         assert_eq!(driver.take_used(1), None);
     }
 
     #[test]
     fn stops_a_queue_in_order_while_older_ones_are_in_flight() {
-        let (mut guest, mut driver) = packed(FaultPolicy::Refuse, Features::IN_ORDER, 8);
-        guest.model_mut().plan = Plan::Wait;
+        let (mut engine, mut driver) = packed(FaultPolicy::Refuse, Features::IN_ORDER, 8);
+        engine.model_mut().plan = Plan::Wait;
         driver.send(6, &[Buffer::writable(DATA, 2)]);
         driver.send(7, &broken(1));
-        assert_eq!(guest.kick(0).value(), Some(0));
-        let _ = drain(&mut guest);
-        assert_eq!(guest.queue_state(0), QueueState::Dead);
+        assert_eq!(engine.kick(0).value(), Some(0));
+        let _ = drain(&mut engine);
+        assert_eq!(engine.queue_state(0), QueueState::Dead);
     }
 
     #[test]
     fn needs_a_reset_by_default() {
-        let (mut guest, mut driver) = packed(FaultPolicy::NeedsReset, Features::empty(), 8);
+        let (mut engine, mut driver) = packed(FaultPolicy::NeedsReset, Features::empty(), 8);
         driver.send(7, &broken(1));
-        serve(&mut guest);
-        assert_eq!(guest.queue_state(0), QueueState::Dead);
-        assert_ne!(guest.load(reg::STATUS) & NEEDS_RESET, 0);
+        serve(&mut engine);
+        assert_eq!(engine.queue_state(0), QueueState::Dead);
+        assert_ne!(engine.load(reg::STATUS) & NEEDS_RESET, 0);
     }
 }

@@ -27,15 +27,15 @@ struct Seen {
 fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random) -> Seen {
     let mut seen = Seen::default();
     let memory = ram();
-    let mut guest =
-        virtside_tests::guest_over(RecordingModel::new(Plan::Fill(7)), memory.flat(BASE), 4)
+    let mut engine =
+        virtside_tests::engine_over(RecordingModel::new(Plan::Fill(7)), memory.flat(BASE), 4)
             .offering(virtside_tests::differential::offer())
             .with_policy(policy);
     for _ in 0..12 {
         let features = mix | Features::VERSION_1 | format.features();
         let ring = |queue| Ring::new(memory, format, queue, mix.contains(Features::IN_ORDER));
         let (mut bad, mut other) = (ring(0), ring(1));
-        assert!(guest.bring_up(features, &[bad.config(), other.config()]));
+        assert!(engine.bring_up(features, &[bad.config(), other.config()]));
         for _ in 0..30 {
             let mut buffers = random.cut(DATA, 20, false);
             buffers.extend(random.cut(DATA + 0x100, 30, true));
@@ -47,15 +47,15 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
                 Form::TableWithNext => Form::OddTable(7),
                 form => form,
             };
-            let before = guest.counters();
+            let before = engine.counters();
             bad.send(&buffers, form, DATA + 0x1000);
-            let _ = guest.kick(0);
-            settle(&mut guest);
-            let Counters { refused, .. } = guest.counters();
+            let _ = engine.kick(0);
+            settle(&mut engine);
+            let Counters { refused, .. } = engine.counters();
             let refused = refused.wrapping_sub(before.refused);
-            let fault = guest.driver_fault(0);
-            let status = guest.load(reg::STATUS) & NEEDS_RESET != 0;
-            let pending = guest.load(reg::INTERRUPT_STATUS);
+            let fault = engine.driver_fault(0);
+            let status = engine.load(reg::STATUS) & NEEDS_RESET != 0;
+            let pending = engine.load(reg::INTERRUPT_STATUS);
             let given = bad.take();
             if fault.is_none() {
                 // It came back; with nothing in it if it was refused.
@@ -67,11 +67,11 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
                 assert!(refused == 0 || policy == FaultPolicy::Refuse);
                 assert_eq!(
                     refused != 0,
-                    guest.last_refused(0).is_some() && refused != 0
+                    engine.last_refused(0).is_some() && refused != 0
                 );
                 seen.refused += refused;
                 seen.fine += 1 - refused;
-                let _ = guest.store(reg::INTERRUPT_ACK, pending);
+                let _ = engine.store(reg::INTERRUPT_ACK, pending);
                 continue;
             }
             seen.stopped += 1;
@@ -86,18 +86,18 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
             // Nothing more comes of this queue, and the other one goes on.
             bad.send(&[Buffer::writable(DATA, 1)], Form::Direct, DATA);
             other.send(&[Buffer::writable(DATA, 5)], Form::Direct, DATA);
-            let _ = guest.kick(0);
-            let _ = guest.kick(1);
-            settle(&mut guest);
+            let _ = engine.kick(0);
+            let _ = engine.kick(1);
+            settle(&mut engine);
             assert!(bad.take().is_empty());
-            assert_eq!(guest.driver_fault(0), fault);
+            assert_eq!(engine.driver_fault(0), fault);
             assert_eq!(other.take().iter().map(|given| given.len).sum::<u32>(), 5);
-            assert_eq!(guest.load(reg::STATUS) & NEEDS_RESET != 0, status);
-            assert_eq!(guest.load(reg::INTERRUPT_STATUS), pending | 1);
+            assert_eq!(engine.load(reg::STATUS) & NEEDS_RESET != 0, status);
+            assert_eq!(engine.load(reg::INTERRUPT_STATUS), pending | 1);
             break;
         }
     }
-    assert_eq!(guest.take_host_fault(), None);
+    assert_eq!(engine.take_host_fault(), None);
     seen
 }
 

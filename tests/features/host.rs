@@ -2,8 +2,9 @@
 
 use virtside::{Features, Offer, testing::Registers};
 use virtside_tests::{
-    Guest, guest,
+    TestEngine,
     probe::{Probe, probe},
+    test_engine,
 };
 
 /// Ring and transport features that a host may offer or withhold.
@@ -17,21 +18,21 @@ const HOSTS: [Features; 7] = [
     Features::SUSPEND,
 ];
 
-fn offering(wishes: Features, offer: Offer) -> Guest<Probe> {
+fn offering(wishes: Features, offer: Offer) -> TestEngine<Probe> {
     let model = Probe {
         wishes,
         ..Probe::default()
     };
-    guest(model, 1).0.offering(offer)
+    test_engine(model, 1).0.offering(offer)
 }
 
 #[test]
 fn each_feature_is_offered_although_the_model_does_not_ask() {
     for feature in HOSTS {
-        let mut guest = offering(Features::empty(), Offer::AS_IS.with(feature));
+        let mut engine = offering(Features::empty(), Offer::AS_IS.with(feature));
         let offer = feature | Features::VERSION_1;
-        assert_eq!(guest.offered(), offer, "{feature:?}");
-        assert!(guest.negotiate(offer));
+        assert_eq!(engine.offered(), offer, "{feature:?}");
+        assert!(engine.negotiate(offer));
     }
 }
 
@@ -39,10 +40,10 @@ fn each_feature_is_offered_although_the_model_does_not_ask() {
 fn each_feature_that_the_host_withholds_is_refused() {
     let all = HOSTS.into_iter().fold(Features::VERSION_1, Features::union);
     for feature in HOSTS {
-        let mut guest = offering(all, Offer::AS_IS.without(feature));
-        assert_eq!(guest.offered(), all.difference(feature), "{feature:?}");
-        assert!(!guest.negotiate(all));
-        assert!(guest.negotiate(all.difference(feature)));
+        let mut engine = offering(all, Offer::AS_IS.without(feature));
+        assert_eq!(engine.offered(), all.difference(feature), "{feature:?}");
+        assert!(!engine.negotiate(all));
+        assert!(engine.negotiate(all.difference(feature)));
     }
 }
 
@@ -58,30 +59,30 @@ fn the_last_word_on_a_feature_counts() {
 
 #[test]
 fn version_1_is_offered_whatever_the_host_says() {
-    let mut guest = offering(
+    let mut engine = offering(
         Features::empty(),
         Offer::AS_IS.without(Features::from_bits(u128::MAX)),
     );
-    assert_eq!(guest.offered(), Features::VERSION_1);
+    assert_eq!(engine.offered(), Features::VERSION_1);
 }
 
 #[test]
 fn bits_of_a_device_type_are_the_models_alone() {
     let own = Features::DEVICE_TYPE;
-    let mut guest = offering(Features::empty(), Offer::AS_IS.with(own));
-    assert_eq!(guest.offered(), Features::VERSION_1);
-    let mut guest = offering(own, Offer::AS_IS.without(own));
-    assert_eq!(guest.offered(), own | Features::VERSION_1);
-    assert!(guest.negotiate(own | Features::VERSION_1));
+    let mut engine = offering(Features::empty(), Offer::AS_IS.with(own));
+    assert_eq!(engine.offered(), Features::VERSION_1);
+    let mut engine = offering(own, Offer::AS_IS.without(own));
+    assert_eq!(engine.offered(), own | Features::VERSION_1);
+    assert!(engine.negotiate(own | Features::VERSION_1));
 }
 
 #[test]
 fn what_is_not_implemented_cannot_be_added() {
     for number in [24, 27, 37, 39, 41, 44, 45, 49] {
         let feature = Features::from_bits(1 << number);
-        let mut guest = offering(feature, Offer::AS_IS.with(feature));
-        assert_eq!(guest.offered(), Features::VERSION_1, "bit {number}");
-        assert!(!guest.negotiate(feature | Features::VERSION_1));
+        let mut engine = offering(feature, Offer::AS_IS.with(feature));
+        assert_eq!(engine.offered(), Features::VERSION_1, "bit {number}");
+        assert!(!engine.negotiate(feature | Features::VERSION_1));
     }
 }
 
@@ -102,11 +103,11 @@ fn what_the_model_excludes_is_not_offered_and_is_refused() {
                 excludes: feature,
                 ..Probe::default()
             };
-            let mut guest = guest(model, 1).0.offering(Offer::AS_IS.with(feature));
-            assert_eq!(guest.offer(), Features::VERSION_1, "{feature:?}");
-            assert_eq!(guest.offered(), Features::VERSION_1, "{feature:?}");
-            assert!(!guest.negotiate(feature | Features::VERSION_1));
-            assert!(guest.negotiate(Features::VERSION_1));
+            let mut engine = test_engine(model, 1).0.offering(Offer::AS_IS.with(feature));
+            assert_eq!(engine.offer(), Features::VERSION_1, "{feature:?}");
+            assert_eq!(engine.offered(), Features::VERSION_1, "{feature:?}");
+            assert!(!engine.negotiate(feature | Features::VERSION_1));
+            assert!(engine.negotiate(Features::VERSION_1));
         }
     }
 }
@@ -117,7 +118,7 @@ fn version_1_cannot_be_excluded() {
         excludes: Features::from_bits(u128::MAX),
         ..Probe::default()
     };
-    let (mut guest, _) = guest(model, 1);
-    assert_eq!(guest.offered(), Features::VERSION_1);
-    assert!(guest.negotiate(Features::VERSION_1));
+    let (mut engine, _) = test_engine(model, 1);
+    assert_eq!(engine.offered(), Features::VERSION_1);
+    assert!(engine.negotiate(Features::VERSION_1));
 }

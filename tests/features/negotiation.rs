@@ -7,7 +7,7 @@ use virtside::{
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{
-    BASE, BUDGET, Guest, N, SIZE, config, driver, layout,
+    BASE, BUDGET, N, SIZE, TestEngine, config, driver, layout,
     probe::{Event, Probe, assert_works, pending, probe, publish, seen},
     reg,
 };
@@ -17,23 +17,23 @@ const WISHES: Features = Features::RING.union(Features::from_bits(
     1 | (1 << 23) | (1 << 42) | (1 << 50) | (1 << 127),
 ));
 
-fn wishing(wishes: Features) -> Guest<Probe> {
-    let (mut guest, _) = probe();
-    guest.model_mut().wishes = wishes;
-    guest
+fn wishing(wishes: Features) -> TestEngine<Probe> {
+    let (mut engine, _) = probe();
+    engine.model_mut().wishes = wishes;
+    engine
 }
 
 /// One word of what the driver accepts.
-fn accept(guest: &mut Guest<Probe>, word: u32, value: u32) -> Reply {
-    assert_eq!(guest.store(reg::DRIVER_FEATURES_SEL, word), Reply::Done(0));
-    guest.store(reg::DRIVER_FEATURES, value)
+fn accept(engine: &mut TestEngine<Probe>, word: u32, value: u32) -> Reply {
+    assert_eq!(engine.store(reg::DRIVER_FEATURES_SEL, word), Reply::Done(0));
+    engine.store(reg::DRIVER_FEATURES, value)
 }
 
 /// A driver that has accepted VERSION_1, and may go on.
-fn accepting_version_1(guest: &mut Guest<Probe>) {
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
-    assert_eq!(accept(guest, 1, 1), Reply::Done(0));
+fn accepting_version_1(engine: &mut TestEngine<Probe>) {
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0));
+    assert_eq!(accept(engine, 1, 1), Reply::Done(0));
 }
 
 fn not_offered(not_offered: Features) -> Refusal {
@@ -42,18 +42,18 @@ fn not_offered(not_offered: Features) -> Refusal {
 
 /// FEATURES_OK was refused: it reads 0, and a driver that goes on anyway gets nowhere.
 #[track_caller]
-fn assert_refused(guest: &mut Guest<Probe>, refusal: Refusal) {
+fn assert_refused(engine: &mut TestEngine<Probe>, refusal: Refusal) {
     for value in [11, 11, 15] {
-        assert_eq!(guest.store(reg::STATUS, value), Reply::Refused(refusal));
-        assert_eq!(guest.load(reg::STATUS), 3);
-        assert_eq!(guest.phase(), Phase::Negotiating);
+        assert_eq!(engine.store(reg::STATUS, value), Reply::Refused(refusal));
+        assert_eq!(engine.load(reg::STATUS), 3);
+        assert_eq!(engine.phase(), Phase::Negotiating);
     }
-    assert_eq!(guest.features(), Features::empty());
+    assert_eq!(engine.features(), Features::empty());
 }
 
 #[test]
 fn every_subset_of_the_offer_with_version_1_is_accepted() {
-    let mut guest = wishing(WISHES);
+    let mut engine = wishing(WISHES);
     let bits: Vec<u32> = (0..128)
         .filter(|bit| WISHES.bits() >> bit & 1 != 0)
         .collect();
@@ -62,35 +62,35 @@ fn every_subset_of_the_offer_with_version_1_is_accepted() {
             set | u128::from(choice >> at & 1) << bit
         });
         let chosen = Features::from_bits(chosen);
-        assert!(guest.bring_up(chosen, &[]), "{chosen:?}");
-        assert_eq!(guest.load(reg::STATUS), 15);
-        assert_eq!(guest.features(), chosen);
+        assert!(engine.bring_up(chosen, &[]), "{chosen:?}");
+        assert_eq!(engine.load(reg::STATUS), 15);
+        assert_eq!(engine.features(), chosen);
         let heard = [Event::Negotiate(chosen), Event::Ready(chosen)];
-        assert_eq!(guest.model().log[guest.model().log.len() - 2..], heard);
+        assert_eq!(engine.model().log[engine.model().log.len() - 2..], heard);
     }
 }
 
 #[test]
 fn the_whole_offer_is_accepted() {
-    let mut guest = wishing(WISHES);
-    let offer = guest.offered();
+    let mut engine = wishing(WISHES);
+    let offer = engine.offered();
     assert_eq!(offer, WISHES);
-    assert!(guest.bring_up(offer, &[config(0)]));
-    assert_eq!(guest.features(), offer);
+    assert!(engine.bring_up(offer, &[config(0)]));
+    assert_eq!(engine.features(), offer);
 }
 
 #[test]
 fn a_bit_that_was_not_offered_is_refused_whichever_it_is() {
-    let mut guest = wishing(WISHES);
+    let mut engine = wishing(WISHES);
     for number in 0..128 {
         let bit = Features::from_bits(1 << number);
         if (WISHES).contains(bit) {
             continue;
         }
-        assert!(!guest.negotiate(Features::VERSION_1 | bit), "bit {number}");
-        assert_refused(&mut guest, not_offered(bit));
+        assert!(!engine.negotiate(Features::VERSION_1 | bit), "bit {number}");
+        assert_refused(&mut engine, not_offered(bit));
         assert_eq!(
-            guest
+            engine
                 .model()
                 .count(Event::Negotiate(Features::VERSION_1 | bit)),
             0
@@ -101,91 +101,97 @@ fn a_bit_that_was_not_offered_is_refused_whichever_it_is() {
 #[test]
 fn a_bit_beyond_the_last_word_is_refused() {
     for word in [4, 5, 63, 0x1_0000, u32::MAX] {
-        let mut guest = wishing(WISHES);
-        accepting_version_1(&mut guest);
-        let _ = accept(&mut guest, word, 1);
-        assert_refused(&mut guest, not_offered(Features::empty()));
+        let mut engine = wishing(WISHES);
+        accepting_version_1(&mut engine);
+        let _ = accept(&mut engine, word, 1);
+        assert_refused(&mut engine, not_offered(Features::empty()));
         // It must not have ended up in a word that there is.
-        assert_eq!(guest.transport().driver_features(), Features::VERSION_1);
+        assert_eq!(engine.transport().driver_features(), Features::VERSION_1);
         // After a reset it is forgotten.
-        accepting_version_1(&mut guest);
-        assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+        accepting_version_1(&mut engine);
+        assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
     }
 }
 
 #[test]
 fn a_zero_in_another_word_hides_no_bit_beyond_the_last() {
-    let mut guest = wishing(WISHES);
-    accepting_version_1(&mut guest);
-    let _ = accept(&mut guest, 5, 1);
-    let _ = accept(&mut guest, 6, 0);
-    assert_refused(&mut guest, not_offered(Features::empty()));
+    let mut engine = wishing(WISHES);
+    accepting_version_1(&mut engine);
+    let _ = accept(&mut engine, 5, 1);
+    let _ = accept(&mut engine, 6, 0);
+    assert_refused(&mut engine, not_offered(Features::empty()));
 }
 
 #[test]
 fn zeroes_beyond_the_last_word_are_harmless() {
-    let mut guest = wishing(WISHES);
-    accepting_version_1(&mut guest);
+    let mut engine = wishing(WISHES);
+    accepting_version_1(&mut engine);
     for word in [4, 5, u32::MAX] {
-        assert_eq!(accept(&mut guest, word, 0), Reply::Done(0));
+        assert_eq!(accept(&mut engine, word, 0), Reply::Done(0));
     }
-    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 11);
+    assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 11);
 }
 
 #[test]
 fn features_without_version_1_are_refused() {
-    let mut guest = wishing(WISHES);
+    let mut engine = wishing(WISHES);
     let others = WISHES.difference(Features::VERSION_1);
     let missing = Features::VERSION_1;
     let unknown = Features::from_bits(1 << 37);
     for features in [Features::empty(), Features::EVENT_IDX, others, unknown] {
-        assert!(!guest.negotiate(features));
-        assert_refused(&mut guest, Refusal::FeaturesMissing { missing });
+        assert!(!engine.negotiate(features));
+        assert_refused(&mut engine, Refusal::FeaturesMissing { missing });
     }
-    assert!(guest.model().log.iter().all(|event| *event == Event::Reset));
+    assert!(
+        engine
+            .model()
+            .log
+            .iter()
+            .all(|event| *event == Event::Reset)
+    );
 }
 
 #[test]
 fn a_refused_driver_may_accept_less_without_a_reset() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
     let packed = Features::RING_PACKED;
-    assert!(!guest.negotiate(Features::VERSION_1 | packed));
-    assert_refused(&mut guest, not_offered(packed));
-    assert_eq!(accept(&mut guest, 1, 1), Reply::Done(0));
-    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    assert_eq!(guest.go_live(), Reply::Done(0));
-    assert_eq!(guest.features(), Features::VERSION_1);
-    assert_works(&mut guest, &mut driver, 0);
+    assert!(!engine.negotiate(Features::VERSION_1 | packed));
+    assert_refused(&mut engine, not_offered(packed));
+    assert_eq!(accept(&mut engine, 1, 1), Reply::Done(0));
+    assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert_eq!(engine.features(), Features::VERSION_1);
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
 fn a_model_may_refuse_what_is_offered() {
-    let (mut guest, _) = probe();
-    guest.model_mut().agrees = false;
-    assert!(!guest.negotiate(Features::RING));
-    assert_eq!(guest.load(reg::STATUS), 3);
+    let (mut engine, _) = probe();
+    engine.model_mut().agrees = false;
+    assert!(!engine.negotiate(Features::RING));
+    assert_eq!(engine.load(reg::STATUS), 3);
     let refusal = Refusal::FeaturesDeclined;
-    assert_eq!(guest.store(reg::STATUS, 11), Reply::Refused(refusal));
-    assert_eq!(guest.model().count(Event::Negotiate(Features::RING)), 2);
+    assert_eq!(engine.store(reg::STATUS, 11), Reply::Refused(refusal));
+    assert_eq!(engine.model().count(Event::Negotiate(Features::RING)), 2);
     // And agree to less.
-    guest.model_mut().agrees = true;
-    assert_eq!(accept(&mut guest, 0, 0), Reply::Done(0));
-    assert_eq!(accept(&mut guest, 1, 1), Reply::Done(0));
-    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 11);
+    engine.model_mut().agrees = true;
+    assert_eq!(accept(&mut engine, 0, 0), Reply::Done(0));
+    assert_eq!(accept(&mut engine, 1, 1), Reply::Done(0));
+    assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 11);
     assert_eq!(
-        guest.model().count(Event::Negotiate(Features::VERSION_1)),
+        engine.model().count(Event::Negotiate(Features::VERSION_1)),
         1
     );
 }
 
 #[test]
 fn words_come_in_any_sequence_and_the_last_write_counts() {
-    let mut guest = wishing(WISHES);
-    assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
+    let mut engine = wishing(WISHES);
+    assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0));
     for (word, value) in [
         (3, 0x8000_0000),
         (1, u32::MAX),
@@ -195,27 +201,27 @@ fn words_come_in_any_sequence_and_the_last_write_counts() {
         (0, 1 << 29),
         (1, 1 | 1 << 18),
     ] {
-        assert_eq!(accept(&mut guest, word, value), Reply::Done(0));
+        assert_eq!(accept(&mut engine, word, value), Reply::Done(0));
     }
     let accepted = Features::from_bits(1 << 127 | 1 << 50 | 1 << 32 | 1 << 29);
-    assert_eq!(guest.transport().driver_features(), accepted);
-    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
-    assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
-    assert_eq!(guest.features(), accepted);
+    assert_eq!(engine.transport().driver_features(), accepted);
+    assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
+    assert_eq!(engine.features(), accepted);
 }
 
 #[test]
 fn features_are_fixed_once_features_ok_stands() {
-    let mut guest = wishing(WISHES);
-    assert!(guest.negotiate(Features::RING));
+    let mut engine = wishing(WISHES);
+    assert!(engine.negotiate(Features::RING));
     for status in [11, 15, 15 | 128] {
-        assert_eq!(guest.store(reg::STATUS, status), Reply::Done(0));
-        let before = seen(&guest);
+        assert_eq!(engine.store(reg::STATUS, status), Reply::Done(0));
+        let before = seen(&engine);
         for word in [0, 1, 2, 3, 4] {
             for value in [0, 1, u32::MAX] {
-                let reply = accept(&mut guest, word, value);
+                let reply = accept(&mut engine, word, value);
                 assert_eq!(reply, Reply::Refused(Refusal::FeaturesFixed));
-                assert_eq!(seen(&guest), before, "word {word} at {status:#x}");
+                assert_eq!(seen(&engine), before, "word {word} at {status:#x}");
             }
         }
     }
@@ -223,53 +229,53 @@ fn features_are_fixed_once_features_ok_stands() {
 
 #[test]
 fn a_live_device_has_the_features_of_features_ok() {
-    let mut guest = wishing(WISHES);
-    assert!(guest.negotiate(Features::RING));
-    assert!(accept(&mut guest, 0, 0).refusal().is_some());
-    assert_eq!(guest.features(), Features::empty(), "not live yet");
-    assert_eq!(guest.go_live(), Reply::Done(0));
-    assert_eq!(guest.features(), Features::RING);
-    assert_eq!(guest.model().count(Event::Ready(Features::RING)), 1);
+    let mut engine = wishing(WISHES);
+    assert!(engine.negotiate(Features::RING));
+    assert!(accept(&mut engine, 0, 0).refusal().is_some());
+    assert_eq!(engine.features(), Features::empty(), "not live yet");
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert_eq!(engine.features(), Features::RING);
+    assert_eq!(engine.model().count(Event::Ready(Features::RING)), 1);
 }
 
 #[test]
 fn a_set_that_was_accepted_once_is_accepted_after_every_reset() {
-    let mut guest = wishing(WISHES);
-    let (all, few) = (guest.offered(), Features::VERSION_1);
+    let mut engine = wishing(WISHES);
+    let (all, few) = (engine.offered(), Features::VERSION_1);
     for features in [all, all, few, all, few, few] {
-        assert!(guest.bring_up(features, &[config(0)]));
-        assert_eq!(guest.features(), features);
+        assert!(engine.bring_up(features, &[config(0)]));
+        assert_eq!(engine.features(), features);
     }
     // A refusal in between does not spoil it.
-    assert!(!guest.negotiate(Features::empty()));
-    assert!(guest.bring_up(all, &[config(0)]));
+    assert!(!engine.negotiate(Features::empty()));
+    assert!(engine.bring_up(all, &[config(0)]));
 }
 
 #[test]
 fn a_reset_forgets_what_was_accepted() {
-    let mut guest = wishing(WISHES);
-    assert!(guest.bring_up(Features::RING, &[]));
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(guest.features(), Features::empty());
-    assert_eq!(guest.transport().driver_features(), Features::empty());
+    let mut engine = wishing(WISHES);
+    assert!(engine.bring_up(Features::RING, &[]));
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(engine.features(), Features::empty());
+    assert_eq!(engine.transport().driver_features(), Features::empty());
     // So a driver that chooses nothing has not chosen VERSION_1.
-    assert!(guest.store(reg::STATUS, 11).refusal().is_some());
-    assert_eq!(guest.load(reg::STATUS), 3);
+    assert!(engine.store(reg::STATUS, 11).refusal().is_some());
+    assert_eq!(engine.load(reg::STATUS), 3);
 }
 
 #[test]
 fn a_feature_that_was_not_accepted_is_not_used() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     for (features, interrupts) in [(Features::VERSION_1, 1), (Features::RING, 0)] {
         let mut driver = driver(ram, 0);
-        assert!(guest.bring_up(features, &[config(0)]));
+        assert!(engine.bring_up(features, &[config(0)]));
         // Where EVENT_IDX is in use, this asks for no interrupt before the 8th used buffer; where
         // it is not, these bytes mean nothing.
         driver.set_used_event(7);
         publish(&mut driver, 0, b"text");
-        guest.poll(BUDGET);
+        engine.poll(BUDGET);
         assert_eq!(driver.used_idx(), 1);
-        assert_eq!(pending(&mut guest), interrupts, "{features:?}");
+        assert_eq!(pending(&mut engine), interrupts, "{features:?}");
         // Nor is the event index written that the driver would look at with it.
         let event = if interrupts == 1 { 0 } else { 1 };
         assert_eq!(driver.avail_event(), event);
@@ -279,29 +285,29 @@ fn a_feature_that_was_not_accepted_is_not_used() {
 #[test]
 fn a_driver_may_leave_the_platform_features_out() {
     // Addresses are then used as they are.
-    let (mut guest, ram) = probe();
-    guest.model_mut().wishes =
+    let (mut engine, ram) = probe();
+    engine.model_mut().wishes =
         Features::RING | Features::ACCESS_PLATFORM | Features::ORDER_PLATFORM;
-    let offer = guest.offered();
+    let offer = engine.offered();
     for features in [Features::VERSION_1, offer] {
         let mut driver = driver(ram, 0);
-        assert!(guest.bring_up(features, &[config(0)]));
-        assert_works(&mut guest, &mut driver, 0);
+        assert!(engine.bring_up(features, &[config(0)]));
+        assert_works(&mut engine, &mut driver, 0);
     }
 }
 
 #[test]
 fn without_access_platform_addresses_are_not_translated() {
     // Rings and buffers at both ends of memory.
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let end = BASE + virtside_tests::BYTES as u64;
     let low = FakeDriver::new(ram.flat(BASE), layout(0));
     let last = virtside::testing::Layout::packed_at(0, SIZE).end();
     let high = virtside::testing::Layout::packed_at(end - last, SIZE);
     let mut driver = FakeDriver::new(ram.flat(BASE), high);
-    assert!(guest.bring_up(Features::VERSION_1, &[low.config(0), driver.config(1)]));
-    assert_eq!(guest.queue_state(1), QueueState::Live);
-    assert_works(&mut guest, &mut driver, 1);
+    assert!(engine.bring_up(Features::VERSION_1, &[low.config(0), driver.config(1)]));
+    assert_eq!(engine.queue_state(1), QueueState::Live);
+    assert_works(&mut engine, &mut driver, 1);
     assert_eq!(usize::from(SIZE), N);
 }
 
@@ -319,8 +325,8 @@ proptest! {
         within in any::<bool>(),
         version_1 in any::<bool>(),
     ) {
-        let mut guest = wishing(Features::from_bits(wishes));
-        let offer = guest.offered().bits();
+        let mut engine = wishing(Features::from_bits(wishes));
+        let offer = engine.offered().bits();
         let choice = match within {
             true => choice & offer,
             // Mostly zeroes, or no choice would ever fit.
@@ -328,7 +334,7 @@ proptest! {
         };
         let choice = if version_1 { choice | 1 << 32 } else { choice };
         let fits = choice & !offer == 0 && choice >> 32 & 1 == 1;
-        prop_assert_eq!(guest.negotiate(Features::from_bits(choice)), fits);
-        prop_assert_eq!(guest.load(reg::STATUS), if fits { 11 } else { 3 });
+        prop_assert_eq!(engine.negotiate(Features::from_bits(choice)), fits);
+        prop_assert_eq!(engine.load(reg::STATUS), if fits { 11 } else { 3 });
     }
 }

@@ -10,9 +10,9 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    CountingSource, Guest, guest,
+    CountingSource, TestEngine,
     probe::{Probe, probe},
-    reg,
+    reg, test_engine,
 };
 
 fn bit(bit: u32) -> Features {
@@ -20,24 +20,24 @@ fn bit(bit: u32) -> Features {
 }
 
 /// A device that wishes for exactly this.
-fn wishing(wishes: Features) -> Guest<Probe> {
-    let (mut guest, _) = probe();
-    guest.model_mut().wishes = wishes;
-    guest
+fn wishing(wishes: Features) -> TestEngine<Probe> {
+    let (mut engine, _) = probe();
+    engine.model_mut().wishes = wishes;
+    engine
 }
 
 /// One word of the offer.
-fn word(guest: &mut impl Registers, word: u32) -> u32 {
-    assert_eq!(guest.store(reg::DEVICE_FEATURES_SEL, word), Reply::Done(0));
-    guest.load(reg::DEVICE_FEATURES)
+fn word(engine: &mut impl Registers, word: u32) -> u32 {
+    assert_eq!(engine.store(reg::DEVICE_FEATURES_SEL, word), Reply::Done(0));
+    engine.load(reg::DEVICE_FEATURES)
 }
 
 /// Every offer of this device has its prerequisites, and stands before the driver chose and after.
 fn offers<D: DeviceModel>(model: D) -> Features {
-    let (mut guest, _) = guest(model, 1);
-    let offer = guest.offered();
-    assert!(guest.negotiate(Features::VERSION_1));
-    assert_eq!(guest.offered(), offer);
+    let (mut engine, _) = test_engine(model, 1);
+    let offer = engine.offered();
+    assert!(engine.negotiate(Features::VERSION_1));
+    assert_eq!(engine.offered(), offer);
     offer
 }
 
@@ -84,10 +84,10 @@ fn a_missing_feature_is_neither_offered_nor_accepted() {
         if number == 34 && cfg!(feature = "packed") {
             continue;
         }
-        let mut guest = wishing(bit(number));
-        assert_eq!(guest.offered(), Features::VERSION_1, "{name}");
+        let mut engine = wishing(bit(number));
+        assert_eq!(engine.offered(), Features::VERSION_1, "{name}");
         assert!(
-            !guest.negotiate(bit(number) | Features::VERSION_1),
+            !engine.negotiate(bit(number) | Features::VERSION_1),
             "{name}"
         );
     }
@@ -96,9 +96,9 @@ fn a_missing_feature_is_neither_offered_nor_accepted() {
 #[test]
 fn a_model_gets_only_the_ring_features_that_it_wishes_for() {
     let wishes = Features::EVENT_IDX;
-    let mut guest = wishing(wishes);
-    assert_eq!(guest.offered(), Features::EVENT_IDX | Features::VERSION_1);
-    assert!(!guest.negotiate(Features::RING));
+    let mut engine = wishing(wishes);
+    assert_eq!(engine.offered(), Features::EVENT_IDX | Features::VERSION_1);
+    assert!(!engine.negotiate(Features::RING));
 }
 
 #[test]
@@ -112,35 +112,35 @@ fn access_and_order_platform_are_offered_if_the_host_asks() {
 #[test]
 fn a_word_of_the_offer_is_the_one_that_is_selected() {
     let wishes = 0x1234_5678_0000_0000_8765_0400_3012_3456;
-    let mut guest = wishing(Features::from_bits(wishes));
+    let mut engine = wishing(Features::from_bits(wishes));
     let words = [0x3012_3456, 0x8764_0401, 0, 0x1234_5678];
     for (number, value) in (0..).zip(words) {
-        assert_eq!(word(&mut guest, number), value, "word {number}");
+        assert_eq!(word(&mut engine, number), value, "word {number}");
     }
     // In any sequence, and again.
     for number in [3, 0, 0, 1, 3, 2] {
-        assert_eq!(word(&mut guest, number), words[number as usize]);
-        assert_eq!(guest.load(reg::DEVICE_FEATURES), words[number as usize]);
+        assert_eq!(word(&mut engine, number), words[number as usize]);
+        assert_eq!(engine.load(reg::DEVICE_FEATURES), words[number as usize]);
     }
 }
 
 #[test]
 fn words_beyond_the_last_feature_read_zero() {
-    let mut guest = wishing(Features::from_bits(u128::MAX));
+    let mut engine = wishing(Features::from_bits(u128::MAX));
     for number in [4, 5, 7, 8, 0x100, 0x1_0000, 0x8000_0000, u32::MAX] {
-        assert_eq!(word(&mut guest, number), 0, "word {number:#x}");
+        assert_eq!(word(&mut engine, number), 0, "word {number:#x}");
     }
 }
 
 #[test]
 fn the_selectors_of_the_two_sides_are_two() {
-    let mut guest = wishing(Features::RING);
-    assert_eq!(guest.store(reg::DEVICE_FEATURES_SEL, 1), Reply::Done(0));
-    assert_eq!(guest.store(reg::DRIVER_FEATURES_SEL, 0), Reply::Done(0));
+    let mut engine = wishing(Features::RING);
+    assert_eq!(engine.store(reg::DEVICE_FEATURES_SEL, 1), Reply::Done(0));
+    assert_eq!(engine.store(reg::DRIVER_FEATURES_SEL, 0), Reply::Done(0));
     // VERSION_1, RING_RESET, SUSPEND.
-    assert_eq!(guest.load(reg::DEVICE_FEATURES), 1 | 1 << 8 | 1 << 11);
-    assert_eq!(guest.store(reg::DRIVER_FEATURES, 1 << 29), Reply::Done(0));
-    assert_eq!(guest.transport().driver_features(), Features::EVENT_IDX);
+    assert_eq!(engine.load(reg::DEVICE_FEATURES), 1 | 1 << 8 | 1 << 11);
+    assert_eq!(engine.store(reg::DRIVER_FEATURES, 1 << 29), Reply::Done(0));
+    assert_eq!(engine.transport().driver_features(), Features::EVENT_IDX);
 }
 
 #[test]

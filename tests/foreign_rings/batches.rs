@@ -67,7 +67,10 @@ impl Knower {
         let mem = VmMem::new(&memory);
         let driver = InOrderDriver::over(mem.clone(), format, 0, size);
         let mut board = Board::new(ring, Answers::SometimesShort, &memory);
-        assert!(board.guest.bring_up(ring, &[driver.config()]), "it is live");
+        assert!(
+            board.engine.bring_up(ring, &[driver.config()]),
+            "it is live"
+        );
         board.assert_accepted(ring);
         Self {
             driver,

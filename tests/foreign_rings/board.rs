@@ -153,13 +153,13 @@ impl DriverNotify for Line {
     }
 }
 
-pub type Guest = Engine<Offering, VmMem, Line, 1, N, [ChainSlot<N>; AREAS], Arc<Shared<1>>>;
+pub type TestEngine = Engine<Offering, VmMem, Line, 1, N, [ChainSlot<N>; AREAS], Arc<Shared<1>>>;
 
 /// The device on its own: it works only when the driver kicked it, and until it says that it is done,
 /// or when it has requests that wait.
 #[derive(Debug)]
 pub struct Board {
-    pub guest: Guest,
+    pub engine: TestEngine,
     pub line: Line,
     /// The driver's kicks.
     pub kicks: u64,
@@ -173,7 +173,7 @@ impl Board {
         let disk = Block::new(disk, BlockOptions::new(N as u16));
         let line = Line::default();
         Self {
-            guest: Engine::new(
+            engine: Engine::new(
                 Offering {
                     disk,
                     ring,
@@ -198,13 +198,13 @@ impl Board {
     /// What a driver accepted, and IN_ORDER if it is offered: on behalf of one that does not know it.
     /// It binds the device only, as long as no batch is of more than one: see [`Answers`].
     pub fn accepted_for(&mut self, accepted: u64) -> u64 {
-        let in_order = self.guest.offer().intersection(Features::IN_ORDER);
+        let in_order = self.engine.offer().intersection(Features::IN_ORDER);
         accepted | in_order.bits() as u64
     }
 
     /// These ring features were accepted, and no others.
     pub fn assert_accepted(&self, ring: Features) {
-        let accepted = self.guest.features();
+        let accepted = self.engine.features();
         let of_rings = accepted.intersection(Features::ALL_RINGS | Features::IN_ORDER);
         assert_eq!(of_rings, ring, "of {accepted:?}");
     }
@@ -226,7 +226,7 @@ impl Board {
             } => self.runs = true,
             _ => {}
         }
-        let reply = self.guest.access(access);
+        let reply = self.engine.access(access);
         reply
             .bus_value()
             .unwrap_or_else(|| panic!("{access:?}: {reply:?}"))
@@ -246,12 +246,12 @@ impl Board {
     }
 
     fn waits(&self) -> bool {
-        !self.guest.model().held.is_empty()
+        !self.engine.model().held.is_empty()
     }
 
     /// Serves up to `budget` chains.
     pub fn run(&mut self, budget: u16) {
-        self.runs = match self.guest.poll(budget) {
+        self.runs = match self.engine.poll(budget) {
             Step::More => true,
             Step::Idle => false,
             Step::Blocked => {
@@ -265,8 +265,8 @@ impl Board {
     pub fn step(&mut self, random: &mut Random) {
         if self.runs && (!self.waits() || random.index(2) == 0) {
             // Of what it serves at once, more would be a batch.
-            let in_order = self.guest.features().contains(Features::IN_ORDER);
-            let one = in_order && self.guest.model().answers == Answers::InTurn;
+            let in_order = self.engine.features().contains(Features::IN_ORDER);
+            let one = in_order && self.engine.model().answers == Answers::InTurn;
             let budget = if one { 1 } else { 1 + random.index(8) };
             self.run(budget as u16);
         } else if self.waits() {
@@ -276,7 +276,7 @@ impl Board {
 
     /// A request waits no more.
     fn finish(&mut self, random: &mut Random) {
-        let disk = self.guest.model_mut();
+        let disk = self.engine.model_mut();
         let which = if disk.answers.are_mixed() {
             random.index(disk.held.len())
         } else {
@@ -285,19 +285,19 @@ impl Board {
         disk.overtook += usize::from(which != 0);
         let token = disk.held.remove(which);
         disk.done = Some(token);
-        self.guest.complete(token).expect("it waits");
+        self.engine.complete(token).expect("it waits");
     }
 
     /// How many requests were answered with one byte less than was written.
     pub fn short(&self) -> usize {
-        self.guest.model().short
+        self.engine.model().short
     }
 
     /// How many requests were answered while an older one waited. They are many, or none.
     pub fn overtook(&self, requests: usize) -> usize {
         let Offering {
             answers, overtook, ..
-        } = self.guest.model();
+        } = self.engine.model();
         assert_eq!(*overtook > requests / 8, answers.are_mixed(), "{overtook}");
         *overtook
     }
@@ -312,11 +312,11 @@ impl Board {
 
     /// All that was asked for was done, and what was written is on the disk.
     pub fn check(&mut self, chains: usize, disk: &[u8]) {
-        assert_eq!(self.guest.driver_fault(0), None);
-        assert_eq!(self.guest.take_host_fault(), None);
-        assert_eq!(self.guest.counters().chains, chains as u32);
+        assert_eq!(self.engine.driver_fault(0), None);
+        assert_eq!(self.engine.take_host_fault(), None);
+        assert_eq!(self.engine.counters().chains, chains as u32);
         assert!(
-            self.guest.model().disk.backend().bytes() == disk,
+            self.engine.model().disk.backend().bytes() == disk,
             "what the driver wrote is on the disk"
         );
     }

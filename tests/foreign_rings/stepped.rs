@@ -97,13 +97,13 @@ pub fn run(driver: &mut impl Driver, board: &Rc<RefCell<Board>>, mut traffic: Tr
     assert_eq!(traffic.finished, requests);
     let mut board = board.borrow_mut();
     let overtook = board.overtook(requests);
-    let in_order = board.guest.features().contains(Features::IN_ORDER);
+    let in_order = board.engine.features().contains(Features::IN_ORDER);
     let expected = if in_order { 0 } else { overtook };
     assert_eq!(traffic.overtook, expected, "came back before an older one");
     board.check(requests, traffic.disk());
     println!(
         "{:?}: {requests} requests, {overtook} answered before older ones, {} kicks, {} interrupts, {:.1?}",
-        board.guest.features(),
+        board.engine.features(),
         board.kicks,
         board.line.raised(),
         start.elapsed()

@@ -193,8 +193,8 @@ fn a_taken_queue_and_a_foreign_driver_lose_no_wake_up() {
     let requests = requests();
     for (ring, size) in runs() {
         let (served, disk) = beside(ring, size, requests, move |mut board, kick, finish| {
-            let mem = board.guest.device().memory().clone();
-            let mut queue = board.guest.take_queue(0).expect("a live queue");
+            let mem = board.engine.device().memory().clone();
+            let mut queue = board.engine.take_queue(0).expect("a live queue");
             let mut disk = vec![0; SECTORS * 512];
             let (mut chain, mut chains) = (Chain::new(), 0);
             loop {
@@ -216,7 +216,7 @@ fn a_taken_queue_and_a_foreign_driver_lose_no_wake_up() {
                     break;
                 }
             }
-            assert!(board.guest.put_back(queue).is_ok());
+            assert!(board.engine.put_back(queue).is_ok());
             assert_eq!(chains, requests);
             disk
         });

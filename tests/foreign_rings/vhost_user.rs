@@ -160,8 +160,8 @@ fn answer(stream: UnixStream, mut board: Board) -> io::Result<Connected> {
                 regions.sort_by_key(|region| vm_memory::GuestMemoryRegion::start_addr(&**region));
                 let memory =
                     GuestMemoryMmap::from_arc_regions(regions.clone()).expect("no overlap");
-                board.guest.memory_mut().replace(&memory);
-                assert!(board.guest.memory_changed());
+                board.engine.memory_mut().replace(&memory);
+                assert!(board.engine.memory_changed());
             }
             other => panic!("message {other} is not known here"),
         }

@@ -87,7 +87,7 @@ fn a_trigger_that_is_not_known_is_an_error() {
         board.refuses(IRQ_TYPE, BUTTON, trigger);
     }
     assert_eq!(board.calls(), []);
-    assert_eq!(board.guest.model().trigger(BUTTON), None);
+    assert_eq!(board.engine.model().trigger(BUTTON), None);
 }
 
 #[test]
@@ -153,14 +153,14 @@ fn a_trigger_that_cannot_be_changed_is_an_error() {
     board.bank().trouble = vec![Some(GpioError::Failed)];
     assert_eq!(board.ask(IRQ_TYPE, BUTTON, FALLING), (ERR, 0));
     assert_eq!(
-        board.guest.model().trigger(BUTTON),
+        board.engine.model().trigger(BUTTON),
         Some(Trigger::RisingEdge)
     );
     assert_eq!(board.event(), None);
     // It cannot be set up: the interrupt is disabled.
     board.bank().trouble = vec![None, Some(GpioError::Failed)];
     assert_eq!(board.ask(IRQ_TYPE, BUTTON, FALLING), (ERR, 0));
-    assert_eq!(board.guest.model().trigger(BUTTON), None);
+    assert_eq!(board.engine.model().trigger(BUTTON), None);
     assert_eq!(board.heard(BUTTON), Some(INVALID));
     assert_eq!(board.host_fault(), Some(HostFault::Backend));
 }
@@ -189,7 +189,7 @@ fn a_line_that_fails_is_an_error_and_our_fault() {
             board.bank().trouble = trouble;
             assert_eq!(board.ask(kind, line, value), (ERR, 0));
             assert_eq!(board.host_fault(), fault);
-            assert_eq!(board.guest.model().trigger(BUTTON), None);
+            assert_eq!(board.engine.model().trigger(BUTTON), None);
             assert_eq!(board.fault(0), None, "the device lives");
             board.does(GET_VALUE, WIRE, 0);
         }
@@ -235,7 +235,7 @@ fn an_interrupt_that_cannot_be_switched_off_counts_as_disabled() {
         let (kind, value) = message;
         assert_eq!(board.ask(kind, BUTTON, value), (ERR, 0));
         assert_eq!(board.host_fault(), Some(HostFault::Backend));
-        assert_eq!(board.guest.model().trigger(BUTTON), None);
+        assert_eq!(board.engine.model().trigger(BUTTON), None);
         assert_eq!(board.heard(BUTTON), Some(INVALID));
     }
 }
@@ -260,7 +260,7 @@ fn a_reset_goes_on_if_a_line_fails() {
     assert_eq!(board.does(GET_DIRECTION, WIRE, 0), 0);
     board.does(IRQ_TYPE, BUTTON, RISING);
     assert_eq!(
-        board.guest.model().trigger(BUTTON),
+        board.engine.model().trigger(BUTTON),
         Some(Trigger::RisingEdge)
     );
 }
@@ -322,8 +322,12 @@ fn a_request_without_room_for_the_status_stops_the_queue() {
         board.write_request(SET_DIRECTION, WIRE, OUT);
         assert_eq!(board.send(&buffers), None);
         assert_eq!(board.fault(0), Some(DriverFault::BadRequest { head: 0 }));
-        assert_eq!(board.guest.queue_state(0), QueueState::Dead);
-        assert_eq!(board.guest.status().bits() & 0x40, 0x40, "it needs a reset");
+        assert_eq!(board.engine.queue_state(0), QueueState::Dead);
+        assert_eq!(
+            board.engine.status().bits() & 0x40,
+            0x40,
+            "it needs a reset"
+        );
         assert_eq!(board.calls(), []);
         board.restart();
         board.does(SET_DIRECTION, WIRE, OUT);

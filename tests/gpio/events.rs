@@ -5,7 +5,7 @@ use virtside::{
     models::gpio::{Abilities, Gpio, GpioError},
     testing::{Buffer, Registers},
 };
-use virtside_tests::{guest, models::gpio::*};
+use virtside_tests::{models::gpio::*, test_engine};
 
 #[test]
 fn a_buffer_for_a_disabled_interrupt_comes_back_as_invalid() {
@@ -25,7 +25,7 @@ fn a_buffer_for_a_line_that_is_not_there_comes_back_as_invalid() {
     let mut board = Board::new();
     for line in [L as u16, 0x100, 0xffff] {
         board.offer(0, line);
-        let _ = board.guest.kick(1);
+        let _ = board.engine.kick(1);
         board.settle();
         assert_eq!(board.event(), Some((0, INVALID)));
     }
@@ -38,7 +38,7 @@ fn a_second_buffer_is_invalid_and_the_first_is_kept() {
     board.listen(BUTTON);
     for head in [4, 6] {
         board.offer(head, BUTTON);
-        let _ = board.guest.kick(1);
+        let _ = board.engine.kick(1);
         board.settle();
         assert_eq!(board.event(), Some((head, INVALID)));
     }
@@ -59,7 +59,7 @@ fn a_buffer_that_is_too_short_for_a_line_comes_back_as_invalid() {
                 Buffer::writable(EVENTS + 8, 1),
             ],
         );
-        let _ = board.guest.kick(1);
+        let _ = board.engine.kick(1);
         board.settle();
         assert_eq!(board.event(), Some((0, INVALID)));
     }
@@ -91,15 +91,19 @@ fn a_buffer_without_room_for_the_status_stops_the_queue() {
     board.listen(WIRE);
     board.events.write(EVENTS, &BUTTON.to_le_bytes());
     board.events.send(0, &[Buffer::readable(EVENTS, 2)]);
-    let _ = board.guest.kick(1);
+    let _ = board.engine.kick(1);
     board.settle();
     assert_eq!(board.fault(1), Some(DriverFault::BadRequest { head: 0 }));
-    assert_eq!(board.guest.queue_state(1), QueueState::Dead);
-    assert_eq!(board.guest.status().bits() & 0x40, 0x40, "it needs a reset");
+    assert_eq!(board.engine.queue_state(1), QueueState::Dead);
+    assert_eq!(
+        board.engine.status().bits() & 0x40,
+        0x40,
+        "it needs a reset"
+    );
     // What was kept is forgotten.
     board.fire(WIRE);
     assert_eq!(board.event(), None);
-    assert_eq!(board.guest.model().due(), None);
+    assert_eq!(board.engine.model().due(), None);
     board.restart();
     board.does(IRQ_TYPE, WIRE, RISING);
     board.listen(WIRE);
@@ -132,7 +136,7 @@ fn a_buffer_that_is_kept_stays_kept_when_it_is_looked_at_again() {
     board.listen(BUTTON);
     // The driver writes another line into it: it was read once.
     board.events.write(EVENTS + 0x20, &LED.to_le_bytes());
-    board.guest.backend_ready(1);
+    board.engine.backend_ready(1);
     assert_eq!(board.settle(), Step::Blocked);
     assert_eq!(board.event(), None);
     board.fire(BUTTON);
@@ -143,16 +147,16 @@ fn a_buffer_that_is_kept_stays_kept_when_it_is_looked_at_again() {
 fn kept_buffers_of_all_lines_leave_room_for_requests() {
     // As many slots as lines that interrupt, and one.
     use virtside::models::gpio::{Abilities, Gpio};
-    use virtside_tests::{config, driver, guest, rings::settle};
+    use virtside_tests::{config, driver, rings::settle, test_engine};
     let mut bank = Bank::new();
     bank.abilities = [Abilities::INPUT | Abilities::INTERRUPT; L];
-    let (mut device, ram) = guest(Gpio::<_, L>::new(bank), L + 1);
+    let (mut device, ram) = test_engine(Gpio::<_, L>::new(bank), L + 1);
     let features = virtside_tests::split_offer(&mut device);
     assert!(device.bring_up(features, &[config(0), config(1)]));
     let mut board = Board {
         requests: driver(ram, 0),
         events: driver(ram, 1),
-        guest: device,
+        engine: device,
         ram,
     };
     for line in 0..L as u16 {
@@ -163,8 +167,8 @@ fn kept_buffers_of_all_lines_leave_room_for_requests() {
     for head in [8, 10, 12] {
         board.offer(head, BUTTON);
     }
-    let _ = board.guest.kick(1);
-    settle(&mut board.guest);
+    let _ = board.engine.kick(1);
+    settle(&mut board.engine);
     assert_eq!(
         [board.event(), board.event(), board.event()],
         [Some((8, INVALID)), Some((10, INVALID)), Some((12, INVALID)),]
@@ -182,11 +186,11 @@ fn a_quiet_line_holds_up_no_other_as_in_order_is_not_offered() {
     let mut mute = Bank::new();
     mute.abilities = [Abilities::INPUT | Abilities::OUTPUT; L];
     for (bank, offered) in [(Bank::new(), false), (mute, true)] {
-        let (guest, _) = guest(Gpio::<_, L>::new(bank), 8);
-        let mut guest = guest.offering(asking);
-        assert_eq!(guest.offer().contains(Features::IN_ORDER), offered);
-        assert_eq!(guest.offered(), guest.offer());
-        let all = guest.offer() | Features::IN_ORDER;
-        assert_eq!(guest.negotiate(all), offered);
+        let (engine, _) = test_engine(Gpio::<_, L>::new(bank), 8);
+        let mut engine = engine.offering(asking);
+        assert_eq!(engine.offer().contains(Features::IN_ORDER), offered);
+        assert_eq!(engine.offered(), engine.offer());
+        let all = engine.offer() | Features::IN_ORDER;
+        assert_eq!(engine.negotiate(all), offered);
     }
 }

@@ -8,7 +8,7 @@ use virtside::{
     testing::{Buffer, Registers},
 };
 use virtside_tests::{
-    BASE, config, driver, guest_over,
+    BASE, config, driver, engine_over,
     hooks::{Hook, Touch},
     models::gpio::*,
     ram,
@@ -34,7 +34,7 @@ fn goes(queue: u16, message: &[u8], buffers: &[Buffer], at: u64, gone: u64) -> (
     guard.set(mem.clone()).expect("once");
     let names = ["ab", "cd", "ef", "gh"];
     let gpio = Gpio::<_, L>::new(Bank::new()).with_names(names).unwrap();
-    let mut device = guest_over(gpio, mem, 2);
+    let mut device = engine_over(gpio, mem, 2);
     assert!(device.bring_up(Features::RING | IRQ, &[config(0), config(1)]));
     let mut queues = [driver(ram, 0), driver(ram, 1)];
     let driver = &mut queues[usize::from(queue)];

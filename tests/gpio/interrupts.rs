@@ -33,10 +33,10 @@ fn the_bank_is_told_what_the_driver_waits_for() {
             board.calls(),
             [Call::Level(BUTTON), Call::Trigger(BUTTON, Some(trigger))]
         );
-        assert_eq!(board.guest.model().trigger(BUTTON), Some(trigger));
+        assert_eq!(board.engine.model().trigger(BUTTON), Some(trigger));
         assert_eq!(board.does(IRQ_TYPE, BUTTON, NONE), 0);
         assert_eq!(board.calls(), [Call::Trigger(BUTTON, None)]);
-        assert_eq!(board.guest.model().trigger(BUTTON), None);
+        assert_eq!(board.engine.model().trigger(BUTTON), None);
         assert_eq!(board.does(IRQ_TYPE, BUTTON, NONE), 0);
         assert_eq!(board.calls(), [], "it is disabled already");
     }
@@ -48,11 +48,11 @@ fn an_interrupt_that_is_enabled_and_unmasked_is_delivered() {
         let mut board = enabled(kind);
         assert_eq!(board.listen(BUTTON), Step::Blocked, "the buffer is kept");
         assert_eq!(board.event(), None);
-        let line = board.guest.device().notify().asserted();
+        let line = board.engine.device().notify().asserted();
         board.fire(BUTTON);
         assert_eq!(board.heard(BUTTON), Some(VALID));
         assert_eq!(board.event(), None);
-        assert_eq!(board.guest.device().notify().asserted(), line + 1);
+        assert_eq!(board.engine.device().notify().asserted(), line + 1);
         assert_eq!(board.settle(), Step::Idle);
     }
 }
@@ -61,7 +61,7 @@ fn an_interrupt_that_is_enabled_and_unmasked_is_delivered() {
 fn the_host_gets_the_buffer_to_complete_from_the_handler() {
     let mut board = enabled(RISING);
     assert_eq!(
-        board.guest.model_mut().interrupt(BUTTON),
+        board.engine.model_mut().interrupt(BUTTON),
         None,
         "nobody listens"
     );
@@ -69,14 +69,14 @@ fn the_host_gets_the_buffer_to_complete_from_the_handler() {
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
     let token = board
-        .guest
+        .engine
         .model_mut()
         .interrupt(BUTTON)
         .expect("the driver listens");
-    assert_eq!(board.guest.model().due(), Some(token));
-    assert_eq!(board.guest.complete(token), Ok(()));
+    assert_eq!(board.engine.model().due(), Some(token));
+    assert_eq!(board.engine.complete(token), Ok(()));
     assert_eq!(board.heard(BUTTON), Some(VALID));
-    assert_eq!(board.guest.model().due(), None);
+    assert_eq!(board.engine.model().due(), None);
 }
 
 #[test]
@@ -163,11 +163,11 @@ fn disabling_gives_the_buffer_back_as_invalid() {
         for message in [(IRQ_TYPE, NONE), (SET_DIRECTION, NONE)] {
             let mut board = enabled(kind);
             board.listen(BUTTON);
-            let line = board.guest.device().notify().asserted();
+            let line = board.engine.device().notify().asserted();
             board.does(message.0, BUTTON, message.1);
             assert_eq!(board.heard(BUTTON), Some(INVALID));
             assert_eq!(board.event(), None);
-            assert!(board.guest.device().notify().asserted() > line);
+            assert!(board.engine.device().notify().asserted() > line);
             // And masks it.
             board.fire(BUTTON);
             assert_eq!(board.event(), None);
@@ -210,7 +210,7 @@ fn an_interrupt_disabled_as_it_occurs_gives_one_buffer_back() {
         board.listen(BUTTON);
         // The handler ran, and before the buffer is given back the driver disables it: delivered or
         // not, that is all.
-        assert!(board.guest.model_mut().interrupt(BUTTON).is_some());
+        assert!(board.engine.model_mut().interrupt(BUTTON).is_some());
         board.does(IRQ_TYPE, BUTTON, NONE);
         assert!(board.heard(BUTTON).is_some());
         assert_eq!(board.event(), None);
@@ -232,20 +232,20 @@ fn a_buffer_of_a_disabled_interrupt_comes_back_if_reenabled() {
         board.requests.offer(head);
     }
     board.requests.publish();
-    let _ = board.guest.kick(0);
+    let _ = board.engine.kick(0);
     // The first request alone.
-    assert_eq!(board.guest.poll(1), Step::More);
-    let model = board.guest.model_mut();
+    assert_eq!(board.engine.poll(1), Step::More);
+    let model = board.engine.model_mut();
     let void = model.due();
     assert!(void.is_some());
     model.interrupt(BUTTON);
     assert_eq!(model.due(), void);
     // It is given back before the second request is taken.
-    assert_eq!(board.guest.poll(1), Step::More);
+    assert_eq!(board.engine.poll(1), Step::More);
     assert_eq!(board.heard(BUTTON), Some(INVALID));
     assert_eq!(board.requests.used_idx(), 2);
     board.settle();
-    board.guest.model_mut().interrupt(BUTTON);
+    board.engine.model_mut().interrupt(BUTTON);
     // The edge was latched since it was enabled again.
     board.listen(BUTTON);
     assert_eq!(board.heard(BUTTON), Some(VALID));
@@ -265,8 +265,8 @@ fn every_line_has_its_own_interrupt() {
     // Both at once.
     board.listen(BUTTON);
     board.listen(WIRE);
-    board.guest.model_mut().interrupt(WIRE);
-    board.guest.model_mut().interrupt(BUTTON);
+    board.engine.model_mut().interrupt(WIRE);
+    board.engine.model_mut().interrupt(BUTTON);
     board.settle();
     let mut heard = [board.event(), board.event()];
     heard.sort();
@@ -277,7 +277,7 @@ fn every_line_has_its_own_interrupt() {
 fn an_interrupt_does_not_need_a_direction() {
     // Linux enables interrupts of lines as it finds them.
     let mut board = enabled(RISING);
-    assert_eq!(board.guest.model().direction(BUTTON), Direction::None);
+    assert_eq!(board.engine.model().direction(BUTTON), Direction::None);
     board.listen(BUTTON);
     board.does(SET_DIRECTION, BUTTON, IN);
     assert_eq!(board.event(), None, "and a direction does not disable it");
@@ -293,11 +293,11 @@ fn a_stopped_eventq_masks_every_interrupt() {
     board.does(IRQ_TYPE, WIRE, RISING);
     board.listen(BUTTON);
     board.listen(WIRE);
-    board.guest.model_mut().interrupt(BUTTON);
-    board.guest.model_mut().interrupt(WIRE);
-    let _ = board.guest.store(reg::QUEUE_SEL, 1);
-    let _ = board.guest.store(reg::QUEUE_READY, 0);
-    assert_eq!(board.guest.model().due(), None);
+    board.engine.model_mut().interrupt(BUTTON);
+    board.engine.model_mut().interrupt(WIRE);
+    let _ = board.engine.store(reg::QUEUE_SEL, 1);
+    let _ = board.engine.store(reg::QUEUE_READY, 0);
+    assert_eq!(board.engine.model().due(), None);
     board.fire(BUTTON);
     assert_eq!(board.events.used_idx(), 0);
     // Requests go on.
@@ -312,15 +312,15 @@ fn a_reset_forgets_every_interrupt() {
     board.listen(BUTTON);
     board.fire(WIRE);
     let token = board
-        .guest
+        .engine
         .model_mut()
         .interrupt(BUTTON)
         .expect("the driver listens");
     board.restart();
-    assert_eq!(board.guest.model().due(), None);
-    assert!(board.guest.complete(token).is_err(), "it is stale");
+    assert_eq!(board.engine.model().due(), None);
+    assert!(board.engine.complete(token).is_err(), "it is stale");
     for line in [BUTTON, WIRE] {
-        assert_eq!(board.guest.model().trigger(line), None);
+        assert_eq!(board.engine.model().trigger(line), None);
         board.does(IRQ_TYPE, line, RISING);
         board.listen(line);
         assert_eq!(board.event(), None);
@@ -336,7 +336,11 @@ fn an_edge_is_sensed_between_two_looks_at_a_line() {
         for now in [false, true, true, false, false, true, false] {
             board.listen(BUTTON);
             board.set_level(BUTTON, now);
-            let due = board.guest.model_mut().sense(BUTTON).expect("it is sensed");
+            let due = board
+                .engine
+                .model_mut()
+                .sense(BUTTON)
+                .expect("it is sensed");
             board.settle();
             let rises = kind != FALLING && !before && now;
             let falls = kind != RISING && before && !now;
@@ -359,11 +363,11 @@ fn a_level_is_sensed_as_long_as_it_is_there() {
     for (kind, active) in levels() {
         let mut board = enabled(kind);
         board.listen(BUTTON);
-        assert_eq!(board.guest.model_mut().sense(BUTTON), Ok(None));
+        assert_eq!(board.engine.model_mut().sense(BUTTON), Ok(None));
         board.set_level(BUTTON, active);
         for _ in 0..3 {
             board
-                .guest
+                .engine
                 .model_mut()
                 .sense(BUTTON)
                 .expect("it is sensed")
@@ -381,19 +385,19 @@ fn a_level_is_sensed_as_long_as_it_is_there() {
 fn a_line_is_only_looked_at_if_its_interrupt_is_enabled() {
     let mut board = Board::new();
     for line in [BUTTON, L as u16, 0xffff] {
-        assert_eq!(board.guest.model_mut().sense(line), Ok(None));
+        assert_eq!(board.engine.model_mut().sense(line), Ok(None));
     }
     assert_eq!(board.calls(), []);
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.bank().trouble = vec![Some(GpioError::Failed)];
     assert_eq!(
-        board.guest.model_mut().sense(BUTTON),
+        board.engine.model_mut().sense(BUTTON),
         Err(GpioError::Failed)
     );
     board.set_level(BUTTON, true);
     board.listen(BUTTON);
     assert!(
-        board.guest.model_mut().sense(BUTTON).unwrap().is_some(),
+        board.engine.model_mut().sense(BUTTON).unwrap().is_some(),
         "nothing is lost"
     );
 }
@@ -406,7 +410,7 @@ fn an_edge_since_the_interrupt_was_enabled_is_sensed() {
     board.does(IRQ_TYPE, BUTTON, FALLING);
     board.set_level(BUTTON, false);
     assert_eq!(
-        board.guest.model_mut().sense(BUTTON),
+        board.engine.model_mut().sense(BUTTON),
         Ok(None),
         "nobody listens"
     );
@@ -433,21 +437,21 @@ fn triggers_know_what_makes_them_fire() {
 fn a_buffer_that_is_due_is_given_back_by_the_next_poll() {
     let mut board = enabled(RISING);
     board.offer(2, BUTTON);
-    let _ = board.guest.kick(1);
-    assert_eq!(board.guest.poll(8), Step::Blocked);
-    board.guest.model_mut().interrupt(BUTTON);
-    assert_eq!(board.guest.poll(8), Step::Idle);
+    let _ = board.engine.kick(1);
+    assert_eq!(board.engine.poll(8), Step::Blocked);
+    board.engine.model_mut().interrupt(BUTTON);
+    assert_eq!(board.engine.poll(8), Step::Idle);
     assert_eq!(board.heard(BUTTON), Some(VALID));
     // And so is one whose interrupt the driver disables.
     board.offer(2, BUTTON);
-    let _ = board.guest.kick(1);
-    assert_eq!(board.guest.poll(8), Step::Blocked);
+    let _ = board.engine.kick(1);
+    assert_eq!(board.engine.poll(8), Step::Blocked);
     board
         .requests
         .write(REQUEST, &request(IRQ_TYPE, BUTTON, NONE));
     let buffers = [Buffer::readable(REQUEST, 8), Buffer::writable(ANSWER, 2)];
     board.requests.send(0, &buffers);
-    let _ = board.guest.kick(0);
-    while board.guest.poll(8) == Step::More {}
+    let _ = board.engine.kick(0);
+    while board.engine.poll(8) == Step::More {}
     assert_eq!(board.heard(BUTTON), Some(INVALID));
 }

@@ -6,7 +6,7 @@ use virtside::{
     models::gpio::{Abilities, Gpio, NameError},
     testing::{Buffer, Registers},
 };
-use virtside_tests::{config, guest, models::gpio::*, reg};
+use virtside_tests::{config, models::gpio::*, reg, test_engine};
 
 const NAMED: [&str; L] = ["MMC-CD", "", "ethernet reset", ""];
 const BLOCK: &[u8] = b"MMC-CD\0\0ethernet reset\0\0";
@@ -21,7 +21,7 @@ fn named() -> Board {
 
 #[test]
 fn it_is_device_41() {
-    assert_eq!(Board::new().guest.load(reg::DEVICE_ID), 41);
+    assert_eq!(Board::new().engine.load(reg::DEVICE_ID), 41);
 }
 
 #[test]
@@ -29,8 +29,8 @@ fn the_configuration_has_the_lines_and_the_length_of_names() {
     let mut board = named();
     assert_eq!(board.config(0), 4u16.to_le_bytes());
     assert_eq!(board.config(4), (BLOCK.len() as u32).to_le_bytes());
-    assert_eq!(board.guest.load(reg::CONFIG), 4);
-    assert_eq!(board.guest.load(0x104), BLOCK.len() as u32);
+    assert_eq!(board.engine.load(reg::CONFIG), 4);
+    assert_eq!(board.engine.load(0x104), BLOCK.len() as u32);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn the_configuration_ends_after_the_size_of_the_names() {
             offset: reg::CONFIG + offset,
             width,
         };
-        assert_eq!(board.guest.reach(access).refusal(), Some(refusal));
+        assert_eq!(board.engine.reach(access).refusal(), Some(refusal));
     }
 }
 
@@ -68,7 +68,7 @@ fn nothing_in_the_configuration_can_be_written() {
             offset: reg::CONFIG + offset,
             width: 2,
         };
-        assert_eq!(board.guest.reach(access).refusal(), Some(refusal));
+        assert_eq!(board.engine.reach(access).refusal(), Some(refusal));
     }
     assert_eq!(board.config(0), [4, 0, 0, 0, BLOCK.len() as u8, 0, 0, 0]);
 }
@@ -202,26 +202,26 @@ fn a_bank_with_fewer_lines_than_room_is_not_filled_up() {
 #[test]
 fn interrupts_are_offered_if_a_line_has_them() {
     let mut board = Board::new();
-    assert!(board.guest.offered().contains(IRQ));
+    assert!(board.engine.offered().contains(IRQ));
     let mut bank = Bank::new();
     for abilities in &mut bank.abilities {
         abilities.remove(Abilities::INTERRUPT);
     }
     let mut board: Board = Board::over(Gpio::new(bank));
-    assert_eq!(board.guest.offered(), Features::ALL_RINGS);
+    assert_eq!(board.engine.offered(), Features::ALL_RINGS);
 }
 
 /// QueueSizeMax of both queues and the one behind them.
-fn sizes(guest: &mut impl Registers) -> [u32; 3] {
+fn sizes(engine: &mut impl Registers) -> [u32; 3] {
     [0, 1, 2].map(|queue| {
-        let _ = guest.store(reg::QUEUE_SEL, queue);
-        guest.load(reg::QUEUE_SIZE_MAX)
+        let _ = engine.store(reg::QUEUE_SEL, queue);
+        engine.load(reg::QUEUE_SIZE_MAX)
     })
 }
 
 #[test]
 fn the_eventq_is_there_only_with_interrupts() {
-    let (mut device, _) = guest(Gpio::<_, L>::new(Bank::new()), 1);
+    let (mut device, _) = test_engine(Gpio::<_, L>::new(Bank::new()), 1);
     assert_eq!(sizes(&mut device), [16, 16, 0], "before the driver chose");
     assert!(device.negotiate(Features::RING));
     assert_eq!(sizes(&mut device), [16, 0, 0]);
@@ -233,6 +233,6 @@ fn the_eventq_is_there_only_with_interrupts() {
 
     let mut bank = Bank::new();
     bank.abilities = [Abilities::OUTPUT; L];
-    let (mut device, _) = guest(Gpio::<_, L>::new(bank), 1);
+    let (mut device, _) = test_engine(Gpio::<_, L>::new(bank), 1);
     assert_eq!(sizes(&mut device), [16, 0, 0]);
 }

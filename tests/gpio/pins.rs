@@ -40,7 +40,7 @@ fn board<T: GpioLine>(pin: &Mock, line: impl FnOnce(Mock) -> T) -> Board<[T; 1],
 fn an_input_pin_is_an_input() {
     let mut pin = Mock::new(&[get(true), get(false), get(true).with_error(error())]);
     let mut board = board(&pin, InputLine::new);
-    assert!(!board.guest.offered().contains(IRQ));
+    assert!(!board.engine.offered().contains(IRQ));
     board.does(SET_DIRECTION, 0, IN);
     board.refuses(SET_DIRECTION, 0, OUT);
     board.refuses(SET_VALUE, 0, 1);
@@ -141,10 +141,10 @@ fn an_open_drain_is_let_go_to_be_an_input() {
 fn pins_interrupt_if_somebody_says_so() {
     let mut pin = Mock::new(&[get(false), get(true)]);
     let mut input = board(&pin, |pin| InputLine::new(pin).with_interrupt());
-    assert!(input.guest.offered().contains(IRQ));
+    assert!(input.engine.offered().contains(IRQ));
     input.does(IRQ_TYPE, 0, RISING);
     input.listen(0);
-    assert!(input.guest.model_mut().sense(0).unwrap().is_some());
+    assert!(input.engine.model_mut().sense(0).unwrap().is_some());
     input.settle();
     assert_eq!(input.heard(0), Some(VALID));
     pin.done();
@@ -153,16 +153,16 @@ fn pins_interrupt_if_somebody_says_so() {
     let mut drain = board(&pin, |pin| OpenDrainLine::new(pin).with_interrupt());
     drain.does(IRQ_TYPE, 0, LOW);
     drain.listen(0);
-    assert!(drain.guest.model_mut().sense(0).unwrap().is_some());
+    assert!(drain.engine.model_mut().sense(0).unwrap().is_some());
     drain.settle();
     assert_eq!(drain.heard(0), Some(VALID));
     pin.done();
 
     let mut pin = Mock::new(&[]);
-    assert!(!board(&pin, InputLine::new).guest.offered().contains(IRQ));
+    assert!(!board(&pin, InputLine::new).engine.offered().contains(IRQ));
     assert!(
         !board(&pin, OpenDrainLine::new)
-            .guest
+            .engine
             .offered()
             .contains(IRQ)
     );

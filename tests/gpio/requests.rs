@@ -8,7 +8,7 @@ fn every_line_starts_without_a_direction() {
     let mut board = Board::new();
     for line in 0..L as u16 {
         assert_eq!(board.does(GET_DIRECTION, line, 0), 0);
-        assert_eq!(board.guest.model().direction(line), Direction::None);
+        assert_eq!(board.engine.model().direction(line), Direction::None);
     }
     assert_eq!(board.calls(), [], "the bank is not asked");
 }
@@ -29,7 +29,7 @@ fn the_direction_that_was_set_is_the_one_that_is_got() {
         assert_eq!(board.does(SET_DIRECTION, WIRE, wanted), 0);
         assert_eq!(board.calls(), [Call::Direction(WIRE, direction, None)]);
         assert_eq!(u32::from(board.does(GET_DIRECTION, WIRE, 0)), wanted);
-        assert_eq!(board.guest.model().direction(WIRE), direction);
+        assert_eq!(board.engine.model().direction(WIRE), direction);
     }
     // Of the others nothing is said.
     for line in [LED, BUTTON, JUMPER] {
@@ -162,7 +162,7 @@ fn a_reset_forgets_every_line() {
     );
     for line in 0..L as u16 {
         assert_eq!(board.does(GET_DIRECTION, line, 0), 0);
-        assert_eq!(board.guest.model().trigger(line), None);
+        assert_eq!(board.engine.model().trigger(line), None);
     }
     for line in [LED, WIRE] {
         board.does(SET_DIRECTION, line, OUT);
@@ -208,7 +208,7 @@ fn requests_of_one_batch_are_carried_out_and_answered_in_order() {
         board.requests.offer(2 * at as u16);
     }
     board.requests.publish();
-    let _ = virtside::testing::Registers::kick(&mut board.guest, 0);
+    let _ = virtside::testing::Registers::kick(&mut board.engine, 0);
     board.settle();
     let heads: Vec<u32> = std::iter::from_fn(|| board.requests.take_used())
         .map(|(head, used)| {

@@ -32,7 +32,7 @@ fn the_second_trigger_is_the_one_that_counts() {
             board.calls(),
             [Call::Level(BUTTON), Call::Trigger(BUTTON, Some(trigger))]
         );
-        assert_eq!(board.guest.model().trigger(BUTTON), Some(trigger));
+        assert_eq!(board.engine.model().trigger(BUTTON), Some(trigger));
         // The same once more changes nothing.
         board.does(IRQ_TYPE, BUTTON, second);
         assert_eq!(board.calls(), []);
@@ -84,11 +84,11 @@ fn levels_are_sensed_from_the_change_on() {
     board.set_level(BUTTON, true);
     // The rise was not sensed before the change; a fall is sensed after it.
     board.does(IRQ_TYPE, BUTTON, FALLING);
-    assert_eq!(board.guest.model_mut().sense(BUTTON), Ok(None));
+    assert_eq!(board.engine.model_mut().sense(BUTTON), Ok(None));
     board.set_level(BUTTON, false);
     assert!(
         board
-            .guest
+            .engine
             .model_mut()
             .sense(BUTTON)
             .is_ok_and(|token| token.is_some())

@@ -7,16 +7,16 @@ use virtside::{
     models::gpio::{Direction, EventBuffer, Gpio, GpioError, GpioSnapshot, LineSnapshot, Trigger},
     testing::{Buffer, Registers},
 };
-use virtside_tests::{BASE, BUDGET, N, Q, guest_over, models::gpio::*, reg};
+use virtside_tests::{BASE, BUDGET, N, Q, engine_over, models::gpio::*, reg};
 
 type State = EngineSnapshot<GpioSnapshot<L>, Q, N, 8>;
 
 /// A device in reset over other hardware: what is not driven has the same level.
-fn elsewhere(board: &Board) -> virtside_tests::Guest<Gpio<Bank, L>> {
+fn elsewhere(board: &Board) -> virtside_tests::TestEngine<Gpio<Bank, L>> {
     let mut bank = Bank::new();
-    bank.levels = board.guest.model().lines().levels;
+    bank.levels = board.engine.model().lines().levels;
     for (line, level) in board
-        .guest
+        .engine
         .model()
         .save()
         .lines
@@ -27,19 +27,19 @@ fn elsewhere(board: &Board) -> virtside_tests::Guest<Gpio<Bank, L>> {
             *level = false;
         }
     }
-    guest_over(Gpio::new(bank), board.ram.flat(BASE), 8)
+    engine_over(Gpio::new(bank), board.ram.flat(BASE), 8)
 }
 
 /// The same device over other hardware; its driver does not notice.
 #[track_caller]
 fn carry(board: &mut Board) -> Vec<Call> {
-    let state: State = board.guest.save().expect("nothing is in the way");
-    let mut guest = elsewhere(board);
-    guest.restore(&state).expect("what was saved is whole");
-    let mut again: State = guest.save().expect("nothing is in the way");
+    let state: State = board.engine.save().expect("nothing is in the way");
+    let mut engine = elsewhere(board);
+    engine.restore(&state).expect("what was saved is whole");
+    let mut again: State = engine.save().expect("nothing is in the way");
     again.registers.generation = state.registers.generation;
     assert_eq!(again, state);
-    board.guest = guest;
+    board.engine = engine;
     board.calls()
 }
 
@@ -118,7 +118,7 @@ fn an_interrupt_between_the_restore_and_the_first_poll_is_told() {
         board.listen(BUTTON);
         carry(&mut board);
         assert_eq!(
-            board.guest.model_mut().interrupt(BUTTON),
+            board.engine.model_mut().interrupt(BUTTON),
             None,
             "its buffer has no name yet"
         );
@@ -135,7 +135,7 @@ fn an_interrupt_that_was_not_told_yet_is_told() {
     board.does(IRQ_TYPE, BUTTON, RISING);
     // With a buffer in hand.
     board.listen(BUTTON);
-    board.guest.model_mut().interrupt(BUTTON);
+    board.engine.model_mut().interrupt(BUTTON);
     carry(&mut board);
     board.settle();
     assert_eq!(board.heard(BUTTON), Some(VALID));
@@ -160,7 +160,7 @@ fn a_change_of_level_while_nobody_looked_is_sensed() {
     board.settle();
     board.set_level(BUTTON, true);
     carry(&mut board);
-    let _ = board.guest.model_mut().sense(BUTTON);
+    let _ = board.engine.model_mut().sense(BUTTON);
     board.settle();
     assert_eq!(board.heard(BUTTON), Some(VALID));
 }
@@ -176,20 +176,20 @@ fn the_buffer_of_a_disabled_interrupt_comes_back_as_invalid() {
         board.write_request(IRQ_TYPE, BUTTON, NONE);
         let buffers = [Buffer::readable(REQUEST, 8), Buffer::writable(ANSWER, 2)];
         board.requests.send(0, &buffers);
-        let _ = board.guest.kick(0);
+        let _ = board.engine.kick(0);
         // Its turn is with the next poll.
-        let _ = board.guest.poll(1);
+        let _ = board.engine.poll(1);
         assert!(board.requests.take_used().is_some());
         assert_eq!(board.event(), None);
-        let mut state: State = board.guest.save().expect("nothing is in the way");
+        let mut state: State = board.engine.save().expect("nothing is in the way");
         let line = &mut state.model.lines[usize::from(BUTTON)];
         assert_eq!(line.buffer, EventBuffer::Void);
         if enabled_again {
             line.trigger = Some(Trigger::RisingEdge);
         }
-        let mut guest = elsewhere(&board);
-        guest.restore(&state).expect("what was saved is whole");
-        board.guest = guest;
+        let mut engine = elsewhere(&board);
+        engine.restore(&state).expect("what was saved is whole");
+        board.engine = engine;
         carry(&mut board);
         board.settle();
         assert_eq!(board.heard(BUTTON), Some(INVALID));
@@ -208,12 +208,12 @@ fn a_suspended_device_goes_on_where_it_is_restored() {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, HIGH);
     board.listen(BUTTON);
-    let _ = board.guest.store(reg::STATUS, 0x1f);
-    assert_eq!(board.guest.load(reg::STATUS), 0x1b);
+    let _ = board.engine.store(reg::STATUS, 0x1f);
+    assert_eq!(board.engine.load(reg::STATUS), 0x1b);
     carry(&mut board);
     board.fire(BUTTON);
     assert_eq!(board.event(), None);
-    let _ = board.guest.store(reg::STATUS, 0x1f);
+    let _ = board.engine.store(reg::STATUS, 0x1f);
     board.settle();
     assert_eq!(board.heard(BUTTON), Some(VALID));
 }
@@ -226,11 +226,11 @@ fn an_eventq_that_is_reset_has_no_buffer_left() {
     board.listen(BUTTON);
     carry(&mut board);
     // Before the first poll.
-    let _ = board.guest.store(reg::QUEUE_SEL, 1);
-    let _ = board.guest.store(reg::QUEUE_RESET, 1);
+    let _ = board.engine.store(reg::QUEUE_SEL, 1);
+    let _ = board.engine.store(reg::QUEUE_RESET, 1);
     board.fire(BUTTON);
     assert_eq!(board.event(), None);
-    let state: State = board.guest.save().expect("nothing is in the way");
+    let state: State = board.engine.save().expect("nothing is in the way");
     let line = state.model.lines[usize::from(BUTTON)];
     assert_eq!((line.buffer, line.fired), (EventBuffer::None, true));
 }
@@ -255,7 +255,7 @@ fn a_reset_lets_go_of_what_was_put_back() {
         ]
     );
     assert_eq!(
-        board.guest.model().save().lines,
+        board.engine.model().save().lines,
         [LineSnapshot::default(); L]
     );
 }
@@ -267,16 +267,16 @@ fn lines_that_cannot_be_put_back_leave_the_device_in_reset() {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
-    let state: State = board.guest.save().expect("nothing is in the way");
+    let state: State = board.engine.save().expect("nothing is in the way");
     // The LED, the button, and its trigger.
     for (good, at) in [(0, LED), (1, BUTTON), (2, BUTTON)] {
-        let mut guest = elsewhere(&board);
-        let trouble = &mut guest.model_mut().lines_mut().trouble;
+        let mut engine = elsewhere(&board);
+        let trouble = &mut engine.model_mut().lines_mut().trouble;
         trouble.extend(std::iter::repeat_n(None, good));
         trouble.push(Some(GpioError::Failed));
-        assert_eq!(guest.restore(&state), Err(SnapshotError::Backend { at }));
-        assert_eq!(guest.load(reg::STATUS), 0);
-        let model = guest.model();
+        assert_eq!(engine.restore(&state), Err(SnapshotError::Backend { at }));
+        assert_eq!(engine.load(reg::STATUS), 0);
+        let model = engine.model();
         assert_eq!(model.save().lines, [LineSnapshot::default(); L]);
         // Nothing is left driven or armed.
         for line in [LED, BUTTON] {
@@ -290,7 +290,7 @@ fn lines_that_cannot_be_put_back_leave_the_device_in_reset() {
             assert!(untouched || last == Some(&Call::Direction(line, Direction::None, None)));
         }
         // The same state is good enough for a bank that works.
-        assert_eq!(guest.restore(&state), Ok(()));
+        assert_eq!(engine.restore(&state), Ok(()));
     }
 }
 
@@ -299,26 +299,26 @@ fn lines_are_not_touched_before_a_driver_was_there() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, LED, OUT);
     let mut state: State = elsewhere(&board).save().expect("nothing is in the way");
-    state.model = board.guest.model().save();
-    let mut guest = elsewhere(&board);
+    state.model = board.engine.model().save();
+    let mut engine = elsewhere(&board);
     let refused = Err(SnapshotError::Model { at: LED });
-    assert_eq!(guest.restore(&state), refused);
-    assert_eq!(guest.model().lines().calls, []);
+    assert_eq!(engine.restore(&state), refused);
+    assert_eq!(engine.model().lines().calls, []);
 }
 
 #[test]
 fn a_model_that_is_at_work_takes_nothing() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, BUTTON, IN);
-    let state = board.guest.model().save();
+    let state = board.engine.model().save();
     assert_eq!(
         board
-            .guest
+            .engine
             .model_mut()
             .restore(&state, virtside::SavedWith { started: true }),
         Err(SnapshotError::NotInReset)
     );
-    assert_eq!(board.guest.model().save(), state);
+    assert_eq!(board.engine.model().save(), state);
 }
 
 /// What is wrong, with which line, and how it comes about.
@@ -330,7 +330,7 @@ fn what_no_driver_can_have_made_of_a_line_is_refused() {
     board.does(SET_DIRECTION, WIRE, IN);
     board.does(IRQ_TYPE, WIRE, RISING);
     board.listen(WIRE);
-    let whole: State = board.guest.save().expect("nothing is in the way");
+    let whole: State = board.engine.save().expect("nothing is in the way");
     let wire = whole.model.lines[usize::from(WIRE)];
     let cases: [Case; 8] = [
         ("an output that cannot be driven", JUMPER, |line| {
@@ -363,14 +363,14 @@ fn what_no_driver_can_have_made_of_a_line_is_refused() {
     for (what, at, change) in cases {
         let mut state = whole.clone();
         change(&mut state.model.lines[usize::from(at)]);
-        let mut guest = elsewhere(&board);
+        let mut engine = elsewhere(&board);
         assert_eq!(
-            guest.restore(&state),
+            engine.restore(&state),
             Err(SnapshotError::Model { at }),
             "{what}"
         );
-        assert_eq!(guest.load(reg::STATUS), 0);
-        assert_eq!(guest.model().lines().calls, [], "{what}");
+        assert_eq!(engine.load(reg::STATUS), 0);
+        assert_eq!(engine.model().lines().calls, [], "{what}");
     }
     assert_eq!(wire.buffer, EventBuffer::Kept);
 
@@ -381,15 +381,15 @@ fn what_no_driver_can_have_made_of_a_line_is_refused() {
         Err(SnapshotError::Model { at: L as u16 - 1 })
     );
     // A line that the bank does not have.
-    let mut guest = elsewhere(&board);
-    guest.model_mut().lines_mut().count = WIRE;
+    let mut engine = elsewhere(&board);
+    engine.model_mut().lines_mut().count = WIRE;
     assert_eq!(
-        guest.restore(&whole),
+        engine.restore(&whole),
         Err(SnapshotError::Model { at: WIRE })
     );
     // Interrupts that this driver did not agree on.
     let mut other = Board::with(Gpio::new(Bank::new()), virtside::Features::RING);
-    let mut state: State = other.guest.save().expect("nothing is in the way");
+    let mut state: State = other.engine.save().expect("nothing is in the way");
     state.model = whole.model.clone();
     assert_eq!(
         elsewhere(&other).restore(&state),
@@ -468,30 +468,30 @@ impl Watched {
             }
             Happens::Level(line, high) => {
                 // The host sees each change of an input.
-                if self.board.guest.model().direction(line) != Direction::Output {
+                if self.board.engine.model().direction(line) != Direction::Output {
                     self.board.set_level(line, high);
-                    let _ = self.board.guest.model_mut().sense(line);
+                    let _ = self.board.engine.model_mut().sense(line);
                 }
             }
             Happens::Edge(line) => {
                 if self
                     .board
-                    .guest
+                    .engine
                     .model()
                     .trigger(line)
                     .is_some_and(Trigger::is_edge)
                 {
-                    self.board.guest.model_mut().interrupt(line);
+                    self.board.engine.model_mut().interrupt(line);
                 }
             }
             Happens::EventqReset => {
-                let _ = self.board.guest.store(reg::QUEUE_SEL, 1);
-                let _ = self.board.guest.store(reg::QUEUE_RESET, 1);
+                let _ = self.board.engine.store(reg::QUEUE_SEL, 1);
+                let _ = self.board.engine.store(reg::QUEUE_RESET, 1);
                 self.reap();
                 self.in_hand = [false; L];
                 self.board.events = virtside_tests::driver(self.board.ram, 1);
                 assert_eq!(
-                    self.board.guest.configure(&virtside_tests::config(1)),
+                    self.board.engine.configure(&virtside_tests::config(1)),
                     virtside::mmio::Reply::Done(0)
                 );
             }
@@ -514,19 +514,19 @@ proptest! {
                     if carried {
                         carry(&mut watched.board);
                     }
-                    let _ = watched.board.guest.poll(1);
+                    let _ = watched.board.engine.poll(1);
                 }
                 if carried {
                     carry(&mut watched.board);
                 }
-                let _ = watched.board.guest.poll(BUDGET);
+                let _ = watched.board.engine.poll(BUDGET);
                 watched.board.settle();
                 watched.reap();
             }
             prop_assert_eq!(&moves.seen, &stays.seen);
             prop_assert_eq!(moves.in_hand, stays.in_hand);
-            prop_assert_eq!(moves.board.guest.model().save(), stays.board.guest.model().save());
-            let levels = |it: &Watched| it.board.guest.model().lines().levels;
+            prop_assert_eq!(moves.board.engine.model().save(), stays.board.engine.model().save());
+            let levels = |it: &Watched| it.board.engine.model().lines().levels;
             prop_assert_eq!(levels(&moves), levels(&stays));
         }
     }

@@ -141,7 +141,7 @@ proptest! {
         let mut buffers = cut(EVENTS, 2, &cuts.0, false);
         buffers.extend(cut(EVENTS + 8, room, &cuts.1, true));
         board.events.send(0, &buffers);
-        let _ = board.guest.kick(1);
+        let _ = board.engine.kick(1);
         board.settle();
         prop_assert_eq!(board.events.used_idx(), 0);
         board.fire(BUTTON);
@@ -206,8 +206,8 @@ proptest! {
                     IN => Direction::Input,
                     _ => Direction::None,
                 };
-                prop_assert_eq!(board.guest.model().direction(line), direction);
-                prop_assert_eq!(board.guest.model().trigger(line).is_some(), state.enabled != 0);
+                prop_assert_eq!(board.engine.model().direction(line), direction);
+                prop_assert_eq!(board.engine.model().trigger(line).is_some(), state.enabled != 0);
             }
         }
     }

@@ -14,8 +14,8 @@ fn suspended() -> Board {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     assert_eq!(board.listen(BUTTON), Step::Blocked);
-    let _ = board.guest.store(reg::STATUS, LIVE_SUSPEND);
-    assert_eq!(board.guest.load(reg::STATUS), SUSPENDED);
+    let _ = board.engine.store(reg::STATUS, LIVE_SUSPEND);
+    assert_eq!(board.engine.load(reg::STATUS), SUSPENDED);
     board
 }
 
@@ -23,8 +23,8 @@ fn suspended() -> Board {
 fn buffers_that_wait_for_interrupts_sleep() {
     let mut board = suspended();
     assert_eq!(board.event(), None);
-    let _ = board.guest.store(reg::STATUS, LIVE_SUSPEND);
-    assert_eq!(board.guest.load(reg::STATUS), LIVE);
+    let _ = board.engine.store(reg::STATUS, LIVE_SUSPEND);
+    assert_eq!(board.engine.load(reg::STATUS), LIVE);
     assert_eq!(board.settle(), Step::Blocked);
     board.set_level(BUTTON, true);
     board.fire(BUTTON);
@@ -34,15 +34,15 @@ fn buffers_that_wait_for_interrupts_sleep() {
 #[test]
 fn an_interrupt_meanwhile_is_told_after_the_resume() {
     let mut board = suspended();
-    let raised = board.guest.device().notify().asserted();
+    let raised = board.engine.device().notify().asserted();
     board.set_level(BUTTON, true);
     board.fire(BUTTON);
     assert_eq!(board.event(), None);
-    assert_eq!(board.guest.device().notify().asserted(), raised);
-    let _ = board.guest.store(reg::STATUS, LIVE_SUSPEND);
+    assert_eq!(board.engine.device().notify().asserted(), raised);
+    let _ = board.engine.store(reg::STATUS, LIVE_SUSPEND);
     board.settle();
     assert_eq!(board.heard(BUTTON), Some(VALID));
-    assert_eq!(board.guest.device().notify().asserted(), raised + 1);
+    assert_eq!(board.engine.device().notify().asserted(), raised + 1);
 }
 
 #[test]
@@ -51,14 +51,14 @@ fn an_eventq_that_is_reset_has_new_buffers_only() {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     assert_eq!(board.listen(BUTTON), Step::Blocked);
-    let _ = board.guest.store(reg::QUEUE_SEL, 1);
-    let _ = board.guest.store(reg::QUEUE_RESET, 1);
-    assert_eq!(board.guest.load(reg::QUEUE_RESET), 0);
+    let _ = board.engine.store(reg::QUEUE_SEL, 1);
+    let _ = board.engine.store(reg::QUEUE_RESET, 1);
+    assert_eq!(board.engine.load(reg::QUEUE_RESET), 0);
     board.fire(BUTTON);
     assert_eq!(board.event(), None);
     board.events = virtside_tests::driver(board.ram, 1);
     let config = virtside_tests::config(1);
-    assert_eq!(board.guest.configure(&config).refusal(), None);
+    assert_eq!(board.engine.configure(&config).refusal(), None);
     board.listen(BUTTON);
     // The edge that came between was kept, as if it were masked.
     assert_eq!(board.heard(BUTTON), Some(VALID));

@@ -28,17 +28,17 @@ fn a_write_that_waits_for_its_read_allows_a_suspension() {
     rig.offer(0, &write(0x50, &[0x10]).and());
     rig.offer(1, &read(0x50, 2));
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(1), Step::More);
+    let _ = rig.engine.kick(0);
+    assert_eq!(rig.engine.poll(1), Step::More);
     assert_eq!(rig.calls(), [], "it waits");
     // The read stays with the driver, so the write goes out alone.
-    let _ = rig.guest.store(reg::STATUS, 0x1f);
-    assert_eq!(rig.guest.load(reg::STATUS), 0x0f);
+    let _ = rig.engine.store(reg::STATUS, 0x1f);
+    assert_eq!(rig.engine.load(reg::STATUS), 0x0f);
     rig.poll();
-    assert_eq!(rig.guest.load(reg::STATUS), 0x1b);
+    assert_eq!(rig.engine.load(reg::STATUS), 0x1b);
     assert_eq!(rig.calls(), [Write(0x50, vec![0x10])]);
     assert_eq!(rig.take_used(), [(0, 1)]);
-    let _ = rig.guest.store(reg::STATUS, 0x1f);
+    let _ = rig.engine.store(reg::STATUS, 0x1f);
     rig.poll();
     assert_eq!(rig.calls(), [Read(0x50, 2)]);
     assert_eq!(rig.take_used().len(), 1);
@@ -53,8 +53,8 @@ fn without_being_asked_to_the_adapter_combines_nothing() {
     // Nor does anything ever wait.
     rig.offer(0, &write(0x50, &[1]).and());
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(BUDGET), Step::Idle);
+    let _ = rig.engine.kick(0);
+    assert_eq!(rig.engine.poll(BUDGET), Step::Idle);
     assert_eq!(rig.take_used(), [(0, 1)]);
 }
 
@@ -163,8 +163,8 @@ fn a_write_whose_read_is_not_there_is_carried_out_on_its_own() {
     let mut rig = I2cRig::combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(BUDGET), Step::Idle);
+    let _ = rig.engine.kick(0);
+    assert_eq!(rig.engine.poll(BUDGET), Step::Idle);
     assert_eq!(rig.calls(), [Write(0x50, vec![1])]);
     assert_eq!(rig.take_used(), [(0, 1)]);
     assert_eq!(rig.status(0), OK);
@@ -178,8 +178,8 @@ fn a_read_that_comes_just_in_time_is_still_combined() {
     let mut rig = I2cRig::combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(1), Step::More);
+    let _ = rig.engine.kick(0);
+    assert_eq!(rig.engine.poll(1), Step::More);
     rig.offer(1, &read(0x50, 2));
     assert_eq!(rig.run(), Step::Idle);
     assert_eq!(rig.calls(), [WriteRead(0x50, vec![1], 2)]);
@@ -194,10 +194,10 @@ fn a_host_can_hurry_a_kept_write() {
     rig.offer(0, &write(0x50, &[1]).and());
     rig.offer(1, &read(0x50, 2));
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(1), Step::More);
-    rig.guest.backend_ready(0);
-    assert_eq!(rig.guest.poll(BUDGET), Step::Idle);
+    let _ = rig.engine.kick(0);
+    assert_eq!(rig.engine.poll(1), Step::More);
+    rig.engine.backend_ready(0);
+    assert_eq!(rig.engine.poll(BUDGET), Step::Idle);
     assert_eq!(rig.calls(), [Write(0x50, vec![1]), Read(0x50, 2)]);
     assert_eq!(rig.take_used(), [(0, 1), (3, 3)]);
 }
@@ -207,8 +207,8 @@ fn the_last_write_of_a_group_does_not_wait() {
     let mut rig = I2cRig::combining(2);
     rig.offer(0, &write(0x50, &[1]));
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(BUDGET), Step::Idle);
+    let _ = rig.engine.kick(0);
+    assert_eq!(rig.engine.poll(BUDGET), Step::Idle);
     assert_eq!(rig.calls(), [Write(0x50, vec![1])]);
 }
 
@@ -217,8 +217,8 @@ fn a_write_is_sent_as_it_was_when_it_was_taken() {
     let mut rig = I2cRig::combining(2);
     rig.offer(0, &write(0x50, &[1, 2]).and());
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(1), Step::More);
+    let _ = rig.engine.kick(0);
+    assert_eq!(rig.engine.poll(1), Step::More);
     let at = I2cRig::<Recorder>::place(0);
     rig.driver.write(at, &[0xff; 0x20]);
     rig.poll();
@@ -246,11 +246,11 @@ fn nothing_else_is_taken_before_the_write_is_answered() {
         rig.offer(index, message);
     }
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(2), Step::More);
+    let _ = rig.engine.kick(0);
+    assert_eq!(rig.engine.poll(2), Step::More);
     assert_eq!(rig.calls(), [WriteRead(0x50, vec![1], 2)]);
     assert_eq!(rig.take_used(), [(3, 3)]);
-    assert_eq!(rig.guest.poll(BUDGET), Step::Idle);
+    assert_eq!(rig.engine.poll(BUDGET), Step::Idle);
     assert_eq!(rig.calls(), [Write(0x50, vec![3])]);
     assert_eq!(rig.take_used(), [(0, 1), (6, 1)]);
 }
@@ -269,11 +269,11 @@ fn a_budget_of_one_chain_at_a_time_makes_no_difference() {
         rig.offer(index, message);
     }
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
+    let _ = rig.engine.kick(0);
     for _ in 0..20 {
-        let _ = rig.guest.poll(1);
+        let _ = rig.engine.poll(1);
     }
-    assert_eq!(rig.guest.poll(1), Step::Idle);
+    assert_eq!(rig.engine.poll(1), Step::Idle);
     assert_eq!(
         rig.calls(),
         [Write(0x50, vec![1]), WriteRead(0x50, vec![2], 2)]
@@ -367,15 +367,15 @@ fn a_reset_forgets_a_kept_write() {
         let mut rig = I2cRig::combining(2);
         rig.offer(0, &write(0x50, &[1]).and());
         rig.driver.publish();
-        let _ = rig.guest.kick(0);
-        assert_eq!(rig.guest.poll(1), Step::More);
+        let _ = rig.engine.kick(0);
+        assert_eq!(rig.engine.poll(1), Step::More);
         if stop {
-            let _ = rig.guest.store(reg::QUEUE_SEL, 0);
-            let _ = rig.guest.store(reg::QUEUE_READY, 0);
-            assert_eq!(rig.guest.poll(BUDGET), Step::Idle);
+            let _ = rig.engine.store(reg::QUEUE_SEL, 0);
+            let _ = rig.engine.store(reg::QUEUE_READY, 0);
+            assert_eq!(rig.engine.poll(BUDGET), Step::Idle);
             assert_eq!(rig.calls(), []);
         }
-        assert!(rig.guest.bring_up(features(), &[config(0)]));
+        assert!(rig.engine.bring_up(features(), &[config(0)]));
         rig.driver = driver(rig.ram, 0);
         assert_eq!(rig.one(read(0x50, 1)), got([1]));
         assert_eq!(rig.calls(), [Read(0x50, 1)]);
@@ -388,9 +388,9 @@ fn a_reset_forgets_an_answer_that_waits() {
     rig.offer(0, &write(0x50, &[1]).and());
     rig.offer(1, &read(0x50, 1));
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
-    assert_eq!(rig.guest.poll(2), Step::More);
-    assert!(rig.guest.bring_up(features(), &[config(0)]));
+    let _ = rig.engine.kick(0);
+    assert_eq!(rig.engine.poll(2), Step::More);
+    assert!(rig.engine.bring_up(features(), &[config(0)]));
     rig.driver = driver(rig.ram, 0);
     let outcomes = rig.ask(&[write(0x50, &[2]).and(), read(0x50, 1)]);
     assert_eq!(outcomes, [done(), got([2])]);
@@ -410,7 +410,7 @@ fn a_broken_request_behind_a_kept_write_stops_both() {
     rig.driver.offer(3);
     rig.run();
     assert_eq!(
-        rig.guest.driver_fault(0),
+        rig.engine.driver_fault(0),
         Some(DriverFault::BadRequest { head: 3 })
     );
     assert_eq!(rig.calls(), []);
@@ -456,7 +456,7 @@ proptest! {
         let mut plain = I2cRig::new();
         let mut combining = I2cRig::combining(slots);
         for rig in [&mut plain, &mut combining] {
-            rig.guest.model_mut().bus_mut().hole = Some(hole);
+            rig.engine.model_mut().bus_mut().hole = Some(hole);
         }
         for messages in messages.chunks(batch) {
             prop_assert_eq!(plain.ask(messages), combining.ask(messages));
@@ -491,13 +491,13 @@ proptest! {
             rig.offer(index, &if more { message.and() } else { message });
         }
         rig.driver.publish();
-        let _ = rig.guest.kick(0);
+        let _ = rig.engine.kick(0);
         let mut end = Step::More;
         for (budget, hurry) in steps {
             if hurry {
-                rig.guest.backend_ready(0);
+                rig.engine.backend_ready(0);
             }
-            end = rig.guest.poll(budget);
+            end = rig.engine.poll(budget);
         }
         prop_assert_eq!(end, Step::Idle);
         let mut heads: Vec<u16> = rig.take_used().iter().map(|used| used.0).collect();

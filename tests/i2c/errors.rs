@@ -58,7 +58,7 @@ fn every_other_error_of_the_bus_is_reported_to_the_host() {
         assert_eq!(rig.host_fault(), None);
         assert_eq!(rig.one(read(0x50, 4)), failed_read(4));
         assert_eq!(rig.host_fault(), Some(HostFault::Backend));
-        assert_eq!(rig.guest.queue_state(0), QueueState::Live);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Live);
     }
 }
 
@@ -192,9 +192,9 @@ fn a_request_without_room_for_the_status_breaks_the_queue() {
         let mut rig = I2cRig::new();
         rig.put(0, &write(0x50, &[1, 2, 3, 4]));
         assert_eq!(rig.send(&buffers), None);
-        let fault = rig.guest.driver_fault(0);
+        let fault = rig.engine.driver_fault(0);
         assert_eq!(fault, Some(DriverFault::BadRequest { head: 0 }));
-        assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
         assert_eq!(rig.calls(), []);
     }
 }
@@ -236,7 +236,7 @@ fn a_header_that_is_gone_fails_the_request_and_is_reported() {
         rig.host_fault(),
         Some(HostFault::MemoryGone { addr: header + 4 })
     );
-    assert_eq!(rig.guest.model().bus().calls, []);
+    assert_eq!(rig.engine.model().bus().calls, []);
 }
 
 #[test]
@@ -245,14 +245,14 @@ fn data_that_is_gone_fails_the_request_and_is_reported() {
     let mut rig = shaky(data, 4);
     assert_eq!(rig.one(write(0x50, &[1, 2, 3])), failed());
     assert_eq!(rig.host_fault(), Some(HostFault::MemoryGone { addr: data }));
-    assert_eq!(rig.guest.model().bus().calls, []);
+    assert_eq!(rig.engine.model().bus().calls, []);
     // A read has been on the bus by then.
     let mut rig = shaky(data, 4);
     let outcome = rig.one(read(0x50, 3));
     assert_eq!((outcome.status, outcome.used), (ERR, 0));
     assert_eq!(outcome.data, [UNTOUCHED; 3], "there is nothing to fill");
     assert_eq!(rig.host_fault(), Some(HostFault::MemoryGone { addr: data }));
-    assert_eq!(rig.guest.model().bus().calls, [Read(0x50, 3)]);
+    assert_eq!(rig.engine.model().bus().calls, [Read(0x50, 3)]);
     // One that is gone in part is answered for what there was.
     let mut rig = shaky(data + 2, 2);
     let outcome = rig.one(read(0x50, 3));
@@ -298,5 +298,5 @@ fn a_host_can_keep_chips_from_its_driver() {
     let mut rig = I2cRig::over(Only50(Recorder::default()));
     let outcomes = rig.ask(&[read(0x4f, 1), read(0x50, 1), read(0x51, 1)]);
     assert_eq!(outcomes, [failed_read(1), got([1]), failed_read(1)]);
-    assert_eq!(rig.guest.model().bus().0.calls, [Read(0x50, 1)]);
+    assert_eq!(rig.engine.model().bus().0.calls, [Read(0x50, 1)]);
 }

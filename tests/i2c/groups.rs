@@ -148,7 +148,7 @@ fn a_reset_ends_a_group_that_failed() {
     let mut rig = I2cRig::new();
     rig.trouble([Some(NAK)]);
     assert_eq!(rig.one(write(0x10, &[1]).and()), failed());
-    assert!(rig.guest.bring_up(features(), &[config(0)]));
+    assert!(rig.engine.bring_up(features(), &[config(0)]));
     rig.driver = driver(rig.ram, 0);
     assert_eq!(rig.one(read(0x10, 1)), got([1]));
 }
@@ -158,11 +158,11 @@ fn a_stopped_queue_ends_a_group_that_failed() {
     let mut rig = I2cRig::new();
     rig.trouble([Some(NAK)]);
     assert_eq!(rig.one(write(0x10, &[1]).and()), failed());
-    let _ = rig.guest.store(reg::QUEUE_SEL, 0);
-    let _ = rig.guest.store(reg::QUEUE_READY, 0);
-    assert_eq!(rig.guest.load(reg::QUEUE_READY), 0);
+    let _ = rig.engine.store(reg::QUEUE_SEL, 0);
+    let _ = rig.engine.store(reg::QUEUE_READY, 0);
+    assert_eq!(rig.engine.load(reg::QUEUE_READY), 0);
     // Before a reset it cannot be used again.
-    assert!(rig.guest.bring_up(features(), &[config(0)]));
+    assert!(rig.engine.bring_up(features(), &[config(0)]));
     rig.driver = driver(rig.ram, 0);
     assert_eq!(rig.one(read(0x10, 1)), got([1]));
 }

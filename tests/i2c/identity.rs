@@ -7,28 +7,28 @@ use virtside::{
     models::{I2c, i2c::ZERO_LENGTH_REQUEST},
     testing::Registers,
 };
-use virtside_tests::{SIZE, guest, models::i2c::*, reg};
+use virtside_tests::{SIZE, models::i2c::*, reg, test_engine};
 
 #[test]
 fn it_has_type_34_one_queue_and_no_configuration_space() {
-    let (mut guest, _) = guest(I2c::<_, BYTES>::new(Recorder::default()), 1);
-    assert_eq!(guest.load(reg::DEVICE_ID), 34);
+    let (mut engine, _) = test_engine(I2c::<_, BYTES>::new(Recorder::default()), 1);
+    assert_eq!(engine.load(reg::DEVICE_ID), 34);
     for (queue, size) in [(0, u32::from(SIZE)), (1, 0), (2, 0)] {
-        let _ = guest.store(reg::QUEUE_SEL, queue);
-        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), size);
+        let _ = engine.store(reg::QUEUE_SEL, queue);
+        assert_eq!(engine.load(reg::QUEUE_SIZE_MAX), size);
     }
     let access = Access::Read {
         offset: reg::CONFIG,
         width: 1,
     };
-    assert!(guest.access(access).refusal().is_some());
+    assert!(engine.access(access).refusal().is_some());
 }
 
 #[test]
 fn zero_length_requests_are_offered() {
-    let (mut guest, _) = guest(I2c::<_, BYTES>::new(Recorder::default()), 1);
+    let (mut engine, _) = test_engine(I2c::<_, BYTES>::new(Recorder::default()), 1);
     assert_eq!(
-        guest.offered(),
+        engine.offered(),
         Features::ALL_RINGS | Features::from_bits(1)
     );
     assert_eq!(ZERO_LENGTH_REQUEST, Features::from_bits(1));
@@ -36,15 +36,15 @@ fn zero_length_requests_are_offered() {
 
 #[test]
 fn a_driver_without_zero_length_requests_is_rejected() {
-    let (mut guest, _) = guest(I2c::<_, BYTES>::new(Recorder::default()), 1);
+    let (mut engine, _) = test_engine(I2c::<_, BYTES>::new(Recorder::default()), 1);
     for features in [Features::VERSION_1, Features::RING] {
-        assert!(!guest.negotiate(features));
-        let status = guest.status();
+        assert!(!engine.negotiate(features));
+        let status = engine.status();
         assert!(!status.contains(DeviceStatus::FEATURES_OK));
         assert!(!status.contains(DeviceStatus::DEVICE_NEEDS_RESET));
         let missing = ZERO_LENGTH_REQUEST;
         let refusal = Refusal::FeaturesMissing { missing };
-        assert_eq!(guest.store(0x70, 11), Reply::Refused(refusal));
+        assert_eq!(engine.store(0x70, 11), Reply::Refused(refusal));
     }
-    assert!(guest.negotiate(Features::VERSION_1 | ZERO_LENGTH_REQUEST));
+    assert!(engine.negotiate(Features::VERSION_1 | ZERO_LENGTH_REQUEST));
 }

@@ -7,23 +7,23 @@ use virtside::{
     models::{I2c, i2c::I2cSnapshot},
     testing::Registers,
 };
-use virtside_tests::{BASE, N, Q, guest_over, models::i2c::*, reg};
+use virtside_tests::{BASE, N, Q, engine_over, models::i2c::*, reg};
 
 type State = EngineSnapshot<I2cSnapshot, Q, N, 8>;
 
 /// The same adapter in another process, of the same bus; its driver does not notice.
 #[track_caller]
 fn carry(rig: &mut I2cRig<Recorder>, combining: bool) {
-    let state: State = rig.guest.save().expect("nothing is in the way");
-    let bus = std::mem::take(rig.guest.model_mut().bus_mut());
+    let state: State = rig.engine.save().expect("nothing is in the way");
+    let bus = std::mem::take(rig.engine.model_mut().bus_mut());
     let model = I2c::new(bus);
     let model = if combining { model.combining() } else { model };
-    let mut guest = guest_over(model, rig.ram.flat(BASE), 2);
-    guest.restore(&state).expect("what was saved is whole");
-    let mut again: State = guest.save().expect("nothing is in the way");
+    let mut engine = engine_over(model, rig.ram.flat(BASE), 2);
+    engine.restore(&state).expect("what was saved is whole");
+    let mut again: State = engine.save().expect("nothing is in the way");
     again.registers.generation = state.registers.generation;
     assert_eq!(again, state);
-    rig.guest = guest;
+    rig.engine = engine;
 }
 
 fn offer(rig: &mut I2cRig<Recorder>, messages: &[Message]) {
@@ -31,7 +31,7 @@ fn offer(rig: &mut I2cRig<Recorder>, messages: &[Message]) {
         rig.offer(index, message);
     }
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
+    let _ = rig.engine.kick(0);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_write_that_waits_for_its_read_is_combined_with_it() {
     let mut rig = I2cRig::combining(2);
     let messages = [write(0x50, &[0x10]).and(), read(0x50, 2)];
     offer(&mut rig, &messages);
-    let _ = rig.guest.poll(1);
+    let _ = rig.engine.poll(1);
     assert_eq!(rig.calls(), [], "it waits");
     carry(&mut rig, true);
     rig.poll();
@@ -57,7 +57,7 @@ fn a_write_that_was_sent_and_not_answered_is_not_sent_again() {
         rig.trouble([trouble]);
         // The read of another chip: the write goes alone, and has its answer with the next poll.
         offer(&mut rig, &[write(0x50, &[0x10]).and(), read(0x51, 1)]);
-        let _ = rig.guest.poll(2);
+        let _ = rig.engine.poll(2);
         assert_eq!(rig.calls()[0], Write(0x50, vec![0x10]));
         assert_eq!(rig.status(0), UNTOUCHED);
         carry(&mut rig, true);
@@ -93,17 +93,17 @@ fn a_reset_and_a_stopped_queue_forget_what_was_carried_over() {
         rig.trouble([Some(NAK)]);
         assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
         carry(&mut rig, false);
-        let _ = rig.guest.store(reg::QUEUE_SEL, 0);
-        let _ = rig.guest.store(offset, 0);
-        assert!(!rig.guest.model().save().failing);
+        let _ = rig.engine.store(reg::QUEUE_SEL, 0);
+        let _ = rig.engine.store(offset, 0);
+        assert!(!rig.engine.model().save().failing);
     }
 }
 
 #[test]
 fn what_no_driver_can_have_made_of_it_is_refused() {
     let mut rig = I2cRig::new();
-    let whole: State = rig.guest.save().expect("nothing is in the way");
-    let mut guest = guest_over(
+    let whole: State = rig.engine.save().expect("nothing is in the way");
+    let mut engine = engine_over(
         I2c::<_, BYTES>::new(Recorder::default()),
         rig.ram.flat(BASE),
         2,
@@ -112,19 +112,19 @@ fn what_no_driver_can_have_made_of_it_is_refused() {
     let mut state = whole.clone();
     state.model.settled = Some(true);
     let refused = Err(SnapshotError::Model { at: 0 });
-    assert_eq!(guest.restore(&state), refused);
-    assert_eq!(guest.load(reg::STATUS), 0);
-    guest.restore(&whole).expect("what was saved is whole");
+    assert_eq!(engine.restore(&state), refused);
+    assert_eq!(engine.load(reg::STATUS), 0);
+    engine.restore(&whole).expect("what was saved is whole");
     // At work.
     let mut state = whole.model;
     state.failing = true;
-    guest
+    engine
         .model_mut()
         .restore(&state, virtside::SavedWith { started: true })
         .expect("nothing was served yet");
     let refused = Err(SnapshotError::NotInReset);
     assert_eq!(
-        guest
+        engine
             .model_mut()
             .restore(&state, virtside::SavedWith { started: true }),
         refused
@@ -136,7 +136,7 @@ fn nothing_was_served_before_a_driver_was_there() {
     let rig = I2cRig::new();
     let there = || {
         let model = I2c::<_, BYTES>::new(Recorder::default()).combining();
-        guest_over(model, rig.ram.flat(BASE), 2)
+        engine_over(model, rig.ram.flat(BASE), 2)
     };
     let whole: State = there().save().expect("nothing is in the way");
     let (mut failing, mut settled) = (whole.clone(), whole);
@@ -151,12 +151,12 @@ fn nothing_was_served_before_a_driver_was_there() {
 #[test]
 fn an_answer_without_its_request_does_not_stop_the_queue() {
     let mut rig = I2cRig::combining(2);
-    let mut state: State = rig.guest.save().expect("nothing is in the way");
+    let mut state: State = rig.engine.save().expect("nothing is in the way");
     state.model.settled = Some(false);
     let model = I2c::new(Recorder::default()).combining();
-    let mut guest = guest_over(model, rig.ram.flat(BASE), 2);
-    guest.restore(&state).expect("that may be");
-    rig.guest = guest;
+    let mut engine = engine_over(model, rig.ram.flat(BASE), 2);
+    engine.restore(&state).expect("that may be");
+    rig.engine = engine;
     assert_eq!(rig.one(read(0x50, 1)).status, ERR);
     assert_eq!(rig.one(read(0x50, 1)).status, OK);
 }
@@ -188,7 +188,7 @@ proptest! {
                     if moves && *carried {
                         carry(&mut rig, true);
                     }
-                    let _ = rig.guest.poll(*budget);
+                    let _ = rig.engine.poll(*budget);
                 }
                 rig.poll();
                 let mut used = rig.take_used();

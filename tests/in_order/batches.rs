@@ -163,8 +163,8 @@ fn batches_go_round_the_end_of_the_ring() {
                         let buffers = vec![Buffer::writable(DATA, 2); usize::from(slots)];
                         rig.driver().send(&buffers);
                     }
-                    assert_eq!(rig.kick(0), Step::Idle, "{:?}", rig.guest.driver_fault(0));
-                    rig.guest.model_mut().asked.clear();
+                    assert_eq!(rig.kick(0), Step::Idle, "{:?}", rig.engine.driver_fault(0));
+                    rig.engine.model_mut().asked.clear();
                     let end = number + usize::from(chains);
                     let expected = full(number..end, 2 * u32::from(slots));
                     assert_eq!(rig.take(), expected, "{format:?} of {size}");
@@ -184,7 +184,7 @@ fn batches_go_round_the_end_of_the_16_bit_index() {
         while number < 140_000 {
             let chains = 1 + number % 16;
             assert_eq!(rig.send(&vec![2; chains]), Step::Idle);
-            rig.guest.model_mut().asked.clear();
+            rig.engine.model_mut().asked.clear();
             let end = number + chains;
             let expected = (number..end).map(|it| match it % 5 {
                 3 => Given::entry(it, 1),
@@ -208,8 +208,8 @@ fn answers_that_wait_go_round_the_end_of_the_16_bit_index() {
             assert_eq!(rig.send(&[2; 8]), Step::Blocked);
             assert_eq!(rig.take(), []);
             rig.answer(first, 1);
-            rig.guest.model_mut().asked.clear();
-            rig.guest.model_mut().answers.clear();
+            rig.engine.model_mut().asked.clear();
+            rig.engine.model_mut().answers.clear();
             let mut expected = full(first + 1..first + 8, 2);
             expected.insert(0, Given::entry(first, 1));
             assert_eq!(rig.take(), expected, "{format:?}");

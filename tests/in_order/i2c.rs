@@ -9,7 +9,7 @@ use virtside::{
     testing::{Buffer, Registers},
 };
 use virtside_tests::{
-    BASE, DATA, Guest, SIZE, guest_over,
+    BASE, DATA, SIZE, TestEngine, engine_over,
     in_order::{FORMATS, Format, Given, InOrderDriver},
     ram,
     rings::settle,
@@ -46,7 +46,7 @@ impl embedded_hal::i2c::I2c for Bus {
 }
 
 struct I2cInOrderRig {
-    guest: Guest<I2c<Bus, 16>>,
+    engine: TestEngine<I2c<Bus, 16>>,
     driver: InOrderDriver,
     bus: Bus,
     ram: virtside_tests::TestRam,
@@ -56,11 +56,12 @@ fn rig(format: Format, slots: usize) -> I2cInOrderRig {
     let (ram, bus) = (ram(), Bus::default());
     let features = Features::IN_ORDER | format.features() | ZERO_LENGTH_REQUEST;
     let model = I2c::new(bus.clone()).combining();
-    let mut guest = guest_over(model, ram.flat(BASE), slots).offering(Offer::AS_IS.with(features));
+    let mut engine =
+        engine_over(model, ram.flat(BASE), slots).offering(Offer::AS_IS.with(features));
     let driver = InOrderDriver::new(ram, format, 0, SIZE);
-    assert!(guest.bring_up(features, &[driver.config()]));
+    assert!(engine.bring_up(features, &[driver.config()]));
     I2cInOrderRig {
-        guest,
+        engine,
         driver,
         bus,
         ram,
@@ -90,8 +91,8 @@ impl I2cInOrderRig {
     }
 
     fn run(&mut self) -> Vec<Given> {
-        let _ = self.guest.kick(0);
-        assert_eq!(settle(&mut self.guest), Step::Idle);
+        let _ = self.engine.kick(0);
+        assert_eq!(settle(&mut self.engine), Step::Idle);
         self.driver.take()
     }
 }

@@ -7,7 +7,7 @@ use virtside_tests::in_order::{FORMATS, Format, HolderRig};
 /// Sends chains of one descriptor, full where `bits` says so; whether there was an interrupt.
 fn batch(rig: &mut HolderRig, count: usize, bits: usize) -> bool {
     let before = rig.interrupts();
-    let first = rig.guest.counters().chains as usize;
+    let first = rig.engine.counters().chains as usize;
     rig.choose(move |asked| {
         Some(if bits & (1 << (asked.number - first)) == 0 {
             1
@@ -16,7 +16,7 @@ fn batch(rig: &mut HolderRig, count: usize, bits: usize) -> bool {
         })
     });
     rig.send(&vec![2; count]);
-    rig.guest.model_mut().asked.clear();
+    rig.engine.model_mut().asked.clear();
     assert_eq!(rig.take().len(), count);
     let sent = rig.interrupts() - before;
     assert!(sent <= 1, "one interrupt is enough");
@@ -37,7 +37,7 @@ fn a_batch_is_announced_once_unless_the_driver_asked_for_quiet() {
                 assert_eq!(batch(&mut rig, 4, bits), !quiet, "{format:?} {round}");
             }
         }
-        let counters = rig.guest.counters();
+        let counters = rig.engine.counters();
         assert_eq!((counters.interrupts, counters.suppressed), (32, 32));
     }
 }
@@ -47,11 +47,11 @@ fn only_an_event_index_within_a_batch_is_announced() {
     let mut rig = HolderRig::new(Format::Split, Features::EVENT_IDX);
     let mut fired = [0; 2];
     // Until the index has gone round.
-    while rig.guest.counters().chains < 70_000 {
+    while rig.engine.counters().chains < 70_000 {
         for count in 1..=5 {
             for bits in 0..1 << count {
-                let offset = rig.guest.counters().chains as u16 % 11;
-                let old = rig.guest.counters().chains as u16;
+                let offset = rig.engine.counters().chains as u16 % 11;
+                let old = rig.engine.counters().chains as u16;
                 let event = old.wrapping_add(offset).wrapping_sub(3);
                 rig.driver().split().set_used_event(event);
                 let asked_for = (0..count as u16).any(|at| old.wrapping_add(at) == event);

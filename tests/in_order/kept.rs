@@ -31,7 +31,7 @@ fn assert_slots_are_free(rig: &mut HolderRig) {
         rig.drivers[1].room(4);
     }
     rig.kick(1);
-    let held = rig.guest.model().asked.iter();
+    let held = rig.engine.model().asked.iter();
     assert_eq!(held.filter(|asked| asked.queue == 1).count(), 4);
 }
 
@@ -40,14 +40,14 @@ fn a_stopped_queue_gives_slots_back_and_leaves_its_ring() {
     for &format in FORMATS {
         let mut rig = waiting(format, Features::empty());
         let tokens = [0, 1, 2].map(|number| rig.token(number));
-        let _ = rig.guest.store(reg::QUEUE_SEL, 0);
-        assert_eq!(rig.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        let _ = rig.engine.store(reg::QUEUE_SEL, 0);
+        assert_eq!(rig.engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
         for token in tokens {
-            assert_eq!(rig.guest.complete(token), Err(Refusal::StaleToken));
+            assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
         }
-        settle(&mut rig.guest);
+        settle(&mut rig.engine);
         assert_eq!(rig.take(), []);
-        assert_eq!((rig.interrupts(), rig.guest.counters().chains), (0, 0));
+        assert_eq!((rig.interrupts(), rig.engine.counters().chains), (0, 0));
         assert_slots_are_free(&mut rig);
     }
 }
@@ -57,14 +57,14 @@ fn a_queue_that_was_reset_and_set_up_again_starts_over() {
     for &format in FORMATS {
         let mut rig = waiting(format, Features::RING_RESET);
         let tokens = [0, 1, 2].map(|number| rig.token(number));
-        let _ = rig.guest.store(reg::QUEUE_SEL, 0);
-        assert_eq!(rig.guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
-        assert_eq!(rig.guest.load(reg::QUEUE_RESET), 0);
+        let _ = rig.engine.store(reg::QUEUE_SEL, 0);
+        assert_eq!(rig.engine.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+        assert_eq!(rig.engine.load(reg::QUEUE_RESET), 0);
         rig.drivers[0] = InOrderDriver::new(rig.ram, format, 0, SIZE);
         let config = rig.drivers[0].config();
-        assert_eq!(rig.guest.configure(&config), Reply::Done(0));
+        assert_eq!(rig.engine.configure(&config), Reply::Done(0));
         for token in tokens {
-            assert_eq!(rig.guest.complete(token), Err(Refusal::StaleToken));
+            assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
         }
         rig.fill();
         assert_eq!(rig.send(&[4; 2]), Step::Idle);
@@ -81,7 +81,7 @@ fn a_device_that_was_reset_starts_over() {
         let tokens = [0, 1, 2].map(|number| rig.token(number));
         rig.restart(2, SIZE);
         for token in tokens {
-            assert_eq!(rig.guest.complete(token), Err(Refusal::StaleToken));
+            assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
         }
         rig.fill();
         assert_eq!(rig.send(&[4; 2]), Step::Idle);
@@ -96,17 +96,17 @@ fn a_faulty_driver_hears_of_nothing_that_waited_for_its_turn() {
     for &format in FORMATS {
         let mut rig = waiting(format, Features::empty());
         let fault = DriverFault::BadRequest { head: 7 };
-        rig.guest.model_mut().blames = Some((3, fault));
+        rig.engine.model_mut().blames = Some((3, fault));
         let tokens = [0, 1, 2].map(|number| rig.token(number));
         rig.send(&[4]);
-        assert_eq!(rig.guest.driver_fault(0), Some(fault));
-        assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.driver_fault(0), Some(fault));
+        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
         for token in tokens {
-            assert_eq!(rig.guest.complete(token), Err(Refusal::StaleToken));
+            assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
         }
         assert_eq!(rig.take(), [], "{format:?}");
-        assert_eq!(rig.guest.counters().chains, 0);
-        rig.guest.model_mut().blames = None;
+        assert_eq!(rig.engine.counters().chains, 0);
+        rig.engine.model_mut().blames = None;
         assert_slots_are_free(&mut rig);
     }
 }
@@ -116,17 +116,17 @@ fn a_faulty_driver_is_told_of_full_buffers_given_back_before() {
     for &format in FORMATS {
         let mut rig = HolderRig::new(format, Features::empty());
         let fault = DriverFault::BadRequest { head: 7 };
-        rig.guest.model_mut().blames = Some((3, fault));
+        rig.engine.model_mut().blames = Some((3, fault));
         rig.fill();
         rig.send(&[4; 5]);
-        assert_eq!(rig.guest.driver_fault(0), Some(fault));
+        assert_eq!(rig.engine.driver_fault(0), Some(fault));
         let expected = [
             Given::skipped(0, 4),
             Given::skipped(1, 4),
             Given::entry(2, 4),
         ];
         assert_eq!(rig.take(), expected, "{format:?}");
-        assert_eq!(rig.guest.counters().interrupts, 1);
+        assert_eq!(rig.engine.counters().interrupts, 1);
     }
 }
 
@@ -144,7 +144,7 @@ fn a_broken_split_ring_shows_full_buffers_given_back_before() {
     rig.kick(0);
     let head = SIZE;
     let fault = Some(DriverFault::HeadOutOfRange { head });
-    assert_eq!(rig.guest.driver_fault(0), fault);
+    assert_eq!(rig.engine.driver_fault(0), fault);
     assert_eq!(rig.driver().numbers(), [0, 1, 2]);
 }
 
@@ -161,7 +161,7 @@ fn a_rejected_chain_has_its_own_entry_behind_full_buffers() {
             }
         }
         rig.kick(0);
-        assert_eq!(rig.guest.driver_fault(0), None, "it goes on");
+        assert_eq!(rig.engine.driver_fault(0), None, "it goes on");
         let expected = [
             Given::skipped(0, 4),
             Given::entry(1, 4),
@@ -180,7 +180,7 @@ fn a_chain_that_the_device_refuses_waits_for_its_turn() {
     for &format in FORMATS {
         let mut rig = HolderRig::refusing(format, Features::empty());
         let fault = DriverFault::BadRequest { head: 1 };
-        rig.guest.model_mut().blames = Some((1, fault));
+        rig.engine.model_mut().blames = Some((1, fault));
         assert_eq!(rig.send(&[4; 2]), Step::Blocked);
         assert_eq!(rig.take(), []);
         rig.answer(0, 4);
@@ -199,7 +199,7 @@ fn a_head_that_waits_for_its_turn_is_in_flight() {
     driver.publish();
     rig.kick(0);
     let fault = Some(DriverFault::HeadInFlight { head: 2 });
-    assert_eq!(rig.guest.driver_fault(0), fault);
+    assert_eq!(rig.engine.driver_fault(0), fault);
 }
 
 #[test]
@@ -207,34 +207,34 @@ fn answers_that_wait_for_a_sleeper_allow_a_suspension() {
     for &format in FORMATS {
         for sleeps in [true, false] {
             let mut rig = waiting(format, Features::SUSPEND);
-            rig.guest.model_mut().sleeps = sleeps;
-            let _ = rig.guest.store(reg::STATUS, LIVE | SUSPEND);
-            let _ = rig.guest.load(reg::STATUS);
+            rig.engine.model_mut().sleeps = sleeps;
+            let _ = rig.engine.store(reg::STATUS, LIVE | SUSPEND);
+            let _ = rig.engine.load(reg::STATUS);
             if sleeps {
-                assert_eq!(rig.guest.phase(), Phase::Suspended);
+                assert_eq!(rig.engine.phase(), Phase::Suspended);
             } else {
                 assert_eq!(
-                    rig.guest.phase(),
+                    rig.engine.phase(),
                     Phase::Suspending,
                     "one is to be answered"
                 );
             }
             assert_eq!(
-                rig.guest.complete(rig.token(1)),
+                rig.engine.complete(rig.token(1)),
                 Err(Refusal::StaleToken),
                 "it was answered"
             );
             rig.answer(0, 3);
             if sleeps {
-                settle(&mut rig.guest);
+                settle(&mut rig.engine);
                 assert_eq!(rig.take(), [], "nothing is touched");
                 assert_eq!(rig.interrupts(), 0);
             }
-            let _ = rig.guest.load(reg::STATUS);
-            assert_eq!(rig.guest.phase(), Phase::Suspended);
-            let _ = rig.guest.store(reg::STATUS, LIVE);
-            assert_eq!(rig.guest.phase(), Phase::Live);
-            assert_eq!(settle(&mut rig.guest), Step::Idle);
+            let _ = rig.engine.load(reg::STATUS);
+            assert_eq!(rig.engine.phase(), Phase::Suspended);
+            let _ = rig.engine.store(reg::STATUS, LIVE);
+            assert_eq!(rig.engine.phase(), Phase::Live);
+            assert_eq!(settle(&mut rig.engine), Step::Idle);
             let expected = [Given::entry(0, 3), Given::skipped(1, 4), Given::entry(2, 4)];
             assert_eq!(rig.take(), expected, "{format:?}");
             assert_eq!(rig.interrupts(), 1);
@@ -249,8 +249,8 @@ fn memory_may_move_while_answers_wait() {
         // The same bytes, elsewhere.
         let other = ram();
         other.write(0, &virtside_tests::rings::shot(rig.ram));
-        *rig.guest.memory_mut() = other.flat(BASE);
-        assert!(rig.guest.memory_changed());
+        *rig.engine.memory_mut() = other.flat(BASE);
+        assert!(rig.engine.memory_changed());
         rig.answer(0, 4);
         assert_eq!(rig.take(), [], "not in the old memory");
         let mut old = vec![0; virtside_tests::BYTES];
@@ -270,11 +270,11 @@ fn a_queue_with_answers_that_wait_cannot_be_taken() {
     for &format in FORMATS {
         let mut rig = waiting(format, Features::empty());
         assert_eq!(
-            rig.guest.take_queue(0).err(),
+            rig.engine.take_queue(0).err(),
             Some(Refusal::QueueBusy { queue: 0 })
         );
         rig.answer(0, 4);
-        assert!(rig.guest.take_queue(0).is_ok());
+        assert!(rig.engine.take_queue(0).is_ok());
     }
 }
 
@@ -284,10 +284,10 @@ fn in_order_is_offered_only_where_the_host_asks_for_it() {
         let slots = vec![ChainSlot::new()];
         let shared = std::sync::Arc::new(virtside::Shared::new());
         let line: virtside_tests::Line = Box::leak(Box::default());
-        let mut guest: virtside_tests::Guest<_> =
+        let mut engine: virtside_tests::TestEngine<_> =
             virtside::Engine::new(Holder::new(), ram().flat(BASE), line, slots, shared)
                 .offering(offer);
-        guest.offered().contains(Features::IN_ORDER)
+        engine.offered().contains(Features::IN_ORDER)
     };
     assert!(!offered(Offer::AS_IS));
     assert!(offered(Offer::AS_IS.with(Features::IN_ORDER)));

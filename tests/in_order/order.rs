@@ -40,9 +40,9 @@ fn buffers_go_back_in_the_order_in_which_they_came() {
                 assert_eq!(given, expected.collect::<Vec<_>>(), "{format:?} {order:?}");
             }
             assert_eq!(given.len(), 4);
-            assert_eq!(rig.guest.poll(9), Step::Idle);
+            assert_eq!(rig.engine.poll(9), Step::Idle);
         }
-        let counters = rig.guest.counters();
+        let counters = rig.engine.counters();
         assert_eq!(counters.chains, 4 * 24);
     }
 }
@@ -55,7 +55,7 @@ fn a_chain_that_is_answered_at_once_waits_for_an_older_one() {
         assert_eq!(rig.send(&[4; 3]), Step::Blocked);
         assert_eq!(rig.take(), []);
         assert_eq!(rig.interrupts(), 0, "nothing came back");
-        assert_eq!(rig.guest.counters().chains, 0);
+        assert_eq!(rig.engine.counters().chains, 0);
         rig.answer(0, 2);
         let expected = [Given::entry(0, 2), Given::entry(1, 1), Given::entry(2, 1)];
         assert_eq!(rig.take(), expected, "{format:?}");
@@ -116,7 +116,7 @@ fn all_slots_are_free_again_after_the_oldest_is_answered() {
             assert_eq!(rig.send(&[4; 8]), Step::Blocked);
             rig.drivers[1].room(4);
             assert_eq!(rig.kick(1), Step::Blocked);
-            assert_eq!(rig.guest.model().asked.len(), slots, "no slot is left");
+            assert_eq!(rig.engine.model().asked.len(), slots, "no slot is left");
             assert_eq!(rig.take(), []);
             rig.answer(0, 4);
             assert_eq!(rig.kick(0), Step::Idle);
@@ -137,10 +137,10 @@ fn every_budget_comes_to_the_same_end() {
                 rig.drivers[1].room(0);
             }
             for queue in 0..2 {
-                assert_eq!(rig.guest.kick(queue), Reply::Done(0));
+                assert_eq!(rig.engine.kick(queue), Reply::Done(0));
             }
             let mut polls = 0;
-            while rig.guest.poll(budget) == Step::More {
+            while rig.engine.poll(budget) == Step::More {
                 polls += 1;
                 assert!(polls < 100, "{format:?}: it never ends");
             }
@@ -158,16 +158,16 @@ fn the_name_of_an_answered_chain_is_void() {
         rig.send(&[4; 3]);
         let tokens: Vec<_> = (0..3).map(|number| rig.token(number)).collect();
         rig.answer(1, 4);
-        let served = rig.guest.model().asked.len();
+        let served = rig.engine.model().asked.len();
         for _ in 0..2 {
-            assert_eq!(rig.guest.complete(tokens[1]), Err(Refusal::StaleToken));
+            assert_eq!(rig.engine.complete(tokens[1]), Err(Refusal::StaleToken));
         }
         rig.answer(0, 4);
         for token in &tokens[..2] {
-            assert_eq!(rig.guest.complete(*token), Err(Refusal::StaleToken));
+            assert_eq!(rig.engine.complete(*token), Err(Refusal::StaleToken));
         }
         assert_eq!(rig.driver().numbers(), [0, 1], "{format:?}");
-        assert_eq!(rig.guest.model().asked.len(), served);
+        assert_eq!(rig.engine.model().asked.len(), served);
         rig.answer(2, 4);
         assert_eq!(rig.driver().numbers(), [2]);
     }
@@ -180,14 +180,14 @@ fn an_answered_chain_that_is_called_due_is_not_served_again() {
         rig.send(&[4; 3]);
         let token = rig.token(1);
         rig.answer(1, 4);
-        rig.guest.model_mut().due = [token].into();
+        rig.engine.model_mut().due = [token].into();
         assert_eq!(rig.kick(0), Step::Blocked);
-        assert_eq!(rig.guest.model().due, [token], "it was not served");
+        assert_eq!(rig.engine.model().due, [token], "it was not served");
         assert_eq!(rig.take(), []);
         // Nor does it keep what is due from being given once it is asked for that.
         let due = rig.token(0);
-        rig.guest.model_mut().answers.insert(due, 1);
-        rig.guest.model_mut().due = [due].into();
+        rig.engine.model_mut().answers.insert(due, 1);
+        rig.engine.model_mut().due = [due].into();
         assert_eq!(rig.kick(0), Step::Blocked);
         let expected = [Given::entry(0, 1), Given::entry(1, 4)];
         assert_eq!(rig.take(), expected, "{format:?}");
@@ -201,15 +201,15 @@ fn a_ready_back_end_does_not_serve_an_answered_chain_again() {
         rig.send(&[4; 3]);
         rig.answer(1, 3);
         let (first, last) = (rig.token(0), rig.token(2));
-        rig.guest
+        rig.engine
             .model_mut()
             .answers
             .extend([(first, 2), (last, 1)]);
-        rig.guest.backend_ready(0);
-        assert_eq!(rig.guest.poll(9), Step::Idle);
+        rig.engine.backend_ready(0);
+        assert_eq!(rig.engine.poll(9), Step::Idle);
         let expected = [Given::entry(0, 2), Given::entry(1, 3), Given::entry(2, 1)];
         assert_eq!(rig.take(), expected, "{format:?}");
-        assert_eq!(rig.guest.counters().chains, 3);
+        assert_eq!(rig.engine.counters().chains, 3);
     }
 }
 
@@ -220,7 +220,7 @@ fn without_in_order_each_answer_has_its_own_entry_at_once() {
         rig.send(&[4; 3]);
         for (left, number) in [(2, 2), (1, 0), (0, 1)] {
             rig.answer(number, 4);
-            assert_eq!(rig.guest.counters().chains, 3 - left);
+            assert_eq!(rig.engine.counters().chains, 3 - left);
         }
         // Full ones, which a queue in order would have put together.
         match format {

@@ -57,14 +57,14 @@ impl World {
         };
         let buffers: Vec<_> = (0..length).map(buffer).collect();
         self.rig.drivers[usize::from(queue)].send(&buffers);
-        assert_eq!(self.rig.guest.notify_queue(queue), Ok(()));
+        assert_eq!(self.rig.engine.notify_queue(queue), Ok(()));
     }
 
     fn poll(&mut self, budget: u16, choice: impl Fn(&Asked) -> Option<u32> + Clone + 'static) {
-        let before = self.rig.guest.model().asked.len();
+        let before = self.rig.engine.model().asked.len();
         self.rig.choose(choice.clone());
-        let _ = self.rig.guest.poll(budget);
-        for asked in &self.rig.guest.model().asked[before..] {
+        let _ = self.rig.engine.poll(budget);
+        for asked in &self.rig.engine.model().asked[before..] {
             self.models[usize::from(asked.queue)].held.push_back(Held {
                 number: asked.number,
                 room: asked.room,
@@ -159,8 +159,8 @@ proptest! {
                 rounds += 1;
                 prop_assert!(rounds < 100, "{:?}: it never ends", format);
             }
-            let sent: usize = world.rig.guest.model().asked.len();
-            prop_assert_eq!(world.rig.guest.counters().chains as usize, sent);
+            let sent: usize = world.rig.engine.model().asked.len();
+            prop_assert_eq!(world.rig.engine.counters().chains as usize, sent);
         }
     }
 }

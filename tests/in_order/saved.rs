@@ -18,7 +18,7 @@ fn waiting(format: Format) -> (HolderRig, Saved) {
     assert_eq!(rig.take().len(), 13);
     rig.choose(|asked| (13 < asked.number && asked.number < 16).then_some(asked.room - 1));
     assert_eq!(rig.send(&[4; 4]), Step::Blocked);
-    let saved = rig.guest.save().expect("nothing is taken");
+    let saved = rig.engine.save().expect("nothing is taken");
     assert_eq!(saved.device.chains.len(), 4);
     (rig, saved)
 }
@@ -28,11 +28,11 @@ fn answers_that_wait_still_wait_after_a_restore() {
     for &format in FORMATS {
         let (mut rig, saved) = waiting(format);
         rig.renew(8);
-        assert_eq!(rig.guest.restore(&saved), Ok(()));
+        assert_eq!(rig.engine.restore(&saved), Ok(()));
         // Both that were kept come again; the older one is kept again.
         rig.choose(|asked| (asked.number == 1).then_some(4));
-        assert_eq!(settle(&mut rig.guest), Step::Blocked);
-        assert_eq!(rig.guest.model().asked.len(), 2, "{format:?}");
+        assert_eq!(settle(&mut rig.engine), Step::Blocked);
+        assert_eq!(rig.engine.model().asked.len(), 2, "{format:?}");
         assert_eq!(rig.take(), []);
         rig.answer(0, 4);
         let expected = [
@@ -55,7 +55,7 @@ fn an_answer_that_nothing_would_give_back_is_refused() {
         saved.device.chains[0].answered = Some(4);
         rig.renew(8);
         let refused = Err(SnapshotError::Chain { at: 0 });
-        assert_eq!(rig.guest.restore(&saved), refused, "{format:?}");
+        assert_eq!(rig.engine.restore(&saved), refused, "{format:?}");
     }
 }
 
@@ -69,6 +69,6 @@ fn a_queue_with_an_abandoned_chain_is_refused() {
         ring.expect("it is live").lost = 1;
         rig.renew(8);
         let refused = Err(SnapshotError::Positions { queue: 0 });
-        assert_eq!(rig.guest.restore(&saved), refused, "{format:?}");
+        assert_eq!(rig.engine.restore(&saved), refused, "{format:?}");
     }
 }

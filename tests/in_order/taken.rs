@@ -25,7 +25,7 @@ struct Out {
 fn out(format: Format, features: Features, chains: usize) -> Out {
     let mut rig = HolderRig::new(format, features);
     rig.fill();
-    let queue = rig.guest.take_queue(0).expect("it is live");
+    let queue = rig.engine.take_queue(0).expect("it is live");
     let chains = vec![Chain::new(); chains];
     let mut out = Out { rig, queue, chains };
     for chain in &mut out.chains {
@@ -177,7 +177,7 @@ fn a_queue_that_is_put_back_is_published() {
             assert_eq!(out.complete(which, 4), Ok(()));
         }
         let before = out.rig.interrupts();
-        assert!(out.rig.guest.put_back(out.queue).is_ok());
+        assert!(out.rig.engine.put_back(out.queue).is_ok());
         assert_eq!(out.rig.driver().numbers(), [0, 1, 2], "{format:?}");
         assert_eq!(out.rig.interrupts(), before + 1);
         assert_eq!(out.rig.send(&[4; 2]), Step::Idle);
@@ -194,21 +194,21 @@ fn a_queue_asked_to_stop_publishes_before_it_is_quiet() {
             for which in 0..2 {
                 assert_eq!(out.complete(which, 4), Ok(()));
             }
-            let _ = out.rig.guest.store(reg::QUEUE_SEL, 0);
-            let Reply::Pending(ticket) = out.rig.guest.store(reg::QUEUE_READY, 0) else {
+            let _ = out.rig.engine.store(reg::QUEUE_SEL, 0);
+            let Reply::Pending(ticket) = out.rig.engine.store(reg::QUEUE_READY, 0) else {
                 panic!("a chain is in flight");
             };
             let mem = out.rig.ram.flat(BASE);
             let popped = out.queue.pop(&mem, &mut Chain::new());
             assert_eq!(popped, Err(Stop::Asked));
-            let waits = out.rig.guest.finish(ticket);
+            let waits = out.rig.engine.finish(ticket);
             assert!(matches!(waits, Reply::Pending(_)), "{waits:?}");
             if abandons {
                 out.queue.abandon(&out.chains[2]);
             } else {
                 assert_eq!(out.complete(2, 4), Ok(()));
             }
-            assert_eq!(out.rig.guest.finish(ticket), Reply::Done(0), "{format:?}");
+            assert_eq!(out.rig.engine.finish(ticket), Reply::Done(0), "{format:?}");
             let expected = if abandons { vec![0, 1] } else { vec![0, 1, 2] };
             assert_eq!(out.rig.driver().numbers(), expected);
             assert_eq!(out.rig.interrupts(), 1);
@@ -263,10 +263,10 @@ fn a_queue_with_an_abandoned_chain_cannot_go_on() {
                 assert_eq!(out.complete(0, 4), Ok(()));
                 out.queue.abandon(&out.chains[1]);
             }
-            let back = out.rig.guest.put_back(out.queue);
+            let back = out.rig.engine.put_back(out.queue);
             assert!(matches!(back, Err(Err(Refusal::StaleToken))), "{back:?}");
-            assert_eq!(out.rig.guest.queue_state(0), QueueState::Dead);
-            assert!(out.rig.guest.device().shared().needs_reset(), "{format:?}");
+            assert_eq!(out.rig.engine.queue_state(0), QueueState::Dead);
+            assert!(out.rig.engine.device().shared().needs_reset(), "{format:?}");
             assert_eq!(out.rig.driver().numbers().len(), usize::from(!every));
             // A reset mends it.
             out.rig.restart(1, 16);
@@ -280,7 +280,7 @@ fn a_queue_with_an_abandoned_chain_cannot_go_on() {
 fn a_broken_chain_is_not_refused_before_one_that_was_abandoned() {
     for abandons in [false, true] {
         let mut rig = HolderRig::refusing(Format::Split, Features::empty());
-        let mut queue = rig.guest.take_queue(0).expect("it is live");
+        let mut queue = rig.engine.take_queue(0).expect("it is live");
         let (mem, mut chain): (_, Chain<N>) = (rig.ram.flat(BASE), Chain::new());
         rig.driver().room(4);
         assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
@@ -308,24 +308,24 @@ fn a_chain_abandoned_for_the_drivers_stop_needs_no_reset() {
     for &format in FORMATS {
         for reset in [false, true] {
             let mut out = out(format, Features::RING_RESET, 2);
-            let _ = out.rig.guest.store(reg::QUEUE_SEL, 0);
+            let _ = out.rig.engine.store(reg::QUEUE_SEL, 0);
             let mut ticket = None;
             if reset {
-                let _ = out.rig.guest.store(reg::QUEUE_RESET, 1);
-                assert_eq!(out.rig.guest.load(reg::QUEUE_RESET), 1, "it is not quiet");
-            } else if let Reply::Pending(waits) = out.rig.guest.store(reg::QUEUE_READY, 0) {
+                let _ = out.rig.engine.store(reg::QUEUE_RESET, 1);
+                assert_eq!(out.rig.engine.load(reg::QUEUE_RESET), 1, "it is not quiet");
+            } else if let Reply::Pending(waits) = out.rig.engine.store(reg::QUEUE_READY, 0) {
                 ticket = Some(waits);
             }
             out.queue.abandon_all();
-            let back = out.rig.guest.put_back(out.queue);
+            let back = out.rig.engine.put_back(out.queue);
             assert!(matches!(back, Err(Err(Refusal::StaleToken))), "{format:?}");
             if let Some(ticket) = ticket {
-                assert_eq!(out.rig.guest.finish(ticket), Reply::Done(0));
+                assert_eq!(out.rig.engine.finish(ticket), Reply::Done(0));
             } else {
-                assert_eq!(out.rig.guest.load(reg::QUEUE_RESET), 0);
+                assert_eq!(out.rig.engine.load(reg::QUEUE_RESET), 0);
             }
-            assert!(!out.rig.guest.device().shared().needs_reset());
-            assert_eq!(out.rig.guest.queue_state(0), QueueState::Off);
+            assert!(!out.rig.engine.device().shared().needs_reset());
+            assert_eq!(out.rig.engine.queue_state(0), QueueState::Off);
         }
     }
 }
@@ -335,14 +335,14 @@ fn a_queue_that_lost_a_chain_goes_on_without_in_order() {
     for &format in FORMATS {
         let mut rig = HolderRig::with(format, Features::empty(), 1, 16, 4);
         rig.fill();
-        let mut queue = rig.guest.take_queue(0).expect("it is live");
+        let mut queue = rig.engine.take_queue(0).expect("it is live");
         rig.driver().room(4);
         let mut chain: Chain<N> = Chain::new();
         assert_eq!(queue.pop(&rig.ram.flat(BASE), &mut chain), Ok(true));
         queue.abandon(&chain);
-        assert!(rig.guest.put_back(queue).is_ok());
+        assert!(rig.engine.put_back(queue).is_ok());
         assert_eq!(rig.send(&[4]), Step::Idle);
-        assert_eq!(rig.guest.counters().chains, 1, "{format:?}");
+        assert_eq!(rig.engine.counters().chains, 1, "{format:?}");
     }
 }
 
@@ -354,12 +354,12 @@ fn a_chain_of_an_earlier_life_of_the_queue_is_stale() {
         assert_eq!(out.complete(0, 4), Ok(()));
         drop(out.queue);
         let rig = &mut out.rig;
-        let _ = rig.guest.store(reg::QUEUE_SEL, 0);
-        assert_eq!(rig.guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+        let _ = rig.engine.store(reg::QUEUE_SEL, 0);
+        assert_eq!(rig.engine.store(reg::QUEUE_RESET, 1), Reply::Done(0));
         rig.drivers[0] = InOrderDriver::new(rig.ram, format, 0, 16);
         let config = rig.drivers[0].config();
-        assert_eq!(rig.guest.configure(&config), Reply::Done(0));
-        let mut queue = rig.guest.take_queue(0).expect("it is live again");
+        assert_eq!(rig.engine.configure(&config), Reply::Done(0));
+        let mut queue = rig.engine.take_queue(0).expect("it is live again");
         rig.driver().room(4);
         let mut chain: Chain<N> = Chain::new();
         assert_eq!(queue.pop(&rig.ram.flat(BASE), &mut chain), Ok(true));

@@ -5,7 +5,7 @@ use virtside::{
     testing::{Buffer, Layout, Registers},
 };
 use virtside_tests::{
-    BASE, DATA, SIZE, guest_over, ram,
+    BASE, DATA, SIZE, engine_over, ram,
     rings::{GuardedMem, Plan, RecordingModel, RecordingRig},
 };
 
@@ -64,7 +64,7 @@ fn a_buffer_that_is_denied_is_the_driver_s_fault() {
                 writable,
             };
             assert_eq!(rig.fault(), Some(fault));
-            assert!(rig.guest.model().seen.is_empty());
+            assert!(rig.engine.model().seen.is_empty());
         }
     }
 }
@@ -95,8 +95,8 @@ fn a_ring_that_is_denied_is_refused() {
         (Area::Device, layout.device, 134),
     ] {
         let guard = GuardedMem::new(ram().flat(BASE));
-        let mut guest = guest_over(RecordingModel::new(Plan::Fill(0)), guard.clone(), 1);
-        assert!(guest.negotiate(Features::VERSION_1));
+        let mut engine = engine_over(RecordingModel::new(Plan::Fill(0)), guard.clone(), 1);
+        assert!(engine.negotiate(Features::VERSION_1));
         // Its last byte will do.
         guard.deny(start + u64::from(len) - 1, 1);
         let refusal = Refusal::Unmapped {
@@ -105,9 +105,9 @@ fn a_ring_that_is_denied_is_refused() {
             start,
             len,
         };
-        assert_eq!(guest.configure(&layout.config(0)).refusal(), Some(refusal));
+        assert_eq!(engine.configure(&layout.config(0)).refusal(), Some(refusal));
         guard.allow_all();
-        assert_eq!(guest.configure(&layout.config(0)).refusal(), None);
+        assert_eq!(engine.configure(&layout.config(0)).refusal(), None);
     }
 }
 
@@ -115,7 +115,7 @@ fn a_ring_that_is_denied_is_refused() {
 fn memory_denied_while_a_chain_waits_fails_only_the_request() {
     for writable in [false, true] {
         let (mut rig, guard) = guarded();
-        rig.guest.model_mut().plan = Plan::Wait;
+        rig.engine.model_mut().plan = Plan::Wait;
         rig.driver.send(
             0,
             &[Buffer {
@@ -126,8 +126,8 @@ fn memory_denied_while_a_chain_waits_fails_only_the_request() {
         );
         assert_eq!(rig.kick(), Step::Blocked);
         guard.deny(DATA, PAGE);
-        rig.guest.model_mut().plan = Plan::Fill(9);
-        rig.guest.backend_ready(0);
+        rig.engine.model_mut().plan = Plan::Fill(9);
+        rig.engine.backend_ready(0);
         assert_eq!(rig.poll(), Step::Idle);
         assert_eq!(rig.fault(), None);
         assert_eq!(
@@ -148,7 +148,7 @@ fn a_chain_says_which_memory_is_gone() {
         Buffer::writable(DATA + 0x1000, 4),
     ];
     rig.driver.send(0, &buffers);
-    let mut queue = rig.guest.take_queue(0).expect("it is live");
+    let mut queue = rig.engine.take_queue(0).expect("it is live");
     let mut chain = Chain::new();
     assert_eq!(queue.pop(&guard, &mut chain), Ok(true));
     guard.deny(DATA, 0x2000);

@@ -94,9 +94,9 @@ fn used_flags_are_announced_when_they_are_written() {
     for head in 0..2 {
         rig.driver.send(head, &[Buffer::writable(DATA, 1)]);
     }
-    assert_eq!(rig.guest.poll(1), Step::More);
+    assert_eq!(rig.engine.poll(1), Step::More);
     assert!(log.take().contains(&flags), "kicks off");
-    assert_eq!(rig.guest.poll(9), Step::Idle);
+    assert_eq!(rig.engine.poll(9), Step::Idle);
     assert!(log.take().contains(&flags), "kicks on");
 }
 

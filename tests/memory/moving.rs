@@ -6,7 +6,7 @@ use virtside::{
     testing::{Buffer, FakeDriver, Layout, Registers},
 };
 use virtside_tests::{
-    BASE, BYTES, DATA, Q, SIZE, TestRam, config, driver, guest_over, ram, reg,
+    BASE, BYTES, DATA, Q, SIZE, TestRam, config, driver, engine_over, ram, reg,
     rings::{GuardedMem, Plan, RecordingModel, RecordingRig, settle, shot},
 };
 
@@ -15,8 +15,8 @@ fn move_away(rig: &mut RecordingRig) -> TestRam {
     let (old, new) = (rig.ram, ram());
     new.write(0, &shot(old));
     old.write(0, &vec![0xdb; BYTES]);
-    *rig.guest.memory_mut() = new.flat(BASE);
-    assert!(rig.guest.memory_changed(), "no queue is taken");
+    *rig.engine.memory_mut() = new.flat(BASE);
+    assert!(rig.engine.memory_changed(), "no queue is taken");
     rig.driver = adopt(&rig.driver, new);
     rig.ram = new;
     old
@@ -65,9 +65,9 @@ fn what_was_published_before_the_move_is_served_after_it() {
         rig.driver.offer(head);
     }
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
+    let _ = rig.engine.kick(0);
     // Two are served before, two after.
-    assert_eq!(rig.guest.poll(2), Step::More);
+    assert_eq!(rig.engine.poll(2), Step::More);
     assert_eq!(rig.driver.used_idx(), 2);
     while rig.driver.take_used().is_some() {}
     let old = move_away(&mut rig);
@@ -83,7 +83,7 @@ fn what_was_published_before_the_move_is_served_after_it() {
 #[test]
 fn a_chain_that_waits_is_answered_where_memory_is_then() {
     let mut rig = RecordingRig::new(Features::empty());
-    rig.guest.model_mut().plan = Plan::Wait;
+    rig.engine.model_mut().plan = Plan::Wait;
     rig.driver.write(DATA + 0x100, b"sent");
     rig.driver.send(
         5,
@@ -93,8 +93,8 @@ fn a_chain_that_waits_is_answered_where_memory_is_then() {
     let token = rig.last().token;
     let old = move_away(&mut rig);
     rig.driver.write(DATA + 0x100, b"kept");
-    rig.guest.model_mut().plan = Plan::Fill(3);
-    assert_eq!(rig.guest.complete(token), Ok(()));
+    rig.engine.model_mut().plan = Plan::Fill(3);
+    assert_eq!(rig.engine.complete(token), Ok(()));
     assert_eq!(rig.last().sent, b"kept");
     assert_eq!(rig.driver.take_used(), Some((5, 8)));
     assert_eq!(shot(old), vec![0xdb; BYTES]);
@@ -103,15 +103,15 @@ fn a_chain_that_waits_is_answered_where_memory_is_then() {
 #[test]
 fn a_queue_that_is_ready_but_not_live_moves_too() {
     let (old, new) = (ram(), ram());
-    let mut guest = guest_over(RecordingModel::new(Plan::Fill(1)), old.flat(BASE), 1);
-    assert!(guest.negotiate(Features::VERSION_1));
-    assert_eq!(guest.configure(&config(0)).refusal(), None);
-    *guest.memory_mut() = new.flat(BASE);
-    assert!(guest.memory_changed());
+    let mut engine = engine_over(RecordingModel::new(Plan::Fill(1)), old.flat(BASE), 1);
+    assert!(engine.negotiate(Features::VERSION_1));
+    assert_eq!(engine.configure(&config(0)).refusal(), None);
+    *engine.memory_mut() = new.flat(BASE);
+    assert!(engine.memory_changed());
     let mut driver = driver(new, 0);
     driver.send(0, &room(2));
-    assert_eq!(guest.go_live().value(), Some(0));
-    assert_eq!(settle(&mut guest), Step::Idle);
+    assert_eq!(engine.go_live().value(), Some(0));
+    assert_eq!(settle(&mut engine), Step::Idle);
     assert_eq!(driver.take_used(), Some((0, 2)));
     assert_eq!(shot(old), vec![0; BYTES]);
 }
@@ -122,90 +122,90 @@ fn a_queue_whose_ring_is_gone_stops_and_the_others_go_on() {
     for gone in [layout.desc, layout.driver + 37, layout.device + 133] {
         let ram = ram();
         let guard = GuardedMem::new(ram.flat(BASE));
-        let mut guest = guest_over(RecordingModel::new(Plan::Fill(1)), guard.clone(), 4);
+        let mut engine = engine_over(RecordingModel::new(Plan::Fill(1)), guard.clone(), 4);
         let configs: Vec<_> = (0..Q as u16).map(config).collect();
-        assert!(guest.bring_up(Features::VERSION_1, &configs));
+        assert!(engine.bring_up(Features::VERSION_1, &configs));
         let mut drivers: Vec<_> = (0..Q as u16).map(|queue| driver(ram, queue)).collect();
-        settle(&mut guest);
-        guest.model_mut().plan = Plan::Wait;
+        settle(&mut engine);
+        engine.model_mut().plan = Plan::Wait;
         for driver in &mut drivers[..2] {
             driver.send(0, &room(3));
         }
-        let _ = (guest.kick(0), guest.kick(1));
-        assert_eq!(settle(&mut guest), Step::Blocked);
-        let tokens: Vec<_> = guest.model().seen.iter().map(|seen| seen.token).collect();
+        let _ = (engine.kick(0), engine.kick(1));
+        assert_eq!(settle(&mut engine), Step::Blocked);
+        let tokens: Vec<_> = engine.model().seen.iter().map(|seen| seen.token).collect();
 
         guard.deny(gone, 1);
         let before = shot(ram);
-        assert!(guest.memory_changed());
+        assert!(engine.memory_changed());
         assert_eq!(
-            guest.take_host_fault(),
+            engine.take_host_fault(),
             Some(HostFault::RingGone { queue: 0 })
         );
-        assert_eq!(guest.queue_state(0), QueueState::Dead);
+        assert_eq!(engine.queue_state(0), QueueState::Dead);
         assert_eq!(
-            guest.driver_fault(0),
+            engine.driver_fault(0),
             None,
             "that is not the driver's doing"
         );
-        assert!(guest.status().contains(DeviceStatus::DEVICE_NEEDS_RESET));
+        assert!(engine.status().contains(DeviceStatus::DEVICE_NEEDS_RESET));
         assert_eq!(
-            guest.load(reg::INTERRUPT_STATUS),
+            engine.load(reg::INTERRUPT_STATUS),
             InterruptStatus::CONFIG_CHANGE.bits()
         );
-        assert_eq!(guest.model().stopped, [0]);
+        assert_eq!(engine.model().stopped, [0]);
 
         // Its chain is forgotten, the other queue's is not.
-        guest.model_mut().plan = Plan::Fill(1);
-        assert!(guest.complete(tokens[0]).is_err());
+        engine.model_mut().plan = Plan::Fill(1);
+        assert!(engine.complete(tokens[0]).is_err());
         assert_eq!(shot(ram), before);
-        assert_eq!(guest.complete(tokens[1]), Ok(()));
+        assert_eq!(engine.complete(tokens[1]), Ok(()));
         assert_eq!(drivers[1].take_used(), Some((0, 3)));
         for queue in 1..Q as u16 {
             let driver = &mut drivers[usize::from(queue)];
             driver.send(1, &room(4));
-            let _ = guest.kick(queue);
-            settle(&mut guest);
+            let _ = engine.kick(queue);
+            settle(&mut engine);
             assert_eq!(driver.take_used(), Some((1, 4)));
         }
         assert_eq!(drivers[0].used_idx(), 0);
 
         // A reset cures it, once there is memory again.
         guard.allow_all();
-        assert!(guest.bring_up(Features::VERSION_1, &configs));
+        assert!(engine.bring_up(Features::VERSION_1, &configs));
         let mut driver = driver(ram, 0);
         driver.send(0, &room(5));
-        let _ = guest.kick(0);
-        settle(&mut guest);
+        let _ = engine.kick(0);
+        settle(&mut engine);
         assert_eq!(driver.take_used(), Some((0, 5)));
-        assert!(!guest.status().contains(DeviceStatus::DEVICE_NEEDS_RESET));
+        assert!(!engine.status().contains(DeviceStatus::DEVICE_NEEDS_RESET));
     }
 }
 
 #[test]
 fn a_ring_that_is_gone_before_driver_ok_is_told_with_driver_ok() {
     let guard = GuardedMem::new(ram().flat(BASE));
-    let mut guest = guest_over(RecordingModel::new(Plan::Fill(1)), guard.clone(), 1);
-    assert!(guest.negotiate(Features::VERSION_1));
-    assert_eq!(guest.configure(&config(0)).refusal(), None);
+    let mut engine = engine_over(RecordingModel::new(Plan::Fill(1)), guard.clone(), 1);
+    assert!(engine.negotiate(Features::VERSION_1));
+    assert_eq!(engine.configure(&config(0)).refusal(), None);
     guard.deny(config(0).device, 1);
-    assert!(guest.memory_changed());
+    assert!(engine.memory_changed());
     assert_eq!(
-        guest.take_host_fault(),
+        engine.take_host_fault(),
         Some(HostFault::RingGone { queue: 0 })
     );
     // No configuration interrupt before DRIVER_OK.
     assert_eq!(
-        (guest.load(reg::STATUS), guest.load(reg::INTERRUPT_STATUS)),
+        (engine.load(reg::STATUS), engine.load(reg::INTERRUPT_STATUS)),
         (0x4b, 0)
     );
-    let _ = guest.go_live();
+    let _ = engine.go_live();
     assert_eq!(
-        (guest.load(reg::STATUS), guest.load(reg::INTERRUPT_STATUS)),
+        (engine.load(reg::STATUS), engine.load(reg::INTERRUPT_STATUS)),
         (0x4f, 2)
     );
-    assert_eq!(guest.device().notify().asserted(), 1);
-    assert_eq!(settle(&mut guest), Step::Idle);
+    assert_eq!(engine.device().notify().asserted(), 1);
+    assert_eq!(settle(&mut engine), Step::Idle);
 }
 
 #[test]
@@ -214,8 +214,8 @@ fn memory_that_changed_elsewhere_changes_nothing() {
     let guard = GuardedMem::new(ram.flat(BASE));
     let mut rig = RecordingRig::over(guard.clone(), ram, Features::empty(), SIZE);
     guard.deny(DATA, 0x1000);
-    assert!(rig.guest.memory_changed());
-    assert_eq!((rig.guest.take_host_fault(), rig.interrupts()), (None, 0));
+    assert!(rig.engine.memory_changed());
+    assert_eq!((rig.engine.take_host_fault(), rig.interrupts()), (None, 0));
     rig.driver.send(0, &[Buffer::writable(DATA + 0x1000, 6)]);
     assert_eq!(rig.kick(), Step::Idle);
     assert_eq!(rig.driver.take_used(), Some((0, 6)));
@@ -225,19 +225,19 @@ fn memory_that_changed_elsewhere_changes_nothing() {
 fn a_taken_queue_is_asked_to_stop_and_moves_when_it_is_put_back() {
     let mut rig = RecordingRig::new(Features::empty());
     rig.poll();
-    let mut queue = rig.guest.take_queue(0).expect("it is live");
+    let mut queue = rig.engine.take_queue(0).expect("it is live");
     rig.driver.send(2, &room(3));
-    let (mut chain, mem) = (Chain::new(), rig.guest.device().memory().clone());
+    let (mut chain, mem) = (Chain::new(), rig.engine.device().memory().clone());
     assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
     // Its owner is at work in the old memory.
-    assert!(!rig.guest.memory_changed());
+    assert!(!rig.engine.memory_changed());
     assert!(queue.is_stopped());
     assert_eq!(queue.complete(&chain, 3), Ok(()));
-    assert!(!rig.guest.memory_changed(), "it has not been heard of yet");
+    assert!(!rig.engine.memory_changed(), "it has not been heard of yet");
     assert_eq!(queue.pop(&mem, &mut chain), Err(Stop::Asked));
     assert_eq!(rig.driver.take_used(), Some((2, 3)));
     let old = move_away(&mut rig);
-    assert!(rig.guest.put_back(queue).is_ok());
+    assert!(rig.engine.put_back(queue).is_ok());
     rig.driver.send(3, &room(4));
     assert_eq!(rig.kick(), Step::Idle);
     assert_eq!(rig.driver.take_used(), Some((3, 4)));
@@ -249,21 +249,21 @@ fn a_taken_queue_whose_ring_is_gone_is_stopped_at_put_back() {
     let ram = ram();
     let guard = GuardedMem::new(ram.flat(BASE));
     let mut rig = RecordingRig::over(guard.clone(), ram, Features::empty(), SIZE);
-    let mut queue = rig.guest.take_queue(0).expect("it is live");
+    let mut queue = rig.engine.take_queue(0).expect("it is live");
     guard.deny(rig.driver.layout().device, 1);
-    assert!(!rig.guest.memory_changed());
+    assert!(!rig.engine.memory_changed());
     assert_eq!(queue.pop(&guard, &mut Chain::new()), Err(Stop::Asked));
-    assert!(rig.guest.memory_changed());
+    assert!(rig.engine.memory_changed());
     assert_eq!(
-        rig.guest.take_host_fault(),
+        rig.engine.take_host_fault(),
         None,
         "a taken queue is not looked at"
     );
-    assert!(rig.guest.put_back(queue).is_ok());
+    assert!(rig.engine.put_back(queue).is_ok());
     assert_eq!(
-        rig.guest.take_host_fault(),
+        rig.engine.take_host_fault(),
         Some(HostFault::RingGone { queue: 0 })
     );
-    assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+    assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
     assert_eq!(rig.interrupts(), 1);
 }

@@ -9,20 +9,20 @@ use virtside::{
     testing::{Buffer, PackedDriver, Registers},
 };
 use virtside_tests::{
-    BASE, CountingSource, DATA, Guest, N, Q, TestEntropy, TestRam, guest_over, ram, random::Random,
-    rings::settle,
+    BASE, CountingSource, DATA, N, Q, TestEngine, TestEntropy, TestRam, engine_over, ram,
+    random::Random, rings::settle,
 };
 
 const NOWHERE: u64 = 0x1000;
 
-fn engine(ram: TestRam) -> Guest<TestEntropy> {
+fn engine(ram: TestRam) -> TestEngine<TestEntropy> {
     let model = Entropy::new(CountingSource::default());
-    guest_over(model, ram.flat(BASE), 3).with_policy(FaultPolicy::Refuse)
+    engine_over(model, ram.flat(BASE), 3).with_policy(FaultPolicy::Refuse)
 }
 
 /// The driver's side: slots and length of each chain that is out, by id.
 struct World {
-    guest: Guest<TestEntropy>,
+    engine: TestEngine<TestEntropy>,
     ram: TestRam,
     driver: PackedDriver<FlatMem>,
     out: BTreeMap<u16, (u16, u32)>,
@@ -33,12 +33,12 @@ struct World {
 impl World {
     fn new(size: u16, features: Features) -> Self {
         let ram = ram();
-        let mut guest = engine(ram);
+        let mut engine = engine(ram);
         let driver = PackedDriver::new(ram.flat(BASE), BASE, size);
         let features = features | Features::VERSION_1 | Features::RING_PACKED;
-        assert!(guest.bring_up(features, &[driver.config(0)]));
+        assert!(engine.bring_up(features, &[driver.config(0)]));
         Self {
-            guest,
+            engine,
             ram,
             driver,
             out: BTreeMap::new(),
@@ -83,17 +83,17 @@ impl World {
             );
             self.back[usize::from(expected != 0)] += 1;
         }
-        assert_eq!(self.guest.driver_fault(0), None);
+        assert_eq!(self.engine.driver_fault(0), None);
     }
 
     /// To another engine, with what waits.
     fn moves(&mut self) {
-        let source = self.guest.model_mut().source_mut();
+        let source = self.engine.model_mut().source_mut();
         let trouble = source.trouble;
-        let state: EngineSnapshot<(), Q, N, 3> = self.guest.save().expect("it is at rest");
-        self.guest = engine(self.ram);
-        self.guest.model_mut().source_mut().trouble = trouble;
-        self.guest.restore(&state).expect("a good state");
+        let state: EngineSnapshot<(), Q, N, 3> = self.engine.save().expect("it is at rest");
+        self.engine = engine(self.ram);
+        self.engine.model_mut().source_mut().trouble = trouble;
+        self.engine.restore(&state).expect("a good state");
     }
 }
 
@@ -116,16 +116,16 @@ fn nothing_is_lost_at_the_end_of_a_ring() {
             match random.below(8) {
                 0..3 => world.send(&mut random, size),
                 3 => {
-                    let _ = world.guest.kick(0);
-                    let _ = world.guest.poll(random.below(4) as u16);
+                    let _ = world.engine.kick(0);
+                    let _ = world.engine.poll(random.below(4) as u16);
                 }
                 4 => world.take(),
                 5 => world.moves(),
                 6 => {
                     let waits = random.once_in(2).then_some(EntropyError::NotReady);
-                    world.guest.model_mut().source_mut().trouble = waits;
-                    world.guest.backend_ready(0);
-                    let _ = world.guest.poll(1);
+                    world.engine.model_mut().source_mut().trouble = waits;
+                    world.engine.backend_ready(0);
+                    let _ = world.engine.poll(1);
                 }
                 _ => {
                     let (low, flags) = (random.below(1 << 16), random.below(4));
@@ -133,10 +133,10 @@ fn nothing_is_lost_at_the_end_of_a_ring() {
                 }
             }
         }
-        world.guest.model_mut().source_mut().trouble = None;
-        let _ = world.guest.kick(0);
-        world.guest.backend_ready(0);
-        settle(&mut world.guest);
+        world.engine.model_mut().source_mut().trouble = None;
+        let _ = world.engine.kick(0);
+        world.engine.backend_ready(0);
+        settle(&mut world.engine);
         world.take();
         assert!(
             world.out.is_empty(),

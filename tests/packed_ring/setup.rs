@@ -7,7 +7,7 @@ use virtside::{
     testing::{Buffer, PackedDriver, Registers},
     translate_queue,
 };
-use virtside_tests::{BASE, BYTES, DATA, guest, ram, reg, rings::region};
+use virtside_tests::{BASE, BYTES, DATA, ram, reg, rings::region, test_engine};
 
 use crate::PACKED;
 
@@ -156,26 +156,26 @@ fn the_ring_itself_is_written_so_it_has_to_be_writable() {
 
 #[test]
 fn a_driver_at_the_registers_gets_a_packed_queue_of_five() {
-    let (mut guest, ram) = guest(Sevens, 1);
-    assert!(guest.offered().contains(Features::RING_PACKED));
+    let (mut engine, ram) = test_engine(Sevens, 1);
+    assert!(engine.offered().contains(Features::RING_PACKED));
     let mut driver = PackedDriver::new(ram.flat(BASE), BASE, 5);
-    assert!(guest.bring_up(PACKED, &[driver.config(0)]));
+    assert!(engine.bring_up(PACKED, &[driver.config(0)]));
     for round in 0..20 {
         driver.send(round, &[Buffer::writable(DATA, 3); 2]);
-        assert_eq!(guest.kick(0), Reply::Done(0));
-        guest.poll(4);
+        assert_eq!(engine.kick(0), Reply::Done(0));
+        engine.poll(4);
         assert_eq!(driver.take_used(2), Some((round, 6, true)));
     }
-    assert_eq!(guest.counters().chains, 20);
-    assert_eq!(guest.counters().interrupts, 20);
+    assert_eq!(engine.counters().chains, 20);
+    assert_eq!(engine.counters().interrupts, 20);
 }
 
 #[test]
 fn a_queue_that_was_laid_out_as_packed_does_not_pass_as_split() {
-    let (mut guest, ram) = guest(Sevens, 1);
+    let (mut engine, ram) = test_engine(Sevens, 1);
     let driver = PackedDriver::new(ram.flat(BASE), BASE, 4);
-    assert!(guest.negotiate(Features::VERSION_1));
-    let refused = guest.configure(&driver.config(0)).refusal();
+    assert!(engine.negotiate(Features::VERSION_1));
+    let refused = engine.configure(&driver.config(0)).refusal();
     assert!(
         matches!(refused, Some(Refusal::Overlap { .. })),
         "{refused:?}"
@@ -185,21 +185,21 @@ fn a_queue_that_was_laid_out_as_packed_does_not_pass_as_split() {
 #[test]
 fn a_queue_from_before_the_choice_of_format_is_checked_with_it() {
     // Ready as a split queue, before the driver has chosen.
-    let (mut guest, _) = guest(Sevens, 1);
+    let (mut engine, _) = test_engine(Sevens, 1);
     let split = virtside_tests::config(0);
-    let _ = guest.store(reg::STATUS, 0);
-    assert_eq!(guest.configure(&split), Reply::Done(0));
+    let _ = engine.store(reg::STATUS, 0);
+    assert_eq!(engine.configure(&split), Reply::Done(0));
     // The negotiation does not reset in between.
-    let _ = guest.store(reg::STATUS, 3);
+    let _ = engine.store(reg::STATUS, 3);
     for word in 0..4 {
-        let _ = guest.store(reg::DRIVER_FEATURES_SEL, word);
-        let _ = guest.store(reg::DRIVER_FEATURES, PACKED.word(word));
+        let _ = engine.store(reg::DRIVER_FEATURES_SEL, word);
+        let _ = engine.store(reg::DRIVER_FEATURES, PACKED.word(word));
     }
-    let _ = guest.store(reg::STATUS, 0xb);
-    let reply = guest.store(reg::STATUS, 0xf);
+    let _ = engine.store(reg::STATUS, 0xb);
+    let reply = engine.store(reg::STATUS, 0xf);
     // The areas of a split queue are larger than, and as aligned as, those of a packed one.
     assert_eq!(reply, Reply::Done(0));
-    assert_eq!(guest.queue_config(0).map(|config| config.size), Some(16));
+    assert_eq!(engine.queue_config(0).map(|config| config.size), Some(16));
 }
 
 #[test]

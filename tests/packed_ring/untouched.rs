@@ -6,7 +6,7 @@ use virtside::{
     testing::{Buffer, PackedDriver, Registers},
 };
 use virtside_tests::{
-    BASE, DATA, Guest, TestRam, guest_over,
+    BASE, DATA, TestEngine, TestRam, engine_over,
     hooks::{Log, Touch},
     ram,
     rings::{Plan, RecordingModel, changes, settle, shot},
@@ -24,14 +24,14 @@ fn live<M: DriverMem>(
     mem: M,
     ram: TestRam,
     features: Features,
-) -> (Guest<RecordingModel, M>, PackedDriver<FlatMem>) {
-    let guest = guest_over(RecordingModel::new(Plan::Fill(0xa5)), mem, 4);
-    let mut guest = guest.offering(Offer::AS_IS.with(Features::RING_PACKED));
+) -> (TestEngine<RecordingModel, M>, PackedDriver<FlatMem>) {
+    let engine = engine_over(RecordingModel::new(Plan::Fill(0xa5)), mem, 4);
+    let mut engine = engine.offering(Offer::AS_IS.with(Features::RING_PACKED));
     let driver = PackedDriver::new(ram.flat(BASE), BASE, SIZE);
     driver.write(EVENTS + 8, &[0x77; 0x3_0000]);
-    assert!(guest.bring_up(PACKED | features, &[driver.config(0)]));
-    settle(&mut guest);
-    (guest, driver)
+    assert!(engine.bring_up(PACKED | features, &[driver.config(0)]));
+    settle(&mut engine);
+    (engine, driver)
 }
 
 fn buffers() -> [Buffer; 3] {
@@ -55,15 +55,15 @@ fn only_used_descriptors_events_and_writable_buffers_change() {
         Features::RING.difference(Features::VERSION_1),
     ] {
         let ram = ram();
-        let (mut guest, mut driver) = live(ram.flat(BASE), ram, features);
+        let (mut engine, mut driver) = live(ram.flat(BASE), ram, features);
         driver.set_suppression(0, 0);
         driver.send(7, &buffers());
         driver.send(8, &buffers()[..1]);
         driver.send_indirect(9, TABLE, &buffers(), 0);
         let before = shot(ram);
-        let _ = guest.kick(0);
-        settle(&mut guest);
-        assert_eq!(guest.driver_fault(0), None);
+        let _ = engine.kick(0);
+        settle(&mut engine);
+        assert_eq!(engine.driver_fault(0), None);
         // The first descriptor of each chain from its length on: slots 0, 3 and 4.
         let allowed = [
             offsets(BASE + 8, 8),
@@ -87,7 +87,7 @@ fn only_used_descriptors_events_and_writable_buffers_change() {
 #[test]
 fn a_used_descriptor_stays_as_it_is_while_later_ones_are_used() {
     let ram = ram();
-    let (mut guest, mut driver) = live(ram.flat(BASE), ram, Features::empty());
+    let (mut engine, mut driver) = live(ram.flat(BASE), ram, Features::empty());
     let slots = |from: usize| {
         let mut bytes = [0; 16 * SIZE as usize];
         ram.read(0, &mut bytes);
@@ -96,8 +96,8 @@ fn a_used_descriptor_stays_as_it_is_while_later_ones_are_used() {
     let mut so_far = slots(0);
     for id in 0..SIZE {
         driver.send(id, &buffers()[1..2]);
-        let _ = guest.kick(0);
-        settle(&mut guest);
+        let _ = engine.kick(0);
+        settle(&mut engine);
         let used = usize::from(id);
         assert_eq!(slots(used), so_far, "before slot {used}");
         so_far = slots(used + 1);
@@ -111,12 +111,12 @@ fn a_used_descriptor_stays_as_it_is_while_later_ones_are_used() {
 fn writable_buffers_are_not_read_and_readable_ones_not_written() {
     let (ram, log) = (ram(), Log::default());
     let mem = ram.flat(BASE).with_hooks(log.hook());
-    let (mut guest, mut driver) = live(mem, ram, Features::INDIRECT_DESC);
+    let (mut engine, mut driver) = live(mem, ram, Features::INDIRECT_DESC);
     driver.send(1, &buffers());
     driver.send_indirect(2, TABLE, &buffers(), 0);
     log.take();
-    let _ = guest.kick(0);
-    settle(&mut guest);
+    let _ = engine.kick(0);
+    settle(&mut engine);
     assert!(driver.take_used(3).is_some() && driver.take_used(1).is_some());
     let (mut reads, mut writes) = (Vec::new(), Vec::new());
     for touch in log.take() {

@@ -15,178 +15,178 @@ use crate::{FEATURES, elsewhere, enable, live, reset_at_once};
 
 #[test]
 fn it_may_have_another_size_and_other_addresses() {
-    let (mut guest, [mut old, mut other], ram) = live();
+    let (mut engine, [mut old, mut other], ram) = live();
     for _ in 0..5 {
-        assert_works(&mut guest, &mut old, 0);
+        assert_works(&mut engine, &mut old, 0);
     }
-    reset_at_once(&mut guest);
+    reset_at_once(&mut engine);
     // The old rings are the driver's again.
     let marked = [0x77; 0x400];
     ram.write(0, &marked);
-    let mut driver = enable(&mut guest, ram, elsewhere());
-    assert_eq!(guest.queue_config(0), Some(&elsewhere().config(0)));
+    let mut driver = enable(&mut engine, ram, elsewhere());
+    assert_eq!(engine.queue_config(0), Some(&elsewhere().config(0)));
     for _ in 0..40 {
-        assert_works(&mut guest, &mut driver, 0);
-        assert_works(&mut guest, &mut other, 1);
+        assert_works(&mut engine, &mut driver, 0);
+        assert_works(&mut engine, &mut other, 1);
     }
     let mut now = [0; 0x400];
     ram.read(0, &mut now);
     assert_eq!(now, marked);
     // And back, to a larger one.
-    reset_at_once(&mut guest);
-    let mut driver = enable(&mut guest, ram, virtside_tests::layout(0));
+    reset_at_once(&mut engine);
+    let mut driver = enable(&mut engine, ram, virtside_tests::layout(0));
     for _ in 0..40 {
-        assert_works(&mut guest, &mut driver, 0);
+        assert_works(&mut engine, &mut driver, 0);
     }
 }
 
 #[test]
 fn its_positions_start_from_zero_in_the_same_rings() {
     for features in [FEATURES, FEATURES | Features::RING] {
-        let (mut guest, ram) = probe();
+        let (mut engine, ram) = probe();
         let mut old = driver(ram, 0);
-        assert!(guest.bring_up(features, &[config(0)]));
+        assert!(engine.bring_up(features, &[config(0)]));
         for at in 0..21 {
             old.set_used_event(at);
-            assert_works(&mut guest, &mut old, 0);
+            assert_works(&mut engine, &mut old, 0);
         }
-        reset_at_once(&mut guest);
-        let mut driver = enable(&mut guest, ram, virtside_tests::layout(0));
-        assert_works(&mut guest, &mut driver, 0);
+        reset_at_once(&mut engine);
+        let mut driver = enable(&mut engine, ram, virtside_tests::layout(0));
+        assert_works(&mut engine, &mut driver, 0);
         assert_eq!((driver.used_idx(), driver.next_avail()), (1, 1));
     }
 }
 
 #[test]
 fn its_parameters_are_0_after_the_reset_and_none_is_reused() {
-    let (mut guest, _, ram) = live();
-    reset_at_once(&mut guest);
+    let (mut engine, _, ram) = live();
+    reset_at_once(&mut engine);
     // All but one parameter are written again: what is left out is 0, not what it was.
     let good = elsewhere().config(0);
-    assert_eq!(guest.store(reg::QUEUE_SIZE, good.size), Reply::Done(0));
+    assert_eq!(engine.store(reg::QUEUE_SIZE, good.size), Reply::Done(0));
     assert_eq!(
-        guest.store(reg::QUEUE_DRIVER_LOW, good.driver as u32),
+        engine.store(reg::QUEUE_DRIVER_LOW, good.driver as u32),
         Reply::Done(0)
     );
     assert_eq!(
-        guest.store(reg::QUEUE_DEVICE_LOW, good.device as u32),
+        engine.store(reg::QUEUE_DEVICE_LOW, good.device as u32),
         Reply::Done(0)
     );
-    let reply = guest.store(reg::QUEUE_READY, 1);
+    let reply = engine.store(reg::QUEUE_READY, 1);
     assert!(
         matches!(reply, Reply::Refused(Refusal::Unmapped { .. })),
         "{reply:?}"
     );
     // It may be put right.
-    let mut driver = enable(&mut guest, ram, elsewhere());
+    let mut driver = enable(&mut engine, ram, elsewhere());
     publish(&mut driver, 0, b"text");
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"text"[..]));
 }
 
 #[test]
 fn chains_published_before_it_is_ready_need_no_kick() {
-    let (mut guest, _, ram) = live();
-    reset_at_once(&mut guest);
+    let (mut engine, _, ram) = live();
+    reset_at_once(&mut engine);
     let mut driver = FakeDriver::new(ram.flat(BASE), elsewhere());
     publish(&mut driver, 0, b"early");
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(driver.used_idx(), 0);
-    assert_eq!(guest.configure(&elsewhere().config(0)), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.configure(&elsewhere().config(0)), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"early"[..]));
 }
 
 #[test]
 fn the_rings_of_a_queue_that_was_reset_are_free_for_another() {
-    let (mut guest, _, ram) = live();
+    let (mut engine, _, ram) = live();
     let clash = Layout::packed_at(virtside_tests::layout(0).desc, 8);
     // Where a live queue is, no other comes in.
-    assert_eq!(reset_queue(&mut guest, 2), Reply::Done(0));
+    assert_eq!(reset_queue(&mut engine, 2), Reply::Done(0));
     assert!(matches!(
-        guest.configure(&clash.config(2)),
+        engine.configure(&clash.config(2)),
         Reply::Refused(Refusal::Overlap { .. })
     ));
-    reset_at_once(&mut guest);
+    reset_at_once(&mut engine);
     let mut driver = FakeDriver::new(ram.flat(BASE), clash);
-    assert_eq!(guest.configure(&clash.config(2)), Reply::Done(0));
+    assert_eq!(engine.configure(&clash.config(2)), Reply::Done(0));
     publish(&mut driver, 2, b"moved in");
-    assert_eq!(guest.kick(2), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(2), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut driver, 2).as_deref(), Some(&b"moved in"[..]));
     // And now it is the first that cannot have them.
     assert!(matches!(
-        guest.configure(&config(0)),
+        engine.configure(&config(0)),
         Reply::Refused(Refusal::Overlap { .. })
     ));
 }
 
 #[test]
 fn its_parameters_are_frozen_again_once_it_is_ready() {
-    let (mut guest, _, ram) = live();
-    reset_at_once(&mut guest);
-    let mut driver = enable(&mut guest, ram, elsewhere());
-    let before = seen(&guest);
+    let (mut engine, _, ram) = live();
+    reset_at_once(&mut engine);
+    let mut driver = enable(&mut engine, ram, elsewhere());
+    let before = seen(&engine);
     for offset in reg::PARAMETERS {
-        assert!(guest.store(offset, 0).refusal().is_some());
+        assert!(engine.store(offset, 0).refusal().is_some());
     }
-    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
-    assert_eq!(seen(&guest), before);
-    assert_works(&mut guest, &mut driver, 0);
+    assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(seen(&engine), before);
+    assert_works(&mut engine, &mut driver, 0);
     // QueueReady = 0 is no reset: it does not open them.
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    assert!(guest.configure(&config(0)).refusal().is_some());
-    assert_eq!(ready(&mut guest, 0), 0);
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert!(engine.configure(&config(0)).refusal().is_some());
+    assert_eq!(ready(&mut engine, 0), 0);
 }
 
 #[test]
 fn it_may_be_reset_and_enabled_a_thousand_times() {
-    let (mut guest, _, ram) = live();
+    let (mut engine, _, ram) = live();
     for turn in 0..1000 {
         let layout = if turn % 2 == 0 {
             elsewhere()
         } else {
             virtside_tests::layout(0)
         };
-        reset_at_once(&mut guest);
-        let mut driver = enable(&mut guest, ram, layout);
-        assert_works(&mut guest, &mut driver, 0);
+        reset_at_once(&mut engine);
+        let mut driver = enable(&mut engine, ram, layout);
+        assert_works(&mut engine, &mut driver, 0);
     }
-    assert_eq!(guest.counters().chains, 1000);
+    assert_eq!(engine.counters().chains, 1000);
 }
 
 #[test]
 fn a_queue_at_fault_can_be_reset_and_works_again() {
-    let (mut guest, [driver, _], ram) = live();
+    let (mut engine, [driver, _], ram) = live();
     driver.set_avail_idx(1000);
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
-    assert_eq!(guest.queue_state(0), QueueState::Dead);
-    assert!(guest.driver_fault(0).is_some());
-    assert_eq!((guest.load(reg::STATUS), pending(&mut guest)), (79, 2));
-    reset_at_once(&mut guest);
-    assert_eq!(guest.queue_state(0), QueueState::Off);
-    assert_eq!(guest.driver_fault(0), None);
-    let mut driver = enable(&mut guest, ram, elsewhere());
-    assert_works(&mut guest, &mut driver, 0);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.queue_state(0), QueueState::Dead);
+    assert!(engine.driver_fault(0).is_some());
+    assert_eq!((engine.load(reg::STATUS), pending(&mut engine)), (79, 2));
+    reset_at_once(&mut engine);
+    assert_eq!(engine.queue_state(0), QueueState::Off);
+    assert_eq!(engine.driver_fault(0), None);
+    let mut driver = enable(&mut engine, ram, elsewhere());
+    assert_works(&mut engine, &mut driver, 0);
     // That the device needs a reset stands until it gets one.
-    assert_eq!(guest.load(reg::STATUS), 79);
-    assert_eq!(pending(&mut guest), 3);
+    assert_eq!(engine.load(reg::STATUS), 79);
+    assert_eq!(pending(&mut engine), 3);
 }
 
 #[test]
 fn a_kick_from_before_the_reset_does_no_harm_after_it() {
-    let (mut guest, [mut old, _], ram) = live();
+    let (mut engine, [mut old, _], ram) = live();
     publish(&mut old, 0, b"old");
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    reset_at_once(&mut guest);
-    let mut driver = enable(&mut guest, ram, elsewhere());
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    reset_at_once(&mut engine);
+    let mut driver = enable(&mut engine, ram, elsewhere());
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!((old.used_idx(), driver.used_idx()), (0, 0));
-    assert_eq!(pending(&mut guest), 0);
+    assert_eq!(pending(&mut engine), 0);
     driver.send(0, &[Buffer::writable(DATA, 1)]);
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(driver.used_idx(), 1);
 }

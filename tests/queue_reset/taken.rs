@@ -9,7 +9,7 @@ use virtside::{
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{
-    BASE, BUDGET, Guest, Line, N, Q, TestRam, config, driver,
+    BASE, BUDGET, Line, N, Q, TestEngine, TestRam, config, driver,
     probe::{
         Event, Probe, answer, assert_works, pending, probe, publish, ready, reset_queue, seen,
     },
@@ -23,7 +23,7 @@ type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A device whose queue 0 is taken, with one chain in flight, while the driver resets it.
 struct Busy {
-    guest: Guest<Probe>,
+    engine: TestEngine<Probe>,
     queue: Queue,
     chain: Chain<N>,
     driver: FakeDriver<FlatMem>,
@@ -32,15 +32,15 @@ struct Busy {
 }
 
 fn busy() -> Busy {
-    let (mut guest, [mut driver, other], ram) = live();
-    let mut queue = guest.take_queue(0).expect("a live queue");
+    let (mut engine, [mut driver, other], ram) = live();
+    let mut queue = engine.take_queue(0).expect("a live queue");
     let mut chain = Chain::new();
     publish(&mut driver, 0, b"in flight");
     publish(&mut driver, 0, b"not taken");
     assert_eq!(queue.pop(&ram.flat(BASE), &mut chain), Ok(true));
-    assert_eq!(reset_queue(&mut guest, 0), Reply::Done(0));
+    assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
     Busy {
-        guest,
+        engine,
         queue,
         chain,
         driver,
@@ -53,156 +53,177 @@ fn busy() -> Busy {
 fn it_reads_one_while_the_queue_works_and_zero_when_it_is_quiet() {
     let mut b = busy();
     for _ in 0..3 {
-        assert_eq!((resetting(&mut b.guest, 0), ready(&mut b.guest, 0)), (1, 1));
+        assert_eq!(
+            (resetting(&mut b.engine, 0), ready(&mut b.engine, 0)),
+            (1, 1)
+        );
     }
     let mut none = Chain::new();
     assert_eq!(b.queue.pop(&b.ram.flat(BASE), &mut none), Err(Stop::Asked));
     // One is in flight.
-    assert_eq!((resetting(&mut b.guest, 0), ready(&mut b.guest, 0)), (1, 1));
-    assert_eq!(b.guest.model().count(Event::Stopped(0)), 0);
+    assert_eq!(
+        (resetting(&mut b.engine, 0), ready(&mut b.engine, 0)),
+        (1, 1)
+    );
+    assert_eq!(b.engine.model().count(Event::Stopped(0)), 0);
     assert_eq!(b.queue.complete(&b.chain, 0), Ok(()));
-    assert_eq!((resetting(&mut b.guest, 0), ready(&mut b.guest, 0)), (0, 0));
-    assert_eq!(b.guest.model().count(Event::Stopped(0)), 1);
-    assert_eq!(b.guest.queue_state(0), QueueState::Off);
+    assert_eq!(
+        (resetting(&mut b.engine, 0), ready(&mut b.engine, 0)),
+        (0, 0)
+    );
+    assert_eq!(b.engine.model().count(Event::Stopped(0)), 1);
+    assert_eq!(b.engine.queue_state(0), QueueState::Off);
 }
 
 #[test]
 fn queue_ready_alone_brings_the_news_as_well() {
     let mut b = busy();
-    assert_eq!(ready(&mut b.guest, 0), 1);
+    assert_eq!(ready(&mut b.engine, 0), 1);
     drop(b.queue);
-    assert_eq!(ready(&mut b.guest, 0), 0);
-    assert_eq!(resetting(&mut b.guest, 0), 0);
+    assert_eq!(ready(&mut b.engine, 0), 0);
+    assert_eq!(resetting(&mut b.engine, 0), 0);
 }
 
 #[test]
 fn being_reset_is_a_kick_for_the_owner() {
-    let (mut guest, _, ram) = live();
-    let mut queue = guest.take_queue(0).expect("a live queue");
+    let (mut engine, _, ram) = live();
+    let mut queue = engine.take_queue(0).expect("a live queue");
     assert!(queue.was_kicked());
-    assert_eq!(reset_queue(&mut guest, 0), Reply::Done(0));
+    assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
     assert!(queue.was_kicked());
     assert_eq!(
         queue.pop(&ram.flat(BASE), &mut Chain::new()),
         Err(Stop::Asked)
     );
-    assert_eq!(resetting(&mut guest, 0), 0);
+    assert_eq!(resetting(&mut engine, 0), 0);
 }
 
 #[test]
 fn meanwhile_other_accesses_are_answered_and_other_queues_go_on() {
     let mut b = busy();
-    assert_eq!(b.guest.load(reg::MAGIC_VALUE), 0x7472_6976);
-    assert_eq!(b.guest.load(reg::STATUS), 15);
+    assert_eq!(b.engine.load(reg::MAGIC_VALUE), 0x7472_6976);
+    assert_eq!(b.engine.load(reg::STATUS), 15);
     for _ in 0..20 {
-        assert_works(&mut b.guest, &mut b.other, 1);
-        assert_eq!(resetting(&mut b.guest, 0), 1);
+        assert_works(&mut b.engine, &mut b.other, 1);
+        assert_eq!(resetting(&mut b.engine, 0), 1);
     }
     // Another reset of it changes nothing, and neither does another queue's.
-    assert_eq!(reset_queue(&mut b.guest, 0), Reply::Done(0));
-    assert_eq!(resetting(&mut b.guest, 0), 1);
-    assert_eq!(reset_queue(&mut b.guest, 1), Reply::Done(0));
-    assert_eq!((resetting(&mut b.guest, 1), ready(&mut b.guest, 1)), (0, 0));
-    assert_eq!(resetting(&mut b.guest, 0), 1);
+    assert_eq!(reset_queue(&mut b.engine, 0), Reply::Done(0));
+    assert_eq!(resetting(&mut b.engine, 0), 1);
+    assert_eq!(reset_queue(&mut b.engine, 1), Reply::Done(0));
+    assert_eq!(
+        (resetting(&mut b.engine, 1), ready(&mut b.engine, 1)),
+        (0, 0)
+    );
+    assert_eq!(resetting(&mut b.engine, 0), 1);
 }
 
 #[test]
 fn meanwhile_the_queue_takes_neither_kicks_nor_parameters() {
     let mut b = busy();
     let refusal = Refusal::QueueNotReady { queue: 0 };
-    assert_eq!(b.guest.kick(0), Reply::Refused(refusal));
-    let before = seen(&b.guest);
-    assert_eq!(ready(&mut b.guest, 0), 1);
+    assert_eq!(b.engine.kick(0), Reply::Refused(refusal));
+    let before = seen(&b.engine);
+    assert_eq!(ready(&mut b.engine, 0), 1);
     for offset in reg::PARAMETERS {
-        assert!(b.guest.store(offset, 0).refusal().is_some(), "{offset:#x}");
+        assert!(b.engine.store(offset, 0).refusal().is_some(), "{offset:#x}");
     }
-    assert_eq!(b.guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
-    assert_eq!(seen(&b.guest), before);
+    assert_eq!(b.engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(seen(&b.engine), before);
     b.queue.abandon_all();
-    assert_eq!((resetting(&mut b.guest, 0), ready(&mut b.guest, 0)), (0, 0));
+    assert_eq!(
+        (resetting(&mut b.engine, 0), ready(&mut b.engine, 0)),
+        (0, 0)
+    );
 }
 
 #[test]
 fn queue_ready_0_meanwhile_is_withheld_and_the_queue_is_reset() {
     let mut b = busy();
-    assert_eq!(ready(&mut b.guest, 0), 1);
-    let Reply::Pending(ticket) = b.guest.store(reg::QUEUE_READY, 0) else {
+    assert_eq!(ready(&mut b.engine, 0), 1);
+    let Reply::Pending(ticket) = b.engine.store(reg::QUEUE_READY, 0) else {
         panic!("the queue is out");
     };
-    assert_eq!(b.guest.finish(ticket), Reply::Pending(ticket));
+    assert_eq!(b.engine.finish(ticket), Reply::Pending(ticket));
     b.queue.abandon(&b.chain);
-    assert_eq!(b.guest.finish(ticket), Reply::Done(0));
-    assert_eq!((resetting(&mut b.guest, 0), ready(&mut b.guest, 0)), (0, 0));
-    let mut driver = enable(&mut b.guest, b.ram, elsewhere());
-    assert_works(&mut b.guest, &mut driver, 0);
+    assert_eq!(b.engine.finish(ticket), Reply::Done(0));
+    assert_eq!(
+        (resetting(&mut b.engine, 0), ready(&mut b.engine, 0)),
+        (0, 0)
+    );
+    let mut driver = enable(&mut b.engine, b.ram, elsewhere());
+    assert_works(&mut b.engine, &mut driver, 0);
 }
 
 #[test]
 fn a_queue_that_is_put_back_meanwhile_serves_nothing() {
     let mut b = busy();
     b.queue.abandon(&b.chain);
-    assert!(b.guest.put_back(b.queue).is_ok());
-    let (before, counted) = (shot(b.ram), b.guest.counters());
-    b.guest.device().shared().doorbell().ring(0);
-    let _ = b.guest.notify_queue(0);
-    b.guest.backend_ready(0);
+    assert!(b.engine.put_back(b.queue).is_ok());
+    let (before, counted) = (shot(b.ram), b.engine.counters());
+    b.engine.device().shared().doorbell().ring(0);
+    let _ = b.engine.notify_queue(0);
+    b.engine.backend_ready(0);
     for _ in 0..3 {
-        assert_eq!(b.guest.poll(BUDGET), Step::Idle);
+        assert_eq!(b.engine.poll(BUDGET), Step::Idle);
     }
-    assert_eq!(b.guest.counters(), counted);
+    assert_eq!(b.engine.counters(), counted);
     assert!(shot(b.ram) == before, "memory changed");
-    assert_eq!((resetting(&mut b.guest, 0), ready(&mut b.guest, 0)), (0, 0));
-    let mut driver = enable(&mut b.guest, b.ram, elsewhere());
-    assert_works(&mut b.guest, &mut driver, 0);
+    assert_eq!(
+        (resetting(&mut b.engine, 0), ready(&mut b.engine, 0)),
+        (0, 0)
+    );
+    let mut driver = enable(&mut b.engine, b.ram, elsewhere());
+    assert_works(&mut b.engine, &mut driver, 0);
 }
 
 #[test]
 fn a_queue_that_is_put_back_meanwhile_cannot_be_taken_again() {
     let mut b = busy();
     b.queue.abandon(&b.chain);
-    assert!(b.guest.put_back(b.queue).is_ok());
+    assert!(b.engine.put_back(b.queue).is_ok());
     let refusal = Refusal::QueueNotReady { queue: 0 };
-    match b.guest.take_queue(0) {
+    match b.engine.take_queue(0) {
         Err(refused) => assert_eq!(refused, refusal),
         Ok(mut queue) => panic!(
             "it was taken, and gives {:?}",
             queue.pop(&b.ram.flat(BASE), &mut Chain::new())
         ),
     }
-    assert_eq!(resetting(&mut b.guest, 0), 0);
+    assert_eq!(resetting(&mut b.engine, 0), 0);
 }
 
 #[test]
 fn a_queue_put_back_meanwhile_serves_nothing_after_a_resume() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
     let features = FEATURES | Features::SUSPEND;
-    assert!(guest.bring_up(features, &[config(0), config(1)]));
-    let mut queue = guest.take_queue(0).expect("a live queue");
+    assert!(engine.bring_up(features, &[config(0), config(1)]));
+    let mut queue = engine.take_queue(0).expect("a live queue");
     publish(&mut driver, 0, b"in vain");
-    assert_eq!(reset_queue(&mut guest, 0), Reply::Done(0));
-    assert_eq!(guest.store(reg::STATUS, 0x1f), Reply::Done(0));
+    assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
+    assert_eq!(engine.store(reg::STATUS, 0x1f), Reply::Done(0));
     assert_eq!(
         queue.pop(&ram.flat(BASE), &mut Chain::new()),
         Err(Stop::Asked)
     );
-    assert!(guest.put_back(queue).is_ok());
-    assert_eq!(guest.load(reg::STATUS), 0x1b);
-    assert_eq!(guest.store(reg::STATUS, 0x1f), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 0x0f);
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert!(engine.put_back(queue).is_ok());
+    assert_eq!(engine.load(reg::STATUS), 0x1b);
+    assert_eq!(engine.store(reg::STATUS, 0x1f), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 0x0f);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(driver.used_idx(), 0);
-    assert_eq!(resetting(&mut guest, 0), 0);
+    assert_eq!(resetting(&mut engine, 0), 0);
 }
 
 #[test]
 fn the_old_queue_is_of_no_use_to_the_new_one() {
     let mut b = busy();
     b.queue.abandon_all();
-    assert_eq!(resetting(&mut b.guest, 0), 0);
-    let mut driver = enable(&mut b.guest, b.ram, elsewhere());
+    assert_eq!(resetting(&mut b.engine, 0), 0);
+    let mut driver = enable(&mut b.engine, b.ram, elsewhere());
     let before = shot(b.ram);
-    let seen_before = seen(&b.guest);
+    let seen_before = seen(&b.engine);
     let stale = Refusal::StaleToken;
     assert_eq!(b.queue.complete(&b.chain, 0), Err(stale.into()));
     b.queue.abandon(&b.chain);
@@ -212,23 +233,23 @@ fn the_old_queue_is_of_no_use_to_the_new_one() {
     assert!(b.queue.enable_kicks().is_err());
     assert!(b.queue.pop(&b.ram.flat(BASE), &mut b.chain).is_err());
     assert!(!b.queue.was_kicked());
-    assert_eq!(seen(&b.guest), seen_before);
+    assert_eq!(seen(&b.engine), seen_before);
     assert!(matches!(
-        b.guest.put_back(b.queue),
+        b.engine.put_back(b.queue),
         Err(Err(Refusal::StaleToken))
     ));
-    assert_eq!(seen(&b.guest), seen_before);
+    assert_eq!(seen(&b.engine), seen_before);
     assert!(shot(b.ram) == before, "memory changed");
-    assert_works(&mut b.guest, &mut driver, 0);
+    assert_works(&mut b.engine, &mut driver, 0);
 }
 
 #[test]
 fn the_old_queue_cannot_silence_the_new_one_that_is_out_as_well() {
     let mut b = busy();
     b.queue.abandon_all();
-    assert_eq!(resetting(&mut b.guest, 0), 0);
-    let mut driver = enable(&mut b.guest, b.ram, elsewhere());
-    let mut new = b.guest.take_queue(0).expect("a live queue");
+    assert_eq!(resetting(&mut b.engine, 0), 0);
+    let mut driver = enable(&mut b.engine, b.ram, elsewhere());
+    let mut new = b.engine.take_queue(0).expect("a live queue");
     b.queue.abandon_all();
     drop(b.queue);
     assert!(!new.is_stopped());
@@ -237,64 +258,64 @@ fn the_old_queue_cannot_silence_the_new_one_that_is_out_as_well() {
     assert_eq!(new.pop(&mem, &mut b.chain), Ok(true));
     assert_eq!(new.complete(&b.chain, 0), Ok(()));
     assert!(new.flush());
-    assert!(b.guest.put_back(new).is_ok());
+    assert!(b.engine.put_back(new).is_ok());
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b""[..]));
-    assert_works(&mut b.guest, &mut driver, 0);
+    assert_works(&mut b.engine, &mut driver, 0);
 }
 
 #[test]
 fn returned_chains_are_announced_before_the_reset_is_done() {
     let mut b = busy();
     assert_eq!(b.queue.complete(&b.chain, 0), Ok(()));
-    assert_eq!(pending(&mut b.guest), 0, "nobody flushed yet");
+    assert_eq!(pending(&mut b.engine), 0, "nobody flushed yet");
     let mut none = Chain::new();
     assert_eq!(b.queue.pop(&b.ram.flat(BASE), &mut none), Err(Stop::Asked));
-    assert_eq!(pending(&mut b.guest), 1);
-    assert_eq!(resetting(&mut b.guest, 0), 0);
-    assert_eq!(b.guest.store(reg::INTERRUPT_ACK, 1), Reply::Done(0));
+    assert_eq!(pending(&mut b.engine), 1);
+    assert_eq!(resetting(&mut b.engine, 0), 0);
+    assert_eq!(b.engine.store(reg::INTERRUPT_ACK, 1), Reply::Done(0));
     assert!(!b.queue.flush());
     drop(b.queue);
-    assert_eq!(pending(&mut b.guest), 0);
+    assert_eq!(pending(&mut b.engine), 0);
     assert_eq!(b.driver.used_idx(), 1);
 }
 
 #[test]
 fn a_taken_queue_at_fault_can_be_reset() {
     for put_back in [false, true] {
-        let (mut guest, [driver, _], ram) = live();
-        let mut queue = guest.take_queue(0).expect("a live queue");
+        let (mut engine, [driver, _], ram) = live();
+        let mut queue = engine.take_queue(0).expect("a live queue");
         driver.set_avail_idx(1000);
         let popped = queue.pop(&ram.flat(BASE), &mut Chain::new());
         assert!(matches!(popped, Err(Stop::Driver(_))));
-        assert_eq!(pending(&mut guest), 2);
+        assert_eq!(pending(&mut engine), 2);
         if put_back {
-            assert!(guest.put_back(queue).is_err());
+            assert!(engine.put_back(queue).is_err());
         }
-        assert_eq!(reset_queue(&mut guest, 0), Reply::Done(0));
-        assert_eq!((resetting(&mut guest, 0), ready(&mut guest, 0)), (0, 0));
-        let mut driver = enable(&mut guest, ram, elsewhere());
-        assert_works(&mut guest, &mut driver, 0);
-        assert_eq!(guest.load(reg::STATUS), 79);
+        assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
+        assert_eq!((resetting(&mut engine, 0), ready(&mut engine, 0)), (0, 0));
+        let mut driver = enable(&mut engine, ram, elsewhere());
+        assert_works(&mut engine, &mut driver, 0);
+        assert_eq!(engine.load(reg::STATUS), 79);
     }
 }
 
 #[test]
 fn a_queue_that_was_dropped_can_be_reset_and_works_again() {
-    let (mut guest, _, ram) = live();
-    drop(guest.take_queue(0).expect("a live queue"));
-    assert_eq!(guest.queue_state(0), QueueState::Dead);
-    assert_eq!(reset_queue(&mut guest, 0), Reply::Done(0));
-    assert_eq!((resetting(&mut guest, 0), ready(&mut guest, 0)), (0, 0));
-    let mut driver = enable(&mut guest, ram, elsewhere());
-    assert_eq!(guest.queue_state(0), QueueState::Live);
-    assert_works(&mut guest, &mut driver, 0);
+    let (mut engine, _, ram) = live();
+    drop(engine.take_queue(0).expect("a live queue"));
+    assert_eq!(engine.queue_state(0), QueueState::Dead);
+    assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
+    assert_eq!((resetting(&mut engine, 0), ready(&mut engine, 0)), (0, 0));
+    let mut driver = enable(&mut engine, ram, elsewhere());
+    assert_eq!(engine.queue_state(0), QueueState::Live);
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
 fn a_reset_under_load_ends_and_the_old_rings_are_left_alone() {
-    let (mut guest, [mut driver, _], ram) = live();
+    let (mut engine, [mut driver, _], ram) = live();
     for turn in 0..20 {
-        let mut queue = guest.take_queue(0).expect("a live queue");
+        let mut queue = engine.take_queue(0).expect("a live queue");
         for _ in 0..6 {
             publish(&mut driver, 0, b"load");
         }
@@ -312,8 +333,8 @@ fn a_reset_under_load_ends_and_the_old_rings_are_left_alone() {
                 }
             }
         });
-        assert_eq!(reset_queue(&mut guest, 0), Reply::Done(0));
-        while resetting(&mut guest, 0) == 1 {
+        assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
+        while resetting(&mut engine, 0) == 1 {
             std::thread::yield_now();
         }
         let layout = *driver.layout();
@@ -329,7 +350,7 @@ fn a_reset_under_load_ends_and_the_old_rings_are_left_alone() {
         let mut now = vec![0; 0x200];
         ram.read(at, &mut now);
         assert_eq!(now, rings);
-        driver = enable(&mut guest, ram, next);
+        driver = enable(&mut engine, ram, next);
     }
-    assert_works(&mut guest, &mut driver, 0);
+    assert_works(&mut engine, &mut driver, 0);
 }

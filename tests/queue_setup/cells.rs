@@ -6,7 +6,7 @@ use virtside::{
     testing::{Layout, Registers},
 };
 use virtside_tests::{
-    BASE, Guest, config, driver,
+    BASE, TestEngine, config, driver,
     probe::{Event, Probe, assert_works, pending, probe, publish, ready, reset_queue, seen},
     reg,
 };
@@ -29,8 +29,8 @@ fn elsewhere() -> QueueConfig {
 }
 
 /// A device in this phase, its queue 0 laid out as `config(0)`, and ready or not.
-fn at(phase: Phase, queue_ready: u32, ring: Ring) -> Guest<Probe> {
-    let (mut guest, ram) = probe();
+fn at(phase: Phase, queue_ready: u32, ring: Ring) -> TestEngine<Probe> {
+    let (mut engine, ram) = probe();
     let mut features = Features::VERSION_1;
     if ring != Without {
         features = features | Features::RING_RESET;
@@ -41,56 +41,56 @@ fn at(phase: Phase, queue_ready: u32, ring: Ring) -> Guest<Probe> {
     }
     match phase {
         Phase::Reset => {}
-        Phase::Negotiating => assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0)),
-        _ => assert!(guest.negotiate(features)),
+        Phase::Negotiating => assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0)),
+        _ => assert!(engine.negotiate(features)),
     }
     if suspends {
-        assert_eq!(guest.configure(&config(1)), Reply::Done(0));
+        assert_eq!(engine.configure(&config(1)), Reply::Done(0));
     }
-    guest.lay_out(&config(0));
+    engine.lay_out(&config(0));
     if queue_ready == 1 || ring == WasReset {
-        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+        assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
     }
     if suspends || phase == Phase::Live {
-        assert_eq!(guest.go_live(), Reply::Done(0));
+        assert_eq!(engine.go_live(), Reply::Done(0));
     }
     if ring == WasReset {
-        assert_eq!(guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
-        assert_eq!(guest.load(reg::QUEUE_RESET), 0);
-        guest.lay_out(&config(0));
+        assert_eq!(engine.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+        assert_eq!(engine.load(reg::QUEUE_RESET), 0);
+        engine.lay_out(&config(0));
     }
     if phase == Phase::Suspending {
         // A chain of the other queue is in hand.
-        guest.model_mut().holds = true;
+        engine.model_mut().holds = true;
         publish(&mut driver(ram, 1), 1, b"in hand");
-        guest.poll(4);
-        assert_eq!(guest.model().held.len(), 1);
+        engine.poll(4);
+        assert_eq!(engine.model().held.len(), 1);
     }
     match phase {
         Phase::Suspending | Phase::Suspended => {
-            assert_eq!(guest.store(reg::STATUS, 0x1f), Reply::Done(0));
+            assert_eq!(engine.store(reg::STATUS, 0x1f), Reply::Done(0));
         }
-        Phase::Failed => assert_eq!(guest.store(reg::STATUS, 11 | 128), Reply::Done(0)),
+        Phase::Failed => assert_eq!(engine.store(reg::STATUS, 11 | 128), Reply::Done(0)),
         _ => {}
     }
     assert_eq!(
-        (guest.phase(), guest.load(reg::QUEUE_READY)),
+        (engine.phase(), engine.load(reg::QUEUE_READY)),
         (phase, queue_ready)
     );
     if ring == Without {
         // There is no way around the table.
-        let before = seen(&guest);
-        let reply = guest.store(reg::QUEUE_RESET, 1);
+        let before = seen(&engine);
+        let reply = engine.store(reg::QUEUE_RESET, 1);
         assert_eq!(reply, Reply::Refused(Refusal::NotNegotiated));
-        assert_eq!(guest.load(reg::QUEUE_RESET), 0);
-        assert_eq!(seen(&guest), before);
+        assert_eq!(engine.load(reg::QUEUE_RESET), 0);
+        assert_eq!(seen(&engine), before);
     }
-    guest
+    engine
 }
 
 /// How often the model heard that queue 0 stopped.
-fn stops(guest: &Guest<Probe>) -> usize {
-    guest.model().count(Event::Stopped(0))
+fn stops(engine: &TestEngine<Probe>) -> usize {
+    engine.model().count(Event::Stopped(0))
 }
 
 /// Why a queue is frozen in this cell.
@@ -118,125 +118,128 @@ fn parameters(config: &QueueConfig) -> [(u32, u32); 7] {
 
 /// Parameters are written: the next QueueReady = 1 finds them.
 fn parameters_are_written(phase: Phase, queue_ready: u32, ring: Ring) {
-    let mut guest = at(phase, queue_ready, ring);
-    let before = seen(&guest);
+    let mut engine = at(phase, queue_ready, ring);
+    let before = seen(&engine);
     for (offset, value) in parameters(&elsewhere()) {
-        assert_eq!(guest.store(offset, value), Reply::Done(0), "{offset:#x}");
+        assert_eq!(engine.store(offset, value), Reply::Done(0), "{offset:#x}");
     }
     assert_eq!(
-        seen(&guest),
+        seen(&engine),
         before,
         "nothing is looked at before QueueReady"
     );
-    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
-    assert_eq!(guest.queue_config(0), Some(&elsewhere()));
+    assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(engine.queue_config(0), Some(&elsewhere()));
 }
 
 /// Parameters are refused, whatever is written, and what was written before stands.
 fn parameters_are_refused(phase: Phase, queue_ready: u32, ring: Ring) {
-    let mut guest = at(phase, queue_ready, ring);
+    let mut engine = at(phase, queue_ready, ring);
     let why = frozen(phase, queue_ready);
-    let before = seen(&guest);
+    let before = seen(&engine);
     for (offset, value) in parameters(&elsewhere()) {
         for value in [value, 0, u32::MAX] {
             let refusal = Refusal::QueueFrozen { queue: 0, why };
-            assert_eq!(guest.store(offset, value), Reply::Refused(refusal));
-            assert_eq!(seen(&guest), before, "{offset:#x}");
+            assert_eq!(engine.store(offset, value), Reply::Refused(refusal));
+            assert_eq!(seen(&engine), before, "{offset:#x}");
         }
     }
-    assert_eq!(guest.load(reg::QUEUE_READY), queue_ready);
+    assert_eq!(engine.load(reg::QUEUE_READY), queue_ready);
     if matches!(phase, Phase::Reset | Phase::Negotiating | Phase::SettingUp) {
         // The latches show at the next check.
-        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
-        assert_eq!(guest.queue_config(0), Some(&config(0)));
+        assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
+        assert_eq!(engine.queue_config(0), Some(&config(0)));
     }
 }
 
 /// QueueReady = 1 checks the queue: a good one becomes ready, a bad one does not.
 fn one_is_checked(phase: Phase, queue_ready: u32, ring: Ring) {
-    let mut guest = at(phase, queue_ready, ring);
-    assert_eq!(guest.store(reg::QUEUE_SIZE, 3), Reply::Done(0));
-    let before = seen(&guest);
-    assert!(guest.store(reg::QUEUE_READY, 1).refusal().is_some());
-    assert_eq!(guest.load(reg::QUEUE_READY), 0);
-    assert_eq!(seen(&guest), before);
-    assert_eq!(guest.store(reg::QUEUE_SIZE, 16), Reply::Done(0));
-    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
-    assert_eq!(guest.load(reg::QUEUE_READY), 1);
-    assert_eq!(guest.queue_state(0), QueueState::Ready);
-    assert_eq!(guest.queue_config(0), Some(&config(0)));
+    let mut engine = at(phase, queue_ready, ring);
+    assert_eq!(engine.store(reg::QUEUE_SIZE, 3), Reply::Done(0));
+    let before = seen(&engine);
+    assert!(engine.store(reg::QUEUE_READY, 1).refusal().is_some());
+    assert_eq!(engine.load(reg::QUEUE_READY), 0);
+    assert_eq!(seen(&engine), before);
+    assert_eq!(engine.store(reg::QUEUE_SIZE, 16), Reply::Done(0));
+    assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(engine.load(reg::QUEUE_READY), 1);
+    assert_eq!(engine.queue_state(0), QueueState::Ready);
+    assert_eq!(engine.queue_config(0), Some(&config(0)));
 }
 
 /// QueueReady = 1 is refused.
 fn one_is_refused(phase: Phase, queue_ready: u32, ring: Ring) {
-    let mut guest = at(phase, queue_ready, ring);
+    let mut engine = at(phase, queue_ready, ring);
     let why = frozen(phase, queue_ready);
-    let before = seen(&guest);
+    let before = seen(&engine);
     let refusal = Refusal::QueueFrozen { queue: 0, why };
-    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
-    assert_eq!(guest.load(reg::QUEUE_READY), 0);
-    assert_eq!(seen(&guest), before);
-    assert_eq!(guest.queue_state(0), QueueState::Off);
+    assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
+    assert_eq!(engine.load(reg::QUEUE_READY), 0);
+    assert_eq!(seen(&engine), before);
+    assert_eq!(engine.queue_state(0), QueueState::Off);
 }
 
 /// The value is there already: the write is taken and changes nothing.
 fn nothing_to_do(phase: Phase, queue_ready: u32, ring: Ring) {
-    let mut guest = at(phase, queue_ready, ring);
-    let (before, stopped) = (seen(&guest), stops(&guest));
-    assert_eq!(guest.store(reg::QUEUE_READY, queue_ready), Reply::Done(0));
-    assert_eq!(guest.load(reg::QUEUE_READY), queue_ready);
-    assert_eq!(seen(&guest), before);
-    assert_eq!(stops(&guest), stopped);
+    let mut engine = at(phase, queue_ready, ring);
+    let (before, stopped) = (seen(&engine), stops(&engine));
+    assert_eq!(engine.store(reg::QUEUE_READY, queue_ready), Reply::Done(0));
+    assert_eq!(engine.load(reg::QUEUE_READY), queue_ready);
+    assert_eq!(seen(&engine), before);
+    assert_eq!(stops(&engine), stopped);
 }
 
 /// QueueReady = 0 stops the queue.
 fn zero_stops(phase: Phase, queue_ready: u32, ring: Ring) {
-    let mut guest = at(phase, queue_ready, ring);
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    assert_eq!(guest.load(reg::QUEUE_READY), 0);
-    assert_eq!(guest.phase(), phase);
-    assert_eq!(guest.queue_state(0), QueueState::Off);
-    assert_eq!(guest.queue_config(0), None);
-    assert_eq!(stops(&guest), 1);
-    let _ = guest.kick(0);
-    guest.poll(1);
-    assert_eq!(guest.model().count(Event::Served(0)), 0);
+    let mut engine = at(phase, queue_ready, ring);
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(engine.load(reg::QUEUE_READY), 0);
+    assert_eq!(engine.phase(), phase);
+    assert_eq!(engine.queue_state(0), QueueState::Off);
+    assert_eq!(engine.queue_config(0), None);
+    assert_eq!(stops(&engine), 1);
+    let _ = engine.kick(0);
+    engine.poll(1);
+    assert_eq!(engine.model().count(Event::Served(0)), 0);
 }
 
 /// QueueReady = 1 checks the queue: a good one is live, a bad one needs a reset of the device.
 fn one_is_checked_and_live(phase: Phase, queue_ready: u32, ring: Ring) {
-    let mut guest = at(phase, queue_ready, ring);
-    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
-    assert_eq!(guest.load(reg::QUEUE_READY), 1);
-    assert_eq!(guest.queue_state(0), QueueState::Live);
-    assert_eq!(guest.queue_config(0), Some(&config(0)));
+    let mut engine = at(phase, queue_ready, ring);
+    assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(engine.load(reg::QUEUE_READY), 1);
+    assert_eq!(engine.queue_state(0), QueueState::Live);
+    assert_eq!(engine.queue_config(0), Some(&config(0)));
 
-    let mut guest = at(phase, queue_ready, ring);
-    assert_eq!(guest.store(reg::QUEUE_SIZE, 3), Reply::Done(0));
-    assert!(guest.store(reg::QUEUE_READY, 1).refusal().is_some());
-    assert_eq!(guest.load(reg::QUEUE_READY), 0);
-    assert_eq!(guest.queue_state(0), QueueState::Off);
-    assert_eq!((guest.load(reg::STATUS), pending(&mut guest)), (15 | 64, 2));
+    let mut engine = at(phase, queue_ready, ring);
+    assert_eq!(engine.store(reg::QUEUE_SIZE, 3), Reply::Done(0));
+    assert!(engine.store(reg::QUEUE_READY, 1).refusal().is_some());
+    assert_eq!(engine.load(reg::QUEUE_READY), 0);
+    assert_eq!(engine.queue_state(0), QueueState::Off);
+    assert_eq!(
+        (engine.load(reg::STATUS), pending(&mut engine)),
+        (15 | 64, 2)
+    );
 }
 
 /// QueueReset = 1 resets the queue: it is off, and its parameters are 0.
 fn reset_takes_it_down(phase: Phase, queue_ready: u32, ring: Ring) {
-    let mut guest = at(phase, queue_ready, ring);
-    let was = stops(&guest);
-    assert_eq!(guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
-    assert_eq!(guest.load(reg::QUEUE_RESET), 0);
-    assert_eq!(guest.load(reg::QUEUE_READY), 0);
-    assert_eq!(guest.queue_state(0), QueueState::Off);
-    assert_eq!(guest.phase(), phase);
+    let mut engine = at(phase, queue_ready, ring);
+    let was = stops(&engine);
+    assert_eq!(engine.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+    assert_eq!(engine.load(reg::QUEUE_RESET), 0);
+    assert_eq!(engine.load(reg::QUEUE_READY), 0);
+    assert_eq!(engine.queue_state(0), QueueState::Off);
+    assert_eq!(engine.phase(), phase);
     // The model hears of a queue that there was.
-    assert_eq!(stops(&guest), was + queue_ready as usize);
+    assert_eq!(stops(&engine), was + queue_ready as usize);
     let size = Refusal::QueueSize {
         queue: 0,
         size: 0,
         max: 16,
     };
-    let reply = guest.store(reg::QUEUE_READY, 1);
+    let reply = engine.store(reg::QUEUE_READY, 1);
     match phase {
         Phase::SettingUp | Phase::Live => assert_eq!(reply, Reply::Refused(size)),
         _ => assert_eq!(
@@ -251,13 +254,13 @@ fn reset_takes_it_down(phase: Phase, queue_ready: u32, ring: Ring) {
 
 /// QueueReset = 1 is refused, and so is whatever it would have opened.
 fn reset_is_refused(phase: Phase, queue_ready: u32, ring: Ring) {
-    let mut guest = at(phase, queue_ready, ring);
-    let before = seen(&guest);
-    let reply = guest.store(reg::QUEUE_RESET, 1);
+    let mut engine = at(phase, queue_ready, ring);
+    let before = seen(&engine);
+    let reply = engine.store(reg::QUEUE_RESET, 1);
     assert_eq!(reply, Reply::Refused(Refusal::WrongPhase));
-    assert_eq!(guest.load(reg::QUEUE_RESET), 0);
-    assert_eq!(guest.load(reg::QUEUE_READY), queue_ready);
-    assert_eq!(seen(&guest), before);
+    assert_eq!(engine.load(reg::QUEUE_RESET), 0);
+    assert_eq!(engine.load(reg::QUEUE_READY), queue_ready);
+    assert_eq!(seen(&engine), before);
 }
 
 /// One test for each cell.
@@ -408,94 +411,94 @@ cells! {
 #[test]
 fn a_value_that_is_neither_zero_nor_one_is_refused() {
     for queue_ready in [0, 1] {
-        let mut guest = at(Phase::SettingUp, queue_ready, Without);
-        let before = seen(&guest);
+        let mut engine = at(Phase::SettingUp, queue_ready, Without);
+        let before = seen(&engine);
         for value in [2, 3, 0x100, 0x1_0001, u32::MAX] {
             let refusal = Refusal::BadValue {
                 offset: reg::QUEUE_READY,
                 value,
             };
             assert_eq!(
-                guest.store(reg::QUEUE_READY, value),
+                engine.store(reg::QUEUE_READY, value),
                 Reply::Refused(refusal)
             );
-            assert_eq!(guest.load(reg::QUEUE_READY), queue_ready);
-            assert_eq!(seen(&guest), before);
+            assert_eq!(engine.load(reg::QUEUE_READY), queue_ready);
+            assert_eq!(seen(&engine), before);
         }
     }
 }
 
 #[test]
 fn a_queue_goes_up_and_down_before_the_driver_is_live() {
-    let (mut guest, ram) = probe();
-    assert!(guest.negotiate(Features::VERSION_1));
+    let (mut engine, ram) = probe();
+    assert!(engine.negotiate(Features::VERSION_1));
     for layout in [config(0), elsewhere(), elsewhere(), config(0)] {
-        assert_eq!(guest.configure(&layout), Reply::Done(0));
-        assert_eq!(guest.queue_config(0), Some(&layout));
-        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-        assert_eq!(guest.queue_state(0), QueueState::Off);
+        assert_eq!(engine.configure(&layout), Reply::Done(0));
+        assert_eq!(engine.queue_config(0), Some(&layout));
+        assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        assert_eq!(engine.queue_state(0), QueueState::Off);
     }
     let mut driver = driver(ram, 0);
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    assert_eq!(guest.go_live(), Reply::Done(0));
-    assert_works(&mut guest, &mut driver, 0);
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
 fn a_queue_stopped_while_live_comes_back_only_with_a_reset() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    assert_works(&mut guest, &mut driver, 0);
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    let before = seen(&guest);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    assert_works(&mut engine, &mut driver, 0);
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    let before = seen(&engine);
     for (offset, value) in parameters(&elsewhere()) {
-        assert!(guest.store(offset, value).refusal().is_some());
+        assert!(engine.store(offset, value).refusal().is_some());
     }
-    assert!(guest.store(reg::QUEUE_READY, 1).refusal().is_some());
-    assert_eq!(ready(&mut guest, 0), 0);
-    assert_eq!(seen(&guest), before);
+    assert!(engine.store(reg::QUEUE_READY, 1).refusal().is_some());
+    assert_eq!(ready(&mut engine, 0), 0);
+    assert_eq!(seen(&engine), before);
     driver = virtside_tests::driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    assert_works(&mut guest, &mut driver, 0);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
 fn ring_reset_counts_only_once_features_ok_stands() {
-    let (mut guest, _) = probe();
-    assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
+    let (mut engine, _) = probe();
+    assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0));
     for (word, bits) in [(0, 0), (1, Features::RING_RESET.word(1) | 1)] {
-        assert_eq!(guest.store(reg::DRIVER_FEATURES_SEL, word), Reply::Done(0));
-        assert_eq!(guest.store(reg::DRIVER_FEATURES, bits), Reply::Done(0));
+        assert_eq!(engine.store(reg::DRIVER_FEATURES_SEL, word), Reply::Done(0));
+        assert_eq!(engine.store(reg::DRIVER_FEATURES, bits), Reply::Done(0));
     }
     let refused = Reply::Refused(Refusal::NotNegotiated);
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    assert_eq!(reset_queue(&mut guest, 0), refused);
-    assert_eq!(ready(&mut guest, 0), 1);
-    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
-    assert_eq!(reset_queue(&mut guest, 0), Reply::Done(0));
-    assert_eq!(ready(&mut guest, 0), 0);
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    assert_eq!(reset_queue(&mut engine, 0), refused);
+    assert_eq!(ready(&mut engine, 0), 1);
+    assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
+    assert_eq!(ready(&mut engine, 0), 0);
 }
 
 #[test]
 fn registers_rewritten_in_life_do_not_move_a_queue() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
-    assert_works(&mut guest, &mut driver, 0);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    assert_works(&mut engine, &mut driver, 0);
     let mut marked = [0x77; 0x400];
     ram.write(0x5000, &marked);
     for queue in [1, 0] {
-        assert_eq!(guest.store(reg::QUEUE_SEL, queue), Reply::Done(0));
+        assert_eq!(engine.store(reg::QUEUE_SEL, queue), Reply::Done(0));
         for (offset, value) in parameters(&elsewhere()) {
-            assert!(guest.store(offset, value).refusal().is_some());
+            assert!(engine.store(offset, value).refusal().is_some());
         }
-        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
+        assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
     }
     for _ in 0..40 {
-        assert_works(&mut guest, &mut driver, 0);
+        assert_works(&mut engine, &mut driver, 0);
     }
-    assert_eq!(guest.queue_config(0), Some(&config(0)));
+    assert_eq!(engine.queue_config(0), Some(&config(0)));
     ram.read(0x5000, &mut marked);
     assert_eq!(marked, [0x77; 0x400]);
 }

@@ -2,7 +2,7 @@
 
 use virtside::{Features, QueueConfig, Refusal, mmio::Reply, testing::Registers};
 use virtside_tests::{
-    BUDGET, Guest, TestRam, config, driver,
+    BUDGET, TestEngine, TestRam, config, driver,
     probe::{Event, Probe, assert_works, pending, probe, publish},
     reg,
     status::NEEDS_RESET,
@@ -11,55 +11,55 @@ use virtside_tests::{
 use crate::assert_accepted;
 
 /// A driver that has accepted these features, but not written FEATURES_OK.
-fn negotiating(features: Features) -> (Guest<Probe>, TestRam) {
-    let (mut guest, ram) = probe();
-    assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
-    accept(&mut guest, features);
-    (guest, ram)
+fn negotiating(features: Features) -> (TestEngine<Probe>, TestRam) {
+    let (mut engine, ram) = probe();
+    assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0));
+    accept(&mut engine, features);
+    (engine, ram)
 }
 
-fn accept(guest: &mut Guest<Probe>, features: Features) {
+fn accept(engine: &mut TestEngine<Probe>, features: Features) {
     for word in 0..2 {
-        assert_eq!(guest.store(reg::DRIVER_FEATURES_SEL, word), Reply::Done(0));
-        let reply = guest.store(reg::DRIVER_FEATURES, features.word(word));
+        assert_eq!(engine.store(reg::DRIVER_FEATURES_SEL, word), Reply::Done(0));
+        let reply = engine.store(reg::DRIVER_FEATURES, features.word(word));
         assert_eq!(reply, Reply::Done(0));
     }
 }
 
 /// The driver goes on to DRIVER_OK, which a queue that does not fit any more spoils.
 #[track_caller]
-fn assert_spoils(guest: &mut Guest<Probe>, ram: TestRam, why: Refusal) {
+fn assert_spoils(engine: &mut TestEngine<Probe>, ram: TestRam, why: Refusal) {
     let mut early = driver(ram, 0);
     publish(&mut early, 0, b"in vain");
-    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
     assert_eq!(
-        guest.store(reg::STATUS, 15),
+        engine.store(reg::STATUS, 15),
         Reply::Refused(Refusal::NotReady)
     );
-    assert_eq!(guest.load(reg::STATUS), 15 | NEEDS_RESET);
-    assert_eq!(pending(guest), 2);
-    assert_eq!(guest.device().notify().asserted(), 1);
-    guest.poll(BUDGET);
-    assert_eq!(guest.model().count(Event::Served(0)), 0);
-    assert_eq!(guest.transport().last_refusal(), Some(why));
+    assert_eq!(engine.load(reg::STATUS), 15 | NEEDS_RESET);
+    assert_eq!(pending(engine), 2);
+    assert_eq!(engine.device().notify().asserted(), 1);
+    engine.poll(BUDGET);
+    assert_eq!(engine.model().count(Event::Served(0)), 0);
+    assert_eq!(engine.transport().last_refusal(), Some(why));
 }
 
 #[test]
 fn a_queue_that_fits_is_ready_whenever_it_was_set_up() {
     for phase in [0, 3] {
-        let (mut guest, ram) = probe();
+        let (mut engine, ram) = probe();
         if phase != 0 {
-            assert_eq!(guest.store(reg::STATUS, phase), Reply::Done(0));
+            assert_eq!(engine.store(reg::STATUS, phase), Reply::Done(0));
         }
-        assert_accepted(&mut guest, &config(0));
-        accept(&mut guest, Features::RING);
-        assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
-        assert_accepted(&mut guest, &config(1));
-        assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
+        assert_accepted(&mut engine, &config(0));
+        accept(&mut engine, Features::RING);
+        assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
+        assert_accepted(&mut engine, &config(1));
+        assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
         for queue in [0, 1] {
             let mut driver = driver(ram, queue);
             driver.set_used_event(0);
-            assert_works(&mut guest, &mut driver, queue);
+            assert_works(&mut engine, &mut driver, queue);
             // With the features that were negotiated, not those that were known then.
             assert_eq!(driver.avail_event(), 1);
         }
@@ -68,104 +68,104 @@ fn a_queue_that_fits_is_ready_whenever_it_was_set_up() {
 
 #[test]
 fn a_queue_that_needs_an_abandoned_feature_spoils_driver_ok() {
-    let (mut guest, ram) = negotiating(Features::RING);
-    guest.model_mut().check.needs = vec![(0, Features::EVENT_IDX)];
-    assert_accepted(&mut guest, &config(0));
-    accept(&mut guest, Features::VERSION_1);
-    assert_spoils(&mut guest, ram, Refusal::Policy { queue: 0 });
+    let (mut engine, ram) = negotiating(Features::RING);
+    engine.model_mut().check.needs = vec![(0, Features::EVENT_IDX)];
+    assert_accepted(&mut engine, &config(0));
+    accept(&mut engine, Features::VERSION_1);
+    assert_spoils(&mut engine, ram, Refusal::Policy { queue: 0 });
 }
 
 #[test]
 fn a_queue_that_the_features_hide_spoils_driver_ok() {
     // As queue 1 of a block device whose driver did not accept MQ.
-    let (mut guest, ram) = negotiating(Features::VERSION_1);
-    guest.model_mut().sizes_negotiated = Some([16, 0, 0, 0]);
-    assert_accepted(&mut guest, &config(0));
-    assert_accepted(&mut guest, &config(1));
-    assert_spoils(&mut guest, ram, Refusal::NoSuchQueue { queue: 1 });
+    let (mut engine, ram) = negotiating(Features::VERSION_1);
+    engine.model_mut().sizes_negotiated = Some([16, 0, 0, 0]);
+    assert_accepted(&mut engine, &config(0));
+    assert_accepted(&mut engine, &config(1));
+    assert_spoils(&mut engine, ram, Refusal::NoSuchQueue { queue: 1 });
 }
 
 #[test]
 fn a_queue_that_the_features_hide_can_still_be_stopped() {
-    let (mut guest, ram) = negotiating(Features::VERSION_1);
-    guest.model_mut().sizes_negotiated = Some([16, 0, 0, 0]);
-    assert_accepted(&mut guest, &config(0));
-    assert_accepted(&mut guest, &config(1));
-    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
-    assert_eq!(guest.store(reg::QUEUE_SEL, 1), Reply::Done(0));
-    assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), 0);
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    assert_eq!(guest.load(reg::QUEUE_READY), 0);
-    assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
+    let (mut engine, ram) = negotiating(Features::VERSION_1);
+    engine.model_mut().sizes_negotiated = Some([16, 0, 0, 0]);
+    assert_accepted(&mut engine, &config(0));
+    assert_accepted(&mut engine, &config(1));
+    assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(engine.store(reg::QUEUE_SEL, 1), Reply::Done(0));
+    assert_eq!(engine.load(reg::QUEUE_SIZE_MAX), 0);
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(engine.load(reg::QUEUE_READY), 0);
+    assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
     let mut driver = driver(ram, 0);
-    assert_works(&mut guest, &mut driver, 0);
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
 fn a_queue_too_large_for_the_features_spoils_driver_ok() {
-    let (mut guest, ram) = negotiating(Features::VERSION_1);
-    guest.model_mut().sizes_negotiated = Some([8, 16, 8, 0]);
-    assert_accepted(&mut guest, &config(0));
+    let (mut engine, ram) = negotiating(Features::VERSION_1);
+    engine.model_mut().sizes_negotiated = Some([8, 16, 8, 0]);
+    assert_accepted(&mut engine, &config(0));
     let refusal = Refusal::QueueSize {
         queue: 0,
         size: 16,
         max: 8,
     };
-    assert_spoils(&mut guest, ram, refusal);
+    assert_spoils(&mut engine, ram, refusal);
 }
 
 #[test]
 fn queues_that_want_each_other_are_there_in_the_end() {
-    let (mut guest, ram) = negotiating(Features::VERSION_1);
-    guest.model_mut().check.beside = vec![(0, 2), (1, 0)];
+    let (mut engine, ram) = negotiating(Features::VERSION_1);
+    engine.model_mut().check.beside = vec![(0, 2), (1, 0)];
     let small = |queue| QueueConfig {
         size: 8,
         ..config(queue)
     };
     for queue in [2, 0, 1] {
-        assert_accepted(&mut guest, &small(queue));
+        assert_accepted(&mut engine, &small(queue));
     }
-    accept(&mut guest, Features::RING);
-    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
-    assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 15);
+    accept(&mut engine, Features::RING);
+    assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 15);
     let layout = virtside::testing::Layout {
         size: 8,
         ..virtside_tests::layout(1)
     };
     let mut driver = virtside::testing::FakeDriver::new(ram.flat(virtside_tests::BASE), layout);
-    assert_works(&mut guest, &mut driver, 1);
+    assert_works(&mut engine, &mut driver, 1);
 }
 
 #[test]
 fn a_queue_whose_companion_was_stopped_spoils_driver_ok() {
     for early in [true, false] {
-        let (mut guest, ram) = negotiating(Features::VERSION_1);
-        guest.model_mut().check.beside = vec![(0, 1)];
-        let _ = guest.store(reg::STATUS, if early { 3 } else { 11 });
-        assert_accepted(&mut guest, &config(1));
-        assert_accepted(&mut guest, &config(0));
-        assert_eq!(guest.store(reg::QUEUE_SEL, 1), Reply::Done(0));
-        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-        assert_spoils(&mut guest, ram, Refusal::Policy { queue: 0 });
+        let (mut engine, ram) = negotiating(Features::VERSION_1);
+        engine.model_mut().check.beside = vec![(0, 1)];
+        let _ = engine.store(reg::STATUS, if early { 3 } else { 11 });
+        assert_accepted(&mut engine, &config(1));
+        assert_accepted(&mut engine, &config(0));
+        assert_eq!(engine.store(reg::QUEUE_SEL, 1), Reply::Done(0));
+        assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        assert_spoils(&mut engine, ram, Refusal::Policy { queue: 0 });
     }
 }
 
 #[test]
 fn a_companion_that_came_back_smaller_spoils_driver_ok() {
     for early in [true, false] {
-        let (mut guest, ram) = negotiating(Features::VERSION_1);
-        guest.model_mut().check.no_larger = vec![(0, 1)];
-        let _ = guest.store(reg::STATUS, if early { 3 } else { 11 });
-        assert_accepted(&mut guest, &config(1));
-        assert_accepted(&mut guest, &config(0));
-        assert_eq!(guest.store(reg::QUEUE_SEL, 1), Reply::Done(0));
-        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        let (mut engine, ram) = negotiating(Features::VERSION_1);
+        engine.model_mut().check.no_larger = vec![(0, 1)];
+        let _ = engine.store(reg::STATUS, if early { 3 } else { 11 });
+        assert_accepted(&mut engine, &config(1));
+        assert_accepted(&mut engine, &config(0));
+        assert_eq!(engine.store(reg::QUEUE_SEL, 1), Reply::Done(0));
+        assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
         let smaller = QueueConfig {
             size: 8,
             ..config(1)
         };
-        assert_accepted(&mut guest, &smaller);
-        assert_spoils(&mut guest, ram, Refusal::Policy { queue: 0 });
+        assert_accepted(&mut engine, &smaller);
+        assert_spoils(&mut engine, ram, Refusal::Policy { queue: 0 });
     }
 }

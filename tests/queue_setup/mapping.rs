@@ -6,7 +6,7 @@ use virtside::{
     testing::{FakeDriver, Layout, Registers},
 };
 use virtside_tests::{
-    BASE, BYTES, Guest, SIZE, TestRam, config, guest_over,
+    BASE, BYTES, SIZE, TestEngine, TestRam, config, engine_over,
     probe::{Probe, assert_works, probe},
     ram, reg,
     rings::region,
@@ -45,10 +45,10 @@ fn unmapped(area: Area, start: u64, len: u64) -> Refusal {
 }
 
 /// A device over this memory that is being set up.
-fn over<M: DriverMem>(mem: M) -> Guest<Probe, M> {
-    let mut guest = guest_over(Probe::default(), mem, 1);
-    assert!(guest.negotiate(Features::VERSION_1));
-    guest
+fn over<M: DriverMem>(mem: M) -> TestEngine<Probe, M> {
+    let mut engine = engine_over(Probe::default(), mem, 1);
+    assert!(engine.negotiate(Features::VERSION_1));
+    engine
 }
 
 /// Memory of these parts of `ram`: driver address, offset, length, and access.
@@ -62,8 +62,8 @@ fn regions(ram: TestRam, parts: &[(u64, usize, usize, Permission)]) -> RegionMem
 
 #[test]
 fn an_area_outside_memory_is_refused() {
-    let (mut guest, _) = probe();
-    assert!(guest.negotiate(Features::VERSION_1));
+    let (mut engine, _) = probe();
+    assert!(engine.negotiate(Features::VERSION_1));
     let end = BASE + BYTES as u64;
     for (area, align, len) in AREAS {
         let last = (end - len) / align * align;
@@ -77,7 +77,7 @@ fn an_area_outside_memory_is_refused() {
             end,
             u64::MAX / 16 * 16 - 0x1000,
         ] {
-            assert_refused(&mut guest, &with(area, start), unmapped(area, start, len));
+            assert_refused(&mut engine, &with(area, start), unmapped(area, start, len));
         }
     }
 }
@@ -89,18 +89,22 @@ fn an_area_may_begin_or_end_where_memory_does() {
         let ram = ram();
         let bytes = 0x1_0000 + len as usize % align as usize;
         let everything = [(BASE, 0, bytes, Permission::Write)];
-        let mut guest = over(regions(ram, &everything));
+        let mut engine = over(regions(ram, &everything));
         let last = BASE + bytes as u64 - len;
         assert_eq!(last % align, 0);
-        assert_accepted(&mut guest, &with(area, last));
-        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        assert_accepted(&mut engine, &with(area, last));
+        assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
         let beyond = last + align;
-        assert_refused(&mut guest, &with(area, beyond), unmapped(area, beyond, len));
+        assert_refused(
+            &mut engine,
+            &with(area, beyond),
+            unmapped(area, beyond, len),
+        );
     }
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut first = FakeDriver::new(ram.flat(BASE), Layout::packed_at(BASE, SIZE));
-    assert!(guest.bring_up(Features::VERSION_1, &[first.config(0)]));
-    assert_works(&mut guest, &mut first, 0);
+    assert!(engine.bring_up(Features::VERSION_1, &[first.config(0)]));
+    assert_works(&mut engine, &mut first, 0);
 }
 
 #[test]
@@ -116,13 +120,13 @@ fn an_area_may_end_with_the_address_space() {
         size: SIZE,
     };
     let driver = FakeDriver::new(mem.clone(), layout);
-    let mut guest = over(mem);
-    assert_accepted(&mut guest, &driver.config(0));
-    assert_eq!(guest.go_live(), Reply::Done(0));
+    let mut engine = over(mem);
+    assert_accepted(&mut engine, &driver.config(0));
+    assert_eq!(engine.go_live(), Reply::Done(0));
     // One byte of answer, so that the chain can lie in the last descriptor of all.
     let mut driver = driver;
     driver.send(15, &[virtside::testing::Buffer::writable(top + 0x2000, 1)]);
-    guest.poll(1);
+    engine.poll(1);
     assert_eq!(driver.take_used(), Some((15, 0)));
 }
 
@@ -137,7 +141,7 @@ fn an_area_over_a_hole_is_refused() {
             (BASE + 0x8020, 0x8020, 0x7fe0, Permission::Write),
         ],
     );
-    let mut guest = over(mem);
+    let mut engine = over(mem);
     for (area, align, len) in AREAS {
         for start in [
             BASE + 0x8000 - align,
@@ -145,11 +149,11 @@ fn an_area_over_a_hole_is_refused() {
             BASE + 0x8010,
             (BASE + 0x8020 - len).next_multiple_of(align),
         ] {
-            assert_refused(&mut guest, &with(area, start), unmapped(area, start, len));
+            assert_refused(&mut engine, &with(area, start), unmapped(area, start, len));
         }
         for start in [(BASE + 0x8000 - len) / align * align, BASE + 0x8020] {
-            assert_accepted(&mut guest, &with(area, start));
-            assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+            assert_accepted(&mut engine, &with(area, start));
+            assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
         }
     }
 }
@@ -165,10 +169,10 @@ fn an_area_that_is_not_in_one_piece_is_refused() {
             (BASE + 0x8000, 0x1_8000, 0x8000, Permission::Write),
         ],
     );
-    let mut guest = over(mem);
+    let mut engine = over(mem);
     for (area, align, len) in AREAS {
         let start = BASE + 0x8000 - align;
-        assert_refused(&mut guest, &with(area, start), unmapped(area, start, len));
+        assert_refused(&mut engine, &with(area, start), unmapped(area, start, len));
     }
 }
 
@@ -192,10 +196,10 @@ fn rings_in_three_regions_work() {
         device: BASE + 0x8000,
     };
     let mut driver = FakeDriver::new(ram.flat(BASE), layout);
-    let mut guest = over(mem);
-    assert_accepted(&mut guest, &driver.config(0));
-    assert_eq!(guest.go_live(), Reply::Done(0));
-    assert_works(&mut guest, &mut driver, 0);
+    let mut engine = over(mem);
+    assert_accepted(&mut engine, &driver.config(0));
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
@@ -208,26 +212,26 @@ fn read_only_memory_is_no_place_for_the_device_area() {
             (BASE + 0x1_0000, 0x1_0000, 0x1_0000, Permission::Read),
         ],
     );
-    let mut guest = over(mem);
+    let mut engine = over(mem);
     let read_only = BASE + 0x1_1000;
     let refusal = unmapped(Area::Device, read_only, 134);
-    assert_refused(&mut guest, &with(Area::Device, read_only), refusal);
+    assert_refused(&mut engine, &with(Area::Device, read_only), refusal);
     // The driver's areas may well be there: the device never writes to them.
     for area in [Area::Descriptor, Area::Driver] {
-        assert_accepted(&mut guest, &with(area, read_only));
-        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        assert_accepted(&mut engine, &with(area, read_only));
+        assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     }
-    assert_accepted(&mut guest, &config(0));
+    assert_accepted(&mut engine, &config(0));
 }
 
 #[test]
 fn the_high_halves_of_addresses_count() {
     let base = 0x0123_4567_8000_0000;
     let ram = ram();
-    let mut guest = guest_over(Probe::default(), ram.flat(base), 1);
+    let mut engine = engine_over(Probe::default(), ram.flat(base), 1);
     let layout = Layout::packed_at(base + 0x1000, SIZE);
     let mut driver = FakeDriver::new(ram.flat(base), layout);
-    assert!(guest.negotiate(Features::VERSION_1));
+    assert!(engine.negotiate(Features::VERSION_1));
     let low = |address: u64| address & 0xffff_ffff;
     for area in 0..3 {
         // The right low half is not enough, nor is a wrong high half.
@@ -240,14 +244,14 @@ fn the_high_halves_of_addresses_count() {
             };
             *start = low(*start) | high;
             let start = *start;
-            assert_refused(&mut guest, &bad, unmapped(area, start, len));
+            assert_refused(&mut engine, &bad, unmapped(area, start, len));
         }
     }
-    assert_accepted(&mut guest, &layout.config(0));
-    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_accepted(&mut engine, &layout.config(0));
+    assert_eq!(engine.go_live(), Reply::Done(0));
     let data = base + 0x2000;
     driver.send(0, &[virtside::testing::Buffer::writable(data, 4)]);
-    guest.poll(1);
+    engine.poll(1);
     assert_eq!(driver.take_used(), Some((0, 0)));
 }
 
@@ -255,9 +259,9 @@ fn the_high_halves_of_addresses_count() {
 fn halves_of_an_address_may_be_written_in_either_order() {
     let base = 0x1_0000_0000;
     let ram = ram();
-    let mut guest = over(ram.flat(base));
+    let mut engine = over(ram.flat(base));
     let config = Layout::packed_at(base + 0x1000, SIZE).config(0);
-    guest.lay_out(&QueueConfig {
+    engine.lay_out(&QueueConfig {
         desc: u64::MAX,
         driver: u64::MAX,
         device: u64::MAX,
@@ -269,26 +273,26 @@ fn halves_of_an_address_may_be_written_in_either_order() {
         (reg::QUEUE_DEVICE_LOW, config.device),
     ] {
         // High first, and the low half twice: each leaves the other as it is.
-        assert_eq!(guest.store(offset + 4, 1), Reply::Done(0));
-        assert_eq!(guest.store(offset, 0xdead_bee0), Reply::Done(0));
-        assert_eq!(guest.store(offset, area as u32), Reply::Done(0));
+        assert_eq!(engine.store(offset + 4, 1), Reply::Done(0));
+        assert_eq!(engine.store(offset, 0xdead_bee0), Reply::Done(0));
+        assert_eq!(engine.store(offset, area as u32), Reply::Done(0));
     }
-    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
-    assert_eq!(guest.queue_config(0), Some(&config));
+    assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(engine.queue_config(0), Some(&config));
 }
 
 #[test]
 fn a_queue_moves_with_its_memory_before_the_driver_is_live() {
-    let (mut guest, old) = probe();
-    assert!(guest.negotiate(Features::VERSION_1));
-    assert_accepted(&mut guest, &config(0));
+    let (mut engine, old) = probe();
+    assert!(engine.negotiate(Features::VERSION_1));
+    assert_accepted(&mut engine, &config(0));
     let new = ram();
-    *guest.memory_mut() = new.flat(BASE);
-    assert!(guest.memory_changed());
+    *engine.memory_mut() = new.flat(BASE);
+    assert!(engine.memory_changed());
     let mut driver = FakeDriver::new(new.flat(BASE), virtside_tests::layout(0));
     old.write(0, &[0x77; 0x1000]);
-    assert_eq!(guest.go_live(), Reply::Done(0));
-    assert_works(&mut guest, &mut driver, 0);
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert_works(&mut engine, &mut driver, 0);
     let mut bytes = [0; 0x1000];
     old.read(0, &mut bytes);
     assert_eq!(bytes, [0x77; 0x1000], "the old memory was touched");

@@ -2,7 +2,7 @@
 
 use virtside::{Area, Features, QueueConfig, Refusal, mmio::Reply, testing::Registers};
 use virtside_tests::{
-    BASE, Guest,
+    BASE, TestEngine,
     probe::{Probe, probe},
     reg,
 };
@@ -66,20 +66,20 @@ fn neighbours(at: u64, their_len: u64, align: u64, len: u64) -> [u64; 2] {
     ]
 }
 
-fn setting_up() -> Guest<Probe> {
-    let (mut guest, _) = probe();
-    assert!(guest.negotiate(Features::VERSION_1));
-    guest
+fn setting_up() -> TestEngine<Probe> {
+    let (mut engine, _) = probe();
+    assert!(engine.negotiate(Features::VERSION_1));
+    engine
 }
 
 /// Undoes a successful configuration.
-fn stop(guest: &mut Guest<Probe>) {
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+fn stop(engine: &mut TestEngine<Probe>) {
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
 }
 
 #[test]
 fn a_queue_whose_own_areas_overlap_is_refused() {
-    let mut guest = setting_up();
+    let mut engine = setting_up();
     let mut tried = 0;
     for (first, (area, _, its_len)) in AREAS.into_iter().enumerate() {
         for (other, align, len) in AREAS.into_iter().skip(first + 1) {
@@ -91,11 +91,11 @@ fn a_queue_whose_own_areas_overlap_is_refused() {
                     area,
                     with: 0,
                 };
-                assert_refused(&mut guest, &moved(apart(0), other, to), refusal);
+                assert_refused(&mut engine, &moved(apart(0), other, to), refusal);
             }
             for to in neighbours(at, its_len, align, len) {
-                assert_accepted(&mut guest, &moved(apart(0), other, to));
-                stop(&mut guest);
+                assert_accepted(&mut engine, &moved(apart(0), other, to));
+                stop(&mut engine);
             }
         }
     }
@@ -104,8 +104,8 @@ fn a_queue_whose_own_areas_overlap_is_refused() {
 
 #[test]
 fn a_queue_that_overlaps_another_is_refused_in_any_area() {
-    let mut guest = setting_up();
-    assert_accepted(&mut guest, &apart(1));
+    let mut engine = setting_up();
+    assert_accepted(&mut engine, &apart(1));
     let mut tried = 0;
     for (theirs, _, their_len) in AREAS {
         for (mine, align, len) in AREAS {
@@ -117,23 +117,23 @@ fn a_queue_that_overlaps_another_is_refused_in_any_area() {
                     area: mine,
                     with: 1,
                 };
-                assert_refused(&mut guest, &moved(apart(0), mine, to), refusal);
+                assert_refused(&mut engine, &moved(apart(0), mine, to), refusal);
             }
             for to in neighbours(at, their_len, align, len) {
-                assert_accepted(&mut guest, &moved(apart(0), mine, to));
-                stop(&mut guest);
+                assert_accepted(&mut engine, &moved(apart(0), mine, to));
+                stop(&mut engine);
             }
         }
     }
     assert_eq!(tried, 27);
-    assert_accepted(&mut guest, &apart(0));
-    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_accepted(&mut engine, &apart(0));
+    assert_eq!(engine.go_live(), Reply::Done(0));
 }
 
 #[test]
 fn a_queue_with_the_rings_of_another_is_refused() {
-    let mut guest = setting_up();
-    assert_accepted(&mut guest, &apart(0));
+    let mut engine = setting_up();
+    assert_accepted(&mut engine, &apart(0));
     let same = QueueConfig {
         queue: 1,
         ..apart(0)
@@ -143,18 +143,18 @@ fn a_queue_with_the_rings_of_another_is_refused() {
         area: Area::Descriptor,
         with: 0,
     };
-    assert_refused(&mut guest, &same, refusal);
+    assert_refused(&mut engine, &same, refusal);
 }
 
 #[test]
 fn every_other_queue_is_looked_at_not_only_the_last() {
-    let mut guest = setting_up();
+    let mut engine = setting_up();
     for queue in [2, 0] {
         let config = QueueConfig {
             size: 8,
             ..apart(queue)
         };
-        assert_accepted(&mut guest, &config);
+        assert_accepted(&mut engine, &config);
     }
     for with in [0, 2] {
         let bad = moved(apart(1), Area::Driver, apart(with).device);
@@ -163,14 +163,14 @@ fn every_other_queue_is_looked_at_not_only_the_last() {
             area: Area::Driver,
             with,
         };
-        assert_refused(&mut guest, &bad, refusal);
+        assert_refused(&mut engine, &bad, refusal);
     }
 }
 
 #[test]
 fn the_sizes_that_are_in_force_say_where_areas_end() {
     // Two queues of 8 fit where two of 16 do not.
-    let mut guest = setting_up();
+    let mut engine = setting_up();
     let near = |queue: u16, size: u32| QueueConfig {
         queue,
         size,
@@ -178,47 +178,47 @@ fn the_sizes_that_are_in_force_say_where_areas_end() {
         driver: BASE + 0x1000 + 0x100 * u64::from(queue),
         device: BASE + 0x2000 + 0x100 * u64::from(queue),
     };
-    assert_accepted(&mut guest, &near(0, 16));
+    assert_accepted(&mut engine, &near(0, 16));
     let refusal = Refusal::Overlap {
         queue: 1,
         area: Area::Descriptor,
         with: 0,
     };
-    assert_refused(&mut guest, &near(1, 8), refusal);
-    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
-    stop(&mut guest);
-    assert_accepted(&mut guest, &near(0, 8));
-    assert_accepted(&mut guest, &near(1, 8));
+    assert_refused(&mut engine, &near(1, 8), refusal);
+    assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    stop(&mut engine);
+    assert_accepted(&mut engine, &near(0, 8));
+    assert_accepted(&mut engine, &near(1, 8));
 }
 
 #[test]
 fn a_queue_that_was_stopped_is_in_nobodys_way() {
-    let mut guest = setting_up();
-    assert_accepted(&mut guest, &apart(0));
-    stop(&mut guest);
+    let mut engine = setting_up();
+    assert_accepted(&mut engine, &apart(0));
+    stop(&mut engine);
     let same = QueueConfig {
         queue: 1,
         ..apart(0)
     };
-    assert_accepted(&mut guest, &same);
+    assert_accepted(&mut engine, &same);
     // A reset clears the place as well.
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_accepted(&mut guest, &apart(0));
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_accepted(&mut engine, &apart(0));
 }
 
 #[test]
 fn what_was_only_written_and_not_made_ready_is_in_nobodys_way() {
-    let mut guest = setting_up();
-    guest.lay_out(&apart(0));
+    let mut engine = setting_up();
+    engine.lay_out(&apart(0));
     let same = QueueConfig {
         queue: 1,
         ..apart(0)
     };
-    assert_accepted(&mut guest, &same);
+    assert_accepted(&mut engine, &same);
     let refusal = Refusal::Overlap {
         queue: 0,
         area: Area::Descriptor,
         with: 1,
     };
-    assert_refused(&mut guest, &apart(0), refusal);
+    assert_refused(&mut engine, &apart(0), refusal);
 }

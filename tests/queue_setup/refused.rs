@@ -6,35 +6,35 @@ use virtside::{
     testing::{FakeDriver, Layout, Registers},
 };
 use virtside_tests::{
-    BASE, Guest, N, SIZE, TestRam, config, driver, guest,
+    BASE, N, SIZE, TestEngine, TestRam, config, driver,
     probe::{Check, Probe, assert_works, probe, ready, seen},
-    reg,
+    reg, test_engine,
 };
 
 use crate::{assert_accepted, assert_refused};
 
 /// A device that is being set up, with queue 1 ready.
-fn setting_up() -> (Guest<Probe>, TestRam) {
-    let (mut guest, ram) = probe();
-    assert!(guest.negotiate(Features::RING));
-    assert_accepted(&mut guest, &config(1));
-    (guest, ram)
+fn setting_up() -> (TestEngine<Probe>, TestRam) {
+    let (mut engine, ram) = probe();
+    assert!(engine.negotiate(Features::RING));
+    assert_accepted(&mut engine, &config(1));
+    (engine, ram)
 }
 
 /// Whatever was refused before: set up right, both queues work.
 #[track_caller]
-fn assert_curable(guest: &mut Guest<Probe>, ram: TestRam) {
+fn assert_curable(engine: &mut TestEngine<Probe>, ram: TestRam) {
     let mut drivers = [driver(ram, 0), driver(ram, 1)];
-    assert_accepted(guest, &config(0));
-    assert_eq!(guest.go_live(), Reply::Done(0));
+    assert_accepted(engine, &config(0));
+    assert_eq!(engine.go_live(), Reply::Done(0));
     for (driver, queue) in drivers.iter_mut().zip(0..) {
-        assert_works(guest, driver, queue);
+        assert_works(engine, driver, queue);
     }
 }
 
 #[test]
 fn a_wrong_size_is_refused_in_its_full_width() {
-    let (mut guest, ram) = setting_up();
+    let (mut engine, ram) = setting_up();
     for size in [
         0,
         3,
@@ -64,50 +64,50 @@ fn a_wrong_size_is_refused_in_its_full_width() {
             size,
             max: SIZE,
         };
-        assert_refused(&mut guest, &bad, refusal);
+        assert_refused(&mut engine, &bad, refusal);
     }
-    assert_curable(&mut guest, ram);
+    assert_curable(&mut engine, ram);
 }
 
 #[test]
 fn every_power_of_two_up_to_the_maximum_is_accepted() {
     for size in [1, 2, 4, 8, 16] {
-        let (mut guest, ram) = probe();
+        let (mut engine, ram) = probe();
         let mut driver = FakeDriver::new(ram.flat(BASE), Layout::packed_at(BASE, size));
-        assert!(guest.negotiate(Features::VERSION_1));
-        assert_accepted(&mut guest, &driver.config(0));
-        assert_eq!(guest.go_live(), Reply::Done(0));
+        assert!(engine.negotiate(Features::VERSION_1));
+        assert_accepted(&mut engine, &driver.config(0));
+        assert_eq!(engine.go_live(), Reply::Done(0));
         // One descriptor is not enough for the request that this sends.
         if size > 1 {
-            assert_works(&mut guest, &mut driver, 0);
+            assert_works(&mut engine, &mut driver, 0);
         }
     }
 }
 
 #[test]
 fn a_queues_own_maximum_counts_where_it_is_less() {
-    let (mut guest, _) = setting_up();
+    let (mut engine, _) = setting_up();
     let bad = config(2);
     let refusal = Refusal::QueueSize {
         queue: 2,
         size: 16,
         max: 8,
     };
-    assert_refused(&mut guest, &bad, refusal);
-    assert_accepted(&mut guest, &QueueConfig { size: 8, ..bad });
+    assert_refused(&mut engine, &bad, refusal);
+    assert_accepted(&mut engine, &QueueConfig { size: 8, ..bad });
 }
 
 #[test]
 fn the_room_for_chains_counts_where_it_is_less() {
     // The model would take 65535, but the engine's chains hold 16 buffers.
-    let (mut guest, _) = guest(
+    let (mut engine, _) = test_engine(
         virtside::models::Entropy::new(virtside_tests::CountingSource::default()),
         1,
     );
-    assert!(guest.negotiate(Features::VERSION_1));
-    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
-    assert_eq!(guest.load(reg::QUEUE_SIZE_MAX) as usize, N);
-    let reply = guest.configure(&QueueConfig {
+    assert!(engine.negotiate(Features::VERSION_1));
+    assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    assert_eq!(engine.load(reg::QUEUE_SIZE_MAX) as usize, N);
+    let reply = engine.configure(&QueueConfig {
         size: 32,
         ..config(0)
     });
@@ -117,13 +117,13 @@ fn the_room_for_chains_counts_where_it_is_less() {
         max: SIZE,
     };
     assert_eq!(reply, Reply::Refused(refusal));
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
 }
 
 #[test]
 fn a_maximum_that_is_no_power_of_two_is_rounded_down() {
     // Or a driver that takes the maximum, as most do, would be refused.
-    let (mut guest, _) = probe();
+    let (mut engine, _) = probe();
     for (size, maximum) in [
         (1, 1),
         (3, 2),
@@ -133,23 +133,23 @@ fn a_maximum_that_is_no_power_of_two_is_rounded_down() {
         (17, 16),
         (u16::MAX, 16),
     ] {
-        guest.model_mut().sizes[0] = size;
-        assert!(guest.negotiate(Features::VERSION_1));
-        assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
-        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), maximum, "{size}");
+        engine.model_mut().sizes[0] = size;
+        assert!(engine.negotiate(Features::VERSION_1));
+        assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+        assert_eq!(engine.load(reg::QUEUE_SIZE_MAX), maximum, "{size}");
         let good = QueueConfig {
             size: maximum,
             ..config(0)
         };
-        assert_accepted(&mut guest, &good);
-        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        assert_accepted(&mut engine, &good);
+        assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
         let size = maximum * 2;
         let refusal = Refusal::QueueSize {
             queue: 0,
             size,
             max: maximum as u16,
         };
-        assert_refused(&mut guest, &QueueConfig { size, ..good }, refusal);
+        assert_refused(&mut engine, &QueueConfig { size, ..good }, refusal);
     }
 }
 
@@ -173,7 +173,7 @@ const AREAS: [(Area, u64, u64); 3] = [
 
 #[test]
 fn an_area_that_is_not_aligned_is_refused() {
-    let (mut guest, ram) = setting_up();
+    let (mut engine, ram) = setting_up();
     for (area, align, _) in AREAS {
         for off in 1..align {
             let start = BASE + 0x8000 + off;
@@ -182,18 +182,18 @@ fn an_area_that_is_not_aligned_is_refused() {
                 area,
                 start,
             };
-            assert_refused(&mut guest, &with(area, start), refusal);
+            assert_refused(&mut engine, &with(area, start), refusal);
         }
         // Aligned as little as is allowed.
-        assert_accepted(&mut guest, &with(area, BASE + 0x8000 + align));
-        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+        assert_accepted(&mut engine, &with(area, BASE + 0x8000 + align));
+        assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     }
-    assert_curable(&mut guest, ram);
+    assert_curable(&mut engine, ram);
 }
 
 #[test]
 fn an_area_that_wraps_around_is_refused() {
-    let (mut guest, ram) = setting_up();
+    let (mut engine, ram) = setting_up();
     for (area, align, len) in AREAS {
         let wrapping = (len - 1) / align * align;
         for before_end in [align, wrapping] {
@@ -203,7 +203,7 @@ fn an_area_that_wraps_around_is_refused() {
                 area,
                 start,
             };
-            assert_refused(&mut guest, &with(area, start), refusal);
+            assert_refused(&mut engine, &with(area, start), refusal);
         }
         // One step lower it does not wrap; there is only no memory.
         let start = 0u64.wrapping_sub(wrapping + align);
@@ -213,14 +213,14 @@ fn an_area_that_wraps_around_is_refused() {
             start,
             len: len as u32,
         };
-        assert_refused(&mut guest, &with(area, start), refusal);
+        assert_refused(&mut engine, &with(area, start), refusal);
     }
-    assert_curable(&mut guest, ram);
+    assert_curable(&mut engine, ram);
 }
 
 #[test]
 fn a_wrong_queue_number_is_refused_in_its_full_width() {
-    let (mut guest, ram) = setting_up();
+    let (mut engine, ram) = setting_up();
     // Queue 3 has size 0; 4 is beyond the engine; the others end in 0 or 1.
     for queue in [
         3,
@@ -232,79 +232,79 @@ fn a_wrong_queue_number_is_refused_in_its_full_width() {
         0x8000_0000,
         u32::MAX,
     ] {
-        let before = seen(&guest);
-        assert_eq!(guest.store(reg::QUEUE_SEL, queue), Reply::Done(0));
+        let before = seen(&engine);
+        assert_eq!(engine.store(reg::QUEUE_SEL, queue), Reply::Done(0));
         let refusal = Refusal::NoSuchQueue { queue };
-        assert_eq!(guest.store(reg::QUEUE_SIZE, 16), Reply::Refused(refusal));
-        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
-        assert_eq!(guest.load(reg::QUEUE_READY), 0, "{queue:#x}");
-        assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Refused(refusal));
-        assert_eq!(seen(&guest), before, "{queue:#x}");
-        assert_eq!(guest.transport().last_refusal(), Some(refusal));
+        assert_eq!(engine.store(reg::QUEUE_SIZE, 16), Reply::Refused(refusal));
+        assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
+        assert_eq!(engine.load(reg::QUEUE_READY), 0, "{queue:#x}");
+        assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Refused(refusal));
+        assert_eq!(seen(&engine), before, "{queue:#x}");
+        assert_eq!(engine.transport().last_refusal(), Some(refusal));
     }
-    assert_eq!(guest.queue_config(1), Some(&config(1)));
-    assert_eq!(ready(&mut guest, 0), 0);
+    assert_eq!(engine.queue_config(1), Some(&config(1)));
+    assert_eq!(ready(&mut engine, 0), 0);
     // A driver that wanted a queue that there is not cannot go live with the others.
-    assert_accepted(&mut guest, &config(0));
-    assert_eq!(guest.go_live(), Reply::Refused(Refusal::NotReady));
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert!(guest.negotiate(Features::RING));
-    assert_accepted(&mut guest, &config(1));
-    assert_curable(&mut guest, ram);
+    assert_accepted(&mut engine, &config(0));
+    assert_eq!(engine.go_live(), Reply::Refused(Refusal::NotReady));
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert!(engine.negotiate(Features::RING));
+    assert_accepted(&mut engine, &config(1));
+    assert_curable(&mut engine, ram);
 }
 
 #[test]
 fn a_queue_that_the_model_does_not_want_is_refused() {
-    let (mut guest, ram) = setting_up();
-    guest.model_mut().check.unwanted = vec![0];
-    assert_refused(&mut guest, &config(0), Refusal::Policy { queue: 0 });
-    guest.model_mut().check = Check::default();
-    assert_curable(&mut guest, ram);
+    let (mut engine, ram) = setting_up();
+    engine.model_mut().check.unwanted = vec![0];
+    assert_refused(&mut engine, &config(0), Refusal::Policy { queue: 0 });
+    engine.model_mut().check = Check::default();
+    assert_curable(&mut engine, ram);
 }
 
 #[test]
 fn a_check_sees_the_features_and_the_other_queues() {
-    let (mut guest, ram) = setting_up();
+    let (mut engine, ram) = setting_up();
     let platform = Features::ACCESS_PLATFORM;
-    guest.model_mut().check.needs = vec![(0, Features::RING | platform)];
-    assert_refused(&mut guest, &config(0), Refusal::Policy { queue: 0 });
-    guest.model_mut().check.needs = vec![(0, Features::RING)];
-    guest.model_mut().check.beside = vec![(0, 2)];
-    assert_refused(&mut guest, &config(0), Refusal::Policy { queue: 0 });
-    guest.model_mut().check.beside = vec![(0, 1)];
-    assert_curable(&mut guest, ram);
+    engine.model_mut().check.needs = vec![(0, Features::RING | platform)];
+    assert_refused(&mut engine, &config(0), Refusal::Policy { queue: 0 });
+    engine.model_mut().check.needs = vec![(0, Features::RING)];
+    engine.model_mut().check.beside = vec![(0, 2)];
+    assert_refused(&mut engine, &config(0), Refusal::Policy { queue: 0 });
+    engine.model_mut().check.beside = vec![(0, 1)];
+    assert_curable(&mut engine, ram);
 }
 
 #[test]
 fn a_refused_queue_is_put_right_by_rewriting_what_was_wrong() {
-    let (mut guest, ram) = setting_up();
+    let (mut engine, ram) = setting_up();
     let mut driver = driver(ram, 0);
     let bad = QueueConfig {
         size: 0x1_0010,
         driver: config(0).driver + 1,
         ..config(0)
     };
-    assert!(guest.configure(&bad).refusal().is_some());
-    assert_eq!(guest.store(reg::QUEUE_SIZE, 16), Reply::Done(0));
+    assert!(engine.configure(&bad).refusal().is_some());
+    assert_eq!(engine.store(reg::QUEUE_SIZE, 16), Reply::Done(0));
     let refusal = Refusal::Misaligned {
         queue: 0,
         area: Area::Driver,
         start: bad.driver,
     };
-    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
+    assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
     let low = config(0).driver as u32;
-    assert_eq!(guest.store(reg::QUEUE_DRIVER_LOW, low), Reply::Done(0));
-    assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
-    assert_eq!(guest.transport().last_refusal(), None);
-    assert_eq!(guest.go_live(), Reply::Done(0));
-    assert_works(&mut guest, &mut driver, 0);
+    assert_eq!(engine.store(reg::QUEUE_DRIVER_LOW, low), Reply::Done(0));
+    assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
+    assert_eq!(engine.transport().last_refusal(), None);
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
 fn a_refusal_is_remembered_while_other_queues_are_made_ready() {
     // Or nobody could say why the device did not start.
-    let (mut guest, _) = probe();
-    assert!(guest.negotiate(Features::VERSION_1));
+    let (mut engine, _) = probe();
+    assert!(engine.negotiate(Features::VERSION_1));
     let bad = QueueConfig {
         size: 3,
         ..config(0)
@@ -314,26 +314,26 @@ fn a_refusal_is_remembered_while_other_queues_are_made_ready() {
         size: 3,
         max: SIZE,
     };
-    assert_refused(&mut guest, &bad, refusal);
-    assert_accepted(&mut guest, &config(1));
-    assert_eq!(guest.transport().last_refusal(), Some(refusal));
-    assert_eq!(guest.go_live(), Reply::Refused(Refusal::NotReady));
-    assert_eq!(guest.transport().last_refusal(), Some(refusal));
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(guest.transport().last_refusal(), None);
+    assert_refused(&mut engine, &bad, refusal);
+    assert_accepted(&mut engine, &config(1));
+    assert_eq!(engine.transport().last_refusal(), Some(refusal));
+    assert_eq!(engine.go_live(), Reply::Refused(Refusal::NotReady));
+    assert_eq!(engine.transport().last_refusal(), Some(refusal));
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(engine.transport().last_refusal(), None);
 }
 
 #[test]
 fn a_refused_queue_is_off_and_deaf() {
-    let (mut guest, _) = setting_up();
+    let (mut engine, _) = setting_up();
     let bad = QueueConfig {
         size: 3,
         ..config(0)
     };
-    assert!(guest.configure(&bad).refusal().is_some());
-    assert_eq!(guest.queue_state(0), QueueState::Off);
-    assert!(guest.configured_queues().eq([1]));
+    assert!(engine.configure(&bad).refusal().is_some());
+    assert_eq!(engine.queue_state(0), QueueState::Off);
+    assert!(engine.configured_queues().eq([1]));
     let refusal = Refusal::QueueNotReady { queue: 0 };
-    assert_eq!(guest.kick(0), Reply::Refused(refusal));
-    assert!(guest.notify_queue(0).is_err());
+    assert_eq!(engine.kick(0), Reply::Refused(refusal));
+    assert!(engine.notify_queue(0).is_err());
 }

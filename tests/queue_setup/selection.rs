@@ -6,17 +6,17 @@ use virtside::{
     testing::{FakeDriver, Layout, Registers},
 };
 use virtside_tests::{
-    BASE, Guest, TestRam, config, driver,
+    BASE, TestEngine, TestRam, config, driver,
     probe::{Probe, assert_works, probe, ready, seen},
     reg,
 };
 
 use crate::assert_accepted;
 
-fn setting_up() -> (Guest<Probe>, TestRam) {
-    let (mut guest, ram) = probe();
-    assert!(guest.negotiate(Features::VERSION_1));
-    (guest, ram)
+fn setting_up() -> (TestEngine<Probe>, TestRam) {
+    let (mut engine, ram) = probe();
+    assert!(engine.negotiate(Features::VERSION_1));
+    (engine, ram)
 }
 
 /// Where queue `queue` lies here: queue 2 has 8 elements at most.
@@ -26,7 +26,7 @@ fn small(queue: u16) -> QueueConfig {
 
 #[test]
 fn every_queue_has_registers_of_its_own() {
-    let (mut guest, _) = setting_up();
+    let (mut engine, _) = setting_up();
     // One parameter of each queue in turn, as no driver would do it.
     for (offset, pick) in [
         (
@@ -41,23 +41,23 @@ fn every_queue_has_registers_of_its_own() {
         (reg::QUEUE_DEVICE_HIGH, |config| config.device >> 32),
     ] {
         for queue in [2, 0, 1] {
-            assert_eq!(guest.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
+            assert_eq!(engine.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
             let value = pick(small(queue)) as u32;
-            assert_eq!(guest.store(offset, value), Reply::Done(0));
+            assert_eq!(engine.store(offset, value), Reply::Done(0));
         }
     }
     for queue in [1, 2, 0] {
-        assert_eq!(guest.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
-        assert_eq!(guest.load(reg::QUEUE_READY), 0);
-        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Done(0));
-        assert_eq!(guest.queue_config(queue), Some(&small(queue)));
+        assert_eq!(engine.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
+        assert_eq!(engine.load(reg::QUEUE_READY), 0);
+        assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
+        assert_eq!(engine.queue_config(queue), Some(&small(queue)));
     }
 }
 
 #[test]
 fn ready_and_maximum_are_those_of_the_selected_queue() {
-    let (mut guest, _) = setting_up();
-    assert_accepted(&mut guest, &small(1));
+    let (mut engine, _) = setting_up();
+    assert_accepted(&mut engine, &small(1));
     for (queue, maximum, is_ready) in [
         (0, 16, 0),
         (1, 16, 1),
@@ -69,25 +69,25 @@ fn ready_and_maximum_are_those_of_the_selected_queue() {
         (u32::MAX, 0, 0),
         (1, 16, 1),
     ] {
-        assert_eq!(guest.store(reg::QUEUE_SEL, queue), Reply::Done(0));
-        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), maximum, "{queue:#x}");
-        assert_eq!(guest.load(reg::QUEUE_READY), is_ready, "{queue:#x}");
+        assert_eq!(engine.store(reg::QUEUE_SEL, queue), Reply::Done(0));
+        assert_eq!(engine.load(reg::QUEUE_SIZE_MAX), maximum, "{queue:#x}");
+        assert_eq!(engine.load(reg::QUEUE_READY), is_ready, "{queue:#x}");
     }
 }
 
 #[test]
 fn stopping_one_queue_leaves_the_others() {
-    let (mut guest, ram) = setting_up();
+    let (mut engine, ram) = setting_up();
     for queue in [0, 1] {
-        assert_accepted(&mut guest, &config(queue));
+        assert_accepted(&mut engine, &config(queue));
     }
-    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    assert_eq!((ready(&mut guest, 0), ready(&mut guest, 1)), (0, 1));
+    assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!((ready(&mut engine, 0), ready(&mut engine, 1)), (0, 1));
     let mut driver = driver(ram, 1);
-    assert_eq!(guest.go_live(), Reply::Done(0));
-    assert_eq!(guest.queue_state(0), QueueState::Off);
-    assert_works(&mut guest, &mut driver, 1);
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert_eq!(engine.queue_state(0), QueueState::Off);
+    assert_works(&mut engine, &mut driver, 1);
 }
 
 #[test]
@@ -111,53 +111,53 @@ fn queues_may_be_made_ready_in_any_order_and_some_never() {
         &[2, 1, 0],
     ];
     for order in orders {
-        let (mut guest, ram) = setting_up();
+        let (mut engine, ram) = setting_up();
         for &queue in order {
-            assert_accepted(&mut guest, &small(queue));
+            assert_accepted(&mut engine, &small(queue));
         }
-        assert_eq!(guest.go_live(), Reply::Done(0));
+        assert_eq!(engine.go_live(), Reply::Done(0));
         for queue in 0..3 {
             let layout = Layout::packed_at(BASE + 0x1000 * u64::from(queue), 8);
             let mut driver = FakeDriver::new(ram.flat(BASE), layout);
             if order.contains(&queue) {
-                assert_works(&mut guest, &mut driver, queue);
+                assert_works(&mut engine, &mut driver, queue);
             } else {
-                assert_eq!(guest.queue_state(queue), QueueState::Off);
+                assert_eq!(engine.queue_state(queue), QueueState::Off);
                 let refusal = Refusal::QueueNotReady { queue };
-                assert_eq!(guest.kick(queue), Reply::Refused(refusal));
+                assert_eq!(engine.kick(queue), Reply::Refused(refusal));
             }
         }
-        assert_eq!(guest.configured_queues().count(), order.len());
+        assert_eq!(engine.configured_queues().count(), order.len());
     }
 }
 
 #[test]
 fn reading_and_selecting_changes_nothing() {
-    let (mut guest, _) = setting_up();
-    assert_accepted(&mut guest, &config(0));
-    let before = seen(&guest);
+    let (mut engine, _) = setting_up();
+    assert_accepted(&mut engine, &config(0));
+    let before = seen(&engine);
     for queue in [0, 1, 2, 3, 4, 77, u32::MAX] {
-        assert_eq!(guest.store(reg::QUEUE_SEL, queue), Reply::Done(0));
-        guest.load(reg::QUEUE_SIZE_MAX);
-        guest.load(reg::QUEUE_READY);
-        assert_eq!(seen(&guest), before);
+        assert_eq!(engine.store(reg::QUEUE_SEL, queue), Reply::Done(0));
+        engine.load(reg::QUEUE_SIZE_MAX);
+        engine.load(reg::QUEUE_READY);
+        assert_eq!(seen(&engine), before);
     }
 }
 
 #[test]
 fn a_reset_forgets_every_parameter() {
-    let (mut guest, _) = setting_up();
-    assert_accepted(&mut guest, &config(0));
-    guest.lay_out(&config(1));
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    let (mut engine, _) = setting_up();
+    assert_accepted(&mut engine, &config(0));
+    engine.lay_out(&config(1));
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     for queue in [0, 1] {
-        assert_eq!(ready(&mut guest, queue), 0);
+        assert_eq!(ready(&mut engine, queue), 0);
         // Made ready without a parameter written, it has size 0.
         let refusal = Refusal::QueueSize {
             queue,
             size: 0,
             max: 16,
         };
-        assert_eq!(guest.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
+        assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Refused(refusal));
     }
 }

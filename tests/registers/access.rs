@@ -7,7 +7,7 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    Guest, config,
+    TestEngine, config,
     probe::{Event, Probe, assert_works, probe, ready, seen},
     reg::{self, READ_ONLY, READ_WRITE, WRITE_ONLY},
 };
@@ -21,11 +21,11 @@ fn registers() -> Vec<u32> {
 }
 
 /// A live device with queues 0 and 1, queue 0 selected.
-fn live() -> Guest<Probe> {
-    let (mut guest, _) = probe();
-    assert!(guest.bring_up(Features::RING, &[config(0), config(1)]));
-    assert_eq!(ready(&mut guest, 0), 1);
-    guest
+fn live() -> TestEngine<Probe> {
+    let (mut engine, _) = probe();
+    assert!(engine.bring_up(Features::RING, &[config(0), config(1)]));
+    assert_eq!(ready(&mut engine, 0), 1);
+    engine
 }
 
 fn read(offset: u32, width: u8) -> Access {
@@ -51,83 +51,86 @@ fn there_are_29_registers() {
 
 #[test]
 fn a_read_only_register_refuses_writes() {
-    let mut guest = live();
+    let mut engine = live();
     for offset in READ_ONLY.into_iter().chain([reg::CONFIG_GENERATION]) {
-        let (before, value) = (seen(&guest), guest.load(offset));
+        let (before, value) = (seen(&engine), engine.load(offset));
         for written in [0, 1, !value, u32::MAX] {
-            let reply = guest.store(offset, written);
+            let reply = engine.store(offset, written);
             assert_eq!(reply, Reply::Refused(Refusal::ReadOnly { offset }));
         }
-        assert_eq!(guest.load(offset), value, "{offset:#x}");
-        assert_eq!(seen(&guest), before);
+        assert_eq!(engine.load(offset), value, "{offset:#x}");
+        assert_eq!(seen(&engine), before);
     }
 }
 
 #[test]
 fn a_read_only_register_can_be_read() {
-    let mut guest = live();
+    let mut engine = live();
     for offset in READ_ONLY.into_iter().chain([reg::CONFIG_GENERATION]) {
-        assert!(matches!(guest.access(Access::read(offset)), Reply::Done(_)));
+        assert!(matches!(
+            engine.access(Access::read(offset)),
+            Reply::Done(_)
+        ));
     }
 }
 
 #[test]
 fn a_write_only_register_reads_zero() {
-    let mut guest = live();
-    let before = seen(&guest);
+    let mut engine = live();
+    let before = seen(&engine);
     for offset in WRITE_ONLY {
-        let reply = guest.access(Access::read(offset));
+        let reply = engine.access(Access::read(offset));
         assert_eq!(reply, Reply::Refused(Refusal::WriteOnly { offset }));
         assert_eq!(
             reply.bus_value(),
             Some(0),
             "the load completes all the same"
         );
-        assert_eq!(guest.load(offset), 0);
+        assert_eq!(engine.load(offset), 0);
     }
-    assert_eq!(seen(&guest), before);
+    assert_eq!(seen(&engine), before);
 }
 
 #[test]
 fn a_width_other_than_four_is_refused_at_every_register() {
-    let mut guest = live();
-    let before = seen(&guest);
+    let mut engine = live();
+    let before = seen(&engine);
     for offset in registers() {
         for width in [0, 1, 2, 3, 5, 8, 16, 255] {
             let refusal = Refusal::BadWidth { offset, width };
-            let reply = guest.access(read(offset, width));
+            let reply = engine.access(read(offset, width));
             assert_eq!(reply, Reply::Refused(refusal));
             assert_eq!(reply.bus_value(), Some(0));
             for value in [0, 1, 15, u64::MAX] {
-                let reply = guest.access(write(offset, width, value));
+                let reply = engine.access(write(offset, width, value));
                 assert_eq!(reply, Reply::Refused(refusal), "{offset:#x}");
             }
         }
     }
-    assert_eq!(seen(&guest), before);
-    assert_eq!(guest.model().count(Event::Reset), 1, "that of bring_up");
+    assert_eq!(seen(&engine), before);
+    assert_eq!(engine.model().count(Event::Reset), 1, "that of bring_up");
 }
 
 #[test]
 fn an_offset_off_its_alignment_is_refused() {
-    let mut guest = live();
-    let before = seen(&guest);
+    let mut engine = live();
+    let before = seen(&engine);
     for offset in (0..0x100).filter(|offset| offset % 4 != 0) {
         for width in [1, 2, 4, 8] {
             let refusal = Refusal::BadWidth { offset, width };
-            let reply = guest.access(read(offset, width));
+            let reply = engine.access(read(offset, width));
             assert_eq!(reply, Reply::Refused(refusal));
-            let reply = guest.access(write(offset, width, 0));
+            let reply = engine.access(write(offset, width, 0));
             assert_eq!(reply, Reply::Refused(refusal));
         }
     }
-    assert_eq!(seen(&guest), before);
+    assert_eq!(seen(&engine), before);
 }
 
 #[test]
 fn an_offset_without_a_register_reads_zero_and_refuses_writes() {
-    let mut guest = live();
-    let before = seen(&guest);
+    let mut engine = live();
+    let before = seen(&engine);
     let known = registers();
     let mut absent = 0;
     for offset in (0..0x100).step_by(4) {
@@ -136,51 +139,51 @@ fn an_offset_without_a_register_reads_zero_and_refuses_writes() {
         }
         absent += 1;
         let refusal = Reply::Refused(Refusal::NoSuchRegister { offset });
-        assert_eq!(guest.access(Access::read(offset)), refusal);
+        assert_eq!(engine.access(Access::read(offset)), refusal);
         assert_eq!((refusal.bus_value(), refusal.value()), (Some(0), None));
         for value in [0, 1, u32::MAX] {
-            assert_eq!(guest.store(offset, value), refusal);
+            assert_eq!(engine.store(offset, value), refusal);
         }
     }
     assert_eq!(absent, 64 - 29);
-    assert_eq!(seen(&guest), before);
+    assert_eq!(seen(&engine), before);
 }
 
 #[test]
 fn the_registers_of_the_legacy_interface_are_not_there() {
-    let mut guest = live();
+    let mut engine = live();
     // GuestPageSize, QueueAlign, QueuePFN.
     for offset in [0x028, 0x03c, 0x040] {
         let refusal = Refusal::NoSuchRegister { offset };
-        assert_eq!(guest.store(offset, 1), Reply::Refused(refusal));
+        assert_eq!(engine.store(offset, 1), Reply::Refused(refusal));
     }
 }
 
 #[test]
 fn bits_beyond_the_width_are_not_part_of_a_write() {
-    let (mut guest, _) = probe();
+    let (mut engine, _) = probe();
     let noisy = 0xdead_beef_0000_0003;
-    assert_eq!(guest.access(write(reg::STATUS, 4, noisy)), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 3);
+    assert_eq!(engine.access(write(reg::STATUS, 4, noisy)), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 3);
     let zero = 0x1_0000_0000;
-    assert_eq!(guest.access(write(reg::STATUS, 4, zero)), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 0);
-    assert_eq!(guest.model().count(Event::Reset), 1);
+    assert_eq!(engine.access(write(reg::STATUS, 4, zero)), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 0);
+    assert_eq!(engine.model().count(Event::Reset), 1);
 }
 
 #[test]
 fn no_shared_memory_region_has_a_base_or_a_length() {
-    let mut guest = live();
+    let mut engine = live();
     let sel = [0, 1, 255, 256, u32::MAX];
     for id in sel {
-        assert_eq!(guest.store(reg::SHM_SEL, id), Reply::Done(0));
+        assert_eq!(engine.store(reg::SHM_SEL, id), Reply::Done(0));
         for offset in [
             reg::SHM_LEN_LOW,
             reg::SHM_LEN_HIGH,
             reg::SHM_BASE_LOW,
             reg::SHM_BASE_HIGH,
         ] {
-            let reply = guest.access(Access::read(offset));
+            let reply = engine.access(Access::read(offset));
             assert_eq!(reply, Reply::Done(0xffff_ffff), "region {id}");
         }
     }
@@ -190,34 +193,34 @@ fn no_shared_memory_region_has_a_base_or_a_length() {
 
 #[test]
 fn without_ring_reset_no_queue_is_reset_by_itself() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = virtside_tests::driver(ram, 0);
     let features = Features::RING.difference(Features::RING_RESET);
-    assert!(guest.bring_up(features, &[config(0)]));
-    assert_eq!(ready(&mut guest, 0), 1);
-    let before = seen(&guest);
+    assert!(engine.bring_up(features, &[config(0)]));
+    assert_eq!(ready(&mut engine, 0), 1);
+    let before = seen(&engine);
     for value in [0, 1, 2, u32::MAX] {
-        let reply = guest.store(reg::QUEUE_RESET, value);
+        let reply = engine.store(reg::QUEUE_RESET, value);
         assert_eq!(reply, Reply::Refused(Refusal::NotNegotiated));
-        let reply = guest.access(Access::read(reg::QUEUE_RESET));
+        let reply = engine.access(Access::read(reg::QUEUE_RESET));
         assert_eq!(reply, Reply::Done(0));
     }
-    assert_eq!(guest.load(reg::QUEUE_READY), 1);
-    assert_eq!(seen(&guest), before);
-    assert_works(&mut guest, &mut driver, 0);
+    assert_eq!(engine.load(reg::QUEUE_READY), 1);
+    assert_eq!(seen(&engine), before);
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
 fn reading_any_register_changes_nothing() {
-    let mut guest = live();
-    guest.update_config(|_| ());
-    let before = seen(&guest);
+    let mut engine = live();
+    engine.update_config(|_| ());
+    let before = seen(&engine);
     for _ in 0..2 {
         for offset in registers() {
-            let _ = guest.access(Access::read(offset));
+            let _ = engine.access(Access::read(offset));
         }
     }
-    assert_eq!(seen(&guest), before);
+    assert_eq!(seen(&engine), before);
 }
 
 /// Accesses that a driver might do, and many that none should.
@@ -249,10 +252,10 @@ proptest! {
         accesses in proptest::collection::vec(any_access(), 1..60),
         start_live in any::<bool>(),
     ) {
-        let mut guest = if start_live { live() } else { probe().0 };
+        let mut engine = if start_live { live() } else { probe().0 };
         for access in accesses {
-            let before = seen(&guest);
-            let reply = guest.access(access);
+            let before = seen(&engine);
+            let reply = engine.access(access);
             prop_assert!(reply.bus_value().is_some(), "nothing is taken, so nothing has to wait");
             // Of a Status write only FEATURES_OK or DRIVER_OK may be refused and the rest stand;
             // features for a word that no feature is in are noted to be refused later.
@@ -281,7 +284,7 @@ proptest! {
                     expected.raised += 1;
                     expected.high = true;
                 }
-                prop_assert_eq!(seen(&guest), expected, "{:x?} gave {:?}", access, reply);
+                prop_assert_eq!(seen(&engine), expected, "{:x?} gave {:?}", access, reply);
             }
         }
     }

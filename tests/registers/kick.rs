@@ -6,135 +6,138 @@ use virtside::{
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
-    BUDGET, DATA, Guest, config, driver,
+    BUDGET, DATA, TestEngine, config, driver,
     probe::{Event, Probe, answer, assert_works, pending, probe, publish, seen},
     reg,
 };
 
 /// A live device with queues 0 and 1, which both wait for a kick.
-fn live(features: Features) -> (Guest<Probe>, [FakeDriver<virtside::FlatMem>; 2]) {
-    let (mut guest, ram) = probe();
+fn live(features: Features) -> (TestEngine<Probe>, [FakeDriver<virtside::FlatMem>; 2]) {
+    let (mut engine, ram) = probe();
     let drivers = [driver(ram, 0), driver(ram, 1)];
-    assert!(guest.bring_up(features, &[config(0), config(1)]));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
-    (guest, drivers)
+    assert!(engine.bring_up(features, &[config(0), config(1)]));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    (engine, drivers)
 }
 
 #[test]
 fn the_value_is_the_number_of_the_queue_to_look_at() {
-    let (mut guest, mut drivers) = live(Features::VERSION_1);
+    let (mut engine, mut drivers) = live(Features::VERSION_1);
     for (driver, queue) in drivers.iter_mut().zip(0..) {
         publish(driver, queue, b"x");
     }
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert!(
-        guest
+        engine
             .model()
             .log
             .iter()
             .all(|event| !matches!(event, Event::Served(_)))
     );
-    assert_eq!(guest.kick(1), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(1), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!((drivers[0].used_idx(), drivers[1].used_idx()), (0, 1));
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!((drivers[0].used_idx(), drivers[1].used_idx()), (1, 1));
 }
 
 #[test]
 fn a_kick_is_only_noted_until_the_device_is_polled() {
-    let (mut guest, mut drivers) = live(Features::VERSION_1);
+    let (mut engine, mut drivers) = live(Features::VERSION_1);
     publish(&mut drivers[0], 0, b"x");
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.model().count(Event::Served(0)), 0);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.model().count(Event::Served(0)), 0);
     assert_eq!(drivers[0].used_idx(), 0);
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(drivers[0].used_idx(), 1);
 }
 
 #[test]
 fn a_queue_that_does_not_exist_is_refused_in_full_width() {
-    let (mut guest, mut drivers) = live(Features::VERSION_1);
+    let (mut engine, mut drivers) = live(Features::VERSION_1);
     publish(&mut drivers[0], 0, b"x");
-    let before = seen(&guest);
+    let before = seen(&engine);
     // The low half of some is that of a queue; with NOTIFICATION_DATA they would mean one.
     for queue in [4, 5, 0xffff, 0x1_0000, 0x1_0001, 0x8000_0000, u32::MAX] {
         let refusal = Refusal::NoSuchQueue { queue };
         assert_eq!(
-            guest.store(reg::QUEUE_NOTIFY, queue),
+            engine.store(reg::QUEUE_NOTIFY, queue),
             Reply::Refused(refusal)
         );
-        assert!(guest.device().shared().doorbell().is_silent(), "{queue:#x}");
+        assert!(
+            engine.device().shared().doorbell().is_silent(),
+            "{queue:#x}"
+        );
     }
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
-    assert_eq!(seen(&guest), before);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    assert_eq!(seen(&engine), before);
 }
 
 #[test]
 fn a_queue_that_was_never_made_ready_is_refused() {
-    let (mut guest, _) = live(Features::VERSION_1);
+    let (mut engine, _) = live(Features::VERSION_1);
     for queue in [2, 3] {
         let refusal = Refusal::QueueNotReady { queue };
-        assert_eq!(guest.kick(queue), Reply::Refused(refusal));
+        assert_eq!(engine.kick(queue), Reply::Refused(refusal));
     }
-    assert!(guest.device().shared().doorbell().is_silent());
+    assert!(engine.device().shared().doorbell().is_silent());
 }
 
 #[test]
 fn a_queue_that_was_stopped_is_refused() {
-    let (mut guest, mut drivers) = live(Features::VERSION_1);
+    let (mut engine, mut drivers) = live(Features::VERSION_1);
     publish(&mut drivers[0], 0, b"x");
-    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     let refusal = Refusal::QueueNotReady { queue: 0 };
-    assert_eq!(guest.kick(0), Reply::Refused(refusal));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(0), Reply::Refused(refusal));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(drivers[0].used_idx(), 0);
 }
 
 #[test]
 fn a_kick_that_was_noted_before_its_queue_stopped_leads_nowhere() {
-    let (mut guest, mut drivers) = live(Features::VERSION_1);
+    let (mut engine, mut drivers) = live(Features::VERSION_1);
     publish(&mut drivers[0], 0, b"x");
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
-    assert_eq!((drivers[0].used_idx(), pending(&mut guest)), (0, 0));
-    assert_eq!(guest.model().count(Event::Served(0)), 0);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    assert_eq!((drivers[0].used_idx(), pending(&mut engine)), (0, 0));
+    assert_eq!(engine.model().count(Event::Served(0)), 0);
 }
 
 #[test]
 fn kicks_without_new_buffers_do_nothing_however_often_they_come() {
     for features in [Features::VERSION_1, Features::RING] {
-        let (mut guest, mut drivers) = live(features);
-        assert_works(&mut guest, &mut drivers[0], 0);
-        let before = seen(&guest);
+        let (mut engine, mut drivers) = live(features);
+        assert_works(&mut engine, &mut drivers[0], 0);
+        let before = seen(&engine);
         for _ in 0..100 {
-            assert_eq!(guest.kick(0), Reply::Done(0));
-            assert_eq!(guest.kick(0), Reply::Done(0));
-            assert_eq!(guest.poll(BUDGET), Step::Idle);
+            assert_eq!(engine.kick(0), Reply::Done(0));
+            assert_eq!(engine.kick(0), Reply::Done(0));
+            assert_eq!(engine.poll(BUDGET), Step::Idle);
         }
-        assert_eq!(seen(&guest), before);
+        assert_eq!(seen(&engine), before);
         assert_eq!(drivers[0].used_idx(), 1);
         drivers[0].set_used_event(1);
-        assert_works(&mut guest, &mut drivers[0], 0);
+        assert_works(&mut engine, &mut drivers[0], 0);
     }
 }
 
 #[test]
 fn a_kick_that_the_device_did_not_ask_for_is_taken_as_any_other() {
-    let (mut guest, mut drivers) = live(Features::VERSION_1);
+    let (mut engine, mut drivers) = live(Features::VERSION_1);
     for text in [b"one", b"two"] {
         publish(&mut drivers[0], 0, text);
     }
-    assert_eq!(guest.kick(0), Reply::Done(0));
+    assert_eq!(engine.kick(0), Reply::Done(0));
     // A budget that does not suffice: the device will look again by itself, and says so.
-    assert_eq!(guest.poll(1), Step::More);
+    assert_eq!(engine.poll(1), Step::More);
     assert_eq!(drivers[0].used_flags(), 1);
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut drivers[0], 0).as_deref(), Some(&b"one"[..]));
     assert_eq!(answer(&mut drivers[0], 0).as_deref(), Some(&b"two"[..]));
     assert_eq!(answer(&mut drivers[0], 0), None);
@@ -143,19 +146,19 @@ fn a_kick_that_the_device_did_not_ask_for_is_taken_as_any_other() {
 
 #[test]
 fn one_kick_serves_all_that_was_published_in_one_step() {
-    let (mut guest, mut drivers) = live(Features::VERSION_1);
+    let (mut engine, mut drivers) = live(Features::VERSION_1);
     for text in [b"a", b"b", b"c", b"d"] {
         publish(&mut drivers[0], 0, text);
     }
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(drivers[0].used_idx(), 4);
-    assert_eq!(guest.device().notify().asserted(), 1);
+    assert_eq!(engine.device().notify().asserted(), 1);
 }
 
 #[test]
 fn free_descriptors_may_be_reused_in_any_order() {
-    let (mut guest, mut drivers) = live(Features::VERSION_1);
+    let (mut engine, mut drivers) = live(Features::VERSION_1);
     let driver = &mut drivers[0];
     driver.write(DATA, b"text");
     let heads = [7, 3, 15, 0, 3, 3, 14, 0, 7, 1, 15, 2, 8, 8, 0, 5, 4, 3];
@@ -172,8 +175,8 @@ fn free_descriptors_may_be_reused_in_any_order() {
             driver.offer(head);
         }
         driver.publish();
-        assert_eq!(guest.kick(0), Reply::Done(0));
-        assert_eq!(guest.poll(BUDGET), Step::Idle);
+        assert_eq!(engine.kick(0), Reply::Done(0));
+        assert_eq!(engine.poll(BUDGET), Step::Idle);
         for head in batch {
             assert_eq!(driver.take_used(), Some((head.into(), 4)));
             let mut answer = [0; 4];
@@ -187,7 +190,7 @@ fn free_descriptors_may_be_reused_in_any_order() {
         9,
         &[Buffer::readable(DATA, 4), Buffer::writable(DATA + 0x80, 4)],
     );
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(driver.take_used(), Some((9, 4)));
 }

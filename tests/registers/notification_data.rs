@@ -6,21 +6,21 @@ use virtside::{
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{
-    BUDGET, Guest, config, driver, guest,
+    BUDGET, TestEngine, config, driver,
     probe::{Event, Probe, answer, probe, publish, seen},
-    reg,
+    reg, test_engine,
 };
 
 const DATA: Features = Features::VERSION_1.union(Features::NOTIFICATION_DATA);
 
 /// A live device with queues 0 and 1, whose host offers NOTIFICATION_DATA.
-fn live(features: Features) -> (Guest<Probe>, [FakeDriver<FlatMem>; 2]) {
-    let (guest, ram) = guest(Probe::default(), 4);
-    let mut guest = guest.offering(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
+fn live(features: Features) -> (TestEngine<Probe>, [FakeDriver<FlatMem>; 2]) {
+    let (engine, ram) = test_engine(Probe::default(), 4);
+    let mut engine = engine.offering(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
     let drivers = [driver(ram, 0), driver(ram, 1)];
-    assert!(guest.bring_up(features, &[config(0), config(1)]));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
-    (guest, drivers)
+    assert!(engine.bring_up(features, &[config(0), config(1)]));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    (engine, drivers)
 }
 
 #[test]
@@ -43,20 +43,20 @@ fn the_bits_are_queue_then_offset_then_wrap_counter() {
 
 #[test]
 fn the_low_half_names_the_queue_whatever_the_high_half_says() {
-    let (mut guest, mut drivers) = live(DATA);
+    let (mut engine, mut drivers) = live(DATA);
     for high in [0, 1, 7, 0x7fff, 0x8000, 0xffff] {
         for queue in [1, 0] {
             let text = format!("{high:x}");
             publish(&mut drivers[queue], queue as u16, text.as_bytes());
-            let served = guest.model().count(Event::Served(1 - queue as u16));
+            let served = engine.model().count(Event::Served(1 - queue as u16));
             let value = high << 16 | queue as u32;
-            assert_eq!(guest.store(reg::QUEUE_NOTIFY, value), Reply::Done(0));
-            assert_eq!(guest.poll(BUDGET), Step::Idle);
+            assert_eq!(engine.store(reg::QUEUE_NOTIFY, value), Reply::Done(0));
+            assert_eq!(engine.poll(BUDGET), Step::Idle);
             assert_eq!(
                 answer(&mut drivers[queue], queue as u16).as_deref(),
                 Some(text.as_bytes())
             );
-            let now = guest.model().count(Event::Served(1 - queue as u16));
+            let now = engine.model().count(Event::Served(1 - queue as u16));
             assert_eq!(now, served);
         }
     }
@@ -64,23 +64,23 @@ fn the_low_half_names_the_queue_whatever_the_high_half_says() {
 
 #[test]
 fn the_offset_is_a_hint_and_the_ring_is_what_counts() {
-    let (mut guest, mut drivers) = live(DATA);
+    let (mut engine, mut drivers) = live(DATA);
     // One that says more than there is, and one that says less.
-    assert_eq!(guest.store(reg::QUEUE_NOTIFY, 9 << 16), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
-    assert_eq!(guest.load(reg::STATUS), 15);
+    assert_eq!(engine.store(reg::QUEUE_NOTIFY, 9 << 16), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.load(reg::STATUS), 15);
     for text in [b"a", b"b", b"c"] {
         publish(&mut drivers[0], 0, text);
     }
-    assert_eq!(guest.store(reg::QUEUE_NOTIFY, 1 << 16), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.store(reg::QUEUE_NOTIFY, 1 << 16), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(drivers[0].used_idx(), 3);
 }
 
 #[test]
 fn a_queue_that_does_not_exist_is_refused_by_its_low_half() {
-    let (mut guest, _) = live(DATA);
-    let before = seen(&guest);
+    let (mut engine, _) = live(DATA);
+    let before = seen(&engine);
     for (value, queue) in [
         (4, 4),
         (0x0001_0004, 4),
@@ -89,49 +89,49 @@ fn a_queue_that_does_not_exist_is_refused_by_its_low_half() {
     ] {
         let refusal = Refusal::NoSuchQueue { queue };
         assert_eq!(
-            guest.store(reg::QUEUE_NOTIFY, value),
+            engine.store(reg::QUEUE_NOTIFY, value),
             Reply::Refused(refusal)
         );
     }
     let refusal = Refusal::QueueNotReady { queue: 2 };
     assert_eq!(
-        guest.store(reg::QUEUE_NOTIFY, 0x8000_0002),
+        engine.store(reg::QUEUE_NOTIFY, 0x8000_0002),
         Reply::Refused(refusal)
     );
-    assert!(guest.device().shared().doorbell().is_silent());
-    assert_eq!(seen(&guest), before);
+    assert!(engine.device().shared().doorbell().is_silent());
+    assert_eq!(seen(&engine), before);
 }
 
 #[test]
 fn without_negotiation_the_whole_value_is_the_number() {
-    let (mut guest, _) = live(Features::VERSION_1);
+    let (mut engine, _) = live(Features::VERSION_1);
     for value in [0x1_0000, 0x8000_0001, 0x7fff_0000] {
         let refusal = Refusal::NoSuchQueue { queue: value };
         assert_eq!(
-            guest.store(reg::QUEUE_NOTIFY, value),
+            engine.store(reg::QUEUE_NOTIFY, value),
             Reply::Refused(refusal)
         );
     }
-    assert!(guest.device().shared().doorbell().is_silent());
-    assert_eq!(guest.kick(1), Reply::Done(0));
+    assert!(engine.device().shared().doorbell().is_silent());
+    assert_eq!(engine.kick(1), Reply::Done(0));
 }
 
 #[test]
 fn it_is_offered_on_request_and_notif_config_data_never() {
     assert!(!probe().0.offered().contains(Features::NOTIFICATION_DATA));
     let notif_config_data = Features::from_bits(1 << 39);
-    let (mut guest, _) = live(DATA);
-    assert!(guest.offered().contains(Features::NOTIFICATION_DATA));
-    let (wishing, _) = guest_wishing(notif_config_data);
+    let (mut engine, _) = live(DATA);
+    assert!(engine.offered().contains(Features::NOTIFICATION_DATA));
+    let (wishing, _) = engine_wishing(notif_config_data);
     let mut wishing = wishing.offering(Offer::AS_IS.with(notif_config_data));
     assert_eq!(wishing.offered(), Features::VERSION_1);
     assert!(!wishing.negotiate(notif_config_data | Features::VERSION_1));
 }
 
-fn guest_wishing(wishes: Features) -> (Guest<Probe>, virtside_tests::TestRam) {
+fn engine_wishing(wishes: Features) -> (TestEngine<Probe>, virtside_tests::TestRam) {
     let model = Probe {
         wishes,
         ..Probe::default()
     };
-    guest(model, 1)
+    test_engine(model, 1)
 }

@@ -2,7 +2,7 @@
 
 use virtside::{SharedMemory, mmio::Reply, testing::Registers};
 use virtside_tests::{
-    Guest,
+    TestEngine,
     probe::{Probe, probe, seen},
     reg,
 };
@@ -17,15 +17,15 @@ const SMALL: SharedMemory = SharedMemory {
 };
 
 /// Regions 1 and the last of all.
-fn regions() -> Guest<Probe> {
-    let (mut guest, _) = probe();
-    guest.model_mut().regions = vec![(1, CACHE), (u32::MAX, SMALL)];
-    guest
+fn regions() -> TestEngine<Probe> {
+    let (mut engine, _) = probe();
+    engine.model_mut().regions = vec![(1, CACHE), (u32::MAX, SMALL)];
+    engine
 }
 
 /// Length and base of what is selected.
-fn selected(guest: &mut Guest<Probe>) -> (u64, u64) {
-    let mut pair = |low, high| u64::from(guest.load(high)) << 32 | u64::from(guest.load(low));
+fn selected(engine: &mut TestEngine<Probe>) -> (u64, u64) {
+    let mut pair = |low, high| u64::from(engine.load(high)) << 32 | u64::from(engine.load(low));
     (
         pair(reg::SHM_LEN_LOW, reg::SHM_LEN_HIGH),
         pair(reg::SHM_BASE_LOW, reg::SHM_BASE_HIGH),
@@ -34,46 +34,46 @@ fn selected(guest: &mut Guest<Probe>) -> (u64, u64) {
 
 #[test]
 fn a_region_shows_its_length_and_base_in_halves() {
-    let mut guest = regions();
+    let mut engine = regions();
     for (id, region) in [(1, CACHE), (u32::MAX, SMALL), (1, CACHE)] {
-        assert_eq!(guest.store(reg::SHM_SEL, id), Reply::Done(0));
-        assert_eq!(selected(&mut guest), (region.len, region.base), "{id:#x}");
-        assert_eq!(selected(&mut guest), (region.len, region.base));
+        assert_eq!(engine.store(reg::SHM_SEL, id), Reply::Done(0));
+        assert_eq!(selected(&mut engine), (region.len, region.base), "{id:#x}");
+        assert_eq!(selected(&mut engine), (region.len, region.base));
     }
 }
 
 #[test]
 fn any_other_number_selects_nothing_and_reads_all_ones() {
-    let mut guest = regions();
-    assert_eq!(selected(&mut guest), (u64::MAX, u64::MAX), "0 at first");
+    let mut engine = regions();
+    assert_eq!(selected(&mut engine), (u64::MAX, u64::MAX), "0 at first");
     for id in [0, 2, 0x101, 0x1_0001, 0x8000_0001, u32::MAX - 1] {
-        assert_eq!(guest.store(reg::SHM_SEL, id), Reply::Done(0));
-        assert_eq!(selected(&mut guest), (u64::MAX, u64::MAX), "{id:#x}");
+        assert_eq!(engine.store(reg::SHM_SEL, id), Reply::Done(0));
+        assert_eq!(selected(&mut engine), (u64::MAX, u64::MAX), "{id:#x}");
     }
 }
 
 #[test]
 fn a_reset_of_the_device_resets_the_selection() {
-    let mut guest = regions();
-    guest.model_mut().regions.push((0, SMALL));
-    assert_eq!(guest.store(reg::SHM_SEL, 1), Reply::Done(0));
+    let mut engine = regions();
+    engine.model_mut().regions.push((0, SMALL));
+    assert_eq!(engine.store(reg::SHM_SEL, 1), Reply::Done(0));
     for status in [1, 3] {
-        assert_eq!(guest.store(reg::STATUS, status), Reply::Done(0));
-        assert_eq!(selected(&mut guest), (CACHE.len, CACHE.base));
+        assert_eq!(engine.store(reg::STATUS, status), Reply::Done(0));
+        assert_eq!(selected(&mut engine), (CACHE.len, CACHE.base));
     }
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(selected(&mut guest), (SMALL.len, SMALL.base));
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(selected(&mut engine), (SMALL.len, SMALL.base));
 }
 
 #[test]
 fn a_selection_changes_nothing_else() {
-    let mut guest = regions();
-    let before = seen(&guest);
+    let mut engine = regions();
+    let before = seen(&engine);
     for id in [1, 7, u32::MAX] {
-        assert_eq!(guest.store(reg::SHM_SEL, id), Reply::Done(0));
-        let _ = selected(&mut guest);
-        assert_eq!(seen(&guest), before);
-        assert_eq!(guest.load(reg::QUEUE_SIZE_MAX), 16, "queue 0 is selected");
+        assert_eq!(engine.store(reg::SHM_SEL, id), Reply::Done(0));
+        let _ = selected(&mut engine);
+        assert_eq!(seen(&engine), before);
+        assert_eq!(engine.load(reg::QUEUE_SIZE_MAX), 16, "queue 0 is selected");
     }
 }
 

@@ -6,19 +6,19 @@ use virtside::{
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{
-    BUDGET, Guest, TestRam, config, driver,
+    BUDGET, TestEngine, TestRam, config, driver,
     probe::{Event, Probe, assert_works, probe, publish, ready, seen},
     reg,
 };
 
 /// The device is as it was made, and a driver can bring it up.
 #[track_caller]
-fn assert_reset_cures(guest: &mut Guest<Probe>, ram: TestRam) {
-    let resets = guest.model().count(Event::Reset);
-    let raised = guest.device().notify().asserted();
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 0);
-    let seen = seen(guest);
+fn assert_reset_cures(engine: &mut TestEngine<Probe>, ram: TestRam) {
+    let resets = engine.model().count(Event::Reset);
+    let raised = engine.device().notify().asserted();
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 0);
+    let seen = seen(engine);
     assert_eq!((seen.status, seen.phase), (0, Phase::Reset));
     assert_eq!(
         (seen.accepted, seen.features),
@@ -35,139 +35,139 @@ fn assert_reset_cures(guest: &mut Guest<Probe>, ram: TestRam) {
     );
     assert_eq!(seen.raised, raised, "a reset is not announced");
     for queue in 0..5 {
-        assert_eq!(ready(guest, queue), 0);
-        assert_eq!(guest.driver_fault(queue), None);
+        assert_eq!(ready(engine, queue), 0);
+        assert_eq!(engine.driver_fault(queue), None);
     }
-    assert_eq!(guest.load(reg::INTERRUPT_STATUS), 0);
-    assert_eq!(guest.load(reg::QUEUE_RESET), 0);
-    assert_eq!(guest.transport().last_refusal(), None);
-    assert!(guest.device().shared().doorbell().is_silent());
-    assert!(guest.responder().is_none());
-    assert_eq!(guest.model().count(Event::Reset), resets + 1);
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.load(reg::INTERRUPT_STATUS), 0);
+    assert_eq!(engine.load(reg::QUEUE_RESET), 0);
+    assert_eq!(engine.transport().last_refusal(), None);
+    assert!(engine.device().shared().doorbell().is_silent());
+    assert!(engine.responder().is_none());
+    assert_eq!(engine.model().count(Event::Reset), resets + 1);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
 
-    guest.model_mut().start = Start::Accept;
+    engine.model_mut().start = Start::Accept;
     let mut drivers = [driver(ram, 0), driver(ram, 1)];
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
-    assert_eq!(guest.load(reg::STATUS), 15);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    assert_eq!(engine.load(reg::STATUS), 15);
     for (driver, queue) in drivers.iter_mut().zip(0..) {
-        assert_works(guest, driver, queue);
+        assert_works(engine, driver, queue);
     }
 }
 
 #[test]
 fn a_device_in_reset_may_be_reset() {
-    let (mut guest, ram) = probe();
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_reset_cures(&mut guest, ram);
-    assert_reset_cures(&mut guest, ram);
+    let (mut engine, ram) = probe();
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_reset_cures(&mut engine, ram);
+    assert_reset_cures(&mut engine, ram);
 }
 
 #[test]
 fn a_negotiating_device_may_be_reset() {
-    let (mut guest, ram) = probe();
-    assert_eq!(guest.store(reg::STATUS, 1), Reply::Done(0));
-    assert_reset_cures(&mut guest, ram);
-    assert!(!guest.negotiate(Features::RING_PACKED));
-    assert_reset_cures(&mut guest, ram);
+    let (mut engine, ram) = probe();
+    assert_eq!(engine.store(reg::STATUS, 1), Reply::Done(0));
+    assert_reset_cures(&mut engine, ram);
+    assert!(!engine.negotiate(Features::RING_PACKED));
+    assert_reset_cures(&mut engine, ram);
 }
 
 #[test]
 fn a_device_that_is_being_set_up_may_be_reset() {
-    let (mut guest, ram) = probe();
-    assert!(guest.negotiate(Features::RING));
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    guest.lay_out(&config(1));
-    assert_reset_cures(&mut guest, ram);
+    let (mut engine, ram) = probe();
+    assert!(engine.negotiate(Features::RING));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    engine.lay_out(&config(1));
+    assert_reset_cures(&mut engine, ram);
 }
 
 #[test]
 fn a_device_that_refused_a_queue_may_be_reset() {
-    let (mut guest, ram) = probe();
-    assert!(guest.negotiate(Features::RING));
+    let (mut engine, ram) = probe();
+    assert!(engine.negotiate(Features::RING));
     let bad = QueueConfig {
         size: 3,
         ..config(0)
     };
-    assert!(guest.configure(&bad).refusal().is_some());
-    assert_reset_cures(&mut guest, ram);
+    assert!(engine.configure(&bad).refusal().is_some());
+    assert_reset_cures(&mut engine, ram);
     // A queue that does not exist was asked for as well.
-    assert!(guest.negotiate(Features::RING));
-    assert_eq!(guest.store(reg::QUEUE_SEL, 99), Reply::Done(0));
-    assert!(guest.store(reg::QUEUE_READY, 1).refusal().is_some());
-    assert_reset_cures(&mut guest, ram);
+    assert!(engine.negotiate(Features::RING));
+    assert_eq!(engine.store(reg::QUEUE_SEL, 99), Reply::Done(0));
+    assert!(engine.store(reg::QUEUE_READY, 1).refusal().is_some());
+    assert_reset_cures(&mut engine, ram);
 }
 
 #[test]
 fn a_live_device_may_be_reset() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::RING, &[config(0)]));
-    assert_works(&mut guest, &mut driver, 0);
-    guest.update_config(|_| ());
-    assert_reset_cures(&mut guest, ram);
+    assert!(engine.bring_up(Features::RING, &[config(0)]));
+    assert_works(&mut engine, &mut driver, 0);
+    engine.update_config(|_| ());
+    assert_reset_cures(&mut engine, ram);
 }
 
 #[test]
 fn a_device_that_did_not_start_may_be_reset() {
-    let (mut guest, ram) = probe();
-    guest.model_mut().start = Start::Refuse;
-    assert!(!guest.bring_up(Features::RING, &[config(0)]));
-    assert_eq!(guest.load(reg::STATUS), 15 | 64);
-    assert_reset_cures(&mut guest, ram);
+    let (mut engine, ram) = probe();
+    engine.model_mut().start = Start::Refuse;
+    assert!(!engine.bring_up(Features::RING, &[config(0)]));
+    assert_eq!(engine.load(reg::STATUS), 15 | 64);
+    assert_reset_cures(&mut engine, ram);
 }
 
 #[test]
 fn a_device_that_needs_a_reset_may_be_reset() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::RING, &[config(0)]));
+    assert!(engine.bring_up(Features::RING, &[config(0)]));
     driver.set_avail_idx(1000);
-    guest.poll(BUDGET);
-    assert_eq!(guest.load(reg::STATUS), 15 | 64);
-    assert_reset_cures(&mut guest, ram);
+    engine.poll(BUDGET);
+    assert_eq!(engine.load(reg::STATUS), 15 | 64);
+    assert_reset_cures(&mut engine, ram);
 }
 
 #[test]
 fn a_failed_device_may_be_reset() {
     for status in [0, 1, 3, 11, 15] {
-        let (mut guest, ram) = probe();
+        let (mut engine, ram) = probe();
         if status == 15 {
-            assert!(guest.bring_up(Features::RING, &[config(0)]));
+            assert!(engine.bring_up(Features::RING, &[config(0)]));
         } else if status == 11 {
-            assert!(guest.negotiate(Features::RING));
+            assert!(engine.negotiate(Features::RING));
         }
-        let reply = guest.store(reg::STATUS, status | 128);
+        let reply = engine.store(reg::STATUS, status | 128);
         assert_eq!(reply, Reply::Done(0));
-        assert_eq!(guest.phase(), Phase::Failed);
-        assert_reset_cures(&mut guest, ram);
+        assert_eq!(engine.phase(), Phase::Failed);
+        assert_reset_cures(&mut engine, ram);
     }
 }
 
 #[test]
 fn a_value_that_is_zero_only_in_its_low_byte_is_no_reset() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     let value = 0x100;
     let refusal = Refusal::BadValue {
         offset: reg::STATUS,
         value,
     };
-    assert_eq!(guest.store(reg::STATUS, value), Reply::Refused(refusal));
-    assert_works(&mut guest, &mut driver, 0);
+    assert_eq!(engine.store(reg::STATUS, value), Reply::Refused(refusal));
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 /// A live device with a request on queue 0 that was kicked, but not polled; then reset.
-fn reset_with_a_kick() -> (Guest<Probe>, FakeDriver<virtside::FlatMem>, TestRam) {
-    let (mut guest, ram) = probe();
+fn reset_with_a_kick() -> (TestEngine<Probe>, FakeDriver<virtside::FlatMem>, TestRam) {
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    assert_works(&mut guest, &mut driver, 0);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    assert_works(&mut engine, &mut driver, 0);
     publish(&mut driver, 0, b"too late");
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    (guest, driver, ram)
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    (engine, driver, ram)
 }
 
 /// All of the memory.
@@ -180,66 +180,66 @@ fn memory(ram: TestRam) -> Vec<u8> {
 #[test]
 fn after_a_reset_no_memory_of_the_driver_is_touched() {
     // It may have gone to somebody else by now.
-    let (mut guest, _, ram) = reset_with_a_kick();
+    let (mut engine, _, ram) = reset_with_a_kick();
     ram.write(0, &[0xa5; 0x2000]);
     let before = memory(ram);
-    let served = guest.model().count(Event::Served(0));
-    let push = |guest: &mut Guest<Probe>| {
-        guest.backend_ready(0);
-        guest.device().shared().doorbell().ring(0);
-        assert!(guest.notify_queue(0).is_err());
-        assert!(guest.kick(0).refusal().is_some());
-        assert_eq!(guest.poll(BUDGET), Step::Idle);
-        assert!(guest.take_queue(0).is_err());
+    let served = engine.model().count(Event::Served(0));
+    let push = |engine: &mut TestEngine<Probe>| {
+        engine.backend_ready(0);
+        engine.device().shared().doorbell().ring(0);
+        assert!(engine.notify_queue(0).is_err());
+        assert!(engine.kick(0).refusal().is_some());
+        assert_eq!(engine.poll(BUDGET), Step::Idle);
+        assert!(engine.take_queue(0).is_err());
     };
-    push(&mut guest);
+    push(&mut engine);
     // Nor while the device is set up again, before DRIVER_OK.
-    assert_eq!(guest.store(reg::STATUS, 1), Reply::Done(0));
-    push(&mut guest);
-    assert!(guest.negotiate(Features::VERSION_1));
-    push(&mut guest);
-    assert_eq!(guest.configure(&config(1)), Reply::Done(0));
-    push(&mut guest);
+    assert_eq!(engine.store(reg::STATUS, 1), Reply::Done(0));
+    push(&mut engine);
+    assert!(engine.negotiate(Features::VERSION_1));
+    push(&mut engine);
+    assert_eq!(engine.configure(&config(1)), Reply::Done(0));
+    push(&mut engine);
     assert!(memory(ram) == before, "memory changed");
-    assert_eq!(guest.model().count(Event::Served(0)), served);
+    assert_eq!(engine.model().count(Event::Served(0)), served);
 }
 
 #[test]
 fn after_a_reset_nothing_is_announced() {
-    let (mut guest, _, _) = reset_with_a_kick();
-    let raised = guest.device().notify().asserted();
-    guest.update_config(|_| ());
-    guest.backend_ready(0);
-    guest.device().shared().doorbell().ring(0);
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
-    assert_eq!(guest.load(reg::INTERRUPT_STATUS), 0);
-    let line = guest.device().notify();
+    let (mut engine, _, _) = reset_with_a_kick();
+    let raised = engine.device().notify().asserted();
+    engine.update_config(|_| ());
+    engine.backend_ready(0);
+    engine.device().shared().doorbell().ring(0);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.load(reg::INTERRUPT_STATUS), 0);
+    let line = engine.device().notify();
     assert_eq!((line.asserted(), line.is_high()), (raised, false));
 }
 
 #[test]
 fn no_queue_is_live_between_a_reset_and_the_next_driver_ok() {
-    let (mut guest, _, ram) = reset_with_a_kick();
-    let is_live = |guest: &Guest<Probe>| guest.queue_state(0) == QueueState::Live;
-    assert!(!is_live(&guest));
-    assert!(guest.negotiate(Features::VERSION_1));
-    assert!(!is_live(&guest));
+    let (mut engine, _, ram) = reset_with_a_kick();
+    let is_live = |engine: &TestEngine<Probe>| engine.queue_state(0) == QueueState::Live;
+    assert!(!is_live(&engine));
+    assert!(engine.negotiate(Features::VERSION_1));
+    assert!(!is_live(&engine));
     let mut driver = driver(ram, 0);
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    assert!(!is_live(&guest));
-    assert_eq!(guest.go_live(), Reply::Done(0));
-    assert!(is_live(&guest));
-    assert_works(&mut guest, &mut driver, 0);
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    assert!(!is_live(&engine));
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert!(is_live(&engine));
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
 fn indices_start_at_zero_again() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     for requests in [5, 20, 1] {
         let mut driver = driver(ram, 0);
-        assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+        assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
         for _ in 0..requests {
-            assert_works(&mut guest, &mut driver, 0);
+            assert_works(&mut engine, &mut driver, 0);
         }
         assert_eq!(driver.used_idx(), requests);
     }
@@ -247,16 +247,16 @@ fn indices_start_at_zero_again() {
 
 #[test]
 fn selectors_start_at_zero_again() {
-    let (mut guest, _) = probe();
+    let (mut engine, _) = probe();
     for offset in [
         reg::DEVICE_FEATURES_SEL,
         reg::DRIVER_FEATURES_SEL,
         reg::QUEUE_SEL,
     ] {
-        assert_eq!(guest.store(offset, 1), Reply::Done(0));
+        assert_eq!(engine.store(offset, 1), Reply::Done(0));
     }
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(guest.load(reg::DEVICE_FEATURES), 0x3000_0000);
-    assert_eq!(guest.store(reg::DRIVER_FEATURES, 1 << 29), Reply::Done(0));
-    assert_eq!(guest.transport().driver_features(), Features::EVENT_IDX);
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(engine.load(reg::DEVICE_FEATURES), 0x3000_0000);
+    assert_eq!(engine.store(reg::DRIVER_FEATURES, 1 << 29), Reply::Done(0));
+    assert_eq!(engine.transport().driver_features(), Features::EVENT_IDX);
 }

@@ -6,38 +6,38 @@ use virtside::{
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{
-    BASE, BUDGET, Guest, TestRam, config, driver,
+    BASE, BUDGET, TestEngine, TestRam, config, driver,
     probe::{Event, Probe, answer, assert_works, pending, probe, publish, ready},
     reg,
 };
 
 /// A live device that holds two requests of each of its queues 0 and 1: tokens by queue.
 struct Holding {
-    guest: Guest<Probe>,
+    engine: TestEngine<Probe>,
     ram: TestRam,
     drivers: [FakeDriver<virtside::FlatMem>; 2],
     tokens: [[Token; 2]; 2],
 }
 
 fn holding() -> Holding {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut drivers = [driver(ram, 0), driver(ram, 1)];
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
-    guest.model_mut().holds = true;
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    engine.model_mut().holds = true;
     let mut tokens = Vec::new();
     for (driver, queue) in drivers.iter_mut().zip(0..) {
         publish(driver, queue, b"first");
         publish(driver, queue, b"second");
-        assert_eq!(guest.kick(queue), Reply::Done(0));
-        assert_eq!(guest.poll(BUDGET), Step::Blocked);
-        let held = &guest.model().held;
+        assert_eq!(engine.kick(queue), Reply::Done(0));
+        assert_eq!(engine.poll(BUDGET), Step::Blocked);
+        let held = &engine.model().held;
         tokens.push([held[held.len() - 2], held[held.len() - 1]]);
     }
-    assert_eq!(guest.model().held.len(), 4);
-    assert_eq!(guest.counters().chains, 0);
+    assert_eq!(engine.model().held.len(), 4);
+    assert_eq!(engine.counters().chains, 0);
     let tokens = [tokens[0], tokens[1]];
     Holding {
-        guest,
+        engine,
         ram,
         drivers,
         tokens,
@@ -55,17 +55,17 @@ fn rings(ram: TestRam, queue: u16) -> Vec<u8> {
 fn a_pending_request_is_answered_when_it_is_complete() {
     // What the others are measured by.
     let mut h = holding();
-    assert_eq!(h.guest.complete(h.tokens[0][1]), Ok(()));
+    assert_eq!(h.engine.complete(h.tokens[0][1]), Ok(()));
     assert_eq!(
         answer(&mut h.drivers[0], 0).as_deref(),
         Some(&b"second"[..])
     );
-    assert_eq!(h.guest.complete(h.tokens[0][0]), Ok(()));
+    assert_eq!(h.engine.complete(h.tokens[0][0]), Ok(()));
     assert_eq!(answer(&mut h.drivers[0], 0).as_deref(), Some(&b"first"[..]));
-    assert_eq!(pending(&mut h.guest), 1);
+    assert_eq!(pending(&mut h.engine), 1);
     // Once.
     for token in h.tokens[0] {
-        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+        assert_eq!(h.engine.complete(token), Err(Refusal::StaleToken));
     }
     assert_eq!(h.drivers[0].used_idx(), 2);
 }
@@ -73,26 +73,30 @@ fn a_pending_request_is_answered_when_it_is_complete() {
 #[test]
 fn a_reset_does_not_wait_for_pending_requests() {
     let mut h = holding();
-    assert_eq!(h.guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(h.guest.load(reg::STATUS), 0);
-    assert_eq!(h.guest.poll(BUDGET), Step::Idle);
+    assert_eq!(h.engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(h.engine.load(reg::STATUS), 0);
+    assert_eq!(h.engine.poll(BUDGET), Step::Idle);
 }
 
 #[test]
 fn a_token_from_before_a_reset_is_stale() {
     let mut h = holding();
-    assert_eq!(h.guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(h.engine.store(reg::STATUS, 0), Reply::Done(0));
     // The memory is somebody else's now.
     h.ram.write(0, &[0xa5; 0x2000]);
     let before = [rings(h.ram, 0), rings(h.ram, 1)];
-    let served = h.guest.model().log.len();
+    let served = h.engine.model().log.len();
     for token in h.tokens.concat() {
-        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+        assert_eq!(h.engine.complete(token), Err(Refusal::StaleToken));
     }
     assert_eq!([rings(h.ram, 0), rings(h.ram, 1)], before);
-    assert_eq!(h.guest.model().log.len(), served, "the model was not asked");
-    assert_eq!(pending(&mut h.guest), 0);
-    assert!(!h.guest.device().notify().is_high());
+    assert_eq!(
+        h.engine.model().log.len(),
+        served,
+        "the model was not asked"
+    );
+    assert_eq!(pending(&mut h.engine), 0);
+    assert!(!h.engine.device().notify().is_high());
 }
 
 #[test]
@@ -100,7 +104,7 @@ fn a_token_from_before_a_reset_completes_no_later_request() {
     let mut h = holding();
     h.drivers = [driver(h.ram, 0), driver(h.ram, 1)];
     assert!(
-        h.guest
+        h.engine
             .bring_up(Features::VERSION_1, &[config(0), config(1)])
     );
     // The same slots, the same heads.
@@ -108,16 +112,16 @@ fn a_token_from_before_a_reset_completes_no_later_request() {
         publish(driver, queue, b"newer");
         publish(driver, queue, b"still");
     }
-    assert_eq!(h.guest.poll(BUDGET), Step::Blocked);
-    let new = h.guest.model().held.clone();
+    assert_eq!(h.engine.poll(BUDGET), Step::Blocked);
+    let new = h.engine.model().held.clone();
     assert_eq!(new.len(), 4);
     for token in h.tokens.concat() {
         assert!(!new.contains(&token));
-        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+        assert_eq!(h.engine.complete(token), Err(Refusal::StaleToken));
     }
     assert_eq!((h.drivers[0].used_idx(), h.drivers[1].used_idx()), (0, 0));
     for token in new {
-        assert_eq!(h.guest.complete(token), Ok(()));
+        assert_eq!(h.engine.complete(token), Ok(()));
     }
     assert_eq!((h.drivers[0].used_idx(), h.drivers[1].used_idx()), (2, 2));
     assert_eq!(answer(&mut h.drivers[0], 0).as_deref(), Some(&b"newer"[..]));
@@ -129,35 +133,35 @@ fn a_reset_gives_every_slot_back() {
     let mut h = holding();
     for _ in 0..10 {
         h.drivers[0] = driver(h.ram, 0);
-        assert!(h.guest.bring_up(Features::VERSION_1, &[config(0)]));
+        assert!(h.engine.bring_up(Features::VERSION_1, &[config(0)]));
         for _ in 0..5 {
             publish(&mut h.drivers[0], 0, b"text");
         }
-        assert_eq!(h.guest.poll(BUDGET), Step::Blocked);
-        assert_eq!(h.guest.model().held.len(), 4);
+        assert_eq!(h.engine.poll(BUDGET), Step::Blocked);
+        assert_eq!(h.engine.model().held.len(), 4);
     }
 }
 
 #[test]
 fn the_memory_of_outstanding_buffers_may_be_reused_at_once() {
     let mut h = holding();
-    assert_eq!(h.guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(h.engine.store(reg::STATUS, 0), Reply::Done(0));
     // Rings and buffers become something else, and the device does other work meanwhile.
     let marked = vec![0x3c; 0x4000];
     h.ram.write(0x1_0000, &marked);
     h.ram.write(0, &marked[..0x1000]);
     for token in h.tokens.concat() {
-        assert!(h.guest.complete(token).is_err());
+        assert!(h.engine.complete(token).is_err());
     }
-    h.guest.model_mut().holds = false;
+    h.engine.model_mut().holds = false;
     let layout = virtside::testing::Layout::packed_at(BASE + 0x8000, 16);
     let mut elsewhere = FakeDriver::new(h.ram.flat(BASE), layout);
     assert!(
-        h.guest
+        h.engine
             .bring_up(Features::VERSION_1, &[elsewhere.config(2 - 1)])
     );
     elsewhere.send(0, &[]);
-    h.guest.poll(BUDGET);
+    h.engine.poll(BUDGET);
     let mut now = vec![0; 0x4000];
     h.ram.read(0x1_0000, &mut now);
     assert!(now == marked);
@@ -167,94 +171,94 @@ fn the_memory_of_outstanding_buffers_may_be_reused_at_once() {
 #[test]
 fn stopping_a_queue_voids_only_its_own_pending_requests() {
     let mut h = holding();
-    assert_eq!(ready(&mut h.guest, 0), 1);
-    assert_eq!(h.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(ready(&mut h.engine, 0), 1);
+    assert_eq!(h.engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     // The driver reads it back to know that the queue is quiet.
-    assert_eq!(h.guest.load(reg::QUEUE_READY), 0);
-    assert_eq!(h.guest.queue_state(0), QueueState::Off);
-    assert_eq!(h.guest.model().count(Event::Stopped(0)), 1);
+    assert_eq!(h.engine.load(reg::QUEUE_READY), 0);
+    assert_eq!(h.engine.queue_state(0), QueueState::Off);
+    assert_eq!(h.engine.model().count(Event::Stopped(0)), 1);
     let before = rings(h.ram, 0);
     for token in h.tokens[0] {
-        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+        assert_eq!(h.engine.complete(token), Err(Refusal::StaleToken));
     }
-    h.guest.backend_ready(0);
-    assert_eq!(h.guest.poll(BUDGET), Step::Blocked, "queue 1 still waits");
+    h.engine.backend_ready(0);
+    assert_eq!(h.engine.poll(BUDGET), Step::Blocked, "queue 1 still waits");
     assert_eq!(rings(h.ram, 0), before);
-    assert_eq!(pending(&mut h.guest), 0);
+    assert_eq!(pending(&mut h.engine), 0);
 
     for token in h.tokens[1] {
-        assert_eq!(h.guest.complete(token), Ok(()));
+        assert_eq!(h.engine.complete(token), Ok(()));
     }
     assert_eq!(answer(&mut h.drivers[1], 1).as_deref(), Some(&b"first"[..]));
     assert_eq!(
         answer(&mut h.drivers[1], 1).as_deref(),
         Some(&b"second"[..])
     );
-    h.guest.model_mut().holds = false;
-    assert_works(&mut h.guest, &mut h.drivers[1], 1);
+    h.engine.model_mut().holds = false;
+    assert_works(&mut h.engine, &mut h.drivers[1], 1);
 }
 
 #[test]
 fn a_stopped_queue_gives_its_slots_to_the_others() {
     let mut h = holding();
-    assert_eq!(ready(&mut h.guest, 0), 1);
+    assert_eq!(ready(&mut h.engine, 0), 1);
     publish(&mut h.drivers[1], 1, b"third");
-    assert_eq!(h.guest.kick(1), Reply::Done(0));
-    assert_eq!(h.guest.poll(BUDGET), Step::Blocked);
-    assert_eq!(h.guest.model().held.len(), 4, "there is no slot for it");
-    assert_eq!(h.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    assert_eq!(h.guest.poll(BUDGET), Step::Blocked);
-    assert_eq!(h.guest.model().held.len(), 5);
+    assert_eq!(h.engine.kick(1), Reply::Done(0));
+    assert_eq!(h.engine.poll(BUDGET), Step::Blocked);
+    assert_eq!(h.engine.model().held.len(), 4, "there is no slot for it");
+    assert_eq!(h.engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(h.engine.poll(BUDGET), Step::Blocked);
+    assert_eq!(h.engine.model().held.len(), 5);
 }
 
 #[test]
 fn a_stopped_queue_is_not_looked_at_again() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
-    assert_works(&mut guest, &mut driver, 0);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    assert_works(&mut engine, &mut driver, 0);
     publish(&mut driver, 0, b"kicked");
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(ready(&mut guest, 0), 1);
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(ready(&mut engine, 0), 1);
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     let before = rings(ram, 0);
-    guest.device().shared().doorbell().ring(0);
-    guest.backend_ready(0);
-    assert!(guest.notify_queue(0).is_err());
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
-    assert!(guest.take_queue(0).is_err());
+    engine.device().shared().doorbell().ring(0);
+    engine.backend_ready(0);
+    assert!(engine.notify_queue(0).is_err());
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    assert!(engine.take_queue(0).is_err());
     assert_eq!(rings(ram, 0), before);
-    assert_eq!(guest.model().count(Event::Served(0)), 1);
+    assert_eq!(engine.model().count(Event::Served(0)), 1);
 }
 
 #[test]
 fn a_broken_queue_loses_its_pending_requests() {
     let mut h = holding();
     h.drivers[0].set_avail_idx(1000);
-    assert_eq!(h.guest.kick(0), Reply::Done(0));
+    assert_eq!(h.engine.kick(0), Reply::Done(0));
     // A slot, or the device would not look.
-    assert_eq!(h.guest.complete(h.tokens[1][0]), Ok(()));
-    h.guest.poll(BUDGET);
-    assert_eq!(h.guest.queue_state(0), QueueState::Dead);
+    assert_eq!(h.engine.complete(h.tokens[1][0]), Ok(()));
+    h.engine.poll(BUDGET);
+    assert_eq!(h.engine.queue_state(0), QueueState::Dead);
     for token in h.tokens[0] {
-        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+        assert_eq!(h.engine.complete(token), Err(Refusal::StaleToken));
     }
     assert_eq!(h.drivers[0].used_idx(), 0);
-    assert_eq!(h.guest.complete(h.tokens[1][1]), Ok(()));
+    assert_eq!(h.engine.complete(h.tokens[1][1]), Ok(()));
     assert_eq!(h.drivers[1].used_idx(), 2);
 }
 
 #[test]
 fn after_failed_no_pending_request_is_answered() {
     let mut h = holding();
-    assert_eq!(h.guest.store(reg::STATUS, 15 | 128), Reply::Done(0));
+    assert_eq!(h.engine.store(reg::STATUS, 15 | 128), Reply::Done(0));
     let before = [rings(h.ram, 0), rings(h.ram, 1)];
-    h.guest.backend_ready(0);
+    h.engine.backend_ready(0);
     for token in h.tokens.concat() {
-        assert_eq!(h.guest.complete(token), Err(Refusal::StaleToken));
+        assert_eq!(h.engine.complete(token), Err(Refusal::StaleToken));
     }
-    assert_eq!(h.guest.poll(BUDGET), Step::Idle);
+    assert_eq!(h.engine.poll(BUDGET), Step::Idle);
     assert_eq!([rings(h.ram, 0), rings(h.ram, 1)], before);
-    assert_eq!(pending(&mut h.guest), 0);
-    assert_eq!(h.guest.device().notify().asserted(), 0);
+    assert_eq!(pending(&mut h.engine), 0);
+    assert_eq!(h.engine.device().notify().asserted(), 0);
 }

@@ -7,7 +7,7 @@ use virtside::{
     testing::{FakeDriver, Layout, Registers},
 };
 use virtside_tests::{
-    BASE, BUDGET, Guest, TestRam, config, driver, guest_over,
+    BASE, BUDGET, TestEngine, TestRam, config, driver, engine_over,
     probe::{Probe, answer, assert_works, publish},
     ram, reg,
 };
@@ -23,7 +23,7 @@ struct Intrusion {
 
 /// The way from a driver to its device, on which something may happen.
 struct Wire {
-    guest: Guest<Probe>,
+    engine: TestEngine<Probe>,
     ram: TestRam,
     writes: usize,
     intrusion: Option<Intrusion>,
@@ -63,18 +63,18 @@ impl Registers for Wire {
 impl Wire {
     /// One access that gets through, and what must hold for each.
     fn access(&mut self, access: Access) -> Reply {
-        let guest = &mut self.guest;
-        let before = (guest.phase(), configs(guest));
-        let reply = guest.access(access);
+        let engine = &mut self.engine;
+        let before = (engine.phase(), configs(engine));
+        let reply = engine.access(access);
         assert!(
             reply.bus_value().is_some(),
             "{access:x?} was answered {reply:?}"
         );
-        let after = (guest.phase(), configs(guest));
+        let after = (engine.phase(), configs(engine));
         let alive = |phase| matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended);
         if alive(before.0) && alive(after.0) {
             // In life a queue stops, or stays what it is; or comes back once it was reset.
-            let resets = guest.features().contains(Features::RING_RESET);
+            let resets = engine.features().contains(Features::RING_RESET);
             let comes = access == Access::write(reg::QUEUE_READY, 1) && resets;
             for (was, is) in before.1.iter().zip(&after.1) {
                 let came = was.is_none() && comes && after.0 == Phase::Live;
@@ -87,20 +87,20 @@ impl Wire {
         for config in after.1.iter().flatten() {
             assert!(config.size.is_power_of_two() && config.size <= 16);
         }
-        let live = guest.device().shared().is_live();
+        let live = engine.device().shared().is_live();
         assert!(!live || alive(after.0));
         reply
     }
 
     fn poll(&mut self) {
         if !self.cut {
-            self.guest.poll(BUDGET);
+            self.engine.poll(BUDGET);
         }
     }
 }
 
-fn configs(guest: &Guest<Probe>) -> [Option<QueueConfig>; 3] {
-    [0, 1, 2].map(|queue| guest.queue_config(queue).copied())
+fn configs(engine: &TestEngine<Probe>) -> [Option<QueueConfig>; 3] {
+    [0, 1, 2].map(|queue| engine.queue_config(queue).copied())
 }
 
 /// A layout of 8 elements that is nowhere near the others.
@@ -123,16 +123,16 @@ fn queue_reset(wire: &mut Wire) -> usize {
 
 /// Suspends the device while a request is in hand, and resumes it; the requests that are answered.
 fn suspension(wire: &mut Wire, driver: &mut FakeDriver<FlatMem>) -> usize {
-    wire.guest.model_mut().holds = true;
+    wire.engine.model_mut().holds = true;
     publish(driver, 1, b"rest");
     let _ = wire.kick(1);
     wire.poll();
     let _ = wire.store(reg::STATUS, 0x1f);
     let _ = wire.load(reg::STATUS);
-    let held = core::mem::take(&mut wire.guest.model_mut().held);
-    wire.guest.model_mut().holds = false;
+    let held = core::mem::take(&mut wire.engine.model_mut().held);
+    wire.engine.model_mut().holds = false;
     for token in held {
-        let _ = wire.guest.complete(token);
+        let _ = wire.engine.complete(token);
     }
     wire.poll();
     let _ = wire.load(reg::STATUS);
@@ -141,7 +141,7 @@ fn suspension(wire: &mut Wire, driver: &mut FakeDriver<FlatMem>) -> usize {
     publish(driver, 1, b"late");
     let _ = wire.kick(1);
     wire.poll();
-    if wire.guest.phase() == Phase::Suspended {
+    if wire.engine.phase() == Phase::Suspended {
         assert_eq!(driver.used_idx(), used, "it rests");
     }
     let _ = wire.store(reg::STATUS, 0xf);
@@ -170,16 +170,16 @@ fn scenario(wire: &mut Wire) -> usize {
     }
     answered += queue_reset(wire);
     answered += suspension(wire, &mut drivers[1]);
-    wire.guest.model_mut().holds = true;
+    wire.engine.model_mut().holds = true;
     publish(&mut drivers[1], 1, b"held");
     let _ = wire.kick(1);
     wire.poll();
     let _ = wire.store(reg::QUEUE_SEL, 1);
     let _ = wire.store(reg::QUEUE_READY, 0);
-    for token in wire.guest.model().held.clone() {
-        let _ = wire.guest.complete(token);
+    for token in wire.engine.model().held.clone() {
+        let _ = wire.engine.complete(token);
     }
-    wire.guest.model_mut().holds = false;
+    wire.engine.model_mut().holds = false;
     let mut drivers = [0, 2].map(|queue| FakeDriver::new(ram.flat(BASE), elsewhere(queue)));
     let queues = [elsewhere(2).config(2), elsewhere(0).config(0)];
     wire.bring_up(Features::RING, &queues);
@@ -199,40 +199,40 @@ const FORBIDDEN: core::ops::Range<usize> = 0x2_0000..0x2_1000;
 /// The scenario with this intrusion, a clean start, and requests that are answered. Says how many
 /// writes there were, and how many answers, in the scenario.
 fn run(ram: TestRam, intrusion: Option<Intrusion>) -> (usize, usize) {
-    let guest = guest_over(Probe::default(), ram.flat(BASE), 4);
+    let engine = engine_over(Probe::default(), ram.flat(BASE), 4);
     let mut wire = Wire {
-        guest,
+        engine,
         ram,
         writes: 0,
         intrusion,
         cut: false,
         invited: false,
     };
-    wire.guest.model_mut().writable = 0..4;
+    wire.engine.model_mut().writable = 0..4;
     let answered = scenario(&mut wire);
     let Wire {
-        mut guest,
+        mut engine,
         writes,
         invited,
         ..
     } = wire;
-    guest.model_mut().holds = false;
+    engine.model_mut().holds = false;
     assert_eq!(
-        guest.store(reg::STATUS, 0),
+        engine.store(reg::STATUS, 0),
         Reply::Done(0),
         "{intrusion:x?}"
     );
-    assert_eq!(guest.load(reg::STATUS), 0);
+    assert_eq!(engine.load(reg::STATUS), 0);
     let mut drivers = [driver(ram, 0), driver(ram, 1)];
     assert!(
-        guest.bring_up(Features::RING, &[config(0), config(1)]),
+        engine.bring_up(Features::RING, &[config(0), config(1)]),
         "{intrusion:x?}"
     );
-    assert_eq!(guest.load(reg::STATUS), 15, "{intrusion:x?}");
-    assert_eq!(guest.load(reg::INTERRUPT_STATUS), 0, "{intrusion:x?}");
+    assert_eq!(engine.load(reg::STATUS), 15, "{intrusion:x?}");
+    assert_eq!(engine.load(reg::INTERRUPT_STATUS), 0, "{intrusion:x?}");
     for (driver, queue) in drivers.iter_mut().zip(0..) {
-        assert_works(&mut guest, driver, queue);
-        let _ = guest.store(reg::INTERRUPT_ACK, 1);
+        assert_works(&mut engine, driver, queue);
+        let _ = engine.store(reg::INTERRUPT_ACK, 1);
     }
     let mut forbidden = [0; 0x1000];
     ram.read(FORBIDDEN.start, &mut forbidden);

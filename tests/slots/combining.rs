@@ -4,7 +4,7 @@ use virtside::{
     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request, Step, Token,
     testing::{Buffer, Registers},
 };
-use virtside_tests::{BUDGET, DATA, config, driver, guest};
+use virtside_tests::{BUDGET, DATA, config, driver, test_engine};
 
 /// Keeps each chain of queue 1 until that queue is drained.
 #[derive(Debug, Default)]
@@ -50,20 +50,20 @@ impl DeviceModel for Combiner {
 #[test]
 fn a_queue_without_a_slot_goes_on_once_chains_are_settled() {
     for slots in 1..6 {
-        let (mut guest, ram) = guest(Combiner::default(), slots);
-        assert!(guest.bring_up(Features::RING, &[config(0), config(1)]));
+        let (mut engine, ram) = test_engine(Combiner::default(), slots);
+        assert!(engine.bring_up(Features::RING, &[config(0), config(1)]));
         let mut drivers = [driver(ram, 0), driver(ram, 1)];
         for head in 0..7 {
             drivers[1].send(head, &[Buffer::writable(DATA, 4)]);
         }
-        let _ = guest.kick(1);
+        let _ = engine.kick(1);
         let mut polls = 0;
-        while guest.poll(BUDGET) == Step::More {
+        while engine.poll(BUDGET) == Step::More {
             polls += 1;
             assert!(polls < 20, "it comes to an end");
         }
         let used: Vec<_> = std::iter::from_fn(|| drivers[1].take_used()).collect();
         assert_eq!(used.len(), 7, "{slots} slots");
-        assert_eq!(guest.poll(BUDGET), Step::Idle);
+        assert_eq!(engine.poll(BUDGET), Step::Idle);
     }
 }

@@ -53,7 +53,7 @@ proptest! {
                 }
                 Act::Answer(_) => continue,
             };
-            let asked = &rig.guest.model().asked;
+            let asked = &rig.engine.model().asked;
             hand.extend(asked[seen..].iter().map(|asked| (asked.queue, asked.number)));
             seen = asked.len();
             prop_assert!(hand.len() <= slots);

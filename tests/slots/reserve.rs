@@ -28,7 +28,7 @@ fn send(rig: &mut HolderRig, queue: u16, chains: usize) -> Step {
 
 /// How many chains of a queue came.
 fn came(rig: &HolderRig, queue: u16) -> usize {
-    let asked = &rig.guest.model().asked;
+    let asked = &rig.engine.model().asked;
     asked.iter().filter(|asked| asked.queue == queue).count()
 }
 
@@ -106,7 +106,7 @@ fn one_slot_serves_all_queues_of_a_model_that_answers_at_once() {
         for queue in 0..4 {
             send(&mut rig, queue, 0);
         }
-        assert_eq!(settle(&mut rig.guest), Step::Idle);
+        assert_eq!(settle(&mut rig.engine), Step::Idle);
         for queue in 0..4 {
             assert_eq!(came(&rig, queue), 6);
         }
@@ -136,10 +136,10 @@ fn a_queue_goes_on_when_its_slot_is_free_again() {
         assert_eq!(came(&rig, 1), 2);
         for number in 0..6 {
             assert_eq!(rig.answer_of(1, number, 4), Ok(()));
-            settle(&mut rig.guest);
+            settle(&mut rig.engine);
             assert_eq!(came(&rig, 1), 6.min(number + 3));
         }
-        assert_eq!(settle(&mut rig.guest), Step::Idle);
+        assert_eq!(settle(&mut rig.engine), Step::Idle);
         assert_eq!(rig.drivers[1].numbers(), [0, 1, 2, 3, 4, 5]);
     });
 }
@@ -149,12 +149,12 @@ fn the_slot_of_a_queue_that_is_reset_waits_for_its_return() {
     rigs(2, 3, |mut rig| {
         keep(&mut rig, &[1]);
         send(&mut rig, 0, 1);
-        assert_eq!(reset_queue(&mut rig.guest, 0), Reply::Done(0));
+        assert_eq!(reset_queue(&mut rig.engine, 0), Reply::Done(0));
         assert_eq!(send(&mut rig, 1, 8), Step::Blocked);
         assert_eq!(came(&rig, 1), 2);
         let config = rig.drivers[0].config();
         rig.drivers[0] = fresh(&rig);
-        assert_eq!(rig.guest.configure(&config), Reply::Done(0));
+        assert_eq!(rig.engine.configure(&config), Reply::Done(0));
         let before = came(&rig, 0);
         send(&mut rig, 0, 3);
         assert_eq!(came(&rig, 0), before + 3);
@@ -163,7 +163,7 @@ fn the_slot_of_a_queue_that_is_reset_waits_for_its_return() {
 
 /// A driver of queue 0 with empty rings, of the format of the others.
 fn fresh(rig: &HolderRig) -> InOrderDriver {
-    let packed = rig.guest.features().contains(Features::RING_PACKED);
+    let packed = rig.engine.features().contains(Features::RING_PACKED);
     let format = FORMATS[usize::from(packed)];
     InOrderDriver::new(rig.ram, format, 0, SIZE)
 }
@@ -172,9 +172,9 @@ fn fresh(rig: &HolderRig) -> InOrderDriver {
 fn a_restored_device_keeps_a_slot_for_each_queue() {
     rigs(2, 3, |mut rig| {
         assert_eq!(send(&mut rig, 1, 1), Step::Blocked);
-        let saved: EngineSnapshot<(), Q, N, 3> = rig.guest.save().expect("nothing is taken");
+        let saved: EngineSnapshot<(), Q, N, 3> = rig.engine.save().expect("nothing is taken");
         rig.renew(3);
-        assert_eq!(rig.guest.restore(&saved), Ok(()));
+        assert_eq!(rig.engine.restore(&saved), Ok(()));
         keep(&mut rig, &[1]);
         assert_eq!(send(&mut rig, 1, 6), Step::Blocked);
         assert_eq!(came(&rig, 1), 2);

@@ -7,13 +7,13 @@ use crate::support::{P, State, live, rings, save};
 #[test]
 fn a_state_is_the_same_after_bytes_and_after_text() {
     for features in rings() {
-        let (mut guest, mut client, _) = live(features);
-        guest.model_mut().holds = true;
+        let (mut engine, mut client, _) = live(features);
+        engine.model_mut().holds = true;
         assert!(client.send(false) && client.send(true) && client.send(false));
-        let _ = guest.poll(BUDGET);
-        let held = guest.model().held.clone();
-        guest.complete(held[1]).expect("it is pending");
-        let state = save(&mut guest);
+        let _ = engine.poll(BUDGET);
+        let held = engine.model().held.clone();
+        engine.complete(held[1]).expect("it is pending");
+        let state = save(&mut engine);
         assert!(state.device.chains.len() >= 2);
         let bytes = postcard::to_stdvec(&state).expect("bytes");
         assert_eq!(postcard::from_bytes::<State>(&bytes), Ok(state.clone()));
@@ -25,11 +25,11 @@ fn a_state_is_the_same_after_bytes_and_after_text() {
 
 #[test]
 fn more_than_there_is_room_for_is_no_state() {
-    let (mut guest, mut client, _) = live(rings()[0]);
-    guest.model_mut().holds = true;
+    let (mut engine, mut client, _) = live(rings()[0]);
+    engine.model_mut().holds = true;
     assert!(client.send(false));
-    let _ = guest.poll(BUDGET);
-    let whole = serde_json::to_value(save(&mut guest)).expect("text");
+    let _ = engine.poll(BUDGET);
+    let whole = serde_json::to_value(save(&mut engine)).expect("text");
     for (place, room) in [
         ("/device/chains", P),
         ("/device/queues", Q),

@@ -8,7 +8,7 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    BASE, BUDGET, Guest, N, TestRam,
+    BASE, BUDGET, N, TestEngine, TestRam,
     probe::{Check, Probe},
     reg,
 };
@@ -50,7 +50,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 struct World {
-    guest: Option<Guest<Probe>>,
+    engine: Option<TestEngine<Probe>>,
     client: Client,
     features: Features,
     ram: TestRam,
@@ -61,11 +61,11 @@ struct World {
 impl World {
     fn new(features: Features) -> Self {
         let ram = virtside_tests::ram();
-        let mut guest = fresh(ram, model(features));
+        let mut engine = fresh(ram, model(features));
         let client = Client::new(ram, 0, features);
-        assert!(guest.bring_up(features, &[client.config()]));
+        assert!(engine.bring_up(features, &[client.config()]));
         Self {
-            guest: Some(guest),
+            engine: Some(engine),
             client,
             features,
             ram,
@@ -73,72 +73,72 @@ impl World {
         }
     }
 
-    fn guest(&mut self) -> &mut Guest<Probe> {
-        self.guest.as_mut().expect("there is one")
+    fn engine(&mut self) -> &mut TestEngine<Probe> {
+        self.engine.as_mut().expect("there is one")
     }
 
     fn act(&mut self, act: Act) {
         match act {
             Act::Send(indirect, kick) => {
                 if self.client.send(indirect) && kick {
-                    let _ = self.guest().kick(0);
+                    let _ = self.engine().kick(0);
                 }
             }
             Act::Poll(budget) => {
-                let _ = self.guest().poll(budget);
+                let _ = self.engine().poll(budget);
             }
-            Act::Hold(holds) => self.guest().model_mut().holds = holds,
+            Act::Hold(holds) => self.engine().model_mut().holds = holds,
             Act::Complete(at) => {
-                let held = self.guest().model().held.clone();
+                let held = self.engine().model().held.clone();
                 if !held.is_empty() {
-                    self.guest()
+                    self.engine()
                         .complete(held[at % held.len()])
                         .expect("it is pending");
                 }
             }
             Act::Reap => {
-                let pending = self.guest().load(reg::INTERRUPT_STATUS);
-                let _ = self.guest().store(reg::INTERRUPT_ACK, pending);
+                let pending = self.engine().load(reg::INTERRUPT_STATUS);
+                let _ = self.engine().store(reg::INTERRUPT_ACK, pending);
                 self.client.reap();
             }
-            Act::Change => self.guest().update_config(|model| model.space[0] ^= 1),
+            Act::Change => self.engine().update_config(|model| model.space[0] ^= 1),
             Act::Suspend => {
-                let _ = self.guest().store(reg::STATUS, 15 | 16);
+                let _ = self.engine().store(reg::STATUS, 15 | 16);
             }
             Act::Resume => self.resume(),
             Act::Again => self.set_up_again(),
             Act::Lend => self.lend(),
             Act::Carry => {
-                let guest = self.guest.take().expect("there is one");
-                self.guest = Some(carry(guest, self.ram));
+                let engine = self.engine.take().expect("there is one");
+                self.engine = Some(carry(engine, self.ram));
             }
         }
     }
 
     fn resume(&mut self) {
-        let _ = self.guest().load(reg::STATUS);
-        if self.guest().phase() == Phase::Suspended {
-            assert_eq!(self.guest().store(reg::STATUS, 15), Reply::Done(0));
+        let _ = self.engine().load(reg::STATUS);
+        if self.engine().phase() == Phase::Suspended {
+            assert_eq!(self.engine().store(reg::STATUS, 15), Reply::Done(0));
         }
     }
 
     fn set_up_again(&mut self) {
         self.client.reap();
-        if self.client.in_flight() != 0 || self.guest().phase() != Phase::Live {
+        if self.client.in_flight() != 0 || self.engine().phase() != Phase::Live {
             return;
         }
-        let _ = self.guest().store(reg::QUEUE_SEL, 0);
-        assert_eq!(self.guest().store(reg::QUEUE_RESET, 1), Reply::Done(0));
-        assert_eq!(self.guest().load(reg::QUEUE_RESET), 0);
+        let _ = self.engine().store(reg::QUEUE_SEL, 0);
+        assert_eq!(self.engine().store(reg::QUEUE_RESET, 1), Reply::Done(0));
+        assert_eq!(self.engine().load(reg::QUEUE_RESET), 0);
         self.answered += self.client.answered;
         self.client = Client::new(self.ram, 0, self.features);
         let config = self.client.config();
-        assert_eq!(self.guest().configure(&config), Reply::Done(0));
+        assert_eq!(self.engine().configure(&config), Reply::Done(0));
     }
 
     fn lend(&mut self) {
         let mem = self.ram.flat(BASE);
-        let Ok(mut taken) = self.guest().take_queue(0) else {
+        let Ok(mut taken) = self.engine().take_queue(0) else {
             return;
         };
         let mut chain = Chain::<N>::new();
@@ -149,25 +149,25 @@ impl World {
             let len = chain.readable_len() as u32;
             taken.complete(&chain, len).expect("it is in flight");
         }
-        assert!(self.guest().save::<8>().is_err(), "it is out");
-        assert!(self.guest().put_back(taken).is_ok());
+        assert!(self.engine().save::<8>().is_err(), "it is out");
+        assert!(self.engine().put_back(taken).is_ok());
     }
 
     /// Everything comes to an end.
     fn end(&mut self) {
-        self.guest().model_mut().holds = false;
+        self.engine().model_mut().holds = false;
         for _ in 0..3 {
-            self.guest().backend_ready(0);
-            let _ = virtside_tests::drain(self.guest());
+            self.engine().backend_ready(0);
+            let _ = virtside_tests::drain(self.engine());
             self.resume();
         }
-        let _ = self.guest().kick(0);
-        assert_eq!(virtside_tests::drain(self.guest()), Step::Idle);
+        let _ = self.engine().kick(0);
+        assert_eq!(virtside_tests::drain(self.engine()), Step::Idle);
         self.client.reap();
         assert_eq!(self.client.in_flight(), 0, "no request is lost");
         assert_eq!(self.client.answered, self.client.sent);
-        assert_eq!(self.guest().driver_fault(0), None);
-        assert_eq!(self.guest().poll(BUDGET), Step::Idle);
+        assert_eq!(self.engine().driver_fault(0), None);
+        assert_eq!(self.engine().poll(BUDGET), Step::Idle);
     }
 }
 
@@ -197,7 +197,7 @@ proptest! {
             reg::QUEUE_READY, reg::STATUS, reg::QUEUE_SEL, reg::QUEUE_SIZE,
         ];
         let ram = virtside_tests::ram();
-        let mut guest = fresh(ram, model(Features::RING));
+        let mut engine = fresh(ram, model(Features::RING));
         for (at, kind, value) in accesses {
             let offset = OFFSETS[at];
             let place = virtside_tests::layout(u16::from(value as u8 & 3));
@@ -216,11 +216,11 @@ proptest! {
                 (_, reg::DRIVER_FEATURES_SEL) => value % 3,
                 _ => value & 3,
             };
-            let _ = guest.store(offset, value);
+            let _ = engine.store(offset, value);
             if kind == 17 {
-                let _ = guest.poll(BUDGET);
+                let _ = engine.poll(BUDGET);
             }
-            guest = carry(guest, ram);
+            engine = carry(engine, ram);
         }
     }
     /// A driver that makes queues ready before the features are known which it then accepts, and a
@@ -245,10 +245,10 @@ proptest! {
             ..Probe::default()
         };
         let policies = [FaultPolicy::Refuse, FaultPolicy::StopQueue, FaultPolicy::NeedsReset];
-        let mut guest = fresh(ram, model).with_policy(policies[policy]);
+        let mut engine = fresh(ram, model).with_policy(policies[policy]);
         for turn in turns {
-            turn.take(&mut guest);
-            guest = carry(guest, ram);
+            turn.take(&mut engine);
+            engine = carry(engine, ram);
         }
     }
 }
@@ -287,7 +287,7 @@ fn turn() -> impl Strategy<Value = Turn> {
 }
 
 impl Turn {
-    fn take(self, guest: &mut Guest<Probe>) {
+    fn take(self, engine: &mut TestEngine<Probe>) {
         match self {
             Self::Configure(queue, size, off) => {
                 let mut config = virtside_tests::config(queue);
@@ -295,30 +295,30 @@ impl Turn {
                 config.driver += off;
                 // Behind all that the driver area may be.
                 config.device += 0x40;
-                let _ = guest.configure(&config);
+                let _ = engine.configure(&config);
             }
             Self::Accept(which) => {
                 for word in 0..2 {
-                    let _ = guest.store(reg::DRIVER_FEATURES_SEL, word);
+                    let _ = engine.store(reg::DRIVER_FEATURES_SEL, word);
                     let features = SETS[which] | Features::VERSION_1;
-                    let _ = guest.store(reg::DRIVER_FEATURES, features.word(word));
+                    let _ = engine.store(reg::DRIVER_FEATURES, features.word(word));
                 }
             }
             Self::Status(status) => {
-                let _ = guest.store(reg::STATUS, status);
+                let _ = engine.store(reg::STATUS, status);
             }
             Self::Stop(queue) | Self::Reset(queue) => {
-                let _ = guest.store(reg::QUEUE_SEL, queue.into());
+                let _ = engine.store(reg::QUEUE_SEL, queue.into());
                 let reset = matches!(self, Self::Reset(_));
                 let (offset, value) = if reset {
                     (reg::QUEUE_RESET, 1)
                 } else {
                     (reg::QUEUE_READY, 0)
                 };
-                let _ = guest.store(offset, value);
+                let _ = engine.store(offset, value);
             }
             Self::Poll => {
-                let _ = guest.poll(BUDGET);
+                let _ = engine.poll(BUDGET);
             }
         }
     }

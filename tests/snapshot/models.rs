@@ -16,10 +16,10 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    BASE, BUDGET, CountingSource, N, Q, guest, guest_over,
+    BASE, BUDGET, CountingSource, N, Q, engine_over,
     models::{console, gpio, i2c, spi},
     random::Random,
-    reg,
+    reg, test_engine,
 };
 
 use super::tampered::{numbers, walk};
@@ -168,21 +168,21 @@ fn lines_of_gpio() {
     board.listen(BUTTON);
     board.does(IRQ_TYPE, WIRE, BOTH);
     board.fire(WIRE);
-    let whole: State<_> = board.guest.save().expect("nothing is in the way");
+    let whole: State<_> = board.engine.save().expect("nothing is in the way");
     let rings = virtside_tests::rings::shot(board.ram);
     let fresh = Gpio::<_, L>::new(Bank::new()).save();
     let ram = board.ram;
     let tally = tamper(&whole, |state| {
         ram.write(0, &rings);
-        let mut guest = guest_over(Gpio::new(Bank::new()), ram.flat(BASE), 8);
-        let restored = guest.restore(state);
-        let calls = guest.model().lines().calls.clone();
+        let mut engine = engine_over(Gpio::new(Bank::new()), ram.flat(BASE), 8);
+        let restored = engine.restore(state);
+        let calls = engine.model().lines().calls.clone();
         if restored.is_err() {
-            assert_eq!(guest.load(reg::STATUS), 0);
-            assert_eq!(guest.model().save(), fresh);
+            assert_eq!(engine.load(reg::STATUS), 0);
+            assert_eq!(engine.model().save(), fresh);
             assert_eq!(calls, [], "no line was touched");
         } else {
-            assert_eq!(guest.model().save(), state.model);
+            assert_eq!(engine.model().save(), state.model);
             // No line does what it cannot do.
             for call in &calls {
                 let good = match *call {
@@ -198,13 +198,13 @@ fn lines_of_gpio() {
         let mut after = Board {
             events: board.events.clone(),
             requests: board.requests.clone(),
-            guest,
+            engine,
             ram,
         };
         if restored.is_ok() {
             after.settle();
             for line in 0..L as u16 {
-                after.guest.model_mut().interrupt(line);
+                after.engine.model_mut().interrupt(line);
             }
             after.settle();
             let mut given = 0;
@@ -212,10 +212,10 @@ fn lines_of_gpio() {
                 given += 1;
             }
             assert!(given <= 1, "one buffer was in hand");
-            assert_eq!(after.guest.take_host_fault(), None);
+            assert_eq!(after.engine.take_host_fault(), None);
         }
         after.restart();
-        assert_eq!(after.guest.model().save(), fresh);
+        assert_eq!(after.engine.model().save(), fresh);
         assert_eq!(after.does(GET_DIRECTION, LED, 0), 0);
         restored
     });
@@ -293,16 +293,16 @@ fn groups_of_i2c() {
         let mut rig = I2cRig::with(model(), 2);
         rig.trouble([Some(NAK)]);
         assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
-        let whole: State<_> = rig.guest.save().expect("nothing is in the way");
+        let whole: State<_> = rig.engine.save().expect("nothing is in the way");
         let fresh = model().save();
         let tally = tamper(&whole, |state| {
-            rig.guest = guest_over(model(), rig.ram.flat(BASE), 2);
-            let restored = rig.guest.restore(state);
+            rig.engine = engine_over(model(), rig.ram.flat(BASE), 2);
+            let restored = rig.engine.restore(state);
             if restored.is_err() {
-                assert_eq!(rig.guest.load(reg::STATUS), 0);
-                assert_eq!(rig.guest.model().save(), fresh);
+                assert_eq!(rig.engine.load(reg::STATUS), 0);
+                assert_eq!(rig.engine.model().save(), fresh);
             } else {
-                assert_eq!(rig.guest.model().save(), state.model);
+                assert_eq!(rig.engine.model().save(), state.model);
                 // One request is answered with what was not done, and one fails for it, at most.
                 let before = rig.driver.clone();
                 let rings = virtside_tests::rings::shot(rig.ram);
@@ -338,11 +338,11 @@ fn the_chip_of_an_spi_controller() {
         SpiLines::new(Wire(log.clone()), pins, Timer(log), clock).with_delays(100)
     });
     assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(OK));
-    let whole: State<_> = rig.guest.save().expect("nothing is in the way");
+    let whole: State<_> = rig.engine.save().expect("nothing is in the way");
     let ram = rig.ram;
     let tally = tamper(&whole, |state| {
         let (model, log) = lines();
-        let mut there = guest_over(model, ram.flat(BASE), 1);
+        let mut there = engine_over(model, ram.flat(BASE), 1);
         let restored = there.restore(state);
         let before = log.take();
         let _ = there.store(reg::STATUS, 0);
@@ -369,12 +369,12 @@ fn the_cache_mode_of_a_block_device_and_no_entropy_state() {
     use virtside::Features;
     let model = || Block::new(RamDisk::new(vec![0; 512]), BlockOptions::new(16));
     for choice in [Features::empty(), Features::from_spec(F::CONFIG_WCE.bits())] {
-        let (mut there, ram) = guest(model(), 1);
+        let (mut there, ram) = test_engine(model(), 1);
         let config = virtside_tests::config(0);
         assert!(there.bring_up(Features::VERSION_1 | choice, &[config]));
         let whole: State<_> = there.save().expect("nothing is in the way");
         let tally = tamper(&whole, |state| {
-            let mut there = guest_over(model(), ram.flat(BASE), 1);
+            let mut there = engine_over(model(), ram.flat(BASE), 1);
             let restored = there.restore(state);
             assert_eq!(restored.is_err(), there.load(reg::STATUS) == 0);
             let chosen = choice != Features::empty() && state.model.version == 1;
@@ -383,10 +383,10 @@ fn the_cache_mode_of_a_block_device_and_no_entropy_state() {
         });
         assert!(tally.refused > 0, "{tally:?}");
     }
-    let (mut there, ram) = guest(Entropy::new(CountingSource::default()), 1);
+    let (mut there, ram) = test_engine(Entropy::new(CountingSource::default()), 1);
     assert!(there.negotiate(Features::VERSION_1));
     let whole: State<()> = there.save().expect("nothing is in the way");
-    let mut here = guest_over(Entropy::new(CountingSource::default()), ram.flat(BASE), 1);
+    let mut here = engine_over(Entropy::new(CountingSource::default()), ram.flat(BASE), 1);
     assert_eq!(here.restore(&whole), Ok(()));
 }
 
@@ -397,7 +397,7 @@ fn each_state_is_the_same_after_bytes() {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
-    let whole: State<_> = board.guest.save().expect("nothing is in the way");
+    let whole: State<_> = board.engine.save().expect("nothing is in the way");
     let bytes = postcard::to_stdvec(&whole).expect("bytes");
     assert_eq!(postcard::from_bytes(&bytes), Ok(whole));
     let mut desk = console::Desk::three();

@@ -10,7 +10,7 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    BASE, BUDGET, BYTES, Guest, TestRam, config,
+    BASE, BUDGET, BYTES, TestEngine, TestRam, config,
     probe::{Event, Probe, reset_queue},
     reg,
 };
@@ -23,13 +23,13 @@ const PLAIN: Features = Features::RING;
 
 /// A live device with two chains in hand, as a value; and its memory.
 fn in_hand(features: Features) -> (State, virtside_tests::TestRam) {
-    let (mut guest, mut client, ram) = live(features);
-    client.assert_works(&mut guest);
-    guest.model_mut().holds = true;
+    let (mut engine, mut client, ram) = live(features);
+    client.assert_works(&mut engine);
+    engine.model_mut().holds = true;
     assert!(client.send(false) && client.send(false));
-    let _ = guest.kick(0);
-    assert_eq!(guest.poll(BUDGET), Step::Blocked);
-    (save(&mut guest), ram)
+    let _ = engine.kick(0);
+    assert_eq!(engine.poll(BUDGET), Step::Blocked);
+    (save(&mut engine), ram)
 }
 
 /// For each kind of ring: it is refused for this when it was changed so, and taken as it was.
@@ -63,44 +63,44 @@ fn ring(state: &mut State) -> &mut RingSnapshot {
 
 #[test]
 fn a_device_whose_queue_is_out_is_not_saved() {
-    let (mut guest, mut client, _) = live(PLAIN);
-    let taken = guest.take_queue(0).expect("it is live");
+    let (mut engine, mut client, _) = live(PLAIN);
+    let taken = engine.take_queue(0).expect("it is live");
     let why = Refusal::QueueTaken { queue: 0 };
-    assert_eq!(guest.save::<8>(), Err(why));
-    assert!(guest.put_back(taken).is_ok());
-    assert!(guest.save::<8>().is_ok());
-    client.assert_works(&mut guest);
+    assert_eq!(engine.save::<8>(), Err(why));
+    assert!(engine.put_back(taken).is_ok());
+    assert!(engine.save::<8>().is_ok());
+    client.assert_works(&mut engine);
 }
 
 #[test]
 fn a_device_that_owes_an_answer_to_an_access_is_not_saved() {
-    let (mut guest, _, _) = live(PLAIN);
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    guest.model_mut().start = Start::Later;
-    assert!(guest.negotiate(PLAIN));
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    let Reply::Pending(ticket) = guest.go_live() else {
+    let (mut engine, _, _) = live(PLAIN);
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    engine.model_mut().start = Start::Later;
+    assert!(engine.negotiate(PLAIN));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    let Reply::Pending(ticket) = engine.go_live() else {
         panic!("it waits");
     };
-    assert_eq!(guest.save::<8>(), Err(Refusal::WrongPhase));
+    assert_eq!(engine.save::<8>(), Err(Refusal::WrongPhase));
     let state = save(&mut fresh(virtside_tests::ram(), model(PLAIN)));
-    assert_eq!(guest.restore(&state), Err(SnapshotError::NotInReset));
-    guest.responder().expect("it is asked for").accept();
-    assert_eq!(guest.finish(ticket), Reply::Done(0));
-    assert!(guest.save::<8>().is_ok());
+    assert_eq!(engine.restore(&state), Err(SnapshotError::NotInReset));
+    engine.responder().expect("it is asked for").accept();
+    assert_eq!(engine.finish(ticket), Reply::Done(0));
+    assert!(engine.save::<8>().is_ok());
 }
 
 #[test]
 fn more_chains_than_there_is_room_for_are_not_saved() {
-    let (mut guest, mut client, _) = live(PLAIN);
-    guest.model_mut().holds = true;
+    let (mut engine, mut client, _) = live(PLAIN);
+    engine.model_mut().holds = true;
     assert!(client.send(false) && client.send(false) && client.send(false));
-    let _ = guest.poll(BUDGET);
+    let _ = engine.poll(BUDGET);
     let why = Refusal::QueueBusy { queue: 0 };
-    assert_eq!(guest.save::<2>(), Err(why));
-    assert_eq!(guest.save::<0>().err(), Some(why));
+    assert_eq!(engine.save::<2>(), Err(why));
+    assert_eq!(engine.save::<0>().err(), Some(why));
     assert_eq!(
-        guest
+        engine
             .save::<3>()
             .expect("there is room")
             .device
@@ -109,68 +109,68 @@ fn more_chains_than_there_is_room_for_are_not_saved() {
         3
     );
     // It has not changed for that.
-    guest.model_mut().holds = false;
-    guest.backend_ready(0);
-    let _ = virtside_tests::drain(&mut guest);
+    engine.model_mut().holds = false;
+    engine.backend_ready(0);
+    let _ = virtside_tests::drain(&mut engine);
     assert_eq!(client.reap(), 3);
 }
 
 #[test]
 fn a_device_that_is_not_in_reset_takes_no_state_and_goes_on() {
     let (state, _) = in_hand(PLAIN);
-    let (mut guest, mut client, _) = live(PLAIN);
-    let before = virtside_tests::probe::seen(&guest);
-    assert_eq!(guest.restore(&state), Err(SnapshotError::NotInReset));
-    assert_eq!(virtside_tests::probe::seen(&guest), before);
-    client.assert_works(&mut guest);
-    assert_eq!(guest.model().count(Event::Reset), 1, "at its bring-up");
+    let (mut engine, mut client, _) = live(PLAIN);
+    let before = virtside_tests::probe::seen(&engine);
+    assert_eq!(engine.restore(&state), Err(SnapshotError::NotInReset));
+    assert_eq!(virtside_tests::probe::seen(&engine), before);
+    client.assert_works(&mut engine);
+    assert_eq!(engine.model().count(Event::Reset), 1, "at its bring-up");
     // Nor one that has come no farther than to know its driver.
-    let mut guest = fresh(virtside_tests::ram(), model(PLAIN));
-    let _ = guest.store(reg::STATUS, 1);
-    assert_eq!(guest.restore(&state), Err(SnapshotError::NotInReset));
-    assert_eq!(guest.load(reg::STATUS), 1);
+    let mut engine = fresh(virtside_tests::ram(), model(PLAIN));
+    let _ = engine.store(reg::STATUS, 1);
+    assert_eq!(engine.restore(&state), Err(SnapshotError::NotInReset));
+    assert_eq!(engine.load(reg::STATUS), 1);
 }
 
 #[test]
 fn a_queue_ready_before_any_status_write_is_in_the_way() {
     let (state, _) = in_hand(PLAIN);
-    let mut guest = fresh(virtside_tests::ram(), model(PLAIN));
-    assert_eq!(guest.configure(&config(1)), Reply::Done(0));
-    assert_eq!(guest.phase(), Phase::Reset);
-    assert_eq!(guest.restore(&state), Err(SnapshotError::NotInReset));
-    assert_eq!(guest.queue_config(1), Some(&config(1)));
-    assert_eq!(guest.queue_state(1), QueueState::Ready);
-    assert_eq!(guest.load(reg::QUEUE_READY), 1);
+    let mut engine = fresh(virtside_tests::ram(), model(PLAIN));
+    assert_eq!(engine.configure(&config(1)), Reply::Done(0));
+    assert_eq!(engine.phase(), Phase::Reset);
+    assert_eq!(engine.restore(&state), Err(SnapshotError::NotInReset));
+    assert_eq!(engine.queue_config(1), Some(&config(1)));
+    assert_eq!(engine.queue_state(1), QueueState::Ready);
+    assert_eq!(engine.load(reg::QUEUE_READY), 1);
 }
 
 #[test]
 fn a_device_that_was_reset_takes_a_state() {
     let (state, ram) = in_hand(PLAIN);
-    let mut guest = fresh(ram, model(PLAIN));
+    let mut engine = fresh(ram, model(PLAIN));
     for _ in 0..3 {
-        guest.restore(&state).expect("it is whole");
-        assert_eq!(guest.restore(&state), Err(SnapshotError::NotInReset));
-        let _ = guest.poll(BUDGET);
-        assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+        engine.restore(&state).expect("it is whole");
+        assert_eq!(engine.restore(&state), Err(SnapshotError::NotInReset));
+        let _ = engine.poll(BUDGET);
+        assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     }
 }
 
 #[test]
 fn a_refused_state_leaves_a_device_that_takes_the_right_one() {
     let (state, ram) = in_hand(PLAIN);
-    let mut guest = fresh(ram, model(PLAIN));
+    let mut engine = fresh(ram, model(PLAIN));
     let mut wrong = state.clone();
     wrong.device.chains[1].head = 16;
-    assert_eq!(guest.restore(&wrong), Err(SECOND));
+    assert_eq!(engine.restore(&wrong), Err(SECOND));
     assert!(
-        guest.model().count(Event::Reset) >= 1,
+        engine.model().count(Event::Reset) >= 1,
         "the model hears of it"
     );
-    assert!(!guest.model().negotiated);
-    assert_in_reset(&mut guest);
-    guest.restore(&state).expect("it is whole");
-    assert_eq!(virtside_tests::drain(&mut guest), Step::Idle);
-    assert_eq!(guest.counters().chains, 2);
+    assert!(!engine.model().negotiated);
+    assert_in_reset(&mut engine);
+    engine.restore(&state).expect("it is whole");
+    assert_eq!(virtside_tests::drain(&mut engine), Step::Idle);
+    assert_eq!(engine.counters().chains, 2);
 }
 
 #[test]
@@ -231,9 +231,9 @@ fn features_of_which_registers_and_device_say_different_things() {
 #[test]
 fn features_of_a_device_that_is_not_live() {
     let ram = virtside_tests::ram();
-    let mut guest = fresh(ram, model(PLAIN));
-    assert!(guest.negotiate(PLAIN));
-    let mut state = save(&mut guest);
+    let mut engine = fresh(ram, model(PLAIN));
+    assert!(engine.negotiate(PLAIN));
+    let mut state = save(&mut engine);
     state.device.features = [1 << 40, 0];
     assert_refused(ram, model(PLAIN), &state, SnapshotError::Features);
 }
@@ -287,10 +287,10 @@ fn status_bits_that_do_not_go_together() {
 #[test]
 fn a_device_that_waits_for_a_reset_after_driver_ok_needs_one() {
     let ram = virtside_tests::ram();
-    let mut guest = fresh(ram, model(PLAIN));
-    guest.model_mut().start = Start::Refuse;
-    assert!(!guest.bring_up(PLAIN, &[config(0)]));
-    let mut state = save(&mut guest);
+    let mut engine = fresh(ram, model(PLAIN));
+    engine.model_mut().start = Start::Refuse;
+    assert!(!engine.bring_up(PLAIN, &[config(0)]));
+    let mut state = save(&mut engine);
     state.device.needs_reset = false;
     assert_refused(ram, model(PLAIN), &state, SnapshotError::Status);
 }
@@ -299,9 +299,9 @@ fn a_device_that_waits_for_a_reset_after_driver_ok_needs_one() {
 fn a_rest_that_status_does_not_say() {
     for rest in [Suspension::Suspending, Suspension::Suspended] {
         let ram = virtside_tests::ram();
-        let mut guest = fresh(ram, model(PLAIN));
-        assert!(guest.negotiate(PLAIN));
-        let mut state = save(&mut guest);
+        let mut engine = fresh(ram, model(PLAIN));
+        assert!(engine.negotiate(PLAIN));
+        let mut state = save(&mut engine);
         state.device.suspension = rest;
         assert_refused(ram, model(PLAIN), &state, SnapshotError::Status);
     }
@@ -338,14 +338,14 @@ fn interrupts_before_driver_ok() {
     for status in [0, 3, 11, 11 | 128] {
         for bits in 1..4 {
             let ram = virtside_tests::ram();
-            let mut guest = fresh(ram, model(PLAIN));
+            let mut engine = fresh(ram, model(PLAIN));
             if status & 8 != 0 {
-                assert!(guest.negotiate(PLAIN));
+                assert!(engine.negotiate(PLAIN));
             }
             if status != 0 {
-                let _ = guest.store(reg::STATUS, status);
+                let _ = engine.store(reg::STATUS, status);
             }
-            let mut state = save(&mut guest);
+            let mut state = save(&mut engine);
             assert_eq!(u32::from(state.registers.status), status);
             state.device.interrupt = bits;
             assert_refused(ram, model(PLAIN), &state, SnapshotError::Status);
@@ -363,12 +363,12 @@ fn a_held_back_change_of_a_device_that_holds_nothing_back() {
 #[test]
 fn fewer_slots_than_chains_in_hand() {
     let (state, ram) = in_hand(PLAIN);
-    let mut guest = virtside_tests::guest_over(model(PLAIN), ram.flat(BASE), 1);
-    assert_eq!(guest.restore(&state), Err(SnapshotError::NoRoom));
-    assert_in_reset(&mut guest);
+    let mut engine = virtside_tests::engine_over(model(PLAIN), ram.flat(BASE), 1);
+    assert_eq!(engine.restore(&state), Err(SnapshotError::NoRoom));
+    assert_in_reset(&mut engine);
     let mut client = Client::new(ram, 0, PLAIN);
-    assert!(guest.bring_up(PLAIN, &[client.config()]));
-    client.assert_works(&mut guest);
+    assert!(engine.bring_up(PLAIN, &[client.config()]));
+    client.assert_works(&mut engine);
 }
 
 #[test]
@@ -380,9 +380,9 @@ fn the_model_is_reset_once_after_a_refusal() {
             "registers" => state.registers.status = 0x80,
             _ => state.device.interrupt = 0x80,
         }
-        let mut guest = fresh(ram, model(PLAIN));
-        assert_eq!(guest.restore(&state), Err(SnapshotError::Status));
-        assert_eq!(guest.model().count(Event::Reset), 1, "{breaks}");
+        let mut engine = fresh(ram, model(PLAIN));
+        assert_eq!(engine.restore(&state), Err(SnapshotError::Status));
+        assert_eq!(engine.model().count(Event::Reset), 1, "{breaks}");
         state = whole;
     }
 }

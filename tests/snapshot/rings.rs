@@ -12,47 +12,47 @@ use crate::support::{Ring, carry, live, rings, save};
 #[test]
 fn at_every_position_of_the_ring_and_past_its_end() {
     for features in rings() {
-        let (mut guest, mut client, ram) = live(features);
+        let (mut engine, mut client, ram) = live(features);
         for round in 0..40 {
-            guest.model_mut().holds = true;
+            engine.model_mut().holds = true;
             for one in 0..3 {
                 assert!(client.send(one == round % 3));
             }
-            let _ = guest.kick(0);
-            let _ = guest.poll(BUDGET);
-            guest = carry(guest, ram);
-            guest.model_mut().holds = false;
-            let _ = virtside_tests::drain(&mut guest);
+            let _ = engine.kick(0);
+            let _ = engine.poll(BUDGET);
+            engine = carry(engine, ram);
+            engine.model_mut().holds = false;
+            let _ = virtside_tests::drain(&mut engine);
             assert_eq!(client.reap(), 3);
-            guest = carry(guest, ram);
+            engine = carry(engine, ram);
         }
         assert_eq!(client.answered, 120);
-        assert_eq!(guest.driver_fault(0), None);
+        assert_eq!(engine.driver_fault(0), None);
     }
 }
 
 #[test]
 fn past_the_end_of_the_indices() {
     for features in rings() {
-        let (mut guest, mut client, ram) = live(features);
+        let (mut engine, mut client, ram) = live(features);
         // Just before 2^16 requests.
         for _ in 0..10_922 {
             for _ in 0..6 {
                 assert!(client.send(false));
             }
-            let _ = virtside_tests::drain(&mut guest);
-            let _ = guest.kick(0);
-            let _ = virtside_tests::drain(&mut guest);
+            let _ = virtside_tests::drain(&mut engine);
+            let _ = engine.kick(0);
+            let _ = virtside_tests::drain(&mut engine);
             assert_eq!(client.reap(), 6);
         }
         for _ in 0..8 {
-            guest.model_mut().holds = true;
+            engine.model_mut().holds = true;
             assert!(client.send(false) && client.send(true));
-            let _ = guest.kick(0);
-            let _ = guest.poll(BUDGET);
-            guest = carry(guest, ram);
-            guest.model_mut().holds = false;
-            let _ = virtside_tests::drain(&mut guest);
+            let _ = engine.kick(0);
+            let _ = engine.poll(BUDGET);
+            engine = carry(engine, ram);
+            engine.model_mut().holds = false;
+            let _ = virtside_tests::drain(&mut engine);
             assert_eq!(client.reap(), 2);
         }
         assert!(client.answered > 1 << 16);
@@ -65,52 +65,52 @@ fn chains_answered_before_their_turn_keep_their_answers() {
         if !features.contains(Features::IN_ORDER) {
             continue;
         }
-        let (mut guest, mut client, ram) = live(features);
-        guest.model_mut().holds = true;
+        let (mut engine, mut client, ram) = live(features);
+        engine.model_mut().holds = true;
         for _ in 0..5 {
             assert!(client.send(false));
         }
-        let _ = guest.poll(BUDGET);
-        let held = guest.model().held.clone();
+        let _ = engine.poll(BUDGET);
+        let held = engine.model().held.clone();
         for token in [held[1], held[2], held[4]] {
-            guest.complete(token).expect("it is pending");
+            engine.complete(token).expect("it is pending");
         }
         assert_eq!(client.reap(), 0, "the first is not answered yet");
-        let state = save(&mut guest);
+        let state = save(&mut engine);
         let answered: Vec<bool> = (state.device.chains.iter())
             .map(|chain| chain.answered.is_some())
             .collect();
         assert_eq!(answered, [false, true, true, false, true]);
-        let mut guest = carry(guest, ram);
-        assert_eq!(guest.poll(BUDGET), Step::Blocked);
-        let held = guest.model().held.clone();
+        let mut engine = carry(engine, ram);
+        assert_eq!(engine.poll(BUDGET), Step::Blocked);
+        let held = engine.model().held.clone();
         assert_eq!(held.len(), 2, "those are not asked for again");
-        guest.complete(held[1]).expect("it is pending");
+        engine.complete(held[1]).expect("it is pending");
         assert_eq!(client.reap(), 0);
-        let mut guest = carry(guest, ram);
-        guest.model_mut().holds = false;
-        let _ = virtside_tests::drain(&mut guest);
+        let mut engine = carry(engine, ram);
+        engine.model_mut().holds = false;
+        let _ = virtside_tests::drain(&mut engine);
         assert_eq!(client.reap(), 5);
-        client.assert_works(&mut guest);
+        client.assert_works(&mut engine);
     }
 }
 
 #[test]
 fn a_driver_that_was_told_not_to_kick_is_told_to_kick_again() {
     for features in rings() {
-        let (mut guest, mut client, ram) = live(features);
-        let _ = virtside_tests::drain(&mut guest);
+        let (mut engine, mut client, ram) = live(features);
+        let _ = virtside_tests::drain(&mut engine);
         for _ in 0..4 {
             assert!(client.send(false));
         }
-        let _ = guest.kick(0);
+        let _ = engine.kick(0);
         // It is not done, and will look by itself.
-        assert_eq!(guest.poll(2), Step::More);
-        let state = save(&mut guest);
+        assert_eq!(engine.poll(2), Step::More);
+        let state = save(&mut engine);
         let off = state.device.queues[0].ring.expect("it is live").kicks_off;
         assert_eq!(off, !features.contains(Features::EVENT_IDX));
-        let mut guest = carry(guest, ram);
-        assert_eq!(virtside_tests::drain(&mut guest), Step::Idle);
+        let mut engine = carry(engine, ram);
+        assert_eq!(virtside_tests::drain(&mut engine), Step::Idle);
         assert_eq!(client.reap(), 4);
         let wanted = match &client.ring {
             Ring::Split(driver) if features.contains(Features::EVENT_IDX) => {
@@ -134,7 +134,7 @@ fn interrupts_are_asked_for_as_before() {
         if !features.contains(Features::EVENT_IDX) {
             continue;
         }
-        let (mut guest, mut client, ram) = live(features);
+        let (mut engine, mut client, ram) = live(features);
         // An interrupt is wanted with the third request.
         match &client.ring {
             Ring::Split(driver) => driver.set_used_event(2),
@@ -143,12 +143,12 @@ fn interrupts_are_asked_for_as_before() {
         }
         for round in 1..=4 {
             assert!(client.send(false));
-            let _ = guest.kick(0);
-            let _ = virtside_tests::drain(&mut guest);
+            let _ = engine.kick(0);
+            let _ = virtside_tests::drain(&mut engine);
             let wanted = u32::from(round == 3);
-            assert_eq!(pending(&mut guest), wanted, "{features:?} {round}");
-            let _ = guest.store(reg::INTERRUPT_ACK, 1);
-            guest = carry(guest, ram);
+            assert_eq!(pending(&mut engine), wanted, "{features:?} {round}");
+            let _ = engine.store(reg::INTERRUPT_ACK, 1);
+            engine = carry(engine, ram);
         }
         assert_eq!(client.reap(), 4);
     }
@@ -161,12 +161,12 @@ fn chains_that_an_owner_abandoned_stay_lost() {
         .into_iter()
         .filter(|features| !features.contains(Features::IN_ORDER));
     for features in kinds {
-        let (mut guest, mut client, ram) = live(features);
-        client.assert_works(&mut guest);
+        let (mut engine, mut client, ram) = live(features);
+        client.assert_works(&mut engine);
         for _ in 0..3 {
             assert!(client.send(false));
         }
-        let mut taken = guest.take_queue(0).expect("it is live");
+        let mut taken = engine.take_queue(0).expect("it is live");
         let mem = ram.flat(BASE);
         let mut chains = [const { Chain::<N>::new() }; 3];
         for chain in &mut chains {
@@ -181,16 +181,16 @@ fn chains_that_an_owner_abandoned_stay_lost() {
             embedded_io::Write::write_all(&mut chain.writable(&mem), &bytes).expect("room");
             taken.complete(chain, text as u32).expect("it is in flight");
         }
-        assert!(guest.put_back(taken).is_ok());
+        assert!(engine.put_back(taken).is_ok());
         assert_eq!(client.reap(), 2);
         client.lose_oldest();
-        let state = save(&mut guest);
+        let state = save(&mut engine);
         let ring = state.device.queues[0].ring.expect("it is live");
         assert_eq!(ring.lost, if is_packed(features) { 2 } else { 1 });
-        let mut guest = carry(guest, ram);
-        client.assert_works(&mut guest);
-        let mut guest = carry(guest, ram);
-        client.assert_works(&mut guest);
+        let mut engine = carry(engine, ram);
+        client.assert_works(&mut engine);
+        let mut engine = carry(engine, ram);
+        client.assert_works(&mut engine);
     }
 }
 
@@ -201,22 +201,22 @@ fn is_packed(features: Features) -> bool {
 #[test]
 fn a_ring_that_is_full_of_chains_in_hand() {
     for features in rings() {
-        let (mut guest, mut client, ram) = live(features);
-        guest.model_mut().holds = true;
+        let (mut engine, mut client, ram) = live(features);
+        engine.model_mut().holds = true;
         while client.send(false) {}
         assert_eq!(client.in_flight(), 6);
-        let _ = guest.poll(BUDGET);
-        let mut guest = carry(guest, ram);
+        let _ = engine.poll(BUDGET);
+        let mut engine = carry(engine, ram);
         let mut more = 0;
         // And more than fit.
         while client.send(true) {
             more += 1;
         }
         assert_eq!(more, 0);
-        guest.model_mut().holds = false;
-        let _ = virtside_tests::drain(&mut guest);
+        engine.model_mut().holds = false;
+        let _ = virtside_tests::drain(&mut engine);
         assert_eq!(client.reap(), 6);
-        client.assert_works(&mut guest);
+        client.assert_works(&mut engine);
     }
 }
 
@@ -224,31 +224,31 @@ fn a_ring_that_is_full_of_chains_in_hand() {
 fn a_split_ring_of_which_every_element_is_in_hand() {
     let ram = virtside_tests::ram();
     let features = Features::RING;
-    let make = || virtside_tests::guest_over(crate::support::model(features), ram.flat(BASE), 16);
-    let mut guest = make();
+    let make = || virtside_tests::engine_over(crate::support::model(features), ram.flat(BASE), 16);
+    let mut engine = make();
     let mut driver = virtside_tests::driver(ram, 0);
-    assert!(guest.bring_up(features, &[driver.config(0)]));
-    guest.model_mut().holds = true;
+    assert!(engine.bring_up(features, &[driver.config(0)]));
+    engine.model_mut().holds = true;
     for round in 0..3 {
         for head in 0..16 {
             let at = DATA + 0x20 * u64::from(head);
             driver.send(head, &[Buffer::writable(at, 8)]);
         }
-        let _ = guest.kick(0);
-        assert_eq!(guest.poll(BUDGET), Step::Blocked);
+        let _ = engine.kick(0);
+        assert_eq!(engine.poll(BUDGET), Step::Blocked);
         assert_eq!(
-            guest.save::<15>().err(),
+            engine.save::<15>().err(),
             Some(virtside::Refusal::QueueBusy { queue: 0 })
         );
-        let state = guest.save::<16>().expect("there is room");
+        let state = engine.save::<16>().expect("there is room");
         assert_eq!(state.device.chains.len(), 16);
-        guest = make();
-        guest.restore(&state).expect("it is whole");
-        assert_eq!(virtside_tests::drain(&mut guest), Step::Idle);
+        engine = make();
+        engine.restore(&state).expect("it is whole");
+        assert_eq!(virtside_tests::drain(&mut engine), Step::Idle);
         for head in 0..16 {
             assert_eq!(driver.take_used(), Some((head, 0)), "round {round}");
         }
-        guest.model_mut().holds = true;
+        engine.model_mut().holds = true;
     }
-    assert_eq!(guest.kick(0), Reply::Done(0));
+    assert_eq!(engine.kick(0), Reply::Done(0));
 }

@@ -9,7 +9,7 @@ use virtside::{
     mmio::{Phase, Reply},
     testing::{Buffer, FakeDriver, Registers},
 };
-use virtside_tests::{BASE, DATA, Guest, N, Q, TestRam, guest_over, probe::Probe, reg};
+use virtside_tests::{BASE, DATA, N, Q, TestEngine, TestRam, engine_over, probe::Probe, reg};
 
 /// Chains that a snapshot of these tests has room for.
 pub const P: usize = 8;
@@ -30,53 +30,53 @@ pub fn model(features: Features) -> Probe {
 }
 
 /// A device in reset over this memory.
-pub fn fresh(ram: TestRam, model: Probe) -> Guest<Probe> {
-    guest_over(model, ram.flat(BASE), SLOTS)
+pub fn fresh(ram: TestRam, model: Probe) -> TestEngine<Probe> {
+    engine_over(model, ram.flat(BASE), SLOTS)
 }
 
 /// A model that offers the same, and holds nothing.
-pub fn heir(guest: &Guest<Probe>) -> Probe {
+pub fn heir(engine: &TestEngine<Probe>) -> Probe {
     Probe {
         held: Vec::new(),
         log: Vec::new(),
         negotiated: false,
-        ..guest.model().clone()
+        ..engine.model().clone()
     }
 }
 
 #[track_caller]
-pub fn save(guest: &mut Guest<Probe>) -> State {
-    guest.save().expect("nothing is in the way of saving it")
+pub fn save(engine: &mut TestEngine<Probe>) -> State {
+    engine.save().expect("nothing is in the way of saving it")
 }
 
 /// The same device elsewhere: saved, and restored over the same memory, which nobody touches. All
 /// that there is to be seen of it is the same.
 #[track_caller]
-pub fn carry(mut guest: Guest<Probe>, ram: TestRam) -> Guest<Probe> {
+pub fn carry(mut engine: TestEngine<Probe>, ram: TestRam) -> TestEngine<Probe> {
     let before = virtside_tests::rings::shot(ram);
-    let state = save(&mut guest);
-    let model = heir(&guest);
-    let mut next = fresh(ram, model).with_policy(guest.transport().policy());
+    let state = save(&mut engine);
+    let model = heir(&engine);
+    let mut next = fresh(ram, model).with_policy(engine.transport().policy());
     next.restore(&state).expect("what was saved is whole");
     assert!(
         virtside_tests::rings::shot(ram) == before,
         "neither touches the driver's memory"
     );
     assert_same(&state, &save(&mut next));
-    assert_eq!(next.phase(), guest.phase());
-    assert_eq!(next.features(), guest.features());
-    let (line, high) = (next.device().notify(), guest.device().notify().is_high());
-    if guest.phase() == Phase::Suspended {
+    assert_eq!(next.phase(), engine.phase());
+    assert_eq!(next.features(), engine.features());
+    let (line, high) = (next.device().notify(), engine.device().notify().is_high());
+    if engine.phase() == Phase::Suspended {
         assert_eq!(line.asserted(), 0, "it tells nothing before it resumes");
     } else {
         assert_eq!(line.is_high(), high, "the line is where it was");
     }
     for queue in 0..Q as u16 {
-        assert_eq!(next.queue_config(queue), guest.queue_config(queue));
+        assert_eq!(next.queue_config(queue), engine.queue_config(queue));
     }
     assert_eq!(
         registers(&mut next),
-        registers(&mut guest),
+        registers(&mut engine),
         "the driver sees no difference"
     );
     assert_eq!(next.take_host_fault(), None);
@@ -97,10 +97,10 @@ pub fn assert_same(state: &State, again: &State) {
 }
 
 /// All that the driver can read, but ConfigGeneration.
-pub fn registers(guest: &mut Guest<Probe>) -> Vec<(u32, u32, u32)> {
+pub fn registers(engine: &mut TestEngine<Probe>) -> Vec<(u32, u32, u32)> {
     let mut seen = Vec::new();
-    let mut look = |guest: &mut Guest<Probe>, under: u32, offset: u32| {
-        seen.push((under, offset, guest.load(offset)));
+    let mut look = |engine: &mut TestEngine<Probe>, under: u32, offset: u32| {
+        seen.push((under, offset, engine.load(offset)));
     };
     // Whatever is selected now, first.
     let plain = [
@@ -120,24 +120,24 @@ pub fn registers(guest: &mut Guest<Probe>) -> Vec<(u32, u32, u32)> {
         reg::CONFIG + 8,
     ];
     for offset in plain {
-        look(guest, u32::MAX, offset);
+        look(engine, u32::MAX, offset);
     }
     for queue in 0..=Q as u32 {
-        let _ = guest.store(reg::QUEUE_SEL, queue);
+        let _ = engine.store(reg::QUEUE_SEL, queue);
         for offset in [reg::QUEUE_SIZE_MAX, reg::QUEUE_READY, reg::QUEUE_RESET] {
-            look(guest, queue, offset);
+            look(engine, queue, offset);
         }
     }
     for word in 0..5 {
-        let _ = guest.store(reg::DEVICE_FEATURES_SEL, word);
-        look(guest, word, reg::DEVICE_FEATURES);
+        let _ = engine.store(reg::DEVICE_FEATURES_SEL, word);
+        look(engine, word, reg::DEVICE_FEATURES);
     }
     seen
 }
 
-fn restore_selectors(guest: &mut Guest<Probe>, state: &State) {
-    let _ = guest.store(reg::QUEUE_SEL, state.registers.queue_sel);
-    let _ = guest.store(
+fn restore_selectors(engine: &mut TestEngine<Probe>, state: &State) {
+    let _ = engine.store(reg::QUEUE_SEL, state.registers.queue_sel);
+    let _ = engine.store(
         reg::DEVICE_FEATURES_SEL,
         state.registers.device_features_sel,
     );
@@ -147,25 +147,25 @@ fn restore_selectors(guest: &mut Guest<Probe>, state: &State) {
 #[track_caller]
 pub fn assert_refused(ram: TestRam, model: Probe, state: &State, why: SnapshotError) {
     let before = virtside_tests::rings::shot(ram);
-    let mut guest = fresh(ram, model);
-    assert_eq!(guest.restore(state), Err(why));
+    let mut engine = fresh(ram, model);
+    assert_eq!(engine.restore(state), Err(why));
     assert!(virtside_tests::rings::shot(ram) == before);
-    assert_in_reset(&mut guest);
+    assert_in_reset(&mut engine);
 }
 
 /// As it was made.
 #[track_caller]
-pub fn assert_in_reset(guest: &mut Guest<Probe>) {
-    assert_eq!(guest.phase(), Phase::Reset);
-    assert_eq!(guest.load(reg::STATUS), 0);
-    assert_eq!(guest.load(reg::INTERRUPT_STATUS), 0);
-    assert!(!guest.device().notify().is_high());
-    assert_eq!(guest.configured_queues().count(), 0);
-    assert_eq!(guest.features(), Features::empty());
-    assert_eq!(guest.transport().driver_features(), Features::empty());
-    assert_eq!(guest.transport().last_refusal(), None);
-    assert!(!guest.device().shared().is_live());
-    let state = save(guest);
+pub fn assert_in_reset(engine: &mut TestEngine<Probe>) {
+    assert_eq!(engine.phase(), Phase::Reset);
+    assert_eq!(engine.load(reg::STATUS), 0);
+    assert_eq!(engine.load(reg::INTERRUPT_STATUS), 0);
+    assert!(!engine.device().notify().is_high());
+    assert_eq!(engine.configured_queues().count(), 0);
+    assert_eq!(engine.features(), Features::empty());
+    assert_eq!(engine.transport().driver_features(), Features::empty());
+    assert_eq!(engine.transport().last_refusal(), None);
+    assert!(!engine.device().shared().is_live());
+    let state = save(engine);
     assert!(state.device.chains.is_empty() && state.device.queues.is_empty());
     for latch in &state.registers.queues {
         assert_eq!(*latch, virtside::QueueRegisters::default());
@@ -385,11 +385,11 @@ impl Client {
 
     /// Sends, kicks, and is answered.
     #[track_caller]
-    pub fn assert_works(&mut self, guest: &mut Guest<Probe>) {
+    pub fn assert_works(&mut self, engine: &mut TestEngine<Probe>) {
         let before = self.answered;
         assert!(self.send(false));
-        assert_eq!(guest.kick(self.queue), Reply::Done(0));
-        let _ = virtside_tests::drain(guest);
+        assert_eq!(engine.kick(self.queue), Reply::Done(0));
+        let _ = virtside_tests::drain(engine);
         self.reap();
         assert!(self.answered > before, "a request was answered");
         assert_eq!(self.in_flight(), self.lost as usize);
@@ -428,10 +428,13 @@ pub fn rings() -> Vec<Features> {
 
 /// A live device and a client at its queue 0, with these features.
 #[track_caller]
-pub fn live(features: Features) -> (Guest<Probe>, Client, TestRam) {
+pub fn live(features: Features) -> (TestEngine<Probe>, Client, TestRam) {
     let ram = virtside_tests::ram();
-    let mut guest = fresh(ram, model(features));
+    let mut engine = fresh(ram, model(features));
     let client = Client::new(ram, 0, features);
-    assert!(guest.bring_up(features, &[client.config()]), "it went live");
-    (guest, client, ram)
+    assert!(
+        engine.bring_up(features, &[client.config()]),
+        "it went live"
+    );
+    (engine, client, ram)
 }

@@ -12,7 +12,7 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    BASE, BUDGET, BYTES, Guest, TestRam, config,
+    BASE, BUDGET, BYTES, TestEngine, TestRam, config,
     hooks::{Log, Touch},
     probe::Probe,
     random::Random,
@@ -31,10 +31,10 @@ struct Seed {
 }
 
 impl Seed {
-    fn new(name: &str, mut guest: Guest<Probe>, ram: TestRam, features: Features) -> Self {
+    fn new(name: &str, mut engine: TestEngine<Probe>, ram: TestRam, features: Features) -> Self {
         Self {
             name: format!("{name}, {features:?}"),
-            state: save(&mut guest),
+            state: save(&mut engine),
             ram,
             rings: virtside_tests::rings::shot(ram)[..RINGS].to_vec(),
             features,
@@ -48,72 +48,72 @@ const RINGS: usize = 0x3000;
 /// States of each kind.
 fn seeds(features: Features) -> Vec<Seed> {
     let mut seeds = Vec::new();
-    let mut add = |name: &str, guest, ram| seeds.push(Seed::new(name, guest, ram, features));
+    let mut add = |name: &str, engine, ram| seeds.push(Seed::new(name, engine, ram, features));
     let new = || {
         let ram = virtside_tests::ram();
         (fresh(ram, model(features)), ram)
     };
 
-    let (guest, ram) = new();
-    add("reset", guest, ram);
+    let (engine, ram) = new();
+    add("reset", engine, ram);
 
-    let (mut guest, ram) = new();
-    assert!(guest.negotiate(features));
+    let (mut engine, ram) = new();
+    assert!(engine.negotiate(features));
     let clients = [0, 1].map(|queue| Client::new(ram, queue, features));
     for client in &clients {
-        assert_eq!(guest.configure(&client.config()), Reply::Done(0));
+        assert_eq!(engine.configure(&client.config()), Reply::Done(0));
     }
-    guest.lay_out(&config(2));
-    guest.update_config(|_| ());
-    add("setting up", guest, ram);
+    engine.lay_out(&config(2));
+    engine.update_config(|_| ());
+    add("setting up", engine, ram);
 
-    let (mut guest, ram) = new();
+    let (mut engine, ram) = new();
     let mut clients = [0, 1].map(|queue| Client::new(ram, queue, features));
     let configs = clients.each_ref().map(Client::config);
-    assert!(guest.bring_up(features, &configs));
+    assert!(engine.bring_up(features, &configs));
     for client in &mut clients {
-        client.assert_works(&mut guest);
+        client.assert_works(&mut engine);
     }
-    guest.model_mut().holds = true;
+    engine.model_mut().holds = true;
     for (client, queue) in clients.iter_mut().zip(0..) {
         assert!(client.send(false) && client.send(true) && client.send(false));
-        let _ = guest.kick(queue);
+        let _ = engine.kick(queue);
     }
-    let _ = guest.poll(BUDGET);
-    let held = guest.model().held.clone();
+    let _ = engine.poll(BUDGET);
+    let held = engine.model().held.clone();
     assert_eq!(held.len(), 6);
     if features.contains(Features::IN_ORDER) {
         // The second of the first queue: round-robin.
-        guest.complete(held[2]).expect("it is pending");
-        assert!(guest.counters().chains == 2, "it waits");
+        engine.complete(held[2]).expect("it is pending");
+        assert!(engine.counters().chains == 2, "it waits");
     }
-    add("in hand", guest, ram);
+    add("in hand", engine, ram);
 
-    let (mut guest, mut client, ram) = live(features);
-    guest.model_mut().holds = true;
+    let (mut engine, mut client, ram) = live(features);
+    engine.model_mut().holds = true;
     assert!(client.send(false));
-    let _ = guest.poll(BUDGET);
-    let status = guest.load(reg::STATUS);
-    assert_eq!(guest.store(reg::STATUS, status | 16), Reply::Done(0));
-    add("suspending", guest, ram);
+    let _ = engine.poll(BUDGET);
+    let status = engine.load(reg::STATUS);
+    assert_eq!(engine.store(reg::STATUS, status | 16), Reply::Done(0));
+    add("suspending", engine, ram);
 
-    let (mut guest, mut client, ram) = live(features);
-    client.assert_works(&mut guest);
-    assert_eq!(guest.store(reg::STATUS, 15 | 16), Reply::Done(0));
-    let _ = guest.load(reg::STATUS);
-    guest.update_config(|_| ());
-    add("suspended", guest, ram);
+    let (mut engine, mut client, ram) = live(features);
+    client.assert_works(&mut engine);
+    assert_eq!(engine.store(reg::STATUS, 15 | 16), Reply::Done(0));
+    let _ = engine.load(reg::STATUS);
+    engine.update_config(|_| ());
+    add("suspended", engine, ram);
 
-    let (mut guest, mut client, ram) = live(features);
-    client.assert_works(&mut guest);
-    assert_eq!(guest.store(reg::STATUS, 15 | 128), Reply::Done(0));
-    add("failed", guest, ram);
+    let (mut engine, mut client, ram) = live(features);
+    client.assert_works(&mut engine);
+    assert_eq!(engine.store(reg::STATUS, 15 | 128), Reply::Done(0));
+    add("failed", engine, ram);
 
-    let (mut guest, mut client, ram) = live(features);
-    client.assert_works(&mut guest);
-    let _ = guest.store(reg::QUEUE_SEL, 0);
-    assert_eq!(guest.store(reg::QUEUE_RESET, 1), Reply::Done(0));
-    add("queue reset", guest, ram);
+    let (mut engine, mut client, ram) = live(features);
+    client.assert_works(&mut engine);
+    let _ = engine.store(reg::QUEUE_SEL, 0);
+    assert_eq!(engine.store(reg::QUEUE_RESET, 1), Reply::Done(0));
+    add("queue reset", engine, ram);
     seeds
 }
 
@@ -270,32 +270,32 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
     };
     let touches = Log::default();
     let mem = seed.ram.flat(BASE).with_hooks(touches.hook());
-    let mut guest = virtside_tests::guest_over(model(seed.features), mem, SLOTS);
-    let restored = guest.restore(&state);
+    let mut engine = virtside_tests::engine_over(model(seed.features), mem, SLOTS);
+    let restored = engine.restore(&state);
     assert_eq!(touches.take(), [], "{}: {name}", seed.name);
     if restored.is_err() {
         tally.refused += 1;
-        assert_eq!(guest.load(reg::STATUS), 0);
-        assert_eq!(guest.configured_queues().count(), 0);
+        assert_eq!(engine.load(reg::STATUS), 0);
+        assert_eq!(engine.configured_queues().count(), 0);
         // Every so often all of it, for that takes its time.
         if tally.refused.is_multiple_of(64) {
-            let mut guest = fresh(seed.ram, model(seed.features));
-            assert_eq!(guest.restore(&state), restored);
-            assert_in_reset(&mut guest);
-            assert_reset_cures(&mut guest, seed);
+            let mut engine = fresh(seed.ram, model(seed.features));
+            assert_eq!(engine.restore(&state), restored);
+            assert_in_reset(&mut engine);
+            assert_reset_cures(&mut engine, seed);
             seed.ram.write(0, &seed.rings);
         }
         return;
     }
     tally.taken += 1;
     assert!(state.device.version == virtside::SNAPSHOT_VERSION);
-    let again = guest.save::<8>();
+    let again = engine.save::<8>();
     let mut again = again.expect("what was taken can be saved");
     again.registers.generation = state.registers.generation;
     assert_eq!(normal(&again), normal(&state), "{}: {name}", seed.name);
     // No more is given back than was in hand or can be taken.
     for _ in 0..50 {
-        if guest.poll(BUDGET) != Step::More {
+        if engine.poll(BUDGET) != Step::More {
             break;
         }
     }
@@ -307,7 +307,7 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
             "outside the memory"
         );
     }
-    let step = guest.poll(BUDGET);
+    let step = engine.poll(BUDGET);
     assert_ne!(
         step,
         Step::More,
@@ -315,22 +315,22 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
         seed.name
     );
     let most: u32 = state.device.chains.len() as u32 + 4 * 16;
-    assert!(guest.counters().chains <= most, "{}: {name}", seed.name);
-    assert_eq!(guest.take_host_fault(), None, "{}: {name}", seed.name);
-    let status = guest.load(reg::STATUS);
+    assert!(engine.counters().chains <= most, "{}: {name}", seed.name);
+    assert_eq!(engine.take_host_fault(), None, "{}: {name}", seed.name);
+    let status = engine.load(reg::STATUS);
     for queue in 0..4 {
-        let dead = guest.queue_state(queue) == QueueState::Dead;
+        let dead = engine.queue_state(queue) == QueueState::Dead;
         assert!(!dead || status & (64 | 128) != 0 || was_dead(&state, queue));
-        let live = guest.queue_state(queue) == QueueState::Live;
-        assert!(!live || guest.phase() != Phase::Reset);
+        let live = engine.queue_state(queue) == QueueState::Live;
+        assert!(!live || engine.phase() != Phase::Reset);
     }
-    let line = guest.device().notify().is_high();
+    let line = engine.device().notify().is_high();
     // One that was suspended tells nothing.
     let tells = state.device.suspension != virtside::Suspension::Suspended;
-    assert_eq!(line, guest.load(reg::INTERRUPT_STATUS) != 0 && tells);
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 0);
-    if guest.counters().chains != 0 {
+    assert_eq!(line, engine.load(reg::INTERRUPT_STATUS) != 0 && tells);
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 0);
+    if engine.counters().chains != 0 {
         seed.ram.write(0, &seed.rings);
     }
 }
@@ -359,14 +359,14 @@ fn normal(state: &State) -> Value {
     serde_json::to_value(state).expect("it is text")
 }
 
-fn assert_reset_cures(guest: &mut Guest<Probe>, seed: &Seed) {
+fn assert_reset_cures(engine: &mut TestEngine<Probe>, seed: &Seed) {
     let mut client = Client::new(seed.ram, 0, seed.features);
     assert!(
-        guest.bring_up(seed.features, &[client.config()]),
+        engine.bring_up(seed.features, &[client.config()]),
         "{}",
         seed.name
     );
-    client.assert_works(guest);
+    client.assert_works(engine);
 }
 
 #[test]

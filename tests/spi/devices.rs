@@ -69,7 +69,7 @@ fn each_transfer_is_a_transaction_of_its_device() {
 #[test]
 fn it_says_what_all_of_its_chips_can_do_together() {
     let chip = |mode, hz| SpiChip::new(Broken, mode, hz);
-    let shown = |chips| space(&mut SpiRig::over(SpiDevices::<_, 2>::new(chips)).guest);
+    let shown = |chips| space(&mut SpiRig::over(SpiDevices::<_, 2>::new(chips)).engine);
     let mut expected = vec![0; 32];
     expected[..5].copy_from_slice(&[2, 1, 0, 0, 0x80]);
     expected[8] = 0b0101;
@@ -164,7 +164,7 @@ fn a_chip_that_is_to_stay_selected_is_refused() {
     // Zephyr clears cs_change in all transfers of a message but the last; Linux in the last, too.
     let mut device = mock(&[Transaction::write_vec(vec![1])]);
     let mut rig = SpiRig::over(SpiDevices::new([SpiChip::new(device.clone(), MODE_0, 0)]));
-    assert_eq!(space(&mut rig.guest)[1], 1, "cs_change is supported");
+    assert_eq!(space(&mut rig.engine)[1], 1, "cs_change is supported");
     assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(PARAM_ERR));
     assert_eq!(rig.ask(PLAIN, &[], 2), refused(PARAM_ERR, 2));
     assert_eq!(rig.host_fault(), None);
@@ -182,7 +182,7 @@ fn messages_are_split_where_the_host_wants_it() {
     ]);
     let chips = [SpiChip::new(device.clone(), MODE_0, 0)];
     let mut rig = SpiRig::over(SpiDevices::new(chips).with_split_messages());
-    assert_eq!(space(&mut rig.guest)[1], 1, "cs_change is supported");
+    assert_eq!(space(&mut rig.engine)[1], 1, "cs_change is supported");
     assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(OK));
     assert_eq!(rig.ask(PLAIN, &[], 2), got([2, 3]));
     assert_eq!(rig.ask(ALONE, &[4], 0), outcome(OK));

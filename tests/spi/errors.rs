@@ -28,7 +28,7 @@ fn a_transfer_that_fails_is_reported_to_driver_and_host() {
         assert_eq!(rig.host_fault(), Some(HostFault::Backend));
     }
     assert_eq!(rig.calls().len(), 3);
-    assert_eq!(rig.guest.queue_state(0), QueueState::Live);
+    assert_eq!(rig.engine.queue_state(0), QueueState::Live);
     rig.recorder().trouble = None;
     assert_eq!(rig.ask(PLAIN, &[1, 2], 0), outcome(OK));
     assert_eq!(rig.host_fault(), None);
@@ -98,9 +98,9 @@ fn a_request_without_room_for_the_result_breaks_the_queue() {
         rig.put(&PLAIN, &[1, 2, 3, 4], 0);
         rig.recorder().releases = 0;
         assert_eq!(rig.send(&buffers), None);
-        let fault = rig.guest.driver_fault(0);
+        let fault = rig.engine.driver_fault(0);
         assert_eq!(fault, Some(DriverFault::BadRequest { head: 0 }));
-        assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
         assert_eq!(rig.calls(), []);
         assert_eq!(rig.recorder().releases, 1, "nothing stays selected");
     }
@@ -110,12 +110,12 @@ fn a_request_without_room_for_the_result_breaks_the_queue() {
 fn a_reset_and_a_stopped_queue_release_the_lines() {
     let mut rig = SpiRig::new();
     rig.recorder().releases = 0;
-    let _ = rig.guest.store(reg::QUEUE_SEL, 0);
-    let _ = rig.guest.store(reg::QUEUE_READY, 0);
+    let _ = rig.engine.store(reg::QUEUE_SEL, 0);
+    let _ = rig.engine.store(reg::QUEUE_READY, 0);
     assert_eq!(rig.recorder().releases, 1);
-    let _ = rig.guest.store(reg::STATUS, 0);
+    let _ = rig.engine.store(reg::STATUS, 0);
     assert_eq!(rig.recorder().releases, 2);
-    assert!(rig.guest.bring_up(virtside::Features::RING, &[config(0)]));
+    assert!(rig.engine.bring_up(virtside::Features::RING, &[config(0)]));
 }
 
 /// Memory some of which goes at the first read of the device: of the head.
@@ -153,7 +153,7 @@ fn a_head_that_is_gone_is_a_transfer_error_and_reported() {
         rig.host_fault(),
         Some(HostFault::MemoryGone { addr: HEAD + 8 })
     );
-    assert_eq!(rig.guest.model().controller().calls, []);
+    assert_eq!(rig.engine.model().controller().calls, []);
 }
 
 #[test]
@@ -161,14 +161,14 @@ fn data_that_is_gone_is_a_transfer_error_and_reported() {
     let mut rig = shaky(TX, 4);
     assert_eq!(rig.ask(PLAIN, &[1, 2], 2), refused(TRANS_ERR, 2));
     assert_eq!(rig.host_fault(), Some(HostFault::MemoryGone { addr: TX }));
-    assert_eq!(rig.guest.model().controller().calls, []);
+    assert_eq!(rig.engine.model().controller().calls, []);
     // What was to be received has been by then.
     let mut rig = shaky(RX, 4);
     let outcome = rig.ask(PLAIN, &[1, 2], 2);
     assert_eq!((outcome.result, outcome.used), (TRANS_ERR, 0));
     assert_eq!(outcome.rx, [UNTOUCHED; 2], "there is nothing to fill");
     assert_eq!(rig.host_fault(), Some(HostFault::MemoryGone { addr: RX }));
-    assert_eq!(rig.guest.model().controller().calls.len(), 1);
+    assert_eq!(rig.engine.model().controller().calls.len(), 1);
 }
 
 #[test]

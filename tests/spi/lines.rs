@@ -62,13 +62,13 @@ fn it_says_what_it_can_do() {
     let words: [u32; 7] = [0x80, 0b0101, 1_000_000, 5000, 5000, 5000, 5000];
     let words = words.iter().flat_map(|word| word.to_le_bytes());
     let expected: Vec<u8> = [2, 1, 0, 0].into_iter().chain(words).collect();
-    assert_eq!(space(&mut rig.guest), expected);
+    assert_eq!(space(&mut rig.engine), expected);
     // Without being asked to, it never pauses.
     let mut rig = SpiRig::over(lines().0);
-    assert_eq!(space(&mut rig.guest)[16..], [0; 16]);
+    assert_eq!(space(&mut rig.engine)[16..], [0; 16]);
     for (mode, functions) in [(MODE_1, 0b0110), (MODE_2, 0b1001), (MODE_3, 0b1010)] {
         let mut rig = SpiRig::over(lines_with(FixedClock::new(mode, 1)).0);
-        assert_eq!(space(&mut rig.guest)[8], functions);
+        assert_eq!(space(&mut rig.engine)[8], functions);
     }
 }
 
@@ -186,7 +186,7 @@ fn two_chips_are_never_selected_at_once() {
 fn split_messages_deselect_after_every_transfer() {
     let (lines, log) = lines();
     let mut rig = SpiRig::over(lines.with_delays(5000).with_split_messages());
-    assert_eq!(space(&mut rig.guest)[1], 1, "cs_change is supported");
+    assert_eq!(space(&mut rig.engine)[1], 1, "cs_change is supported");
     for head in [PAUSES, LAST, PAUSES] {
         assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
         assert_eq!(
@@ -211,7 +211,7 @@ fn the_host_may_end_a_message() {
     rig.ask(PAUSES, &[1], 0);
     rig.ask(PAUSES, &[], 2);
     log.take();
-    rig.guest.model_mut().controller_mut().release();
+    rig.engine.model_mut().controller_mut().release();
     assert_eq!(log.take(), [Pause(30), High(0), Pause(40)]);
     rig.ask(PAUSES, &[3], 0);
     assert_eq!(log.take()[0], Low(0));
@@ -378,16 +378,16 @@ fn a_reset_deselects_the_chip() {
     let (mut rig, log) = rig();
     rig.ask(PAUSES, &[1], 0);
     log.take();
-    assert!(rig.guest.bring_up(virtside::Features::RING, &[config(0)]));
+    assert!(rig.engine.bring_up(virtside::Features::RING, &[config(0)]));
     assert_eq!(log.take(), [Pause(30), High(0), Pause(40)]);
     rig.driver = driver(rig.ram, 0);
     rig.ask(PLAIN, &[1], 0);
     log.take();
-    let _ = rig.guest.store(reg::QUEUE_SEL, 0);
-    let _ = rig.guest.store(reg::QUEUE_READY, 0);
+    let _ = rig.engine.store(reg::QUEUE_SEL, 0);
+    let _ = rig.engine.store(reg::QUEUE_READY, 0);
     assert_eq!(log.take(), [High(0)]);
     // Once is enough.
-    let _ = rig.guest.store(reg::STATUS, 0);
+    let _ = rig.engine.store(reg::STATUS, 0);
     assert_eq!(log.take(), []);
 }
 
@@ -458,7 +458,7 @@ fn a_fixed_clock_does_one_mode_and_one_rate() {
 #[test]
 fn a_fixed_clock_without_a_rate_takes_any() {
     let mut rig = SpiRig::over(lines_with(FixedClock::new(MODE_3, 0)).0);
-    assert_eq!(space(&mut rig.guest)[12..16], [0; 4], "no limit");
+    assert_eq!(space(&mut rig.engine)[12..16], [0; 4], "no limit");
     for freq in [0, 1, 1_000_000, u32::MAX] {
         let head = Head {
             mode: 3,
@@ -483,7 +483,7 @@ fn a_stepped_clock_takes_the_highest_rate_not_above() {
     let pins = [0, 1].map(|at| Pin(at, log.clone()));
     let lines = SpiLines::new(Wire(log.clone()), pins, Timer(log.clone()), clock);
     let mut rig = SpiRig::over(lines);
-    let shown = space(&mut rig.guest);
+    let shown = space(&mut rig.engine);
     assert_eq!(shown[8], 0b1101);
     assert_eq!(shown[12..16], 8_000_000u32.to_le_bytes());
     for (freq, expected) in [
@@ -555,7 +555,7 @@ fn dial() -> (SpiRig<Lines<Dial>>, Log) {
 fn a_clock_that_can_be_set_is_set_before_its_chip_is_selected() {
     let (mut rig, log) = dial();
     assert_eq!(
-        space(&mut rig.guest)[8..16],
+        space(&mut rig.engine)[8..16],
         [0xf, 0, 0, 0, 0x80, 0x84, 0x1e, 0]
     );
     for (mode, clock) in [(0, MODE_0), (1, MODE_1), (2, MODE_2), (3, MODE_3)] {

@@ -10,7 +10,7 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    BASE, Guest, N, Q, guest_over,
+    BASE, N, Q, TestEngine, engine_over,
     models::spi::{Event::*, *},
     reg,
 };
@@ -26,8 +26,11 @@ fn lines() -> (Lines, Log) {
     (lines.with_delays(100), log)
 }
 
-fn elsewhere<C: SpiController>(rig: &SpiRig<impl SpiController>, lines: C) -> Guest<Spi<C, BYTES>> {
-    guest_over(Spi::new(lines), rig.ram.flat(BASE), 1)
+fn elsewhere<C: SpiController>(
+    rig: &SpiRig<impl SpiController>,
+    lines: C,
+) -> TestEngine<Spi<C, BYTES>> {
+    engine_over(Spi::new(lines), rig.ram.flat(BASE), 1)
 }
 
 /// Every field is another.
@@ -49,7 +52,7 @@ const LAST: Head = Head {
 fn saved(head: Head) -> (SpiRig<Lines>, State) {
     let mut rig = SpiRig::over(lines().0);
     assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
-    let state = rig.guest.save().expect("nothing is in the way");
+    let state = rig.engine.save().expect("nothing is in the way");
     (rig, state)
 }
 
@@ -57,8 +60,8 @@ fn saved(head: Head) -> (SpiRig<Lines>, State) {
 fn carried(head: Head) -> (SpiRig<Lines>, State, Log) {
     let (mut rig, state) = saved(head);
     let (here, log) = lines();
-    rig.guest = elsewhere(&rig, here);
-    let restored = rig.guest.restore(&state);
+    rig.engine = elsewhere(&rig, here);
+    let restored = rig.engine.restore(&state);
     restored.expect("what was saved is whole");
     (rig, state, log)
 }
@@ -67,7 +70,7 @@ fn carried(head: Head) -> (SpiRig<Lines>, State, Log) {
 fn a_chip_that_stays_selected_is_selected_again() {
     let (mut rig, state, log) = carried(FIRST);
     assert_eq!(log.take(), [Low(1), Pause(10)]);
-    assert_eq!(rig.guest.model().save(), state.model);
+    assert_eq!(rig.engine.model().save(), state.model);
     // It goes on, and ends, as if nothing had been.
     assert_eq!(rig.ask(LAST, &[2], 0), outcome(OK));
     let ends = [Write(vec![2]), Flush, Flush, Pause(30), High(1), Pause(40)];
@@ -88,13 +91,13 @@ fn lines_that_split_messages_keep_no_chip_selected() {
     // The pin fails, so the chip is not deselected; elsewhere it is not selected for that.
     log.fail([High(1)]);
     assert_eq!(rig.ask(FIRST, &[1], 0), outcome(TRANS_ERR));
-    assert_eq!(rig.guest.model().save().selected, None);
+    assert_eq!(rig.engine.model().save().selected, None);
     // What was left selected cannot be taken over.
     let (rig, state) = saved(FIRST);
     let (here, log) = lines();
-    let mut guest = elsewhere(&rig, here.with_split_messages());
+    let mut engine = elsewhere(&rig, here.with_split_messages());
     let refused = Err(SnapshotError::Backend { at: 0 });
-    assert_eq!(guest.restore(&state), refused);
+    assert_eq!(engine.restore(&state), refused);
     assert_eq!(log.take(), []);
 }
 
@@ -102,7 +105,7 @@ fn lines_that_split_messages_keep_no_chip_selected() {
 fn a_reset_deselects_it() {
     let (mut rig, _, log) = carried(FIRST);
     log.take();
-    let _ = rig.guest.store(reg::STATUS, 0);
+    let _ = rig.engine.store(reg::STATUS, 0);
     assert_eq!(log.take(), [Pause(30), High(1), Pause(40)]);
 }
 
@@ -111,20 +114,20 @@ fn a_pin_that_fails_leaves_nothing_selected() {
     let (rig, state) = saved(FIRST);
     let (here, log) = lines();
     log.fail([Low(1)]);
-    let mut guest = elsewhere(&rig, here);
+    let mut engine = elsewhere(&rig, here);
     let refused = Err(SnapshotError::Backend { at: 0 });
-    assert_eq!(guest.restore(&state), refused);
-    assert_eq!(guest.load(reg::STATUS), 0);
-    assert_eq!(guest.model().save().selected, None);
+    assert_eq!(engine.restore(&state), refused);
+    assert_eq!(engine.load(reg::STATUS), 0);
+    assert_eq!(engine.model().save().selected, None);
     assert_eq!(log.take().last(), Some(&Pause(40)), "it was let go");
-    assert_eq!(guest.restore(&state), Ok(()));
+    assert_eq!(engine.restore(&state), Ok(()));
 }
 
 #[test]
 fn what_the_controller_cannot_do_is_refused() {
     let (rig, whole) = saved(FIRST);
     let (here, log) = lines();
-    let mut guest = elsewhere(&rig, here);
+    let mut engine = elsewhere(&rig, here);
     let heads = [
         Head {
             chip_select: 2,
@@ -158,23 +161,23 @@ fn what_the_controller_cannot_do_is_refused() {
         state.model.selected = head.bytes().try_into().ok();
         assert!(state.model.selected.is_some());
         let refused = Err(SnapshotError::Model { at: 0 });
-        assert_eq!(guest.restore(&state), refused, "{head:?}");
-        assert_eq!(guest.load(reg::STATUS), 0);
+        assert_eq!(engine.restore(&state), refused, "{head:?}");
+        assert_eq!(engine.load(reg::STATUS), 0);
     }
     assert_eq!(log.take(), []);
     // At work.
-    guest.restore(&whole).expect("what was saved is whole");
+    engine.restore(&whole).expect("what was saved is whole");
     let refused = Err(SnapshotError::NotInReset);
     assert_eq!(
-        guest
+        engine
             .model_mut()
             .restore(&whole.model, virtside::SavedWith { started: true }),
         refused
     );
     // A controller that never keeps a chip selected.
-    let mut guest = elsewhere(&rig, Recorder::new(everything()));
+    let mut engine = elsewhere(&rig, Recorder::new(everything()));
     let refused = Err(SnapshotError::Backend { at: 0 });
-    assert_eq!(guest.restore(&whole), refused);
+    assert_eq!(engine.restore(&whole), refused);
 }
 
 #[test]
@@ -185,8 +188,8 @@ fn no_chip_is_selected_before_a_driver_was_there() {
     let mut state: State = fresh.save().expect("nothing is in the way");
     state.model.selected = whole.model.selected;
     let (here, log) = lines();
-    let mut guest = elsewhere(&rig, here);
+    let mut engine = elsewhere(&rig, here);
     let refused = Err(SnapshotError::Model { at: 0 });
-    assert_eq!(guest.restore(&state), refused);
+    assert_eq!(engine.restore(&state), refused);
     assert_eq!(log.take(), [], "no pin was touched");
 }

@@ -91,8 +91,8 @@ fn nothing_that_the_driver_sent_is_changed() {
             rig.driver.offer(0);
             rig.driver.publish();
             let before = shot(rig.ram);
-            let _ = virtside::testing::Registers::kick(&mut rig.guest, 0);
-            virtside_tests::rings::settle(&mut rig.guest);
+            let _ = virtside::testing::Registers::kick(&mut rig.engine, 0);
+            virtside_tests::rings::settle(&mut rig.engine);
             let layout = *rig.driver.layout();
             for addr in changes(&before, &shot(rig.ram))
                 .into_iter()
@@ -124,8 +124,8 @@ fn several_requests_are_carried_out_in_order() {
         rig.driver.offer(4 * at as u16);
     }
     rig.driver.publish();
-    let _ = virtside::testing::Registers::kick(&mut rig.guest, 0);
-    virtside_tests::rings::settle(&mut rig.guest);
+    let _ = virtside::testing::Registers::kick(&mut rig.engine, 0);
+    virtside_tests::rings::settle(&mut rig.engine);
     let sent: Vec<Data> = (0..4).map(|at| Data::Write(vec![at])).collect();
     assert_eq!(data(&mut rig), sent);
     for at in 0..4 {

@@ -201,13 +201,13 @@ impl Pair {
             Op::AvailFlags(flags) => self.rig.driver.set_avail_flags(flags),
             Op::Byte { at, value } => self.rig.driver.write(at, &[value]),
             Op::Wait(wait) => {
-                self.rig.guest.model_mut().plan = if wait { Plan::Wait } else { Plan::Fill(7) };
+                self.rig.engine.model_mut().plan = if wait { Plan::Wait } else { Plan::Fill(7) };
                 self.reference.fill = if wait { None } else { Some(7) };
             }
             Op::Poll(budget) => {
                 self.reference.mem = self.rig.shot();
-                let _ = self.rig.guest.kick(0);
-                let step = self.rig.guest.poll(budget);
+                let _ = self.rig.engine.kick(0);
+                let step = self.rig.engine.poll(budget);
                 // Without a budget there is nothing to compare.
                 let expected = self.reference.poll(budget);
                 if budget > 0 {
@@ -222,7 +222,7 @@ impl Pair {
                 self.reference.mem = self.rig.shot();
                 let at = which.index(self.tokens.len());
                 let (head, token) = self.tokens[at];
-                assert_eq!(self.rig.guest.complete(token), Ok(()));
+                assert_eq!(self.rig.engine.complete(token), Ok(()));
                 let at = self
                     .reference
                     .pending
@@ -242,18 +242,18 @@ impl Pair {
             tokens,
         } = self;
         assert_eq!(rig.fault(), reference.fault);
-        let seen = rig.guest.model().seen.iter();
+        let seen = rig.engine.model().seen.iter();
         let seen: Vec<_> = seen
             .map(|seen| (seen.head, seen.sent.clone(), seen.room))
             .collect();
         assert_eq!(seen, reference.seen);
         // The token of what is pending is the last that its head was seen with.
-        for seen in &rig.guest.model().seen {
+        for seen in &rig.engine.model().seen {
             tokens.retain(|(head, _)| *head != seen.head);
             tokens.push((seen.head, seen.token));
         }
         tokens.retain(|(head, _)| reference.pending.iter().any(|taken| taken.head == *head));
-        rig.guest.model_mut().seen.clear();
+        rig.engine.model_mut().seen.clear();
         reference.seen.clear();
         assert_eq!(rig.interrupts(), reference.interrupts);
         let after = rig.shot();
@@ -318,7 +318,7 @@ fn random_rings_reach_chains_and_faults_of_every_kind() {
             pending = pending.max(pair.tokens.len());
         }
         pair.step(Op::Poll(99));
-        chains += pair.rig.guest.counters().chains;
+        chains += pair.rig.engine.counters().chains;
         if let Some(fault) = pair.rig.fault() {
             let name = format!("{fault:?}");
             *faults

@@ -7,8 +7,9 @@ use virtside::{
     testing::{Buffer, INDIRECT, Layout, NEXT, Registers, WRITE},
 };
 use virtside_tests::{
-    BASE, BYTES, DATA, Q, SIZE, config, driver, guest, ram,
+    BASE, BYTES, DATA, Q, SIZE, config, driver, ram,
     rings::{EchoMem, Plan, RecordingModel, RecordingRig, region, settle, shot},
+    test_engine,
 };
 
 mod afterwards;
@@ -32,7 +33,7 @@ fn blamed<M: DriverMem>(rig: &mut RecordingRig<M>) -> DriverFault {
     assert_eq!(rig.fault(), None);
     assert_eq!(rig.kick(), Step::Idle);
     assert!(
-        rig.guest.model().seen.is_empty(),
+        rig.engine.model().seen.is_empty(),
         "no part of a broken chain is served"
     );
     assert_eq!(rig.driver.used_idx(), 0, "a broken chain is not given back");
@@ -115,7 +116,7 @@ mod available_ring {
     #[test]
     fn a_chain_offered_again_while_it_is_in_flight_is_refused() {
         let mut rig = RecordingRig::new(Features::empty());
-        rig.guest.model_mut().plan = Plan::Wait;
+        rig.engine.model_mut().plan = Plan::Wait;
         rig.driver.send(9, &[Buffer::writable(DATA, 1)]);
         assert_eq!(rig.kick(), Step::Blocked);
         rig.driver.offer(9);
@@ -128,14 +129,14 @@ mod available_ring {
     #[test]
     fn one_head_twice_in_one_batch_is_refused() {
         let mut rig = RecordingRig::new(Features::empty());
-        rig.guest.model_mut().plan = Plan::Wait;
+        rig.engine.model_mut().plan = Plan::Wait;
         rig.driver.write_chain(2, &[Buffer::writable(DATA, 1)]);
         rig.driver.offer(2);
         rig.driver.offer(2);
         rig.driver.publish();
         rig.kick();
         assert_eq!(rig.fault(), Some(DriverFault::HeadInFlight { head: 2 }));
-        assert_eq!(rig.guest.model().heads(), [2]);
+        assert_eq!(rig.engine.model().heads(), [2]);
     }
 
     #[test]

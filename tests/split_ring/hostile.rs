@@ -5,9 +5,10 @@ use virtside::{
     testing::{Buffer, Layout, Registers, Shift, ShiftingMem},
 };
 use virtside_tests::{
-    BASE, BYTES, DATA, SIZE, TestRam, config, driver, guest, ram,
+    BASE, BYTES, DATA, SIZE, TestRam, config, driver, ram,
     random::Random,
     rings::{Plan, RecordingModel, RecordingRig, changes, settle, shot},
+    test_engine,
 };
 
 use super::reference::{Reference, Sight};
@@ -62,12 +63,12 @@ fn changed_in_flight(ram: TestRam, head: u16, at: u16, value: u8, load: usize) -
     rig.driver.offer(head);
     rig.driver.publish();
     rig.kick();
-    let ours = rig.guest.take_host_fault();
+    let ours = rig.engine.take_host_fault();
     assert_eq!(
         ours, None,
         "an address was used that was not checked: byte {at:#x} to {value:#x}"
     );
-    let seen = rig.guest.model().seen.iter();
+    let seen = rig.engine.model().seen.iter();
     Outcome {
         mem: rig.shot(),
         seen: seen
@@ -161,9 +162,9 @@ fn a_writable_buffer_over_the_rings_does_no_harm() {
     for (addr, len) in areas {
         for fill in [0, 1, 2, 7, 0x10, 0x80, 0xff] {
             for indirect in [false, true] {
-                let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(fill)), 4);
+                let (mut engine, ram) = test_engine(RecordingModel::new(Plan::Fill(fill)), 4);
                 let features = Features::VERSION_1 | Features::INDIRECT_DESC;
-                assert!(guest.bring_up(features, &[config(0), config(1)]));
+                assert!(engine.bring_up(features, &[config(0), config(1)]));
                 let mut first = driver(ram, 0);
                 let buffers = [Buffer::writable(addr, len), Buffer::writable(DATA, 8)];
                 for head in [0, 4, 8] {
@@ -178,27 +179,27 @@ fn a_writable_buffer_over_the_rings_does_no_harm() {
                 let outside = (layout.desc - BASE) as usize + 0x1000;
                 let before = shot(ram);
                 for _ in 0..50 {
-                    let _ = guest.kick(0);
-                    let _ = guest.poll(20);
+                    let _ = engine.kick(0);
+                    let _ = engine.poll(20);
                 }
                 let after = shot(ram);
                 let data = (DATA - BASE) as usize;
                 let mut touched = changes(&before[outside..], &after[outside..]).into_iter();
                 assert!(touched.all(|at| (data..data + 8).contains(&(at + outside))));
-                let dead = guest.driver_fault(0).is_some();
-                assert_eq!(dead, guest.queue_state(0) == QueueState::Dead);
+                let dead = engine.driver_fault(0).is_some();
+                assert_eq!(dead, engine.queue_state(0) == QueueState::Dead);
 
                 // The other queue is as good as ever, and so is this one after a reset.
                 let mut second = driver(ram, 1);
                 second.send(0, &[Buffer::writable(DATA, 3)]);
-                let _ = guest.kick(1);
-                let _ = guest.poll(20);
+                let _ = engine.kick(1);
+                let _ = engine.poll(20);
                 assert_eq!(second.take_used(), Some((0, 3)));
                 let mut first = driver(ram, 0);
-                assert!(guest.bring_up(features, &[config(0)]));
+                assert!(engine.bring_up(features, &[config(0)]));
                 first.send(5, &[Buffer::writable(DATA, 4)]);
-                let _ = guest.kick(0);
-                assert_eq!(settle(&mut guest), Step::Idle);
+                let _ = engine.kick(0);
+                assert_eq!(settle(&mut engine), Step::Idle);
                 assert_eq!(first.take_used(), Some((5, 4)));
             }
         }
@@ -263,9 +264,9 @@ fn many_changes_get_no_unchecked_address_used() {
             rig.driver.offer(6);
             rig.driver.publish();
             rig.kick();
-            assert_eq!(rig.guest.take_host_fault(), None);
+            assert_eq!(rig.engine.take_host_fault(), None);
         }
-        served += rig.guest.counters().chains;
+        served += rig.engine.counters().chains;
         faults += u32::from(rig.fault().is_some());
     }
     assert!(

@@ -7,9 +7,10 @@ use virtside::{
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
-    BASE, DATA, Q, SIZE, config, driver, guest,
+    BASE, DATA, Q, SIZE, config, driver,
     hooks::Interloper,
     rings::{Plan, RecordingModel, RecordingRig, scratch, settle},
+    test_engine,
 };
 
 const USED: InterruptStatus = InterruptStatus::USED_BUFFER;
@@ -28,7 +29,7 @@ fn batch(rig: &mut RecordingRig, count: u16) -> bool {
     for head in 0..count {
         assert_eq!(rig.driver.take_used(), Some((head.into(), 1)));
     }
-    rig.guest.model_mut().seen.clear();
+    rig.engine.model_mut().seen.clear();
     let sent = rig.interrupts() - before;
     assert!(sent <= 1, "one interrupt for a batch is enough");
     assert_eq!(rig.acknowledge(), if sent == 1 { USED } else { NONE });
@@ -43,8 +44,8 @@ mod by_flags {
         let mut rig = RecordingRig::new(Features::empty());
         assert!(batch(&mut rig, 1));
         assert!(batch(&mut rig, 16));
-        assert_eq!(rig.guest.counters().interrupts, 2);
-        assert_eq!(rig.guest.counters().suppressed, 0);
+        assert_eq!(rig.engine.counters().interrupts, 2);
+        assert_eq!(rig.engine.counters().suppressed, 0);
     }
 
     #[test]
@@ -53,8 +54,8 @@ mod by_flags {
         rig.driver.set_avail_flags(1);
         assert!(!batch(&mut rig, 1));
         assert!(!batch(&mut rig, 16));
-        assert_eq!(rig.guest.counters().interrupts, 0);
-        assert_eq!(rig.guest.counters().suppressed, 2);
+        assert_eq!(rig.engine.counters().interrupts, 0);
+        assert_eq!(rig.engine.counters().suppressed, 2);
         assert_eq!(rig.interrupts(), 0);
     }
 
@@ -175,7 +176,7 @@ fn nothing_used_means_no_interrupt() {
             assert_eq!(rig.kick(), Step::Idle);
         }
         assert_eq!((rig.interrupts(), rig.acknowledge()), (0, NONE));
-        rig.guest.model_mut().plan = Plan::Wait;
+        rig.engine.model_mut().plan = Plan::Wait;
         rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
         assert_eq!(rig.kick(), Step::Blocked);
         assert_eq!((rig.interrupts(), rig.acknowledge()), (0, NONE));
@@ -186,12 +187,12 @@ fn nothing_used_means_no_interrupt() {
 fn a_chain_completed_later_is_announced_then() {
     for features in [Features::empty(), Features::EVENT_IDX] {
         let mut rig = RecordingRig::new(features);
-        rig.guest.model_mut().plan = Plan::Wait;
+        rig.engine.model_mut().plan = Plan::Wait;
         rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
         rig.kick();
         let token = rig.last().token;
-        rig.guest.model_mut().plan = Plan::Fill(1);
-        assert_eq!(rig.guest.complete(token), Ok(()));
+        rig.engine.model_mut().plan = Plan::Fill(1);
+        assert_eq!(rig.engine.complete(token), Ok(()));
         assert_eq!((rig.interrupts(), rig.acknowledge()), (1, USED));
     }
 }
@@ -200,12 +201,12 @@ fn a_chain_completed_later_is_announced_then() {
 fn a_completed_chain_is_not_announced_if_the_driver_wants_quiet() {
     let mut rig = RecordingRig::new(Features::empty());
     rig.driver.set_avail_flags(1);
-    rig.guest.model_mut().plan = Plan::Wait;
+    rig.engine.model_mut().plan = Plan::Wait;
     rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
     rig.kick();
     let token = rig.last().token;
-    rig.guest.model_mut().plan = Plan::Fill(1);
-    assert_eq!(rig.guest.complete(token), Ok(()));
+    rig.engine.model_mut().plan = Plan::Fill(1);
+    assert_eq!(rig.engine.complete(token), Ok(()));
     assert_eq!(rig.driver.take_used(), Some((0, 1)));
     assert_eq!((rig.interrupts(), rig.acknowledge()), (0, NONE));
 }
@@ -213,19 +214,19 @@ fn a_completed_chain_is_not_announced_if_the_driver_wants_quiet() {
 #[test]
 fn one_interrupt_serves_several_queues_if_any_wants_it() {
     for wanting in 0..1u16 << Q {
-        let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(7)), 2);
+        let (mut engine, ram) = test_engine(RecordingModel::new(Plan::Fill(7)), 2);
         let configs: Vec<_> = (0..Q as u16).map(config).collect();
-        assert!(guest.bring_up(Features::VERSION_1, &configs));
+        assert!(engine.bring_up(Features::VERSION_1, &configs));
         for queue in 0..Q as u16 {
             let mut driver = driver(ram, queue);
             driver.set_avail_flags(u16::from(wanting & (1 << queue) == 0));
             driver.send(0, &[Buffer::writable(DATA, 1)]);
-            let _ = guest.kick(queue);
+            let _ = engine.kick(queue);
         }
-        settle(&mut guest);
-        assert_eq!(guest.device().notify().asserted(), u32::from(wanting != 0));
+        settle(&mut engine);
+        assert_eq!(engine.device().notify().asserted(), u32::from(wanting != 0));
         let quiet = (Q as u16).wrapping_sub(wanting.count_ones() as u16);
-        assert_eq!(guest.counters().suppressed, quiet.into());
+        assert_eq!(engine.counters().suppressed, quiet.into());
     }
 }
 
@@ -286,7 +287,7 @@ fn a_driver_that_asks_for_interrupts_and_sleeps_is_woken() {
                 }));
                 let inside = sleeper.clone();
                 interloper.arm(moment, move || inside.lock().unwrap().work_and_sleep());
-                while rig.guest.poll(budget) == Step::More {
+                while rig.engine.poll(budget) == Step::More {
                     if rig.acknowledge() == USED {
                         let mut sleeper = sleeper.lock().unwrap();
                         if sleeper.asleep {

@@ -8,9 +8,10 @@ use virtside::{
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
-    BASE, DATA, SIZE, driver, guest,
+    BASE, DATA, SIZE, driver,
     hooks::{Hook, Interloper},
     rings::{Plan, RecordingModel, RecordingRig, changes, scratch},
+    test_engine,
 };
 
 fn one() -> Vec<Buffer> {
@@ -23,18 +24,18 @@ fn used_flags_are_zero_from_driver_ok_on_whatever_was_there() {
         Features::VERSION_1,
         Features::VERSION_1 | Features::EVENT_IDX,
     ] {
-        let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(0)), 1);
+        let (mut engine, ram) = test_engine(RecordingModel::new(Plan::Fill(0)), 1);
         let driver = driver(ram, 0);
         let flags = driver.layout().device;
         driver.write(flags, &[0xff, 0xff]);
-        assert!(guest.negotiate(features));
-        assert_eq!(guest.configure(&driver.config(0)).refusal(), None);
+        assert!(engine.negotiate(features));
+        assert_eq!(engine.configure(&driver.config(0)).refusal(), None);
         assert_eq!(
             driver.used_flags(),
             0xffff,
             "a ring is not touched before DRIVER_OK"
         );
-        let _ = guest.go_live();
+        let _ = engine.go_live();
         assert_eq!(driver.used_flags(), 0);
     }
 }
@@ -48,12 +49,12 @@ fn without_event_idx_the_flags_say_whether_kicks_are_needed() {
             rig.driver.offer(head);
         }
         rig.driver.publish();
-        let _ = rig.guest.kick(0);
+        let _ = rig.engine.kick(0);
         for _ in 0..3 {
-            assert_eq!(rig.guest.poll(1), Step::More);
+            assert_eq!(rig.engine.poll(1), Step::More);
             assert_eq!(rig.driver.used_flags(), 1, "it will look again anyway");
         }
-        assert_eq!(rig.guest.poll(1), Step::Idle);
+        assert_eq!(rig.engine.poll(1), Step::Idle);
         assert_eq!(rig.driver.used_flags(), 0);
     }
 }
@@ -85,8 +86,8 @@ fn without_event_idx_flags_are_0_or_1_and_avail_event_stays() {
             rig.driver.offer(head);
         }
         rig.driver.publish();
-        let _ = rig.guest.kick(0);
-        while rig.guest.poll(1 + turn % 3) == Step::More {}
+        let _ = rig.engine.kick(0);
+        while rig.engine.poll(1 + turn % 3) == Step::More {}
     }
     let seen = seen.lock().unwrap();
     assert!(seen.iter().any(|(flags, _)| *flags == 1) && seen.iter().any(|(flags, _)| *flags == 0));
@@ -113,8 +114,8 @@ fn with_event_idx_the_flags_stay_zero() {
             rig.driver.offer(head);
         }
         rig.driver.publish();
-        let _ = rig.guest.kick(0);
-        while rig.guest.poll(1 + turn % 3) == Step::More {
+        let _ = rig.engine.kick(0);
+        while rig.engine.poll(1 + turn % 3) == Step::More {
             assert_eq!(rig.driver.used_flags(), 0);
         }
     }
@@ -144,16 +145,16 @@ fn with_event_idx_a_busy_device_wants_no_kick() {
         rig.driver.offer(head);
     }
     rig.driver.publish();
-    let _ = rig.guest.kick(0);
+    let _ = rig.engine.kick(0);
     for _ in 0..3 {
-        assert_eq!(rig.guest.poll(1), Step::More);
+        assert_eq!(rig.engine.poll(1), Step::More);
         assert_eq!(
             rig.driver.avail_event(),
             0,
             "names an entry that is long published"
         );
     }
-    assert_eq!(rig.guest.poll(1), Step::Idle);
+    assert_eq!(rig.engine.poll(1), Step::Idle);
     assert_eq!(rig.driver.avail_event(), 3);
 }
 
@@ -170,7 +171,7 @@ fn avail_event_wraps_with_the_index() {
         rig.driver.publish();
         assert_eq!(rig.kick(), Step::Idle);
         assert_eq!(rig.driver.avail_event(), rig.driver.next_avail());
-        rig.guest.model_mut().seen.clear();
+        rig.engine.model_mut().seen.clear();
     }
     assert_eq!(rig.driver.avail_event(), 0);
     rig.driver.send(0, &one());
@@ -187,13 +188,13 @@ fn kicks_that_bring_nothing_are_tolerated() {
         let before = rig.shot();
         let interrupts = rig.interrupts();
         for _ in 0..20 {
-            let _ = rig.guest.kick(0);
-            let _ = rig.guest.kick(0);
+            let _ = rig.engine.kick(0);
+            let _ = rig.engine.kick(0);
             assert_eq!(rig.poll(), Step::Idle);
         }
         assert_eq!(changes(&before, &rig.shot()), []);
         assert_eq!(
-            (rig.interrupts(), rig.guest.model().seen.len()),
+            (rig.interrupts(), rig.engine.model().seen.len()),
             (interrupts, 1)
         );
     }
@@ -204,13 +205,13 @@ fn kicks_that_were_not_needed_are_tolerated() {
     let mut rig = RecordingRig::new(Features::empty());
     for head in 0..4 {
         rig.driver.send(head, &one());
-        let _ = rig.guest.kick(0);
-        assert_eq!(rig.guest.poll(1), Step::More);
+        let _ = rig.engine.kick(0);
+        assert_eq!(rig.engine.poll(1), Step::More);
         assert_eq!(rig.driver.used_flags(), 1);
-        let _ = rig.guest.kick(0);
+        let _ = rig.engine.kick(0);
     }
     assert_eq!(rig.poll(), Step::Idle);
-    assert_eq!(rig.guest.model().heads(), [0, 1, 2, 3]);
+    assert_eq!(rig.engine.model().heads(), [0, 1, 2, 3]);
 }
 
 /// Publishes a chain as another processor would, and kicks if the device says that it needs it.
@@ -247,7 +248,7 @@ fn a_chain_published_as_the_device_goes_idle_is_served() {
                     }
                     rig.driver.publish();
                     let mut other = rig.driver.clone();
-                    let shared = rig.guest.device().shared().clone();
+                    let shared = rig.engine.device().shared().clone();
                     let bell = shared.clone();
                     interloper.arm(moment, move || {
                         publish_and_kick(&mut other, event_idx, || {
@@ -255,7 +256,7 @@ fn a_chain_published_as_the_device_goes_idle_is_served() {
                         });
                     });
                     // The device sleeps when it is idle and nobody rang.
-                    while rig.guest.poll(budget) == Step::More || !shared.doorbell().is_silent() {}
+                    while rig.engine.poll(budget) == Step::More || !shared.doorbell().is_silent() {}
                     if !interloper.has_acted() {
                         break;
                     }
@@ -325,30 +326,30 @@ proptest! {
                         rig.driver.used_flags() == 0
                     };
                     if needed && count > 0 {
-                        let _ = rig.guest.kick(0);
+                        let _ = rig.engine.kick(0);
                         awake = true;
                     }
                 }
                 Move::Poll(budget) if awake => {
-                    awake = rig.guest.poll(budget) == Step::More;
-                    let seen = std::mem::take(&mut rig.guest.model_mut().seen);
-                    if rig.guest.model().plan == Plan::Wait {
+                    awake = rig.engine.poll(budget) == Step::More;
+                    let seen = std::mem::take(&mut rig.engine.model_mut().seen);
+                    if rig.engine.model().plan == Plan::Wait {
                         pending.extend(seen.into_iter().map(|seen| seen.token));
                     }
                 }
                 Move::Poll(_) => {}
                 Move::Complete if !pending.is_empty() => {
-                    let plan = std::mem::replace(&mut rig.guest.model_mut().plan, Plan::Fill(0));
-                    prop_assert_eq!(rig.guest.complete(pending.remove(0)), Ok(()));
-                    rig.guest.model_mut().seen.clear();
-                    rig.guest.model_mut().plan = plan;
+                    let plan = std::mem::replace(&mut rig.engine.model_mut().plan, Plan::Fill(0));
+                    prop_assert_eq!(rig.engine.complete(pending.remove(0)), Ok(()));
+                    rig.engine.model_mut().seen.clear();
+                    rig.engine.model_mut().plan = plan;
                     // Room again: that is the host's own reason to poll.
                     awake = true;
                 }
                 Move::Complete => {}
                 Move::Slow(slow) => {
                     let plan = if slow { Plan::Wait } else { Plan::Fill(0) };
-                    rig.guest.model_mut().plan = plan;
+                    rig.engine.model_mut().plan = plan;
                 }
             }
             while let Some((head, _)) = rig.driver.take_used() {
@@ -356,13 +357,13 @@ proptest! {
             }
         }
         for token in pending {
-            prop_assert_eq!(rig.guest.complete(token), Ok(()));
+            prop_assert_eq!(rig.engine.complete(token), Ok(()));
             awake = true;
         }
         while awake {
-            awake = rig.guest.poll(9) == Step::More;
+            awake = rig.engine.poll(9) == Step::More;
         }
         prop_assert_eq!(rig.fault(), None);
-        prop_assert_eq!(rig.guest.counters().chains, published);
+        prop_assert_eq!(rig.engine.counters().chains, published);
     }
 }

@@ -5,8 +5,9 @@ use virtside::{
     testing::{Buffer, Layout, Registers},
 };
 use virtside_tests::{
-    BASE, BYTES, DATA, SIZE, drain, guest,
+    BASE, BYTES, DATA, SIZE, drain,
     rings::{Plan, RecordingModel, RecordingRig},
+    test_engine,
 };
 
 #[test]
@@ -20,7 +21,7 @@ fn many_chains_may_be_published_in_one_step_with_one_kick() {
     }
     rig.driver.publish();
     assert_eq!(rig.kick(), Step::Idle);
-    assert_eq!(rig.guest.model().heads(), heads);
+    assert_eq!(rig.engine.model().heads(), heads);
     for head in heads {
         assert_eq!(
             rig.driver.take_used(),
@@ -36,38 +37,38 @@ fn what_is_offered_but_not_published_is_not_taken() {
     rig.driver.write_chain(0, &[Buffer::writable(DATA, 1)]);
     rig.driver.offer(0);
     assert_eq!(rig.kick(), Step::Idle);
-    assert!(rig.guest.model().seen.is_empty());
+    assert!(rig.engine.model().seen.is_empty());
     rig.driver.publish();
     rig.kick();
-    assert_eq!(rig.guest.model().heads(), [0]);
+    assert_eq!(rig.engine.model().heads(), [0]);
 }
 
 #[test]
 fn published_chains_are_taken_without_a_kick() {
     let mut rig = RecordingRig::new(Features::empty());
-    let _ = rig.guest.kick(0);
+    let _ = rig.engine.kick(0);
     rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
-    assert_eq!(rig.guest.poll(1), Step::More);
+    assert_eq!(rig.engine.poll(1), Step::More);
     // No kick for this one: the device has not said that it stopped looking.
     rig.driver.send(1, &[Buffer::writable(DATA, 2)]);
     assert_eq!(rig.poll(), Step::Idle);
-    assert_eq!(rig.guest.model().heads(), [0, 1]);
+    assert_eq!(rig.engine.model().heads(), [0, 1]);
 }
 
 #[test]
 fn chains_published_before_driver_ok_are_taken_without_a_kick() {
-    let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(1)), 1);
-    assert!(guest.negotiate(Features::VERSION_1));
+    let (mut engine, ram) = test_engine(RecordingModel::new(Plan::Fill(1)), 1);
+    assert!(engine.negotiate(Features::VERSION_1));
     let mut driver = virtside_tests::driver(ram, 0);
-    assert_eq!(guest.configure(&driver.config(0)).refusal(), None);
+    assert_eq!(engine.configure(&driver.config(0)).refusal(), None);
     driver.send(5, &[Buffer::writable(DATA, 3)]);
-    assert_eq!(guest.poll(9), Step::Idle);
+    assert_eq!(engine.poll(9), Step::Idle);
     assert!(
-        guest.model().seen.is_empty(),
+        engine.model().seen.is_empty(),
         "nothing is taken before DRIVER_OK"
     );
-    assert_eq!(guest.go_live().value(), Some(0));
-    assert_eq!(drain(&mut guest), Step::Idle);
+    assert_eq!(engine.go_live().value(), Some(0));
+    assert_eq!(drain(&mut engine), Step::Idle);
     assert_eq!(driver.take_used(), Some((5, 3)));
 }
 
@@ -103,15 +104,15 @@ fn both_indices_wrap_after_65536_chains() {
             let expected = (u32::from(head) + batch) % u32::from(SIZE);
             assert_eq!(rig.driver.take_used(), Some((expected, 1)));
         }
-        rig.guest.model_mut().seen.clear();
+        rig.engine.model_mut().seen.clear();
     }
     assert_eq!((rig.driver.next_avail(), rig.driver.used_idx()), (16, 16));
-    assert_eq!(rig.guest.counters().chains, 65536 + 16);
+    assert_eq!(rig.engine.counters().chains, 65536 + 16);
 }
 
 #[test]
 fn rings_are_little_endian_at_the_offsets_of_the_specification() {
-    let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(0x5a)), 1);
+    let (mut engine, ram) = test_engine(RecordingModel::new(Plan::Fill(0x5a)), 1);
     let (desc, avail, used) = (0x1000, 0x2002, 0x3004);
     let layout = Layout {
         size: 4,
@@ -119,7 +120,7 @@ fn rings_are_little_endian_at_the_offsets_of_the_specification() {
         driver: BASE + avail as u64,
         device: BASE + used as u64,
     };
-    assert!(guest.bring_up(Features::VERSION_1, &[layout.config(0)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[layout.config(0)]));
     ram.write(0x1_0000, b"xyz");
     // Descriptor 2: 3 readable bytes, then descriptor 3: 0x0102 writable ones.
     ram.write(
@@ -132,9 +133,9 @@ fn rings_are_little_endian_at_the_offsets_of_the_specification() {
     );
     ram.write(avail + 4, &[2, 0]);
     ram.write(avail + 2, &[1, 0]);
-    let _ = guest.kick(0);
-    drain(&mut guest);
-    assert_eq!(guest.model().seen[0].sent, b"xyz");
+    let _ = engine.kick(0);
+    drain(&mut engine);
+    assert_eq!(engine.model().seen[0].sent, b"xyz");
     let mut bytes = [0; 20];
     ram.read(used, &mut bytes);
     assert_eq!(
@@ -177,13 +178,13 @@ fn each_part_takes_exactly_the_bytes_that_its_size_says() {
         },
     ];
     for (fits, too_far) in fits.into_iter().zip(too_far) {
-        let (mut guest, _) = guest(RecordingModel::new(Plan::Fill(0)), 1);
-        assert!(guest.negotiate(Features::VERSION_1));
-        let refusal = guest.configure(&too_far.config(0)).refusal();
+        let (mut engine, _) = test_engine(RecordingModel::new(Plan::Fill(0)), 1);
+        assert!(engine.negotiate(Features::VERSION_1));
+        let refusal = engine.configure(&too_far.config(0)).refusal();
         assert!(
             matches!(refusal, Some(Refusal::Unmapped { queue: 0, .. })),
             "{refusal:?}"
         );
-        assert_eq!(guest.configure(&fits.config(0)).refusal(), None);
+        assert_eq!(engine.configure(&fits.config(0)).refusal(), None);
     }
 }

@@ -16,7 +16,7 @@ fn popped(buffers: &[Buffer]) -> (Chain<N>, FlatMem, RecordingRig) {
         rig.driver.write(DATA + at, &[at as u8]);
     }
     rig.driver.send(3, buffers);
-    let mut queue = rig.guest.take_queue(0).expect("it is live");
+    let mut queue = rig.engine.take_queue(0).expect("it is live");
     let mem = rig.ram.flat(BASE);
     let mut chain = Chain::new();
     assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
@@ -212,7 +212,7 @@ fn longest(writable: bool) -> (Chain<N>, EchoMem) {
         writable,
     };
     rig.driver.send(3, &[quarter; 4]);
-    let mut queue = rig.guest.take_queue(0).expect("it is live");
+    let mut queue = rig.engine.take_queue(0).expect("it is live");
     let mut chain = Chain::new();
     assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
     (chain, mem)

@@ -33,21 +33,21 @@ fn run(features: Features) {
     let mut rig = RecordingRig::new(features);
     let event_idx = features.contains(Features::EVENT_IDX);
     let (ram, layout) = (rig.ram, *rig.driver.layout());
-    let shared = rig.guest.device().shared().clone();
+    let shared = rig.engine.device().shared().clone();
     let done = AtomicBool::new(false);
     let mut driver = rig.driver.clone();
     std::thread::scope(|scope| {
         let (done, shared) = (&done, &shared);
         let device = scope.spawn(move || {
             while !done.load(Ordering::Acquire) {
-                if rig.guest.poll(7) == Step::Idle {
+                if rig.engine.poll(7) == Step::Idle {
                     // Asleep until somebody kicks.
                     while shared.doorbell().is_silent() && !done.load(Ordering::Acquire) {
                         std::hint::spin_loop();
                         std::thread::yield_now();
                     }
                 }
-                rig.guest.model_mut().seen.clear();
+                rig.engine.model_mut().seen.clear();
             }
             rig
         });
@@ -104,7 +104,7 @@ fn run(features: Features) {
         done.store(true, Ordering::Release);
         let rig = device.join().expect("the device runs to the end");
         assert_eq!(rig.fault(), None);
-        assert_eq!(rig.guest.counters().chains, CHAINS);
+        assert_eq!(rig.engine.counters().chains, CHAINS);
         assert!(kicks > 0);
     });
 }

@@ -85,7 +85,7 @@ fn only_the_used_ring_and_writable_buffers_change() {
 #[test]
 fn a_device_that_writes_nothing_changes_only_the_used_ring() {
     let mut rig = rig(Features::INDIRECT_DESC);
-    rig.guest.model_mut().plan = Plan::Claim(0);
+    rig.engine.model_mut().plan = Plan::Claim(0);
     let used = offsets(rig.driver.layout().device, 6 + 8 * u64::from(SIZE));
     let changed = work(&mut rig);
     assert!(
@@ -128,16 +128,16 @@ fn rings_are_not_touched_before_driver_ok_nor_after_reset() {
     let mem = ram.flat(BASE).with_hooks(log.hook());
     let mut rig = RecordingRig::over(mem, ram, Features::empty(), SIZE);
     rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
-    assert_eq!(rig.guest.store(reg::STATUS, 0).value(), Some(0));
+    assert_eq!(rig.engine.store(reg::STATUS, 0).value(), Some(0));
     log.take();
     rig.poll();
-    assert!(rig.guest.negotiate(Features::VERSION_1));
+    assert!(rig.engine.negotiate(Features::VERSION_1));
     let config = rig.driver.config(0);
-    assert_eq!(rig.guest.configure(&config).refusal(), None);
-    let _ = rig.guest.kick(0);
+    assert_eq!(rig.engine.configure(&config).refusal(), None);
+    let _ = rig.engine.kick(0);
     rig.poll();
     assert_eq!(log.take(), []);
-    assert_eq!(rig.guest.go_live().value(), Some(0));
+    assert_eq!(rig.engine.go_live().value(), Some(0));
     rig.poll();
     assert!(!log.take().is_empty());
     assert_eq!(rig.driver.used_idx(), 1);

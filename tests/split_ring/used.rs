@@ -137,7 +137,7 @@ fn readable_bytes_do_not_count_in_the_length() {
 #[test]
 fn less_than_the_room_may_be_written() {
     let mut rig = RecordingRig::new(Features::empty());
-    rig.guest.model_mut().plan = Plan::Claim(3);
+    rig.engine.model_mut().plan = Plan::Claim(3);
     rig.driver.send(
         0,
         &[Buffer::writable(DATA, 2), Buffer::writable(DATA + 64, 2)],

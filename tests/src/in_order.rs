@@ -11,7 +11,7 @@ use virtside::{
     testing::{Buffer, FakeDriver, Layout, NEXT, Registers, WRITE},
 };
 
-use crate::{BASE, DATA, Guest, Q, SIZE, TestRam, guest_over, ram, rings::settle};
+use crate::{BASE, DATA, Q, SIZE, TestEngine, TestRam, engine_over, ram, rings::settle};
 
 /// The format of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -416,7 +416,7 @@ impl DeviceModel for Holder {
 #[derive(Debug)]
 pub struct HolderRig {
     /// The device.
-    pub guest: Guest<Holder>,
+    pub engine: TestEngine<Holder>,
     /// One for each queue.
     pub drivers: Vec<InOrderDriver>,
     /// All memory, from [`BASE`] on.
@@ -440,21 +440,21 @@ impl HolderRig {
     pub fn with(format: Format, features: Features, queues: u16, size: u16, slots: usize) -> Self {
         let ram = ram();
         let offer = Offer::AS_IS.with(Features::IN_ORDER | format.features());
-        let guest = guest_over(Holder::new(), ram.flat(BASE), slots).offering(offer);
-        Self::over(guest, ram, format, features, queues, size)
+        let engine = engine_over(Holder::new(), ram.flat(BASE), slots).offering(offer);
+        Self::over(engine, ram, format, features, queues, size)
     }
 
     /// As [`new`](Self::new), where broken chains are refused alone.
     pub fn refusing(format: Format, features: Features) -> Self {
         let ram = ram();
         let offer = Offer::AS_IS.with(Features::IN_ORDER | format.features());
-        let guest = guest_over(Holder::new(), ram.flat(BASE), 16).offering(offer);
-        let guest = guest.with_policy(FaultPolicy::Refuse);
-        Self::over(guest, ram, format, features | Features::IN_ORDER, 1, SIZE)
+        let engine = engine_over(Holder::new(), ram.flat(BASE), 16).offering(offer);
+        let engine = engine.with_policy(FaultPolicy::Refuse);
+        Self::over(engine, ram, format, features | Features::IN_ORDER, 1, SIZE)
     }
 
     fn over(
-        guest: Guest<Holder>,
+        engine: TestEngine<Holder>,
         ram: TestRam,
         format: Format,
         features: Features,
@@ -462,7 +462,7 @@ impl HolderRig {
         size: u16,
     ) -> Self {
         let mut rig = Self {
-            guest,
+            engine,
             drivers: Vec::new(),
             ram,
             format,
@@ -475,7 +475,7 @@ impl HolderRig {
     /// Another device in reset, with so many slots, over the same memory.
     pub fn renew(&mut self, slots: usize) {
         let offer = Offer::AS_IS.with(Features::IN_ORDER | self.format.features());
-        self.guest = guest_over(Holder::new(), self.ram.flat(BASE), slots).offering(offer);
+        self.engine = engine_over(Holder::new(), self.ram.flat(BASE), slots).offering(offer);
     }
 
     /// From reset to live, with fresh rings.
@@ -484,14 +484,14 @@ impl HolderRig {
         self.drivers = (0..queues).map(driver).collect();
         let configs: Vec<_> = self.drivers.iter().map(InOrderDriver::config).collect();
         assert!(
-            self.guest.bring_up(self.features, &configs),
+            self.engine.bring_up(self.features, &configs),
             "the driver went live"
         );
     }
 
     /// What the device makes of new chains.
     pub fn choose(&mut self, choice: impl FnMut(&Asked) -> Option<u32> + 'static) {
-        self.guest.model_mut().choice = Box::new(choice);
+        self.engine.model_mut().choice = Box::new(choice);
     }
 
     /// Every new chain is filled.
@@ -514,15 +514,15 @@ impl HolderRig {
 
     /// Kicks a queue and polls until there is nothing left to do.
     pub fn kick(&mut self, queue: u16) -> Step {
-        let _ = self.guest.kick(queue);
-        settle(&mut self.guest)
+        let _ = self.engine.kick(queue);
+        settle(&mut self.engine)
     }
 
     /// The device has an answer of so many bytes to a chain of a queue.
     pub fn answer_of(&mut self, queue: u16, number: usize, written: u32) -> Result<(), Refusal> {
-        let token = self.guest.model().chain(queue, number).token;
-        self.guest.model_mut().answers.insert(token, written);
-        self.guest.complete(token)
+        let token = self.engine.model().chain(queue, number).token;
+        self.engine.model_mut().answers.insert(token, written);
+        self.engine.complete(token)
     }
 
     /// The same of queue 0.
@@ -533,7 +533,7 @@ impl HolderRig {
 
     /// The name of a chain of queue 0.
     pub fn token(&self, number: usize) -> Token {
-        self.guest.model().chain(0, number).token
+        self.engine.model().chain(0, number).token
     }
 
     /// What came back on queue 0.
@@ -543,6 +543,6 @@ impl HolderRig {
 
     /// Interrupts since the device was made.
     pub fn interrupts(&self) -> u32 {
-        self.guest.device().notify().asserted()
+        self.engine.device().notify().asserted()
     }
 }

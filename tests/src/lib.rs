@@ -41,7 +41,7 @@ pub type TestRam = &'static Ram<BYTES>;
 /// The line of a test's own.
 pub type Line = &'static CountingNotify;
 /// A device of the tests: `M` may be any memory.
-pub type Guest<D, M = FlatMem> = Engine<D, M, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
+pub type TestEngine<D, M = FlatMem> = Engine<D, M, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
 /// Fresh zeroed memory. It is leaked: windows are owned, so a test's memory outlives the test.
 pub fn ram() -> TestRam {
@@ -49,17 +49,17 @@ pub fn ram() -> TestRam {
 }
 
 /// A device over fresh memory, with `slots` chains.
-pub fn guest<D: DeviceModel>(model: D, slots: usize) -> (Guest<D>, TestRam) {
+pub fn test_engine<D: DeviceModel>(model: D, slots: usize) -> (TestEngine<D>, TestRam) {
     let ram = ram();
-    (guest_over(model, ram.flat(BASE), slots), ram)
+    (engine_over(model, ram.flat(BASE), slots), ram)
 }
 
 /// A device over this memory.
-pub fn guest_over<D: DeviceModel, M: virtside::DriverMem>(
+pub fn engine_over<D: DeviceModel, M: virtside::DriverMem>(
     model: D,
     mem: M,
     slots: usize,
-) -> Guest<D, M> {
+) -> TestEngine<D, M> {
     let line: Line = Box::leak(Box::default());
     let slots = (0..slots).map(|_| ChainSlot::new()).collect();
     Engine::new(model, mem, line, slots, Arc::new(Shared::new()))
@@ -119,14 +119,14 @@ impl virtside::models::EntropySource for CountingSource {
 pub type TestEntropy = Entropy<CountingSource>;
 
 /// An entropy device, its memory, and a driver that is live on queue 0 with these features.
-pub fn live_entropy(features: Features) -> (Guest<TestEntropy>, FakeDriver<FlatMem>, TestRam) {
-    let (mut guest, ram) = guest(Entropy::new(CountingSource::default()), 4);
+pub fn live_entropy(features: Features) -> (TestEngine<TestEntropy>, FakeDriver<FlatMem>, TestRam) {
+    let (mut engine, ram) = test_engine(Entropy::new(CountingSource::default()), 4);
     let driver = driver(ram, 0);
     assert!(
-        guest.bring_up(features, &[config(0)]),
+        engine.bring_up(features, &[config(0)]),
         "the driver went live"
     );
-    (guest, driver, ram)
+    (engine, driver, ram)
 }
 
 /// Sectors of the tests' disk.
@@ -149,9 +149,9 @@ pub fn split_offer(device: &mut impl Registers) -> Features {
 }
 
 /// Polls until there is nothing left to do now.
-pub fn drain<D: DeviceModel, M: virtside::DriverMem>(guest: &mut Guest<D, M>) -> Step {
+pub fn drain<D: DeviceModel, M: virtside::DriverMem>(engine: &mut TestEngine<D, M>) -> Step {
     loop {
-        match guest.poll(BUDGET) {
+        match engine.poll(BUDGET) {
             Step::More => {}
             step => return step,
         }

@@ -8,7 +8,7 @@ use virtside::{
     testing::{Buffer, FakeDriver, Registers},
 };
 
-use crate::{BUDGET, DATA, Guest, Q, TestRam, guest, reg};
+use crate::{BUDGET, DATA, Q, TestEngine, TestRam, reg, test_engine};
 
 /// What a [`Probe`] was told or asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,8 +295,8 @@ impl DeviceModel for Probe {
 }
 
 /// A device that may hold four chains, in reset, and its memory.
-pub fn probe() -> (Guest<Probe>, TestRam) {
-    guest(Probe::default(), 4)
+pub fn probe() -> (TestEngine<Probe>, TestRam) {
+    test_engine(Probe::default(), 4)
 }
 
 /// All that a refused access must leave as it was. Nothing is accessed to see it.
@@ -314,32 +314,37 @@ pub struct Seen {
 }
 
 /// What there is to see from the host's side.
-pub fn seen<D: DeviceModel, M: DriverMem>(guest: &Guest<D, M>) -> Seen {
-    let device = guest.device();
+pub fn seen<D: DeviceModel, M: DriverMem>(engine: &TestEngine<D, M>) -> Seen {
+    let device = engine.device();
     Seen {
-        status: guest.transport().status(device.shared()).bits(),
-        phase: guest.phase(),
-        accepted: guest.transport().driver_features(),
-        features: guest.features(),
+        status: engine.transport().status(device.shared()).bits(),
+        phase: engine.phase(),
+        accepted: engine.transport().driver_features(),
+        features: engine.features(),
         queues: (0..Q as u16)
-            .map(|queue| (guest.queue_state(queue), guest.queue_config(queue).copied()))
+            .map(|queue| {
+                (
+                    engine.queue_state(queue),
+                    engine.queue_config(queue).copied(),
+                )
+            })
             .collect(),
         interrupts: device.shared().interrupt_status(),
         raised: device.notify().asserted(),
         high: device.notify().is_high(),
-        counters: guest.counters(),
+        counters: engine.counters(),
     }
 }
 
 /// QueueReady of a queue, as the driver reads it.
-pub fn ready(guest: &mut impl Registers, queue: u16) -> u32 {
-    assert_eq!(guest.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
-    guest.load(reg::QUEUE_READY)
+pub fn ready(engine: &mut impl Registers, queue: u16) -> u32 {
+    assert_eq!(engine.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
+    engine.load(reg::QUEUE_READY)
 }
 
 /// InterruptStatus, as the driver reads it.
-pub fn pending(guest: &mut impl Registers) -> u32 {
-    guest.load(reg::INTERRUPT_STATUS)
+pub fn pending(engine: &mut impl Registers) -> u32 {
+    engine.load(reg::INTERRUPT_STATUS)
 }
 
 /// Makes a request of `text` available on queue `queue` without a kick; gives its head.
@@ -369,24 +374,24 @@ pub fn answer(driver: &mut FakeDriver<FlatMem>, queue: u16) -> Option<Vec<u8>> {
 }
 
 /// Resets queue `queue` by its register; the answer to QueueReset = 1.
-pub fn reset_queue(guest: &mut impl Registers, queue: u16) -> Reply {
-    assert_eq!(guest.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
-    guest.store(reg::QUEUE_RESET, 1)
+pub fn reset_queue(engine: &mut impl Registers, queue: u16) -> Reply {
+    assert_eq!(engine.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
+    engine.store(reg::QUEUE_RESET, 1)
 }
 
 /// A request and its answer: the queue works, and announces it.
 #[track_caller]
 pub fn assert_works<M: DriverMem>(
-    guest: &mut Guest<Probe, M>,
+    engine: &mut TestEngine<Probe, M>,
     driver: &mut FakeDriver<FlatMem>,
     queue: u16,
 ) {
     let text = format!("request {}", driver.next_avail());
-    let raised = guest.device().notify().asserted();
+    let raised = engine.device().notify().asserted();
     publish(driver, queue, text.as_bytes());
-    assert_eq!(guest.kick(queue), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(queue), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(driver, queue).as_deref(), Some(text.as_bytes()));
-    assert_eq!(pending(guest) & 1, 1, "the used buffer was announced");
-    assert_eq!(guest.device().notify().asserted(), raised + 1);
+    assert_eq!(pending(engine) & 1, 1, "the used buffer was announced");
+    assert_eq!(engine.device().notify().asserted(), raised + 1);
 }

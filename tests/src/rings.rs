@@ -8,7 +8,7 @@ use virtside::{
     testing::{FakeDriver, Layout, Registers},
 };
 
-use crate::{BASE, BUDGET, BYTES, Guest, Q, SIZE, TestRam, guest_over, ram, reg};
+use crate::{BASE, BUDGET, BYTES, Q, SIZE, TestEngine, TestRam, engine_over, ram, reg};
 
 /// What a device was sent once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl DeviceModel for RecordingModel {
 #[derive(Debug)]
 pub struct RecordingRig<M: DriverMem = FlatMem> {
     /// The device.
-    pub guest: Guest<RecordingModel, M>,
+    pub engine: TestEngine<RecordingModel, M>,
     /// The driver at queue 0.
     pub driver: FakeDriver<FlatMem>,
     /// All memory, from [`BASE`] on.
@@ -183,24 +183,28 @@ impl<M: DriverMem> RecordingRig<M> {
     /// The same, with rings elsewhere. The driver sees `ram` at [`BASE`].
     pub fn at(mem: M, ram: TestRam, features: Features, layout: Layout) -> Self {
         let driver = FakeDriver::new(ram.flat(BASE), layout);
-        let mut guest = guest_over(RecordingModel::new(Plan::Fill(0xa5)), mem, 4);
+        let mut engine = engine_over(RecordingModel::new(Plan::Fill(0xa5)), mem, 4);
         let features = features | Features::VERSION_1;
         assert!(
-            guest.bring_up(features, &[layout.config(0)]),
+            engine.bring_up(features, &[layout.config(0)]),
             "the driver went live"
         );
-        Self { guest, driver, ram }
+        Self {
+            engine,
+            driver,
+            ram,
+        }
     }
 
     /// Kicks queue 0 and polls until there is nothing left to do.
     pub fn kick(&mut self) -> Step {
-        let _ = self.guest.kick(0);
+        let _ = self.engine.kick(0);
         self.poll()
     }
 
     /// Polls until there is nothing left to do.
     pub fn poll(&mut self) -> Step {
-        settle(&mut self.guest)
+        settle(&mut self.engine)
     }
 
     /// Everything in memory.
@@ -210,12 +214,12 @@ impl<M: DriverMem> RecordingRig<M> {
 
     /// What stopped queue 0.
     pub fn fault(&self) -> Option<DriverFault> {
-        self.guest.driver_fault(0)
+        self.engine.driver_fault(0)
     }
 
     /// What the device was sent last.
     pub fn last(&self) -> &Seen {
-        self.guest
+        self.engine
             .model()
             .seen
             .last()
@@ -224,30 +228,30 @@ impl<M: DriverMem> RecordingRig<M> {
 
     /// Interrupts since the device was made.
     pub fn interrupts(&self) -> u32 {
-        self.guest.device().notify().asserted()
+        self.engine.device().notify().asserted()
     }
 
     /// What is pending, which is then acknowledged.
     pub fn acknowledge(&mut self) -> InterruptStatus {
-        let bits = self.guest.load(reg::INTERRUPT_STATUS);
-        let _ = self.guest.store(reg::INTERRUPT_ACK, bits);
+        let bits = self.engine.load(reg::INTERRUPT_STATUS);
+        let _ = self.engine.store(reg::INTERRUPT_ACK, bits);
         InterruptStatus::from_bits_truncate(bits)
     }
 
     /// Resets, and goes live again with clean rings.
     pub fn restart(&mut self, features: Features) {
         let layout = *self.driver.layout();
-        assert!(self.guest.negotiate(features | Features::VERSION_1));
+        assert!(self.engine.negotiate(features | Features::VERSION_1));
         self.driver = FakeDriver::new(self.ram.flat(BASE), layout);
-        assert_eq!(self.guest.configure(&layout.config(0)).refusal(), None);
-        assert_eq!(self.guest.go_live().value(), Some(0));
+        assert_eq!(self.engine.configure(&layout.config(0)).refusal(), None);
+        assert_eq!(self.engine.go_live().value(), Some(0));
     }
 }
 
 /// Polls until the step is not [`Step::More`], which must not take forever.
-pub fn settle<D: DeviceModel, M: DriverMem>(guest: &mut Guest<D, M>) -> Step {
+pub fn settle<D: DeviceModel, M: DriverMem>(engine: &mut TestEngine<D, M>) -> Step {
     for _ in 0..10_000 {
-        match guest.poll(BUDGET) {
+        match engine.poll(BUDGET) {
             Step::More => {}
             step => return step,
         }

@@ -7,22 +7,22 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    Guest, config,
+    TestEngine, config,
     probe::{Event, Probe, probe, seen},
     reg,
     status::{ACKNOWLEDGE, DRIVER, DRIVER_OK, FAILED, FEATURES_OK, NEEDS_RESET, SUSPEND},
 };
 
 /// A device in reset whose driver has chosen its features already.
-fn chosen() -> Guest<Probe> {
-    let (mut guest, _) = probe();
-    choose(&mut guest);
-    guest
+fn chosen() -> TestEngine<Probe> {
+    let (mut engine, _) = probe();
+    choose(&mut engine);
+    engine
 }
 
-fn choose(guest: &mut Guest<Probe>) {
-    assert_eq!(guest.store(reg::DRIVER_FEATURES_SEL, 1), Reply::Done(0));
-    assert_eq!(guest.store(reg::DRIVER_FEATURES, 1), Reply::Done(0));
+fn choose(engine: &mut TestEngine<Probe>) {
+    assert_eq!(engine.store(reg::DRIVER_FEATURES_SEL, 1), Reply::Done(0));
+    assert_eq!(engine.store(reg::DRIVER_FEATURES, 1), Reply::Done(0));
 }
 
 /// Every way to get through these bits in steps of one or more at a time.
@@ -42,42 +42,42 @@ fn ways(left: u32) -> Vec<Vec<u32>> {
 
 #[test]
 fn the_first_read_is_zero() {
-    let (mut guest, _) = probe();
-    assert_eq!(guest.load(reg::STATUS), 0);
-    assert_eq!(guest.phase(), Phase::Reset);
+    let (mut engine, _) = probe();
+    assert_eq!(engine.load(reg::STATUS), 0);
+    assert_eq!(engine.phase(), Phase::Reset);
 }
 
 #[test]
 fn the_steps_of_virtio_drivers_lead_to_a_live_device() {
-    let mut guest = chosen();
+    let mut engine = chosen();
     // Features are written between 3 and 11; a reset would forget them.
     for (value, phase) in [
         (3, Phase::Negotiating),
         (11, Phase::SettingUp),
         (15, Phase::Live),
     ] {
-        assert_eq!(guest.store(reg::STATUS, value), Reply::Done(0));
-        assert_eq!((guest.load(reg::STATUS), guest.phase()), (value, phase));
+        assert_eq!(engine.store(reg::STATUS, value), Reply::Done(0));
+        assert_eq!((engine.load(reg::STATUS), engine.phase()), (value, phase));
     }
-    assert_eq!(guest.features(), Features::VERSION_1);
+    assert_eq!(engine.features(), Features::VERSION_1);
 }
 
 #[test]
 fn the_steps_of_the_specification_lead_to_a_live_device() {
-    let (mut guest, _) = probe();
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    let (mut engine, _) = probe();
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     for value in [1, 3] {
-        assert_eq!(guest.store(reg::STATUS, value), Reply::Done(0));
-        assert_eq!(guest.load(reg::STATUS), value);
-        assert_eq!(guest.phase(), Phase::Negotiating);
+        assert_eq!(engine.store(reg::STATUS, value), Reply::Done(0));
+        assert_eq!(engine.load(reg::STATUS), value);
+        assert_eq!(engine.phase(), Phase::Negotiating);
     }
-    choose(&mut guest);
-    assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
-    assert_eq!(guest.phase(), Phase::SettingUp);
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
-    assert_eq!(guest.phase(), Phase::Live);
-    assert_eq!(guest.queue_state(0), QueueState::Live);
+    choose(&mut engine);
+    assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
+    assert_eq!(engine.phase(), Phase::SettingUp);
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
+    assert_eq!(engine.phase(), Phase::Live);
+    assert_eq!(engine.queue_state(0), QueueState::Live);
 }
 
 #[test]
@@ -92,15 +92,15 @@ fn bits_may_come_in_any_order_and_several_at_once() {
             continue;
         }
         tried += 1;
-        let mut guest = chosen();
+        let mut engine = chosen();
         let mut status = 0;
         for step in &way {
             status |= step;
-            assert_eq!(guest.store(reg::STATUS, status), Reply::Done(0), "{way:?}");
-            assert_eq!(guest.load(reg::STATUS), status, "{way:?}");
+            assert_eq!(engine.store(reg::STATUS, status), Reply::Done(0), "{way:?}");
+            assert_eq!(engine.load(reg::STATUS), status, "{way:?}");
         }
-        assert_eq!(guest.phase(), Phase::Live, "{way:?}");
-        assert!(guest.device().shared().is_live(), "{way:?}");
+        assert_eq!(engine.phase(), Phase::Live, "{way:?}");
+        assert!(engine.device().shared().is_live(), "{way:?}");
     }
     // 75 ordered partitions of four bits; in 31 of them DRIVER_OK comes before FEATURES_OK.
     assert_eq!(tried, 44);
@@ -108,17 +108,17 @@ fn bits_may_come_in_any_order_and_several_at_once() {
 
 #[test]
 fn the_same_status_may_be_written_again() {
-    let mut guest = chosen();
+    let mut engine = chosen();
     for value in [1, 3, 11, 15] {
-        assert_eq!(guest.store(reg::STATUS, value), Reply::Done(0));
-        let before = seen(&guest);
-        assert_eq!(guest.store(reg::STATUS, value), Reply::Done(0));
-        assert_eq!(seen(&guest), before);
+        assert_eq!(engine.store(reg::STATUS, value), Reply::Done(0));
+        let before = seen(&engine);
+        assert_eq!(engine.store(reg::STATUS, value), Reply::Done(0));
+        assert_eq!(seen(&engine), before);
     }
     // What the device hears, it hears once.
     let features = Features::VERSION_1;
     assert_eq!(
-        guest.model().log,
+        engine.model().log,
         [Event::Negotiate(features), Event::Ready(features)]
     );
 }
@@ -126,41 +126,41 @@ fn the_same_status_may_be_written_again() {
 #[test]
 fn no_bit_can_be_cleared() {
     for status in [1, 3, 11, 15, 11 | FAILED, 15 | FAILED] {
-        let mut guest = chosen();
-        assert_eq!(guest.store(reg::STATUS, status & 15), Reply::Done(0));
-        assert_eq!(guest.store(reg::STATUS, status), Reply::Done(0));
-        let before = seen(&guest);
+        let mut engine = chosen();
+        assert_eq!(engine.store(reg::STATUS, status & 15), Reply::Done(0));
+        assert_eq!(engine.store(reg::STATUS, status), Reply::Done(0));
+        let before = seen(&engine);
         for fewer in (1..status).filter(|fewer| fewer & !status == 0) {
             let missing = (status & !fewer) as u8;
             assert_eq!(
-                guest.store(reg::STATUS, fewer),
+                engine.store(reg::STATUS, fewer),
                 Reply::Refused(Refusal::StatusBitsCleared { missing }),
                 "{fewer:#x} instead of {status:#x}"
             );
-            assert_eq!(seen(&guest), before);
+            assert_eq!(seen(&engine), before);
         }
     }
 }
 
 #[test]
 fn a_bit_is_not_added_by_a_write_that_clears_another() {
-    let mut guest = chosen();
-    assert_eq!(guest.store(reg::STATUS, 3), Reply::Done(0));
+    let mut engine = chosen();
+    assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0));
     for value in [9, 10, 8, 1 | FAILED, FAILED] {
-        assert!(guest.store(reg::STATUS, value).refusal().is_some());
-        assert_eq!(guest.load(reg::STATUS), 3, "{value:#x}");
-        assert_eq!(guest.phase(), Phase::Negotiating);
+        assert!(engine.store(reg::STATUS, value).refusal().is_some());
+        assert_eq!(engine.load(reg::STATUS), 3, "{value:#x}");
+        assert_eq!(engine.phase(), Phase::Negotiating);
     }
 }
 
 #[test]
 fn a_value_beyond_a_byte_is_refused_and_is_no_reset() {
     for status in [0, 3, 11, 15] {
-        let mut guest = chosen();
+        let mut engine = chosen();
         if status != 0 {
-            assert_eq!(guest.store(reg::STATUS, status), Reply::Done(0));
+            assert_eq!(engine.store(reg::STATUS, status), Reply::Done(0));
         }
-        let before = seen(&guest);
+        let before = seen(&engine);
         // The low byte of some of them is 0, of others what stands.
         for value in [
             0x100,
@@ -174,145 +174,157 @@ fn a_value_beyond_a_byte_is_refused_and_is_no_reset() {
                 offset: reg::STATUS,
                 value,
             };
-            assert_eq!(guest.store(reg::STATUS, value), Reply::Refused(refusal));
-            assert_eq!(seen(&guest), before, "{value:#x} after {status:#x}");
+            assert_eq!(engine.store(reg::STATUS, value), Reply::Refused(refusal));
+            assert_eq!(seen(&engine), before, "{value:#x} after {status:#x}");
         }
-        assert_eq!(guest.model().count(Event::Reset), 0);
+        assert_eq!(engine.model().count(Event::Reset), 0);
     }
 }
 
 #[test]
 fn an_undefined_bit_is_not_kept_and_is_no_reset() {
-    let mut guest = chosen();
-    assert_eq!(guest.store(reg::STATUS, 0x20), Reply::Done(0));
-    assert_eq!((guest.load(reg::STATUS), guest.phase()), (0, Phase::Reset));
-    assert_eq!(guest.store(reg::STATUS, 0x2f), Reply::Done(0));
-    assert_eq!((guest.load(reg::STATUS), guest.phase()), (15, Phase::Live));
-    assert_eq!(guest.model().count(Event::Reset), 0);
+    let mut engine = chosen();
+    assert_eq!(engine.store(reg::STATUS, 0x20), Reply::Done(0));
+    assert_eq!(
+        (engine.load(reg::STATUS), engine.phase()),
+        (0, Phase::Reset)
+    );
+    assert_eq!(engine.store(reg::STATUS, 0x2f), Reply::Done(0));
+    assert_eq!(
+        (engine.load(reg::STATUS), engine.phase()),
+        (15, Phase::Live)
+    );
+    assert_eq!(engine.model().count(Event::Reset), 0);
 }
 
 #[test]
 fn suspend_is_ignored_before_the_device_is_live() {
-    let mut guest = chosen();
-    assert_eq!(guest.store(reg::STATUS, SUSPEND), Reply::Done(0));
-    assert_eq!((guest.load(reg::STATUS), guest.phase()), (0, Phase::Reset));
+    let mut engine = chosen();
+    assert_eq!(engine.store(reg::STATUS, SUSPEND), Reply::Done(0));
+    assert_eq!(
+        (engine.load(reg::STATUS), engine.phase()),
+        (0, Phase::Reset)
+    );
     for status in [1, 3, 11] {
-        assert_eq!(guest.store(reg::STATUS, status | SUSPEND), Reply::Done(0));
-        assert_eq!(guest.load(reg::STATUS), status);
-        let before = seen(&guest);
-        assert_eq!(guest.store(reg::STATUS, status | SUSPEND), Reply::Done(0));
-        assert_eq!(seen(&guest), before);
+        assert_eq!(engine.store(reg::STATUS, status | SUSPEND), Reply::Done(0));
+        assert_eq!(engine.load(reg::STATUS), status);
+        let before = seen(&engine);
+        assert_eq!(engine.store(reg::STATUS, status | SUSPEND), Reply::Done(0));
+        assert_eq!(seen(&engine), before);
     }
 }
 
 #[test]
 fn suspend_is_ignored_if_it_was_not_negotiated() {
-    let mut guest = chosen();
-    assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
-    let before = seen(&guest);
-    assert_eq!(guest.store(reg::STATUS, 15 | SUSPEND), Reply::Done(0));
-    assert_eq!(seen(&guest), before);
+    let mut engine = chosen();
+    assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
+    let before = seen(&engine);
+    assert_eq!(engine.store(reg::STATUS, 15 | SUSPEND), Reply::Done(0));
+    assert_eq!(seen(&engine), before);
     // DRIVER_OK cannot be taken back on that way either.
     let refusal = Refusal::StatusBitsCleared { missing: 4 };
     assert_eq!(
-        guest.store(reg::STATUS, 11 | SUSPEND),
+        engine.store(reg::STATUS, 11 | SUSPEND),
         Reply::Refused(refusal)
     );
-    assert_eq!(seen(&guest), before);
+    assert_eq!(seen(&engine), before);
 }
 
 #[test]
 fn needs_reset_is_not_the_drivers_to_set() {
-    let mut guest = chosen();
+    let mut engine = chosen();
     for status in [0, 3, 11, 15] {
         assert_eq!(
-            guest.store(reg::STATUS, status | NEEDS_RESET),
+            engine.store(reg::STATUS, status | NEEDS_RESET),
             Reply::Done(0)
         );
-        assert_eq!(guest.load(reg::STATUS), status);
+        assert_eq!(engine.load(reg::STATUS), status);
     }
-    assert!(!guest.device().shared().needs_reset());
-    assert_eq!(guest.device().notify().asserted(), 0);
+    assert!(!engine.device().shared().needs_reset());
+    assert_eq!(engine.device().notify().asserted(), 0);
 }
 
 #[test]
 fn driver_ok_without_features_ok_has_no_effect() {
     for before in [0, 1, 3] {
-        let mut guest = chosen();
+        let mut engine = chosen();
         if before != 0 {
-            assert_eq!(guest.store(reg::STATUS, before), Reply::Done(0));
+            assert_eq!(engine.store(reg::STATUS, before), Reply::Done(0));
         }
         assert_eq!(
-            guest.store(reg::STATUS, before | DRIVER_OK),
+            engine.store(reg::STATUS, before | DRIVER_OK),
             Reply::Refused(Refusal::FeaturesNotNegotiated)
         );
-        assert_eq!(guest.load(reg::STATUS), before);
-        assert!(!guest.device().shared().is_live());
+        assert_eq!(engine.load(reg::STATUS), before);
+        assert!(!engine.device().shared().is_live());
         // And it stands in nobody's way.
-        assert_eq!(guest.store(reg::STATUS, 11), Reply::Done(0));
-        assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
-        assert_eq!(guest.phase(), Phase::Live);
+        assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
+        assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
+        assert_eq!(engine.phase(), Phase::Live);
     }
 }
 
 #[test]
 fn all_steps_in_one_write_after_refused_features_do_not_go_live() {
     // A driver that never reads FEATURES_OK back.
-    let (mut guest, _) = probe();
+    let (mut engine, _) = probe();
     let nothing = Features::empty();
-    assert!(!guest.negotiate(nothing));
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
+    assert!(!engine.negotiate(nothing));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
     let refusal = Refusal::FeaturesMissing {
         missing: Features::VERSION_1,
     };
-    assert_eq!(guest.store(reg::STATUS, 15), Reply::Refused(refusal));
-    assert_eq!(guest.load(reg::STATUS), 3);
-    assert_eq!(guest.phase(), Phase::Negotiating);
-    assert!(!guest.device().shared().is_live());
-    assert_eq!(guest.queue_state(0), QueueState::Ready);
-    assert_eq!(guest.device().notify().asserted(), 0);
+    assert_eq!(engine.store(reg::STATUS, 15), Reply::Refused(refusal));
+    assert_eq!(engine.load(reg::STATUS), 3);
+    assert_eq!(engine.phase(), Phase::Negotiating);
+    assert!(!engine.device().shared().is_live());
+    assert_eq!(engine.queue_state(0), QueueState::Ready);
+    assert_eq!(engine.device().notify().asserted(), 0);
 }
 
 #[test]
 fn all_steps_in_one_write_go_live_if_the_features_fit() {
-    let mut guest = chosen();
-    assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
-    assert_eq!((guest.load(reg::STATUS), guest.phase()), (15, Phase::Live));
+    let mut engine = chosen();
+    assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
+    assert_eq!(
+        (engine.load(reg::STATUS), engine.phase()),
+        (15, Phase::Live)
+    );
 }
 
 #[test]
 fn after_failed_at_any_step_a_reset_and_a_fresh_start_follow() {
     for steps in [&[][..], &[1], &[1, 3], &[3, 11], &[3, 11, 15]] {
-        let (mut guest, ram) = probe();
-        choose(&mut guest);
+        let (mut engine, ram) = probe();
+        choose(&mut engine);
         let mut status = 0;
         for &step in steps {
             status = step;
-            assert_eq!(guest.store(reg::STATUS, status), Reply::Done(0));
+            assert_eq!(engine.store(reg::STATUS, status), Reply::Done(0));
         }
         status |= FAILED;
-        assert_eq!(guest.store(reg::STATUS, status), Reply::Done(0));
-        assert_eq!(guest.load(reg::STATUS), status);
-        assert_eq!(guest.phase(), Phase::Failed);
-        assert!(!guest.device().shared().is_live());
+        assert_eq!(engine.store(reg::STATUS, status), Reply::Done(0));
+        assert_eq!(engine.load(reg::STATUS), status);
+        assert_eq!(engine.phase(), Phase::Failed);
+        assert!(!engine.device().shared().is_live());
 
         // There is no way on, only back.
-        let before = seen(&guest);
-        assert_eq!(guest.store(reg::STATUS, status), Reply::Done(0));
+        let before = seen(&engine);
+        assert_eq!(engine.store(reg::STATUS, status), Reply::Done(0));
         if status & DRIVER_OK == 0 {
             assert_eq!(
-                guest.store(reg::STATUS, 15 | FAILED),
+                engine.store(reg::STATUS, 15 | FAILED),
                 Reply::Refused(Refusal::WrongPhase)
             );
         }
-        assert!(guest.store(reg::STATUS, 15).refusal().is_some());
-        assert_eq!(seen(&guest), before);
+        assert!(engine.store(reg::STATUS, 15).refusal().is_some());
+        assert_eq!(seen(&engine), before);
 
-        assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-        assert_eq!(guest.load(reg::STATUS), 0);
+        assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+        assert_eq!(engine.load(reg::STATUS), 0);
         let mut driver = virtside_tests::driver(ram, 0);
-        assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-        virtside_tests::probe::assert_works(&mut guest, &mut driver, 0);
+        assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+        virtside_tests::probe::assert_works(&mut engine, &mut driver, 0);
     }
 }
 
@@ -374,24 +386,24 @@ proptest! {
             1..40,
         )
     ) {
-        let (mut guest, _) = probe();
+        let (mut engine, _) = probe();
         let mut model = Model::default();
         for value in writes {
             if value == u32::MAX {
                 if model.bits & (FEATURES_OK | FAILED) == 0 {
-                    choose(&mut guest);
+                    choose(&mut engine);
                     model.fits = true;
                 }
                 continue;
             }
             let refused = model.write(value);
-            let reply = guest.store(reg::STATUS, value);
+            let reply = engine.store(reg::STATUS, value);
             prop_assert_eq!(reply.refusal().is_some(), refused, "{:#x}: {:?}", value, reply);
-            prop_assert_eq!(guest.load(reg::STATUS), model.bits, "{:#x}", value);
+            prop_assert_eq!(engine.load(reg::STATUS), model.bits, "{:#x}", value);
             let live = model.bits & (DRIVER_OK | FAILED) == DRIVER_OK;
-            prop_assert_eq!(guest.device().shared().is_live(), live);
-            prop_assert_eq!(guest.phase() == Phase::Live, live);
+            prop_assert_eq!(engine.device().shared().is_live(), live);
+            prop_assert_eq!(engine.phase() == Phase::Live, live);
         }
-        prop_assert_eq!(guest.device().notify().asserted(), 0);
+        prop_assert_eq!(engine.device().notify().asserted(), 0);
     }
 }

@@ -14,134 +14,134 @@ use virtside_tests::{
 
 #[test]
 fn a_broken_ring_sets_it_with_one_configuration_interrupt() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let (first, second) = (driver(ram, 0), driver(ram, 1));
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
     first.set_avail_idx(1000);
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    guest.poll(BUDGET);
-    assert_eq!(guest.load(reg::STATUS), 15 | NEEDS_RESET);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    engine.poll(BUDGET);
+    assert_eq!(engine.load(reg::STATUS), 15 | NEEDS_RESET);
     assert_eq!(
-        pending(&mut guest),
+        pending(&mut engine),
         2,
         "a configuration change, no used buffer"
     );
-    assert_eq!(guest.device().notify().asserted(), 1);
-    assert_eq!(guest.queue_state(0), QueueState::Dead);
+    assert_eq!(engine.device().notify().asserted(), 1);
+    assert_eq!(engine.queue_state(0), QueueState::Dead);
     assert_eq!(
-        guest.driver_fault(0),
+        engine.driver_fault(0),
         Some(DriverFault::AvailIndexJump { idx: 1000, next: 0 })
     );
     // The bit is set already: a second misdeed is no news.
-    assert_eq!(guest.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
+    assert_eq!(engine.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
     second.set_avail_idx(1000);
-    assert_eq!(guest.kick(1), Reply::Done(0));
-    guest.poll(BUDGET);
-    assert_eq!(guest.queue_state(1), QueueState::Dead);
-    assert_eq!(pending(&mut guest), 0);
-    assert_eq!(guest.device().notify().asserted(), 1);
+    assert_eq!(engine.kick(1), Reply::Done(0));
+    engine.poll(BUDGET);
+    assert_eq!(engine.queue_state(1), QueueState::Dead);
+    assert_eq!(pending(&mut engine), 0);
+    assert_eq!(engine.device().notify().asserted(), 1);
 }
 
 #[test]
 fn a_fault_that_the_model_finds_sets_it_too() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     let fault = DriverFault::BadRequest { head: 0 };
-    guest.model_mut().blames = Some(fault);
+    engine.model_mut().blames = Some(fault);
     publish(&mut driver, 0, b"bad");
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    guest.poll(BUDGET);
-    assert_eq!(guest.load(reg::STATUS), 15 | NEEDS_RESET);
-    assert_eq!(guest.driver_fault(0), Some(fault));
-    assert_eq!((pending(&mut guest), driver.used_idx()), (2, 0));
-    assert_eq!(guest.model().count(Event::Stopped(0)), 1);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    engine.poll(BUDGET);
+    assert_eq!(engine.load(reg::STATUS), 15 | NEEDS_RESET);
+    assert_eq!(engine.driver_fault(0), Some(fault));
+    assert_eq!((pending(&mut engine), driver.used_idx()), (2, 0));
+    assert_eq!(engine.model().count(Event::Stopped(0)), 1);
 }
 
 #[test]
 fn it_is_not_the_drivers_to_clear_and_only_a_reset_does() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     driver.set_avail_idx(1000);
-    guest.poll(BUDGET);
-    let before = seen(&guest);
+    engine.poll(BUDGET);
+    let before = seen(&engine);
     // A write without the bit is no attempt to clear it.
     for value in [15, 15 | NEEDS_RESET] {
-        assert_eq!(guest.store(reg::STATUS, value), Reply::Done(0));
-        assert_eq!(seen(&guest), before);
+        assert_eq!(engine.store(reg::STATUS, value), Reply::Done(0));
+        assert_eq!(seen(&engine), before);
     }
-    assert_eq!(guest.load(reg::STATUS), 15 | NEEDS_RESET);
+    assert_eq!(engine.load(reg::STATUS), 15 | NEEDS_RESET);
 
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 0);
-    assert_eq!(guest.driver_fault(0), None);
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 0);
+    assert_eq!(engine.driver_fault(0), None);
     driver = virtside_tests::driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    assert_eq!(guest.load(reg::STATUS), 15);
-    assert_works(&mut guest, &mut driver, 0);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    assert_eq!(engine.load(reg::STATUS), 15);
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
 fn the_other_queues_of_a_device_that_needs_a_reset_go_on() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let (broken, mut sound) = (driver(ram, 0), driver(ram, 1));
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
     broken.set_avail_idx(1000);
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    guest.poll(BUDGET);
-    assert_works(&mut guest, &mut sound, 1);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    engine.poll(BUDGET);
+    assert_works(&mut engine, &mut sound, 1);
     // A kick of the broken queue is heard and leads nowhere.
     broken.set_avail_idx(0);
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(broken.used_idx(), 0);
 }
 
 #[test]
 fn failed_stays_possible_when_a_reset_is_needed() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     driver.set_avail_idx(1000);
-    guest.poll(BUDGET);
-    assert_eq!(guest.store(reg::STATUS, 15 | 128), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 15 | 128 | NEEDS_RESET);
-    assert_eq!(guest.phase(), Phase::Failed);
+    engine.poll(BUDGET);
+    assert_eq!(engine.store(reg::STATUS, 15 | 128), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 15 | 128 | NEEDS_RESET);
+    assert_eq!(engine.phase(), Phase::Failed);
 }
 
 /// What a driver sees after DRIVER_OK when a queue that it wanted was refused.
 #[track_caller]
 fn assert_not_ready(queues: &[QueueConfig], sel: u32) {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut sound = driver(ram, 1);
     publish(&mut sound, 1, b"waits");
-    assert!(guest.negotiate(Features::VERSION_1));
+    assert!(engine.negotiate(Features::VERSION_1));
     for config in queues {
-        let _ = guest.configure(config);
+        let _ = engine.configure(config);
     }
     // As drivers do, the one here does not read QueueReady back.
-    assert_eq!(guest.store(reg::QUEUE_SEL, sel), Reply::Done(0));
-    assert!(guest.store(reg::QUEUE_READY, 1).refusal().is_some());
-    assert_eq!(guest.device().notify().asserted(), 0);
+    assert_eq!(engine.store(reg::QUEUE_SEL, sel), Reply::Done(0));
+    assert!(engine.store(reg::QUEUE_READY, 1).refusal().is_some());
+    assert_eq!(engine.device().notify().asserted(), 0);
 
-    assert_eq!(guest.go_live(), Reply::Refused(Refusal::NotReady));
-    assert_eq!(guest.load(reg::STATUS), 15 | NEEDS_RESET);
-    assert_eq!(pending(&mut guest), 2);
-    assert_eq!(guest.device().notify().asserted(), 1);
-    assert!(!guest.device().shared().is_live());
-    assert_eq!(guest.model().count(Event::Ready(Features::VERSION_1)), 0);
+    assert_eq!(engine.go_live(), Reply::Refused(Refusal::NotReady));
+    assert_eq!(engine.load(reg::STATUS), 15 | NEEDS_RESET);
+    assert_eq!(pending(&mut engine), 2);
+    assert_eq!(engine.device().notify().asserted(), 1);
+    assert!(!engine.device().shared().is_live());
+    assert_eq!(engine.model().count(Event::Ready(Features::VERSION_1)), 0);
     // No queue runs, not even one that was in order, and nothing more is announced.
-    let _ = guest.kick(1);
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    let _ = engine.kick(1);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(sound.used_idx(), 0);
-    assert_eq!(guest.store(reg::STATUS, 15), Reply::Done(0));
-    assert_eq!(guest.device().notify().asserted(), 1);
-    assert!(guest.take_queue(1).is_err());
+    assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
+    assert_eq!(engine.device().notify().asserted(), 1);
+    assert!(engine.take_queue(1).is_err());
     // A reset and a right set-up cure it.
     sound = driver(ram, 1);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(1)]));
-    assert_works(&mut guest, &mut sound, 1);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(1)]));
+    assert_works(&mut engine, &mut sound, 1);
 }
 
 #[test]
@@ -162,54 +162,54 @@ fn driver_ok_after_a_queue_that_does_not_exist_needs_a_reset() {
 
 #[test]
 fn a_refused_queue_that_was_put_right_is_forgiven() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.negotiate(Features::VERSION_1));
+    assert!(engine.negotiate(Features::VERSION_1));
     let bad = QueueConfig {
         size: 3,
         ..config(0)
     };
-    assert!(guest.configure(&bad).refusal().is_some());
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    assert_eq!(guest.go_live(), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 15);
-    assert_works(&mut guest, &mut driver, 0);
+    assert!(engine.configure(&bad).refusal().is_some());
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 15);
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
 fn a_refused_queue_that_the_driver_goes_on_without_is_forgiven() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 1);
-    assert!(guest.negotiate(Features::VERSION_1));
-    assert_eq!(guest.configure(&config(1)), Reply::Done(0));
+    assert!(engine.negotiate(Features::VERSION_1));
+    assert_eq!(engine.configure(&config(1)), Reply::Done(0));
     let bad = QueueConfig {
         size: 3,
         ..config(0)
     };
-    assert!(guest.configure(&bad).refusal().is_some());
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    assert_eq!(guest.go_live(), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 15);
-    assert_works(&mut guest, &mut driver, 1);
+    assert!(engine.configure(&bad).refusal().is_some());
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(engine.go_live(), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 15);
+    assert_works(&mut engine, &mut driver, 1);
 }
 
 #[test]
 fn a_queue_whose_memory_went_is_announced_at_driver_ok() {
-    let (mut guest, ram) = probe();
-    assert!(guest.negotiate(Features::VERSION_1));
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    *guest.memory_mut() = ram.flat(virtside_tests::BASE + 0x100_0000);
-    assert!(guest.memory_changed());
-    assert_eq!(guest.load(reg::STATUS), 11 | NEEDS_RESET);
-    assert_eq!(guest.device().notify().asserted(), 0, "nobody listens yet");
+    let (mut engine, ram) = probe();
+    assert!(engine.negotiate(Features::VERSION_1));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    *engine.memory_mut() = ram.flat(virtside_tests::BASE + 0x100_0000);
+    assert!(engine.memory_changed());
+    assert_eq!(engine.load(reg::STATUS), 11 | NEEDS_RESET);
+    assert_eq!(engine.device().notify().asserted(), 0, "nobody listens yet");
     // A driver that does not look at the status would wait for its requests for ever.
-    assert_eq!(guest.go_live(), Reply::Refused(Refusal::NotReady));
-    assert_eq!(guest.load(reg::STATUS), 15 | NEEDS_RESET);
-    assert_eq!(pending(&mut guest), 2);
-    assert_eq!(guest.device().notify().asserted(), 1);
-    *guest.memory_mut() = ram.flat(virtside_tests::BASE);
-    assert!(guest.memory_changed());
+    assert_eq!(engine.go_live(), Reply::Refused(Refusal::NotReady));
+    assert_eq!(engine.load(reg::STATUS), 15 | NEEDS_RESET);
+    assert_eq!(pending(&mut engine), 2);
+    assert_eq!(engine.device().notify().asserted(), 1);
+    *engine.memory_mut() = ram.flat(virtside_tests::BASE);
+    assert!(engine.memory_changed());
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    assert_works(&mut guest, &mut driver, 0);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    assert_works(&mut engine, &mut driver, 0);
 }

@@ -12,7 +12,7 @@ use virtside::{
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{
-    BUDGET, Guest, TestRam, config, driver,
+    BUDGET, TestEngine, TestRam, config, driver,
     probe::{Probe, probe, publish},
     reg,
     status::{LIVE, LIVE_SUSPEND, SUSPENDED},
@@ -21,44 +21,44 @@ use virtside_tests::{
 const FEATURES: Features = Features::VERSION_1.union(Features::SUSPEND);
 
 /// A live device with queues 0 and 1 that has nothing to do.
-fn live() -> (Guest<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
-    let (mut guest, ram) = probe();
+fn live() -> (TestEngine<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
+    let (mut engine, ram) = probe();
     let drivers = [driver(ram, 0), driver(ram, 1)];
-    assert!(guest.bring_up(FEATURES, &[config(0), config(1)]));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
-    (guest, drivers, ram)
+    assert!(engine.bring_up(FEATURES, &[config(0), config(1)]));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    (engine, drivers, ram)
 }
 
 /// The same, with a chain of queue 0 that is held.
-fn holding() -> (Guest<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
-    let (mut guest, mut drivers, ram) = live();
-    guest.model_mut().holds = true;
+fn holding() -> (TestEngine<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
+    let (mut engine, mut drivers, ram) = live();
+    engine.model_mut().holds = true;
     publish(&mut drivers[0], 0, b"held");
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Blocked);
-    assert_eq!(guest.model().held.len(), 1);
-    (guest, drivers, ram)
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Blocked);
+    assert_eq!(engine.model().held.len(), 1);
+    (engine, drivers, ram)
 }
 
 /// The driver suspends the device, which takes no time.
 #[track_caller]
-fn suspend<M: DriverMem>(guest: &mut Guest<Probe, M>) {
-    assert_eq!(guest.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), SUSPENDED);
-    assert_eq!(guest.phase(), Phase::Suspended);
+fn suspend<M: DriverMem>(engine: &mut TestEngine<Probe, M>) {
+    assert_eq!(engine.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), SUSPENDED);
+    assert_eq!(engine.phase(), Phase::Suspended);
 }
 
 /// The driver suspends the device, which takes its time.
 #[track_caller]
-fn begin<M: DriverMem>(guest: &mut Guest<Probe, M>) {
-    assert_eq!(guest.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), LIVE);
-    assert_eq!(guest.phase(), Phase::Suspending);
+fn begin<M: DriverMem>(engine: &mut TestEngine<Probe, M>) {
+    assert_eq!(engine.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), LIVE);
+    assert_eq!(engine.phase(), Phase::Suspending);
 }
 
 #[track_caller]
-fn resume<M: DriverMem>(guest: &mut Guest<Probe, M>) {
-    assert_eq!(guest.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), LIVE);
-    assert_eq!(guest.phase(), Phase::Live);
+fn resume<M: DriverMem>(engine: &mut TestEngine<Probe, M>) {
+    assert_eq!(engine.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), LIVE);
+    assert_eq!(engine.phase(), Phase::Live);
 }

@@ -6,7 +6,7 @@ use virtside::{
     testing::{CountingMem, Counts, Registers},
 };
 use virtside_tests::{
-    BASE, BUDGET, DATA, Guest, config, driver, guest_over,
+    BASE, BUDGET, DATA, TestEngine, config, driver, engine_over,
     probe::{Event, Probe, answer, assert_works, pending, publish, seen},
     ram, reg,
     rings::shot,
@@ -22,13 +22,13 @@ fn no_ring_and_no_buffer_is_touched_whatever_happens() {
         holds: true,
         ..Probe::default()
     };
-    let mut guest = guest_over(model, CountingMem::new(ram.flat(BASE), counts), 4);
+    let mut engine = engine_over(model, CountingMem::new(ram.flat(BASE), counts), 4);
     let mut drivers = [driver(ram, 0), driver(ram, 1)];
-    assert!(guest.bring_up(FEATURES, &[config(0), config(1)]));
+    assert!(engine.bring_up(FEATURES, &[config(0), config(1)]));
     publish(&mut drivers[0], 0, b"asleep");
-    assert_eq!(guest.poll(BUDGET), Step::Blocked);
-    let token = guest.model().held[0];
-    suspend(&mut guest);
+    assert_eq!(engine.poll(BUDGET), Step::Blocked);
+    let token = engine.model().held[0];
+    suspend(&mut engine);
     publish(&mut drivers[0], 0, b"late");
     publish(&mut drivers[1], 1, b"late");
     drivers[1].set_avail_idx(1);
@@ -36,32 +36,32 @@ fn no_ring_and_no_buffer_is_touched_whatever_happens() {
     counts.clear();
     for round in 0..3 {
         for queue in [0, 1, 2] {
-            let _ = guest.kick(queue);
-            guest.device().shared().doorbell().ring(queue);
-            let _ = guest.notify_queue(queue);
-            guest.backend_ready(queue);
-            assert!(guest.take_queue(queue).is_err());
+            let _ = engine.kick(queue);
+            engine.device().shared().doorbell().ring(queue);
+            let _ = engine.notify_queue(queue);
+            engine.backend_ready(queue);
+            assert!(engine.take_queue(queue).is_err());
         }
-        assert_eq!(guest.complete(token), Ok(()));
-        guest.update_config(|model| model.space[0] = round);
-        assert_eq!(guest.poll(BUDGET), Step::Idle);
+        assert_eq!(engine.complete(token), Ok(()));
+        engine.update_config(|model| model.space[0] = round);
+        assert_eq!(engine.poll(BUDGET), Step::Idle);
         for offset in (0..0x140).step_by(4) {
-            let _ = guest.access(Access::read(offset));
+            let _ = engine.access(Access::read(offset));
             // Status writes of their own have tests of their own.
             if offset != reg::STATUS && offset != reg::QUEUE_READY {
-                let _ = guest.store(offset, u32::from(round));
+                let _ = engine.store(offset, u32::from(round));
             }
         }
-        assert_eq!(guest.store(reg::STATUS, 0x1b), Reply::Done(0));
+        assert_eq!(engine.store(reg::STATUS, 0x1b), Reply::Done(0));
     }
     assert_eq!((counts.rings(), counts.translations()), (0, 0));
     assert!(shot(ram) == before, "memory changed");
-    assert_eq!(guest.model().count(Event::Served(0)), 1);
-    assert_eq!(guest.model().count(Event::Served(1)), 0);
+    assert_eq!(engine.model().count(Event::Served(0)), 1);
+    assert_eq!(engine.model().count(Event::Served(1)), 0);
     // What was asleep is answered first, then what came late.
-    guest.model_mut().holds = false;
-    resume(&mut guest);
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    engine.model_mut().holds = false;
+    resume(&mut engine);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut drivers[0], 0).as_deref(), Some(&b"asleep"[..]));
     assert_eq!(answer(&mut drivers[0], 0).as_deref(), Some(&b"late"[..]));
     assert_eq!(answer(&mut drivers[1], 1).as_deref(), Some(&b"late"[..]));
@@ -69,219 +69,219 @@ fn no_ring_and_no_buffer_is_touched_whatever_happens() {
 
 #[test]
 fn kicks_are_refused_and_the_resume_counts_as_a_kick() {
-    let (mut guest, [mut first, mut second], _) = live();
-    suspend(&mut guest);
+    let (mut engine, [mut first, mut second], _) = live();
+    suspend(&mut engine);
     publish(&mut first, 0, b"one");
     publish(&mut second, 1, b"two");
-    assert_eq!(guest.kick(0), Reply::Refused(Refusal::WrongPhase));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(0), Reply::Refused(Refusal::WrongPhase));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!((first.used_idx(), second.used_idx()), (0, 0));
-    resume(&mut guest);
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    resume(&mut engine);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut first, 0).as_deref(), Some(&b"one"[..]));
     assert_eq!(answer(&mut second, 1).as_deref(), Some(&b"two"[..]));
 }
 
 #[test]
 fn the_line_stays_as_it_was_until_the_driver_acknowledges() {
-    let (mut guest, [mut driver, _], _) = live();
-    assert_works(&mut guest, &mut driver, 0);
-    suspend(&mut guest);
-    let line = guest.device().notify();
+    let (mut engine, [mut driver, _], _) = live();
+    assert_works(&mut engine, &mut driver, 0);
+    suspend(&mut engine);
+    let line = engine.device().notify();
     assert!(line.is_high(), "what was announced before is still pending");
-    assert_eq!(pending(&mut guest), 1);
-    guest.update_config(|_| ());
-    assert_eq!(pending(&mut guest), 1);
-    assert_eq!(guest.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
-    assert!(!guest.device().notify().is_high());
-    guest.update_config(|_| ());
-    assert_eq!(pending(&mut guest), 0);
-    assert!(!guest.device().notify().is_high());
-    assert_eq!(guest.device().notify().asserted(), 1);
+    assert_eq!(pending(&mut engine), 1);
+    engine.update_config(|_| ());
+    assert_eq!(pending(&mut engine), 1);
+    assert_eq!(engine.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
+    assert!(!engine.device().notify().is_high());
+    engine.update_config(|_| ());
+    assert_eq!(pending(&mut engine), 0);
+    assert!(!engine.device().notify().is_high());
+    assert_eq!(engine.device().notify().asserted(), 1);
 }
 
 #[test]
 fn changes_of_fields_are_announced_once_after_the_resume() {
-    let (mut guest, _, _) = live();
-    suspend(&mut guest);
-    let generation = guest.load(reg::CONFIG_GENERATION);
+    let (mut engine, _, _) = live();
+    suspend(&mut engine);
+    let generation = engine.load(reg::CONFIG_GENERATION);
     for byte in 0..5 {
-        guest.update_config(|model| model.space[0] = byte);
-        assert_eq!(pending(&mut guest), 0);
-        assert_eq!(guest.device().notify().asserted(), 0);
+        engine.update_config(|model| model.space[0] = byte);
+        assert_eq!(pending(&mut engine), 0);
+        assert_eq!(engine.device().notify().asserted(), 0);
     }
-    assert_ne!(guest.load(reg::CONFIG_GENERATION), generation);
-    resume(&mut guest);
-    assert_eq!(pending(&mut guest), 2);
-    assert_eq!(guest.device().notify().asserted(), 1);
-    assert_eq!(guest.load(reg::CONFIG) & 0xff, 4);
-    assert_eq!(guest.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
+    assert_ne!(engine.load(reg::CONFIG_GENERATION), generation);
+    resume(&mut engine);
+    assert_eq!(pending(&mut engine), 2);
+    assert_eq!(engine.device().notify().asserted(), 1);
+    assert_eq!(engine.load(reg::CONFIG) & 0xff, 4);
+    assert_eq!(engine.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
     // Not again, neither now nor after the next suspension.
-    guest.poll(BUDGET);
-    suspend(&mut guest);
-    resume(&mut guest);
-    guest.poll(BUDGET);
-    assert_eq!(pending(&mut guest), 0);
-    assert_eq!(guest.device().notify().asserted(), 1);
+    engine.poll(BUDGET);
+    suspend(&mut engine);
+    resume(&mut engine);
+    engine.poll(BUDGET);
+    assert_eq!(pending(&mut engine), 0);
+    assert_eq!(engine.device().notify().asserted(), 1);
 }
 
 #[test]
 fn without_a_change_a_resume_announces_nothing() {
-    let (mut guest, _, _) = live();
-    suspend(&mut guest);
-    resume(&mut guest);
-    guest.poll(BUDGET);
-    assert_eq!(pending(&mut guest), 0);
-    assert_eq!(guest.device().notify().asserted(), 0);
+    let (mut engine, _, _) = live();
+    suspend(&mut engine);
+    resume(&mut engine);
+    engine.poll(BUDGET);
+    assert_eq!(pending(&mut engine), 0);
+    assert_eq!(engine.device().notify().asserted(), 0);
 }
 
 #[test]
 fn a_change_while_suspending_is_announced_at_once() {
-    let (mut guest, _, _) = holding();
-    begin(&mut guest);
-    guest.update_config(|_| ());
-    assert_eq!(pending(&mut guest), 2);
-    let token = guest.model().held[0];
-    assert_eq!(guest.complete(token), Ok(()));
-    assert_eq!(guest.load(reg::STATUS), 0x1b);
-    assert_eq!(guest.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
-    resume(&mut guest);
-    assert_eq!(pending(&mut guest), 0);
+    let (mut engine, _, _) = holding();
+    begin(&mut engine);
+    engine.update_config(|_| ());
+    assert_eq!(pending(&mut engine), 2);
+    let token = engine.model().held[0];
+    assert_eq!(engine.complete(token), Ok(()));
+    assert_eq!(engine.load(reg::STATUS), 0x1b);
+    assert_eq!(engine.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
+    resume(&mut engine);
+    assert_eq!(pending(&mut engine), 0);
 }
 
 #[test]
 fn a_driver_changes_no_field_while_suspended_or_suspending() {
     for (begun, always) in [(false, false), (true, false), (false, true), (true, true)] {
-        let (mut guest, _, _) = holding();
-        guest.model_mut().writable = 0..12;
-        guest.model_mut().always = always;
+        let (mut engine, _, _) = holding();
+        engine.model_mut().writable = 0..12;
+        engine.model_mut().always = always;
         let write = |offset, width| Access::Write {
             offset: reg::CONFIG + offset,
             width,
             value: 0x55,
         };
-        assert_eq!(guest.access(write(0, 1)), Reply::Done(0));
-        begin(&mut guest);
+        assert_eq!(engine.access(write(0, 1)), Reply::Done(0));
+        begin(&mut engine);
         if !begun {
-            let token = guest.model().held[0];
-            assert_eq!(guest.complete(token), Ok(()));
-            assert_eq!(guest.load(reg::STATUS), 0x1b);
+            let token = engine.model().held[0];
+            assert_eq!(engine.complete(token), Ok(()));
+            assert_eq!(engine.load(reg::STATUS), 0x1b);
         }
-        let (space, before) = (guest.model().space.clone(), seen(&guest));
-        let generation = guest.load(reg::CONFIG_GENERATION);
+        let (space, before) = (engine.model().space.clone(), seen(&engine));
+        let generation = engine.load(reg::CONFIG_GENERATION);
         for (offset, width) in [(0, 1), (1, 1), (2, 2), (4, 4), (0, 8)] {
             let refusal = Refusal::ConfigReadOnly {
                 offset: reg::CONFIG + offset,
                 width,
             };
-            assert_eq!(guest.access(write(offset, width)), Reply::Refused(refusal));
+            assert_eq!(engine.access(write(offset, width)), Reply::Refused(refusal));
         }
-        assert_eq!(guest.model().space, space);
-        assert_eq!(seen(&guest), before);
+        assert_eq!(engine.model().space, space);
+        assert_eq!(seen(&engine), before);
         // Reading is another matter, and nothing of it changes by itself.
-        assert_eq!(guest.load(reg::CONFIG) & 0xff, 0x55);
-        assert_eq!(guest.load(reg::CONFIG_GENERATION), generation);
-        assert_eq!(guest.model().space, space);
+        assert_eq!(engine.load(reg::CONFIG) & 0xff, 0x55);
+        assert_eq!(engine.load(reg::CONFIG_GENERATION), generation);
+        assert_eq!(engine.model().space, space);
     }
 }
 
 #[test]
 fn a_resumed_driver_may_write_the_configuration_again() {
-    let (mut guest, _, _) = live();
-    guest.model_mut().writable = 0..12;
-    suspend(&mut guest);
-    assert!(guest.store(reg::CONFIG, 7).refusal().is_some());
-    resume(&mut guest);
-    assert_eq!(guest.store(reg::CONFIG, 7), Reply::Done(0));
-    assert_eq!(guest.model().space[0], 7);
+    let (mut engine, _, _) = live();
+    engine.model_mut().writable = 0..12;
+    suspend(&mut engine);
+    assert!(engine.store(reg::CONFIG, 7).refusal().is_some());
+    resume(&mut engine);
+    assert_eq!(engine.store(reg::CONFIG, 7), Reply::Done(0));
+    assert_eq!(engine.model().space[0], 7);
 }
 
 #[test]
 fn queue_ready_zero_still_stops_a_queue_and_touches_nothing() {
-    let (mut guest, [mut driver, mut other], ram) = live();
-    suspend(&mut guest);
+    let (mut engine, [mut driver, mut other], ram) = live();
+    suspend(&mut engine);
     publish(&mut driver, 0, b"in vain");
     let before = shot(ram);
-    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    assert_eq!(guest.load(reg::QUEUE_READY), 0);
+    assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(engine.load(reg::QUEUE_READY), 0);
     assert!(shot(ram) == before, "memory changed");
-    resume(&mut guest);
-    guest.poll(BUDGET);
+    resume(&mut engine);
+    engine.poll(BUDGET);
     assert_eq!(driver.used_idx(), 0);
-    assert_works(&mut guest, &mut other, 1);
+    assert_works(&mut engine, &mut other, 1);
     let mut untouched = [0; 4];
     driver.read(DATA + 0x80, &mut untouched);
     assert_eq!(untouched, [0; 4]);
 }
 
 /// A suspended device with both events pending, of which the driver was told twice.
-fn suspended_with_both_pending() -> Guest<Probe> {
-    let (mut guest, [mut driver, _], _) = live();
-    assert_works(&mut guest, &mut driver, 0);
-    guest.update_config(|_| ());
-    suspend(&mut guest);
-    assert_eq!(pending(&mut guest), 3);
-    assert_eq!(guest.device().notify().asserted(), 2);
-    guest
+fn suspended_with_both_pending() -> TestEngine<Probe> {
+    let (mut engine, [mut driver, _], _) = live();
+    assert_works(&mut engine, &mut driver, 0);
+    engine.update_config(|_| ());
+    suspend(&mut engine);
+    assert_eq!(pending(&mut engine), 3);
+    assert_eq!(engine.device().notify().asserted(), 2);
+    engine
 }
 
 #[test]
 fn an_acknowledgement_sends_no_edge_before_the_resume() {
     for (acknowledged, left) in [(1, 2), (2, 1), (0, 3), (!3, 3)] {
-        let mut guest = suspended_with_both_pending();
+        let mut engine = suspended_with_both_pending();
         assert_eq!(
-            guest.store(reg::INTERRUPT_ACK, acknowledged),
+            engine.store(reg::INTERRUPT_ACK, acknowledged),
             Reply::Done(0)
         );
-        assert_eq!(pending(&mut guest), left);
-        let line = guest.device().notify();
+        assert_eq!(pending(&mut engine), left);
+        let line = engine.device().notify();
         assert!(line.is_high(), "a level stays as it is");
         assert_eq!(line.asserted(), 2);
-        resume(&mut guest);
-        assert_eq!(guest.device().notify().asserted(), 3);
-        assert_eq!(pending(&mut guest), left);
-        assert_eq!(guest.store(reg::INTERRUPT_ACK, left), Reply::Done(0));
-        assert!(!guest.device().notify().is_high());
+        resume(&mut engine);
+        assert_eq!(engine.device().notify().asserted(), 3);
+        assert_eq!(pending(&mut engine), left);
+        assert_eq!(engine.store(reg::INTERRUPT_ACK, left), Reply::Done(0));
+        assert!(!engine.device().notify().is_high());
     }
 }
 
 #[test]
 fn pending_and_new_events_are_one_edge_at_the_resume() {
-    let mut guest = suspended_with_both_pending();
-    assert_eq!(guest.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
-    guest.update_config(|_| ());
-    assert_eq!(pending(&mut guest), 1);
-    resume(&mut guest);
-    assert_eq!(pending(&mut guest), 3);
-    assert_eq!(guest.device().notify().asserted(), 3);
+    let mut engine = suspended_with_both_pending();
+    assert_eq!(engine.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
+    engine.update_config(|_| ());
+    assert_eq!(pending(&mut engine), 1);
+    resume(&mut engine);
+    assert_eq!(pending(&mut engine), 3);
+    assert_eq!(engine.device().notify().asserted(), 3);
 }
 
 #[test]
 fn a_driver_that_gives_up_gets_what_was_held_back() {
     for (acknowledged, raised, left) in [(1, 3, 2), (3, 2, 0)] {
-        let mut guest = suspended_with_both_pending();
+        let mut engine = suspended_with_both_pending();
         assert_eq!(
-            guest.store(reg::INTERRUPT_ACK, acknowledged),
+            engine.store(reg::INTERRUPT_ACK, acknowledged),
             Reply::Done(0)
         );
-        guest.update_config(|_| ());
-        assert_eq!(guest.device().notify().asserted(), 2);
-        let status = guest.load(reg::STATUS);
-        assert_eq!(guest.store(reg::STATUS, status | 0x80), Reply::Done(0));
+        engine.update_config(|_| ());
+        assert_eq!(engine.device().notify().asserted(), 2);
+        let status = engine.load(reg::STATUS);
+        assert_eq!(engine.store(reg::STATUS, status | 0x80), Reply::Done(0));
         // The change of the configuration is not among it: nobody reads that any more.
-        assert_eq!(pending(&mut guest), left);
-        let line = guest.device().notify();
+        assert_eq!(pending(&mut engine), left);
+        let line = engine.device().notify();
         assert_eq!((line.is_high(), line.asserted()), (left != 0, raised));
     }
 }
 
 #[test]
 fn a_driver_that_gives_up_is_not_told_twice() {
-    let mut guest = suspended_with_both_pending();
-    let status = guest.load(reg::STATUS);
-    assert_eq!(guest.store(reg::STATUS, status | 0x80), Reply::Done(0));
-    assert_eq!(pending(&mut guest), 3);
-    let line = guest.device().notify();
+    let mut engine = suspended_with_both_pending();
+    let status = engine.load(reg::STATUS);
+    assert_eq!(engine.store(reg::STATUS, status | 0x80), Reply::Done(0));
+    assert_eq!(pending(&mut engine), 3);
+    let line = engine.device().notify();
     assert_eq!((line.is_high(), line.asserted()), (true, 2));
 }

@@ -8,7 +8,7 @@ use virtside::{
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{
-    BASE, BUDGET, Guest, Line, N, Q, TestRam,
+    BASE, BUDGET, Line, N, Q, TestEngine, TestRam,
     probe::{Probe, answer, assert_works, pending, publish},
     reg,
     rings::shot,
@@ -20,109 +20,115 @@ use crate::{begin, live, resume};
 type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A device that is asked to rest while a chain of its taken queue 0 is in flight.
-fn busy() -> (Guest<Probe>, Queue, Chain<N>, FakeDriver<FlatMem>, TestRam) {
-    let (mut guest, [mut driver, _], ram) = live();
-    let mut queue = guest.take_queue(0).expect("a live queue");
+fn busy() -> (
+    TestEngine<Probe>,
+    Queue,
+    Chain<N>,
+    FakeDriver<FlatMem>,
+    TestRam,
+) {
+    let (mut engine, [mut driver, _], ram) = live();
+    let mut queue = engine.take_queue(0).expect("a live queue");
     let mut chain = Chain::new();
     publish(&mut driver, 0, b"in flight");
     assert_eq!(queue.pop(&ram.flat(BASE), &mut chain), Ok(true));
     assert!(queue.was_kicked());
-    begin(&mut guest);
-    (guest, queue, chain, driver, ram)
+    begin(&mut engine);
+    (engine, queue, chain, driver, ram)
 }
 
 #[test]
 fn the_device_waits_for_its_owner_and_for_chains_in_flight() {
-    let (mut guest, mut queue, chain, mut driver, ram) = busy();
+    let (mut engine, mut queue, chain, mut driver, ram) = busy();
     assert!(queue.was_kicked(), "being asked is a kick");
     publish(&mut driver, 0, b"late");
     let mut none = Chain::new();
     assert_eq!(queue.pop(&ram.flat(BASE), &mut none), Err(Stop::Asked));
-    assert_eq!(guest.load(reg::STATUS), LIVE);
+    assert_eq!(engine.load(reg::STATUS), LIVE);
     assert_eq!(queue.complete(&chain, 0), Ok(()));
     // It was the last: announced, and then quiet.
-    assert_eq!(pending(&mut guest), 1);
-    assert_eq!(guest.load(reg::STATUS), SUSPENDED);
+    assert_eq!(pending(&mut engine), 1);
+    assert_eq!(engine.load(reg::STATUS), SUSPENDED);
     let before = shot(ram);
     assert!(!queue.flush());
     queue.disable_kicks();
     assert!(queue.enable_kicks().is_err());
-    assert!(guest.put_back(queue).is_ok());
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert!(engine.put_back(queue).is_ok());
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert!(shot(ram) == before, "memory changed");
-    resume(&mut guest);
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    resume(&mut engine);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b""[..]));
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"late"[..]));
 }
 
 #[test]
 fn one_put_back_on_the_way_serves_nothing_before_the_resume() {
-    let (mut guest, mut queue, chain, mut driver, _) = busy();
+    let (mut engine, mut queue, chain, mut driver, _) = busy();
     queue.abandon(&chain);
     publish(&mut driver, 0, b"late");
-    assert!(guest.put_back(queue).is_ok());
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert!(engine.put_back(queue).is_ok());
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(driver.used_idx(), 0);
-    assert_eq!(guest.load(reg::STATUS), SUSPENDED);
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
-    resume(&mut guest);
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.load(reg::STATUS), SUSPENDED);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
+    resume(&mut engine);
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(driver.used_idx(), 1);
 }
 
 #[test]
 fn one_that_stays_out_is_quiet_until_it_is_put_back() {
-    let (mut guest, mut queue, chain, mut driver, ram) = busy();
+    let (mut engine, mut queue, chain, mut driver, ram) = busy();
     queue.abandon(&chain);
-    assert_eq!(guest.load(reg::STATUS), SUSPENDED);
-    resume(&mut guest);
-    assert_eq!(guest.queue_state(0), QueueState::Taken);
+    assert_eq!(engine.load(reg::STATUS), SUSPENDED);
+    resume(&mut engine);
+    assert_eq!(engine.queue_state(0), QueueState::Taken);
     publish(&mut driver, 0, b"after");
-    assert_eq!(guest.kick(0), Reply::Done(0));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert_eq!(engine.kick(0), Reply::Done(0));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     let mut none = Chain::new();
     assert_eq!(queue.pop(&ram.flat(BASE), &mut none), Err(Stop::Asked));
     assert_eq!(
-        guest.take_queue(0).err(),
+        engine.take_queue(0).err(),
         Some(Refusal::QueueTaken { queue: 0 })
     );
-    assert!(guest.put_back(queue).is_ok());
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert!(engine.put_back(queue).is_ok());
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"after"[..]));
-    assert_works(&mut guest, &mut driver, 0);
+    assert_works(&mut engine, &mut driver, 0);
     // And may be taken again.
-    let mut queue = guest.take_queue(0).expect("a live queue");
+    let mut queue = engine.take_queue(0).expect("a live queue");
     publish(&mut driver, 0, b"again");
     assert_eq!(queue.pop(&ram.flat(BASE), &mut none), Ok(true));
 }
 
 #[test]
 fn one_that_is_dropped_on_the_way_lets_the_device_rest() {
-    let (mut guest, queue, _, _, _) = busy();
+    let (mut engine, queue, _, _, _) = busy();
     drop(queue);
-    assert_eq!(guest.load(reg::STATUS), SUSPENDED);
-    resume(&mut guest);
-    assert_eq!(guest.queue_state(0), QueueState::Dead);
+    assert_eq!(engine.load(reg::STATUS), SUSPENDED);
+    resume(&mut engine);
+    assert_eq!(engine.queue_state(0), QueueState::Dead);
 }
 
 #[test]
 fn a_reset_on_the_way_waits_for_it_as_ever() {
-    let (mut guest, queue, _, _, _) = busy();
-    let Reply::Pending(ticket) = guest.store(reg::STATUS, 0) else {
+    let (mut engine, queue, _, _, _) = busy();
+    let Reply::Pending(ticket) = engine.store(reg::STATUS, 0) else {
         panic!("a queue is out");
     };
-    assert_eq!(guest.finish(ticket), Reply::Pending(ticket));
+    assert_eq!(engine.finish(ticket), Reply::Pending(ticket));
     drop(queue);
-    assert_eq!(guest.finish(ticket), Reply::Done(0));
-    assert_eq!(guest.load(reg::STATUS), 0);
+    assert_eq!(engine.finish(ticket), Reply::Done(0));
+    assert_eq!(engine.load(reg::STATUS), 0);
 }
 
 #[test]
 fn a_suspension_under_load_ends_and_leaves_memory_alone() {
-    let (mut guest, [mut driver, _], ram) = live();
+    let (mut engine, [mut driver, _], ram) = live();
     for _ in 0..20 {
-        let mut queue = guest.take_queue(0).expect("a live queue");
+        let mut queue = engine.take_queue(0).expect("a live queue");
         for _ in 0..3 {
             publish(&mut driver, 0, b"load");
         }
@@ -140,37 +146,37 @@ fn a_suspension_under_load_ends_and_leaves_memory_alone() {
                 }
             }
         });
-        assert_eq!(guest.store(reg::STATUS, 0x1f), Reply::Done(0));
-        while guest.load(reg::STATUS) != SUSPENDED {
+        assert_eq!(engine.store(reg::STATUS, 0x1f), Reply::Done(0));
+        while engine.load(reg::STATUS) != SUSPENDED {
             std::thread::yield_now();
         }
-        let (before, raised) = (shot(ram), guest.device().notify().asserted());
+        let (before, raised) = (shot(ram), engine.device().notify().asserted());
         let (queue, stop) = owner.join().expect("no panic");
         assert_eq!(stop, Stop::Asked);
         assert!(shot(ram) == before, "memory changed");
-        assert_eq!(guest.device().notify().asserted(), raised);
-        assert!(guest.put_back(queue).is_ok());
-        resume(&mut guest);
-        assert_eq!(guest.poll(BUDGET), Step::Idle);
+        assert_eq!(engine.device().notify().asserted(), raised);
+        assert!(engine.put_back(queue).is_ok());
+        resume(&mut engine);
+        assert_eq!(engine.poll(BUDGET), Step::Idle);
         while driver.take_used().is_some() {}
     }
-    assert_eq!(guest.store(reg::INTERRUPT_ACK, 1), Reply::Done(0));
-    assert_works(&mut guest, &mut driver, 0);
+    assert_eq!(engine.store(reg::INTERRUPT_ACK, 1), Reply::Done(0));
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
 fn after_the_resume_nobody_waits_for_one_that_is_not_here() {
     for dropped in [false, true] {
-        let (mut guest, mut queue, chain, _, _) = busy();
-        guest.model_mut().unready = vec![0];
+        let (mut engine, mut queue, chain, _, _) = busy();
+        engine.model_mut().unready = vec![0];
         queue.abandon(&chain);
         let queue = (!dropped).then_some(queue);
-        assert_eq!(guest.load(reg::STATUS), SUSPENDED);
-        resume(&mut guest);
-        assert_eq!(guest.poll(BUDGET), Step::Idle);
+        assert_eq!(engine.load(reg::STATUS), SUSPENDED);
+        resume(&mut engine);
+        assert_eq!(engine.poll(BUDGET), Step::Idle);
         if let Some(queue) = queue {
-            assert!(guest.put_back(queue).is_ok());
-            assert_eq!(guest.poll(BUDGET), Step::Blocked);
+            assert!(engine.put_back(queue).is_ok());
+            assert_eq!(engine.poll(BUDGET), Step::Blocked);
         }
     }
 }

@@ -10,52 +10,52 @@ use virtside::{
     models::Entropy,
     testing::{Buffer, Registers},
 };
-use virtside_tests::{CountingSource, DATA, config, driver, guest};
+use virtside_tests::{CountingSource, DATA, config, driver, test_engine};
 
 #[test]
 fn chains_returned_before_the_queue_is_put_back_are_announced() {
-    let (mut guest, ram) = guest(Entropy::new(CountingSource::default()), 1);
+    let (mut engine, ram) = test_engine(Entropy::new(CountingSource::default()), 1);
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     driver.send(0, &[Buffer::writable(DATA, 8)]);
-    let mut queue = guest.take_queue(0).expect("taken");
+    let mut queue = engine.take_queue(0).expect("taken");
     let mut chain = Chain::new();
-    assert_eq!(queue.pop(guest.device().memory(), &mut chain), Ok(true));
+    assert_eq!(queue.pop(engine.device().memory(), &mut chain), Ok(true));
     // The memory may change while a chain is out: the queue is asked to stop.
-    assert!(!guest.memory_changed());
+    assert!(!engine.memory_changed());
     assert_eq!(
-        queue.pop(guest.device().memory(), &mut Chain::new()),
+        queue.pop(engine.device().memory(), &mut Chain::new()),
         Err(Stop::Asked)
     );
     assert_eq!(queue.complete(&chain, 8), Ok(()));
-    assert!(guest.put_back(queue).is_ok());
+    assert!(engine.put_back(queue).is_ok());
     assert_eq!(driver.take_used(), Some((0, 8)));
     assert_eq!(
-        guest.device().notify().asserted(),
+        engine.device().notify().asserted(),
         1,
         "the driver waits for it"
     );
-    assert!(guest.memory_changed());
+    assert!(engine.memory_changed());
 }
 
 #[test]
 fn the_last_chain_given_back_makes_a_stopped_queue_quiet() {
-    let (mut guest, ram) = guest(Entropy::new(CountingSource::default()), 1);
+    let (mut engine, ram) = test_engine(Entropy::new(CountingSource::default()), 1);
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     driver.send(0, &[Buffer::writable(DATA, 8)]);
-    let mut queue = guest.take_queue(0).expect("taken");
+    let mut queue = engine.take_queue(0).expect("taken");
     let mut chain = Chain::new();
-    assert_eq!(queue.pop(guest.device().memory(), &mut chain), Ok(true));
+    assert_eq!(queue.pop(engine.device().memory(), &mut chain), Ok(true));
     assert!(queue.was_kicked(), "a taken queue has to be looked at");
-    assert!(!guest.memory_changed());
+    assert!(!engine.memory_changed());
     assert!(queue.was_kicked(), "its owner may sleep until it is kicked");
     assert_eq!(
-        queue.pop(guest.device().memory(), &mut Chain::new()),
+        queue.pop(engine.device().memory(), &mut Chain::new()),
         Err(Stop::Asked)
     );
     assert_eq!(queue.complete(&chain, 8), Ok(()));
-    assert!(guest.memory_changed(), "without another word of its owner");
+    assert!(engine.memory_changed(), "without another word of its owner");
 }
 
 /// A level line, and what another thread does just before it goes high for the first time.

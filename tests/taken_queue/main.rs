@@ -17,7 +17,7 @@ use virtside::{
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{
-    Guest, Line, N, Q, TestRam, config, driver,
+    Line, N, Q, TestEngine, TestRam, config, driver,
     probe::{Probe, probe, publish},
     reg,
 };
@@ -27,7 +27,7 @@ type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A live device with queues 0 and 1, queue 0 taken.
 struct Out {
-    guest: Guest<Probe>,
+    engine: TestEngine<Probe>,
     ram: TestRam,
     queue: Queue,
     driver: FakeDriver<FlatMem>,
@@ -35,12 +35,12 @@ struct Out {
 }
 
 fn out() -> Out {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
-    let queue = guest.take_queue(0).expect("a live queue");
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    let queue = engine.take_queue(0).expect("a live queue");
     Out {
-        guest,
+        engine,
         ram,
         queue,
         driver,
@@ -87,15 +87,15 @@ fn serve_one<M: DriverMem>(queue: &mut Queue, mem: &M, chain: &mut Chain<N>) -> 
 
 /// The driver resets the device, and has to wait.
 #[track_caller]
-fn reset_waits(guest: &mut Guest<Probe>) -> Ticket {
-    waits(guest.store(reg::STATUS, 0))
+fn reset_waits(engine: &mut TestEngine<Probe>) -> Ticket {
+    waits(engine.store(reg::STATUS, 0))
 }
 
 /// The driver stops queue 0, and has to wait.
 #[track_caller]
-fn stop_waits(guest: &mut Guest<Probe>) -> Ticket {
-    assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
-    waits(guest.store(reg::QUEUE_READY, 0))
+fn stop_waits(engine: &mut TestEngine<Probe>) -> Ticket {
+    assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    waits(engine.store(reg::QUEUE_READY, 0))
 }
 
 #[track_caller]

@@ -5,91 +5,97 @@ use virtside::{
     testing::Registers,
 };
 use virtside_tests::{
-    BUDGET, Guest, config, driver, guest,
+    BUDGET, TestEngine, config, driver,
     probe::{Event, Probe, answer, assert_works, pending, probe, publish, seen},
-    reg,
+    reg, test_engine,
 };
 
 use crate::{Out, in_flight, mem, out, serve_one};
 
 /// Why queue `queue` cannot be taken; and nothing changed for it.
 #[track_caller]
-fn refused(guest: &mut Guest<Probe>, queue: u16) -> Refusal {
-    let before = seen(guest);
-    let refusal = match guest.take_queue(queue) {
+fn refused(engine: &mut TestEngine<Probe>, queue: u16) -> Refusal {
+    let before = seen(engine);
+    let refusal = match engine.take_queue(queue) {
         Ok(_) => panic!("queue {queue} was taken"),
         Err(refusal) => refusal,
     };
-    assert_eq!(seen(guest), before);
+    assert_eq!(seen(engine), before);
     refusal
 }
 
 #[test]
 fn no_queue_is_taken_before_the_driver_is_live() {
-    let (mut guest, _) = probe();
-    assert_eq!(refused(&mut guest, 0), Refusal::WrongPhase);
-    assert!(guest.negotiate(Features::VERSION_1));
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    assert_eq!(refused(&mut guest, 0), Refusal::WrongPhase);
-    guest.model_mut().start = Start::Later;
-    assert!(matches!(guest.go_live(), Reply::Pending(_)));
-    assert_eq!(refused(&mut guest, 0), Refusal::WrongPhase);
+    let (mut engine, _) = probe();
+    assert_eq!(refused(&mut engine, 0), Refusal::WrongPhase);
+    assert!(engine.negotiate(Features::VERSION_1));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    assert_eq!(refused(&mut engine, 0), Refusal::WrongPhase);
+    engine.model_mut().start = Start::Later;
+    assert!(matches!(engine.go_live(), Reply::Pending(_)));
+    assert_eq!(refused(&mut engine, 0), Refusal::WrongPhase);
 }
 
 #[test]
 fn a_queue_that_is_not_there_is_not_taken() {
-    let Out { mut guest, .. } = out();
+    let Out { mut engine, .. } = out();
     for queue in [4, 77, u16::MAX] {
         let absent = u32::from(queue);
         assert_eq!(
-            refused(&mut guest, queue),
+            refused(&mut engine, queue),
             Refusal::NoSuchQueue { queue: absent }
         );
     }
     for queue in [2, 3] {
-        assert_eq!(refused(&mut guest, queue), Refusal::QueueNotReady { queue });
+        assert_eq!(
+            refused(&mut engine, queue),
+            Refusal::QueueNotReady { queue }
+        );
     }
-    assert_eq!(refused(&mut guest, 0), Refusal::QueueTaken { queue: 0 });
+    assert_eq!(refused(&mut engine, 0), Refusal::QueueTaken { queue: 0 });
 }
 
 #[test]
 fn a_stopped_or_broken_queue_is_not_taken() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let broken = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
-    assert_eq!(guest.store(reg::QUEUE_SEL, 1), Reply::Done(0));
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    assert_eq!(engine.store(reg::QUEUE_SEL, 1), Reply::Done(0));
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     broken.set_avail_idx(1000);
-    guest.poll(BUDGET);
+    engine.poll(BUDGET);
     for queue in [0, 1] {
-        assert_eq!(refused(&mut guest, queue), Refusal::QueueNotReady { queue });
+        assert_eq!(
+            refused(&mut engine, queue),
+            Refusal::QueueNotReady { queue }
+        );
     }
 }
 
 #[test]
 fn no_queue_is_taken_where_a_reply_cannot_be_withheld() {
-    let (guest, _) = probe();
-    let mut guest = guest.without_taking();
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    assert_eq!(refused(&mut guest, 0), Refusal::NotNegotiated);
-    assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+    let (engine, _) = probe();
+    let mut engine = engine.without_taking();
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    assert_eq!(refused(&mut engine, 0), Refusal::NotNegotiated);
+    assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
 }
 
 #[test]
 fn a_taken_queue_is_its_owners_to_serve_and_nobody_elses() {
     let mut o = out();
-    assert_eq!(o.guest.queue_state(0), QueueState::Taken);
+    assert_eq!(o.engine.queue_state(0), QueueState::Taken);
     assert_eq!(o.queue.number(), 0);
     publish(&mut o.driver, 0, b"mine");
-    assert_eq!(o.guest.kick(0), Reply::Done(0));
-    assert_eq!(o.guest.poll(BUDGET), Step::Idle);
+    assert_eq!(o.engine.kick(0), Reply::Done(0));
+    assert_eq!(o.engine.poll(BUDGET), Step::Idle);
     assert_eq!(o.driver.used_idx(), 0);
-    assert_eq!(o.guest.model().count(Event::Served(0)), 0);
+    assert_eq!(o.engine.model().count(Event::Served(0)), 0);
 
     assert_eq!(serve_one(&mut o.queue, &mem(o.ram), &mut o.chain), Ok(true));
     assert_eq!(answer(&mut o.driver, 0).as_deref(), Some(&b"mine"[..]));
-    assert_eq!(pending(&mut o.guest), 1);
-    assert_eq!(o.guest.device().notify().asserted(), 1);
+    assert_eq!(pending(&mut o.engine), 1);
+    assert_eq!(o.engine.device().notify().asserted(), 1);
     assert_eq!(
         serve_one(&mut o.queue, &mem(o.ram), &mut o.chain),
         Ok(false)
@@ -98,21 +104,21 @@ fn a_taken_queue_is_its_owners_to_serve_and_nobody_elses() {
 
 #[test]
 fn a_queue_that_is_put_back_goes_on_where_it_was() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     let mut chain = Chain::new();
     for _ in 0..15 {
-        assert_works(&mut guest, &mut driver, 0);
-        let mut queue = guest.take_queue(0).expect("a live queue");
+        assert_works(&mut engine, &mut driver, 0);
+        let mut queue = engine.take_queue(0).expect("a live queue");
         publish(&mut driver, 0, b"out");
         assert_eq!(serve_one(&mut queue, &mem(ram), &mut chain), Ok(true));
         assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"out"[..]));
         // This one is found when the queue is back, without a kick.
         publish(&mut driver, 0, b"back");
-        assert!(guest.put_back(queue).is_ok());
-        assert_eq!(guest.queue_state(0), QueueState::Live);
-        assert_eq!(guest.poll(BUDGET), Step::Idle);
+        assert!(engine.put_back(queue).is_ok());
+        assert_eq!(engine.queue_state(0), QueueState::Live);
+        assert_eq!(engine.poll(BUDGET), Step::Idle);
         assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"back"[..]));
     }
     assert_eq!(driver.used_idx(), 45);
@@ -123,7 +129,7 @@ fn the_other_queues_are_served_meanwhile() {
     let mut o = in_flight();
     let mut other = driver(o.ram, 1);
     for _ in 0..20 {
-        assert_works(&mut o.guest, &mut other, 1);
+        assert_works(&mut o.engine, &mut other, 1);
     }
     let written = crate::echo(&mem(o.ram), &o.chain);
     assert_eq!(o.queue.complete(&o.chain, written), Ok(()));
@@ -133,38 +139,38 @@ fn the_other_queues_are_served_meanwhile() {
 #[test]
 fn a_queue_with_chains_in_flight_is_given_back_to_its_owner() {
     let o = in_flight();
-    let (mut guest, mut queue, chain) = (o.guest, o.queue, o.chain);
-    queue = match guest.put_back(queue) {
+    let (mut engine, mut queue, chain) = (o.engine, o.queue, o.chain);
+    queue = match engine.put_back(queue) {
         Err(Ok(queue)) => queue,
         other => panic!("it was put back: {:?}", other.is_ok()),
     };
-    assert_eq!(guest.queue_state(0), QueueState::Taken);
+    assert_eq!(engine.queue_state(0), QueueState::Taken);
     queue.abandon(&chain);
     assert_eq!(queue.in_flight(), 0);
-    assert!(guest.put_back(queue).is_ok());
+    assert!(engine.put_back(queue).is_ok());
     assert_eq!(o.driver.used_idx(), 0);
 }
 
 #[test]
 fn kicks_of_a_taken_queue_reach_its_owner_once() {
     let o = out();
-    let (mut guest, queue) = (o.guest, o.queue);
+    let (mut engine, queue) = (o.engine, o.queue);
     assert!(
         queue.was_kicked(),
         "what came before is the owner's to find"
     );
     assert!(!queue.was_kicked());
-    assert_eq!(guest.kick(1), Reply::Done(0));
+    assert_eq!(engine.kick(1), Reply::Done(0));
     assert!(!queue.was_kicked(), "that was queue 1");
     for _ in 0..3 {
-        assert_eq!(guest.kick(0), Reply::Done(0));
+        assert_eq!(engine.kick(0), Reply::Done(0));
         // The device looks at its doorbell in between.
-        assert_eq!(guest.poll(BUDGET), Step::Idle);
-        assert_eq!(guest.poll(BUDGET), Step::Idle);
+        assert_eq!(engine.poll(BUDGET), Step::Idle);
+        assert_eq!(engine.poll(BUDGET), Step::Idle);
         assert!(queue.was_kicked());
         assert!(!queue.was_kicked());
     }
-    assert_eq!(guest.notify_queue(0), Ok(()));
+    assert_eq!(engine.notify_queue(0), Ok(()));
     assert!(queue.was_kicked(), "the host may kick it too");
 }
 
@@ -175,12 +181,12 @@ fn an_interrupt_is_sent_only_if_the_driver_wants_it() {
     publish(&mut o.driver, 0, b"quietly");
     assert_eq!(serve_one(&mut o.queue, &mem(o.ram), &mut o.chain), Ok(true));
     assert_eq!(answer(&mut o.driver, 0).as_deref(), Some(&b"quietly"[..]));
-    assert_eq!(o.guest.device().notify().asserted(), 0);
+    assert_eq!(o.engine.device().notify().asserted(), 0);
     o.driver.set_avail_flags(0);
     assert!(!o.queue.flush(), "that was considered already");
     publish(&mut o.driver, 0, b"loudly");
     assert_eq!(serve_one(&mut o.queue, &mem(o.ram), &mut o.chain), Ok(true));
-    assert_eq!(o.guest.device().notify().asserted(), 1);
+    assert_eq!(o.engine.device().notify().asserted(), 1);
 }
 
 #[test]
@@ -209,54 +215,54 @@ fn a_broken_ring_stops_a_taken_queue_and_needs_a_reset() {
     let fault = DriverFault::AvailIndexJump { idx: 1000, next: 0 };
     let popped = o.queue.pop(&mem(o.ram), &mut o.chain);
     assert_eq!(popped, Err(Stop::Driver(fault)));
-    assert_eq!(o.guest.load(reg::STATUS), 15 | 64);
-    assert_eq!(pending(&mut o.guest), 2);
-    assert_eq!(o.guest.device().notify().asserted(), 1);
+    assert_eq!(o.engine.load(reg::STATUS), 15 | 64);
+    assert_eq!(pending(&mut o.engine), 2);
+    assert_eq!(o.engine.device().notify().asserted(), 1);
     // It is of no more use, whoever has it.
     o.driver.set_avail_idx(0);
     assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
-    let put = o.guest.put_back(o.queue);
+    let put = o.engine.put_back(o.queue);
     assert!(matches!(put, Err(Err(Refusal::StaleToken))));
-    assert_eq!(o.guest.queue_state(0), QueueState::Dead);
-    assert_eq!(o.guest.driver_fault(0), Some(fault));
+    assert_eq!(o.engine.queue_state(0), QueueState::Dead);
+    assert_eq!(o.engine.driver_fault(0), Some(fault));
     assert_eq!(
-        o.guest.take_queue(0).err(),
+        o.engine.take_queue(0).err(),
         Some(Refusal::QueueNotReady { queue: 0 })
     );
-    assert_eq!(o.guest.device().notify().asserted(), 1);
+    assert_eq!(o.engine.device().notify().asserted(), 1);
     // And holds nothing up.
-    assert_eq!(o.guest.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(o.engine.store(reg::STATUS, 0), Reply::Done(0));
 }
 
 #[test]
 fn a_fault_that_the_owner_reports_stops_the_queue_too() {
     let mut o = in_flight();
     o.queue.report(DriverFault::BadRequest { head: 0 });
-    assert_eq!(o.guest.load(reg::STATUS), 15 | 64);
-    assert_eq!(pending(&mut o.guest), 2);
+    assert_eq!(o.engine.load(reg::STATUS), 15 | 64);
+    assert_eq!(pending(&mut o.engine), 2);
     assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
     o.queue.abandon_all();
-    assert!(matches!(o.guest.put_back(o.queue), Err(Err(_))));
-    assert_eq!(o.guest.queue_state(0), QueueState::Dead);
+    assert!(matches!(o.engine.put_back(o.queue), Err(Err(_))));
+    assert_eq!(o.engine.queue_state(0), QueueState::Dead);
 }
 
 #[test]
 fn a_dropped_queue_is_dead_until_a_reset() {
     for busy in [false, true] {
         let o = if busy { in_flight() } else { out() };
-        let (mut guest, mut driver) = (o.guest, o.driver);
+        let (mut engine, mut driver) = (o.engine, o.driver);
         drop(o.queue);
         publish(&mut driver, 0, b"in vain");
-        assert_eq!(guest.kick(0), Reply::Done(0));
-        assert_eq!(guest.poll(BUDGET), Step::Idle);
+        assert_eq!(engine.kick(0), Reply::Done(0));
+        assert_eq!(engine.poll(BUDGET), Step::Idle);
         assert_eq!(driver.used_idx(), 0);
-        assert!(guest.take_queue(0).is_err());
-        assert_eq!(guest.queue_state(0), QueueState::Dead);
+        assert!(engine.take_queue(0).is_err());
+        assert_eq!(engine.queue_state(0), QueueState::Dead);
         // Nothing is left to wait for.
-        assert_eq!(guest.store(reg::STATUS, 0), Reply::Done(0));
+        assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
         driver = virtside_tests::driver(o.ram, 0);
-        assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-        assert_works(&mut guest, &mut driver, 0);
+        assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+        assert_works(&mut engine, &mut driver, 0);
     }
 }
 
@@ -266,16 +272,16 @@ fn a_request_pending_when_its_queue_is_taken_is_not_lost() {
         holds: true,
         ..Probe::default()
     };
-    let (mut guest, ram) = guest(model, 4);
+    let (mut engine, ram) = test_engine(model, 4);
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     publish(&mut driver, 0, b"held");
-    assert_eq!(guest.poll(BUDGET), Step::Blocked);
-    assert_eq!(refused(&mut guest, 0), Refusal::QueueBusy { queue: 0 });
-    let token = guest.model().held[0];
-    assert_eq!(guest.complete(token), Ok(()));
+    assert_eq!(engine.poll(BUDGET), Step::Blocked);
+    assert_eq!(refused(&mut engine, 0), Refusal::QueueBusy { queue: 0 });
+    let token = engine.model().held[0];
+    assert_eq!(engine.complete(token), Ok(()));
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"held"[..]));
-    assert!(guest.take_queue(0).is_ok());
+    assert!(engine.take_queue(0).is_ok());
 }
 
 #[test]
@@ -298,7 +304,7 @@ fn what_was_given_back_before_a_fault_is_announced() {
     // Its owner works in batches, and flushes when there is no more to be had.
     assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
     o.queue.flush();
-    assert_eq!(pending(&mut o.guest), 1 | 2);
+    assert_eq!(pending(&mut o.engine), 1 | 2);
     assert_eq!(o.driver.used_idx(), 1);
 }
 

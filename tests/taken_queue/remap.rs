@@ -39,24 +39,24 @@ fn a_change_of_memory_moves_a_taken_queue_when_it_is_put_back() {
     publish(&mut o.driver, 0, b"before");
     assert_eq!(serve_one(&mut o.queue, &mem(o.ram), &mut o.chain), Ok(true));
     let to = moved(o.ram);
-    *o.guest.memory_mut() = to.flat(BASE);
-    assert!(!o.guest.memory_changed(), "its owner did not hear yet");
-    assert!(!o.guest.memory_changed());
+    *o.engine.memory_mut() = to.flat(BASE);
+    assert!(!o.engine.memory_changed(), "its owner did not hear yet");
+    assert!(!o.engine.memory_changed());
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
-    assert!(o.guest.memory_changed());
-    assert!(o.guest.put_back(o.queue).is_ok());
-    assert_eq!(o.guest.queue_state(0), QueueState::Live);
-    assert_eq!(o.guest.load(reg::STATUS), 15);
+    assert!(o.engine.memory_changed());
+    assert!(o.engine.put_back(o.queue).is_ok());
+    assert_eq!(o.engine.queue_state(0), QueueState::Live);
+    assert_eq!(o.engine.load(reg::STATUS), 15);
 
     let mut old = [0; 0x2000];
     o.ram.read(0, &mut old);
     let mut driver = follow(&o.driver, to);
-    assert_works(&mut o.guest, &mut driver, 0);
+    assert_works(&mut o.engine, &mut driver, 0);
     let mut now = [0; 0x2000];
     o.ram.read(0, &mut now);
     assert!(old == now, "the old memory was touched");
     // It can be taken again, and works there too.
-    let mut queue = o.guest.take_queue(0).expect("a live queue");
+    let mut queue = o.engine.take_queue(0).expect("a live queue");
     publish(&mut driver, 0, b"after");
     assert_eq!(
         serve_one(&mut queue, &to.flat(BASE), &mut o.chain),
@@ -69,15 +69,15 @@ fn a_change_of_memory_moves_a_taken_queue_when_it_is_put_back() {
 fn a_chain_in_flight_keeps_the_old_memory_in_use() {
     let mut o = in_flight();
     let to = moved(o.ram);
-    *o.guest.memory_mut() = to.flat(BASE);
-    assert!(!o.guest.memory_changed());
+    *o.engine.memory_mut() = to.flat(BASE);
+    assert!(!o.engine.memory_changed());
     assert_eq!(
         o.queue.pop(&mem(o.ram), &mut o.chain.clone()),
         Err(Stop::Asked)
     );
-    assert!(!o.guest.memory_changed(), "one is in flight");
+    assert!(!o.engine.memory_changed(), "one is in flight");
     o.queue.abandon(&o.chain);
-    assert!(o.guest.memory_changed());
+    assert!(o.engine.memory_changed());
 }
 
 #[test]
@@ -85,37 +85,37 @@ fn what_was_given_back_before_the_change_is_announced() {
     let mut o = in_flight();
     assert_eq!(o.queue.complete(&o.chain, 0), Ok(()));
     let to = moved(o.ram);
-    *o.guest.memory_mut() = to.flat(BASE);
-    assert!(!o.guest.memory_changed());
+    *o.engine.memory_mut() = to.flat(BASE);
+    assert!(!o.engine.memory_changed());
     // Its owner works in batches, and flushes when there is no more to be had.
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
     o.queue.flush();
-    assert!(o.guest.put_back(o.queue).is_ok());
-    assert_eq!(o.guest.poll(BUDGET), Step::Idle);
-    assert_eq!(pending(&mut o.guest), 1);
+    assert!(o.engine.put_back(o.queue).is_ok());
+    assert_eq!(o.engine.poll(BUDGET), Step::Idle);
+    assert_eq!(pending(&mut o.engine), 1);
 }
 
 #[test]
 fn a_taken_queue_whose_rings_are_gone_has_failed_at_put_back() {
     let mut o = out();
-    *o.guest.memory_mut() = o.ram.flat(BASE + 0x100_0000);
-    assert!(!o.guest.memory_changed());
+    *o.engine.memory_mut() = o.ram.flat(BASE + 0x100_0000);
+    assert!(!o.engine.memory_changed());
     // Queue 1, which is in the device's hands, is gone at once.
-    assert_eq!(o.guest.queue_state(1), QueueState::Dead);
+    assert_eq!(o.engine.queue_state(1), QueueState::Dead);
     assert_eq!(
-        o.guest.take_host_fault(),
+        o.engine.take_host_fault(),
         Some(HostFault::RingGone { queue: 1 })
     );
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
-    assert!(o.guest.memory_changed());
-    assert!(o.guest.put_back(o.queue).is_ok());
-    assert_eq!(o.guest.queue_state(0), QueueState::Dead);
+    assert!(o.engine.memory_changed());
+    assert!(o.engine.put_back(o.queue).is_ok());
+    assert_eq!(o.engine.queue_state(0), QueueState::Dead);
     assert_eq!(
-        o.guest.take_host_fault(),
+        o.engine.take_host_fault(),
         Some(HostFault::RingGone { queue: 0 })
     );
-    assert_eq!(o.guest.load(reg::STATUS), 15 | 64);
-    assert_eq!(pending(&mut o.guest), 2);
-    assert_eq!(o.guest.device().notify().asserted(), 1);
-    assert_eq!(o.guest.poll(BUDGET), Step::Idle);
+    assert_eq!(o.engine.load(reg::STATUS), 15 | 64);
+    assert_eq!(pending(&mut o.engine), 2);
+    assert_eq!(o.engine.device().notify().asserted(), 1);
+    assert_eq!(o.engine.poll(BUDGET), Step::Idle);
 }

@@ -7,7 +7,7 @@ use virtside::{
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
-    BUDGET, DATA, Guest, N, TestRam, config, driver,
+    BUDGET, DATA, N, TestEngine, TestRam, config, driver,
     probe::{Probe, answer, assert_works, pending, publish, seen},
     reg,
 };
@@ -16,7 +16,7 @@ use crate::{Queue, in_flight, mem, out, reset_waits, stop_waits};
 
 /// A live device that was reset, and a quiet queue 0 of its former life.
 struct Reborn {
-    guest: Guest<Probe>,
+    engine: TestEngine<Probe>,
     ram: TestRam,
     old: Queue,
     driver: FakeDriver<virtside::FlatMem>,
@@ -24,10 +24,10 @@ struct Reborn {
 
 fn reborn() -> Reborn {
     let mut o = in_flight();
-    let ticket = reset_waits(&mut o.guest);
+    let ticket = reset_waits(&mut o.engine);
     o.queue.abandon_all();
-    assert_eq!(o.guest.finish(ticket), Reply::Done(0));
-    bring_up(o.guest, o.ram, o.queue)
+    assert_eq!(o.engine.finish(ticket), Reply::Done(0));
+    bring_up(o.engine, o.ram, o.queue)
 }
 
 /// The same with an old queue whose driver was at fault.
@@ -38,16 +38,16 @@ fn reborn_from_fault() -> Reborn {
         o.queue.pop(&mem(o.ram), &mut o.chain),
         Err(Stop::Driver(_))
     ));
-    assert_eq!(o.guest.store(reg::STATUS, 0), Reply::Done(0));
-    bring_up(o.guest, o.ram, o.queue)
+    assert_eq!(o.engine.store(reg::STATUS, 0), Reply::Done(0));
+    bring_up(o.engine, o.ram, o.queue)
 }
 
-fn bring_up(mut guest: Guest<Probe>, ram: TestRam, old: Queue) -> Reborn {
+fn bring_up(mut engine: TestEngine<Probe>, ram: TestRam, old: Queue) -> Reborn {
     let driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
-    assert_eq!(guest.poll(BUDGET), Step::Idle);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    assert_eq!(engine.poll(BUDGET), Step::Idle);
     Reborn {
-        guest,
+        engine,
         ram,
         old,
         driver,
@@ -57,39 +57,39 @@ fn bring_up(mut guest: Guest<Probe>, ram: TestRam, old: Queue) -> Reborn {
 #[test]
 fn it_cannot_be_put_back() {
     let mut r = reborn();
-    let before = seen(&r.guest);
+    let before = seen(&r.engine);
     assert!(matches!(
-        r.guest.put_back(r.old),
+        r.engine.put_back(r.old),
         Err(Err(Refusal::StaleToken))
     ));
-    assert_eq!(seen(&r.guest), before);
-    assert_works(&mut r.guest, &mut r.driver, 0);
+    assert_eq!(seen(&r.engine), before);
+    assert_works(&mut r.engine, &mut r.driver, 0);
 }
 
 #[test]
 fn it_cannot_be_put_back_in_the_place_of_one_that_is_out() {
     let mut r = reborn();
-    let new = r.guest.take_queue(0).expect("a live queue");
+    let new = r.engine.take_queue(0).expect("a live queue");
     assert!(matches!(
-        r.guest.put_back(r.old),
+        r.engine.put_back(r.old),
         Err(Err(Refusal::StaleToken))
     ));
-    assert_eq!(r.guest.queue_state(0), QueueState::Taken);
+    assert_eq!(r.engine.queue_state(0), QueueState::Taken);
     assert!(!new.is_stopped());
-    assert!(r.guest.put_back(new).is_ok());
-    assert_works(&mut r.guest, &mut r.driver, 0);
+    assert!(r.engine.put_back(new).is_ok());
+    assert_works(&mut r.engine, &mut r.driver, 0);
 }
 
 #[test]
 fn putting_back_a_faulty_one_does_not_stop_its_successor() {
     let mut r = reborn_from_fault();
-    let before = seen(&r.guest);
+    let before = seen(&r.engine);
     assert!(matches!(
-        r.guest.put_back(r.old),
+        r.engine.put_back(r.old),
         Err(Err(Refusal::StaleToken))
     ));
-    assert_eq!(seen(&r.guest), before);
-    assert_works(&mut r.guest, &mut r.driver, 0);
+    assert_eq!(seen(&r.engine), before);
+    assert_works(&mut r.engine, &mut r.driver, 0);
 }
 
 #[test]
@@ -97,15 +97,15 @@ fn putting_back_a_faulty_one_of_a_stopped_queue_leaves_it_off() {
     let mut o = out();
     o.driver.set_avail_idx(1000);
     assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
-    assert_eq!(o.guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
-    assert_eq!(o.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    assert_eq!(o.guest.queue_state(0), QueueState::Off);
+    assert_eq!(o.engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+    assert_eq!(o.engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(o.engine.queue_state(0), QueueState::Off);
     assert!(matches!(
-        o.guest.put_back(o.queue),
+        o.engine.put_back(o.queue),
         Err(Err(Refusal::StaleToken))
     ));
-    assert_eq!(o.guest.queue_state(0), QueueState::Off);
-    assert_eq!(o.guest.queue_config(0), None);
+    assert_eq!(o.engine.queue_state(0), QueueState::Off);
+    assert_eq!(o.engine.queue_config(0), None);
 }
 
 #[test]
@@ -118,8 +118,8 @@ fn it_takes_no_chains() {
     r.old.disable_kicks();
     assert!(!r.old.flush());
     assert_eq!(r.driver.used_flags(), 0);
-    assert_eq!(r.guest.kick(0), Reply::Done(0));
-    assert_eq!(r.guest.poll(BUDGET), Step::Idle);
+    assert_eq!(r.engine.kick(0), Reply::Done(0));
+    assert_eq!(r.engine.poll(BUDGET), Step::Idle);
     assert_eq!(
         answer(&mut r.driver, 0).as_deref(),
         Some(&b"not for it"[..])
@@ -130,14 +130,14 @@ fn it_takes_no_chains() {
 fn it_hears_no_kicks_that_are_for_its_successor() {
     let mut r = reborn();
     publish(&mut r.driver, 0, b"text");
-    assert_eq!(r.guest.kick(0), Reply::Done(0));
+    assert_eq!(r.engine.kick(0), Reply::Done(0));
     assert!(!r.old.was_kicked());
-    assert_eq!(r.guest.poll(BUDGET), Step::Idle);
+    assert_eq!(r.engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut r.driver, 0).as_deref(), Some(&b"text"[..]));
 
-    let new = r.guest.take_queue(0).expect("a live queue");
+    let new = r.engine.take_queue(0).expect("a live queue");
     assert!(new.was_kicked());
-    assert_eq!(r.guest.kick(0), Reply::Done(0));
+    assert_eq!(r.engine.kick(0), Reply::Done(0));
     assert!(!r.old.was_kicked());
     assert!(new.was_kicked());
 }
@@ -145,12 +145,12 @@ fn it_hears_no_kicks_that_are_for_its_successor() {
 #[test]
 fn a_fault_reported_late_is_no_fault_of_its_successor() {
     let mut r = reborn();
-    let before = seen(&r.guest);
+    let before = seen(&r.engine);
     r.old.report(DriverFault::BadRequest { head: 0 });
-    assert_eq!(seen(&r.guest), before);
-    assert_eq!(r.guest.load(reg::STATUS), 15);
-    assert_eq!(pending(&mut r.guest), 0);
-    assert_works(&mut r.guest, &mut r.driver, 0);
+    assert_eq!(seen(&r.engine), before);
+    assert_eq!(r.engine.load(reg::STATUS), 15);
+    assert_eq!(pending(&mut r.engine), 0);
+    assert_works(&mut r.engine, &mut r.driver, 0);
 }
 
 #[test]
@@ -161,44 +161,44 @@ fn dropping_it_does_not_silence_its_successor() {
         } else {
             reborn()
         };
-        let mut new = r.guest.take_queue(0).expect("a live queue");
+        let mut new = r.engine.take_queue(0).expect("a live queue");
         let mut chain = virtside::Chain::new();
         publish(&mut r.driver, 0, b"text");
         assert_eq!(new.pop(&mem(r.ram), &mut chain), Ok(true));
         drop(r.old);
         // Or a reset would not wait for the one that works.
         assert!(!new.is_stopped());
-        let ticket = reset_waits(&mut r.guest);
-        assert_eq!(r.guest.finish(ticket), Reply::Pending(ticket));
+        let ticket = reset_waits(&mut r.engine);
+        assert_eq!(r.engine.finish(ticket), Reply::Pending(ticket));
         new.abandon(&chain);
-        assert_eq!(r.guest.finish(ticket), Reply::Done(0));
+        assert_eq!(r.engine.finish(ticket), Reply::Done(0));
     }
 }
 
 #[test]
 fn abandoning_its_chains_again_does_not_silence_its_successor() {
     let mut r = reborn();
-    let new = r.guest.take_queue(0).expect("a live queue");
+    let new = r.engine.take_queue(0).expect("a live queue");
     r.old.abandon_all();
-    let ticket = reset_waits(&mut r.guest);
-    assert_eq!(r.guest.finish(ticket), Reply::Pending(ticket));
+    let ticket = reset_waits(&mut r.engine);
+    assert_eq!(r.engine.finish(ticket), Reply::Pending(ticket));
     drop(new);
-    assert_eq!(r.guest.finish(ticket), Reply::Done(0));
+    assert_eq!(r.engine.finish(ticket), Reply::Done(0));
 }
 
 #[test]
 fn one_whose_queue_was_stopped_cannot_be_put_back() {
     let mut o = in_flight();
-    let ticket = stop_waits(&mut o.guest);
+    let ticket = stop_waits(&mut o.engine);
     o.queue.abandon(&o.chain);
-    assert_eq!(o.guest.finish(ticket), Reply::Done(0));
-    let before = seen(&o.guest);
+    assert_eq!(o.engine.finish(ticket), Reply::Done(0));
+    let before = seen(&o.engine);
     assert!(matches!(
-        o.guest.put_back(o.queue),
+        o.engine.put_back(o.queue),
         Err(Err(Refusal::StaleToken))
     ));
-    assert_eq!(seen(&o.guest), before);
-    assert_eq!(o.guest.queue_state(0), QueueState::Off);
+    assert_eq!(seen(&o.engine), before);
+    assert_eq!(o.engine.queue_state(0), QueueState::Off);
 }
 
 /// A chain that is none of this queue any more gives nothing back of it: in its stead, one with the
@@ -254,12 +254,12 @@ fn a_chain_from_before_a_reset_gives_nothing_of_its_successor() {
         o.driver.send(0, &[Buffer::writable(DATA, 16)]);
         assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Ok(true));
         stale.push(o.chain.clone());
-        let ticket = reset_waits(&mut o.guest);
+        let ticket = reset_waits(&mut o.engine);
         o.queue.abandon_all();
-        assert_eq!(o.guest.finish(ticket), Reply::Done(0));
-        let r = bring_up(o.guest, o.ram, o.queue);
-        (o.guest, o.driver) = (r.guest, r.driver);
-        o.queue = o.guest.take_queue(0).expect("a live queue");
+        assert_eq!(o.engine.finish(ticket), Reply::Done(0));
+        let r = bring_up(o.engine, o.ram, o.queue);
+        (o.engine, o.driver) = (r.engine, r.driver);
+        o.queue = o.engine.take_queue(0).expect("a live queue");
         for stale in &stale {
             gives_nothing_back(stale, &mut o.queue, &mut o.driver, o.ram);
         }
@@ -269,7 +269,7 @@ fn a_chain_from_before_a_reset_gives_nothing_of_its_successor() {
 #[test]
 fn a_chain_of_another_queue_gives_nothing_back() {
     let mut o = out();
-    let mut other = o.guest.take_queue(1).expect("a live queue");
+    let mut other = o.engine.take_queue(1).expect("a live queue");
     driver(o.ram, 1).send(0, &[Buffer::writable(DATA, 16)]);
     assert_eq!(other.pop(&mem(o.ram), &mut o.chain), Ok(true));
     gives_nothing_back(&o.chain, &mut o.queue, &mut o.driver, o.ram);
@@ -280,30 +280,30 @@ fn a_chain_of_another_queue_gives_nothing_back() {
 fn dropping_it_late_does_not_make_a_quiet_successor_dead() {
     for put_back_between in [false, true] {
         let mut r = reborn();
-        let mut new = r.guest.take_queue(0).expect("a live queue");
+        let mut new = r.engine.take_queue(0).expect("a live queue");
         if put_back_between {
-            assert!(r.guest.put_back(new).is_ok());
-            new = r.guest.take_queue(0).expect("a live queue");
+            assert!(r.engine.put_back(new).is_ok());
+            new = r.engine.take_queue(0).expect("a live queue");
         }
-        assert!(!r.guest.memory_changed());
+        assert!(!r.engine.memory_changed());
         assert_eq!(new.enable_kicks(), Err(Stop::Asked));
-        assert!(r.guest.memory_changed(), "it is quiet");
+        assert!(r.engine.memory_changed(), "it is quiet");
         drop(r.old);
-        assert_eq!(r.guest.queue_state(0), QueueState::Taken);
-        assert_eq!(r.guest.notify_queue(0), Ok(()));
-        assert!(r.guest.put_back(new).is_ok());
-        assert_works(&mut r.guest, &mut r.driver, 0);
+        assert_eq!(r.engine.queue_state(0), QueueState::Taken);
+        assert_eq!(r.engine.notify_queue(0), Ok(()));
+        assert!(r.engine.put_back(new).is_ok());
+        assert_works(&mut r.engine, &mut r.driver, 0);
     }
 }
 
 #[test]
 fn dropping_the_quiet_successor_still_makes_it_dead() {
     let mut r = reborn();
-    let mut new = r.guest.take_queue(0).expect("a live queue");
-    assert!(!r.guest.memory_changed());
+    let mut new = r.engine.take_queue(0).expect("a live queue");
+    assert!(!r.engine.memory_changed());
     assert_eq!(new.enable_kicks(), Err(Stop::Asked));
     drop(new);
-    assert_eq!(r.guest.queue_state(0), QueueState::Dead);
+    assert_eq!(r.engine.queue_state(0), QueueState::Dead);
     drop(r.old);
-    assert_eq!(r.guest.queue_state(0), QueueState::Dead);
+    assert_eq!(r.engine.queue_state(0), QueueState::Dead);
 }

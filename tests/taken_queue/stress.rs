@@ -57,7 +57,7 @@ const NOTHING: u64 = 0x10;
 type Queue<M> = Taken<M, Bell, Q, N, Arc<Shared<Q>>>;
 /// With a number of its own.
 type Out<M> = (u32, Queue<M>);
-type Guest<M> = Engine<Probe, M, Bell, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
+type TestEngine<M> = Engine<Probe, M, Bell, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
 /// A line that takes its time, so that others get in between.
 #[derive(Clone, Copy, Debug)]
@@ -162,9 +162,9 @@ where
     };
     let (stage, line): (_, Line) = (Stage::default(), Box::leak(Box::default()));
     let slots = (0..4).map(|_| ChainSlot::new()).collect();
-    let guest = Guest::new(probe, mem.clone(), Bell(line), slots, Arc::default());
-    let guest = guest.with_policy(policy);
-    let shared = guest.device().shared().clone();
+    let engine = TestEngine::new(probe, mem.clone(), Bell(line), slots, Arc::default());
+    let engine = engine.with_policy(policy);
+    let shared = engine.device().shared().clone();
     let (accesses, heard) = channel();
     let (answers, answered) = channel();
     let (back, returned) = channel();
@@ -200,7 +200,7 @@ where
         };
         scope.spawn(|| driver.run());
         let host = Host {
-            guest,
+            engine,
             stage: &stage,
             random: Random::new(seed ^ 0x200),
             accesses: heard,

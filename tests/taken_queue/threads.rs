@@ -15,7 +15,7 @@ use virtside::{
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
-    BUDGET, DATA, Guest, TestRam, config, driver,
+    BUDGET, DATA, TestEngine, TestRam, config, driver,
     probe::{Probe, assert_works, probe},
     reg,
 };
@@ -83,41 +83,41 @@ fn exchange(driver: &mut FakeDriver<FlatMem>, number: u32) {
 
 /// Waits until the driver's write is complete.
 #[track_caller]
-fn finish(guest: &mut Guest<Probe>, ticket: Ticket) {
-    let reply = until(|| Some(guest.finish(ticket)).filter(|reply| reply.bus_value().is_some()));
+fn finish(engine: &mut TestEngine<Probe>, ticket: Ticket) {
+    let reply = until(|| Some(engine.finish(ticket)).filter(|reply| reply.bus_value().is_some()));
     assert_eq!(reply, Reply::Done(0));
 }
 
 #[track_caller]
-fn complete(guest: &mut Guest<Probe>, reply: Reply) {
+fn complete(engine: &mut TestEngine<Probe>, reply: Reply) {
     match reply {
-        Reply::Pending(ticket) => finish(guest, ticket),
+        Reply::Pending(ticket) => finish(engine, ticket),
         reply => assert_eq!(reply, Reply::Done(0)),
     }
 }
 
 #[test]
 fn another_thread_serves_while_the_device_serves_its_own() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     for life in 0..4 {
         let mut there = driver(ram, 0);
         let mut here = driver(ram, 1);
-        assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
-        let queue = guest.take_queue(0).expect("a live queue");
+        assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+        let queue = engine.take_queue(0).expect("a live queue");
         let worker = work(queue, ram, stays());
         for number in 0..200 {
             exchange(&mut there, life * 1000 + number);
             if number % 8 == 0 {
                 // Interrupts of the two come as they like, so no count of them is expected.
                 virtside_tests::probe::publish(&mut here, 1, b"here");
-                assert_eq!(guest.kick(1), Reply::Done(0));
-                guest.poll(BUDGET);
+                assert_eq!(engine.kick(1), Reply::Done(0));
+                engine.poll(BUDGET);
                 assert!(here.take_used().is_some());
             }
         }
-        assert_eq!(guest.load(reg::INTERRUPT_STATUS), 1);
-        let reply = guest.store(reg::STATUS, 0);
-        complete(&mut guest, reply);
+        assert_eq!(engine.load(reg::INTERRUPT_STATUS), 1);
+        let reply = engine.store(reg::STATUS, 0);
+        complete(&mut engine, reply);
         let (_, served) = worker.join().expect("no assertion failed");
         assert_eq!(served, 200);
     }
@@ -125,11 +125,11 @@ fn another_thread_serves_while_the_device_serves_its_own() {
 
 #[test]
 fn a_queue_is_handed_to_and_fro_between_threads() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     for round in 0..20 {
-        let queue = guest.take_queue(0).expect("a live queue");
+        let queue = engine.take_queue(0).expect("a live queue");
         let leave = stays();
         let worker = work(queue, ram, leave.clone());
         for number in 0..5 {
@@ -138,10 +138,10 @@ fn a_queue_is_handed_to_and_fro_between_threads() {
         leave.store(true, Ordering::Relaxed);
         let (queue, served) = worker.join().expect("no assertion failed");
         assert_eq!(served, 5);
-        assert!(guest.put_back(queue).is_ok());
-        assert_eq!(guest.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
+        assert!(engine.put_back(queue).is_ok());
+        assert_eq!(engine.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
     }
-    assert_works(&mut guest, &mut driver, 0);
+    assert_works(&mut engine, &mut driver, 0);
 }
 
 /// The driver fills the rings and buffers as soon as its write completed, and looks whether
@@ -180,50 +180,50 @@ fn flood(driver: &mut FakeDriver<FlatMem>) {
 
 #[test]
 fn a_reset_under_load_completes_and_leaves_memory_alone() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     for round in 1..=200u8 {
         let mut driver = driver(ram, 0);
-        assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-        let queue = guest.take_queue(0).expect("a live queue");
+        assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+        let queue = engine.take_queue(0).expect("a live queue");
         let worker = work(queue, ram, stays());
         flood(&mut driver);
         for _ in 0..round {
             thread::yield_now();
         }
-        let reply = guest.store(reg::STATUS, 0);
-        complete(&mut guest, reply);
+        let reply = engine.store(reg::STATUS, 0);
+        complete(&mut engine, reply);
         assert_untouched(ram, round, worker);
-        assert_eq!(guest.load(reg::STATUS), 0);
+        assert_eq!(engine.load(reg::STATUS), 0);
     }
 }
 
 #[test]
 fn a_queue_stopped_under_load_leaves_memory_alone() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     for round in 1..=200u8 {
         let mut driver = driver(ram, 0);
-        assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-        let queue = guest.take_queue(0).expect("a live queue");
+        assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+        let queue = engine.take_queue(0).expect("a live queue");
         let worker = work(queue, ram, stays());
         flood(&mut driver);
         for _ in 0..round {
             thread::yield_now();
         }
-        assert_eq!(guest.store(reg::QUEUE_SEL, 0), Reply::Done(0));
-        let reply = guest.store(reg::QUEUE_READY, 0);
-        complete(&mut guest, reply);
+        assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
+        let reply = engine.store(reg::QUEUE_READY, 0);
+        complete(&mut engine, reply);
         assert_untouched(ram, round, worker);
-        assert_eq!(guest.load(reg::QUEUE_READY), 0);
+        assert_eq!(engine.load(reg::QUEUE_READY), 0);
     }
 }
 
 #[test]
 fn kicks_from_another_thread_reach_the_owner() {
-    let (mut guest, ram) = probe();
+    let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0)]));
-    let mut queue = guest.take_queue(0).expect("a live queue");
-    let shared = guest.device().shared().clone();
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
+    let mut queue = engine.take_queue(0).expect("a live queue");
+    let shared = engine.device().shared().clone();
     // An owner that sleeps until it is kicked.
     let worker = thread::spawn(move || {
         let (mem, mut chain, mut served) = (mem(ram), Chain::new(), 0);
@@ -248,5 +248,5 @@ fn kicks_from_another_thread_reach_the_owner() {
         until(|| driver.take_used());
     }
     let queue = worker.join().expect("no assertion failed");
-    assert!(guest.put_back(queue).is_ok());
+    assert!(engine.put_back(queue).is_ok());
 }

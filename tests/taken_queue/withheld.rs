@@ -17,15 +17,15 @@ use crate::{Out, echo, in_flight, mem, out, reset_waits, stop_waits};
 #[test]
 fn a_reset_waits_until_chains_in_flight_are_given_back() {
     let mut o = in_flight();
-    let ticket = reset_waits(&mut o.guest);
-    assert_eq!(o.guest.finish(ticket), Reply::Pending(ticket));
+    let ticket = reset_waits(&mut o.engine);
+    assert_eq!(o.engine.finish(ticket), Reply::Pending(ticket));
     assert!(o.queue.is_stopped());
     assert_eq!(
         o.queue.pop(&mem(o.ram), &mut o.chain.clone()),
         Err(Stop::Asked)
     );
     assert_eq!(
-        o.guest.finish(ticket),
+        o.engine.finish(ticket),
         Reply::Pending(ticket),
         "one is in flight"
     );
@@ -34,53 +34,53 @@ fn a_reset_waits_until_chains_in_flight_are_given_back() {
     assert_eq!(o.queue.complete(&o.chain, written), Ok(()));
     assert_eq!(answer(&mut o.driver, 0).as_deref(), Some(&b"in flight"[..]));
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
-    assert_eq!(o.guest.finish(ticket), Reply::Done(0));
+    assert_eq!(o.engine.finish(ticket), Reply::Done(0));
     assert_eq!(
-        (o.guest.load(reg::STATUS), o.guest.phase()),
+        (o.engine.load(reg::STATUS), o.engine.phase()),
         (0, Phase::Reset)
     );
-    assert_eq!(o.guest.queue_state(0), QueueState::Off);
+    assert_eq!(o.engine.queue_state(0), QueueState::Off);
 }
 
 #[test]
 fn stopping_a_queue_waits_for_chains_in_flight() {
     let mut o = in_flight();
-    let ticket = stop_waits(&mut o.guest);
-    assert_eq!(o.guest.finish(ticket), Reply::Pending(ticket));
+    let ticket = stop_waits(&mut o.engine);
+    assert_eq!(o.engine.finish(ticket), Reply::Pending(ticket));
     assert_eq!(o.queue.complete(&o.chain, 0), Ok(()));
     assert_eq!(
-        o.guest.finish(ticket),
+        o.engine.finish(ticket),
         Reply::Pending(ticket),
         "it did not hear yet"
     );
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
-    assert_eq!(o.guest.finish(ticket), Reply::Done(0));
-    assert_eq!(ready(&mut o.guest, 0), 0);
-    assert_eq!(o.guest.queue_state(0), QueueState::Off);
-    assert_eq!(o.guest.phase(), Phase::Live);
+    assert_eq!(o.engine.finish(ticket), Reply::Done(0));
+    assert_eq!(ready(&mut o.engine, 0), 0);
+    assert_eq!(o.engine.queue_state(0), QueueState::Off);
+    assert_eq!(o.engine.phase(), Phase::Live);
     // The other queue goes on.
     let mut other = driver(o.ram, 1);
-    assert_works(&mut o.guest, &mut other, 1);
+    assert_works(&mut o.engine, &mut other, 1);
 }
 
 #[test]
 fn even_an_idle_queue_has_to_hear_it() {
     for stop in [false, true] {
         let Out {
-            mut guest,
+            mut engine,
             ram,
             mut queue,
             mut chain,
             ..
         } = out();
         let ticket = if stop {
-            stop_waits(&mut guest)
+            stop_waits(&mut engine)
         } else {
-            reset_waits(&mut guest)
+            reset_waits(&mut engine)
         };
-        assert_eq!(guest.finish(ticket), Reply::Pending(ticket));
+        assert_eq!(engine.finish(ticket), Reply::Pending(ticket));
         assert_eq!(queue.pop(&mem(ram), &mut chain), Err(Stop::Asked));
-        assert_eq!(guest.finish(ticket), Reply::Done(0));
+        assert_eq!(engine.finish(ticket), Reply::Done(0));
     }
 }
 
@@ -91,13 +91,13 @@ fn being_asked_to_stop_is_a_kick() {
         let mut o = out();
         assert!(o.queue.was_kicked());
         let ticket = if stop {
-            stop_waits(&mut o.guest)
+            stop_waits(&mut o.engine)
         } else {
-            reset_waits(&mut o.guest)
+            reset_waits(&mut o.engine)
         };
         assert!(o.queue.was_kicked());
         assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
-        assert_eq!(o.guest.finish(ticket), Reply::Done(0));
+        assert_eq!(o.engine.finish(ticket), Reply::Done(0));
     }
 }
 
@@ -105,7 +105,7 @@ fn being_asked_to_stop_is_a_kick() {
 fn nothing_new_is_popped_once_a_queue_was_asked_to_stop() {
     let mut o = out();
     publish(&mut o.driver, 0, b"too late");
-    let _ = reset_waits(&mut o.guest);
+    let _ = reset_waits(&mut o.engine);
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
     assert_eq!(o.queue.enable_kicks(), Err(Stop::Asked));
     assert_eq!(o.queue.in_flight(), 0);
@@ -114,29 +114,29 @@ fn nothing_new_is_popped_once_a_queue_was_asked_to_stop() {
 #[test]
 fn while_the_driver_waits_no_other_access_is_decoded() {
     let mut o = in_flight();
-    let ticket = reset_waits(&mut o.guest);
-    let before = seen(&o.guest);
+    let ticket = reset_waits(&mut o.engine);
+    let before = seen(&o.engine);
     for offset in (0..0x110).step_by(4) {
-        assert_eq!(o.guest.access(Access::read(offset)), Reply::Busy);
+        assert_eq!(o.engine.access(Access::read(offset)), Reply::Busy);
         for value in [0, 1, 15, u32::MAX] {
-            assert_eq!(o.guest.store(offset, value), Reply::Busy, "{offset:#x}");
+            assert_eq!(o.engine.store(offset, value), Reply::Busy, "{offset:#x}");
         }
     }
-    assert_eq!(seen(&o.guest), before);
-    assert_eq!(o.guest.finish(ticket), Reply::Pending(ticket));
+    assert_eq!(seen(&o.engine), before);
+    assert_eq!(o.engine.finish(ticket), Reply::Pending(ticket));
 }
 
 #[test]
 fn abandoning_the_chains_completes_the_drivers_write() {
     for all in [false, true] {
         let mut o = in_flight();
-        let ticket = reset_waits(&mut o.guest);
+        let ticket = reset_waits(&mut o.engine);
         if all {
             o.queue.abandon_all();
         } else {
             o.queue.abandon(&o.chain);
         }
-        assert_eq!(o.guest.finish(ticket), Reply::Done(0));
+        assert_eq!(o.engine.finish(ticket), Reply::Done(0));
         assert_eq!(o.driver.used_idx(), 0);
         let stale = Refusal::StaleToken;
         assert_eq!(o.queue.complete(&o.chain, 0), Err(stale.into()));
@@ -148,12 +148,12 @@ fn dropping_the_queue_completes_the_drivers_write() {
     for stop in [false, true] {
         let mut o = in_flight();
         let ticket = if stop {
-            stop_waits(&mut o.guest)
+            stop_waits(&mut o.engine)
         } else {
-            reset_waits(&mut o.guest)
+            reset_waits(&mut o.engine)
         };
         drop(o.queue);
-        assert_eq!(o.guest.finish(ticket), Reply::Done(0));
+        assert_eq!(o.engine.finish(ticket), Reply::Done(0));
     }
 }
 
@@ -162,15 +162,15 @@ fn putting_the_queue_back_completes_the_drivers_write() {
     for stop in [false, true] {
         let mut o = out();
         let ticket = if stop {
-            stop_waits(&mut o.guest)
+            stop_waits(&mut o.engine)
         } else {
-            reset_waits(&mut o.guest)
+            reset_waits(&mut o.engine)
         };
-        assert!(o.guest.put_back(o.queue).is_ok());
-        assert_eq!(o.guest.finish(ticket), Reply::Done(0));
-        assert_eq!(o.guest.queue_state(0), QueueState::Off);
+        assert!(o.engine.put_back(o.queue).is_ok());
+        assert_eq!(o.engine.finish(ticket), Reply::Done(0));
+        assert_eq!(o.engine.queue_state(0), QueueState::Off);
         publish(&mut o.driver, 0, b"in vain");
-        assert_eq!(o.guest.poll(BUDGET), Step::Idle);
+        assert_eq!(o.engine.poll(BUDGET), Step::Idle);
         assert_eq!(o.driver.used_idx(), 0);
     }
 }
@@ -178,20 +178,20 @@ fn putting_the_queue_back_completes_the_drivers_write() {
 #[test]
 fn a_reset_waits_for_every_taken_queue() {
     let mut o = in_flight();
-    let second = o.guest.take_queue(1).expect("a live queue");
+    let second = o.engine.take_queue(1).expect("a live queue");
     assert_eq!((o.queue.number(), second.number()), (0, 1));
-    let ticket = reset_waits(&mut o.guest);
+    let ticket = reset_waits(&mut o.engine);
     drop(second);
-    assert_eq!(o.guest.finish(ticket), Reply::Pending(ticket));
+    assert_eq!(o.engine.finish(ticket), Reply::Pending(ticket));
     o.queue.abandon(&o.chain);
-    assert_eq!(o.guest.finish(ticket), Reply::Done(0));
+    assert_eq!(o.engine.finish(ticket), Reply::Done(0));
 }
 
 #[test]
 fn stopping_one_queue_does_not_wait_for_another() {
     let mut o = in_flight();
-    assert_eq!(o.guest.store(reg::QUEUE_SEL, 1), Reply::Done(0));
-    assert_eq!(o.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(o.engine.store(reg::QUEUE_SEL, 1), Reply::Done(0));
+    assert_eq!(o.engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     assert!(!o.queue.is_stopped());
     assert_eq!(o.queue.complete(&o.chain, 0), Ok(()));
     assert_eq!(o.driver.used_idx(), 1);
@@ -201,44 +201,47 @@ fn stopping_one_queue_does_not_wait_for_another() {
 fn the_other_queues_are_served_while_one_is_waited_for() {
     let mut o = in_flight();
     let mut other = driver(o.ram, 1);
-    let ticket = stop_waits(&mut o.guest);
+    let ticket = stop_waits(&mut o.engine);
     publish(&mut other, 1, b"meanwhile");
-    o.guest.device().shared().doorbell().ring(1);
-    assert_eq!(o.guest.poll(BUDGET), Step::Idle);
+    o.engine.device().shared().doorbell().ring(1);
+    assert_eq!(o.engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut other, 1).as_deref(), Some(&b"meanwhile"[..]));
     o.queue.abandon(&o.chain);
-    assert_eq!(o.guest.finish(ticket), Reply::Done(0));
-    assert_eq!(pending(&mut o.guest), 1);
+    assert_eq!(o.engine.finish(ticket), Reply::Done(0));
+    assert_eq!(pending(&mut o.engine), 1);
 }
 
 #[test]
 fn failed_asks_a_taken_queue_to_stop() {
     let mut o = in_flight();
-    assert_eq!(o.guest.store(reg::STATUS, 15 | 128), Reply::Done(0));
+    assert_eq!(o.engine.store(reg::STATUS, 15 | 128), Reply::Done(0));
     assert!(o.queue.is_stopped());
     assert_eq!(
         o.queue.pop(&mem(o.ram), &mut o.chain.clone()),
         Err(Stop::Asked)
     );
-    let ticket = reset_waits(&mut o.guest);
+    let ticket = reset_waits(&mut o.engine);
     o.queue.abandon(&o.chain);
-    assert_eq!(o.guest.finish(ticket), Reply::Done(0));
+    assert_eq!(o.engine.finish(ticket), Reply::Done(0));
     let mut fresh = driver(o.ram, 0);
-    assert!(o.guest.bring_up(Features::VERSION_1, &[config(0)]));
-    assert_works(&mut o.guest, &mut fresh, 0);
+    assert!(o.engine.bring_up(Features::VERSION_1, &[config(0)]));
+    assert_works(&mut o.engine, &mut fresh, 0);
 }
 
 #[test]
 fn after_a_withheld_reset_the_device_works_again() {
     let mut o = in_flight();
     for _ in 0..5 {
-        let ticket = reset_waits(&mut o.guest);
+        let ticket = reset_waits(&mut o.engine);
         o.queue.abandon_all();
-        assert_eq!(o.guest.finish(ticket), Reply::Done(0));
-        assert_eq!(o.guest.finish(ticket), Reply::Refused(Refusal::StaleTicket));
+        assert_eq!(o.engine.finish(ticket), Reply::Done(0));
+        assert_eq!(
+            o.engine.finish(ticket),
+            Reply::Refused(Refusal::StaleTicket)
+        );
         let mut fresh = driver(o.ram, 0);
-        assert!(o.guest.bring_up(Features::RING, &[config(0)]));
-        assert_works(&mut o.guest, &mut fresh, 0);
-        o.queue = o.guest.take_queue(0).expect("a live queue");
+        assert!(o.engine.bring_up(Features::RING, &[config(0)]));
+        assert_works(&mut o.engine, &mut fresh, 0);
+        o.queue = o.engine.take_queue(0).expect("a live queue");
     }
 }

@@ -44,9 +44,9 @@ fn slots_that_do_not_lie_between_the_positions() {
     for slots in [0, 3, 5, u16::MAX] {
         let (mut state, ram) = in_hand(packed);
         state.device.chains[1].slots = slots;
-        let mut guest = fresh(ram, model(packed));
-        assert_eq!(guest.restore(&state), Err(SECOND));
-        assert_in_reset(&mut guest);
+        let mut engine = fresh(ram, model(packed));
+        assert_eq!(engine.restore(&state), Err(SECOND));
+        assert_in_reset(&mut engine);
     }
     refused_with(packed, QUEUE, |state| state.device.chains[1].slots = 1);
     // As many together, but one more than it has buffers.
@@ -98,11 +98,11 @@ fn a_chain_of_a_queue_that_there_is_not() {
         // The queue that it is taken from is short of one.
         let (mut state, ram) = in_hand(PLAIN);
         state.device.chains[1].queue = queue;
-        let mut guest = fresh(ram, model(PLAIN));
-        assert_eq!(guest.restore(&state), Err(QUEUE));
+        let mut engine = fresh(ram, model(PLAIN));
+        assert_eq!(engine.restore(&state), Err(QUEUE));
         ring(&mut state).lost = 1;
-        assert_eq!(guest.restore(&state), Err(SECOND));
-        assert_in_reset(&mut guest);
+        assert_eq!(engine.restore(&state), Err(SECOND));
+        assert_in_reset(&mut engine);
     }
 }
 
@@ -147,14 +147,14 @@ fn buffers_of_the_wrong_access() {
     ))
     .expect("room");
     let mem: &'static RegionMem<2> = Box::leak(Box::new(mem));
-    let make = || virtside_tests::guest_over(model(PLAIN), mem, 4);
-    let mut guest = make();
+    let make = || virtside_tests::engine_over(model(PLAIN), mem, 4);
+    let mut engine = make();
     let mut client = Client::new(ram, 0, PLAIN);
-    assert!(guest.bring_up(PLAIN, &[client.config()]));
-    guest.model_mut().holds = true;
+    assert!(engine.bring_up(PLAIN, &[client.config()]));
+    engine.model_mut().holds = true;
     assert!(client.send(false));
-    let _ = guest.poll(BUDGET);
-    let state = guest.save::<8>().expect("it is saved");
+    let _ = engine.poll(BUDGET);
+    let state = engine.save::<8>().expect("it is saved");
     let read_only = BASE + half as u64;
     let mut wrong = state.clone();
     wrong.device.chains[0].segments[0].addr = read_only;
@@ -172,14 +172,14 @@ fn buffers_of_the_wrong_access() {
 fn lengths_that_overflow_together() {
     use virtside_tests::rings::EchoMem;
     let ram = virtside_tests::ram();
-    let make = || virtside_tests::guest_over(model(PLAIN), EchoMem(ram.flat(BASE)), 4);
-    let mut guest = make();
+    let make = || virtside_tests::engine_over(model(PLAIN), EchoMem(ram.flat(BASE)), 4);
+    let mut engine = make();
     let mut client = Client::new(ram, 0, PLAIN);
-    assert!(guest.bring_up(PLAIN, &[client.config()]));
-    guest.model_mut().holds = true;
+    assert!(engine.bring_up(PLAIN, &[client.config()]));
+    engine.model_mut().holds = true;
     assert!(client.send(false));
-    let _ = guest.poll(BUDGET);
-    let state = guest.save::<8>().expect("it is saved");
+    let _ = engine.poll(BUDGET);
+    let state = engine.save::<8>().expect("it is saved");
     for (lens, whole) in [
         ([u32::MAX, 0], true),
         ([u32::MAX - 1, 1], true),

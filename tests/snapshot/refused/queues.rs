@@ -5,15 +5,15 @@ use super::*;
 #[test]
 fn a_queue_that_overlaps_another() {
     let ram = virtside_tests::ram();
-    let mut guest = fresh(ram, model(PLAIN));
-    assert!(guest.bring_up(PLAIN, &[config(0), config(1)]));
-    let state = save(&mut guest);
+    let mut engine = fresh(ram, model(PLAIN));
+    assert!(engine.bring_up(PLAIN, &[config(0), config(1)]));
+    let state = save(&mut engine);
     for (offset, moved) in [(0, config(0).desc), (0x80, config(0).device & !15)] {
         let mut state = state.clone();
         state.device.queues[1].config.desc = moved;
         state.registers.queues[1].desc = moved;
-        let mut guest = fresh(ram, model(PLAIN));
-        let why = guest.restore(&state);
+        let mut engine = fresh(ram, model(PLAIN));
+        let why = engine.restore(&state);
         let overlap = matches!(
             why,
             Err(SnapshotError::Queue {
@@ -22,7 +22,7 @@ fn a_queue_that_overlaps_another() {
             })
         );
         assert!(overlap, "{offset}: {why:?}");
-        assert_in_reset(&mut guest);
+        assert_in_reset(&mut engine);
     }
 }
 
@@ -44,13 +44,13 @@ fn a_queue_that_a_driver_could_not_have_set_up() {
             &mut state.device.queues[0].config,
             &mut state.registers.queues[0],
         );
-        let mut guest = fresh(ram, model(PLAIN));
-        let why = guest.restore(&state);
+        let mut engine = fresh(ram, model(PLAIN));
+        let why = engine.restore(&state);
         assert!(
             matches!(why, Err(SnapshotError::Queue { queue: 0, .. })),
             "{why:?}"
         );
-        assert_in_reset(&mut guest);
+        assert_in_reset(&mut engine);
     }
 }
 
@@ -59,8 +59,8 @@ fn a_queue_that_the_model_has_not() {
     let (state, ram) = in_hand(PLAIN);
     let mut other = model(PLAIN);
     other.sizes = [8, 16, 8, 0];
-    let mut guest = fresh(ram, other.clone());
-    let why = guest.restore(&state);
+    let mut engine = fresh(ram, other.clone());
+    let why = engine.restore(&state);
     assert!(
         matches!(why, Err(SnapshotError::Queue { queue: 0, .. })),
         "{why:?}"
@@ -138,10 +138,10 @@ fn a_queue_that_is_ready_and_was_refused() {
 #[test]
 fn a_queue_reset_that_takes_its_time_before_driver_ok() {
     let ram = virtside_tests::ram();
-    let mut guest = fresh(ram, model(PLAIN));
-    assert!(guest.negotiate(PLAIN));
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    let mut state = save(&mut guest);
+    let mut engine = fresh(ram, model(PLAIN));
+    assert!(engine.negotiate(PLAIN));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    let mut state = save(&mut engine);
     state.registers.queues[0].stage = Stage::Resetting;
     assert_refused(ram, model(PLAIN), &state, QUEUE);
 }
@@ -149,10 +149,10 @@ fn a_queue_reset_that_takes_its_time_before_driver_ok() {
 #[test]
 fn positions_before_driver_ok() {
     let ram = virtside_tests::ram();
-    let mut guest = fresh(ram, model(PLAIN));
-    assert!(guest.negotiate(PLAIN));
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    let state = save(&mut guest);
+    let mut engine = fresh(ram, model(PLAIN));
+    assert!(engine.negotiate(PLAIN));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    let state = save(&mut engine);
     for change in [
         (|ring| ring.next_avail = 1) as fn(&mut RingSnapshot),
         |ring| ring.next_used = 1,
@@ -171,22 +171,22 @@ fn positions_before_driver_ok() {
 }
 
 /// A device whose queue 1 is wanted only beside queue 0, and a driver that is live with both.
-fn live_with_companion(ram: TestRam) -> (Guest<Probe>, Probe) {
+fn live_with_companion(ram: TestRam) -> (TestEngine<Probe>, Probe) {
     let mut choosy = model(PLAIN);
     choosy.check.beside = vec![(1, 0)];
-    let mut guest = fresh(ram, choosy.clone());
-    assert!(guest.bring_up(PLAIN, &[config(0), config(1)]));
-    (guest, choosy)
+    let mut engine = fresh(ram, choosy.clone());
+    assert!(engine.bring_up(PLAIN, &[config(0), config(1)]));
+    (engine, choosy)
 }
 
 #[test]
 fn a_queue_whose_companion_was_stopped_is_refused_as_documented() {
-    let (mut guest, choosy) = live_with_companion(virtside_tests::ram());
+    let (mut engine, choosy) = live_with_companion(virtside_tests::ram());
     let ram = virtside_tests::ram();
-    let both = save(&mut guest);
-    let _ = guest.store(reg::QUEUE_SEL, 0);
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    let state = save(&mut guest);
+    let both = save(&mut engine);
+    let _ = engine.store(reg::QUEUE_SEL, 0);
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    let state = save(&mut engine);
     let why = Refusal::Policy { queue: 1 };
     assert_refused(
         ram,
@@ -200,25 +200,25 @@ fn a_queue_whose_companion_was_stopped_is_refused_as_documented() {
 #[test]
 fn a_queue_whose_companion_was_set_up_again_is_restored() {
     let ram = virtside_tests::ram();
-    let (mut guest, _) = live_with_companion(ram);
-    assert_eq!(reset_queue(&mut guest, 0), Reply::Done(0));
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    carry(guest, ram);
+    let (mut engine, _) = live_with_companion(ram);
+    assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    carry(engine, ram);
 }
 
 #[test]
 fn before_driver_ok_a_queue_may_be_without_its_companion() {
     let ram = virtside_tests::ram();
-    let (mut guest, _) = live_with_companion(ram);
-    assert!(guest.negotiate(PLAIN));
+    let (mut engine, _) = live_with_companion(ram);
+    assert!(engine.negotiate(PLAIN));
     for queue in [0, 1] {
-        assert_eq!(guest.configure(&config(queue)), Reply::Done(0));
+        assert_eq!(engine.configure(&config(queue)), Reply::Done(0));
     }
-    let _ = guest.store(reg::QUEUE_SEL, 0);
-    assert_eq!(guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    let mut guest = carry(guest, ram);
-    assert_eq!(guest.configure(&config(0)), Reply::Done(0));
-    assert_eq!(guest.go_live(), Reply::Done(0));
+    let _ = engine.store(reg::QUEUE_SEL, 0);
+    assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    let mut engine = carry(engine, ram);
+    assert_eq!(engine.configure(&config(0)), Reply::Done(0));
+    assert_eq!(engine.go_live(), Reply::Done(0));
 }
 
 #[test]

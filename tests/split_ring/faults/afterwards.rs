@@ -17,14 +17,14 @@ fn broken() -> RecordingRig {
 #[test]
 fn the_queue_stops_and_the_device_needs_a_reset() {
     let mut rig = broken();
-    assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+    assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
     assert!(
-        rig.guest
+        rig.engine
             .status()
             .contains(DeviceStatus::DEVICE_NEEDS_RESET)
     );
-    assert!(rig.guest.status().contains(DeviceStatus::DRIVER_OK));
-    assert_eq!(rig.guest.model().stopped, [0]);
+    assert!(rig.engine.status().contains(DeviceStatus::DRIVER_OK));
+    assert_eq!(rig.engine.model().stopped, [0]);
 }
 
 #[test]
@@ -45,16 +45,16 @@ fn there_is_exactly_one_configuration_interrupt() {
 
 #[test]
 fn a_second_broken_queue_gives_no_second_interrupt() {
-    let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(0)), 2);
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    let (mut engine, ram) = test_engine(RecordingModel::new(Plan::Fill(0)), 2);
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
     for queue in [0, 1] {
         driver(ram, queue).set_avail_idx(99);
-        let _ = guest.kick(queue);
-        settle(&mut guest);
+        let _ = engine.kick(queue);
+        settle(&mut engine);
         let fault = DriverFault::AvailIndexJump { idx: 99, next: 0 };
-        assert_eq!(guest.driver_fault(queue), Some(fault));
+        assert_eq!(engine.driver_fault(queue), Some(fault));
     }
-    assert_eq!(guest.device().notify().asserted(), 1);
+    assert_eq!(engine.device().notify().asserted(), 1);
 }
 
 #[test]
@@ -68,23 +68,23 @@ fn nothing_is_written_and_nothing_read_any_more() {
     let after = rig.shot();
     assert_ne!(before, after);
     rig.kick();
-    rig.guest.backend_ready(0);
+    rig.engine.backend_ready(0);
     rig.poll();
-    assert!(rig.guest.memory_changed());
+    assert!(rig.engine.memory_changed());
     assert_eq!(
-        rig.guest.notify_queue(0),
+        rig.engine.notify_queue(0),
         Err(virtside::DeviceError::InvalidQueue(0))
     );
     rig.poll();
     assert_eq!(rig.shot(), after);
-    assert!(rig.guest.model().seen.is_empty());
+    assert!(rig.engine.model().seen.is_empty());
 }
 
 #[test]
 fn other_queues_go_on() {
-    let (mut guest, ram) = guest(RecordingModel::new(Plan::Fill(7)), 2);
+    let (mut engine, ram) = test_engine(RecordingModel::new(Plan::Fill(7)), 2);
     let configs: Vec<_> = (0..Q as u16).map(config).collect();
-    assert!(guest.bring_up(Features::VERSION_1, &configs));
+    assert!(engine.bring_up(Features::VERSION_1, &configs));
     let mut drivers: Vec<_> = (0..Q as u16).map(|queue| driver(ram, queue)).collect();
     // All at once: the broken one is served between the others.
     for (queue, driver) in drivers.iter_mut().enumerate() {
@@ -92,20 +92,20 @@ fn other_queues_go_on() {
         driver.write_chain(2, &[Buffer::writable(DATA, 3)]);
         driver.offer(head);
         driver.publish();
-        let _ = guest.kick(queue as u16);
+        let _ = engine.kick(queue as u16);
     }
-    assert_eq!(settle(&mut guest), Step::Idle);
+    assert_eq!(settle(&mut engine), Step::Idle);
     assert_eq!(
-        guest.driver_fault(1),
+        engine.driver_fault(1),
         Some(DriverFault::HeadOutOfRange { head: 77 })
     );
     for queue in [0, 2, 3] {
-        assert_eq!(guest.driver_fault(queue), None);
+        assert_eq!(engine.driver_fault(queue), None);
         let driver = &mut drivers[usize::from(queue)];
         assert_eq!(driver.take_used(), Some((2, 3)));
         driver.send(4, &[Buffer::writable(DATA, 5)]);
-        assert_eq!(guest.kick(queue), Reply::Done(0));
-        settle(&mut guest);
+        assert_eq!(engine.kick(queue), Reply::Done(0));
+        settle(&mut engine);
         assert_eq!(
             driver.take_used(),
             Some((4, 5)),
@@ -131,20 +131,20 @@ fn chains_given_back_before_the_fault_are_announced() {
 #[test]
 fn chains_in_flight_are_forgotten() {
     let mut rig = RecordingRig::new(Features::empty());
-    rig.guest.model_mut().plan = Plan::Wait;
+    rig.engine.model_mut().plan = Plan::Wait;
     rig.driver.send(0, &[Buffer::writable(DATA, 3)]);
     rig.kick();
     let token = rig.last().token;
     rig.driver.offer(99);
     rig.driver.publish();
     assert_eq!(rig.kick(), Step::Idle);
-    rig.guest.model_mut().plan = Plan::Fill(1);
+    rig.engine.model_mut().plan = Plan::Fill(1);
     let before = rig.shot();
     assert_eq!(
-        rig.guest.complete(token),
+        rig.engine.complete(token),
         Err(virtside::Refusal::StaleToken)
     );
-    rig.guest.backend_ready(0);
+    rig.engine.backend_ready(0);
     assert_eq!(rig.poll(), Step::Idle);
     assert_eq!(rig.shot(), before);
 }
@@ -153,11 +153,11 @@ fn chains_in_flight_are_forgotten() {
 fn a_fault_that_the_model_finds_stops_the_queue_too() {
     let mut rig = RecordingRig::new(Features::empty());
     let fault = DriverFault::BadRequest { head: 6 };
-    rig.guest.model_mut().plan = Plan::Blame(fault);
+    rig.engine.model_mut().plan = Plan::Blame(fault);
     rig.driver.send(6, &[Buffer::writable(DATA, 3)]);
     assert_eq!(rig.kick(), Step::Idle);
     assert_eq!((rig.fault(), rig.driver.used_idx()), (Some(fault), 0));
-    assert_eq!(rig.guest.queue_state(0), QueueState::Dead);
+    assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
     assert_eq!(
         (rig.interrupts(), rig.acknowledge()),
         (1, InterruptStatus::CONFIG_CHANGE)
@@ -167,12 +167,12 @@ fn a_fault_that_the_model_finds_stops_the_queue_too() {
 #[test]
 fn a_queue_stopped_by_the_driver_after_the_fault_stays_unusable() {
     let mut rig = broken();
-    let _ = rig.guest.store(reg::QUEUE_SEL, 0);
-    assert_eq!(rig.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    assert_eq!(rig.guest.load(reg::QUEUE_READY), 0);
-    assert!(rig.guest.store(reg::QUEUE_READY, 1).refusal().is_some());
+    let _ = rig.engine.store(reg::QUEUE_SEL, 0);
+    assert_eq!(rig.engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(rig.engine.load(reg::QUEUE_READY), 0);
+    assert!(rig.engine.store(reg::QUEUE_READY, 1).refusal().is_some());
     assert!(
-        rig.guest
+        rig.engine
             .status()
             .contains(DeviceStatus::DEVICE_NEEDS_RESET)
     );
@@ -184,17 +184,17 @@ fn a_queue_stopped_by_the_driver_after_the_fault_stays_unusable() {
 #[test]
 fn a_reset_cures_it() {
     let mut rig = broken();
-    assert_eq!(rig.guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(rig.guest.phase(), Phase::Reset);
+    assert_eq!(rig.engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(rig.engine.phase(), Phase::Reset);
     assert_eq!(
-        (rig.guest.status(), rig.fault()),
+        (rig.engine.status(), rig.fault()),
         (DeviceStatus::empty(), None)
     );
     rig.restart(Features::EVENT_IDX);
     rig.driver.send(0, &[Buffer::writable(DATA, 3)]);
     assert_eq!(rig.kick(), Step::Idle);
     assert_eq!(rig.driver.take_used(), Some((0, 3)));
-    assert_eq!(rig.guest.status().bits(), 0xf);
+    assert_eq!(rig.engine.status().bits(), 0xf);
     // And a new fault gives a new interrupt.
     let _ = rig.acknowledge();
     let before = rig.interrupts();
@@ -208,7 +208,10 @@ fn a_reset_cures_it() {
 fn after_a_reset_rings_of_a_broken_queue_may_be_used_again() {
     let mut rig = broken();
     let layout = Layout::packed_at(BASE + 64, 4);
-    assert!(rig.guest.bring_up(Features::VERSION_1, &[layout.config(0)]));
+    assert!(
+        rig.engine
+            .bring_up(Features::VERSION_1, &[layout.config(0)])
+    );
     let mut other = virtside::testing::FakeDriver::new(rig.ram.flat(BASE), layout);
     other.send(3, &[Buffer::writable(DATA, 8)]);
     rig.kick();

@@ -246,7 +246,7 @@ fn a_chain_of_4_gib_is_served() {
                 let mut rig = huge(readable, writable, indirect);
                 // The length of a used element has 32 bits.
                 let room = u32::try_from(writable).unwrap_or(u32::MAX);
-                rig.guest.model_mut().plan = Plan::Claim(room);
+                rig.engine.model_mut().plan = Plan::Claim(room);
                 assert_eq!(rig.kick(), Step::Idle);
                 assert_eq!((rig.fault(), rig.last().room), (None, writable));
                 assert_eq!(rig.driver.take_used(), Some((0, room)));
@@ -262,7 +262,7 @@ fn a_table_adds_to_the_4_gib_before_it() {
             let ram = ram();
             let mut rig =
                 RecordingRig::over(EchoMem(ram.flat(BASE)), ram, Features::INDIRECT_DESC, SIZE);
-            rig.guest.model_mut().plan = Plan::Claim(0);
+            rig.engine.model_mut().plan = Plan::Claim(0);
             let flags = NEXT | if writable { WRITE } else { 0 };
             let half = (DATA, 1 << 31);
             rig.driver.write_desc(0, half, flags, 1);

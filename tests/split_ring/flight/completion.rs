@@ -9,7 +9,7 @@ fn a_chain_that_waits_is_not_given_back() {
     assert_eq!(rig.driver.used_idx(), 0);
     assert_eq!(rig.poll(), Step::Blocked);
     assert_eq!(
-        rig.guest.model().heads(),
+        rig.engine.model().heads(),
         [0, 1, 2],
         "and not asked for again by itself"
     );
@@ -18,10 +18,10 @@ fn a_chain_that_waits_is_not_given_back() {
 #[test]
 fn chains_may_be_completed_in_any_order() {
     let mut rig = waiting(0..4);
-    rig.guest.model_mut().plan = Plan::Fill(9);
+    rig.engine.model_mut().plan = Plan::Fill(9);
     for head in [2, 0, 3, 1] {
         let token = token(&rig, head);
-        assert_eq!(rig.guest.complete(token), Ok(()));
+        assert_eq!(rig.engine.complete(token), Ok(()));
         assert_eq!(
             rig.driver.take_used(),
             Some((head.into(), u32::from(head) + 1))
@@ -33,7 +33,7 @@ fn chains_may_be_completed_in_any_order() {
 #[test]
 fn a_completed_request_is_served_again_from_its_start() {
     let mut rig = RecordingRig::new(Features::empty());
-    rig.guest.model_mut().plan = Plan::Wait;
+    rig.engine.model_mut().plan = Plan::Wait;
     rig.driver.write(DATA, b"again");
     rig.driver.send(
         3,
@@ -41,8 +41,8 @@ fn a_completed_request_is_served_again_from_its_start() {
     );
     rig.kick();
     let first = rig.last().clone();
-    rig.guest.model_mut().plan = Plan::Fill(9);
-    assert_eq!(rig.guest.complete(first.token), Ok(()));
+    rig.engine.model_mut().plan = Plan::Fill(9);
+    assert_eq!(rig.engine.complete(first.token), Ok(()));
     assert_eq!(*rig.last(), first);
     assert_eq!(first.sent, b"again");
 }
@@ -52,11 +52,11 @@ fn a_request_may_go_on_waiting_under_the_same_token() {
     let mut rig = waiting(5..6);
     let token = token(&rig, 5);
     for _ in 0..3 {
-        assert_eq!(rig.guest.complete(token), Ok(()));
+        assert_eq!(rig.engine.complete(token), Ok(()));
         assert_eq!(rig.last().token, token);
     }
-    rig.guest.model_mut().plan = Plan::Fill(9);
-    assert_eq!(rig.guest.complete(token), Ok(()));
+    rig.engine.model_mut().plan = Plan::Fill(9);
+    assert_eq!(rig.engine.complete(token), Ok(()));
     assert_eq!(rig.driver.take_used(), Some((5, 6)));
 }
 
@@ -66,8 +66,8 @@ fn a_pending_chain_is_the_copy_that_was_taken() {
     let token = token(&rig, 0);
     // The driver must not do this, and gains nothing by it.
     rig.driver.write_desc(0, (0, u32::MAX), 0xffff, 99);
-    rig.guest.model_mut().plan = Plan::Fill(9);
-    assert_eq!(rig.guest.complete(token), Ok(()));
+    rig.engine.model_mut().plan = Plan::Fill(9);
+    assert_eq!(rig.engine.complete(token), Ok(()));
     assert_eq!(rig.driver.take_used(), Some((0, 1)));
     assert_eq!(rig.fault(), None);
 }
@@ -76,14 +76,14 @@ fn a_pending_chain_is_the_copy_that_was_taken() {
 fn a_token_works_once() {
     let mut rig = waiting(0..1);
     let token = token(&rig, 0);
-    rig.guest.model_mut().plan = Plan::Fill(9);
-    assert_eq!(rig.guest.complete(token), Ok(()));
-    assert_eq!(rig.guest.complete(token), Err(Refusal::StaleToken));
+    rig.engine.model_mut().plan = Plan::Fill(9);
+    assert_eq!(rig.engine.complete(token), Ok(()));
+    assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
     // Not for the slot's next chain either.
-    rig.guest.model_mut().plan = Plan::Wait;
+    rig.engine.model_mut().plan = Plan::Wait;
     rig.driver.send(0, &room(1));
     rig.kick();
-    assert_eq!(rig.guest.complete(token), Err(Refusal::StaleToken));
+    assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
     assert_eq!(rig.driver.used_idx(), 1);
 }
 
@@ -93,7 +93,7 @@ fn a_token_of_a_chain_that_was_answered_at_once_is_stale() {
     rig.driver.send(0, &room(1));
     rig.kick();
     let token = token(&rig, 0);
-    assert_eq!(rig.guest.complete(token), Err(Refusal::StaleToken));
+    assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
     assert_eq!(rig.driver.used_idx(), 1);
 }
 
@@ -101,11 +101,11 @@ fn a_token_of_a_chain_that_was_answered_at_once_is_stale() {
 fn a_token_from_before_a_reset_is_stale() {
     let mut rig = waiting(0..2);
     let (old, before) = (token(&rig, 0), rig.interrupts());
-    let resets = rig.guest.model().resets;
-    assert_eq!(rig.guest.store(reg::STATUS, 0), Reply::Done(0));
-    assert_eq!(rig.guest.model().resets, resets + 1);
+    let resets = rig.engine.model().resets;
+    assert_eq!(rig.engine.store(reg::STATUS, 0), Reply::Done(0));
+    assert_eq!(rig.engine.model().resets, resets + 1);
     let shot = rig.shot();
-    assert_eq!(rig.guest.complete(old), Err(Refusal::StaleToken));
+    assert_eq!(rig.engine.complete(old), Err(Refusal::StaleToken));
     assert_eq!(
         (changes(&shot, &rig.shot()), rig.interrupts()),
         (vec![], before)
@@ -116,22 +116,22 @@ fn a_token_from_before_a_reset_is_stale() {
         rig.driver.send(head, &room(1));
     }
     assert_eq!(rig.kick(), Step::Blocked);
-    assert_eq!(rig.guest.complete(old), Err(Refusal::StaleToken));
-    assert_eq!(rig.guest.model().heads(), [0, 1, 0, 1, 2, 3]);
+    assert_eq!(rig.engine.complete(old), Err(Refusal::StaleToken));
+    assert_eq!(rig.engine.model().heads(), [0, 1, 0, 1, 2, 3]);
 }
 
 #[test]
 fn a_token_of_a_stopped_queue_is_stale() {
     let mut rig = waiting(0..2);
     let old = token(&rig, 1);
-    let _ = rig.guest.store(reg::QUEUE_SEL, 0);
-    assert_eq!(rig.guest.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    assert_eq!(rig.guest.load(reg::QUEUE_READY), 0);
-    assert_eq!(rig.guest.model().stopped, [0]);
+    let _ = rig.engine.store(reg::QUEUE_SEL, 0);
+    assert_eq!(rig.engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
+    assert_eq!(rig.engine.load(reg::QUEUE_READY), 0);
+    assert_eq!(rig.engine.model().stopped, [0]);
     let shot = rig.shot();
-    rig.guest.model_mut().plan = Plan::Fill(9);
-    assert_eq!(rig.guest.complete(old), Err(Refusal::StaleToken));
-    rig.guest.backend_ready(0);
+    rig.engine.model_mut().plan = Plan::Fill(9);
+    assert_eq!(rig.engine.complete(old), Err(Refusal::StaleToken));
+    rig.engine.backend_ready(0);
     assert_eq!(rig.poll(), Step::Idle);
     assert_eq!(changes(&shot, &rig.shot()), []);
 }
@@ -139,17 +139,17 @@ fn a_token_of_a_stopped_queue_is_stale() {
 #[test]
 fn when_the_back_end_is_ready_requests_are_asked_for_again() {
     let mut rig = waiting(0..3);
-    rig.guest.backend_ready(0);
+    rig.engine.backend_ready(0);
     assert_eq!(rig.poll(), Step::Blocked);
-    assert_eq!(rig.guest.model().heads(), [0, 1, 2, 0, 1, 2]);
-    rig.guest.model_mut().plan = Plan::Fill(9);
-    rig.guest.backend_ready(1);
+    assert_eq!(rig.engine.model().heads(), [0, 1, 2, 0, 1, 2]);
+    rig.engine.model_mut().plan = Plan::Fill(9);
+    rig.engine.backend_ready(1);
     assert_eq!(
         rig.poll(),
         Step::Blocked,
         "that was another queue's back end"
     );
-    rig.guest.backend_ready(0);
+    rig.engine.backend_ready(0);
     assert_eq!(rig.poll(), Step::Idle);
     for head in 0..3 {
         assert_eq!(rig.driver.take_used(), Some((head, head + 1)));
@@ -160,21 +160,21 @@ fn when_the_back_end_is_ready_requests_are_asked_for_again() {
 fn requests_that_waited_come_before_new_ones() {
     let mut rig = waiting(0..2);
     rig.driver.send(7, &room(1));
-    let _ = rig.guest.kick(0);
-    rig.guest.backend_ready(0);
-    rig.guest.model_mut().plan = Plan::Fill(9);
+    let _ = rig.engine.kick(0);
+    rig.engine.backend_ready(0);
+    rig.engine.model_mut().plan = Plan::Fill(9);
     assert_eq!(rig.poll(), Step::Idle);
-    assert_eq!(rig.guest.model().heads(), [0, 1, 0, 1, 7]);
+    assert_eq!(rig.engine.model().heads(), [0, 1, 0, 1, 7]);
 }
 
 #[test]
 fn a_fault_found_while_completing_stops_the_queue() {
     let mut rig = waiting(0..2);
     let fault = virtside::DriverFault::BadRequest { head: 0 };
-    rig.guest.model_mut().plan = Plan::Blame(fault);
+    rig.engine.model_mut().plan = Plan::Blame(fault);
     let (first, second) = (token(&rig, 0), token(&rig, 1));
-    assert_eq!(rig.guest.complete(first), Ok(()));
+    assert_eq!(rig.engine.complete(first), Ok(()));
     assert_eq!(rig.fault(), Some(fault));
-    assert_eq!(rig.guest.complete(second), Err(Refusal::StaleToken));
+    assert_eq!(rig.engine.complete(second), Err(Refusal::StaleToken));
     assert_eq!(rig.driver.used_idx(), 0);
 }

@@ -4,7 +4,7 @@ use virtside::{
     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request, Step, Token,
     testing::{Buffer, Registers},
 };
-use virtside_tests::{DATA, config, driver, guest};
+use virtside_tests::{DATA, config, driver, test_engine};
 
 /// Keeps each chain of queue 0 until it hears that nothing more comes.
 #[derive(Default)]
@@ -49,13 +49,13 @@ impl DeviceModel for Keeper {
 
 /// One chain in each of two queues, and so many slots; how the polls ended.
 fn keep(slots: usize, model: Keeper) -> Vec<Step> {
-    let (mut guest, ram) = guest(model, slots);
+    let (mut engine, ram) = test_engine(model, slots);
     let mut drivers = [driver(ram, 0), driver(ram, 1)];
-    assert!(guest.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
     for driver in &mut drivers {
         driver.send(0, &[Buffer::writable(DATA, 1)]);
     }
-    let steps = (0..20).map(|_| guest.poll(1)).collect();
+    let steps = (0..20).map(|_| engine.poll(1)).collect();
     for driver in &mut drivers {
         assert_eq!(driver.take_used(), Some((0, 0)), "{slots} slots");
         assert_eq!(driver.take_used(), None);

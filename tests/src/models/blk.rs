@@ -1,6 +1,8 @@
 //! A disk that writes down what is asked of it, and a driver that asks.
 
-use crate::{DATA, Guest, SECTORS, SIZE, TestRam, config, driver, guest, reg, rings::settle};
+use crate::{
+    DATA, SECTORS, SIZE, TestEngine, TestRam, config, driver, reg, rings::settle, test_engine,
+};
 use virtio_spec::blk::F;
 use virtside::{
     DeviceRange, Features, FlatMem, HostFault, Step,
@@ -142,7 +144,7 @@ pub fn outcome(status: u8, used: u32) -> Outcome {
 /// A live block device and its driver.
 #[derive(Debug)]
 pub struct Drive {
-    pub guest: Guest<Block<Disk>>,
+    pub engine: TestEngine<Block<Disk>>,
     pub driver: FakeDriver<FlatMem>,
     pub ram: TestRam,
 }
@@ -159,12 +161,12 @@ impl Drive {
 
     /// With this disk, and of these features what is offered.
     pub fn with(disk: Disk, options: BlockOptions, wanted: Features) -> Self {
-        let (mut guest, ram) = guest(Block::new(disk, options), 4);
-        let features = crate::split_offer(&mut guest).intersection(wanted | Features::VERSION_1);
-        assert!(guest.bring_up(features, &[config(0)]));
+        let (mut engine, ram) = test_engine(Block::new(disk, options), 4);
+        let features = crate::split_offer(&mut engine).intersection(wanted | Features::VERSION_1);
+        assert!(engine.bring_up(features, &[config(0)]));
         Self {
             driver: driver(ram, 0),
-            guest,
+            engine,
             ram,
         }
     }
@@ -175,7 +177,7 @@ impl Drive {
     }
 
     pub fn disk(&mut self) -> &mut Disk {
-        self.guest.model_mut().backend_mut()
+        self.engine.model_mut().backend_mut()
     }
 
     /// What was asked of the disk since this was last asked.
@@ -185,12 +187,12 @@ impl Drive {
 
     /// The bytes of a sector.
     pub fn sector(&self, sector: usize) -> &[u8] {
-        &self.guest.model().backend().ram.bytes()[sector * 512..][..512]
+        &self.engine.model().backend().ram.bytes()[sector * 512..][..512]
     }
 
     /// Whether nothing on the disk has changed.
     pub fn is_pristine(&self) -> bool {
-        self.guest.model().backend().ram.bytes() == Disk::new().ram.bytes()
+        self.engine.model().backend().ram.bytes() == Disk::new().ram.bytes()
     }
 
     pub fn write_header(&self, kind: u32, sector: u64) {
@@ -209,8 +211,8 @@ impl Drive {
     /// Sends a chain and says what came of it; `None` if it was not given back.
     pub fn send(&mut self, buffers: &[Buffer]) -> Option<Outcome> {
         self.driver.send(0, buffers);
-        let _ = self.guest.kick(0);
-        settle(&mut self.guest);
+        let _ = self.engine.kick(0);
+        settle(&mut self.engine);
         let (head, used) = self.driver.take_used()?;
         assert_eq!(head, 0);
         Some(Outcome {
@@ -245,12 +247,12 @@ impl Drive {
         let status = Buffer::writable(STATUS, 1);
         self.driver
             .send(head, &[Buffer::readable(HEADER, 16), data, status]);
-        let _ = self.guest.kick(0);
-        settle(&mut self.guest)
+        let _ = self.engine.kick(0);
+        settle(&mut self.engine)
     }
 
     pub fn host_fault(&mut self) -> Option<HostFault> {
-        self.guest.take_host_fault()
+        self.engine.take_host_fault()
     }
 
     /// Bytes of the configuration space.
@@ -260,7 +262,7 @@ impl Drive {
                 offset: reg::CONFIG + offset + at as u32,
                 width: 1,
             };
-            self.guest.reach(access).value().expect("a reply") as u8
+            self.engine.reach(access).value().expect("a reply") as u8
         })
     }
 
@@ -271,7 +273,7 @@ impl Drive {
             width: 1,
             value: value.into(),
         };
-        self.guest.reach(access).refusal()
+        self.engine.reach(access).refusal()
     }
 }
 

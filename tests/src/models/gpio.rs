@@ -1,6 +1,6 @@
 //! A bank of lines that writes down what is asked of it, and a driver that asks.
 
-use crate::{DATA, Guest, TestRam, config, driver, guest, reg, rings::settle};
+use crate::{DATA, TestEngine, TestRam, config, driver, reg, rings::settle, test_engine};
 use virtside::{
     DriverFault, Features, FlatMem, HostFault, Step,
     models::gpio::{Abilities, Direction, Gpio, GpioError, GpioLines, Trigger},
@@ -142,7 +142,7 @@ impl GpioLines for Bank {
 /// A live gpio device over any bank, and its driver.
 #[derive(Debug)]
 pub struct Board<B: GpioLines = Bank, const LINES: usize = L> {
-    pub guest: Guest<Gpio<B, LINES>>,
+    pub engine: TestEngine<Gpio<B, LINES>>,
     pub requests: FakeDriver<FlatMem>,
     pub events: FakeDriver<FlatMem>,
     pub ram: TestRam,
@@ -155,7 +155,7 @@ impl Board {
     }
 
     pub fn bank(&mut self) -> &mut Bank {
-        self.guest.model_mut().lines_mut()
+        self.engine.model_mut().lines_mut()
     }
 
     /// What was asked of the bank since this was last asked.
@@ -182,12 +182,12 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
 
     /// The same with so many chain slots.
     pub fn with_slots(gpio: Gpio<B, LINES>, wanted: Features, slots: usize) -> Self {
-        let (mut guest, ram) = guest(gpio, slots);
-        let features = crate::split_offer(&mut guest).intersection(wanted | Features::VERSION_1);
+        let (mut engine, ram) = test_engine(gpio, slots);
+        let features = crate::split_offer(&mut engine).intersection(wanted | Features::VERSION_1);
         let mut board = Self {
             requests: driver(ram, 0),
             events: driver(ram, 1),
-            guest,
+            engine,
             ram,
         };
         board.bring_up(features);
@@ -197,21 +197,21 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
     fn bring_up(&mut self, features: Features) {
         let queues = [config(0), config(1)];
         let count = if features.contains(IRQ) { 2 } else { 1 };
-        assert!(self.guest.bring_up(features, &queues[..count]));
+        assert!(self.engine.bring_up(features, &queues[..count]));
     }
 
     /// Resets, and goes live again with clean rings.
     pub fn restart(&mut self) {
-        let _ = self.guest.store(reg::STATUS, 0);
+        let _ = self.engine.store(reg::STATUS, 0);
         self.requests = driver(self.ram, 0);
         self.events = driver(self.ram, 1);
-        let features = crate::split_offer(&mut self.guest);
+        let features = crate::split_offer(&mut self.engine);
         self.bring_up(features);
     }
 
     /// Serves all that there is to serve.
     pub fn settle(&mut self) -> Step {
-        settle(&mut self.guest)
+        settle(&mut self.engine)
     }
 
     pub fn bytes(&self, addr: u64, len: usize) -> Vec<u8> {
@@ -223,7 +223,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
     /// Sends a chain on the requestq; the used length, `None` if it was not given back.
     pub fn send(&mut self, buffers: &[Buffer]) -> Option<u32> {
         self.requests.send(0, buffers);
-        let _ = self.guest.kick(0);
+        let _ = self.engine.kick(0);
         self.settle();
         let (head, used) = self.requests.take_used()?;
         assert_eq!(head, 0);
@@ -257,10 +257,10 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
     /// A request that is refused.
     #[track_caller]
     pub fn refuses(&mut self, kind: u16, line: u16, value: u32) {
-        let faults = self.guest.take_host_fault();
+        let faults = self.engine.take_host_fault();
         assert_eq!(self.ask(kind, line, value), (ERR, 0));
         assert_eq!(
-            self.guest.take_host_fault(),
+            self.engine.take_host_fault(),
             None,
             "it is the driver's mistake"
         );
@@ -270,7 +270,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
     /// Offers the eventq buffer of a line and serves: its head is twice the line's number.
     pub fn listen(&mut self, line: u16) -> Step {
         self.offer(2 * line, line);
-        let _ = self.guest.kick(1);
+        let _ = self.engine.kick(1);
         self.settle()
     }
 
@@ -305,16 +305,16 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
 
     /// The line interrupts.
     pub fn fire(&mut self, line: u16) {
-        self.guest.model_mut().interrupt(line);
+        self.engine.model_mut().interrupt(line);
         self.settle();
     }
 
     pub fn host_fault(&mut self) -> Option<HostFault> {
-        self.guest.take_host_fault()
+        self.engine.take_host_fault()
     }
 
     pub fn fault(&self, queue: u16) -> Option<DriverFault> {
-        self.guest.driver_fault(queue)
+        self.engine.driver_fault(queue)
     }
 
     /// Bytes of the configuration space.
@@ -324,7 +324,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
                 offset: reg::CONFIG + offset + at as u32,
                 width: 1,
             };
-            self.guest.reach(access).value().expect("a reply") as u8
+            self.engine.reach(access).value().expect("a reply") as u8
         })
     }
 }

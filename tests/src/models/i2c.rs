@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{BASE, BUDGET, DATA, Guest, TestRam, config, driver, guest_over, ram};
+use crate::{BASE, BUDGET, DATA, TestEngine, TestRam, config, driver, engine_over, ram};
 use embedded_hal::i2c::{AddressMode, ErrorKind, ErrorType, I2c as Bus, Operation};
 use virtside::{
     DriverMem, Features, FlatMem, HostFault, Step,
@@ -196,7 +196,7 @@ pub fn failed_read(len: usize) -> Outcome {
 /// A live adapter and its driver.
 #[derive(Debug)]
 pub struct I2cRig<B: I2cBus, M: DriverMem = FlatMem> {
-    pub guest: Guest<I2c<B, BYTES>, M>,
+    pub engine: TestEngine<I2c<B, BYTES>, M>,
     pub driver: FakeDriver<FlatMem>,
     pub ram: TestRam,
     /// Heads in the order in which they came back.
@@ -221,19 +221,19 @@ impl I2cRig<Recorder> {
 
     /// Lets the next calls of the bus fail.
     pub fn trouble(&mut self, trouble: impl IntoIterator<Item = Option<ErrorKind>>) {
-        self.guest.model_mut().bus_mut().trouble = trouble.into_iter().collect();
+        self.engine.model_mut().bus_mut().trouble = trouble.into_iter().collect();
     }
 
     /// What was asked of the bus since this was last asked.
     pub fn calls(&mut self) -> Vec<Call> {
-        std::mem::take(&mut self.guest.model_mut().bus_mut().calls)
+        std::mem::take(&mut self.engine.model_mut().bus_mut().calls)
     }
 }
 
 impl I2cRig<TenBit<Recorder>> {
     /// What was asked of the bus since this was last asked.
     pub fn calls(&mut self) -> Vec<Call> {
-        std::mem::take(&mut self.guest.model_mut().bus_mut().0.calls)
+        std::mem::take(&mut self.engine.model_mut().bus_mut().0.calls)
     }
 }
 
@@ -252,10 +252,10 @@ impl<B: I2cBus> I2cRig<B> {
 impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
     /// The same, where the device sees memory through `mem`.
     pub fn at(model: I2c<B, BYTES>, mem: M, ram: TestRam, slots: usize) -> Self {
-        let mut guest = guest_over(model, mem, slots);
-        assert!(guest.bring_up(features(), &[config(0)]));
+        let mut engine = engine_over(model, mem, slots);
+        assert!(engine.bring_up(features(), &[config(0)]));
         Self {
-            guest,
+            engine,
             driver: driver(ram, 0),
             ram,
             order: Vec::new(),
@@ -303,14 +303,14 @@ impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
     /// Publishes what was offered, kicks, and polls as a host does; says how it ended.
     pub fn run(&mut self) -> Step {
         self.driver.publish();
-        let _ = self.guest.kick(0);
+        let _ = self.engine.kick(0);
         self.poll()
     }
 
     /// Polls until nothing is left.
     pub fn poll(&mut self) -> Step {
         for _ in 0..100 {
-            match self.guest.poll(BUDGET) {
+            match self.engine.poll(BUDGET) {
                 Step::More => {}
                 step => return step,
             }
@@ -383,6 +383,6 @@ impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
     }
 
     pub fn host_fault(&mut self) -> Option<HostFault> {
-        self.guest.take_host_fault()
+        self.engine.take_host_fault()
     }
 }

@@ -2,7 +2,9 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use crate::{BASE, DATA, Guest, TestRam, config, driver, guest_over, ram, reg, rings::settle};
+use crate::{
+    BASE, DATA, TestEngine, TestRam, config, driver, engine_over, ram, reg, rings::settle,
+};
 use embedded_hal::{
     delay::DelayNs,
     digital::{self, OutputPin},
@@ -310,7 +312,7 @@ pub fn refused(result: u8, len: usize) -> Outcome {
 /// A live controller and its driver.
 #[derive(Debug)]
 pub struct SpiRig<C: SpiController, M: DriverMem = FlatMem> {
-    pub guest: Guest<Spi<C, BYTES>, M>,
+    pub engine: TestEngine<Spi<C, BYTES>, M>,
     pub driver: FakeDriver<FlatMem>,
     pub ram: TestRam,
 }
@@ -321,7 +323,7 @@ impl SpiRig<Recorder> {
     }
 
     pub fn recorder(&mut self) -> &mut Recorder {
-        self.guest.model_mut().controller_mut()
+        self.engine.model_mut().controller_mut()
     }
 
     /// What was asked of the controller since this was last asked.
@@ -340,10 +342,10 @@ impl<C: SpiController> SpiRig<C> {
 impl<C: SpiController, M: DriverMem> SpiRig<C, M> {
     /// The same, where the device sees memory through `mem`.
     pub fn at(controller: C, mem: M, ram: TestRam) -> Self {
-        let mut guest = guest_over(Spi::new(controller), mem, 1);
-        assert!(guest.bring_up(Features::RING, &[config(0)]));
+        let mut engine = engine_over(Spi::new(controller), mem, 1);
+        assert!(engine.bring_up(Features::RING, &[config(0)]));
         Self {
-            guest,
+            engine,
             driver: driver(ram, 0),
             ram,
         }
@@ -369,9 +371,9 @@ impl<C: SpiController, M: DriverMem> SpiRig<C, M> {
     /// Sends a chain; the length, if it came back.
     pub fn send(&mut self, buffers: &[Buffer]) -> Option<u32> {
         self.driver.send(0, buffers);
-        let _ = self.guest.kick(0);
+        let _ = self.engine.kick(0);
         assert_eq!(
-            settle(&mut self.guest),
+            settle(&mut self.engine),
             Step::Idle,
             "every request is answered at once"
         );
@@ -399,19 +401,19 @@ impl<C: SpiController, M: DriverMem> SpiRig<C, M> {
     }
 
     pub fn host_fault(&mut self) -> Option<HostFault> {
-        self.guest.take_host_fault()
+        self.engine.take_host_fault()
     }
 }
 
 /// The configuration space, byte by byte.
-pub fn space(guest: &mut impl Registers) -> Vec<u8> {
+pub fn space(engine: &mut impl Registers) -> Vec<u8> {
     (0..32)
         .map(|at| {
             let access = Access::Read {
                 offset: reg::CONFIG + at,
                 width: 1,
             };
-            guest.reach(access).value().expect("a reply") as u8
+            engine.reach(access).value().expect("a reply") as u8
         })
         .collect()
 }

@@ -4,7 +4,7 @@ use super::*;
 
 /// The device's thread.
 pub(super) struct Host<'s, M: DriverMem> {
-    pub(super) guest: Guest<M>,
+    pub(super) engine: TestEngine<M>,
     pub(super) stage: &'s Stage,
     pub(super) random: Random,
     pub(super) accesses: Receiver<Access>,
@@ -22,7 +22,7 @@ pub(super) struct Host<'s, M: DriverMem> {
 }
 
 impl<M: DriverMem> Host<'_, M> {
-    pub(super) fn run(mut self) -> Guest<M> {
+    pub(super) fn run(mut self) -> TestEngine<M> {
         let _ends = Ends(self.stage);
         while !self.stage.is_over() {
             self.hear();
@@ -30,9 +30,9 @@ impl<M: DriverMem> Host<'_, M> {
                 self.put_back(queue);
             }
             if self.stage.is_calm() {
-                self.guest.model_mut().holds = false;
+                self.engine.model_mut().holds = false;
                 self.complete_all();
-                self.guest.poll(BUDGET);
+                self.engine.poll(BUDGET);
             } else {
                 self.do_something();
             }
@@ -46,19 +46,19 @@ impl<M: DriverMem> Host<'_, M> {
             }
             self.stage.tick(0);
         }
-        self.guest
+        self.engine
     }
 
     /// Takes an access, or asks again after the last one.
     fn hear(&mut self) {
         let reply = match self.waiting {
             Some(ticket) => {
-                let another = self.guest.access(Access::read(0));
+                let another = self.engine.access(Access::read(0));
                 assert_eq!(another, Reply::Busy);
-                self.guest.finish(ticket)
+                self.engine.finish(ticket)
             }
             None => match self.accesses.try_recv() {
-                Ok(access) => self.guest.access(access),
+                Ok(access) => self.engine.access(access),
                 Err(_) => return,
             },
         };
@@ -67,7 +67,7 @@ impl<M: DriverMem> Host<'_, M> {
             _ => None,
         };
         if self.waiting.is_none() {
-            let line = self.guest.device().notify().0;
+            let line = self.engine.device().notify().0;
             // The driver may be gone.
             let _ = self.answers.send((reply, line.asserted(), line.is_high()));
         }
@@ -75,21 +75,21 @@ impl<M: DriverMem> Host<'_, M> {
 
     fn put_back(&mut self, (name, queue): Out<M>) {
         let last = self.out[usize::from(queue.number())];
-        match self.guest.put_back(queue) {
+        match self.engine.put_back(queue) {
             Ok(()) => assert_eq!(name, last, "it has a successor"),
             Err(Err(Refusal::StaleToken)) => {}
             Err(Err(refusal)) => panic!("{refusal:?}"),
             Err(Ok(mut queue)) => {
                 assert!(queue.in_flight() != 0);
                 queue.abandon_all();
-                assert!(!matches!(self.guest.put_back(queue), Err(Ok(_))));
+                assert!(!matches!(self.engine.put_back(queue), Err(Ok(_))));
             }
         }
     }
 
     fn hand_out(&mut self) {
         let number = self.random.below(QUEUES.into()) as u16;
-        if let Ok(queue) = self.guest.take_queue(number) {
+        if let Ok(queue) = self.engine.take_queue(number) {
             assert_eq!((queue.number(), queue.in_flight()), (number, 0));
             self.taken += 1;
             self.out[usize::from(number)] = self.taken;
@@ -99,41 +99,41 @@ impl<M: DriverMem> Host<'_, M> {
     }
 
     fn complete_all(&mut self) {
-        for token in self.guest.model().held.clone() {
-            let _ = self.guest.complete(token);
+        for token in self.engine.model().held.clone() {
+            let _ = self.engine.complete(token);
         }
-        self.guest.model_mut().held.clear();
+        self.engine.model_mut().held.clear();
     }
 
     fn do_something(&mut self) {
         match self.random.below(16) {
             0..=7 => {
                 let budget = self.random.below(5) as u16;
-                self.guest.poll(budget);
+                self.engine.poll(budget);
             }
-            8 => self.guest.model_mut().holds = self.random.once_in(2),
+            8 => self.engine.model_mut().holds = self.random.once_in(2),
             9..=11 => {
-                let held = &self.guest.model().held;
+                let held = &self.engine.model().held;
                 if !held.is_empty() {
                     let token = held[self.random.index(held.len())];
-                    let _ = self.guest.complete(token);
+                    let _ = self.engine.complete(token);
                     self.tokens.push(token);
                 }
             }
             // Whatever became of it, it was answered, or its life is over.
             12 => {
                 if let Some(token) = self.tokens.pop()
-                    && !self.guest.model().held.contains(&token)
+                    && !self.engine.model().held.contains(&token)
                 {
-                    let again = self.guest.complete(token);
+                    let again = self.engine.complete(token);
                     assert_eq!(again, Err(Refusal::StaleToken));
                 }
             }
             13 => {
-                self.guest.update_config(|probe| probe.space[0] ^= 1);
+                self.engine.update_config(|probe| probe.space[0] ^= 1);
             }
             14 => {
-                let _ = self.guest.memory_changed();
+                let _ = self.engine.memory_changed();
             }
             _ => self.save(),
         }
@@ -141,9 +141,9 @@ impl<M: DriverMem> Host<'_, M> {
 
     /// A state is refused while a queue is out, or an access is not answered.
     fn save(&mut self) {
-        let saved = self.guest.save::<4>();
+        let saved = self.engine.save::<4>();
         // A queue that is out now was out then.
-        let out = (0..QUEUES).any(|queue| self.guest.queue_state(queue) == QueueState::Taken);
+        let out = (0..QUEUES).any(|queue| self.engine.queue_state(queue) == QueueState::Taken);
         if out || self.waiting.is_some() {
             assert!(saved.is_err(), "queues are out, or a driver waits");
         }
