@@ -1,10 +1,7 @@
 //! The three types of transfer.
 
-use virtside_tests::{
-    BASE,
-    models::spi::*,
-    rings::{changes, shot},
-};
+use virtside::testing::Shot;
+use virtside_tests::{BASE, models::spi::*};
 
 fn data(rig: &mut SpiRig<Recorder>) -> Vec<Data> {
     rig.calls().into_iter().map(|(_, data)| data).collect()
@@ -90,19 +87,15 @@ fn nothing_that_the_driver_sent_is_changed() {
             rig.driver.write_chain(0, &buffers);
             rig.driver.offer(0);
             rig.driver.publish();
-            let before = shot(rig.ram);
+            let before = Shot::of(rig.ram, BASE);
             let _ = virtside::testing::Registers::kick(&mut rig.engine, 0);
             virtside_tests::rings::settle(&mut rig.engine);
             let layout = *rig.driver.layout();
-            for addr in changes(&before, &shot(rig.ram))
-                .into_iter()
-                .map(|at| BASE + at as u64)
-            {
-                let allowed = addr == RESULT
-                    || (RX..RX + room as u64).contains(&addr)
-                    || (layout.device..layout.end()).contains(&addr);
-                assert!(allowed, "{addr:#x}");
-            }
+            before.assert_only_changed(&[
+                (RESULT, 1),
+                (RX, room as u64),
+                (layout.device, layout.end() - layout.device),
+            ]);
             assert_ne!(rig.bytes(RESULT, 1), [UNTOUCHED]);
         }
     }

@@ -8,12 +8,14 @@ mod memory;
 #[cfg(feature = "packed")]
 mod packed;
 mod registers;
+mod shot;
 
 pub use driver::{Buffer, FakeDriver, INDIRECT, Layout, NEXT, WRITE, fake_queue};
 pub use memory::{CountingMem, CountingWindow, Counts, Shift, ShiftingMem, ShiftingWindow};
 #[cfg(feature = "packed")]
 pub use packed::{AVAIL, PackedDriver, USED};
 pub use registers::Registers;
+pub use shot::Shot;
 
 pub use crate::memory::order;
 use crate::{Chain, FlatMem, Ram, Segment};
