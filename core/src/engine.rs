@@ -573,6 +573,52 @@ where
             .complete(token, &mut self.model, self.slots.as_mut())
     }
 
+    /// Answers a pending chain whose first `written` device-writable bytes hold the answer, without
+    /// asking the model. See [`Device::complete_with`].
+    ///
+    /// ```
+    /// use virtside::{Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request};
+    /// # use virtside::testing::{Buffer, Registers, fake_queue};
+    /// # use virtside::{ChainSlot, Engine, Ram, Shared, Token};
+    /// # static RAM: Ram<8192> = Ram::new();
+    /// # static SHARED: Shared<1> = Shared::new();
+    /// /// Leaves its requests to another thread.
+    /// struct Queued(Option<Token>);
+    /// # impl DeviceConfig for Queued {
+    /// #     fn device_id(&self) -> u32 { 63 }
+    /// #     fn features(&self) -> Features { Features::RING }
+    /// #     fn queue_size_max(&self, queue: u16) -> u16 { if queue == 0 { 8 } else { 0 } }
+    /// # }
+    ///
+    /// impl DeviceModel for Queued {
+    ///     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
+    ///         self.0 = Some(request.token);
+    ///         Ok(Answer::Pending)
+    ///     }
+    /// }
+    /// # let slots = [ChainSlot::new()];
+    /// # let mut engine: Engine<_, _, _, 1, 8, _, _> =
+    /// #     Engine::new(Queued(None), RAM.flat(0), (), slots, &SHARED);
+    /// # let mut driver = fake_queue(RAM.flat(0), 0, 8);
+    /// # engine.bring_up(Features::VERSION_1, &[driver.config(0)]);
+    /// # driver.send(0, &[Buffer::writable(0x1000, 16)]);
+    /// # let _ = engine.kick(0);
+    ///
+    /// engine.poll(1);
+    /// let token = engine.model().0.expect("a request");
+    /// // The thread has stored 5 bytes of answer.
+    /// engine.complete_with(token, 5)?;
+    /// assert_eq!(driver.take_used(), Some((0, 5)));
+    /// # Ok::<(), virtside::Refusal>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub fn complete_with(&mut self, token: Token, written: u32) -> Result<(), Refusal> {
+        self.device
+            .complete_with(token, written, self.slots.as_mut())
+    }
+
     /// The memory has changed; true when no queue works on the old one. See
     /// [`Device::memory_changed`].
     #[must_use = "false means: call again"]

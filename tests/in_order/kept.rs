@@ -36,6 +36,19 @@ fn assert_slots_are_free(rig: &mut HolderRig) {
 }
 
 #[test]
+fn an_answer_with_a_length_gives_its_successors_their_turn() {
+    for &format in FORMATS {
+        let mut rig = waiting(format, Features::empty());
+        let token = rig.token(0);
+        assert_eq!(rig.engine.complete_with(token, 2), Ok(()));
+        assert_eq!(rig.engine.counters().chains, 3);
+        assert_eq!(rig.take().len(), 3);
+        assert_eq!(rig.interrupts(), 1);
+        assert_slots_are_free(&mut rig);
+    }
+}
+
+#[test]
 fn a_stopped_queue_gives_slots_back_and_leaves_its_ring() {
     for &format in FORMATS {
         let mut rig = waiting(format, Features::empty());
@@ -44,6 +57,8 @@ fn a_stopped_queue_gives_slots_back_and_leaves_its_ring() {
         assert_eq!(rig.engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
         for token in tokens {
             assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
+            let answered = rig.engine.complete_with(token, 1);
+            assert_eq!(answered, Err(Refusal::StaleToken));
         }
         settle(&mut rig.engine);
         assert_eq!(rig.take(), []);

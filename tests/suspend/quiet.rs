@@ -43,6 +43,8 @@ fn no_ring_and_no_buffer_is_touched_whatever_happens() {
             assert!(engine.take_queue(queue).is_err());
         }
         assert_eq!(engine.complete(token), Ok(()));
+        let answered = engine.complete_with(token, 1);
+        assert_eq!(answered, Err(Refusal::WrongPhase));
         engine.update_config(|model| model.space[0] = round);
         assert_eq!(engine.poll(BUDGET), Step::Idle);
         for offset in (0..0x140).step_by(4) {

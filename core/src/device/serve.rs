@@ -291,8 +291,7 @@ where
             return;
         };
         let chain = slot.chain();
-        let head = chain.head();
-        let token = slot.token(at);
+        let (head, token) = (chain.head(), slot.token(at));
         let mut request = Request {
             queue,
             token,
@@ -311,29 +310,7 @@ where
         }
         match answer {
             Ok(Answer::Done { written }) => {
-                let writable = slot.chain().writable_len();
-                let written = if u64::from(written) > writable {
-                    // Less than `written`, so none of it is cut off.
-                    let writable = num::low(writable);
-                    host = Some(HostFault::WrittenTooMuch { written, writable });
-                    0
-                } else {
-                    written
-                };
-                let mut live = self.table.live(queue);
-                if live.as_ref().is_some_and(|live| live.is_in_order()) {
-                    slot.answer(written);
-                    self.give_in_order(queue, slots, round);
-                } else {
-                    let given = live
-                        .as_mut()
-                        .is_some_and(|live| live.push_used(slot.chain(), written));
-                    slot.release();
-                    round.let_go(|| live.is_none_or(|live| live.in_flight() == 0));
-                    if given {
-                        self.given(queue, head, written, round);
-                    }
-                }
+                host = self.settle(at, queue, written, slots, round).or(host);
             }
             Ok(Answer::Pending) => self.trace.event(&Event::Pending { queue, token }),
             Err(fault) => self.fault(queue, fault, model, slots, round),
@@ -341,6 +318,45 @@ where
         if let Some(fault) = host {
             self.failed(fault);
         }
+    }
+
+    /// The chain in a slot is answered, with `written` bytes by the model's account: gives it back, or
+    /// keeps it until its turn.
+    #[inline(always)]
+    fn settle(
+        &mut self,
+        at: usize,
+        queue: u16,
+        written: u32,
+        slots: &mut [ChainSlot<N>],
+        round: &mut Round<Q>,
+    ) -> Option<HostFault> {
+        let slot = slots.get_mut(at)?;
+        let (head, writable) = (slot.chain().head(), slot.chain().writable_len());
+        let mut host = None;
+        let written = if u64::from(written) > writable {
+            // Less than `written`, so none of it is cut off.
+            let writable = num::low(writable);
+            host = Some(HostFault::WrittenTooMuch { written, writable });
+            0
+        } else {
+            written
+        };
+        let mut live = self.table.live(queue);
+        if live.as_ref().is_some_and(|live| live.is_in_order()) {
+            slot.answer(written);
+            self.give_in_order(queue, slots, round);
+        } else {
+            let given = live
+                .as_mut()
+                .is_some_and(|live| live.push_used(slot.chain(), written));
+            slot.release();
+            round.let_go(|| live.is_none_or(|live| live.in_flight() == 0));
+            if given {
+                self.given(queue, head, written, round);
+            }
+        }
+        host
     }
 
     /// Gives back the chains of a queue whose turn it is (rsvd-05). At most one for each slot.
@@ -470,15 +486,8 @@ where
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), Refusal> {
-        if !self.shared.is_live() {
-            return Err(Refusal::StaleToken);
-        }
         let suspended = self.is_suspended();
-        let at = usize::from(token.slot());
-        let queue = match slots.get(at) {
-            Some(slot) if slot.is_pending() && slot.token(at) == token => slot.queue(),
-            _ => return Err(Refusal::StaleToken),
-        };
+        let (at, queue) = self.pending(token, slots)?;
         if suspended {
             // Its time comes when the driver resumes.
             if let Some(slot) = slots.get_mut(at) {
@@ -490,6 +499,47 @@ where
         self.serve(at, queue, model, slots, &mut round);
         self.announce(&round.touched);
         Ok(())
+    }
+
+    /// Answers a pending chain: its first `written` device-writable bytes hold the answer. For a back
+    /// end that stored them itself, such as a thread of the host or a DMA controller.
+    ///
+    /// The model is not asked, so it must not wait for this token itself. More than the chain's
+    /// writable length counts as 0, and is a
+    /// [`HostFault::WrittenTooMuch`](crate::HostFault::WrittenTooMuch).
+    ///
+    /// # Errors
+    /// [`Refusal::StaleToken`] as for [`complete`](Self::complete). [`Refusal::WrongPhase`] while the
+    /// device is suspended: the chain stays pending, so answer it after the device has resumed.
+    ///
+    /// Ring accesses as for [`complete`](Self::complete).
+    pub fn complete_with(
+        &mut self,
+        token: Token,
+        written: u32,
+        slots: &mut [ChainSlot<N>],
+    ) -> Result<(), Refusal> {
+        let (at, queue) = self.pending(token, slots)?;
+        if self.is_suspended() {
+            return Err(Refusal::WrongPhase);
+        }
+        let mut round = Round::new();
+        if let Some(fault) = self.settle(at, queue, written, slots, &mut round) {
+            self.failed(fault);
+        }
+        self.announce(&round.touched);
+        Ok(())
+    }
+
+    /// The slot of a pending chain, and its queue.
+    fn pending(&self, token: Token, slots: &[ChainSlot<N>]) -> Result<(usize, u16), Refusal> {
+        let at = usize::from(token.slot());
+        match slots.get(at) {
+            Some(slot) if self.shared.is_live() && slot.is_pending() && slot.token(at) == token => {
+                Ok((at, slot.queue()))
+            }
+            _ => Err(Refusal::StaleToken),
+        }
     }
 }
 

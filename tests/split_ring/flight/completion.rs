@@ -31,6 +31,35 @@ fn chains_may_be_completed_in_any_order() {
 }
 
 #[test]
+fn a_chain_is_answered_with_a_length_without_the_model() {
+    let mut rig = waiting(0..4);
+    let heads = rig.engine.model().heads();
+    let before = rig.interrupts();
+    for (head, written) in [(2, 3), (0, 0), (3, 1)] {
+        let token = token(&rig, head);
+        assert_eq!(rig.engine.complete_with(token, written), Ok(()));
+        assert_eq!(rig.driver.take_used(), Some((head.into(), written)));
+        let again = rig.engine.complete_with(token, written);
+        assert_eq!(again, Err(Refusal::StaleToken));
+        assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
+    }
+    assert_eq!(rig.interrupts(), before + 3);
+    assert_eq!(rig.engine.model().heads(), heads, "it was not asked");
+    assert_eq!(rig.poll(), Step::Blocked, "1 still waits");
+}
+
+#[test]
+fn a_length_beyond_the_room_counts_as_nothing() {
+    let mut rig = waiting(2..3);
+    let token = token(&rig, 2);
+    assert_eq!(rig.engine.complete_with(token, 4), Ok(()));
+    assert_eq!(rig.driver.take_used(), Some((2, 0)));
+    let (written, writable) = (4, 3);
+    let fault = HostFault::WrittenTooMuch { written, writable };
+    assert_eq!(rig.engine.take_host_fault(), Some(fault));
+}
+
+#[test]
 fn a_completed_request_is_served_again_from_its_start() {
     let mut rig = RecordingRig::new(Features::empty());
     rig.engine.model_mut().plan = Plan::Wait;
