@@ -1,5 +1,9 @@
 use std::{
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -123,9 +127,14 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
 #[test]
 fn a_request_fails_when_its_device_vanishes() {
     for with_the_kick in [true, false] {
+        let kicked = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&kicked);
         let port = vanishing(move |access| match access {
-            Access::Write { offset: 0x50, .. } => with_the_kick,
-            // Magic value: asked once more after the kick, below.
+            Access::Write { offset: 0x50, .. } => {
+                noted.store(true, Ordering::Release);
+                with_the_kick
+            }
+            // Asked once more after the kick, below.
             Access::Read {
                 offset: 4,
                 width: 1,
@@ -135,6 +144,9 @@ fn a_request_fails_when_its_device_vanishes() {
         let transport = ChannelTransport::new(port.clone()).unwrap();
         let waiting = port.clone();
         let later = thread::spawn(move || {
+            while !kicked.load(Ordering::Acquire) {
+                thread::sleep(Duration::from_millis(1));
+            }
             // The driver is spinning by now, or will be.
             thread::sleep(Duration::from_millis(20));
             waiting.read(4, 1)
