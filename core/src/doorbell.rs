@@ -2,29 +2,32 @@
 
 use portable_atomic::{AtomicU32, Ordering};
 
-use crate::queue_set::QueueSet;
+use crate::queue_set::{QueueSet, bits, used};
 
-/// A lock-free set of queues that were kicked.
+/// A lock-free set of queues that were kicked: numbers below `Q`.
 ///
 /// An interrupt handler (or a thread behind an ioeventfd) [`ring`](Self::ring)s it; `poll` drains
-/// it. Ringing is one atomic operation on one word.
+/// it. Ringing is one atomic operation on one word; every other operation looks at `Q.div_ceil(32)`
+/// words.
 ///
 /// ```
 /// use virtside::Doorbell;
-/// static BELL: Doorbell<1> = Doorbell::new();
+/// static BELL: Doorbell<4> = Doorbell::new();
 /// BELL.ring(3);
 /// assert!(BELL.drain().iter().eq([3]));
 /// assert!(BELL.drain().is_empty());
 /// ```
 #[derive(Debug)]
-pub struct Doorbell<const WORDS: usize> {
-    words: [AtomicU32; WORDS],
+pub struct Doorbell<const Q: usize> {
+    /// More words than needed, for want of `[AtomicU32; Q.div_ceil(32)]` in stable Rust. The words
+    /// behind the first `Q.div_ceil(32)` stay 0.
+    words: [AtomicU32; Q],
 }
 
 #[cfg(feature = "defmt")]
-impl<const WORDS: usize> defmt::Format for Doorbell<WORDS> {
+impl<const Q: usize> defmt::Format for Doorbell<Q> {
     fn format(&self, f: defmt::Formatter<'_>) {
-        let mut set = QueueSet::<WORDS>::new();
+        let mut set = QueueSet::<Q>::new();
         for (word, copy) in self.words.iter().zip(set.words_mut()) {
             *copy = word.load(Ordering::Relaxed);
         }
@@ -32,23 +35,27 @@ impl<const WORDS: usize> defmt::Format for Doorbell<WORDS> {
     }
 }
 
-impl<const WORDS: usize> Doorbell<WORDS> {
+impl<const Q: usize> Doorbell<Q> {
     /// Silent.
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            words: [const { AtomicU32::new(0) }; WORDS],
+            words: [const { AtomicU32::new(0) }; Q],
         }
     }
 
-    /// Notes a kick; a number beyond `32 * WORDS` is ignored. Says whether it was noted.
+    fn words(&self) -> &[AtomicU32] {
+        self.words.get(..used(Q)).unwrap_or(&[])
+    }
+
+    /// Notes a kick, unless there is no such queue. Says whether it was noted.
     pub fn ring(&self, queue: u16) -> bool {
         match self.words.get(usize::from(queue >> 5)) {
-            Some(word) => {
+            Some(word) if usize::from(queue) < Q => {
                 word.fetch_or(1 << (queue & 31), Ordering::AcqRel);
                 true
             }
-            None => false,
+            _ => false,
         }
     }
 
@@ -66,31 +73,87 @@ impl<const WORDS: usize> Doorbell<WORDS> {
     /// Whether anything rang since the last drain.
     #[must_use]
     pub fn is_silent(&self) -> bool {
-        self.words
-            .iter()
-            .all(|word| word.load(Ordering::Acquire) == 0)
+        let mut words = self.words().iter();
+        words.all(|word| word.load(Ordering::Acquire) == 0)
     }
 
     /// Takes what rang since the last drain. Up to two atomic operations on each word.
-    pub fn drain(&self) -> QueueSet<WORDS> {
-        self.drain_except(&QueueSet::new())
-    }
-
-    /// The same, but leaves the kicks of `others`.
-    pub fn drain_except(&self, others: &QueueSet<WORDS>) -> QueueSet<WORDS> {
+    pub fn drain(&self) -> QueueSet<Q> {
         let mut set = QueueSet::new();
-        for ((word, mine), theirs) in self.words.iter().zip(set.words_mut()).zip(others.words()) {
-            // A plain load first: most polls find nothing, and a write dirties the line.
-            if word.load(Ordering::Acquire) & !theirs != 0 {
-                *mine = word.fetch_and(*theirs, Ordering::AcqRel) & !theirs;
+        for (word, taken) in self.words().iter().zip(set.words_mut()) {
+            if word.load(Ordering::Acquire) != 0 {
+                *taken = word.swap(0, Ordering::AcqRel);
             }
         }
         set
     }
+
+    /// Takes the kicks of those queues that rang and are `wanted`; each is asked for once. For one
+    /// caller at a time.
+    #[inline(always)]
+    pub(crate) fn drain_where(&self, mut wanted: impl FnMut(u16) -> bool) {
+        let mut first = 0_u16;
+        for word in self.words() {
+            // A plain load first: most polls find nothing, and a write dirties the line.
+            let rang = word.load(Ordering::Acquire);
+            let mut taken = 0;
+            if Q == 1 {
+                // There is no other bit.
+                if rang != 0 && wanted(0) {
+                    taken = rang;
+                }
+            } else {
+                for bit in bits(rang) {
+                    if wanted(first.wrapping_add(bit)) {
+                        taken |= 1_u32 << bit;
+                    }
+                }
+            }
+            first = first.wrapping_add(32);
+            // The rings are looked at after this, so a kick that came since is heard with those.
+            if taken != 0 {
+                word.fetch_and(!taken, Ordering::AcqRel);
+            }
+        }
+    }
 }
 
-impl<const WORDS: usize> Default for Doorbell<WORDS> {
+impl<const Q: usize> Default for Doorbell<Q> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Doorbell;
+    use std::{vec, vec::Vec};
+
+    #[test]
+    fn a_number_beyond_the_queues_is_not_noted() {
+        let bell = Doorbell::<33>::new();
+        for queue in [33, 34, 63, 64, 1055, 1056, u16::MAX] {
+            assert!(!bell.ring(queue));
+            assert!(!bell.take(queue));
+        }
+        assert!(bell.is_silent());
+        assert!(bell.ring(32));
+        assert!(bell.drain().iter().eq([32]));
+    }
+
+    #[test]
+    fn kicks_of_queues_that_are_not_wanted_stay() {
+        let bell = Doorbell::<70>::new();
+        for queue in [0, 5, 31, 32, 69] {
+            assert!(bell.ring(queue));
+        }
+        let mut asked = Vec::new();
+        bell.drain_where(|queue| {
+            asked.push(queue);
+            queue % 2 == 1
+        });
+        assert_eq!(asked, vec![0, 5, 31, 32, 69]);
+        assert!(bell.drain().iter().eq([0, 32]));
+        assert!(bell.is_silent());
     }
 }

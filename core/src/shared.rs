@@ -73,7 +73,6 @@ const ANSWER: u32 = 7;
 /// ```
 #[derive(Debug)]
 pub struct Shared<const Q: usize> {
-    /// `Q` words of 32 queues: more than needed, for want of `(Q + 31) / 32` in stable Rust.
     doorbell: Doorbell<Q>,
     interrupt: AtomicU32,
     needs_reset: AtomicU32,
@@ -348,7 +347,7 @@ impl<const Q: usize> Shared<Q> {
 
     /// Notes a kick if there is such a queue.
     pub(crate) fn ring(&self, queue: u16) -> bool {
-        usize::from(queue) < Q && self.doorbell.ring(queue)
+        self.doorbell.ring(queue)
     }
 
     /// Asks every taken queue to stop; true if all are quiet.

@@ -22,7 +22,7 @@ use crate::{
     model::DeviceModel,
     num,
     queue::check::QueueCheck,
-    queue_set::QueueSet,
+    queue_set::{QueueBits, QueueSet},
     shared::{InterruptStatus, Shared, SharedHandle},
     snapshot::Suspension,
     trace::{Event, NoTrace, Trace},
@@ -80,11 +80,13 @@ pub struct Device<
     pub(crate) table: QueueTable<M::Window, Q, N>,
     pub(crate) features: Features,
     /// Queues that may have chains.
-    notified: QueueSet<Q>,
+    notified: QueueBits<Q>,
     /// Where the round-robin goes on.
     turn: u16,
     /// The most queues that the driver had at once since it went live: a slot is kept for each.
     claims: u16,
+    /// The chains in hand that are not the first of their queue.
+    extra: u16,
     started: bool,
     /// The configuration changed under a driver that is not live, or is suspended: it hears of it
     /// when it is.
@@ -135,9 +137,10 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             shared,
             table: QueueTable::new(),
             features: Features::empty(),
-            notified: QueueSet::new(),
+            notified: QueueBits::new(),
             turn: 0,
             claims: 0,
+            extra: 0,
             started: false,
             changed: false,
             suspension: Suspension::Awake,
@@ -166,6 +169,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             notified: self.notified,
             turn: self.turn,
             claims: self.claims,
+            extra: self.extra,
             started: self.started,
             changed: self.changed,
             suspension: self.suspension,
@@ -297,7 +301,7 @@ where
         if !self.started {
             self.started = true;
             self.table.start(self.shared.epoch());
-            self.notified = self.table.configured();
+            self.notified = QueueBits::of(self.table.configured());
             self.claim();
             if core::mem::take(&mut self.changed) {
                 self.config_changed(true);
@@ -321,6 +325,7 @@ where
         self.notified.clear();
         self.turn = 0;
         self.claims = 0;
+        self.extra = 0;
         self.started = false;
         self.changed = false;
         self.suspension = Suspension::Awake;
@@ -557,8 +562,12 @@ where
     /// The queue's pending chains and kicks are void.
     fn forget<D: DeviceModel>(&mut self, queue: u16, model: &mut D, slots: &mut [ChainSlot<N>]) {
         self.notified.remove(queue);
+        let mut first = true;
         for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
             slot.release();
+            if Q > 1 && !core::mem::take(&mut first) {
+                self.extra = self.extra.saturating_sub(1);
+            }
         }
         model.queue_stopped(queue);
     }
@@ -575,7 +584,7 @@ where
     /// There may be chains in a queue, if it is here and to be served.
     fn note(&mut self, queue: u16) {
         if self.table.state(queue) == QueueState::Live && !self.is_stopping(queue) {
-            let _ = self.notified.insert(queue);
+            self.notified.insert(queue);
         }
     }
 

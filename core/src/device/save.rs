@@ -12,7 +12,7 @@ use crate::{
     memory::DriverMem,
     model::{DeviceModel, Start},
     num,
-    queue_set::QueueSet,
+    queue_set::{QueueBits, QueueSet},
     shared::{Answer, InterruptStatus, SharedHandle},
     snapshot::{
         ChainSnapshot, DeviceSnapshot, QueueSnapshot, SNAPSHOT_VERSION, SnapshotError, Suspension,
@@ -274,6 +274,10 @@ where
             if !live.is_whole() {
                 return Err(SnapshotError::Positions { queue });
             }
+            if Q > 1 {
+                let extra = live.in_flight().saturating_sub(1);
+                self.extra = self.extra.saturating_add(extra);
+            }
             // `Q` words always hold `Q` numbers.
             let _ = at_work.insert(queue);
         }
@@ -282,7 +286,7 @@ where
         self.suspension = snapshot.suspension;
         if live {
             self.started = true;
-            self.notified = at_work;
+            self.notified = QueueBits::of(at_work);
             self.claim();
             let epoch = self.shared.epoch();
             self.shared.accept(epoch);

@@ -2,14 +2,15 @@
 
 use super::Device;
 use crate::{
-    device::{ChainSlot, Step},
+    device::{ChainSlot, QueueState, Step},
     error::{DriverFault, HostFault, Refusal},
+    features::built,
     interrupt::DriverNotify,
     memory::DriverMem,
     model::{Answer, DeviceModel, Request, Token},
     num,
     queue::Popped,
-    queue_set::QueueSet,
+    queue_set::QueueBits,
     shared::{InterruptStatus, SharedHandle},
     trace::{Event, Trace},
 };
@@ -17,85 +18,44 @@ use crate::{
 /// What a poll has done so far.
 struct Round<const Q: usize> {
     /// Queues that chains were given back to.
-    touched: QueueSet<Q>,
-    /// Not counted before a queue that has chains in hand asks for one more.
-    hands: Option<Hands>,
+    touched: QueueBits<Q>,
+    /// Chains of earlier requests are in hand, or were.
+    kept: bool,
     /// A queue found no slot that it may take,
     short: bool,
     /// and a slot has come free since.
     freed: bool,
 }
 
-/// The chains in hand.
-struct Hands {
-    /// Slots that they are in.
-    slots: usize,
-    /// Queues that they are of.
-    queues: usize,
-}
-
-impl Hands {
-    #[cold]
-    #[inline(never)]
-    fn count<const Q: usize, const N: usize>(slots: &[ChainSlot<N>]) -> Self {
-        let mut queues = QueueSet::<Q>::new();
-        let mut hands = Self {
-            slots: 0,
-            queues: 0,
-        };
-        for slot in slots.iter().filter(|slot| !slot.is_free()) {
-            let new = queues.insert(slot.queue()) == Ok(true);
-            hands.slots = hands.slots.wrapping_add(1);
-            hands.queues = hands.queues.wrapping_add(usize::from(new));
-        }
-        hands
-    }
-}
-
 impl<const Q: usize> Round<Q> {
     fn new() -> Self {
         Self {
-            touched: QueueSet::new(),
-            hands: None,
+            touched: QueueBits::new(),
+            kept: false,
             short: false,
             freed: false,
         }
     }
 
-    /// Whether a queue that has chains in hand may take one more: each of the `claims` queues that
-    /// has none still finds a slot afterwards.
-    fn has_spare<const N: usize>(&mut self, claims: u16, slots: &[ChainSlot<N>]) -> bool {
-        let hands = self
-            .hands
-            .get_or_insert_with(|| Hands::count::<Q, N>(slots));
-        let free = slots.len().saturating_sub(hands.slots);
-        let reserved = usize::from(claims).saturating_sub(hands.queues);
-        free > reserved
+    /// For a chain that was kept.
+    fn kept() -> Self {
+        let mut round = Self::new();
+        round.keep(true);
+        round
     }
 
-    /// A chain came, and is the `first` in hand of its queue or not.
+    /// Whether the queues may be in the way of each other. Never, if there is one.
     #[inline(always)]
-    fn took(&mut self, first: impl FnOnce() -> bool) {
-        if let Some(hands) = &mut self.hands {
-            hands.slots = hands.slots.wrapping_add(1);
-            hands.queues = hands.queues.wrapping_add(usize::from(first()));
-        }
+    fn is_shared(&self) -> bool {
+        Q > 1 && self.kept
     }
 
-    /// A chain went, and was the `last` in hand of its queue or not.
+    /// A slot was looked at, which may be in use.
     #[inline(always)]
-    fn let_go(&mut self, last: impl FnOnce() -> bool) {
-        self.freed |= self.short;
-        if let Some(hands) = &mut self.hands {
-            hands.slots = hands.slots.saturating_sub(1);
-            hands.queues = hands.queues.saturating_sub(usize::from(last()));
+    fn keep(&mut self, in_use: bool) {
+        if Q > 1 {
+            self.kept |= in_use;
         }
-    }
-
-    /// Chains went that were not looked at.
-    fn let_some_go(&mut self) {
-        self.freed |= self.short;
-        self.hands = None;
     }
 }
 
@@ -126,8 +86,8 @@ where
         }
         self.hear();
         let mut left = budget;
-        let mut blocked = QueueSet::<Q>::new();
-        let mut unready = QueueSet::<Q>::new();
+        let mut blocked = QueueBits::<Q>::new();
+        let mut unready = QueueBits::<Q>::new();
         let mut round = Round::new();
         // Chains that were pending and may be served now come first: they are older.
         for at in 0..slots.len() {
@@ -137,6 +97,7 @@ where
             let Some(slot) = slots.get_mut(at) else {
                 break;
             };
+            round.keep(!slot.is_free());
             if !slot.take_again() {
                 continue;
             }
@@ -150,7 +111,7 @@ where
                 self.serve(at, queue, model, slots, &mut round);
                 continue;
             }
-            let Some(queue) = self.next_turn(&blocked) else {
+            let Some(queue) = self.notified.next_from(self.turn, &blocked) else {
                 break;
             };
             if self.is_suspending() {
@@ -158,8 +119,8 @@ where
                 break;
             }
             if !model.can_serve(queue) {
-                let _ = blocked.insert(queue);
-                let _ = unready.insert(queue);
+                blocked.insert(queue);
+                unready.insert(queue);
                 continue;
             }
             let Some(at) = slots.iter().position(ChainSlot::is_free) else {
@@ -169,7 +130,7 @@ where
                 if due(model, slots).is_some() {
                     continue;
                 }
-                blocked = blocked.union(&self.notified);
+                blocked.add(&self.notified);
                 break;
             };
             self.turn = queue.wrapping_add(1);
@@ -177,7 +138,7 @@ where
                 left = left.wrapping_sub(1);
             } else {
                 model.drained(queue);
-                let _ = blocked.insert(queue);
+                blocked.insert(queue);
             }
         }
         self.announce(&round.touched);
@@ -186,7 +147,7 @@ where
         }
         // What one queue brought may be what another one waits for.
         let again = unready.iter().any(|queue| model.can_serve(queue));
-        if again || round.freed || due(model, slots).is_some() {
+        if again || (Q > 1 && round.freed) || due(model, slots).is_some() {
             return Step::More;
         }
         self.rest(&blocked, &round.touched, slots)
@@ -194,26 +155,20 @@ where
 
     /// Takes the kicks of the queues that are here. Those of taken queues are not ours to hear.
     fn hear(&mut self) {
-        if self.shared.doorbell().is_silent() {
-            return;
-        }
-        let taken = self.table.taken();
-        for queue in self.shared.doorbell().drain_except(&taken) {
-            self.note(queue);
-        }
-    }
-
-    /// The next notified queue from `turn` on that is not blocked.
-    fn next_turn(&self, blocked: &QueueSet<Q>) -> Option<u16> {
-        let candidates = self.notified.difference(blocked);
-        let mut first = None;
-        for queue in candidates {
-            if queue >= self.turn {
-                return Some(queue);
+        let Self {
+            shared,
+            table,
+            notified,
+            stopping,
+            ..
+        } = self;
+        shared.doorbell().drain_where(|queue| {
+            let state = table.state(queue);
+            if state == QueueState::Live && !(built::RING_RESET && stopping.contains(queue)) {
+                notified.insert(queue);
             }
-            first = first.or(Some(queue));
-        }
-        first
+            state != QueueState::Taken
+        });
     }
 
     /// Pops one chain of a queue into a free slot and serves it, or finds the queue empty. False, and
@@ -230,9 +185,10 @@ where
             self.notified.remove(queue);
             return true;
         };
-        if Q > 1
+        // Each queue that has no chain in hand has to find a slot afterwards.
+        if round.is_shared()
+            && slots.len() <= usize::from(self.claims).wrapping_add(self.extra.into())
             && live.in_flight() != 0
-            && !round.has_spare(self.claims, slots)
             && (live.is_in_order() || model.may_keep(queue))
         {
             round.short = true;
@@ -244,7 +200,9 @@ where
         match live.pop(&self.mem, slot.chain_mut()) {
             Popped::Chain => {
                 slot.occupy(queue);
-                round.took(|| live.in_flight() == 1);
+                if round.is_shared() && live.in_flight() > 1 {
+                    self.extra = self.extra.wrapping_add(1);
+                }
                 let chain = slot.chain();
                 self.trace.event(&Event::Popped {
                     queue,
@@ -312,7 +270,10 @@ where
             Ok(Answer::Done { written }) => {
                 host = self.settle(at, queue, written, slots, round).or(host);
             }
-            Ok(Answer::Pending) => self.trace.event(&Event::Pending { queue, token }),
+            Ok(Answer::Pending) => {
+                round.keep(true);
+                self.trace.event(&Event::Pending { queue, token });
+            }
             Err(fault) => self.fault(queue, fault, model, slots, round),
         }
         if let Some(fault) = host {
@@ -342,16 +303,15 @@ where
         } else {
             written
         };
-        let mut live = self.table.live(queue);
+        let live = self.table.live(queue);
         if live.as_ref().is_some_and(|live| live.is_in_order()) {
             slot.answer(written);
             self.give_in_order(queue, slots, round);
+            round.keep(slots.get(at).is_some_and(|slot| !slot.is_free()));
         } else {
-            let given = live
-                .as_mut()
-                .is_some_and(|live| live.push_used(slot.chain(), written));
+            let given = live.is_some_and(|live| live.push_used(slot.chain(), written));
             slot.release();
-            round.let_go(|| live.is_none_or(|live| live.in_flight() == 0));
+            self.let_go(queue, round);
             if given {
                 self.given(queue, head, written, round);
             }
@@ -376,10 +336,30 @@ where
             let head = slot.chain().head();
             let given = live.push_in_order(slot.chain(), written);
             slot.release();
-            round.let_go(|| live.in_flight() == 0);
+            self.let_go(queue, round);
             if given {
                 self.given(queue, head, written, round);
             }
+        }
+    }
+
+    /// The slot of a chain came free.
+    #[inline(always)]
+    fn let_go(&mut self, queue: u16, round: &mut Round<Q>) {
+        if round.is_shared() {
+            self.count_out(queue, round);
+        }
+    }
+
+    #[inline(never)]
+    fn count_out(&mut self, queue: u16, round: &mut Round<Q>) {
+        round.freed |= round.short;
+        if self
+            .table
+            .live(queue)
+            .is_some_and(|live| live.in_flight() != 0)
+        {
+            self.extra = self.extra.saturating_sub(1);
         }
     }
 
@@ -394,7 +374,7 @@ where
     #[inline(always)]
     fn given(&mut self, queue: u16, head: u16, written: u32, round: &mut Round<Q>) {
         self.counters.chains = self.counters.chains.wrapping_add(1);
-        let _ = round.touched.insert(queue);
+        round.touched.insert(queue);
         self.trace.event(&Event::Used {
             queue,
             head,
@@ -414,20 +394,20 @@ where
     ) {
         // What it gave back before is announced still (split-usedsup-03): it is not asked again.
         if round.touched.remove(queue) {
-            let mut last = QueueSet::new();
-            let _ = last.insert(queue);
+            let mut last = QueueBits::new();
+            last.insert(queue);
             self.announce(&last);
         }
         self.trace.event(&Event::DriverFault { queue, fault });
         self.stop(queue, Some(fault), model, slots);
-        round.let_some_go();
+        round.freed |= round.short;
         self.broke_protocol();
     }
 
     /// One interrupt for all that was given back, if any of the queues' drivers wants it.
-    fn announce(&mut self, touched: &QueueSet<Q>) {
+    fn announce(&mut self, touched: &QueueBits<Q>) {
         let mut wanted = false;
-        for queue in touched {
+        for queue in touched.iter() {
             if let Some(live) = self.table.live(queue) {
                 if live.needs_interrupt() {
                     wanted = true;
@@ -446,14 +426,16 @@ where
     /// (Of those, the ones that gave something back now: no poll pays for more than its budget.)
     fn rest(
         &mut self,
-        blocked: &QueueSet<Q>,
-        touched: &QueueSet<Q>,
+        blocked: &QueueBits<Q>,
+        touched: &QueueBits<Q>,
         slots: &[ChainSlot<N>],
     ) -> Step {
-        let waiting = self.notified.difference(blocked);
-        if !waiting.is_empty() {
-            for queue in waiting.intersection(touched) {
-                if let Some(live) = self.table.live(queue) {
+        if self.notified.next_from(0, blocked).is_some() {
+            for queue in touched.iter() {
+                if self.notified.contains(queue)
+                    && !blocked.contains(queue)
+                    && let Some(live) = self.table.live(queue)
+                {
                     live.disable_kicks();
                 }
             }
@@ -495,7 +477,7 @@ where
             }
             return Ok(());
         }
-        let mut round = Round::new();
+        let mut round = Round::kept();
         self.serve(at, queue, model, slots, &mut round);
         self.announce(&round.touched);
         Ok(())
@@ -523,7 +505,7 @@ where
         if self.is_suspended() {
             return Err(Refusal::WrongPhase);
         }
-        let mut round = Round::new();
+        let mut round = Round::kept();
         if let Some(fault) = self.settle(at, queue, written, slots, &mut round) {
             self.failed(fault);
         }
