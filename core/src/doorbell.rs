@@ -24,17 +24,6 @@ pub struct Doorbell<const Q: usize> {
     words: [AtomicU32; Q],
 }
 
-#[cfg(feature = "defmt")]
-impl<const Q: usize> defmt::Format for Doorbell<Q> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        let mut set = QueueSet::<Q>::new();
-        for (word, copy) in self.words.iter().zip(set.words_mut()) {
-            *copy = word.load(Ordering::Relaxed);
-        }
-        defmt::write!(f, "Doorbell({})", set);
-    }
-}
-
 impl<const Q: usize> Doorbell<Q> {
     /// Silent.
     #[must_use]

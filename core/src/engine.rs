@@ -90,20 +90,6 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> core::fmt::Deb
     }
 }
 
-#[cfg(feature = "defmt")]
-impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> defmt::Format
-    for Engine<D, M, I, Q, N, S, H, T>
-{
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "Engine {{ phase: {}, device: {} }}",
-            self.transport.phase(),
-            self.device
-        );
-    }
-}
-
 impl<D, M, I, S, H, const Q: usize, const N: usize> Engine<D, M, I, Q, N, S, H>
 where
     D: DeviceModel,

@@ -91,18 +91,6 @@ pub struct CountingNotify {
     high: AtomicU32,
 }
 
-#[cfg(feature = "defmt")]
-impl defmt::Format for CountingNotify {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "CountingNotify {{ asserted: {=u32}, high: {=bool} }}",
-            self.asserted(),
-            self.is_high()
-        );
-    }
-}
-
 impl CountingNotify {
     /// Low, nothing counted.
     #[must_use]
@@ -159,19 +147,6 @@ pub struct BufferedNotify<N> {
 const WAITING: u32 = 1;
 /// The last one was let through, and is not acknowledged.
 const HIGH: u32 = 2;
-
-#[cfg(feature = "defmt")]
-impl<N: defmt::Format> defmt::Format for BufferedNotify<N> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        let waiting = self.state.load(Ordering::Relaxed) & WAITING != 0;
-        defmt::write!(
-            f,
-            "BufferedNotify {{ inner: {}, waiting: {=bool} }}",
-            self.inner,
-            waiting
-        );
-    }
-}
 
 impl<N: DriverNotify> BufferedNotify<N> {
     /// Holds back what is meant for `inner`.

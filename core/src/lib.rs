@@ -48,7 +48,8 @@
 //! * `split`, `packed` (default): the ring formats that are built in, at least one.
 //! * `ring-reset`, `suspend`, `in-order` (default): what is built in of RING_RESET, SUSPEND, IN_ORDER.
 //!   A small build does without.
-//! * `defmt`: `defmt::Format` on every public type; `DefmtTrace`, a device's events through defmt.
+//! * `defmt`: `defmt::Format` on errors, events, states, configurations and snapshots; `DefmtTrace`, a
+//!   device's events through defmt.
 //! * `critical-section`: `EngineCell`; atomics on targets without compare-and-swap, by critical
 //!   section.
 //! * `embedded-hal`: `IrqLine`, the driver's interrupt as an output pin, and the models over

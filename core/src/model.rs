@@ -135,7 +135,6 @@ pub enum Start {
 
 /// One chain, as a device model sees it.
 #[derive(Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Request<'a, M> {
     /// The queue it came from.
     pub queue: u16,

@@ -47,13 +47,6 @@ pub struct DeviceBuilder<I, const Q: usize = 1, H = &'static Shared<Q>> {
     configs: [QueueConfig; Q],
 }
 
-#[cfg(feature = "defmt")]
-impl<I, H, const Q: usize> defmt::Format for DeviceBuilder<I, Q, H> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "DeviceBuilder {{ queues: {} }}", self.queues);
-    }
-}
-
 impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), Q, H> {
     /// No queues, no interrupt. `shared` holds the doorbell that stands for the driver's kicks.
     pub const fn new(shared: H) -> Self {
@@ -250,16 +243,6 @@ pub struct Configuring<
     queue_check: &'p C,
     /// What is known of the features before `Ready`.
     features: Features,
-}
-
-#[cfg(feature = "defmt")]
-impl<C: ?Sized, M, I, H, const Q: usize, const N: usize> defmt::Format
-    for Configuring<'_, C, M, I, Q, N, H>
-{
-    fn format(&self, f: defmt::Formatter<'_>) {
-        let builder = self.parts.as_ref().map(|(builder, _)| builder);
-        defmt::write!(f, "Configuring {{ builder: {} }}", builder);
-    }
 }
 
 impl<'p, C, M, I, H, const Q: usize, const N: usize> Configuring<'p, C, M, I, Q, N, H>

@@ -84,20 +84,6 @@ pub struct Shared<const Q: usize> {
     taken: [AtomicU32; Q],
 }
 
-#[cfg(feature = "defmt")]
-impl<const Q: usize> defmt::Format for Shared<Q> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "Shared {{ doorbell: {}, interrupt: {}, needs_reset: {=bool}, life: {=u32:#x} }}",
-            self.doorbell,
-            self.interrupt_status(),
-            self.needs_reset(),
-            self.life.load(Ordering::Relaxed)
-        );
-    }
-}
-
 /// A way to the [`Shared`] block that can be handed to another thread or handler.
 pub trait SharedHandle<const Q: usize>: core::ops::Deref<Target = Shared<Q>> + Clone {}
 

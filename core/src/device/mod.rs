@@ -113,22 +113,6 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> core::fmt::Debug
     }
 }
 
-#[cfg(feature = "defmt")]
-impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> defmt::Format
-    for Device<M, I, Q, N, H, T>
-{
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "Device {{ features: {}, configured: {}, notified: {}, counters: {} }}",
-            self.features,
-            self.table.configured(),
-            self.notified,
-            self.counters
-        );
-    }
-}
-
 impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H, T> {
     pub(crate) const fn new(mem: M, notify: I, shared: H, trace: T) -> Self {
         Self {

@@ -54,22 +54,6 @@ where
     life: Life<H, Q>,
 }
 
-#[cfg(feature = "defmt")]
-impl<W, I, H, const Q: usize, const N: usize> defmt::Format for TakenQueue<W, I, Q, N, H>
-where
-    H: SharedHandle<Q>,
-{
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "TakenQueue {{ number: {=u16}, queue: {}, fault: {} }}",
-            self.life.number,
-            self.queue,
-            self.fault
-        );
-    }
-}
-
 #[cold]
 #[inline(never)]
 fn too_much(written: u32, writable: u64) -> DeviceError {

@@ -59,10 +59,3 @@ impl<E> core::fmt::Debug for EngineCell<E> {
         f.debug_struct("EngineCell").finish_non_exhaustive()
     }
 }
-
-#[cfg(feature = "defmt")]
-impl<E> defmt::Format for EngineCell<E> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "EngineCell");
-    }
-}

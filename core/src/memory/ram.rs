@@ -28,13 +28,6 @@ impl<const BYTES: usize> core::fmt::Debug for Ram<BYTES> {
     }
 }
 
-#[cfg(feature = "defmt")]
-impl<const BYTES: usize> defmt::Format for Ram<BYTES> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "Ram<{=usize}>", BYTES);
-    }
-}
-
 impl<const BYTES: usize> Default for Ram<BYTES> {
     fn default() -> Self {
         Self::new()

@@ -157,18 +157,6 @@ pub struct RegionMem<const R: usize, H = NoHooks> {
     hooks: H,
 }
 
-#[cfg(feature = "defmt")]
-impl<const R: usize, H: defmt::Format> defmt::Format for RegionMem<R, H> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "RegionMem {{ regions: {}, hooks: {} }}",
-            self.regions,
-            self.hooks
-        );
-    }
-}
-
 impl<const R: usize> RegionMem<R> {
     /// No memory at all.
     #[must_use]

@@ -56,19 +56,6 @@ pub struct Mailbox {
     loaded: [AtomicU32; 2],
 }
 
-#[cfg(feature = "defmt")]
-impl defmt::Format for Mailbox {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        let answer = u32::from_le(self.answer.load(Ordering::Relaxed));
-        defmt::write!(
-            f,
-            "Mailbox {{ asked: {}, answer: {=u32} }}",
-            self.asked(),
-            answer
-        );
-    }
-}
-
 fn put(words: &[AtomicU32; 2], value: u64) {
     let [low, high] = words;
     low.store(num::low(value).to_le(), Ordering::Relaxed);
@@ -152,7 +139,6 @@ impl Mailbox {
 
 /// The device's end of a [`Mailbox`].
 #[derive(Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MailboxServer<'m> {
     mailbox: &'m Mailbox,
     /// The request that the device is not done with.

@@ -211,20 +211,6 @@ pub struct I2c<B, const BYTES: usize> {
     settled: Option<(Option<Token>, Outcome)>,
 }
 
-#[cfg(feature = "defmt")]
-impl<B: defmt::Format, const BYTES: usize> defmt::Format for I2c<B, BYTES> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "I2c {{ bus: {}, combining: {=bool}, failing: {=bool}, held: {} }}",
-            self.bus,
-            self.combining,
-            self.failing,
-            self.held
-        );
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 struct Held {

@@ -84,13 +84,6 @@ pub struct Spi<C, const BYTES: usize> {
     buffer: [u8; BYTES],
 }
 
-#[cfg(feature = "defmt")]
-impl<C: defmt::Format, const BYTES: usize> defmt::Format for Spi<C, BYTES> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "Spi {{ controller: {} }}", self.controller);
-    }
-}
-
 /// Why a request is not answered with TRANS_OK.
 enum Failure {
     Parameters,

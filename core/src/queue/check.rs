@@ -235,13 +235,6 @@ impl<const WORDS: usize> QueueCheck for QueueSet<WORDS> {
 #[derive(Clone, Copy, Debug)]
 pub struct QueueCheckFn<F>(pub F);
 
-#[cfg(feature = "defmt")]
-impl<F> defmt::Format for QueueCheckFn<F> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "QueueCheckFn");
-    }
-}
-
 impl<F, E> QueueCheck for QueueCheckFn<F>
 where
     F: Fn(u16, &mut dyn Iterator<Item = u16>) -> Result<(), E>,
@@ -262,19 +255,6 @@ pub struct CheckedQueue<W> {
     pub(crate) size: u16,
     pub(crate) features: Features,
     pub(crate) windows: Windows<W>,
-}
-
-#[cfg(feature = "defmt")]
-impl<W> defmt::Format for CheckedQueue<W> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "CheckedQueue {{ config: {}, size: {=u16}, features: {} }}",
-            self.config,
-            self.size,
-            self.features
-        );
-    }
 }
 
 impl<W> CheckedQueue<W> {

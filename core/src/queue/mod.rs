@@ -63,18 +63,6 @@ pub enum Virtqueue<W, const N: usize> {
     Packed(PackedQueue<W, N>),
 }
 
-#[cfg(feature = "defmt")]
-impl<W, const N: usize> defmt::Format for Virtqueue<W, N> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        match self {
-            #[cfg(feature = "split")]
-            Self::Split(queue) => queue.format(f),
-            #[cfg(feature = "packed")]
-            Self::Packed(queue) => queue.format(f),
-        }
-    }
-}
-
 /// The same of either format.
 macro_rules! either {
     ($self:expr, $queue:ident => $work:expr) => {

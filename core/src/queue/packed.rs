@@ -69,24 +69,6 @@ pub struct PackedQueue<W, const N: usize> {
     flights: InFlight<N>,
 }
 
-#[cfg(feature = "defmt")]
-impl<W, const N: usize> defmt::Format for PackedQueue<W, N> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "PackedQueue {{ size: {=u16}, next_avail: {=u16}/{=bool}, next_used: {=u16}/{=bool}, \
-             room: {=u16}, in_flight: {=u16} }}",
-            self.size,
-            self.next_avail.around(self.size).slot(),
-            self.next_avail.around(self.size).wrap(),
-            self.next_used.around(self.size).slot(),
-            self.next_used.around(self.size).wrap(),
-            self.room,
-            self.flights.count()
-        );
-    }
-}
-
 impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The queue at its start, to [`begin`](Self::begin) with.
     pub(crate) fn new(checked: CheckedQueue<W>, serial: u32) -> Self {

@@ -59,27 +59,6 @@ pub struct SplitQueue<W, const N: usize> {
     in_flight: [u32; N],
 }
 
-#[cfg(feature = "defmt")]
-impl<W, const N: usize> defmt::Format for SplitQueue<W, N> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "SplitQueue {{ size: {=u16}, next_avail: {=u16}, avail_idx: {=u16}, next_used: {=u16}, \
-             lost: {=u16}, signalled: {=u16}, event_idx: {=bool}, in_order: {=bool}, indirect: {=bool}, kicks_off: {=bool} }}",
-            self.mask.wrapping_add(1),
-            self.next_avail(),
-            self.avail_idx,
-            self.next_used,
-            self.lost,
-            self.signalled,
-            self.mode.event_idx(),
-            self.mode.in_order(),
-            self.indirect,
-            self.kicks_off
-        );
-    }
-}
-
 impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// The queue at its start, to [`begin`](Self::begin) with.
     #[inline(always)]

@@ -60,19 +60,6 @@ struct Cursor<'a, M> {
     permission: Permission,
 }
 
-#[cfg(feature = "defmt")]
-impl<M> defmt::Format for Cursor<'_, M> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "Cursor {{ segments: {=[?]}, offset: {=u32}, remaining: {=u32} }}",
-            self.segments,
-            self.offset,
-            self.remaining
-        );
-    }
-}
-
 impl<M> Clone for Cursor<'_, M> {
     fn clone(&self) -> Self {
         Self { ..*self }
@@ -196,7 +183,6 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
 /// # });
 /// ```
 #[derive(Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ReadableChain<'a, M> {
     cursor: Cursor<'a, M>,
 }
@@ -278,7 +264,6 @@ impl<M: DriverMem> Read for ReadableChain<'_, M> {
 /// # });
 /// ```
 #[derive(Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WritableChain<'a, M> {
     cursor: Cursor<'a, M>,
     written: u32,

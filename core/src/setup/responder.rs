@@ -38,15 +38,6 @@ pub struct ReadyResponder<
     given: bool,
 }
 
-#[cfg(feature = "defmt")]
-impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> defmt::Format
-    for ReadyResponder<I, Q, H>
-{
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "ReadyResponder {{ epoch: {=u32} }}", self.epoch);
-    }
-}
-
 impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, Q, H> {
     pub(crate) fn new(shared: H, notify: I) -> Self {
         Self {

@@ -20,21 +20,6 @@ pub struct Counts {
     translations: AtomicU32,
 }
 
-#[cfg(feature = "defmt")]
-impl defmt::Format for Counts {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "Counts {{ loads: {=u32}, stores: {=u32}, elements: {=u32}, descriptors: {=u32}, translations: {=u32} }}",
-            self.loads(),
-            self.stores(),
-            self.elements(),
-            self.descriptors(),
-            self.translations()
-        );
-    }
-}
-
 impl Counts {
     /// All zero.
     #[must_use]
@@ -100,7 +85,6 @@ impl Counts {
 
 /// A memory that counts.
 #[derive(Clone, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CountingMem<'c, M> {
     inner: M,
     counts: &'c Counts,
@@ -115,7 +99,6 @@ impl<'c, M> CountingMem<'c, M> {
 
 /// A window that counts.
 #[derive(Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CountingWindow<'c, W> {
     inner: W,
     counts: &'c Counts,
@@ -224,19 +207,6 @@ pub struct Shift<'s> {
     start: u64,
 }
 
-#[cfg(feature = "defmt")]
-impl defmt::Format for Shift<'_> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "Shift {{ script: {=[u8]}, at: {=usize}, start: {=u64:#x} }}",
-            self.script,
-            self.at.load(Ordering::Relaxed),
-            self.start
-        );
-    }
-}
-
 impl<'s> Shift<'s> {
     /// Takes three bytes of `script` for each load: whether and where (from `start` on) to change
     /// memory, and to what. Without script left, nothing changes.
@@ -271,7 +241,6 @@ impl<'s> Shift<'s> {
 
 /// A memory that changes before every load of the device.
 #[derive(Clone, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ShiftingMem<'s, M> {
     inner: M,
     shift: &'s Shift<'s>,
@@ -286,7 +255,6 @@ impl<'s, M> ShiftingMem<'s, M> {
 
 /// A window that changes before every load.
 #[derive(Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ShiftingWindow<'s, M: DriverMem> {
     inner: M::Window,
     mem: M,

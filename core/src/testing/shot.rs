@@ -26,7 +26,6 @@ use crate::{Ram, num};
 /// shot.assert_only_changed(&[(0x10, 2)]);
 /// ```
 #[derive(Clone, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Shot<'r, const BYTES: usize> {
     ram: &'r Ram<BYTES>,
     base: u64,

@@ -70,20 +70,6 @@ pub struct Transport<const Q: usize> {
     shm_sel: u32,
 }
 
-#[cfg(feature = "defmt")]
-impl<const Q: usize> defmt::Format for Transport<Q> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "Transport {{ phase: {}, driver_features: {}, last_refusal: {}, outstanding: {} }}",
-            self.phase(),
-            self.driver_features(),
-            self.last_refusal(),
-            self.outstanding
-        );
-    }
-}
-
 impl<const Q: usize> Transport<Q> {
     /// As after reset, for queues of up to `capacity` elements.
     #[must_use]

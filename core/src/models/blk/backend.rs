@@ -118,13 +118,6 @@ pub struct RamDisk<D> {
     bytes: D,
 }
 
-#[cfg(feature = "defmt")]
-impl<D: AsRef<[u8]>> defmt::Format for RamDisk<D> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "RamDisk {{ len: {=usize} }}", self.bytes.as_ref().len());
-    }
-}
-
 impl<D: AsRef<[u8]> + AsMut<[u8]>> RamDisk<D> {
     /// A disk of these bytes.
     pub const fn new(bytes: D) -> Self {

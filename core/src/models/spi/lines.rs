@@ -129,18 +129,6 @@ impl<F, const R: usize> core::fmt::Debug for SteppedClock<F, R> {
     }
 }
 
-#[cfg(feature = "defmt")]
-impl<F, const R: usize> defmt::Format for SteppedClock<F, R> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "SteppedClock {{ functions: {}, rates: {=[?]} }}",
-            self.functions,
-            self.rates
-        );
-    }
-}
-
 impl<B, F, const R: usize> SpiClock<B> for SteppedClock<F, R>
 where
     F: FnMut(&mut B, Mode, u32) -> Result<(), SpiError>,
