@@ -117,39 +117,39 @@
 //!
 //! | call | needs | accesses, at most | instructions | stack |
 //! |---|---|---|---|---|
-//! | [`Doorbell::ring`] | `&Shared` | none | 26 | 20 |
-//! | [`Shared::is_live`] | `&Shared` | none | 13 | 16 |
+//! | [`Doorbell::ring`] | `&Shared` | none | 22 | 20 |
+//! | [`Shared::is_live`] | `&Shared` | none | 12 | 16 |
 //! | [`Shared::needs_reset`] | `&Shared` | none | 12 | 16 |
 //! | [`Engine::access`]: read of any register | `&mut Engine` | none | 199 | 300 |
-//! | [`Engine::access`]: write of any other | `&mut Engine` | none | 344 | 300 |
+//! | [`Engine::access`]: write of any other | `&mut Engine` | none | 330 | 300 |
 //! | [`Engine::access`]: QueueNotify | `&mut Engine` | none | 69 | 104 |
-//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none | 1092 | 844 |
-//! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 252 | 300 |
-//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 335 | 352 |
-//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 1681 | 1004 |
-//! | [`Engine::access`]: QueueReset := 1 | `&mut Engine` | none | 317 | 300 |
+//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none | 1005 | 796 |
+//! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 250 | 300 |
+//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 342 | 360 |
+//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 1600 | 956 |
+//! | [`Engine::access`]: QueueReset := 1 | `&mut Engine` | none | 305 | 300 |
 //! | [`Engine::access`]: Status := SUSPEND | `&mut Engine` | none | 310 | 300 |
 //! | [`Engine::access`]: Status := DRIVER_OK, to resume | `&mut Engine` | none | 321 | 300 |
-//! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 333 | 300 |
+//! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 379 | 300 |
 //! | [`Engine::access`]: read of configuration | `&mut Engine` | none | 181 | 252 |
-//! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 77 | 104 |
-//! | [`Engine::finish`] | `&mut Engine` | `Q` | 248 | 148 |
-//! | [`Engine::poll`]`(1)`: no kick | `&mut Engine` | none | 191 | 224 |
-//! | [`Engine::poll`]`(1)`: a kick for nothing | `&mut Engine` | `N + 7` | 354 | 224 |
-//! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 972 | 592 |
-//! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1683 | 592 |
-//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2425 | 592 |
-//! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 2074 | 428 |
-//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8805 | 592 |
-//! | [`Engine::complete`] | `&mut Engine` | 4 | 626 | 472 |
+//! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 78 | 104 |
+//! | [`Engine::finish`] | `&mut Engine` | `Q` | 289 | 144 |
+//! | [`Engine::poll`]`(1)`: no kick | `&mut Engine` | none | 145 | 224 |
+//! | [`Engine::poll`]`(1)`: a kick for nothing | `&mut Engine` | `N + 7` | 270 | 224 |
+//! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 870 | 604 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1588 | 604 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2362 | 604 |
+//! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 1994 | 452 |
+//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8758 | 604 |
+//! | [`Engine::complete`] | `&mut Engine` | 4 | 653 | 468 |
 //! | [`Engine::backend_ready`] | `&mut Engine` | none | 35 | 20 |
-//! | [`Engine::update_config`] | `&mut Engine` | none | 42 | 16 |
+//! | [`Engine::update_config`] | `&mut Engine` | none | 41 | 16 |
 //! | [`Engine::notify_queue`] | `&Engine` | none | 24 | 28 |
-//! | [`Engine::memory_changed`] | `&mut Engine` | none | 653 | 340 |
+//! | [`Engine::memory_changed`] | `&mut Engine` | none | 578 | 268 |
 //! | [`Engine::take_queue`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1245 | 500 |
-//! | [`Engine::save`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1367 | 1172 |
-//! | [`Engine::restore`] | `&mut Engine` | none | 3085 | 1484 |
-//! | [`Engine::put_back`] | `&mut Engine` | 3 | 2682 | 1284 |
+//! | [`Engine::save`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1349 | 1172 |
+//! | [`Engine::restore`] | `&mut Engine` | none | 3017 | 1420 |
+//! | [`Engine::put_back`] | `&mut Engine` | 3 | 2607 | 1212 |
 //! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1866 | 404 |
 //! | [`TakenQueue::complete`] | `&mut TakenQueue` | 3 | 136 | 112 |
 //! | [`TakenQueue::flush`] | `&mut TakenQueue` | 3 | 51 | 40 |
