@@ -5,7 +5,8 @@
 use embedded_io::{Read, Write};
 use virtside::{
     Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, Engine, Features,
-    HostFault, Ram, Request, Shared, Step,
+    HostFault, Request, Shared, Step,
+    memory::Ram,
     testing::{Buffer, Registers, fake_queue},
 };
 

@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 
 use embedded_io::Write;
 use virtside::{
-    Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, Engine, Features, Ram,
+    Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, Engine, Features,
     Request, Shared, Token,
+    memory::Ram,
     testing::{Buffer, Registers, fake_queue},
 };
 

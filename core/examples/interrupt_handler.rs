@@ -6,7 +6,8 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use virtside::{
-    ChainSlot, DriverNotify, Engine, EngineCell, Features, FlatMem, Ram, Shared, Step,
+    ChainSlot, DriverNotify, Engine, EngineCell, Features, FlatMem, Shared, Step,
+    memory::Ram,
     mmio::Access,
     models::{Entropy, EntropyError},
     testing::{Buffer, Registers, fake_queue},

@@ -3,8 +3,10 @@
 //! `cargo run -p virtside --features testing --example snapshot`
 
 use virtside::{
-    ChainSlot, Engine, EngineSnapshot, Features, FlatMem, Ram, Shared, Step,
+    ChainSlot, Engine, Features, FlatMem, Shared, Step,
+    memory::Ram,
     models::{Entropy, EntropyError},
+    snapshot::EngineSnapshot,
     testing::{Buffer, Registers, fake_queue},
 };
 

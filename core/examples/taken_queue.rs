@@ -6,15 +6,18 @@ use std::{sync::Arc, thread};
 
 use embedded_io::Write;
 use virtside::{
-    Chain, ChainSlot, Engine, Features, FlatMem, Ram, Shared, Stop, TakenQueue,
+    ChainSlot, Engine, Features, FlatMem, Shared,
+    device::{Stop, TakenQueue},
+    memory::Ram,
     models::Entropy,
+    queue::Chain,
     testing::{Buffer, Registers, fake_queue},
     transport::Reply,
 };
 
 static RAM: Ram<8192> = Ram::new();
 
-type Queue = TakenQueue<virtside::PtrWindow, (), 1, 16, Arc<Shared<1>>>;
+type Queue = TakenQueue<virtside::memory::PtrWindow, (), 1, 16, Arc<Shared<1>>>;
 
 /// Serves the queue until the driver stops it. No lock, and no call into the device.
 fn work(mut queue: Queue, memory: FlatMem) -> u32 {

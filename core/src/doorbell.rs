@@ -11,7 +11,7 @@ use crate::queue_set::{QueueSet, bits, used};
 /// words.
 ///
 /// ```
-/// use virtside::Doorbell;
+/// use virtside::doorbell::Doorbell;
 /// static BELL: Doorbell<4> = Doorbell::new();
 /// BELL.ring(3);
 /// assert!(BELL.drain().iter().eq([3]));

@@ -45,13 +45,13 @@ use crate::{
 ///
 /// With IN_ORDER two more in rings: of `poll` and `complete` for each chain that waited for its turn
 /// and has it now, at most one for each slot; of `put_back` (as of
-/// [`TakenQueue::flush`](crate::TakenQueue::flush)) for what the ring had not heard of.
+/// [`TakenQueue::flush`](crate::device::TakenQueue::flush)) for what the ring had not heard of.
 ///
 /// If the model answered DRIVER_OK with [`Start::Later`], its `Q` accesses come with
 /// [`finish`](Self::finish), `save` or the first `poll`, whichever is first.
 ///
 /// ```
-/// use virtside::{mmio::{Access, Reply}, models::Entropy, ChainSlot, Engine, Ram, Shared};
+/// use virtside::{ChainSlot, Engine, Shared, memory::Ram, mmio::{Access, Reply}, models::Entropy};
 /// static RAM: Ram<65536> = Ram::new();
 /// static SHARED: Shared<1> = Shared::new();
 /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
@@ -103,7 +103,7 @@ where
     /// The slots hold chains of `N` buffers, and the shared block has `Q` queues:
     ///
     /// ```compile_fail,E0308
-    /// # use virtside::{models::Entropy, ChainSlot, Engine, Ram, Shared};
+    /// # use virtside::{ChainSlot, Engine, Shared, memory::Ram, models::Entropy};
     /// # static RAM: Ram<65536> = Ram::new();
     /// # static SHARED: Shared<1> = Shared::new();
     /// # let source = |bytes: &mut [u8]| Ok(bytes.len());
@@ -113,7 +113,7 @@ where
     /// ```
     ///
     /// ```compile_fail,E0308
-    /// # use virtside::{models::Entropy, ChainSlot, Engine, Ram, Shared};
+    /// # use virtside::{ChainSlot, Engine, Shared, memory::Ram, models::Entropy};
     /// # static RAM: Ram<65536> = Ram::new();
     /// # let source = |bytes: &mut [u8]| Ok(bytes.len());
     /// static SHARED: Shared<2> = Shared::new();
@@ -161,7 +161,10 @@ where
     ///
     /// ```
     /// use virtside::{models::Entropy, mmio::{Access, Reply, Transport}, ChainSlot, Configuring};
-    /// use virtside::{DeviceBuilder, DeviceError, Engine, Features, Message, Progress, Ram, Shared};
+    /// use virtside::{
+    ///     DeviceBuilder, Engine, Features, Message, Shared, error::DeviceError, memory::Ram,
+    ///     setup::Progress,
+    /// };
     /// static RAM: Ram<65536> = Ram::new();
     /// static SHARED: Shared<1> = Shared::new();
     /// let mut model = Entropy::new(|bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) });
@@ -212,7 +215,9 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
     /// The same device, with a changed offer: what depends on where it is, such as ACCESS_PLATFORM.
     ///
     /// ```
-    /// use virtside::{models::Entropy, ChainSlot, Engine, Features, Offer, Ram, Shared};
+    /// use virtside::{
+    ///     ChainSlot, Engine, Features, Shared, features::Offer, memory::Ram, models::Entropy,
+    /// };
     /// static RAM: Ram<65536> = Ram::new();
     /// static SHARED: Shared<1> = Shared::new();
     /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
@@ -350,7 +355,9 @@ where
     /// what the model [excludes](crate::DeviceConfig::excluded).
     ///
     /// ```
-    /// use virtside::{models::Entropy, ChainSlot, Engine, Features, Offer, Ram, Shared};
+    /// use virtside::{
+    ///     ChainSlot, Engine, Features, Shared, features::Offer, memory::Ram, models::Entropy,
+    /// };
     /// static RAM: Ram<65536> = Ram::new();
     /// static SHARED: Shared<1> = Shared::new();
     /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
@@ -375,7 +382,7 @@ where
             .transport
             .access(access, &mut self.model, shared, &self.device.notify);
         if let Reply::Pending(_) = reply {
-            reply = self.carry_out();
+            reply = self.execute();
         }
         self.device.trace.event(&Event::Access { access, reply });
         self.trace_phase(from);
@@ -391,7 +398,7 @@ where
     }
 
     #[inline(never)]
-    fn carry_out(&mut self) -> Reply {
+    fn execute(&mut self) -> Reply {
         match self.transport.message() {
             Some(Message::ConfigureQueue(config))
                 if built::RING_RESET && self.phase() == Phase::Live =>
@@ -416,7 +423,7 @@ where
                 self.transport.settle(verdict, &self.device.shared)
             }
             Some(Message::Ready { features }) => self.driver_ready(features),
-            _ => self.go_on(),
+            _ => self.try_complete(),
         }
     }
 
@@ -463,7 +470,7 @@ where
             Start::Refuse => shared.refuse(shared.epoch(), notify),
             Start::Later => self.unanswered = true,
         }
-        self.go_on()
+        self.try_complete()
     }
 
     fn new_responder(&self) -> ReadyResponder<I, Q, H> {
@@ -487,7 +494,7 @@ where
             return Reply::Refused(Refusal::StaleTicket);
         }
         let from = self.transport.phase();
-        let reply = self.go_on();
+        let reply = self.try_complete();
         if !matches!(reply, Reply::Pending(_)) {
             self.device.trace.event(&Event::Completed { reply });
             self.trace_phase(from);
@@ -496,7 +503,7 @@ where
     }
 
     /// Completes the outstanding access if it can be.
-    fn go_on(&mut self) -> Reply {
+    fn try_complete(&mut self) -> Reply {
         let (device, model, slots) = (&mut self.device, &mut self.model, self.slots.as_mut());
         let done = match self.transport.outstanding() {
             Some(Outstanding::Stop(queue) | Outstanding::QueueReset { queue, .. }) => {
@@ -565,7 +572,7 @@ where
     /// ```
     /// use virtside::{Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request};
     /// # use virtside::testing::{Buffer, Registers, fake_queue};
-    /// # use virtside::{ChainSlot, Engine, Ram, Shared, Token};
+    /// # use virtside::{ChainSlot, Engine, Shared, Token, memory::Ram};
     /// # static RAM: Ram<8192> = Ram::new();
     /// # static SHARED: Shared<1> = Shared::new();
     /// /// Leaves its requests to another thread.

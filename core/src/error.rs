@@ -352,7 +352,7 @@ pub enum HostFault {
 /// What can go wrong between the first message and a working device.
 ///
 /// ```
-/// use virtside::{DeviceError, QueueCheck, Refusal};
+/// use virtside::{QueueCheck, Refusal, error::DeviceError};
 /// let error = (0..1).check_queue(7, core::iter::empty()).unwrap_err();
 /// assert_eq!(error, DeviceError::InvalidQueue(7));
 /// // Any error of blame is one of these.
@@ -423,15 +423,15 @@ impl From<HostFault> for DeviceError {
 /// | [`NeedsReset`](Self::NeedsReset) | DEVICE_NEEDS_RESET at DRIVER_OK | the queue stops, DEVICE_NEEDS_RESET | the same |
 ///
 /// In each case the others go on, and a queue that stopped comes back with a queue
-/// reset (RING_RESET) or a device reset. What it was, a [`Trace`](crate::Trace) hears as
-/// [`DriverFault`](crate::DriverFault) or [`Refusal`](crate::Refusal); a queue that stopped says it by
-/// [`driver_fault`](crate::Device::driver_fault), a taken one by [`Stop`](crate::Stop). Of chains that
+/// reset (RING_RESET) or a device reset. What it was, a [`Trace`](crate::trace::Trace) hears as
+/// [`DriverFault`] or [`Refusal`]; a queue that stopped says it by
+/// [`driver_fault`](crate::Device::driver_fault), a taken one by [`Stop`](crate::device::Stop). Of chains that
 /// were refused, `Counters::refused` is the number and
 /// [`last_refused`](crate::Device::last_refused) the last reason. A driver is told of DEVICE_NEEDS_RESET by a configuration
 /// interrupt, and of the rest by silence: it may wait for ever for a queue that has stopped.
 ///
 /// ```
-/// use virtside::{models::Entropy, ChainSlot, Engine, FaultPolicy, Ram, Shared};
+/// use virtside::{ChainSlot, Engine, Shared, error::FaultPolicy, memory::Ram, models::Entropy};
 /// static RAM: Ram<65536> = Ram::new();
 /// static SHARED: Shared<1> = Shared::new();
 /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
@@ -448,7 +448,7 @@ pub enum FaultPolicy {
     /// finds fault with, is given back with nothing written in it. Where there is no chain to give
     /// back (an available index too far ahead, a head that is none or in flight; with IN_ORDER, while
     /// older ones are in flight; in a packed ring, a chain without an end) the queue stops. So it does
-    /// for what the owner of a taken queue [reports](crate::TakenQueue::report): it can give the chain
+    /// for what the owner of a taken queue [reports](crate::device::TakenQueue::report): it can give the chain
     /// back with nothing written itself.
     ///
     /// In a packed ring the end of such a chain is looked for once more, so a call that refuses one

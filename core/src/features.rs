@@ -225,7 +225,7 @@ impl Features {
 /// offered even so, of which [`Engine::offer`](crate::Engine::offer) tells.
 ///
 /// ```
-/// use virtside::{Features, Offer};
+/// use virtside::{Features, features::Offer};
 /// let offer = Offer::AS_IS.with(Features::ACCESS_PLATFORM).without(Features::EVENT_IDX);
 /// let offered = offer.of(Features::RING);
 /// assert!(offered.contains(Features::ACCESS_PLATFORM));

@@ -157,6 +157,17 @@
 //! | `EngineCell::with`: an empty closure | `&EngineCell` | none | 11 | 16 |
 //! | `IrqLine::assert`: a pin of one store | `&IrqLine` | none | 14 | 8 |
 //! | `MailboxServer::step`: a read | `&mut` it and `Engine` | 9 of the mailbox | 90 | 104 |
+//!
+//! [`Chain`]: crate::queue::Chain
+//! [`Doorbell`]: crate::doorbell::Doorbell
+//! [`Doorbell::ring`]: crate::doorbell::Doorbell::ring
+//! [`FaultPolicy`]: crate::error::FaultPolicy
+//! [`SaveModel`]: crate::model::SaveModel
+//! [`TakenQueue`]: crate::device::TakenQueue
+//! [`TakenQueue::complete`]: crate::device::TakenQueue::complete
+//! [`TakenQueue::enable_kicks`]: crate::device::TakenQueue::enable_kicks
+//! [`TakenQueue::flush`]: crate::device::TakenQueue::flush
+//! [`TakenQueue::pop`]: crate::device::TakenQueue::pop
 
 #[allow(unused_imports, reason = "the links of this page")]
 use crate::*;

@@ -26,7 +26,7 @@ use portable_atomic::{AtomicU32, Ordering, fence};
 /// it has given the device up.
 ///
 /// ```
-/// use virtside::{CountingNotify, DriverNotify};
+/// use virtside::{DriverNotify, interrupt::CountingNotify};
 /// let line = CountingNotify::new();
 /// line.assert();
 /// assert_eq!((line.asserted(), line.is_high()), (1, true));
@@ -127,7 +127,7 @@ impl DriverNotify for CountingNotify {
 /// Holds interrupts back until [`flush`](Self::flush), so that a batch costs one.
 ///
 /// ```
-/// use virtside::{BufferedNotify, CountingNotify, DriverNotify};
+/// use virtside::{DriverNotify, interrupt::{BufferedNotify, CountingNotify}};
 /// let line = CountingNotify::new();
 /// let buffered = BufferedNotify::new(&line);
 /// buffered.assert();

@@ -57,83 +57,59 @@
 //! * `log`: `LogTrace`, a device's events through the `log` crate.
 //! * `serde`: snapshots that serialise.
 //! * `testing`: a fake driver and memories for tests and fuzzing.
+//!
+//! [`EngineSnapshot`]: crate::snapshot::EngineSnapshot
+//! [`Offer`]: crate::features::Offer
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(test, doctest))]
 extern crate std;
 
-mod device;
-mod doorbell;
+pub mod device;
+pub mod doorbell;
 mod engine;
-mod error;
-mod features;
+pub mod error;
+pub mod features;
 pub mod guide;
-mod interrupt;
-mod memory;
-mod message;
+pub mod interrupt;
+pub mod memory;
+pub mod message;
 pub mod mmio;
-mod model;
+pub mod model;
 pub mod models;
 mod num;
-mod queue;
-mod queue_set;
-mod setup;
-mod shared;
-mod snapshot;
+pub mod queue;
+pub mod queue_set;
+pub mod setup;
+pub mod shared;
+pub mod snapshot;
 #[cfg(any(feature = "testing", test, doctest))]
 pub mod testing;
-mod trace;
+pub mod trace;
 pub mod transport;
 
-pub use device::{ChainSlot, Counters, Device, QueueState, Step, Stop, Taken, TakenQueue};
-pub use doorbell::Doorbell;
+pub use device::{ChainSlot, Device, Step};
 pub use engine::Engine;
 #[cfg(feature = "critical-section")]
 pub use engine::EngineCell;
-pub use error::{Area, DeviceError, DriverFault, FaultPolicy, Frozen, HostFault, Refusal};
-pub use features::{Features, Offer};
-#[cfg(feature = "embedded-hal")]
-pub use interrupt::IrqLine;
-pub use interrupt::{BufferedNotify, CountingNotify, DriverNotify};
-pub use memory::{
-    DeviceRange, DriverMem, DriverRange, FlatMem, Lent, MemFault, MemHooks, NoHooks, Permission,
-    PtrWindow, Ram, RawDescriptor, Region, RegionMem, RingWindow,
-};
-/// The driver's memory as a guest has it at its simplest: one region.
-pub type GuestMem = FlatMem;
+pub use error::{DriverFault, HostFault, Refusal};
+pub use features::Features;
+pub use interrupt::DriverNotify;
+pub use memory::{DriverMem, FlatMem};
+pub use message::{Message, QueueConfig};
+pub use model::{Answer, DeviceConfig, DeviceModel, Request, Token};
+pub use queue::QueueCheck;
+pub use queue_set::QueueSet;
+pub use setup::{Configuring, DeviceBuilder, ReadyResponder};
+pub use shared::Shared;
 
-pub use message::{Message, QueueConfig, ReadyQueues};
-pub use model::{
-    Answer, DeviceConfig, DeviceModel, Request, SaveModel, SavedWith, SharedMemory, Start, Token,
-};
-#[cfg(feature = "packed")]
-pub use queue::PackedQueue;
-#[cfg(feature = "split")]
-pub use queue::SplitQueue;
-pub use queue::{
-    Chain, ChainError, CheckedQueue, QueueCheck, QueueCheckFn, ReadableChain, Segment, Virtqueue,
-    WritableChain, translate_queue,
-};
-pub use queue_set::{Collected, Iter as QueueSetIter, QueueSet, QueueSetFull};
-pub use setup::{Built, Configuring, DeviceBuilder, Progress, ReadyResponder};
-pub use shared::{InterruptStatus, Shared, SharedHandle};
-pub use snapshot::{
-    ChainSnapshot, DeviceSnapshot, EngineSnapshot, QueueRegisters, QueueSnapshot, RegisterSnapshot,
-    RingSnapshot, SNAPSHOT_VERSION, SnapshotError, Stage, Suspension,
-};
-#[cfg(feature = "defmt")]
-pub use trace::DefmtTrace;
-#[cfg(feature = "log")]
-pub use trace::LogTrace;
-pub use trace::{Event, NoTrace, Trace, Weight};
-
-/// Sets of flags such as [`InterruptStatus`]: the trait `Flags` and the iterators.
+/// Sets of flags such as [`InterruptStatus`](crate::shared::InterruptStatus): the trait `Flags` and the iterators.
 pub use bitflags;
-/// The buses and pins that models and [`IrqLine`] are made of.
+/// The buses and pins that models and [`IrqLine`](crate::interrupt::IrqLine) are made of.
 #[cfg(feature = "embedded-hal")]
 pub use embedded_hal;
-/// `Read` and `Write` of [`ReadableChain`] and [`WritableChain`], and the kinds of [`ChainError`].
+/// `Read` and `Write` of [`ReadableChain`](crate::queue::ReadableChain) and [`WritableChain`](crate::queue::WritableChain), and the kinds of [`ChainError`](crate::queue::ChainError).
 pub use embedded_io;
 /// The vectors in snapshots.
 pub use heapless;

@@ -42,7 +42,7 @@ impl QueueConfig {
 /// The queues that a driver has made ready: number, size and addresses of each.
 ///
 /// ```
-/// use virtside::{Features, ReadyQueues, Start};
+/// use virtside::{Features, message::ReadyQueues, model::Start};
 /// // A device that cannot work without queue 0.
 /// fn ready(_: Features, queues: ReadyQueues<'_>) -> Start {
 ///     if queues.get(0).is_some() { Start::Accept } else { Start::Refuse }

@@ -28,7 +28,7 @@ pub trait DeviceConfig {
     fn features(&self) -> Features;
 
     /// Ring and transport features that this device does not work with: they are not offered, whatever
-    /// a host adds by [`Offer`](crate::Offer). [`Features::IN_ORDER`] of a device whose answers come
+    /// a host adds by [`Offer`](crate::features::Offer). [`Features::IN_ORDER`] of a device whose answers come
     /// when something happens, for one: they would wait for older ones that may never come. None by
     /// default; of no effect on what is [`REQUIRED`](Features::REQUIRED). Not to change before a reset.
     /// A state in which one of them was accepted is not restored. Where features are agreed upon elsewhere
@@ -39,7 +39,7 @@ pub trait DeviceConfig {
 
     /// There is room for this many queues of this many elements. Called before the driver's first
     /// access: a device that would offer more has to stay within it.
-    fn fit(&mut self, queues: u16, elements: u16) {
+    fn set_capacity(&mut self, queues: u16, elements: u16) {
         let _ = (queues, elements);
     }
 
@@ -285,7 +285,7 @@ impl Token {
 /// one that came from the driver.
 ///
 /// ```
-/// use virtside::SharedMemory;
+/// use virtside::model::SharedMemory;
 /// let cache = SharedMemory { base: 0x1_0000_0000, len: 0x1000 };
 /// assert_eq!(cache.at(0xff0, 16).map(|range| range.start()), Some(0x1_0000_0ff0));
 /// assert_eq!(cache.at(0xff1, 16), None);
@@ -318,8 +318,8 @@ impl SharedMemory {
 ///
 /// ```
 /// use virtside::{
-///     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request, SaveModel,
-///     SavedWith, SnapshotError,
+///     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request,
+///     model::{SaveModel, SavedWith}, snapshot::SnapshotError,
 /// };
 ///
 /// /// Counts its requests, up to ten.

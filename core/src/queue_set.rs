@@ -422,7 +422,7 @@ pub(crate) fn bits(mut word: u32) -> impl Iterator<Item = u16> {
 /// (`Result` itself cannot be collected into from plain numbers outside the standard library.)
 ///
 /// ```
-/// use virtside::{Collected, QueueSet};
+/// use virtside::{QueueSet, queue_set::Collected};
 /// let Collected(set) = [1, 5, 3].into_iter().collect::<Collected<1>>();
 /// assert!(set.unwrap().iter().eq([1, 3, 5]));
 /// let Collected(set) = [1, 99].into_iter().collect::<Collected<1>>();

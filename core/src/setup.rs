@@ -24,7 +24,9 @@ use crate::{
 /// Collects what a device needs: the interrupt, the shared block, and the queues.
 ///
 /// ```
-/// use virtside::{CountingNotify, DeviceBuilder, Features, QueueConfig, Ram, Shared};
+/// use virtside::{
+///     DeviceBuilder, Features, QueueConfig, Shared, interrupt::CountingNotify, memory::Ram,
+/// };
 /// static RAM: Ram<4096> = Ram::new();
 /// static SHARED: Shared<2> = Shared::new();
 /// static LINE: CountingNotify = CountingNotify::new();
@@ -35,7 +37,7 @@ use crate::{
 /// assert!(builder.configured_queues().eq([1]));
 /// let device = builder.build::<_, 16>(Features::VERSION_1, RAM.flat(0))?;
 /// assert!(device.configured_queues().eq([1]));
-/// # Ok::<(), virtside::DeviceError>(())
+/// # Ok::<(), virtside::error::DeviceError>(())
 /// ```
 #[derive(Debug)]
 pub struct DeviceBuilder<I, const Q: usize = 1, H = &'static Shared<Q>> {
@@ -62,7 +64,7 @@ impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), Q, H> {
 
 impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
     /// Replaces the interrupt by what `map` makes of it, e.g. wraps it in a
-    /// [`BufferedNotify`](crate::BufferedNotify).
+    /// [`BufferedNotify`](crate::interrupt::BufferedNotify).
     ///
     /// # Errors
     /// Whatever `map` says.
@@ -206,7 +208,10 @@ pub type Built<M, I, const Q: usize = 1, const N: usize = 16, H = &'static Share
 /// The polled set-up conversation: messages in, acknowledgements and at last a device out.
 ///
 /// ```
-/// use virtside::{Configuring, DeviceBuilder, Features, Message, Progress, QueueConfig, Ram, Shared};
+/// use virtside::{
+///     Configuring, DeviceBuilder, Features, Message, QueueConfig, Shared, memory::Ram,
+///     setup::Progress,
+/// };
 /// static RAM: Ram<4096> = Ram::new();
 /// static SHARED: Shared<1> = Shared::new();
 ///
@@ -226,7 +231,7 @@ pub type Built<M, I, const Q: usize = 1, const N: usize = 16, H = &'static Share
 /// responder.accept();
 /// assert!(SHARED.is_live());
 /// # let _ = device;
-/// # Ok::<(), virtside::DeviceError>(())
+/// # Ok::<(), virtside::error::DeviceError>(())
 /// ```
 #[derive(Debug)]
 pub struct Configuring<

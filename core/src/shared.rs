@@ -57,7 +57,7 @@ const REFUSED: u32 = 2;
 const REFUSING: u32 = 3;
 /// The driver gave up (FAILED).
 const OVER: u32 = 7;
-/// The answer's bits of `Shared::life`; the others count resets.
+/// The answer's bits of `Shared::epoch_and_answer`; the others count resets.
 const ANSWER: u32 = 7;
 
 /// What a device of up to `Q` queues shares with its taken queues and interrupt handlers.
@@ -78,7 +78,7 @@ pub struct Shared<const Q: usize> {
     needs_reset: AtomicU32,
     /// The answer to DRIVER_OK and the number of resets, in one word: an answer is given once, and
     /// one from before a reset is void.
-    life: AtomicU32,
+    epoch_and_answer: AtomicU32,
     /// STOPPED, RUNNING, STOPPING or DROPPED, per queue: RUNNING and STOPPING are written by the
     /// device, the others by the queue.
     taken: [AtomicU32; Q],
@@ -100,7 +100,7 @@ impl<const Q: usize> Shared<Q> {
             doorbell: Doorbell::new(),
             interrupt: AtomicU32::new(0),
             needs_reset: AtomicU32::new(0),
-            life: AtomicU32::new(WAITING),
+            epoch_and_answer: AtomicU32::new(WAITING),
             taken: [const { AtomicU32::new(STOPPED) }; Q],
         }
     }
@@ -189,12 +189,12 @@ impl<const Q: usize> Shared<Q> {
     /// Whether the driver is live: DRIVER_OK was written and accepted.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.life.load(Ordering::Acquire) & ANSWER == ACCEPTED
+        self.epoch_and_answer.load(Ordering::Acquire) & ANSWER == ACCEPTED
     }
 
     /// The driver wrote FAILED: not live until reset.
     pub(crate) fn give_up(&self) {
-        self.life.fetch_or(OVER, Ordering::AcqRel);
+        self.epoch_and_answer.fetch_or(OVER, Ordering::AcqRel);
     }
 
     /// Whether DEVICE_NEEDS_RESET is set.
@@ -222,38 +222,38 @@ impl<const Q: usize> Shared<Q> {
 
     /// Names the time between two resets.
     pub(crate) fn epoch(&self) -> u32 {
-        self.life.load(Ordering::Acquire) & !ANSWER
+        self.epoch_and_answer.load(Ordering::Acquire) & !ANSWER
     }
 
     /// Accepts DRIVER_OK; false if it was answered before, or in another epoch.
     pub(crate) fn accept(&self, epoch: u32) -> bool {
-        self.turn(epoch | WAITING, epoch | ACCEPTED)
+        self.transition(epoch | WAITING, epoch | ACCEPTED)
     }
 
     /// Refuses DRIVER_OK, unless it was answered before, or in another epoch: DEVICE_NEEDS_RESET
     /// and its interrupt first, so that a reset after the answer finds both.
     pub(crate) fn refuse<I: DriverNotify>(&self, epoch: u32, notify: &I) {
-        if self.turn(epoch | WAITING, epoch | REFUSING) {
+        if self.transition(epoch | WAITING, epoch | REFUSING) {
             self.fail(true, notify);
-            self.turn(epoch | REFUSING, epoch | REFUSED);
+            self.transition(epoch | REFUSING, epoch | REFUSED);
         }
     }
 
     /// Whether DEVICE_NEEDS_RESET and its interrupt are just coming.
     pub(crate) fn is_refusing(&self) -> bool {
-        self.life.load(Ordering::Acquire) & ANSWER == REFUSING
+        self.epoch_and_answer.load(Ordering::Acquire) & ANSWER == REFUSING
     }
 
     #[inline(never)]
-    fn turn(&self, from: u32, to: u32) -> bool {
-        let turned = self
-            .life
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
-        turned.is_ok()
+    fn transition(&self, from: u32, to: u32) -> bool {
+        let transitioned =
+            self.epoch_and_answer
+                .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        transitioned.is_ok()
     }
 
     pub(crate) fn answer(&self) -> Answer {
-        match self.life.load(Ordering::Acquire) & ANSWER {
+        match self.epoch_and_answer.load(Ordering::Acquire) & ANSWER {
             WAITING | REFUSING => Answer::Waiting,
             ACCEPTED => Answer::Accepted,
             _ => Answer::Refused,
@@ -324,7 +324,8 @@ impl<const Q: usize> Shared<Q> {
     /// Device reset, after every taken queue is quiet (mmio-05).
     pub(crate) fn reset<I: DriverNotify>(&self, notify: &I) {
         let next = self.epoch().wrapping_add(ANSWER.wrapping_add(1));
-        self.life.store(next | WAITING, Ordering::Release);
+        self.epoch_and_answer
+            .store(next | WAITING, Ordering::Release);
         self.needs_reset.store(0, Ordering::Release);
         self.doorbell.drain();
         self.interrupt.store(0, Ordering::Release);

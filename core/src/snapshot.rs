@@ -31,10 +31,15 @@
 //!   checked with, also here.)
 //!
 //! With the feature `serde` each of these is `Serialize` and `Deserialize`.
+//!
+//! [`SaveModel`]: crate::model::SaveModel
+//! [`SaveModel::restore`]: crate::model::SaveModel::restore
+//! [`SnapshotError::Queue`]: crate::snapshot::SnapshotError::Queue
+//! [`SnapshotError::Queues`]: crate::snapshot::SnapshotError::Queues
 
 use heapless::Vec;
 
-pub use crate::queue::{ChainSnapshot, RingSnapshot};
+pub use crate::queue::snapshot::{ChainSnapshot, RingSnapshot};
 use crate::{error::Refusal, message::QueueConfig};
 
 #[cfg(feature = "serde")]
@@ -187,7 +192,7 @@ pub struct EngineSnapshot<S, const Q: usize, const N: usize, const P: usize> {
     pub registers: RegisterSnapshot<Q>,
     /// The device behind it.
     pub device: DeviceSnapshot<Q, N, P>,
-    /// What the driver made of the model: [`SaveModel::Snapshot`](crate::SaveModel::Snapshot).
+    /// What the driver made of the model: [`SaveModel::Snapshot`](crate::model::SaveModel::Snapshot).
     pub model: S,
 }
 

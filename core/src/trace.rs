@@ -104,20 +104,20 @@ pub enum Event {
 impl Event {
     /// How much it matters.
     #[must_use]
-    pub const fn weight(&self) -> Weight {
+    pub const fn level(&self) -> Level {
         match self {
-            Self::DriverFault { .. } | Self::HostFault { .. } => Weight::Fault,
+            Self::DriverFault { .. } | Self::HostFault { .. } => Level::Fault,
             Self::Access { reply, .. } | Self::Completed { reply } => match reply {
-                Reply::Refused(_) => Weight::Fault,
-                _ => Weight::SetUp,
+                Reply::Refused(_) => Level::Fault,
+                _ => Level::SetUp,
             },
             Self::Phase { .. } | Self::QueueReady { .. } | Self::QueueStopped { .. } => {
-                Weight::Milestone
+                Level::Milestone
             }
             Self::Popped { .. }
             | Self::Pending { .. }
             | Self::Used { .. }
-            | Self::Interrupt { .. } => Weight::Traffic,
+            | Self::Interrupt { .. } => Level::Traffic,
         }
     }
 }
@@ -125,7 +125,7 @@ impl Event {
 /// How much an [`Event`] matters, most first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Weight {
+pub enum Level {
     /// A fault or a refusal: level *warn* in `DefmtTrace` and `LogTrace`.
     Fault,
     /// A step of the set-up: level *info*.
@@ -142,7 +142,9 @@ pub enum Weight {
 /// handler.
 ///
 /// ```
-/// use virtside::{mmio::Access, models::Entropy, ChainSlot, Engine, Event, Ram, Shared};
+/// use virtside::{
+///     ChainSlot, Engine, Shared, memory::Ram, mmio::Access, models::Entropy, trace::Event,
+/// };
 /// static RAM: Ram<4096> = Ram::new();
 /// static SHARED: Shared<1> = Shared::new();
 /// let mut seen = std::vec::Vec::new();
@@ -178,7 +180,7 @@ impl Trace for NoTrace {
     fn event(&mut self, _: &Event) {}
 }
 
-/// Events through defmt, each with the name of its device. [`Weight`] says at which level.
+/// Events through defmt, each with the name of its device. [`Level`] says at which level.
 #[cfg(feature = "defmt")]
 #[derive(Clone, Copy, Debug, defmt::Format)]
 pub struct DefmtTrace(
@@ -189,20 +191,20 @@ pub struct DefmtTrace(
 #[cfg(feature = "defmt")]
 impl Trace for DefmtTrace {
     fn event(&mut self, event: &Event) {
-        match event.weight() {
-            Weight::Fault => defmt::warn!("{=str}: {}", self.0, event),
-            Weight::Milestone => defmt::info!("{=str}: {}", self.0, event),
-            Weight::SetUp => defmt::debug!("{=str}: {}", self.0, event),
-            Weight::Traffic => defmt::trace!("{=str}: {}", self.0, event),
+        match event.level() {
+            Level::Fault => defmt::warn!("{=str}: {}", self.0, event),
+            Level::Milestone => defmt::info!("{=str}: {}", self.0, event),
+            Level::SetUp => defmt::debug!("{=str}: {}", self.0, event),
+            Level::Traffic => defmt::trace!("{=str}: {}", self.0, event),
         }
     }
 }
 
-/// Events through `log`, with target `virtside` and the name of their device. [`Weight`] says at
+/// Events through `log`, with target `virtside` and the name of their device. [`Level`] says at
 /// which level.
 ///
 /// ```
-/// use virtside::{Event, HostFault, LogTrace, Trace};
+/// use virtside::{HostFault, trace::{Event, LogTrace, Trace}};
 /// LogTrace("disk0").event(&Event::HostFault { fault: HostFault::Backend });
 /// ```
 #[cfg(feature = "log")]
@@ -216,11 +218,11 @@ pub struct LogTrace(
 #[cfg(feature = "log")]
 impl Trace for LogTrace {
     fn event(&mut self, event: &Event) {
-        let level = match event.weight() {
-            Weight::Fault => log::Level::Warn,
-            Weight::Milestone => log::Level::Info,
-            Weight::SetUp => log::Level::Debug,
-            Weight::Traffic => log::Level::Trace,
+        let level = match event.level() {
+            Level::Fault => log::Level::Warn,
+            Level::Milestone => log::Level::Info,
+            Level::SetUp => log::Level::Debug,
+            Level::Traffic => log::Level::Trace,
         };
         log::log!(target: "virtside", level, "{}: {event}", self.0);
     }

@@ -3,7 +3,10 @@
 use std::io;
 
 use embedded_io::{Read as _, Write as _};
-use virtside::{ChainError, DriverMem, ReadableChain, WritableChain};
+use virtside::{
+    DriverMem,
+    queue::{ChainError, ReadableChain, WritableChain},
+};
 
 /// The device-readable bytes of a chain as [`io::Read`].
 #[derive(Debug)]
@@ -44,7 +47,7 @@ impl<M: DriverMem> io::Write for StdWriter<'_, M> {
 mod tests {
     use std::io::{Read, Write};
 
-    use virtside::{Ram, testing::one_chain};
+    use virtside::{memory::Ram, testing::one_chain};
 
     use super::*;
 

@@ -8,8 +8,10 @@ use std::{
 };
 
 use virtside::{
-    ChainSlot, DeviceModel, DriverMem, DriverNotify, Engine, SharedHandle, Step, Trace,
+    ChainSlot, DeviceModel, DriverMem, DriverNotify, Engine, Step,
     mmio::{Access, RegisterBlock, Reply},
+    shared::SharedHandle,
+    trace::Trace,
 };
 
 use crate::access::{AccessSource, Next};
@@ -118,7 +120,8 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// # use std::{sync::{Arc, atomic::{AtomicBool, Ordering}}, thread};
 /// # use vm_memory::{GuestAddress, GuestMemoryMmap};
 /// use virtside::{
-///     models::{blk::BlockSnapshot, Block, BlockOptions}, ChainSlot, Engine, Shared, EngineSnapshot,
+///     ChainSlot, Engine, Shared, models::{blk::BlockSnapshot, Block, BlockOptions},
+///     snapshot::EngineSnapshot,
 /// };
 /// use virtside_std::{channel::channel, serve, CondvarNotify, Ended, FileDisk, Until, VmMem};
 ///

@@ -15,7 +15,8 @@ use std::{
 
 use virtside::{
     Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, Engine, Features,
-    FlatMem, Ram, Request, Shared, Step,
+    FlatMem, Request, Shared, Step,
+    memory::Ram,
     testing::{Buffer, FakeDriver, Layout, Registers},
 };
 

@@ -18,10 +18,13 @@ use virtio_queue::{Queue, QueueT};
 #[cfg(feature = "packed")]
 use virtside::testing::PackedDriver;
 use virtside::{
-    Chain, ChainSlot, Device, DeviceBuilder, DriverMem, Engine, Features, FlatMem, Message,
-    QueueConfig, Ram, Shared, Taken,
+    ChainSlot, Device, DeviceBuilder, DriverMem, Engine, Features, FlatMem, Message, QueueConfig,
+    Shared,
+    device::Taken,
+    memory::Ram,
     mmio::Access,
     models::Entropy,
+    queue::Chain,
     testing::{Buffer, CountingMem, Counts, FakeDriver, Layout, Registers},
 };
 use virtside_std::VmMem;
@@ -143,7 +146,7 @@ fn ours<'s, M: DriverMem + Clone>(
             .step(Message::ConfigureQueue(config))
             .expect("queue");
         match configuring.step(Message::Ready { features }) {
-            Ok(virtside::Progress::Ready(device, responder)) => {
+            Ok(virtside::setup::Progress::Ready(device, responder)) => {
                 responder.accept();
                 device
             }

@@ -1,9 +1,10 @@
 //! The configuration space, field by field, as bytes.
 
 use virtside::{
-    Features, InterruptStatus, Refusal,
+    Features, Refusal,
     mmio::{Access, Reply},
     models::{Block, BlockFeatures, BlockOptions, blk::Topology},
+    shared::InterruptStatus,
     testing::Registers,
 };
 use virtside_tests::{SIZE, models::blk::*, reg};

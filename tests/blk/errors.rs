@@ -1,7 +1,8 @@
 //! Requests that are not answered with OK.
 
 use virtside::{
-    DriverFault, Features, HostFault, QueueState,
+    DriverFault, Features, HostFault,
+    device::QueueState,
     models::{BlockError, BlockFeatures, BlockOptions},
     testing::Buffer,
 };
@@ -162,7 +163,7 @@ fn a_request_without_room_for_the_status_breaks_the_queue() {
             drive.engine.driver_fault(0),
             Some(DriverFault::BadRequest { head: 0 })
         );
-        assert_eq!(drive.engine.queue_state(0), QueueState::Dead);
+        assert_eq!(drive.engine.queue_state(0), QueueState::Failed);
         assert_eq!(drive.calls(), []);
         assert!(drive.is_pristine());
     }

@@ -2,7 +2,8 @@
 
 use virtio_spec::blk::F;
 use virtside::{
-    Features, QueueState, Refusal, Step,
+    Features, Refusal, Step,
+    device::QueueState,
     mmio::{Access, Reply},
     models::{Block, BlockError, BlockOptions},
     testing::{Buffer, Registers},

@@ -1,7 +1,8 @@
 //! A device whose options ask for more than its engine has room for.
 
 use virtside::{
-    Features, Ram,
+    Features,
+    memory::Ram,
     mmio::Reply,
     models::{Block, BlockOptions, blk::RamDisk},
     testing::Registers,

@@ -2,8 +2,10 @@
 
 use virtio_spec::blk::F;
 use virtside::{
-    EngineSnapshot, Features, SaveModel, SnapshotError,
+    Features,
+    model::SaveModel,
     models::{Block, BlockError, BlockOptions, blk::BlockSnapshot},
+    snapshot::{EngineSnapshot, SnapshotError},
     testing::Registers,
 };
 use virtside_tests::{

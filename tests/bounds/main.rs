@@ -10,9 +10,13 @@ mod taken;
 use std::{cell::Cell, collections::VecDeque};
 
 use virtside::{
-    Answer, Chain, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, FlatMem, Offer,
-    Request, Start, Step, Stop, Token,
+    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, FlatMem, Request, Step,
+    Token,
+    device::Stop,
+    features::Offer,
     mmio::{Access, Reply},
+    model::Start,
+    queue::Chain,
     testing::{Buffer, CountingMem, Counts, FakeDriver, NEXT, Registers, WRITE},
 };
 use virtside_tests::{

@@ -147,7 +147,7 @@ impl DeviceConfig for Hesitant {
 }
 
 impl DeviceModel for Hesitant {
-    fn ready(&mut self, _: Features, _: virtside::ReadyQueues<'_>) -> Start {
+    fn ready(&mut self, _: Features, _: virtside::message::ReadyQueues<'_>) -> Start {
         Start::Later
     }
     fn serve<M: DriverMem>(&mut self, _: &mut Request<'_, M>) -> Result<Answer, DriverFault> {

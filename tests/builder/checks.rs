@@ -3,8 +3,11 @@
 use std::{cell::RefCell, ops::Bound};
 
 use virtside::{
-    Answer, DeviceConfig, DeviceError, DeviceModel, DriverFault, DriverMem, FaultPolicy, Features,
-    QueueCheck, QueueCheckFn, QueueConfig, QueueSet, Refusal, Request, mmio::Reply,
+    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, QueueCheck, QueueConfig,
+    QueueSet, Refusal, Request,
+    error::{DeviceError, FaultPolicy},
+    mmio::Reply,
+    queue::QueueCheckFn,
     testing::Registers,
 };
 use virtside_tests::{SIZE, config, layout, reg, test_engine};
@@ -85,7 +88,7 @@ impl From<TooMany> for DeviceError {
     fn from(error: TooMany) -> Self {
         Refusal::QueueFrozen {
             queue: error.0,
-            why: virtside::Frozen::Failed,
+            why: virtside::error::Frozen::Failed,
         }
         .into()
     }
@@ -97,7 +100,7 @@ fn a_check_may_have_an_error_of_its_own() {
     let error: DeviceError = check.check_queue(4, [].into_iter()).unwrap_err().into();
     let refusal = Refusal::QueueFrozen {
         queue: 4,
-        why: virtside::Frozen::Failed,
+        why: virtside::error::Frozen::Failed,
     };
     assert_eq!(error, DeviceError::Refused(refusal));
 }

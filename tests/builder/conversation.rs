@@ -3,8 +3,8 @@
 use std::{cell::RefCell, sync::Arc};
 
 use virtside::{
-    Configuring, DeviceBuilder, DeviceError, Features, FlatMem, Message, Progress, QueueCheck,
-    QueueCheckFn, QueueConfig, Refusal, Shared,
+    Configuring, DeviceBuilder, Features, FlatMem, Message, QueueCheck, QueueConfig, Refusal,
+    Shared, error::DeviceError, queue::QueueCheckFn, setup::Progress,
 };
 use virtside_tests::{BASE, Line, N, Q, config, ram};
 
@@ -122,7 +122,7 @@ fn a_queue_that_overlaps_one_before_is_refused() {
     };
     let refusal = Refusal::Overlap {
         queue: 1,
-        area: virtside::Area::Descriptor,
+        area: virtside::error::Area::Descriptor,
         with: 0,
     };
     let error = DeviceError::BadQueueConfig(1, refusal);

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use virtside::{
-    Chain, ChainSlot, CountingNotify, Device, DeviceBuilder, DeviceError, Features, FlatMem,
-    QueueState, ReadyResponder, Refusal, Shared, Step, Taken,
+    ChainSlot, Device, DeviceBuilder, Features, FlatMem, ReadyResponder, Refusal, Shared, Step,
+    device::{QueueState, Taken},
+    error::DeviceError,
+    interrupt::CountingNotify,
+    queue::Chain,
     testing::{Buffer, FakeDriver},
 };
 use virtside_tests::{
@@ -38,7 +41,7 @@ impl Live {
         let ready = talk.step(virtside::Message::Ready {
             features: Features::RING,
         });
-        let Ok(virtside::Progress::Ready(device, responder)) = ready else {
+        let Ok(virtside::setup::Progress::Ready(device, responder)) = ready else {
             panic!("not ready");
         };
         let drivers = [driver(ram, 0), driver(ram, 2)];
@@ -151,7 +154,7 @@ fn a_queue_with_chains_in_flight_is_not_put_back() {
 fn a_queue_that_was_dropped_is_dead() {
     let mut live = Live::new();
     drop(live.take(0));
-    assert_eq!(live.device.queue_state(0), QueueState::Dead);
+    assert_eq!(live.device.queue_state(0), QueueState::Failed);
     live.drivers[0].send(0, &[Buffer::writable(DATA, 1)]);
     let _ = live.device.notify_queue(0);
     assert_eq!(live.poll(), Step::Idle);
@@ -190,7 +193,10 @@ fn a_queue_stopped_while_it_was_taken_waits_for_its_owner() {
     assert!(!live.device.stop_queue(0, &mut live.model, &mut live.slots));
     assert!(queue.is_stopped());
     assert_eq!(queue.complete(&chain, 0), Ok(()));
-    assert_eq!(queue.pop(&mem, &mut chain), Err(virtside::Stop::Asked));
+    assert_eq!(
+        queue.pop(&mem, &mut chain),
+        Err(virtside::device::Stop::Asked)
+    );
     assert!(live.device.stop_queue(0, &mut live.model, &mut live.slots));
     // What was taken is of no use any more.
     assert!(matches!(

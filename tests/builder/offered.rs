@@ -1,7 +1,8 @@
 //! The message path refuses what no transport would have offered.
 
 use virtside::{
-    Configuring, DeviceBuilder, DeviceError, Features, Message, Progress, Ram, Refusal, Shared,
+    Configuring, DeviceBuilder, Features, Message, Refusal, Shared, error::DeviceError,
+    memory::Ram, setup::Progress,
 };
 
 #[test]

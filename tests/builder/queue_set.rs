@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use proptest::{collection::vec, prelude::*};
-use virtside::{Collected, QueueSet, QueueSetFull};
+use virtside::{
+    QueueSet,
+    queue_set::{Collected, QueueSetFull},
+};
 
 #[derive(Clone, Debug)]
 enum Op {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use virtside::{
-    Area, BufferedNotify, CountingNotify, Device, DeviceBuilder, DeviceError, DriverNotify,
-    Features, FlatMem, QueueConfig, QueueState, Refusal, Shared,
+    Device, DeviceBuilder, DriverNotify, Features, FlatMem, QueueConfig, Refusal, Shared,
+    device::QueueState,
+    error::{Area, DeviceError},
+    interrupt::{BufferedNotify, CountingNotify},
 };
 use virtside_tests::{BASE, BYTES, N, Q, config, ram};
 

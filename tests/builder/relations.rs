@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use virtside::{
-    ChainSlot, Configuring, Device, DeviceBuilder, DeviceError, DeviceSnapshot, Features, FlatMem,
-    Message, Progress, QueueConfig, QueueState, ReadyResponder, Refusal, Shared, SnapshotError,
+    ChainSlot, Configuring, Device, DeviceBuilder, Features, FlatMem, Message, QueueConfig,
+    ReadyResponder, Refusal, Shared,
+    device::QueueState,
+    error::DeviceError,
     mmio::Reply,
+    setup::Progress,
+    snapshot::{DeviceSnapshot, SnapshotError},
     testing::{Layout, Registers},
 };
 use virtside_tests::{
@@ -321,8 +325,8 @@ each_way! {
 #[test]
 fn a_set_that_is_not_wanted_stops_a_lenient_device_too() {
     for policy in [
-        virtside::FaultPolicy::Refuse,
-        virtside::FaultPolicy::StopQueue,
+        virtside::error::FaultPolicy::Refuse,
+        virtside::error::FaultPolicy::StopQueue,
     ] {
         let case = zero_must_be_there();
         let mut engine = device(&case.check, ram()).with_policy(policy);

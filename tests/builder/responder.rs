@@ -6,10 +6,14 @@ use std::{
 };
 
 use virtside::{
-    Answer, ChainSlot, Configuring, Device, DeviceBuilder, DeviceConfig, DeviceError, DeviceModel,
-    DriverFault, DriverMem, DriverNotify, Features, FlatMem, Message, Progress, QueueState,
-    ReadyResponder, Refusal, Request, Shared, Start, Step,
+    Answer, ChainSlot, Configuring, Device, DeviceBuilder, DeviceConfig, DeviceModel, DriverFault,
+    DriverMem, DriverNotify, Features, FlatMem, Message, ReadyResponder, Refusal, Request, Shared,
+    Step,
+    device::QueueState,
+    error::DeviceError,
     mmio::{Access, Reply},
+    model::Start,
+    setup::Progress,
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
@@ -165,7 +169,7 @@ impl DeviceConfig for Starting {
 }
 
 impl DeviceModel for Starting {
-    fn ready(&mut self, features: Features, _: virtside::ReadyQueues<'_>) -> Start {
+    fn ready(&mut self, features: Features, _: virtside::message::ReadyQueues<'_>) -> Start {
         assert_eq!(features, Features::VERSION_1);
         self.0
     }

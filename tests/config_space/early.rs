@@ -1,6 +1,6 @@
 //! A configuration that changes while the driver sets up.
 
-use virtside::{Features, InterruptStatus, mmio::Reply, testing::Registers};
+use virtside::{Features, mmio::Reply, shared::InterruptStatus, testing::Registers};
 use virtside_tests::{config, reg, test_block, test_engine};
 
 #[test]

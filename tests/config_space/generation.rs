@@ -1,8 +1,9 @@
 //! ConfigGeneration, and the announcement of changes.
 
 use virtside::{
-    Features, Refusal, Start,
+    Features, Refusal,
     mmio::{Phase, Reply},
+    model::Start,
     testing::Registers,
 };
 use virtside_tests::{

@@ -2,7 +2,8 @@
 
 use virtio_spec::console::F;
 use virtside::{
-    DriverFault, Features, QueueState, Step,
+    DriverFault, Features, Step,
+    device::QueueState,
     models::{
         Console,
         console::{CONTROL_RECEIVEQ, CONTROL_TRANSMITQ, ConsoleSize, Port},
@@ -295,7 +296,7 @@ fn a_message_that_is_too_short_stops_the_queue() {
         assert!(matches!(fault, Some(DriverFault::BadRequest { .. })));
         assert_eq!(
             desk.machine.queue_state(CONTROL_TRANSMITQ),
-            QueueState::Dead
+            QueueState::Failed
         );
         assert_eq!(
             desk.machine.status().bits() & 0x40,

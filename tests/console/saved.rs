@@ -3,11 +3,13 @@
 use proptest::{collection::vec, prelude::*};
 use virtio_spec::console::F;
 use virtside::{
-    EngineSnapshot, Features, SaveModel, SnapshotError,
+    Features,
+    model::SaveModel,
     models::{
         Console,
         console::{ConsoleSize, ConsoleSnapshot, Owed, Port, PortSnapshot},
     },
+    snapshot::{EngineSnapshot, SnapshotError},
     testing::Registers,
 };
 use virtside_tests::{BUDGET, N, models::console::*, reg};
@@ -395,7 +397,7 @@ fn what_no_driver_can_have_made_of_a_port_is_refused() {
     assert_eq!(
         there
             .model_mut()
-            .restore(&whole.model, virtside::SavedWith { started: true }),
+            .restore(&whole.model, virtside::model::SavedWith { started: true }),
         refused
     );
 }

@@ -2,12 +2,13 @@
 
 use virtio_spec::console::F;
 use virtside::{
-    Features, InterruptStatus, Refusal,
+    Features, Refusal,
     mmio::Access,
     models::{
         Console,
         console::{ConsoleSize, Port, receiveq, transmitq},
     },
+    shared::InterruptStatus,
     testing::Registers,
 };
 use virtside_tests::{config, models::console::*, ram, reg};

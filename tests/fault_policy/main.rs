@@ -6,8 +6,13 @@ mod matrix;
 use std::sync::Arc;
 
 use virtside::{
-    Chain, Configuring, Counters, CountingNotify, DeviceBuilder, DriverFault, FaultPolicy,
-    Features, InterruptStatus, Message, Progress, QueueState, Refusal, Shared, Step, Stop,
+    Configuring, DeviceBuilder, DriverFault, Features, Message, Refusal, Shared, Step,
+    device::{Counters, QueueState, Stop},
+    error::FaultPolicy,
+    interrupt::CountingNotify,
+    queue::Chain,
+    setup::Progress,
+    shared::InterruptStatus,
     testing::{Buffer, FakeDriver, NEXT, Registers},
 };
 use virtside_tests::{
@@ -91,7 +96,7 @@ mod a_chain_that_cannot_be_taken {
         rig.kick();
         rig.driver.set_avail_idx(1000);
         rig.kick();
-        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Failed);
         assert!(matches!(
             rig.fault(),
             Some(DriverFault::AvailIndexJump { .. })
@@ -108,7 +113,7 @@ mod a_chain_that_cannot_be_taken {
         assert_eq!(rig.kick(), Step::Idle);
         assert_eq!(rig.driver.take_used(), None);
         assert_eq!(rig.fault(), Some(DriverFault::NextOutOfRange { next: 77 }));
-        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Failed);
         assert!(!needs_reset(&mut rig));
         assert_eq!(rig.interrupts(), 0);
         the_other_works(&mut rig);
@@ -185,7 +190,7 @@ mod a_chain_that_cannot_be_taken {
             let plan = if older { Plan::Wait } else { Plan::Fill(1) };
             let mut engine = engine_over(RecordingModel::new(plan), ram.flat(BASE), 4)
                 .with_policy(FaultPolicy::Refuse)
-                .offering(virtside::Offer::AS_IS.with(Features::IN_ORDER));
+                .offering(virtside::features::Offer::AS_IS.with(Features::IN_ORDER));
             let features = Features::IN_ORDER | Features::VERSION_1;
             assert!(engine.bring_up(features, &[config(0)]));
             if older {
@@ -198,7 +203,7 @@ mod a_chain_that_cannot_be_taken {
             let _ = virtside_tests::drain(&mut engine);
             assert_eq!(driver.take_used(), (!older).then_some((0, 0)));
             let state = if older {
-                QueueState::Dead
+                QueueState::Failed
             } else {
                 QueueState::Live
             };
@@ -218,7 +223,7 @@ mod a_ring_that_makes_no_sense {
             assert_eq!(rig.kick(), Step::Idle);
             let fault = DriverFault::AvailIndexJump { idx: 100, next: 0 };
             assert_eq!(rig.fault(), Some(fault));
-            assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
+            assert_eq!(rig.engine.queue_state(0), QueueState::Failed);
             assert_eq!(needs_reset(&mut rig), policy == FaultPolicy::NeedsReset);
             the_other_works(&mut rig);
         }
@@ -229,7 +234,7 @@ mod a_ring_that_makes_no_sense {
         let mut rig = rig(FaultPolicy::StopQueue, Features::RING_RESET);
         rig.driver.set_avail_idx(100);
         rig.kick();
-        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Failed);
         assert_eq!(rig.engine.store(reg::QUEUE_SEL, 0).value(), Some(0));
         assert_eq!(rig.engine.store(reg::QUEUE_RESET, 1).value(), Some(0));
         assert_eq!(rig.engine.load(reg::QUEUE_RESET), 0);
@@ -337,7 +342,7 @@ mod a_queue_that_does_not_pass {
         let ram = ram();
         let mut engine = engine_over(RecordingModel::new(Plan::Fill(1)), ram.flat(BASE), 4)
             .with_policy(policy)
-            .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED));
+            .offering(virtside::features::Offer::AS_IS.with(Features::RING_PACKED));
         let _ = engine.store(reg::STATUS, 3);
         let mut odd = config(0);
         odd.driver += 2;
@@ -375,10 +380,10 @@ mod a_queue_that_does_not_pass {
     #[test]
     fn once_features_are_known_leaves_a_state_to_restore() {
         let mut engine = early(FaultPolicy::StopQueue);
-        let state: virtside::EngineSnapshot<(), Q, N, 4> = engine.save().unwrap();
+        let state: virtside::snapshot::EngineSnapshot<(), Q, N, 4> = engine.save().unwrap();
         let mut fresh = engine_over(RecordingModel::new(Plan::Fill(1)), ram().flat(BASE), 4)
             .with_policy(FaultPolicy::StopQueue)
-            .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED));
+            .offering(virtside::features::Offer::AS_IS.with(Features::RING_PACKED));
         // What was refused here before has nothing to do with it.
         let mut bad = config(2);
         bad.size = 3;
@@ -422,7 +427,9 @@ mod a_packed_chain_that_cannot_be_taken {
         let driver = PackedDriver::new(ram.flat(BASE), BASE, size);
         let mut engine = engine_over(RecordingModel::new(Plan::Fill(0xa5)), ram.flat(BASE), 4)
             .with_policy(policy)
-            .offering(virtside::Offer::AS_IS.with(Features::RING_PACKED | Features::IN_ORDER));
+            .offering(
+                virtside::features::Offer::AS_IS.with(Features::RING_PACKED | Features::IN_ORDER),
+            );
         let features = features | Features::VERSION_1 | Features::RING_PACKED;
         assert!(engine.bring_up(features, &[driver.config(0)]));
         (engine, driver)
@@ -470,7 +477,7 @@ mod a_packed_chain_that_cannot_be_taken {
             driver.write_desc(slot, (NOWHERE, 1), 1, NEXT | available);
         }
         serve(&mut engine);
-        assert_eq!(engine.queue_state(0), QueueState::Dead);
+        assert_eq!(engine.queue_state(0), QueueState::Failed);
 
         let (mut engine, mut driver) = packed(FaultPolicy::Refuse, Features::empty(), 8);
         engine.model_mut().plan = Plan::Wait;
@@ -478,7 +485,7 @@ mod a_packed_chain_that_cannot_be_taken {
         driver.send(6, &broken(1));
         assert_eq!(engine.kick(0).value(), Some(0));
         let _ = drain(&mut engine);
-        assert_eq!(engine.queue_state(0), QueueState::Dead);
+        assert_eq!(engine.queue_state(0), QueueState::Failed);
         assert_eq!(driver.take_used(1), None);
     }
 
@@ -490,7 +497,7 @@ mod a_packed_chain_that_cannot_be_taken {
         driver.send(7, &broken(1));
         assert_eq!(engine.kick(0).value(), Some(0));
         let _ = drain(&mut engine);
-        assert_eq!(engine.queue_state(0), QueueState::Dead);
+        assert_eq!(engine.queue_state(0), QueueState::Failed);
     }
 
     #[test]
@@ -498,7 +505,7 @@ mod a_packed_chain_that_cannot_be_taken {
         let (mut engine, mut driver) = packed(FaultPolicy::NeedsReset, Features::empty(), 8);
         driver.send(7, &broken(1));
         serve(&mut engine);
-        assert_eq!(engine.queue_state(0), QueueState::Dead);
+        assert_eq!(engine.queue_state(0), QueueState::Failed);
         assert_ne!(engine.load(reg::STATUS) & NEEDS_RESET, 0);
     }
 }

@@ -1,7 +1,9 @@
 //! Random chains, good and bad, under each policy, on both rings.
 
 use virtside::{
-    Counters, FaultPolicy, Features,
+    Features,
+    device::Counters,
+    error::FaultPolicy,
     testing::{Buffer, Registers},
 };
 use virtside_tests::{

@@ -1,6 +1,6 @@
 //! What a host changes of a device's offer.
 
-use virtside::{Features, Offer, testing::Registers};
+use virtside::{Features, features::Offer, testing::Registers};
 use virtside_tests::{
     TestEngine,
     probe::{Probe, probe},

@@ -159,10 +159,10 @@ impl BlockBackend for Abilities {
     fn features(&self) -> BlockFeatures {
         self.0
     }
-    fn read(&mut self, _: u64, _: &virtside::DeviceRange<'_>) -> Result<(), BlockError> {
+    fn read(&mut self, _: u64, _: &virtside::memory::DeviceRange<'_>) -> Result<(), BlockError> {
         Err(BlockError::Io)
     }
-    fn write(&mut self, _: u64, _: &virtside::DeviceRange<'_>) -> Result<(), BlockError> {
+    fn write(&mut self, _: u64, _: &virtside::memory::DeviceRange<'_>) -> Result<(), BlockError> {
         Err(BlockError::Io)
     }
 }

@@ -12,11 +12,13 @@ use std::{
 
 use virtio_drivers::device::{blk::VirtIOBlk, rng::VirtIORng};
 use virtside::{
-    ChainSlot, Counters, DeviceModel, Engine, EngineSnapshot, Shared,
+    ChainSlot, DeviceModel, Engine, Shared,
+    device::Counters,
     models::{
         Block, BlockBackend, BlockError, BlockFeatures, BlockOptions, Entropy,
         blk::{BlockSnapshot, RamDisk},
     },
+    snapshot::EngineSnapshot,
 };
 use virtside_std::{
     CondvarNotify, Until, VmMem,
@@ -224,10 +226,14 @@ impl BlockBackend for ReadOnly {
             ..BlockFeatures::default()
         }
     }
-    fn read(&mut self, offset: u64, to: &virtside::DeviceRange<'_>) -> Result<(), BlockError> {
+    fn read(
+        &mut self,
+        offset: u64,
+        to: &virtside::memory::DeviceRange<'_>,
+    ) -> Result<(), BlockError> {
         self.0.read(offset, to)
     }
-    fn write(&mut self, _: u64, _: &virtside::DeviceRange<'_>) -> Result<(), BlockError> {
+    fn write(&mut self, _: u64, _: &virtside::memory::DeviceRange<'_>) -> Result<(), BlockError> {
         panic!("a read-only disk is not written");
     }
 }

@@ -21,7 +21,9 @@ use vhost::vhost_user::{
         VhostUserVirtioFeatures, VhostUserVringAddrFlags, VhostUserVringState,
     },
 };
-use virtside::{Configuring, DeviceBuilder, Features, Message, Progress, QueueConfig, Shared};
+use virtside::{
+    Configuring, DeviceBuilder, Features, Message, QueueConfig, Shared, setup::Progress,
+};
 use virtside_std::VmMem;
 use vm_memory::{
     FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, mpsc::Sender},
 };
 
-use virtside::{ChainSlot, Counters, Device, DriverNotify, Features, Shared, Step};
+use virtside::{ChainSlot, Device, DriverNotify, Features, Shared, Step, device::Counters};
 use virtside_std::{EventFdNotify, VmMem};
 use vmm_sys_util::{
     epoll::{ControlOperation, Epoll, EpollEvent, EventSet},

@@ -68,8 +68,8 @@ impl DeviceConfig for Offering {
     fn features(&self) -> Features {
         self.disk.features().difference(Features::ALL_RINGS) | self.ring
     }
-    fn fit(&mut self, queues: u16, elements: u16) {
-        self.disk.fit(queues, elements);
+    fn set_capacity(&mut self, queues: u16, elements: u16) {
+        self.disk.set_capacity(queues, elements);
     }
     fn queue_size_max(&self, queue: u16) -> u16 {
         self.disk.queue_size_max(queue)

@@ -11,7 +11,7 @@ use std::{
 
 use ::virtio_driver::{EventFd as CallFd, VirtioTransport};
 use embedded_io::{Read, Write};
-use virtside::{Chain, DriverMem, Features};
+use virtside::{DriverMem, Features, queue::Chain};
 use virtside_std::EventFdNotify;
 use vmm_sys_util::{
     epoll::{ControlOperation, Epoll, EpollEvent, EventSet},

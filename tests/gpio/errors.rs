@@ -1,7 +1,8 @@
 //! Requests that fail.
 
 use virtside::{
-    DriverFault, Features, HostFault, QueueState,
+    DriverFault, Features, HostFault,
+    device::QueueState,
     models::gpio::{Direction, Gpio, GpioError, Trigger},
     testing::{Buffer, Registers},
 };
@@ -322,7 +323,7 @@ fn a_request_without_room_for_the_status_stops_the_queue() {
         board.write_request(SET_DIRECTION, WIRE, OUT);
         assert_eq!(board.send(&buffers), None);
         assert_eq!(board.fault(0), Some(DriverFault::BadRequest { head: 0 }));
-        assert_eq!(board.engine.queue_state(0), QueueState::Dead);
+        assert_eq!(board.engine.queue_state(0), QueueState::Failed);
         assert_eq!(
             board.engine.status().bits() & 0x40,
             0x40,

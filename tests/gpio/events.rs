@@ -1,7 +1,9 @@
 //! Eventq buffers that are not kept.
 
 use virtside::{
-    DeviceModel, DriverFault, Features, HostFault, Offer, QueueState, Step,
+    DeviceModel, DriverFault, Features, HostFault, Step,
+    device::QueueState,
+    features::Offer,
     models::gpio::{Abilities, Gpio, GpioError},
     testing::{Buffer, Registers},
 };
@@ -94,7 +96,7 @@ fn a_buffer_without_room_for_the_status_stops_the_queue() {
     let _ = board.engine.kick(1);
     board.settle();
     assert_eq!(board.fault(1), Some(DriverFault::BadRequest { head: 0 }));
-    assert_eq!(board.engine.queue_state(1), QueueState::Dead);
+    assert_eq!(board.engine.queue_state(1), QueueState::Failed);
     assert_eq!(
         board.engine.status().bits() & 0x40,
         0x40,

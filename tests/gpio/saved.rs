@@ -3,8 +3,9 @@
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
-    EngineSnapshot, SaveModel, SnapshotError,
+    model::SaveModel,
     models::gpio::{Direction, EventBuffer, Gpio, GpioError, GpioSnapshot, LineSnapshot, Trigger},
+    snapshot::{EngineSnapshot, SnapshotError},
     testing::{Buffer, Registers},
 };
 use virtside_tests::{BASE, BUDGET, N, Q, engine_over, models::gpio::*, reg};
@@ -315,7 +316,7 @@ fn a_model_that_is_at_work_takes_nothing() {
         board
             .engine
             .model_mut()
-            .restore(&state, virtside::SavedWith { started: true }),
+            .restore(&state, virtside::model::SavedWith { started: true }),
         Err(SnapshotError::NotInReset)
     );
     assert_eq!(board.engine.model().save(), state);

@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use embedded_hal::i2c::{ErrorKind, NoAcknowledgeSource};
 use embedded_hal_mock::eh1::i2c::{Mock, Transaction};
 use virtside::{
-    DriverFault, FlatMem, HostFault, QueueState,
+    DriverFault, FlatMem, HostFault,
+    device::QueueState,
     models::{I2c, I2cAddress, I2cBus, I2cTransfer},
     testing::Buffer,
 };
@@ -194,7 +195,7 @@ fn a_request_without_room_for_the_status_breaks_the_queue() {
         assert_eq!(rig.send(&buffers), None);
         let fault = rig.engine.driver_fault(0);
         assert_eq!(fault, Some(DriverFault::BadRequest { head: 0 }));
-        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Failed);
         assert_eq!(rig.calls(), []);
     }
 }

@@ -3,8 +3,9 @@
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
-    EngineSnapshot, SaveModel, SnapshotError,
+    model::SaveModel,
     models::{I2c, i2c::I2cSnapshot},
+    snapshot::{EngineSnapshot, SnapshotError},
     testing::Registers,
 };
 use virtside_tests::{BASE, N, Q, engine_over, models::i2c::*, reg};
@@ -120,13 +121,13 @@ fn what_no_driver_can_have_made_of_it_is_refused() {
     state.failing = true;
     engine
         .model_mut()
-        .restore(&state, virtside::SavedWith { started: true })
+        .restore(&state, virtside::model::SavedWith { started: true })
         .expect("nothing was served yet");
     let refused = Err(SnapshotError::NotInReset);
     assert_eq!(
         engine
             .model_mut()
-            .restore(&state, virtside::SavedWith { started: true }),
+            .restore(&state, virtside::model::SavedWith { started: true }),
         refused
     );
 }

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use embedded_hal::i2c::{ErrorKind, ErrorType, Operation};
 use virtside::{
-    Features, Offer, Step,
+    Features, Step,
+    features::Offer,
     models::{I2c, i2c::ZERO_LENGTH_REQUEST},
     testing::{Buffer, Registers},
 };

@@ -2,7 +2,9 @@
 //! something ends.
 
 use virtside::{
-    ChainSlot, DriverFault, Features, Offer, QueueState, Refusal, Step,
+    ChainSlot, DriverFault, Features, Refusal, Step,
+    device::QueueState,
+    features::Offer,
     mmio::{Phase, Reply},
     testing::Registers,
 };
@@ -115,7 +117,7 @@ fn a_faulty_driver_hears_of_nothing_that_waited_for_its_turn() {
         let tokens = [0, 1, 2].map(|number| rig.token(number));
         rig.send(&[4]);
         assert_eq!(rig.engine.driver_fault(0), Some(fault));
-        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Failed);
         for token in tokens {
             assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
         }

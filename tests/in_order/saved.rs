@@ -1,6 +1,9 @@
 //! A device that is saved and restored while answers wait for their turn.
 
-use virtside::{EngineSnapshot, Features, SnapshotError, Step};
+use virtside::{
+    Features, Step,
+    snapshot::{EngineSnapshot, SnapshotError},
+};
 use virtside_tests::{
     N, Q, SIZE,
     in_order::{FORMATS, Format, Given, HolderRig},
@@ -66,7 +69,7 @@ fn a_queue_with_an_abandoned_chain_is_refused() {
         // The oldest, which takes one slot.
         saved.device.chains.remove(0);
         let ring = saved.device.queues[0].ring.as_mut();
-        ring.expect("it is live").lost = 1;
+        ring.expect("it is live").abandoned = 1;
         rig.renew(8);
         let refused = Err(SnapshotError::Positions { queue: 0 });
         assert_eq!(rig.engine.restore(&saved), refused, "{format:?}");

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use virtside::{
-    Chain, DeviceError, Features, FlatMem, QueueState, Refusal, Shared, Step, Stop, Taken,
-    mmio::Reply, testing::Registers,
+    Features, FlatMem, Refusal, Shared, Step,
+    device::{QueueState, Stop, Taken},
+    error::DeviceError,
+    mmio::Reply,
+    queue::Chain,
+    testing::Registers,
 };
 use virtside_tests::{
     BASE, Line, N, Q,
@@ -265,7 +269,7 @@ fn a_queue_with_an_abandoned_chain_cannot_go_on() {
             }
             let back = out.rig.engine.put_back(out.queue);
             assert!(matches!(back, Err(Err(Refusal::StaleToken))), "{back:?}");
-            assert_eq!(out.rig.engine.queue_state(0), QueueState::Dead);
+            assert_eq!(out.rig.engine.queue_state(0), QueueState::Failed);
             assert!(out.rig.engine.device().shared().needs_reset(), "{format:?}");
             assert_eq!(out.rig.driver().numbers().len(), usize::from(!every));
             // A reset mends it.

@@ -7,8 +7,9 @@ use loom::{
     sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence},
 };
 use virtside::{
-    DeviceRange, DriverMem, DriverRange, FlatMem, MemFault, Permission, QueueConfig, Ram,
-    RawDescriptor, RingWindow, testing::order,
+    DriverMem, FlatMem, QueueConfig,
+    memory::{DeviceRange, DriverRange, MemFault, Permission, Ram, RawDescriptor, RingWindow},
+    testing::order,
 };
 
 /// Elements.

@@ -7,8 +7,8 @@ use loom::{
     thread,
 };
 use virtside::{
-    Chain, Configuring, DeviceBuilder, DriverNotify, Message, Progress, Ram, Shared, Taken,
-    testing::Buffer,
+    Configuring, DeviceBuilder, DriverNotify, Message, Shared, device::Taken, memory::Ram,
+    queue::Chain, setup::Progress, testing::Buffer,
 };
 
 use crate::{

@@ -1,7 +1,8 @@
 //! Memory whose translation says no: what an IOMMU does to a device.
 
 use virtside::{
-    Area, DriverFault, Features, FlatMem, HostFault, Refusal, Step,
+    DriverFault, Features, FlatMem, HostFault, Refusal, Step,
+    error::Area,
     testing::{Buffer, Layout, Registers},
 };
 use virtside_tests::{
@@ -141,7 +142,7 @@ fn memory_denied_while_a_chain_waits_fails_only_the_request() {
 
 #[test]
 fn a_chain_says_which_memory_is_gone() {
-    use virtside::{Chain, ChainError};
+    use virtside::queue::{Chain, ChainError};
     let (mut rig, guard) = guarded();
     let buffers = [
         Buffer::readable(DATA, 4),

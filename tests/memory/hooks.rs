@@ -1,6 +1,10 @@
 //! Hooks hear of every access, with the driver's addresses.
 
-use virtside::{DriverMem, Features, Permission, RegionMem, Step, testing::Buffer};
+use virtside::{
+    DriverMem, Features, Step,
+    memory::{Permission, RegionMem},
+    testing::Buffer,
+};
 use virtside_tests::{
     BASE, DATA, SIZE,
     hooks::{Log, Touch},

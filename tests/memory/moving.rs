@@ -2,7 +2,10 @@
 
 use virtio_spec::DeviceStatus;
 use virtside::{
-    Chain, Features, FlatMem, HostFault, InterruptStatus, QueueState, Step, Stop,
+    Features, FlatMem, HostFault, Step,
+    device::{QueueState, Stop},
+    queue::Chain,
+    shared::InterruptStatus,
     testing::{Buffer, FakeDriver, Layout, Registers},
 };
 use virtside_tests::{
@@ -142,7 +145,7 @@ fn a_queue_whose_ring_is_gone_stops_and_the_others_go_on() {
             engine.take_host_fault(),
             Some(HostFault::RingGone { queue: 0 })
         );
-        assert_eq!(engine.queue_state(0), QueueState::Dead);
+        assert_eq!(engine.queue_state(0), QueueState::Failed);
         assert_eq!(
             engine.driver_fault(0),
             None,
@@ -264,6 +267,6 @@ fn a_taken_queue_whose_ring_is_gone_is_stopped_at_put_back() {
         rig.engine.take_host_fault(),
         Some(HostFault::RingGone { queue: 0 })
     );
-    assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
+    assert_eq!(rig.engine.queue_state(0), QueueState::Failed);
     assert_eq!(rig.interrupts(), 1);
 }

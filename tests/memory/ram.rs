@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use virtside::{
-    ChainSlot, DriverFault, DriverMem, Engine, Features, Permission, Ram, RegionMem, Shared, Step,
+    ChainSlot, DriverFault, DriverMem, Engine, Features, Shared, Step,
+    memory::{Permission, Ram, RegionMem},
     models::Entropy,
     testing::{Buffer, Registers, fake_queue},
 };

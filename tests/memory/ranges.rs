@@ -1,7 +1,7 @@
 //! `DriverRange`: addresses that do not wrap.
 
 use proptest::prelude::*;
-use virtside::DriverRange;
+use virtside::memory::DriverRange;
 
 fn range(start: u64, len: u32) -> DriverRange {
     DriverRange::new(start, len).expect("it does not wrap")

@@ -1,7 +1,10 @@
 //! `RegionMem`: several regions, holes between them, or none.
 
 use proptest::{collection::vec, prelude::*};
-use virtside::{DriverMem, DriverRange, MemFault, Permission, Region, RegionMem};
+use virtside::{
+    DriverMem,
+    memory::{DriverRange, MemFault, Permission, Region, RegionMem},
+};
 use virtside_tests::{BASE, TestRam, ram, rings::region};
 
 fn range(start: u64, len: u32) -> DriverRange {

@@ -1,6 +1,9 @@
 //! `FlatMem` and `DeviceRange`: pieces of memory, copied in and out.
 
-use virtside::{DeviceRange, DriverMem, DriverRange, FlatMem, MemFault, Permission, RegionMem};
+use virtside::{
+    DriverMem, FlatMem,
+    memory::{DeviceRange, DriverRange, MemFault, Permission, RegionMem},
+};
 use virtside_tests::{BASE, BYTES, ram, rings::region};
 
 const END: u64 = BASE + BYTES as u64;

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use talk::Script;
 use virtside::{
-    Area, ChainSlot, CountingNotify, DeviceBuilder, DeviceError, Features, QueueConfig, Refusal,
-    Shared, mmio::Access,
+    ChainSlot, DeviceBuilder, Features, QueueConfig, Refusal, Shared,
+    error::{Area, DeviceError},
+    interrupt::CountingNotify,
+    mmio::Access,
 };
 use virtside_std::{Ended, MmioMessages, config_builder_from_stream};
 use virtside_tests::{

@@ -1,8 +1,10 @@
 //! Queues of a device of a conversation are reset.
 
 use virtside::{
-    Chain, Features, FlatMem, QueueState, Stop,
+    Features, FlatMem,
+    device::{QueueState, Stop},
     mmio::{Access, Phase},
+    queue::Chain,
     testing::{FakeDriver, Layout},
 };
 use virtside_tests::{

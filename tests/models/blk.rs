@@ -1,7 +1,8 @@
 //! The block device: requests of every kind on a small disk.
 
 use virtside::{
-    Features, SaveModel,
+    Features,
+    model::SaveModel,
     models::{Block, BlockOptions},
     testing::Buffer,
 };

@@ -1,7 +1,8 @@
 //! A device that is saved between any two steps and restored over a fresh model, and one that is not.
 
 use virtside::{
-    DriverFault, FaultPolicy, Features, HostFault, QueueConfig, SaveModel, testing::Registers,
+    DriverFault, Features, HostFault, QueueConfig, error::FaultPolicy, model::SaveModel,
+    testing::Registers,
 };
 use virtside_tests::{
     TestRam,

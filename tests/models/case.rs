@@ -2,7 +2,9 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use virtside::{ChainSlot, Engine, EngineSnapshot, Features, FlatMem, SaveModel, Shared};
+use virtside::{
+    ChainSlot, Engine, Features, FlatMem, Shared, model::SaveModel, snapshot::EngineSnapshot,
+};
 use virtside_tests::{
     Line, N,
     differential::{Chain, Company, Outcome, mixes},

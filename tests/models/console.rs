@@ -2,7 +2,8 @@
 
 use virtio_spec::console::F;
 use virtside::{
-    Features, SaveModel,
+    Features,
+    model::SaveModel,
     models::{
         Console, ConsoleError,
         console::{CONTROL_RECEIVEQ, CONTROL_TRANSMITQ, ConsoleSize, Port, receiveq, transmitq},

@@ -1,7 +1,8 @@
 //! The gpio device, with interrupts and without.
 
 use virtside::{
-    Features, SaveModel,
+    Features,
+    model::SaveModel,
     models::gpio::{Abilities, Direction, Gpio, GpioError},
     testing::Buffer,
 };

@@ -2,7 +2,8 @@
 
 use embedded_hal::i2c::ErrorKind;
 use virtside::{
-    Features, SaveModel,
+    Features,
+    model::SaveModel,
     models::{I2c, i2c::ZERO_LENGTH_REQUEST},
     testing::Buffer,
 };

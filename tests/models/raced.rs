@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use virtside::{
-    FaultPolicy, Features,
+    Features,
+    error::FaultPolicy,
     mmio::Access,
     testing::{PackedDriver, Registers},
 };

@@ -1,6 +1,8 @@
 //! States that a device refuses, and stays as it is.
 
-use virtside::{FaultPolicy, Features, SaveModel, SnapshotError, testing::Registers};
+use virtside::{
+    Features, error::FaultPolicy, model::SaveModel, snapshot::SnapshotError, testing::Registers,
+};
 use virtside_tests::{
     differential::{direct, given, play_scenario},
     in_order::Format,

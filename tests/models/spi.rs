@@ -1,7 +1,7 @@
 //! The SPI controller: transfers of every shape to one that can do everything.
 
 use virtside::{
-    SaveModel,
+    model::SaveModel,
     models::{
         Spi,
         spi::{SpiError, SpiSettings},

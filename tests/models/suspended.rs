@@ -1,8 +1,8 @@
 //! A device that is suspended and resumed between any two steps, and one that is not.
 
 use virtside::{
-    DriverFault, EngineSnapshot, FaultPolicy, Features, HostFault, QueueConfig, Step,
-    testing::Registers,
+    DriverFault, Features, HostFault, QueueConfig, Step, error::FaultPolicy,
+    snapshot::EngineSnapshot, testing::Registers,
 };
 use virtside_tests::{
     BUDGET, N, TestRam,

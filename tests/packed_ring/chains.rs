@@ -1,7 +1,8 @@
 //! Chains out of the ring.
 
 use virtside::{
-    Features, Segment,
+    Features,
+    queue::Segment,
     testing::{AVAIL, Buffer, NEXT, PackedDriver, USED, WRITE},
 };
 use virtside_tests::{DATA, TestRam};

@@ -1,7 +1,9 @@
 //! Drivers that break the protocol.
 
 use virtside::{
-    Chain, DriverFault, Features, FlatMem, Refusal, Stop,
+    DriverFault, Features, FlatMem, Refusal,
+    device::Stop,
+    queue::Chain,
     testing::{Buffer, INDIRECT, NEXT, PackedDriver, WRITE},
 };
 use virtside_tests::{BASE, BYTES, DATA, ram, rings::EchoMem};

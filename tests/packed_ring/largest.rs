@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use virtside::{
-    ChainSlot, CountingNotify, Engine, Features, FlatMem, Ram, Shared,
+    ChainSlot, Engine, Features, FlatMem, Shared,
+    interrupt::CountingNotify,
+    memory::Ram,
     models::Entropy,
     testing::{Buffer, FakeDriver, Layout, PackedDriver, Registers},
 };

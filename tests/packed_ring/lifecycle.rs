@@ -1,7 +1,8 @@
 //! A packed queue that is reset, and one that rests: the wrap counters start at 1, or stay.
 
 use virtside::{
-    Features, FlatMem, QueueState, Refusal, Step,
+    Features, FlatMem, Refusal, Step,
+    device::QueueState,
     mmio::Reply,
     testing::{Buffer, CountingMem, Counts, PackedDriver, Registers},
 };

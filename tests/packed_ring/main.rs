@@ -16,8 +16,12 @@ mod used;
 use std::sync::Arc;
 
 use virtside::{
-    Chain, Configuring, CountingNotify, DeviceBuilder, DriverMem, Features, FlatMem, Message,
-    Progress, Shared, Stop, Taken, testing::PackedDriver,
+    Configuring, DeviceBuilder, DriverMem, Features, FlatMem, Message, Shared,
+    device::{Stop, Taken},
+    interrupt::CountingNotify,
+    queue::Chain,
+    setup::Progress,
+    testing::PackedDriver,
 };
 use virtside_tests::{BASE, N, TestRam, ram};
 

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 use virtside::{
-    Chain, DriverFault, Features, Stop,
+    DriverFault, Features,
+    device::Stop,
+    queue::Chain,
     testing::{AVAIL, Buffer, PackedDriver, USED},
 };
 use virtside_tests::{DATA, N};

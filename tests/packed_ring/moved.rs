@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use virtside::{
-    EngineSnapshot, FaultPolicy, Features, FlatMem,
+    Features, FlatMem,
+    error::FaultPolicy,
     models::{Entropy, EntropyError},
+    snapshot::EngineSnapshot,
     testing::{Buffer, PackedDriver, Registers},
 };
 use virtside_tests::{

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
-    Features, Stop,
+    Features,
+    device::Stop,
     testing::{Buffer, Shift, ShiftingMem},
 };
 use virtside_tests::{BASE, DATA, ram};
@@ -24,7 +25,7 @@ proptest! {
         let mut rig = rig(Features::empty(), size);
         let mut free = size;
         let mut sent = VecDeque::new();
-        let mut held: Vec<(virtside::Chain<16>, u16)> = Vec::new();
+        let mut held: Vec<(virtside::queue::Chain<16>, u16)> = Vec::new();
         let mut given = VecDeque::new();
         let mut busy: Vec<u16> = Vec::new();
         for (what, number, slots) in steps {

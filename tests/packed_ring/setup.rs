@@ -1,11 +1,13 @@
 //! What a packed queue has to be like to be set up.
 
 use virtside::{
-    Answer, Area, DeviceConfig, DeviceModel, DriverFault, DriverMem, DriverRange, Features,
-    Permission, QueueConfig, Refusal, RegionMem, Request, RingWindow,
+    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, QueueConfig, Refusal,
+    Request,
+    error::Area,
+    memory::{DriverRange, Permission, RegionMem, RingWindow},
     mmio::Reply,
+    queue::translate_queue,
     testing::{Buffer, PackedDriver, Registers},
-    translate_queue,
 };
 use virtside_tests::{BASE, BYTES, DATA, ram, reg, rings::region, test_engine};
 

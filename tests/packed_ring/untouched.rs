@@ -2,7 +2,8 @@
 //! suppression structure's, or a writable buffer's.
 
 use virtside::{
-    DriverMem, Features, FlatMem, Offer,
+    DriverMem, Features, FlatMem,
+    features::Offer,
     testing::{Buffer, PackedDriver, Registers, Shot},
 };
 use virtside_tests::{

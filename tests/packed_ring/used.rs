@@ -1,7 +1,8 @@
 //! Used descriptors into the ring.
 
 use virtside::{
-    DeviceError, DriverFault, Features, HostFault, Refusal,
+    DriverFault, Features, HostFault, Refusal,
+    error::DeviceError,
     testing::{Buffer, CountingMem, Counts},
 };
 use virtside_tests::{BASE, DATA, ram};

@@ -1,7 +1,8 @@
 //! What the device has in hand of a queue that is reset is never answered.
 
 use virtside::{
-    QueueState, Refusal, Step,
+    Refusal, Step,
+    device::QueueState,
     mmio::Reply,
     testing::{FakeDriver, Registers},
 };

@@ -1,7 +1,8 @@
 //! When a queue may be reset, and what QueueReset reads.
 
 use virtside::{
-    Features, QueueState, Refusal, Step,
+    Features, Refusal, Step,
+    device::QueueState,
     mmio::{Phase, Reply},
     testing::Registers,
 };

@@ -1,7 +1,8 @@
 //! A queue that comes back: with what is written now, from the start.
 
 use virtside::{
-    Features, QueueState, Refusal, Step,
+    Features, Refusal, Step,
+    device::QueueState,
     mmio::Reply,
     testing::{Buffer, FakeDriver, Layout, Registers},
 };
@@ -162,7 +163,7 @@ fn a_queue_at_fault_can_be_reset_and_works_again() {
     driver.set_avail_idx(1000);
     assert_eq!(engine.kick(0), Reply::Done(0));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
-    assert_eq!(engine.queue_state(0), QueueState::Dead);
+    assert_eq!(engine.queue_state(0), QueueState::Failed);
     assert!(engine.driver_fault(0).is_some());
     assert_eq!((engine.load(reg::STATUS), pending(&mut engine)), (79, 2));
     reset_at_once(&mut engine);

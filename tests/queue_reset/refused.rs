@@ -2,7 +2,8 @@
 //! read QueueReady back.
 
 use virtside::{
-    QueueState, Refusal,
+    Refusal,
+    device::QueueState,
     mmio::{Phase, Reply},
     testing::Registers,
 };

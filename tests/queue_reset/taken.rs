@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use virtside::{
-    Chain, DriverFault, Features, FlatMem, QueueState, Refusal, Shared, Step, Stop, Taken,
+    DriverFault, Features, FlatMem, Refusal, Shared, Step,
+    device::{QueueState, Stop, Taken},
     mmio::Reply,
+    queue::Chain,
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{
@@ -303,7 +305,7 @@ fn a_taken_queue_at_fault_can_be_reset() {
 fn a_queue_that_was_dropped_can_be_reset_and_works_again() {
     let (mut engine, _, ram) = live();
     drop(engine.take_queue(0).expect("a live queue"));
-    assert_eq!(engine.queue_state(0), QueueState::Dead);
+    assert_eq!(engine.queue_state(0), QueueState::Failed);
     assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
     assert_eq!((resetting(&mut engine, 0), ready(&mut engine, 0)), (0, 0));
     let mut driver = enable(&mut engine, ram, elsewhere());

@@ -1,7 +1,9 @@
 //! The table of `virtside::mmio`: phase by QueueReady by RING_RESET, and what can then be written.
 
 use virtside::{
-    Features, Frozen, QueueConfig, QueueState, Refusal,
+    Features, QueueConfig, Refusal,
+    device::QueueState,
+    error::Frozen,
     mmio::{Phase, Reply},
     testing::{Layout, Registers},
 };

@@ -1,7 +1,9 @@
 //! Where areas may lie: mapped, with the right access, in one piece, at any 64-bit address.
 
 use virtside::{
-    Area, DriverMem, Features, Permission, QueueConfig, Refusal, RegionMem,
+    DriverMem, Features, QueueConfig, Refusal,
+    error::Area,
+    memory::{Permission, RegionMem},
     mmio::Reply,
     testing::{FakeDriver, Layout, Registers},
 };

@@ -1,6 +1,6 @@
 //! No two areas share a byte, whichever queues they belong to.
 
-use virtside::{Area, Features, QueueConfig, Refusal, mmio::Reply, testing::Registers};
+use virtside::{Features, QueueConfig, Refusal, error::Area, mmio::Reply, testing::Registers};
 use virtside_tests::{
     BASE, TestEngine,
     probe::{Probe, probe},

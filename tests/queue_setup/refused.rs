@@ -1,7 +1,9 @@
 //! Each reason why a queue is refused: number, size, alignment, wrapping around, policy.
 
 use virtside::{
-    Area, Features, QueueConfig, QueueState, Refusal,
+    Features, QueueConfig, Refusal,
+    device::QueueState,
+    error::Area,
     mmio::Reply,
     testing::{FakeDriver, Layout, Registers},
 };

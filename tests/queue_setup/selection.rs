@@ -1,7 +1,8 @@
 //! QueueSel: which queue the queue registers are about, and in which order queues come up.
 
 use virtside::{
-    Features, QueueConfig, QueueState, Refusal,
+    Features, QueueConfig, Refusal,
+    device::QueueState,
     mmio::Reply,
     testing::{FakeDriver, Layout, Registers},
 };

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use virtside::{
-    Features, InterruptStatus, Refusal,
+    Features, Refusal,
     mmio::{Access, Phase, Reply},
+    shared::InterruptStatus,
     testing::Registers,
 };
 use virtside_tests::{

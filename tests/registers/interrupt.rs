@@ -1,8 +1,9 @@
 //! InterruptStatus, InterruptACK, and the line that follows them.
 
 use virtside::{
-    Features, InterruptStatus, Step,
+    Features, Step,
     mmio::Reply,
+    shared::InterruptStatus,
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{

@@ -1,7 +1,8 @@
 //! QueueNotify with NOTIFICATION_DATA: a queue's number, and where the driver goes on.
 
 use virtside::{
-    Features, FlatMem, Offer, Refusal, Step,
+    Features, FlatMem, Refusal, Step,
+    features::Offer,
     mmio::{Notification, Reply},
     testing::{FakeDriver, Registers},
 };

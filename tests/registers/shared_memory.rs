@@ -1,6 +1,6 @@
 //! SHMSel and the registers that it selects.
 
-use virtside::{SharedMemory, mmio::Reply, testing::Registers};
+use virtside::{mmio::Reply, model::SharedMemory, testing::Registers};
 use virtside_tests::{
     TestEngine,
     probe::{Probe, probe, seen},

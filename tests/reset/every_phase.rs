@@ -1,8 +1,11 @@
 //! Status = 0 from wherever the device is.
 
 use virtside::{
-    Features, InterruptStatus, QueueConfig, QueueState, Refusal, Start, Step,
+    Features, QueueConfig, Refusal, Step,
+    device::QueueState,
     mmio::{Phase, Reply},
+    model::Start,
+    shared::InterruptStatus,
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{

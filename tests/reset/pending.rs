@@ -1,7 +1,8 @@
 //! Reset, and QueueReady = 0, with requests that the device has taken and not answered.
 
 use virtside::{
-    Features, QueueState, Refusal, Step, Token,
+    Features, Refusal, Step, Token,
+    device::QueueState,
     mmio::Reply,
     testing::{FakeDriver, Registers},
 };
@@ -239,7 +240,7 @@ fn a_broken_queue_loses_its_pending_requests() {
     // A slot, or the device would not look.
     assert_eq!(h.engine.complete(h.tokens[1][0]), Ok(()));
     h.engine.poll(BUDGET);
-    assert_eq!(h.engine.queue_state(0), QueueState::Dead);
+    assert_eq!(h.engine.queue_state(0), QueueState::Failed);
     for token in h.tokens[0] {
         assert_eq!(h.engine.complete(token), Err(Refusal::StaleToken));
     }

@@ -1,6 +1,6 @@
 //! A slot is kept for each queue that has no chain in hand.
 
-use virtside::{EngineSnapshot, Features, Step, mmio::Reply, testing::Registers};
+use virtside::{Features, Step, mmio::Reply, snapshot::EngineSnapshot, testing::Registers};
 use virtside_tests::{
     N, Q, SIZE,
     in_order::{FORMATS, HolderRig, InOrderDriver},

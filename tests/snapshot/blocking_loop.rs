@@ -16,9 +16,10 @@ use std::{
 
 use virtio_spec::blk::F;
 use virtside::{
-    ChainSlot, Engine, EngineSnapshot, Features, Shared,
+    ChainSlot, Engine, Features, Shared,
     mmio::{Access, Reply},
     models::{Block, BlockOptions, blk::BlockSnapshot},
+    snapshot::EngineSnapshot,
     testing::{Buffer, FakeDriver, Layout, Registers},
 };
 use virtside_std::{AccessSource, Event, FileDisk, Until, VmMem, serve};

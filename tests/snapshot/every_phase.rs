@@ -4,8 +4,9 @@ mod queues;
 mod suspended;
 
 use virtside::{
-    Features, Start, Step,
+    Features, Step,
     mmio::{Phase, Reply},
+    model::Start,
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
@@ -381,7 +382,7 @@ fn selectors_are_where_they_were() {
 
 #[test]
 fn kicks_that_carry_positions_are_understood() {
-    use virtside::Offer;
+    use virtside::features::Offer;
     let ram = virtside_tests::ram();
     let offer = Offer::AS_IS.with(Features::NOTIFICATION_DATA);
     let features = PLAIN | Features::NOTIFICATION_DATA;

@@ -57,7 +57,7 @@ fn more_than_there_is_room_for_is_no_state() {
 
 /// Bytes of a state on this machine.
 const fn bytes<const Q: usize, const N: usize, const P: usize>() -> usize {
-    size_of::<virtside::EngineSnapshot<(), Q, N, P>>()
+    size_of::<virtside::snapshot::EngineSnapshot<(), Q, N, P>>()
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
-    Chain, FaultPolicy, Features, Step,
+    Features, Step,
+    error::FaultPolicy,
     mmio::{Phase, Reply},
+    queue::Chain,
     testing::Registers,
 };
 use virtside_tests::{

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use virtside::{
-    ChainSlot, Configuring, CountingNotify, Device, DeviceBuilder, Features, FlatMem, Message,
-    Progress, QueueConfig, QueueState, ReadyResponder, Shared, SnapshotError, Step,
+    ChainSlot, Configuring, Device, DeviceBuilder, Features, FlatMem, Message, QueueConfig,
+    ReadyResponder, Shared, Step, device::QueueState, interrupt::CountingNotify, setup::Progress,
+    snapshot::SnapshotError,
 };
 use virtside_tests::{
     BASE, BUDGET, N, Q, TestRam, config, driver,

@@ -6,13 +6,15 @@
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use virtside::{
-    EngineSnapshot, SaveModel, SnapshotError, Step,
+    Step,
+    model::SaveModel,
     models::{
         Block, BlockOptions, Entropy, I2c, Spi,
         blk::RamDisk,
         console::{Console, Port},
         gpio::{Direction, Gpio},
     },
+    snapshot::{EngineSnapshot, SnapshotError},
     testing::Registers,
 };
 use virtside_tests::{

@@ -16,10 +16,11 @@ use std::{
 #[cfg(feature = "packed")]
 use virtside::testing::PackedDriver;
 use virtside::{
-    Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, Engine, EngineSnapshot,
-    Features, QueueConfig, Request, Shared, Step, Token,
+    Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, Engine, Features,
+    QueueConfig, Request, Shared, Step, Token,
     mmio::{Access, Reply},
     models::{Block, BlockOptions},
+    snapshot::EngineSnapshot,
     testing::{Buffer, FakeDriver, Layout, Registers},
 };
 use virtside_std::{FileDisk, VmMem};

@@ -4,9 +4,12 @@ mod chains;
 mod queues;
 
 use virtside::{
-    ChainSnapshot, Features, QueueState, Refusal, RingSnapshot, Segment, SnapshotError, Stage,
-    Start, Step, Suspension,
+    Features, Refusal, Step,
+    device::QueueState,
     mmio::{Phase, Reply},
+    model::Start,
+    queue::Segment,
+    snapshot::{ChainSnapshot, RingSnapshot, SnapshotError, Stage, Suspension},
     testing::Registers,
 };
 use virtside_tests::{

@@ -1,8 +1,9 @@
 //! What is in the rings and in hand: both formats, each order and suppression, at every position.
 
 use virtside::{
-    Chain, Features, Step,
+    Features, Step,
     mmio::Reply,
+    queue::Chain,
     testing::{Buffer, Registers},
 };
 use virtside_tests::{BASE, BUDGET, DATA, N, probe::pending, reg};
@@ -186,7 +187,7 @@ fn chains_that_an_owner_abandoned_stay_lost() {
         client.lose_oldest();
         let state = save(&mut engine);
         let ring = state.device.queues[0].ring.expect("it is live");
-        assert_eq!(ring.lost, if is_packed(features) { 2 } else { 1 });
+        assert_eq!(ring.abandoned, if is_packed(features) { 2 } else { 1 });
         let mut engine = carry(engine, ram);
         client.assert_works(&mut engine);
         let mut engine = carry(engine, ram);

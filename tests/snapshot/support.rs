@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 #[cfg(feature = "packed")]
 use virtside::testing::PackedDriver;
 use virtside::{
-    EngineSnapshot, Features, FlatMem, QueueConfig, SnapshotError,
+    Features, FlatMem, QueueConfig,
     mmio::{Phase, Reply},
+    snapshot::{EngineSnapshot, SnapshotError},
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{BASE, DATA, N, Q, TestEngine, TestRam, engine_over, probe::Probe, reg};
@@ -168,7 +169,7 @@ pub fn assert_in_reset(engine: &mut TestEngine<Probe>) {
     let state = save(engine);
     assert!(state.device.chains.is_empty() && state.device.queues.is_empty());
     for latch in &state.registers.queues {
-        assert_eq!(*latch, virtside::QueueRegisters::default());
+        assert_eq!(*latch, virtside::snapshot::QueueRegisters::default());
     }
 }
 

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 use virtside::{
-    Features, QueueState, Step,
+    Features, Step,
+    device::QueueState,
     mmio::{Phase, Reply},
     testing::Registers,
 };
@@ -196,7 +197,7 @@ fn chosen(
             Value::Null => {
                 change(&|| "an answer".into(), 0.into());
                 let ring = serde_json::json!({"next_avail": 0, "next_used": 0, "unsignalled": 0,
-                    "lost": 0, "kicks_off": false});
+                    "abandoned": 0, "kicks_off": false});
                 change(&|| "a ring".into(), ring);
             }
             Value::String(text) => {
@@ -288,7 +289,7 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
         return;
     }
     tally.taken += 1;
-    assert!(state.device.version == virtside::SNAPSHOT_VERSION);
+    assert!(state.device.version == virtside::snapshot::SNAPSHOT_VERSION);
     let again = engine.save::<8>();
     let mut again = again.expect("what was taken can be saved");
     again.registers.generation = state.registers.generation;
@@ -319,14 +320,14 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
     assert_eq!(engine.take_host_fault(), None, "{}: {name}", seed.name);
     let status = engine.load(reg::STATUS);
     for queue in 0..4 {
-        let dead = engine.queue_state(queue) == QueueState::Dead;
+        let dead = engine.queue_state(queue) == QueueState::Failed;
         assert!(!dead || status & (64 | 128) != 0 || was_dead(&state, queue));
         let live = engine.queue_state(queue) == QueueState::Live;
         assert!(!live || engine.phase() != Phase::Reset);
     }
     let line = engine.device().notify().is_high();
     // One that was suspended tells nothing.
-    let tells = state.device.suspension != virtside::Suspension::Suspended;
+    let tells = state.device.suspension != virtside::snapshot::Suspension::Suspended;
     assert_eq!(line, engine.load(reg::INTERRUPT_STATUS) != 0 && tells);
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     assert_eq!(engine.load(reg::STATUS), 0);
@@ -336,7 +337,7 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
 }
 
 fn was_dead(state: &State, queue: u16) -> bool {
-    let of_it = |it: &&virtside::QueueSnapshot| it.config.queue == queue;
+    let of_it = |it: &&virtside::snapshot::QueueSnapshot| it.config.queue == queue;
     let queue = state.device.queues.iter().find(of_it);
     queue.is_some_and(|queue| queue.ring.is_none())
 }
@@ -354,7 +355,7 @@ fn normal(state: &State) -> Value {
         let _ = state
             .registers
             .queues
-            .push(virtside::QueueRegisters::default());
+            .push(virtside::snapshot::QueueRegisters::default());
     }
     serde_json::to_value(state).expect("it is text")
 }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use virtside::{
-    DriverFault, FlatMem, HostFault, QueueState,
+    DriverFault, FlatMem, HostFault,
+    device::QueueState,
     models::spi::SpiError,
     testing::{Buffer, Registers},
 };
@@ -100,7 +101,7 @@ fn a_request_without_room_for_the_result_breaks_the_queue() {
         assert_eq!(rig.send(&buffers), None);
         let fault = rig.engine.driver_fault(0);
         assert_eq!(fault, Some(DriverFault::BadRequest { head: 0 }));
-        assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
+        assert_eq!(rig.engine.queue_state(0), QueueState::Failed);
         assert_eq!(rig.calls(), []);
         assert_eq!(rig.recorder().releases, 1, "nothing stays selected");
     }

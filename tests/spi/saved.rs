@@ -2,11 +2,12 @@
 
 use embedded_hal::spi::MODE_0;
 use virtside::{
-    EngineSnapshot, SaveModel, SnapshotError,
+    model::SaveModel,
     models::{
         Spi,
         spi::{FixedClock, SpiController, SpiLines, SpiSnapshot},
     },
+    snapshot::{EngineSnapshot, SnapshotError},
     testing::Registers,
 };
 use virtside_tests::{
@@ -171,7 +172,7 @@ fn what_the_controller_cannot_do_is_refused() {
     assert_eq!(
         engine
             .model_mut()
-            .restore(&whole.model, virtside::SavedWith { started: true }),
+            .restore(&whole.model, virtside::model::SavedWith { started: true }),
         refused
     );
     // A controller that never keeps a chip selected.

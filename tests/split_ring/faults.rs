@@ -2,8 +2,11 @@
 
 use virtio_spec::DeviceStatus;
 use virtside::{
-    DriverFault, DriverMem, Features, InterruptStatus, Permission, QueueState, RegionMem, Step,
+    DriverFault, DriverMem, Features, Step,
+    device::QueueState,
+    memory::{Permission, RegionMem},
     mmio::{Phase, Reply},
+    shared::InterruptStatus,
     testing::{Buffer, INDIRECT, Layout, NEXT, Registers, WRITE},
 };
 use virtside_tests::{

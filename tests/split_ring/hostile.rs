@@ -1,7 +1,8 @@
 //! Memory that changes under the device's hands, and rings that lie in buffers.
 
 use virtside::{
-    DriverFault, Features, QueueState, Step,
+    DriverFault, Features, Step,
+    device::QueueState,
     testing::{Buffer, Layout, Registers, Shift, ShiftingMem},
 };
 use virtside_tests::{
@@ -187,7 +188,7 @@ fn a_writable_buffer_over_the_rings_does_no_harm() {
                 let mut touched = changes(&before[outside..], &after[outside..]).into_iter();
                 assert!(touched.all(|at| (data..data + 8).contains(&(at + outside))));
                 let dead = engine.driver_fault(0).is_some();
-                assert_eq!(dead, engine.queue_state(0) == QueueState::Dead);
+                assert_eq!(dead, engine.queue_state(0) == QueueState::Failed);
 
                 // The other queue is as good as ever, and so is this one after a reset.
                 let mut second = driver(ram, 1);

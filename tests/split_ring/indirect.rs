@@ -1,7 +1,8 @@
 //! Indirect tables: every legal place and shape of one.
 
 use virtside::{
-    Features, Permission, RegionMem, Step,
+    Features, Step,
+    memory::{Permission, RegionMem},
     testing::{Buffer, INDIRECT, Layout, NEXT, Shot, WRITE},
 };
 use virtside_tests::{

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use virtside::{
-    Features, InterruptStatus, Step,
+    Features, Step,
+    shared::InterruptStatus,
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{

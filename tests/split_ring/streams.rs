@@ -2,7 +2,11 @@
 
 use embedded_io::{Error, ErrorKind, Read, Write};
 use proptest::{collection::vec, prelude::*};
-use virtside::{Chain, ChainError, DriverMem, Features, FlatMem, Segment, testing::Buffer};
+use virtside::{
+    DriverMem, Features, FlatMem,
+    queue::{Chain, ChainError, Segment},
+    testing::Buffer,
+};
 use virtside_tests::{
     BASE, DATA, N, SIZE, ram,
     rings::{EchoMem, RecordingRig},
@@ -302,8 +306,8 @@ proptest! {
             });
             for index in 0..total {
                 let addr = place.next().expect("there are as many");
-                let range = virtside::DriverRange::new(addr, 1).expect("it does not wrap");
-                let view = mem.translate(range, virtside::Permission::Read).expect("it is mapped");
+                let range = virtside::memory::DriverRange::new(addr, 1).expect("it does not wrap");
+                let view = mem.translate(range, virtside::memory::Permission::Read).expect("it is mapped");
                 let mut byte = [0];
                 view.copy_to(&mut byte);
                 prop_assert_eq!(byte[0] == 0xee, index >= start);

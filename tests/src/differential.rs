@@ -13,7 +13,8 @@ pub use shifted::{Chain, REQUESTS, given, play_scenario, shift_each_load};
 use std::fmt::Debug;
 
 use virtside::{
-    DeviceModel, DriverFault, FaultPolicy, Features, HostFault, testing::Buffer, testing::Registers,
+    DeviceModel, DriverFault, Features, HostFault, error::FaultPolicy, testing::Buffer,
+    testing::Registers,
 };
 
 use crate::{BASE, DATA, TestRam, cut, in_order::Format, ram, random::Random, rings::changes};

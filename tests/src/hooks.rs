@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use virtside::{DriverRange, MemHooks};
+use virtside::memory::{DriverRange, MemHooks};
 
 /// One access of the device to the driver's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

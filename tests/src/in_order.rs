@@ -6,8 +6,10 @@ use std::collections::{HashMap, VecDeque};
 #[cfg(feature = "packed")]
 use virtside::testing::PackedDriver;
 use virtside::{
-    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, FaultPolicy, Features, FlatMem,
-    Offer, QueueConfig, Refusal, Request, Step, Token,
+    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, FlatMem, QueueConfig,
+    Refusal, Request, Step, Token,
+    error::FaultPolicy,
+    features::Offer,
     testing::{Buffer, FakeDriver, Layout, NEXT, Registers, WRITE},
 };
 

@@ -15,8 +15,9 @@ pub mod status;
 use std::sync::Arc;
 
 use virtside::{
-    ChainSlot, CountingNotify, DeviceModel, Engine, Features, FlatMem, QueueConfig, Ram, Shared,
-    Step,
+    ChainSlot, DeviceModel, Engine, Features, FlatMem, QueueConfig, Shared, Step,
+    interrupt::CountingNotify,
+    memory::Ram,
     models::{Block, BlockOptions, Entropy, EntropyError, blk::RamDisk},
     testing::{Buffer, FakeDriver, Layout, Registers},
 };
@@ -162,7 +163,7 @@ pub fn drain<D: DeviceModel, M: virtside::DriverMem>(engine: &mut TestEngine<D, 
 #[macro_export]
 macro_rules! keeps_nothing {
     ($model:ty) => {
-        impl ::virtside::SaveModel for $model {
+        impl ::virtside::model::SaveModel for $model {
             type Snapshot = ();
 
             fn save(&self) {}
@@ -170,8 +171,8 @@ macro_rules! keeps_nothing {
             fn restore(
                 &mut self,
                 (): &(),
-                _: ::virtside::SavedWith,
-            ) -> ::core::result::Result<(), ::virtside::SnapshotError> {
+                _: ::virtside::model::SavedWith,
+            ) -> ::core::result::Result<(), ::virtside::snapshot::SnapshotError> {
                 Ok(())
             }
         }

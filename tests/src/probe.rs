@@ -1,10 +1,14 @@
 //! A device whose every choice is the test's, and which notes what it is asked.
 
 use virtside::{
-    Answer, Counters, DeviceConfig, DeviceError, DeviceModel, DriverFault, DriverMem, Features,
-    FlatMem, InterruptStatus, QueueCheck, QueueConfig, QueueState, ReadyQueues, Refusal, Request,
-    SharedMemory, Start, Step, Token,
+    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, FlatMem, QueueCheck,
+    QueueConfig, Refusal, Request, Step, Token,
+    device::{Counters, QueueState},
+    error::DeviceError,
+    message::ReadyQueues,
     mmio::{Phase, Reply},
+    model::{SharedMemory, Start},
+    shared::InterruptStatus,
     testing::{Buffer, FakeDriver, Registers},
 };
 

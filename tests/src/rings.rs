@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use virtside::{
-    Answer, DeviceConfig, DeviceModel, DeviceRange, DriverFault, DriverMem, DriverRange, Features,
-    FlatMem, HostFault, InterruptStatus, MemFault, Permission, Region, Request, Step, Token,
+    Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, FlatMem, HostFault,
+    Request, Step, Token,
+    memory::{DeviceRange, DriverRange, MemFault, Permission, Region},
+    shared::InterruptStatus,
     testing::{FakeDriver, Layout, Registers},
 };
 

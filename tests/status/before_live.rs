@@ -1,7 +1,8 @@
 //! Before DRIVER_OK the device keeps its hands off.
 
 use virtside::{
-    Features, QueueState, Refusal, Step,
+    Features, Refusal, Step,
+    device::QueueState,
     mmio::Reply,
     testing::{FakeDriver, Registers},
 };

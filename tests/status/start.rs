@@ -1,8 +1,10 @@
 //! A device that accepts, refuses, or says later whether it starts.
 
 use virtside::{
-    Features, QueueState, Refusal, Start, Step,
+    Features, Refusal, Step,
+    device::QueueState,
     mmio::{Access, Phase, Reply, Ticket},
+    model::Start,
     testing::Registers,
 };
 use virtside_tests::{

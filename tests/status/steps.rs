@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use virtside::{
-    Features, QueueState, Refusal,
+    Features, Refusal,
+    device::QueueState,
     mmio::{Phase, Reply},
     testing::Registers,
 };

@@ -1,7 +1,8 @@
 //! DEVICE_NEEDS_RESET: when it is set, how often it is announced, and what cures it.
 
 use virtside::{
-    DriverFault, Features, QueueConfig, QueueState, Refusal, Step,
+    DriverFault, Features, QueueConfig, Refusal, Step,
+    device::QueueState,
     mmio::{Phase, Reply},
     testing::Registers,
 };
@@ -27,7 +28,7 @@ fn a_broken_ring_sets_it_with_one_configuration_interrupt() {
         "a configuration change, no used buffer"
     );
     assert_eq!(engine.device().notify().asserted(), 1);
-    assert_eq!(engine.queue_state(0), QueueState::Dead);
+    assert_eq!(engine.queue_state(0), QueueState::Failed);
     assert_eq!(
         engine.driver_fault(0),
         Some(DriverFault::AvailIndexJump { idx: 1000, next: 0 })
@@ -37,7 +38,7 @@ fn a_broken_ring_sets_it_with_one_configuration_interrupt() {
     second.set_avail_idx(1000);
     assert_eq!(engine.kick(1), Reply::Done(0));
     engine.poll(BUDGET);
-    assert_eq!(engine.queue_state(1), QueueState::Dead);
+    assert_eq!(engine.queue_state(1), QueueState::Failed);
     assert_eq!(pending(&mut engine), 0);
     assert_eq!(engine.device().notify().asserted(), 1);
 }

@@ -1,7 +1,8 @@
 //! What a driver writes to Status, and reads there.
 
 use virtside::{
-    Features, QueueState, Refusal, Step,
+    Features, Refusal, Step,
+    device::QueueState,
     mmio::{Phase, Reply},
     testing::Registers,
 };

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use virtside::{
-    Chain, FlatMem, QueueState, Refusal, Shared, Step, Stop, Taken,
+    FlatMem, Refusal, Shared, Step,
+    device::{QueueState, Stop, Taken},
     mmio::Reply,
+    queue::Chain,
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{
@@ -109,7 +111,7 @@ fn one_that_is_dropped_on_the_way_lets_the_device_rest() {
     drop(queue);
     assert_eq!(engine.load(reg::STATUS), SUSPENDED);
     resume(&mut engine);
-    assert_eq!(engine.queue_state(0), QueueState::Dead);
+    assert_eq!(engine.queue_state(0), QueueState::Failed);
 }
 
 #[test]

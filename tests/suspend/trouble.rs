@@ -1,8 +1,10 @@
 //! What goes wrong on the way into a suspension, in it, and on the way out.
 
 use virtside::{
-    Chain, DriverFault, Features, FlatMem, HostFault, QueueState, Step, Stop,
+    DriverFault, Features, FlatMem, HostFault, Step,
+    device::{QueueState, Stop},
     mmio::{Phase, Reply},
+    queue::Chain,
     testing::Registers,
 };
 use virtside_tests::{
@@ -42,7 +44,7 @@ fn a_fault_on_the_way_shows_at_once_and_beside_suspend() {
         "announced at once: not suspended yet"
     );
     assert_eq!(engine.device().notify().asserted(), 1);
-    assert_eq!(engine.queue_state(0), QueueState::Dead);
+    assert_eq!(engine.queue_state(0), QueueState::Failed);
     // The chain is gone with its queue, so this read finds the device suspended.
     assert_eq!(engine.load(reg::STATUS), SUSPENDED | NEEDS_RESET);
     assert_eq!(engine.load(reg::STATUS), SUSPENDED | NEEDS_RESET);
@@ -75,7 +77,7 @@ fn rings_that_go_while_suspended_are_announced_at_the_resume() {
         suspend(&mut engine);
         mem.deny(BASE, 16);
         assert!(engine.memory_changed());
-        assert_eq!(engine.queue_state(0), QueueState::Dead);
+        assert_eq!(engine.queue_state(0), QueueState::Failed);
         assert_eq!(
             engine.take_host_fault(),
             Some(HostFault::RingGone { queue: 0 })

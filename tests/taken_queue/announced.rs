@@ -6,8 +6,11 @@ use std::sync::{
 };
 
 use virtside::{
-    BufferedNotify, Chain, DriverNotify, Features, Stop,
+    DriverNotify, Features,
+    device::Stop,
+    interrupt::BufferedNotify,
     models::Entropy,
+    queue::Chain,
     testing::{Buffer, Registers},
 };
 use virtside_tests::{CountingSource, DATA, config, driver, test_engine};

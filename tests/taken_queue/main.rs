@@ -12,8 +12,10 @@ mod withheld;
 use std::sync::Arc;
 
 use virtside::{
-    Chain, DriverMem, Features, FlatMem, Shared, Stop, Taken,
+    DriverMem, Features, FlatMem, Shared,
+    device::{Stop, Taken},
     mmio::{Reply, Ticket},
+    queue::Chain,
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{

@@ -1,7 +1,11 @@
 //! Taking a queue, working with it, and putting it back.
 
 use virtside::{
-    Chain, DriverFault, Features, HostFault, QueueState, Refusal, Start, Step, Stop, mmio::Reply,
+    DriverFault, Features, HostFault, Refusal, Step,
+    device::{QueueState, Stop},
+    mmio::Reply,
+    model::Start,
+    queue::Chain,
     testing::Registers,
 };
 use virtside_tests::{
@@ -223,7 +227,7 @@ fn a_broken_ring_stops_a_taken_queue_and_needs_a_reset() {
     assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
     let put = o.engine.put_back(o.queue);
     assert!(matches!(put, Err(Err(Refusal::StaleToken))));
-    assert_eq!(o.engine.queue_state(0), QueueState::Dead);
+    assert_eq!(o.engine.queue_state(0), QueueState::Failed);
     assert_eq!(o.engine.driver_fault(0), Some(fault));
     assert_eq!(
         o.engine.take_queue(0).err(),
@@ -243,7 +247,7 @@ fn a_fault_that_the_owner_reports_stops_the_queue_too() {
     assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
     o.queue.abandon_all();
     assert!(matches!(o.engine.put_back(o.queue), Err(Err(_))));
-    assert_eq!(o.engine.queue_state(0), QueueState::Dead);
+    assert_eq!(o.engine.queue_state(0), QueueState::Failed);
 }
 
 #[test]
@@ -257,7 +261,7 @@ fn a_dropped_queue_is_dead_until_a_reset() {
         assert_eq!(engine.poll(BUDGET), Step::Idle);
         assert_eq!(driver.used_idx(), 0);
         assert!(engine.take_queue(0).is_err());
-        assert_eq!(engine.queue_state(0), QueueState::Dead);
+        assert_eq!(engine.queue_state(0), QueueState::Failed);
         // Nothing is left to wait for.
         assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
         driver = virtside_tests::driver(o.ram, 0);

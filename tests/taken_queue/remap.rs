@@ -1,7 +1,8 @@
 //! Memory that changes under a taken queue.
 
 use virtside::{
-    FlatMem, HostFault, QueueState, Step, Stop,
+    FlatMem, HostFault, Step,
+    device::{QueueState, Stop},
     testing::{FakeDriver, Registers},
 };
 use virtside_tests::{
@@ -101,7 +102,7 @@ fn a_taken_queue_whose_rings_are_gone_has_failed_at_put_back() {
     *o.engine.memory_mut() = o.ram.flat(BASE + 0x100_0000);
     assert!(!o.engine.memory_changed());
     // Queue 1, which is in the device's hands, is gone at once.
-    assert_eq!(o.engine.queue_state(1), QueueState::Dead);
+    assert_eq!(o.engine.queue_state(1), QueueState::Failed);
     assert_eq!(
         o.engine.take_host_fault(),
         Some(HostFault::RingGone { queue: 1 })
@@ -109,7 +110,7 @@ fn a_taken_queue_whose_rings_are_gone_has_failed_at_put_back() {
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
     assert!(o.engine.memory_changed());
     assert!(o.engine.put_back(o.queue).is_ok());
-    assert_eq!(o.engine.queue_state(0), QueueState::Dead);
+    assert_eq!(o.engine.queue_state(0), QueueState::Failed);
     assert_eq!(
         o.engine.take_host_fault(),
         Some(HostFault::RingGone { queue: 0 })

@@ -2,8 +2,10 @@
 //! reset is not touched by it. And chains whose heads are those of others by now.
 
 use virtside::{
-    Chain, DriverFault, Features, QueueState, Refusal, Step, Stop,
+    DriverFault, Features, Refusal, Step,
+    device::{QueueState, Stop},
     mmio::Reply,
+    queue::Chain,
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{
@@ -111,7 +113,7 @@ fn putting_back_a_faulty_one_of_a_stopped_queue_leaves_it_off() {
 #[test]
 fn it_takes_no_chains() {
     let mut r = reborn();
-    let mut chain = virtside::Chain::new();
+    let mut chain = virtside::queue::Chain::new();
     publish(&mut r.driver, 0, b"not for it");
     assert_eq!(r.old.pop(&mem(r.ram), &mut chain), Err(Stop::Asked));
     assert_eq!(r.old.enable_kicks(), Err(Stop::Asked));
@@ -162,7 +164,7 @@ fn dropping_it_does_not_silence_its_successor() {
             reborn()
         };
         let mut new = r.engine.take_queue(0).expect("a live queue");
-        let mut chain = virtside::Chain::new();
+        let mut chain = virtside::queue::Chain::new();
         publish(&mut r.driver, 0, b"text");
         assert_eq!(new.pop(&mem(r.ram), &mut chain), Ok(true));
         drop(r.old);
@@ -303,7 +305,7 @@ fn dropping_the_quiet_successor_still_makes_it_dead() {
     assert!(!r.engine.memory_changed());
     assert_eq!(new.enable_kicks(), Err(Stop::Asked));
     drop(new);
-    assert_eq!(r.engine.queue_state(0), QueueState::Dead);
+    assert_eq!(r.engine.queue_state(0), QueueState::Failed);
     drop(r.old);
-    assert_eq!(r.engine.queue_state(0), QueueState::Dead);
+    assert_eq!(r.engine.queue_state(0), QueueState::Failed);
 }

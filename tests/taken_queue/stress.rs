@@ -20,9 +20,11 @@ use std::{
 #[cfg(feature = "packed")]
 use virtside::testing::PackedDriver;
 use virtside::{
-    Chain, ChainSlot, DriverFault, DriverMem, DriverNotify, Engine, FaultPolicy, Features,
-    QueueState, Refusal, Shared, Stop, Taken, Token,
+    ChainSlot, DriverFault, DriverMem, DriverNotify, Engine, Features, Refusal, Shared, Token,
+    device::{QueueState, Stop, Taken},
+    error::FaultPolicy,
     mmio::{Access, Reply, Ticket},
+    queue::Chain,
     testing::{Buffer, FakeDriver, Layout, Registers},
 };
 use virtside_std::VmMem;

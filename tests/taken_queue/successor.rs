@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use virtside::{
-    Chain, ChainSlot, Configuring, Device, DeviceBuilder, Features, FlatMem, Message, Progress,
-    QueueState, Refusal, Shared, testing::Buffer,
+    ChainSlot, Configuring, Device, DeviceBuilder, Features, FlatMem, Message, Refusal, Shared,
+    device::QueueState, queue::Chain, setup::Progress, testing::Buffer,
 };
 use virtside_tests::{
     DATA, Line, N, Q, TestRam, config, driver, ram,

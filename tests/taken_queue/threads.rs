@@ -10,8 +10,10 @@ use std::{
 };
 
 use virtside::{
-    Chain, Features, FlatMem, Stop,
+    Features, FlatMem,
+    device::Stop,
     mmio::{Reply, Ticket},
+    queue::Chain,
     testing::{Buffer, FakeDriver, Registers},
 };
 use virtside_tests::{

@@ -2,7 +2,8 @@
 //! the ring's owner is quiet.
 
 use virtside::{
-    Features, QueueState, Refusal, Step, Stop,
+    Features, Refusal, Step,
+    device::{QueueState, Stop},
     mmio::{Access, Phase, Reply},
     testing::Registers,
 };

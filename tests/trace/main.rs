@@ -6,11 +6,14 @@ use std::sync::{
 };
 
 use virtside::{
-    ChainSlot, CountingNotify, DeviceModel, DriverFault, Engine, EngineCell, Event, Features,
-    FlatMem, HostFault, InterruptStatus, LogTrace, Refusal, Shared, Trace, Weight,
+    ChainSlot, DeviceModel, DriverFault, Engine, EngineCell, Features, FlatMem, HostFault, Refusal,
+    Shared,
+    interrupt::CountingNotify,
     mmio::{Access, Phase, Reply},
     models::Entropy,
+    shared::InterruptStatus,
     testing::{Buffer, FakeDriver, Registers},
+    trace::{Event, Level, LogTrace, Trace},
 };
 use virtside_tests::{
     BASE, CountingSource, DATA, N, Q, TestRam, config, driver, reg,
@@ -130,7 +133,7 @@ fn what_was_refused_says_why() {
     let why = Refusal::QueueSize { queue, size, max };
     let (access, reply) = (Access::write(reg::QUEUE_READY, 1), Reply::Refused(why));
     assert_eq!(refused, Event::Access { access, reply });
-    assert_eq!(refused.weight(), Weight::Fault);
+    assert_eq!(refused.level(), Level::Fault);
     let _ = engine.load(0x1000);
     let _ = engine.load(0x0f4);
     let nowhere = "0x0f4: refused, there is no register at offset 0xf4";
@@ -343,8 +346,11 @@ fn the_log_has_each_event_at_the_level_of_its_weight() {
 
 #[test]
 fn a_cell_lets_one_thread_in_at_a_time() {
-    type Device = Traced<Entropy<CountingSource>, virtside::NoTrace>;
-    let (engine, _) = traced(Entropy::new(CountingSource::default()), virtside::NoTrace);
+    type Device = Traced<Entropy<CountingSource>, virtside::trace::NoTrace>;
+    let (engine, _) = traced(
+        Entropy::new(CountingSource::default()),
+        virtside::trace::NoTrace,
+    );
     let cell: EngineCell<Device> = EngineCell::new(engine);
     let seen = AtomicU32::new(0);
     std::thread::scope(|scope| {

@@ -38,8 +38,10 @@ pub type Taken<M, I, const Q: usize = 1, const N: usize = 16, H = &'static Share
 /// [`Engine`](crate::Engine). It serves nothing before the driver is live.
 ///
 /// ```
-/// use virtside::{testing::{Buffer, fake_queue}, Chain, Configuring, DeviceBuilder, Features};
-/// use virtside::{Message, Progress, Ram, Shared};
+/// use virtside::{
+///     Configuring, DeviceBuilder, Features, queue::Chain, testing::{Buffer, fake_queue},
+/// };
+/// use virtside::{Message, Shared, memory::Ram, setup::Progress};
 /// static RAM: Ram<8192> = Ram::new();
 /// static SHARED: Shared<1> = Shared::new();
 /// let mut driver = fake_queue(RAM.flat(0), 0, 8);
@@ -64,7 +66,7 @@ pub type Taken<M, I, const Q: usize = 1, const N: usize = 16, H = &'static Share
 /// assert!(queue.flush(), "the driver wants an interrupt");
 /// assert_eq!(driver.take_used(), Some((3, 4)));
 /// assert!(device.put_back(queue).is_ok());
-/// # Ok::<(), virtside::DeviceError>(())
+/// # Ok::<(), virtside::error::DeviceError>(())
 /// ```
 pub struct Device<
     M: DriverMem,
@@ -219,7 +221,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
         H: SharedHandle<Q>,
     {
         match self.table.state(queue) {
-            QueueState::Taken if self.shared.was_dropped(queue) => QueueState::Dead,
+            QueueState::Taken if self.shared.was_dropped(queue) => QueueState::Failed,
             state => state,
         }
     }
@@ -268,7 +270,7 @@ where
     /// [`DeviceError::InvalidQueue`] if it was not configured.
     pub fn notify_queue(&self, queue: u16) -> Result<(), DeviceError> {
         match self.queue_state(queue) {
-            QueueState::Off | QueueState::Dead => Err(DeviceError::InvalidQueue(queue)),
+            QueueState::Off | QueueState::Failed => Err(DeviceError::InvalidQueue(queue)),
             _ => {
                 self.shared.ring(queue);
                 Ok(())
@@ -411,7 +413,7 @@ where
         }
         // The memory may have changed while it was out.
         if self.table.translate_one(number, &self.mem) {
-            self.note(number);
+            self.mark_notified(number);
         } else {
             self.ring_gone(number);
         }
@@ -433,7 +435,7 @@ where
         let quiet = self.shared.stop_all();
         for queue in self.table.translate_again(&self.mem) {
             self.ring_gone(queue);
-            self.forget(queue, model, slots);
+            self.discard_pending(queue, model, slots);
         }
         quiet
     }
@@ -459,7 +461,7 @@ where
         slots: &mut [ChainSlot<N>],
     ) {
         self.table.stop_with(queue, fault);
-        self.forget(queue, model, slots);
+        self.discard_pending(queue, model, slots);
     }
 
     /// The driver stops this queue ([`Message::ResetQueue`](crate::Message)): true when none of its
@@ -478,7 +480,7 @@ where
                 self.stopping.remove(queue);
             }
             self.table.remove(queue);
-            self.forget(queue, model, slots);
+            self.discard_pending(queue, model, slots);
             self.trace.event(&Event::QueueStopped { queue });
         } else if built::RING_RESET {
             // Even if it is put back, it does not go on.
@@ -518,7 +520,7 @@ where
         }
         self.table.start(self.shared.epoch());
         self.claim();
-        self.note(config.queue);
+        self.mark_notified(config.queue);
         self.trace.event(&Event::QueueReady { config: *config });
         Ok(())
     }
@@ -544,7 +546,12 @@ where
     }
 
     /// The queue's pending chains and kicks are void.
-    fn forget<D: DeviceModel>(&mut self, queue: u16, model: &mut D, slots: &mut [ChainSlot<N>]) {
+    fn discard_pending<D: DeviceModel>(
+        &mut self,
+        queue: u16,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) {
         self.notified.remove(queue);
         let mut first = true;
         for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
@@ -562,11 +569,11 @@ where
         for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
             slot.again();
         }
-        self.note(queue);
+        self.mark_notified(queue);
     }
 
     /// There may be chains in a queue, if it is here and to be served.
-    fn note(&mut self, queue: u16) {
+    fn mark_notified(&mut self, queue: u16) {
         if self.table.state(queue) == QueueState::Live && !self.is_stopping(queue) {
             self.notified.insert(queue);
         }

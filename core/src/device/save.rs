@@ -70,7 +70,7 @@ where
                 QueueState::Ready => Some(crate::snapshot::RingSnapshot::default()),
                 // One that the driver gave up, or is stopping, is of no more use.
                 QueueState::Live if live && !self.stopping.contains(queue) => {
-                    self.table.live(queue).map(|queue| queue.snapshot())
+                    self.table.virtqueue(queue).map(|queue| queue.snapshot())
                 }
                 _ => None,
             };
@@ -95,7 +95,7 @@ where
         chains: &mut Vec<ChainSnapshot<N>, P>,
     ) -> Result<(), Refusal> {
         for queue in self.table.configured() {
-            let Some(live) = self.table.live(queue) else {
+            let Some(virtqueue) = self.table.virtqueue(queue) else {
                 continue;
             };
             // Each time the oldest of those that are younger than the last.
@@ -104,7 +104,7 @@ where
                 let ages = slots
                     .iter()
                     .filter(|slot| slot.is_of(queue))
-                    .map(|slot| (live.age(slot.chain()), slot));
+                    .map(|slot| (virtqueue.age(slot.chain()), slot));
                 let next = ages
                     .filter(|(age, _)| *age < last)
                     .max_by_key(|(age, _)| *age);
@@ -113,7 +113,7 @@ where
                 };
                 last = age;
                 let chain = slot.chain();
-                let snapshot = chain.snapshot(queue, live.slots_of(chain), slot.answered());
+                let snapshot = chain.snapshot(queue, virtqueue.slots_of(chain), slot.answered());
                 chains
                     .push(snapshot)
                     .map_err(|_| Refusal::QueueBusy { queue })?;
@@ -225,7 +225,7 @@ where
                 if ring.is_some() || !matches!(why, Refusal::Unmapped { .. }) {
                     return Err(SnapshotError::Queue { queue, why });
                 }
-                table.bury(config);
+                table.mark_failed(config);
             }
             let Some(ring) = ring else {
                 table.stop_with(queue, None);
@@ -268,14 +268,14 @@ where
         }
         let mut at_work = QueueSet::new();
         for queue in self.table.configured() {
-            let Some(live) = self.table.live(queue) else {
+            let Some(virtqueue) = self.table.virtqueue(queue) else {
                 continue;
             };
-            if !live.is_whole() {
+            if !virtqueue.is_whole() {
                 return Err(SnapshotError::Positions { queue });
             }
             if Q > 1 {
-                let extra = live.in_flight().saturating_sub(1);
+                let extra = virtqueue.in_flight().saturating_sub(1);
                 self.extra = self.extra.saturating_add(extra);
             }
             // `Q` words always hold `Q` numbers.
@@ -307,7 +307,7 @@ where
     /// One chain in hand; false if it cannot be.
     fn take_over(&mut self, snapshot: &ChainSnapshot<N>, slot: &mut ChainSlot<N>) -> bool {
         let queue = snapshot.queue;
-        let Some(live) = self.table.live(queue) else {
+        let Some(virtqueue) = self.table.virtqueue(queue) else {
             return false;
         };
         // A slot of a packed ring holds a buffer at least.
@@ -315,12 +315,12 @@ where
             return false;
         }
         let chain = slot.chain_mut();
-        if !chain.restore(&self.mem, snapshot) || !live.adopt(chain, snapshot.slots) {
+        if !chain.restore(&self.mem, snapshot) || !virtqueue.adopt(chain, snapshot.slots) {
             return false;
         }
         let room = chain.writable_len();
         // One whose turn it is would have been given back.
-        let waits = live.is_in_order() && !live.is_next(chain);
+        let waits = virtqueue.is_in_order() && !virtqueue.is_next(chain);
         slot.occupy(queue);
         match snapshot.answered {
             None => slot.again(),

@@ -84,7 +84,7 @@ where
         if !self.start_if_live() || self.is_suspended() {
             return Step::Idle;
         }
-        self.hear();
+        self.drain_doorbell();
         let mut left = budget;
         let mut blocked = QueueBits::<Q>::new();
         let mut unready = QueueBits::<Q>::new();
@@ -141,20 +141,20 @@ where
                 blocked.insert(queue);
             }
         }
-        self.announce(&round.touched);
+        self.notify_driver(&round.touched);
         if self.is_suspending() {
-            return resting(model, slots);
+            return suspending_step(model, slots);
         }
         // What one queue brought may be what another one waits for.
         let again = unready.iter().any(|queue| model.can_serve(queue));
         if again || (Q > 1 && round.freed) || due(model, slots).is_some() {
             return Step::More;
         }
-        self.rest(&blocked, &round.touched, slots)
+        self.finish_poll(&blocked, &round.touched, slots)
     }
 
     /// Takes the kicks of the queues that are here. Those of taken queues are not ours to hear.
-    fn hear(&mut self) {
+    fn drain_doorbell(&mut self) {
         let Self {
             shared,
             table,
@@ -181,15 +181,15 @@ where
         slots: &mut [ChainSlot<N>],
         round: &mut Round<Q>,
     ) -> bool {
-        let Some(live) = self.table.live(queue) else {
+        let Some(virtqueue) = self.table.virtqueue(queue) else {
             self.notified.remove(queue);
             return true;
         };
         // Each queue that has no chain in hand has to find a slot afterwards.
         if round.is_shared()
             && slots.len() <= usize::from(self.claims).wrapping_add(self.extra.into())
-            && live.in_flight() != 0
-            && (live.is_in_order() || model.may_keep(queue))
+            && virtqueue.in_flight() != 0
+            && (virtqueue.is_in_order() || model.may_keep(queue))
         {
             round.short = true;
             return false;
@@ -197,10 +197,10 @@ where
         let Some(slot) = slots.get_mut(at) else {
             return true;
         };
-        match live.pop(&self.mem, slot.chain_mut()) {
+        match virtqueue.pop(&self.mem, slot.chain_mut()) {
             Popped::Chain => {
                 slot.occupy(queue);
-                if round.is_shared() && live.in_flight() > 1 {
+                if round.is_shared() && virtqueue.in_flight() > 1 {
                     self.extra = self.extra.wrapping_add(1);
                 }
                 let chain = slot.chain();
@@ -212,7 +212,7 @@ where
                 });
                 self.serve(at, queue, model, slots, round);
             }
-            Popped::Empty => match live.enable_kicks() {
+            Popped::Empty => match virtqueue.enable_kicks() {
                 Ok(true) => {}
                 Ok(false) => {
                     self.notified.remove(queue);
@@ -220,7 +220,7 @@ where
                 }
                 Err(fault) => self.fault(queue, fault, model, slots, round),
             },
-            Popped::Broken if self.policy.refuses() && live.refuse(slot.chain_mut()) => {
+            Popped::Broken if self.policy.refuses() && virtqueue.refuse(slot.chain_mut()) => {
                 let head = slot.chain().head();
                 if let Some(fault) = slot.chain_mut().take_fault() {
                     self.refused(queue, fault);
@@ -303,13 +303,17 @@ where
         } else {
             written
         };
-        let live = self.table.live(queue);
-        if live.as_ref().is_some_and(|live| live.is_in_order()) {
+        let virtqueue = self.table.virtqueue(queue);
+        if virtqueue
+            .as_ref()
+            .is_some_and(|virtqueue| virtqueue.is_in_order())
+        {
             slot.answer(written);
             self.give_in_order(queue, slots, round);
             round.keep(slots.get(at).is_some_and(|slot| !slot.is_free()));
         } else {
-            let given = live.is_some_and(|live| live.push_used(slot.chain(), written));
+            let given =
+                virtqueue.is_some_and(|virtqueue| virtqueue.push_used(slot.chain(), written));
             slot.release();
             self.let_go(queue, round);
             if given {
@@ -323,18 +327,18 @@ where
     #[inline(never)]
     fn give_in_order(&mut self, queue: u16, slots: &mut [ChainSlot<N>], round: &mut Round<Q>) {
         loop {
-            let Some(live) = self.table.live(queue) else {
+            let Some(virtqueue) = self.table.virtqueue(queue) else {
                 return;
             };
             let next = slots.iter_mut().find_map(|slot| {
-                let there = slot.is_of(queue) && live.is_next(slot.chain());
+                let there = slot.is_of(queue) && virtqueue.is_next(slot.chain());
                 Some((slot.answered().filter(|_| there)?, slot))
             });
             let Some((written, slot)) = next else {
                 return;
             };
             let head = slot.chain().head();
-            let given = live.push_in_order(slot.chain(), written);
+            let given = virtqueue.push_in_order(slot.chain(), written);
             slot.release();
             self.let_go(queue, round);
             if given {
@@ -356,8 +360,8 @@ where
         round.freed |= round.short;
         if self
             .table
-            .live(queue)
-            .is_some_and(|live| live.in_flight() != 0)
+            .virtqueue(queue)
+            .is_some_and(|virtqueue| virtqueue.in_flight() != 0)
         {
             self.extra = self.extra.saturating_sub(1);
         }
@@ -396,7 +400,7 @@ where
         if round.touched.remove(queue) {
             let mut last = QueueBits::new();
             last.insert(queue);
-            self.announce(&last);
+            self.notify_driver(&last);
         }
         self.trace.event(&Event::DriverFault { queue, fault });
         self.stop(queue, Some(fault), model, slots);
@@ -405,11 +409,11 @@ where
     }
 
     /// One interrupt for all that was given back, if any of the queues' drivers wants it.
-    fn announce(&mut self, touched: &QueueBits<Q>) {
+    fn notify_driver(&mut self, touched: &QueueBits<Q>) {
         let mut wanted = false;
         for queue in touched.iter() {
-            if let Some(live) = self.table.live(queue) {
-                if live.needs_interrupt() {
+            if let Some(virtqueue) = self.table.virtqueue(queue) {
+                if virtqueue.needs_interrupt() {
                     wanted = true;
                 } else {
                     self.counters.suppressed = self.counters.suppressed.wrapping_add(1);
@@ -424,7 +428,7 @@ where
 
     /// How a poll ends: kicks are not needed for queues that will be looked at anyway.
     /// (Of those, the ones that gave something back now: no poll pays for more than its budget.)
-    fn rest(
+    fn finish_poll(
         &mut self,
         blocked: &QueueBits<Q>,
         touched: &QueueBits<Q>,
@@ -434,9 +438,9 @@ where
             for queue in touched.iter() {
                 if self.notified.contains(queue)
                     && !blocked.contains(queue)
-                    && let Some(live) = self.table.live(queue)
+                    && let Some(virtqueue) = self.table.virtqueue(queue)
                 {
-                    live.disable_kicks();
+                    virtqueue.disable_kicks();
                 }
             }
             return Step::More;
@@ -479,7 +483,7 @@ where
         }
         let mut round = Round::kept();
         self.serve(at, queue, model, slots, &mut round);
-        self.announce(&round.touched);
+        self.notify_driver(&round.touched);
         Ok(())
     }
 
@@ -488,7 +492,7 @@ where
     ///
     /// The model is not asked, so it must not wait for this token itself. More than the chain's
     /// writable length counts as 0, and is a
-    /// [`HostFault::WrittenTooMuch`](crate::HostFault::WrittenTooMuch).
+    /// [`HostFault::WrittenTooMuch`].
     ///
     /// # Errors
     /// [`Refusal::StaleToken`] as for [`complete`](Self::complete). [`Refusal::WrongPhase`] while the
@@ -509,7 +513,7 @@ where
         if let Some(fault) = self.settle(at, queue, written, slots, &mut round) {
             self.failed(fault);
         }
-        self.announce(&round.touched);
+        self.notify_driver(&round.touched);
         Ok(())
     }
 
@@ -526,7 +530,7 @@ where
 }
 
 /// How a poll ends that takes no chains.
-fn resting<D: DeviceModel, const N: usize>(model: &D, slots: &[ChainSlot<N>]) -> Step {
+fn suspending_step<D: DeviceModel, const N: usize>(model: &D, slots: &[ChainSlot<N>]) -> Step {
     if slots.iter().any(ChainSlot::wants_again) || due(model, slots).is_some() {
         Step::More
     } else if slots.iter().any(|slot| !slot.is_free()) {

@@ -164,7 +164,7 @@ pub struct Counters {
     /// Times the driver did not want one.
     pub suppressed: u32,
     /// Chains given back because of what the driver did wrong
-    /// ([`FaultPolicy::Refuse`](crate::FaultPolicy::Refuse)). Those of a taken queue count when it is
-    /// put back; until then it [tells itself](crate::TakenQueue::refusals).
+    /// ([`FaultPolicy::Refuse`](crate::error::FaultPolicy::Refuse)). Those of a taken queue count when it is
+    /// put back; until then it [tells itself](crate::device::TakenQueue::refusals).
     pub refused: u32,
 }

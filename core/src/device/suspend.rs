@@ -48,7 +48,7 @@ where
         }
         self.suspension = Suspension::Awake;
         for queue in self.table.configured() {
-            self.note(queue);
+            self.mark_notified(queue);
         }
         let held = self.shared.take_held();
         if core::mem::take(&mut self.changed) {

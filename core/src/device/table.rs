@@ -29,11 +29,11 @@ pub enum QueueState {
     Taken,
     /// The driver broke its protocol, its memory is gone, or its taken queue was dropped: quiet
     /// until reset.
-    Dead,
+    Failed,
 }
 
 /// Room for what is configured between two resets, a multiple of 8 apart.
-const fn life(nth: u32, epoch: u32) -> u32 {
+const fn generation_of(nth: u32, epoch: u32) -> u32 {
     nth.wrapping_add(epoch.wrapping_mul(8))
 }
 
@@ -63,7 +63,7 @@ pub(crate) enum Place<W, const N: usize> {
     Ready(CheckedQueue<W>),
     Live(Virtqueue<W, N>),
     Taken,
-    Dead,
+    Failed,
 }
 
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             Some(Place::Ready(_)) => QueueState::Ready,
             Some(Place::Live(_)) => QueueState::Live,
             Some(Place::Taken) => QueueState::Taken,
-            Some(Place::Dead) => QueueState::Dead,
+            Some(Place::Failed) => QueueState::Failed,
         }
     }
 
@@ -145,7 +145,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     /// What stopped a queue, or if it was not `stopped` why a chain of it was last refused.
     pub(crate) fn fault(&self, queue: u16, stopped: bool) -> Option<DriverFault> {
         self.entry(queue)
-            .filter(|entry| matches!(entry.place, Place::Dead) == stopped)
+            .filter(|entry| matches!(entry.place, Place::Failed) == stopped)
             .and_then(|entry| entry.fault)
     }
 
@@ -156,9 +156,9 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    pub(crate) fn live(&mut self, queue: u16) -> Option<&mut Virtqueue<W, N>> {
+    pub(crate) fn virtqueue(&mut self, queue: u16) -> Option<&mut Virtqueue<W, N>> {
         match self.entry_mut(queue).map(|entry| &mut entry.place) {
-            Some(Place::Live(live)) => Some(live),
+            Some(Place::Live(virtqueue)) => Some(virtqueue),
             _ => None,
         }
     }
@@ -190,18 +190,18 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     pub(crate) fn stop_with(&mut self, queue: u16, fault: Option<DriverFault>) {
         if let Some(entry) = self.entry_mut(queue) {
             // What stopped it first stays.
-            if !matches!(entry.place, Place::Dead) || entry.fault.is_none() {
+            if !matches!(entry.place, Place::Failed) || entry.fault.is_none() {
                 entry.fault = fault;
             }
-            entry.place = Place::Dead;
+            entry.place = Place::Failed;
             entry.generation = entry.generation.wrapping_add(1);
         }
     }
 
     /// A queue whose rings are gone: stopped, though it could not be checked.
-    pub(crate) fn bury(&mut self, config: &QueueConfig) {
+    pub(crate) fn mark_failed(&mut self, config: &QueueConfig) {
         if let Some(entry) = self.claim(config) {
-            entry.place = Place::Dead;
+            entry.place = Place::Failed;
         }
     }
 
@@ -242,11 +242,11 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             });
         };
         match core::mem::replace(&mut entry.place, Place::Taken) {
-            Place::Live(live) if live.in_flight() != 0 => {
-                entry.place = Place::Live(live);
+            Place::Live(virtqueue) if virtqueue.in_flight() != 0 => {
+                entry.place = Place::Live(virtqueue);
                 Err(Refusal::QueueBusy { queue })
             }
-            Place::Live(live) => Ok((live, entry.generation)),
+            Place::Live(virtqueue) => Ok((virtqueue, entry.generation)),
             Place::Taken => Err(Refusal::QueueTaken { queue }),
             other => {
                 entry.place = other;
@@ -260,14 +260,14 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         &mut self,
         queue: u16,
         generation: u32,
-        live: Virtqueue<W, N>,
+        virtqueue: Virtqueue<W, N>,
     ) -> Result<(), Refusal> {
         if !self.is_out(queue, generation) {
             return Err(Refusal::StaleToken);
         }
         match self.entry_mut(queue) {
             Some(entry) => {
-                entry.place = Place::Live(live);
+                entry.place = Place::Live(virtqueue);
                 Ok(())
             }
             None => Err(Refusal::StaleToken),
@@ -424,10 +424,10 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
             if let Place::Ready(_) = entry.place
                 && let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off)
             {
-                entry.place = Place::Live(Virtqueue::new(checked, life(entry.nth, epoch)));
+                entry.place = Place::Live(Virtqueue::new(checked, generation_of(entry.nth, epoch)));
                 // In its place, so that nothing of it is moved about.
-                if let Place::Live(live) = &mut entry.place {
-                    live.begin();
+                if let Place::Live(virtqueue) = &mut entry.place {
+                    virtqueue.begin();
                 }
             }
         }
@@ -447,9 +447,9 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off) else {
             return false;
         };
-        match Virtqueue::restored(checked, life(entry.nth, epoch), ring, chains) {
-            Some(live) if !live.is_stuck() => {
-                entry.place = Place::Live(live);
+        match Virtqueue::restored(checked, generation_of(entry.nth, epoch), ring, chains) {
+            Some(virtqueue) if !virtqueue.is_stuck() => {
+                entry.place = Place::Live(virtqueue);
                 true
             }
             _ => false,
@@ -464,7 +464,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         };
         let packed = match &entry.place {
             Place::Ready(checked) => checked.is_packed(),
-            Place::Live(live) => live.is_packed(),
+            Place::Live(virtqueue) => virtqueue.is_packed(),
             _ => return true,
         };
         let Ok(windows) = check::translate_again(config, packed, mem) else {
@@ -472,7 +472,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         };
         match &mut entry.place {
             Place::Ready(checked) => checked.windows = windows,
-            Place::Live(live) => live.set_windows(windows),
+            Place::Live(virtqueue) => virtqueue.set_windows(windows),
             _ => {}
         }
         true

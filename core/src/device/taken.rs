@@ -280,7 +280,7 @@ where
     /// alone, as in [`complete`](Self::complete). With IN_ORDER no younger chain can be given back
     /// then, and a queue that is put back is of no more use: give it back with 0 bytes where you can.
     pub fn abandon(&mut self, chain: &Chain<N>) {
-        self.queue.lose(chain);
+        self.queue.abandon(chain);
         if self.is_stopped() {
             self.stop();
         }
@@ -288,7 +288,7 @@ where
 
     /// Forgets every chain in flight.
     pub fn abandon_all(&mut self) {
-        self.queue.lose_all();
+        self.queue.abandon_all();
         if self.is_stopped() {
             self.stop();
         }

@@ -6,12 +6,12 @@ use core::cell::RefCell;
 ///
 /// Whoever has it works in a critical section: on one core nobody waits for it, and interrupts are
 /// off for as long (with more cores, others may wait for as long), which a small budget for `poll` bounds. What needs no engine needs no
-/// critical section: [`Doorbell::ring`](crate::Doorbell::ring) and the rest of
+/// critical section: [`Doorbell::ring`](crate::doorbell::Doorbell::ring) and the rest of
 /// [`Shared`](crate::Shared).
 ///
 /// ```
 /// use virtside::{mmio::Access, models::{Entropy, EntropyError}, ChainSlot, Engine, EngineCell};
-/// use virtside::{FlatMem, Ram, Shared};
+/// use virtside::{FlatMem, Shared, memory::Ram};
 /// type Source = fn(&mut [u8]) -> Result<usize, EntropyError>;
 /// type Device = Engine<Entropy<Source>, FlatMem, ()>;
 ///

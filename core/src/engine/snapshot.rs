@@ -31,8 +31,9 @@ where
     ///
     /// ```
     /// use virtside::{
-    ///     models::{blk::{BlockSnapshot, RamDisk}, Block, BlockOptions}, mmio::Access, ChainSlot,
-    ///     Engine, EngineSnapshot, FlatMem, Ram, Shared,
+    ///     ChainSlot, Engine, FlatMem, Shared, memory::Ram, mmio::Access,
+    ///     models::{blk::{BlockSnapshot, RamDisk}, Block, BlockOptions},
+    ///     snapshot::EngineSnapshot,
     /// };
     /// static RAM: Ram<65536> = Ram::new();
     /// static SHARED: [Shared<1>; 2] = [Shared::new(), Shared::new()];

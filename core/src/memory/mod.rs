@@ -45,7 +45,7 @@ pub enum Permission {
 /// A range of driver addresses that does not wrap.
 ///
 /// ```
-/// use virtside::DriverRange;
+/// use virtside::memory::DriverRange;
 /// assert!(DriverRange::new(u64::MAX, 1).is_some());
 /// assert!(DriverRange::new(u64::MAX, 2).is_none());
 /// ```
@@ -149,7 +149,7 @@ impl core::error::Error for MemFault {}
 /// Methods take `&self` and are called from wherever the queues are.
 ///
 /// ```
-/// use virtside::{DriverMem, DriverRange, Permission, Ram};
+/// use virtside::{DriverMem, memory::{DriverRange, Permission, Ram}};
 /// static RAM: Ram<4096> = Ram::new();
 /// let memory = RAM.flat(0x8000_0000);
 /// let range = DriverRange::new(0x8000_0ffc, 4).unwrap();

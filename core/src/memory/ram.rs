@@ -8,7 +8,7 @@ use super::{DeviceRange, FlatMem, MemHooks, Permission, Region};
 /// `BYTES` of zeroed, page-aligned RAM that a driver and a device share.
 ///
 /// ```
-/// use virtside::Ram;
+/// use virtside::memory::Ram;
 /// static RAM: Ram<8192> = Ram::new();
 /// RAM.write(16, &[1, 2]);
 /// let mut bytes = [0; 3];
@@ -62,7 +62,7 @@ impl<const BYTES: usize> Ram<BYTES> {
     /// a box. The device and its queues cannot outlive it.
     ///
     /// ```
-    /// use virtside::{testing::{Buffer, fake_queue}, Ram};
+    /// use virtside::{memory::Ram, testing::{Buffer, fake_queue}};
     /// let ram = Box::new(Ram::<8192>::new());
     /// let mut driver = fake_queue(ram.lend(0x8000_0000), 0x8000_0000, 8);
     /// driver.send(0, &[Buffer::writable(0x8000_1000, 4)]);
@@ -70,7 +70,7 @@ impl<const BYTES: usize> Ram<BYTES> {
     /// ```
     ///
     /// ```compile_fail,E0597
-    /// use virtside::Ram;
+    /// use virtside::memory::Ram;
     /// let mem = {
     ///     let ram = Ram::<4096>::new();
     ///     ram.lend(0)
@@ -89,7 +89,7 @@ impl<const BYTES: usize> Ram<BYTES> {
     /// As a region of a [`RegionMem`](super::RegionMem), from driver address `base` on.
     ///
     /// ```
-    /// use virtside::{DriverMem, Permission, Ram, RegionMem};
+    /// use virtside::{DriverMem, memory::{Permission, Ram, RegionMem}};
     /// static LOW: Ram<4096> = Ram::new();
     /// static HIGH: Ram<8192> = Ram::new();
     /// let mut mem = RegionMem::<2>::new();

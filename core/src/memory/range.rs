@@ -16,7 +16,7 @@ use crate::num;
 /// copied in and out, and what was copied is not read again.
 ///
 /// ```
-/// use virtside::{DriverMem, DriverRange, Permission, Ram};
+/// use virtside::{DriverMem, memory::{DriverRange, Permission, Ram}};
 /// static RAM: Ram<4096> = Ram::new();
 /// let memory = RAM.flat(0x1000);
 /// let range = DriverRange::new(0x1ff8, 8).unwrap();

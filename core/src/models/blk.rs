@@ -303,7 +303,7 @@ impl<B: BlockBackend> Block<B> {
         Ok(spans)
     }
 
-    fn carry_out<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), Failure> {
+    fn execute<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), Failure> {
         let mut header = [0; HEADER];
         read_whole(request, &mut header)?;
         let [kind, sector] = crate::memory::split(header);
@@ -328,7 +328,7 @@ impl<B: BlockBackend> DeviceConfig for Block<B> {
         config::offer(&self.backend.features(), &self.options)
     }
 
-    fn fit(&mut self, queues: u16, elements: u16) {
+    fn set_capacity(&mut self, queues: u16, elements: u16) {
         self.options.queues = self.options.queues.min(queues);
         self.options.queue_size = largest(self.options.queue_size, elements);
     }
@@ -389,7 +389,7 @@ impl<B: BlockBackend> DeviceModel for Block<B> {
         let Some(end) = request.writable.split_end(1) else {
             return Err(DriverFault::BadRequest { head: request.head });
         };
-        let status = match self.carry_out(request) {
+        let status = match self.execute(request) {
             Ok(()) => S_OK,
             Err(Failure::Status(status)) => status,
             Err(Failure::Ours(fault)) => {

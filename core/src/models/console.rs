@@ -410,7 +410,7 @@ impl<T: ConsolePort, const P: usize> DeviceModel for Console<T, P> {
             Role::Input(port) => Ok(self.input(port, request)),
             Role::Output(port) => Ok(self.output(port, request)),
             Role::ToDriver => self.tell(request),
-            Role::FromDriver => self.hear(request),
+            Role::FromDriver => self.receive_control(request),
         }
     }
 }

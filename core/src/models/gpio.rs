@@ -79,7 +79,7 @@ pub const EVENTQ: u16 = 1;
 /// # }
 /// # let (led_pin, button_pin) = (Pin, Pin);
 /// use virtside::models::{Gpio, gpio::{GpioLine, InputLine, OutputLine}};
-/// use virtside::{ChainSlot, Engine, Ram, Shared};
+/// use virtside::{ChainSlot, Engine, Shared, memory::Ram};
 /// static RAM: Ram<65536> = Ram::new();
 /// static SHARED: Shared<2> = Shared::new();
 ///
@@ -244,7 +244,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         let State { value, trigger, .. } = *self.state(line)?;
         let abilities = self.lines.abilities(line);
         let possible = match direction {
-            Direction::None => return self.forget(line),
+            Direction::None => return self.reset_line(line),
             Direction::Output => abilities.contains(Abilities::OUTPUT) && trigger.is_none(),
             Direction::Input => abilities.contains(Abilities::INPUT),
         };
@@ -258,7 +258,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     }
 
     /// Nothing is left but a buffer to give back (gpio-09).
-    fn forget(&mut self, line: u16) -> Result<(), Failure> {
+    fn reset_line(&mut self, line: u16) -> Result<(), Failure> {
         let state = self.state(line)?;
         let enabled = state.trigger.is_some();
         state.disable();
@@ -327,7 +327,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     }
 
     /// Carries out a request with a simple answer, which is its value.
-    fn carry_out(&mut self, kind: Kind, line: u16, value: u32) -> Result<u8, Failure> {
+    fn execute(&mut self, kind: Kind, line: u16, value: u32) -> Result<u8, Failure> {
         match kind {
             Kind::LineNames => Err(Failure::Refused),
             Kind::GetDirection => Ok(self.state(line)?.direction.value()),
@@ -367,7 +367,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
                         Err(Failure::Refused)
                     }
                     // What cannot be answered whole is not done.
-                    Some(kind) if room >= 2 => self.carry_out(kind, line, value),
+                    Some(kind) if room >= 2 => self.execute(kind, line, value),
                     _ => Err(Failure::Refused),
                 }
             }
@@ -459,7 +459,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             state.let_go();
             if used {
                 // Nobody is left to tell if it fails.
-                let _ = self.forget(line);
+                let _ = self.reset_line(line);
             } else {
                 *state = State::NEW;
             }

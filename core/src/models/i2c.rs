@@ -362,7 +362,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         let done = if self.failing {
             Err(FAILED)
         } else {
-            match segment.and_then(|segment| self.carry_out(segment, more, request)) {
+            match segment.and_then(|segment| self.execute(segment, more, request)) {
                 Ok(true) => Ok(()),
                 Ok(false) => return None,
                 Err(failed) => Err(failed),
@@ -373,7 +373,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
     }
 
     /// Carries out a segment on its own; false if it is kept for later.
-    fn carry_out<M: DriverMem>(
+    fn execute<M: DriverMem>(
         &mut self,
         segment: Segment,
         more: bool,
@@ -437,7 +437,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         Ok(request.writable.write_all(bytes)?)
     }
 
-    fn forget(&mut self) {
+    fn discard_group(&mut self) {
         self.failing = false;
         self.held = None;
         self.settled = None;
@@ -464,12 +464,12 @@ impl<B: I2cBus, const BYTES: usize> DeviceConfig for I2c<B, BYTES> {
 
 impl<B: I2cBus, const BYTES: usize> DeviceModel for I2c<B, BYTES> {
     fn reset(&mut self) {
-        self.forget();
+        self.discard_group();
     }
 
     fn queue_stopped(&mut self, queue: u16) {
         if queue == 0 {
-            self.forget();
+            self.discard_group();
         }
     }
 

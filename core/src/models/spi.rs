@@ -135,7 +135,7 @@ impl<C: SpiController, const BYTES: usize> Spi<C, BYTES> {
         &mut self.controller
     }
 
-    fn carry_out<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), Failure> {
+    fn execute<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), Failure> {
         let mut head = [0; HEAD];
         request.readable.read_exact(&mut head)?;
         let settings = self.controller.capabilities().tidy().check(&head);
@@ -207,7 +207,7 @@ impl<C: SpiController, const BYTES: usize> DeviceModel for Spi<C, BYTES> {
         let Some(end) = request.writable.split_end(1) else {
             return Err(DriverFault::BadRequest { head: request.head });
         };
-        let result = match self.carry_out(request) {
+        let result = match self.execute(request) {
             Ok(()) => TRANS_OK,
             Err(Failure::Parameters) => PARAM_ERR,
             Err(Failure::Transfer) => TRANS_ERR,

@@ -62,7 +62,7 @@ use crate::{
 /// [`check_config`]: Self::check_config
 /// [`check_ready`]: Self::check_ready
 /// [`DeviceBuilder::build`]: crate::DeviceBuilder::build
-/// [`FaultPolicy`]: crate::FaultPolicy
+/// [`FaultPolicy`]: crate::error::FaultPolicy
 /// [`Message::ConfigureQueue`]: crate::Message::ConfigureQueue
 /// [`Message::Ready`]: crate::Message::Ready
 ///
@@ -80,7 +80,7 @@ use crate::{
 /// A check that relates queues, and one that wants some of them at least:
 ///
 /// ```
-/// use virtside::{DeviceError, Features, QueueCheck, QueueConfig, Refusal};
+/// use virtside::{Features, QueueCheck, QueueConfig, Refusal, error::DeviceError};
 ///
 /// /// Queue 0 must be there, and queue 1 must not be larger.
 /// struct Paired;
@@ -156,7 +156,7 @@ pub trait QueueCheck {
     /// [`check_config`](Self::check_config). By default it does.
     ///
     /// # Errors
-    /// Why not. The device does not start then, whatever its [`FaultPolicy`](crate::FaultPolicy): a
+    /// Why not. The device does not start then, whatever its [`FaultPolicy`](crate::error::FaultPolicy): a
     /// refused DRIVER_OK ([`Refusal::NotReady`]), an error of `Message::Ready`. Registers keep
     /// [`Refusal::QueueSet`] as their last refusal, or the [`Refusal`] in this error.
     fn check_ready<'a>(
@@ -219,7 +219,7 @@ impl<const WORDS: usize> QueueCheck for QueueSet<WORDS> {
 /// addresses or the whole set, implement [`QueueCheck`].
 ///
 /// ```
-/// use virtside::{DeviceError, QueueCheck, QueueCheckFn};
+/// use virtside::{QueueCheck, error::DeviceError, queue::QueueCheckFn};
 /// // Queue 0 receives; each of the others only beside it.
 /// let check = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
 ///     if queue == 0 || existing.filter(|other| *other == 0).count() == 1 {
@@ -442,7 +442,7 @@ pub(crate) fn check<'a, M: DriverMem>(
 /// RING_PACKED decides on the format.
 ///
 /// ```
-/// use virtside::{translate_queue, Features, QueueConfig, Ram, Refusal};
+/// use virtside::{Features, QueueConfig, Refusal, memory::Ram, queue::translate_queue};
 /// static RAM: Ram<4096> = Ram::new();
 /// let config = QueueConfig { queue: 0, size: 8, desc: 0, driver: 0x80, device: 0x100 };
 /// assert!(translate_queue(&RAM.flat(0), &config, Features::VERSION_1).is_ok());

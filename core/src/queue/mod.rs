@@ -21,7 +21,7 @@ use check::Windows;
 pub use check::{CheckedQueue, QueueCheck, QueueCheckFn, translate_queue};
 #[cfg(feature = "packed")]
 pub use packed::PackedQueue;
-pub use snapshot::{ChainSnapshot, RingSnapshot};
+use snapshot::RingSnapshot;
 #[cfg(feature = "split")]
 pub use split::SplitQueue;
 pub use stream::{ChainError, ReadableChain, WritableChain};
@@ -254,12 +254,12 @@ impl<W, const N: usize> Virtqueue<W, N> {
 
     /// A popped chain will not be given back. Nothing, if it is not in flight.
     #[cold]
-    pub(crate) fn lose(&mut self, chain: &Chain<N>) {
-        either!(self, queue => queue.lose(chain));
+    pub(crate) fn abandon(&mut self, chain: &Chain<N>) {
+        either!(self, queue => queue.abandon(chain));
     }
 
     /// No popped chain will be given back.
-    pub(crate) fn lose_all(&mut self) {
-        either!(self, queue => queue.lose_all());
+    pub(crate) fn abandon_all(&mut self) {
+        either!(self, queue => queue.abandon_all());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! For each chain the shared memory is touched exactly so often: each descriptor once, one used
 //! descriptor, and one suppression word; once more per batch to find its end. Nothing is read twice,
-//! but for how far a chain goes that is refused ([`FaultPolicy::Refuse`](crate::FaultPolicy)).
+//! but for how far a chain goes that is refused ([`FaultPolicy::Refuse`](crate::error::FaultPolicy)).
 //!
 //! A descriptor is the driver's until its flags say otherwise for the round that the wrap counter
 //! stands for; only the first of a chain is asked, as it is published last (packed-06). A driver can
@@ -56,7 +56,7 @@ pub struct PackedQueue<W, const N: usize> {
     /// Slots that were given back since interrupts were last considered, modulo 2^32.
     given: u32,
     /// Slots of chains that will not be given back.
-    lost: u16,
+    abandoned: u16,
     indirect: bool,
     /// The driver was told not to kick, by the flags.
     kicks_off: bool,
@@ -87,7 +87,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             next_used: Position::start(BOTH),
             room: checked.size,
             given: 0,
-            lost: 0,
+            abandoned: 0,
             indirect: checked.features.contains(Features::INDIRECT_DESC),
             kicks_off: false,
             mode,
@@ -113,7 +113,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         let next_avail = Position::from_word(ring.next_avail, AVAIL, size)?;
         let next_used = Position::from_word(ring.next_used, BOTH, size)?;
         let taken = next_used.distance(next_avail, size)?;
-        if ring.lost > taken || ring.unsignalled > size {
+        if ring.abandoned > taken || ring.unsignalled > size {
             return None;
         }
         let mut queue = Self::new(checked, serial);
@@ -121,7 +121,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         queue.next_used = next_used;
         queue.room = size.wrapping_sub(taken);
         queue.given = ring.unsignalled.into();
-        queue.lost = ring.lost;
+        queue.abandoned = ring.abandoned;
         queue.kicks_off = ring.kicks_off;
         Some(queue)
     }
@@ -235,7 +235,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// The walk stopped somewhere. How far the chain goes its descriptors say once more; nothing else
     /// of them is used, so a driver that changes them meanwhile misleads itself.
     pub(crate) fn refuse(&mut self, chain: &mut Chain<N>) -> bool {
-        if self.is_in_order() && (self.flights.count() != 0 || self.lost != 0) {
+        if self.is_in_order() && (self.flights.count() != 0 || self.abandoned != 0) {
             return false;
         }
         let mut place = self.next_avail.around(self.size);
@@ -436,7 +436,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
             next_avail: self.next_avail.around(self.size).halfword(),
             next_used: self.next_used.around(self.size).halfword(),
             unsignalled: num::clamp_u16(num::index(self.given)).min(self.size),
-            lost: self.lost,
+            abandoned: self.abandoned,
             kicks_off: self.kicks_off,
         }
     }
@@ -453,7 +453,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
         // As many as there are, and no more slots than lie between the positions.
         let taken = self.size.wrapping_sub(self.room);
-        let so_far = self.flights.slots().saturating_add(self.lost);
+        let so_far = self.flights.slots().saturating_add(self.abandoned);
         if slots == 0 || slots > taken.saturating_sub(so_far) {
             return false;
         }
@@ -479,7 +479,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
     }
 
     pub(crate) fn is_whole(&self) -> bool {
-        let slots = self.flights.slots().saturating_add(self.lost);
+        let slots = self.flights.slots().saturating_add(self.abandoned);
         slots == self.size.wrapping_sub(self.room)
     }
 
@@ -507,17 +507,17 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     /// Whether nothing more can be given back, because an older chain was lost.
     pub(crate) const fn is_stuck(&self) -> bool {
-        self.is_in_order() && self.lost != 0
+        self.is_in_order() && self.abandoned != 0
     }
 
     /// A popped chain will not be given back. Its slots stay the device's.
-    pub(crate) fn lose(&mut self, chain: &Chain<N>) {
+    pub(crate) fn abandon(&mut self, chain: &Chain<N>) {
         let slots = self.flights.remove(chain.head(), chain.header.serial());
-        self.lost = self.lost.wrapping_add(slots.unwrap_or(0));
+        self.abandoned = self.abandoned.wrapping_add(slots.unwrap_or(0));
     }
 
-    pub(crate) fn lose_all(&mut self) {
-        self.lost = self.lost.wrapping_add(self.flights.slots());
+    pub(crate) fn abandon_all(&mut self) {
+        self.abandoned = self.abandoned.wrapping_add(self.flights.slots());
         self.flights.clear();
     }
 }

@@ -1,7 +1,7 @@
 //! Serial numbers of chains, and the words that stand where there is none.
 //!
 //! A chain is told from a clone of an earlier one with the same head by its number. That of a chain in
-//! a split ring is below 2^31 + 2^16, with IN_ORDER after one bit was [turned](SPLIT_TURN); in a packed
+//! a split ring is below 2^31 + 2^16, with IN_ORDER after one bit was [turned](SPLIT_IN_ORDER_XOR); in a packed
 //! ring it is odd. What stands for no chain is none of these in either format, so that a chain of
 //! another life gives nothing back, whatever the format was then.
 
@@ -17,15 +17,15 @@ pub(super) const ABSENT: u32 = u32::MAX - 7;
 pub(super) const SPLIT_END: u32 = 1 << 31;
 /// What is turned in a split ring with IN_ORDER: a chain has another number than is noted of it, so
 /// that it is not given back without asking for its turn.
-pub(super) const SPLIT_TURN: u32 = 1 << 30;
+pub(super) const SPLIT_IN_ORDER_XOR: u32 = 1 << 30;
 /// The same in a packed ring where not all chains are in their places, of [`FREE`], too.
-pub(super) const PACKED_TURN: u32 = 1 << 30;
+pub(super) const PACKED_FAR_XOR: u32 = 1 << 30;
 
 const _: () = {
     // The highest number in a split ring, and the highest after the turn.
-    let highest = SPLIT_END | SPLIT_TURN | 0xffff;
+    let highest = SPLIT_END | SPLIT_IN_ORDER_XOR | 0xffff;
     assert!(ABSENT > highest);
-    let (free, plain) = (FREE ^ PACKED_TURN, SPLIT_END | 0xffff);
-    assert!(free > plain && free < SPLIT_END | SPLIT_TURN);
+    let (free, plain) = (FREE ^ PACKED_FAR_XOR, SPLIT_END | 0xffff);
+    assert!(free > plain && free < SPLIT_END | SPLIT_IN_ORDER_XOR);
     assert!((ABSENT | ORDERED | FREE | NO_CHAIN | free) & 1 == 0);
 };

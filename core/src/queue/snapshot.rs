@@ -20,7 +20,7 @@ pub struct RingSnapshot {
     /// queue's size.
     pub unsignalled: u16,
     /// What was taken and will not be given back: chains, or slots.
-    pub lost: u16,
+    pub abandoned: u16,
     /// The driver was told by flags not to kick.
     pub kicks_off: bool,
 }

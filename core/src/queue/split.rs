@@ -18,7 +18,7 @@ use super::{
     chain::Chain,
     descriptor::{Desc, End, follow, walk_table},
     mode::Mode,
-    serial::{ABSENT, FREE, ORDERED, SPLIT_END, SPLIT_TURN},
+    serial::{ABSENT, FREE, ORDERED, SPLIT_END, SPLIT_IN_ORDER_XOR},
 };
 use crate::{
     error::DriverFault,
@@ -48,7 +48,7 @@ pub struct SplitQueue<W, const N: usize> {
     avail_idx: u16,
     next_used: u16,
     /// Chains that were popped and will not be given back.
-    lost: u16,
+    abandoned: u16,
     /// `next_used` when interrupts were last considered.
     signalled: u16,
     mode: Mode,
@@ -75,7 +75,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             next: serial,
             avail_idx: 0,
             next_used: 0,
-            lost: 0,
+            abandoned: 0,
             signalled: 0,
             mode: Mode::of(checked.features),
             indirect: checked.features.contains(Features::INDIRECT_DESC),
@@ -113,7 +113,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     ) -> Option<Self> {
         let size = checked.size;
         let taken = ring.next_avail.wrapping_sub(ring.next_used);
-        if taken > size || ring.unsignalled > size || ring.lost.checked_add(chains)? != taken {
+        if taken > size || ring.unsignalled > size || ring.abandoned.checked_add(chains)? != taken {
             return None;
         }
         let mut queue = Self::new(checked, serial);
@@ -124,7 +124,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         queue.avail_idx = ring.next_avail;
         queue.next_used = ring.next_used;
         queue.signalled = ring.next_used.wrapping_sub(ring.unsignalled);
-        queue.lost = ring.lost;
+        queue.abandoned = ring.abandoned;
         queue.kicks_off = ring.kicks_off;
         Some(queue)
     }
@@ -185,7 +185,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             return Popped::Chain;
         }
         // Asked of the chain: to keep the head would cost the good path a register.
-        self.forget(chain.head());
+        self.abandon_head(chain.head());
         Popped::Broken
     }
 
@@ -193,12 +193,12 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     pub(crate) fn refuse(&mut self, chain: &Chain<N>) -> bool {
         if self.mode.in_order() {
             // It is lost itself; another that was, would be passed over.
-            if self.in_flight() != 0 || self.lost != 1 {
+            if self.in_flight() != 0 || self.abandoned != 1 {
                 return false;
             }
             self.publish();
         }
-        self.lost = self.lost.wrapping_sub(1);
+        self.abandoned = self.abandoned.wrapping_sub(1);
         self.windows
             .device
             .store_used(self.next_used, [u32::from(chain.head()), 0]);
@@ -213,7 +213,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         match self.in_flight.get_mut(usize::from(head)) {
             Some(there) if built::IN_ORDER && *there == ORDERED => {
                 *there = serial;
-                chain.header.set_serial(serial ^ SPLIT_TURN);
+                chain.header.set_serial(serial ^ SPLIT_IN_ORDER_XOR);
                 true
             }
             _ => {
@@ -264,7 +264,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
     /// hears of it at the latest with [`publish`](Self::publish).
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let serial = chain.header.serial() ^ SPLIT_TURN;
+        let serial = chain.header.serial() ^ SPLIT_IN_ORDER_XOR;
         let there = self.in_flight.get_mut(usize::from(chain.head()));
         match there.filter(|there| **there == serial) {
             Some(there) => *there = ORDERED,
@@ -390,7 +390,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
             next_avail: self.next_avail(),
             next_used: self.next_used,
             unsignalled: self.next_used.wrapping_sub(self.signalled),
-            lost: self.lost,
+            abandoned: self.abandoned,
             kicks_off: self.kicks_off,
         }
     }
@@ -407,12 +407,12 @@ impl<W, const N: usize> SplitQueue<W, N> {
     }
 
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
-        let (serial, free, turn) = (self.next, self.free(), self.turn());
+        let (serial, free, xor) = (self.next, self.free(), self.serial_xor());
         match self.in_flight.get_mut(usize::from(chain.head())) {
             Some(there) if *there == free && slots == 1 => *there = serial,
             _ => return false,
         }
-        chain.header.set_serial(serial ^ turn);
+        chain.header.set_serial(serial ^ xor);
         self.next = serial.wrapping_add(1);
         true
     }
@@ -425,7 +425,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
     pub(crate) fn in_flight(&self) -> u16 {
         self.next_avail()
             .wrapping_sub(self.next_used)
-            .wrapping_sub(self.lost)
+            .wrapping_sub(self.abandoned)
             .wrapping_sub(self.batch.count)
     }
 
@@ -442,9 +442,9 @@ impl<W, const N: usize> SplitQueue<W, N> {
 
     /// A popped chain will not be given back. Nothing, if it is not in flight.
     #[cold]
-    pub(crate) fn lose(&mut self, chain: &Chain<N>) {
+    pub(crate) fn abandon(&mut self, chain: &Chain<N>) {
         if self.is_in_flight(chain) {
-            self.forget(chain.head());
+            self.abandon_head(chain.head());
         }
     }
 
@@ -452,17 +452,21 @@ impl<W, const N: usize> SplitQueue<W, N> {
     #[cold]
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
         let there = self.in_flight.get(usize::from(chain.head()));
-        there.is_some_and(|there| *there == chain.header.serial() ^ self.turn())
+        there.is_some_and(|there| *there == chain.header.serial() ^ self.serial_xor())
     }
 
     /// Whether nothing more can be given back, because an older chain was lost.
     pub(crate) const fn is_stuck(&self) -> bool {
-        self.mode.in_order() && self.lost != 0
+        self.mode.in_order() && self.abandoned != 0
     }
 
     /// What turns a serial number into that of a chain.
-    const fn turn(&self) -> u32 {
-        if self.mode.in_order() { SPLIT_TURN } else { 0 }
+    const fn serial_xor(&self) -> u32 {
+        if self.mode.in_order() {
+            SPLIT_IN_ORDER_XOR
+        } else {
+            0
+        }
     }
 
     /// What stands for a head that is with the driver.
@@ -473,20 +477,20 @@ impl<W, const N: usize> SplitQueue<W, N> {
     /// A head that is in flight will not be given back.
     #[cold]
     #[inline(never)]
-    fn forget(&mut self, head: u16) {
+    fn abandon_head(&mut self, head: u16) {
         let free = self.free();
         if let Some(there) = self.in_flight.get_mut(usize::from(head)) {
             *there = free;
-            self.lost = self.lost.wrapping_add(1);
+            self.abandoned = self.abandoned.wrapping_add(1);
         }
     }
 
     /// No popped chain will be given back.
-    pub(crate) fn lose_all(&mut self) {
+    pub(crate) fn abandon_all(&mut self) {
         let free = self.free();
         for there in self.in_flight.iter_mut().filter(|there| **there < ABSENT) {
             *there = free;
-            self.lost = self.lost.wrapping_add(1);
+            self.abandoned = self.abandoned.wrapping_add(1);
         }
     }
 }

@@ -171,7 +171,7 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
 /// The device-readable bytes of a chain, as a stream.
 ///
 /// ```
-/// # use virtside::{testing::one_chain, Ram};
+/// # use virtside::{memory::Ram, testing::one_chain};
 /// # static RAM: Ram<4096> = Ram::new();
 /// use embedded_io::Read;
 /// # one_chain(&RAM, b"header", 0, |mem, chain| {
@@ -253,7 +253,7 @@ impl<M: DriverMem> Read for ReadableChain<'_, M> {
 /// A full writer gives [`ChainError::Full`], never `Ok(0)`.
 ///
 /// ```
-/// # use virtside::{testing::one_chain, ChainError, Ram};
+/// # use virtside::{memory::Ram, queue::ChainError, testing::one_chain};
 /// # static RAM: Ram<4096> = Ram::new();
 /// use embedded_io::Write;
 /// # one_chain(&RAM, b"", 4, |mem, chain| {

@@ -11,7 +11,10 @@ use crate::{
 /// it refuses.
 ///
 /// ```
-/// use virtside::{Configuring, CountingNotify, DeviceBuilder, Features, Message, Progress, Ram, Shared};
+/// use virtside::{
+///     Configuring, DeviceBuilder, Features, Message, Shared, interrupt::CountingNotify,
+///     memory::Ram, setup::Progress,
+/// };
 /// static RAM: Ram<4096> = Ram::new();
 /// static SHARED: Shared<1> = Shared::new();
 /// static LINE: CountingNotify = CountingNotify::new();
@@ -23,7 +26,7 @@ use crate::{
 /// }
 /// assert!(SHARED.needs_reset() && !SHARED.is_live());
 /// assert_eq!(LINE.asserted(), 1);
-/// # Ok::<(), virtside::DeviceError>(())
+/// # Ok::<(), virtside::error::DeviceError>(())
 /// ```
 #[derive(Debug)]
 #[must_use = "the driver waits for the answer; dropping it refuses"]

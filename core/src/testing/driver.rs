@@ -120,7 +120,7 @@ pub struct FakeDriver<M> {
 /// A driver whose rings are zeroed and lie from `start` on.
 ///
 /// ```
-/// use virtside::{testing::{fake_queue, Buffer}, Ram};
+/// use virtside::{memory::Ram, testing::{fake_queue, Buffer}};
 /// static RAM: Ram<4096> = Ram::new();
 /// let mut driver = fake_queue(RAM.flat(0), 0, 8);
 /// driver.send(0, &[Buffer::readable(0x800, 16), Buffer::writable(0x900, 1)]);

@@ -78,7 +78,7 @@ impl Counts {
         }
     }
 
-    fn note(count: &AtomicU32) {
+    fn count(count: &AtomicU32) {
         count.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -108,48 +108,50 @@ impl<W: RingWindow> RingWindow for CountingWindow<'_, W> {
     fn load_descriptor(&self, index: u16) -> Option<RawDescriptor> {
         let raw = self.inner.load_descriptor(index);
         if raw.is_some() {
-            Counts::note(&self.counts.descriptors);
+            Counts::count(&self.counts.descriptors);
         }
         raw
     }
     fn load_flags(&self) -> u16 {
-        Counts::note(&self.counts.loads);
+        Counts::count(&self.counts.loads);
         self.inner.load_flags()
     }
     fn load_idx(&self) -> u16 {
-        Counts::note(&self.counts.loads);
+        Counts::count(&self.counts.loads);
         self.inner.load_idx()
     }
     fn load_event(&self) -> u16 {
-        Counts::note(&self.counts.loads);
+        Counts::count(&self.counts.loads);
         self.inner.load_event()
     }
     fn load_entry(&self, index: u16) -> u16 {
-        Counts::note(&self.counts.loads);
+        Counts::count(&self.counts.loads);
         self.inner.load_entry(index)
     }
     fn store_flags(&self, value: u16) {
-        Counts::note(&self.counts.stores);
+        Counts::count(&self.counts.stores);
         self.inner.store_flags(value);
     }
     fn store_event(&self, value: u16) {
-        Counts::note(&self.counts.stores);
+        Counts::count(&self.counts.stores);
         self.inner.store_event(value);
     }
     fn store_used_batch(&self, index: u16, element: [u32; 2], count: u16) {
-        Counts::note(&self.counts.elements);
-        Counts::note(&self.counts.stores);
+        Counts::count(&self.counts.elements);
+        Counts::count(&self.counts.stores);
         self.inner.store_used_batch(index, element, count);
     }
     fn is_available(&self, index: u16, wrap: bool) -> bool {
-        Counts::note(&self.counts.loads);
+        Counts::count(&self.counts.loads);
         self.inner.is_available(index, wrap)
     }
     fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor> {
         let raw = self.inner.load_available(index, wrap);
         match raw {
-            Some(_) => Counts::note(&self.counts.descriptors),
-            None if self.inner.load_descriptor(index).is_some() => Counts::note(&self.counts.loads),
+            Some(_) => Counts::count(&self.counts.descriptors),
+            None if self.inner.load_descriptor(index).is_some() => {
+                Counts::count(&self.counts.loads)
+            }
             // Outside the area nothing is loaded.
             None => {}
         }
@@ -158,16 +160,16 @@ impl<W: RingWindow> RingWindow for CountingWindow<'_, W> {
     fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) -> bool {
         let stored = self.inner.store_used_descriptor(index, id, len, flags);
         if stored {
-            Counts::note(&self.counts.elements);
+            Counts::count(&self.counts.elements);
         }
         stored
     }
     fn load_suppression(&self) -> u32 {
-        Counts::note(&self.counts.loads);
+        Counts::count(&self.counts.loads);
         self.inner.load_suppression()
     }
     fn store_suppression(&self, word: u32) {
-        Counts::note(&self.counts.stores);
+        Counts::count(&self.counts.stores);
         self.inner.store_suppression(word);
     }
     fn full_fence(&self) {
@@ -190,7 +192,7 @@ impl<'c, M: DriverMem> DriverMem for CountingMem<'c, M> {
         range: DriverRange,
         permission: Permission,
     ) -> Result<DeviceRange<'_>, MemFault> {
-        Counts::note(&self.counts.translations);
+        Counts::count(&self.counts.translations);
         self.inner.translate(range, permission)
     }
 

@@ -18,7 +18,11 @@ pub use registers::Registers;
 pub use shot::Shot;
 
 pub use crate::memory::order;
-use crate::{Chain, FlatMem, Ram, Segment};
+use crate::{
+    FlatMem,
+    memory::Ram,
+    queue::{Chain, Segment},
+};
 
 /// Shows `show` a chain of `readable` bytes and room for `writable` more, up to 2048 each, in `ram`.
 pub fn one_chain(

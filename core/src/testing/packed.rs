@@ -18,7 +18,7 @@ pub const USED: u16 = 1 << 15;
 /// there is left alone.
 ///
 /// ```
-/// use virtside::{testing::{Buffer, PackedDriver}, Ram};
+/// use virtside::{memory::Ram, testing::{Buffer, PackedDriver}};
 /// static RAM: Ram<4096> = Ram::new();
 /// let mut driver = PackedDriver::new(RAM.flat(0), 0, 8);
 /// driver.send(3, &[Buffer::readable(0x800, 16), Buffer::writable(0x900, 1)]);

@@ -11,7 +11,7 @@ use crate::{
 /// Something with a register block.
 ///
 /// ```
-/// use virtside::{ChainSlot, Engine, Features, Ram, Shared, models::Entropy};
+/// use virtside::{ChainSlot, Engine, Features, Shared, memory::Ram, models::Entropy};
 /// use virtside::{testing::Registers, transport::DeviceStatus};
 /// static RAM: Ram<4096> = Ram::new();
 /// static SHARED: Shared<1> = Shared::new();

@@ -2,14 +2,14 @@
 
 use core::{iter, ops::Range};
 
-use crate::{Ram, num};
+use crate::{memory::Ram, num};
 
 /// The contents of a [`Ram`] at one time, to tell later which bytes have changed.
 ///
 /// Addresses are the driver's. A shot is as large as the RAM.
 ///
 /// ```
-/// use virtside::{Ram, testing::Shot};
+/// use virtside::{memory::Ram, testing::Shot};
 /// static RAM: Ram<4096> = Ram::new();
 /// let shot = Shot::of(&RAM, 0x8000_0000);
 /// shot.assert_only_changed(&[]);
@@ -19,7 +19,7 @@ use crate::{Ram, num};
 /// ```
 ///
 /// ```should_panic
-/// # use virtside::{Ram, testing::Shot};
+/// # use virtside::{memory::Ram, testing::Shot};
 /// # static RAM: Ram<4096> = Ram::new();
 /// let shot = Shot::of(&RAM, 0);
 /// RAM.write(0x10, &[1, 2, 3]);

@@ -10,10 +10,10 @@ impl<const Q: usize> Transport<Q> {
     }
 
     /// Tells the device how much room there is, before the driver first sees what depends on it.
-    pub(super) fn fit<C: DeviceConfig>(&mut self, config: &mut C) {
-        if !self.fitted {
-            self.fitted = true;
-            config.fit(num::clamp_u16(Q), self.capacity);
+    pub(super) fn set_capacity<C: DeviceConfig>(&mut self, config: &mut C) {
+        if !self.capacity_told {
+            self.capacity_told = true;
+            config.set_capacity(num::clamp_u16(Q), self.capacity);
         }
     }
 
@@ -26,7 +26,7 @@ impl<const Q: usize> Transport<Q> {
         bytes: &mut [u8],
         config: &mut C,
     ) -> bool {
-        self.fit(config);
+        self.set_capacity(config);
         config.read_config(offset, bytes)
     }
 

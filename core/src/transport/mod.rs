@@ -60,7 +60,7 @@ pub struct Transport<const Q: usize> {
     /// Lives on across a reset, so that it never repeats.
     generation: u32,
     /// The device was told how much room there is.
-    fitted: bool,
+    capacity_told: bool,
     outstanding: Option<Outstanding>,
     ticket: u32,
     /// Largest queue that there is room for.
@@ -78,7 +78,7 @@ impl<const Q: usize> Transport<Q> {
             handshake: Handshake::NEW,
             queues: Queues::new(),
             generation: 0,
-            fitted: false,
+            capacity_told: false,
             outstanding: None,
             ticket: 0,
             capacity,

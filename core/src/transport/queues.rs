@@ -211,7 +211,7 @@ impl<const Q: usize> Transport<Q> {
     /// queue (mmio-19, mmio-20).
     #[inline(never)]
     pub fn queue_size_max<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
-        self.fit(config);
+        self.set_capacity(config);
         self.selected(config).map_or(0, |queue| {
             u32::from(largest(config.queue_size_max(queue), self.capacity))
         })
@@ -250,7 +250,7 @@ impl<const Q: usize> Transport<Q> {
         value: u32,
         config: &mut C,
     ) -> Result<(), Refusal> {
-        self.fit(config);
+        self.set_capacity(config);
         let absent = Refusal::NoSuchQueue {
             queue: self.queues.sel,
         };
@@ -293,7 +293,7 @@ impl<const Q: usize> Transport<Q> {
         value: u32,
         config: &mut C,
     ) -> Reply {
-        self.fit(config);
+        self.set_capacity(config);
         if value > 1 {
             return Refusal::BadValue { offset, value }.into();
         }

@@ -58,7 +58,7 @@ impl<const Q: usize> Transport<Q> {
     ) -> Result<(), SnapshotError> {
         let (live, failed, rest) = (device.live, device.needs_reset, device.suspension);
         self.abandon();
-        self.fit(config);
+        self.set_capacity(config);
         let bad = SnapshotError::Status;
         let phase = phase(snapshot.status, rest).ok_or(bad)?;
         // A driver whose DRIVER_OK was refused is told to reset.

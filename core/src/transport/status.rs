@@ -153,7 +153,7 @@ impl<const Q: usize> Transport<Q> {
     /// The selected 32-bit word of the offer (mmio-16).
     #[inline(never)]
     pub fn device_features<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
-        self.fit(config);
+        self.set_capacity(config);
         match self.handshake.device_features_sel {
             0 => num::low(self.lower_offer(config)),
             1 => num::high(self.lower_offer(config)),
@@ -163,7 +163,7 @@ impl<const Q: usize> Transport<Q> {
 
     /// What the driver of this device is offered.
     pub fn offer<C: DeviceConfig>(&mut self, config: &mut C) -> Features {
-        self.fit(config);
+        self.set_capacity(config);
         self.offer_of(config)
     }
 
@@ -207,7 +207,7 @@ impl<const Q: usize> Transport<Q> {
         shared: &Shared<Q>,
         notify: &I,
     ) -> Reply {
-        self.fit(config);
+        self.set_capacity(config);
         if value == 0 {
             return self.expect(Outstanding::Reset);
         }

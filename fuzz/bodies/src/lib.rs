@@ -10,8 +10,11 @@ pub use snapshot::snapshot;
 
 use virtio_spec::DeviceStatus;
 use virtside::{
-    ChainSlot, CountingNotify, DriverMem, Engine, Features, FlatMem, Offer, QueueConfig,
-    QueueState, Ram, Shared, Step,
+    ChainSlot, DriverMem, Engine, Features, FlatMem, QueueConfig, Shared, Step,
+    device::QueueState,
+    features::Offer,
+    interrupt::CountingNotify,
+    memory::Ram,
     mmio::Access,
     models::{Block, BlockOptions, blk::RamDisk},
     testing::{Buffer, FakeDriver, Layout, Registers, Shift, ShiftingMem},
@@ -216,7 +219,7 @@ fn check<M: DriverMem>(engine: &mut Fuzzed<'_, M>, shared: &Shared<Q>) {
             assert!(packed || !live || config.size.is_power_of_two());
         }
         if engine.driver_fault(queue).is_some() {
-            assert_eq!(state, QueueState::Dead);
+            assert_eq!(state, QueueState::Failed);
             assert!(status.contains(DeviceStatus::DEVICE_NEEDS_RESET));
         }
     }

@@ -5,9 +5,19 @@ use crate::{
     reset_and_work, zero,
 };
 use virtside::{
-    ChainSnapshot, CountingNotify, EngineSnapshot, Features, FlatMem, Offer, QueueConfig,
-    QueueRegisters, QueueSnapshot, QueueState, RingSnapshot, Segment, Shared, Stage, Step,
-    Suspension, mmio::Access, models::blk::BlockSnapshot, testing::Registers, transport::Phase,
+    Features, FlatMem, QueueConfig, Shared, Step,
+    device::QueueState,
+    features::Offer,
+    interrupt::CountingNotify,
+    mmio::Access,
+    models::blk::BlockSnapshot,
+    queue::Segment,
+    snapshot::{
+        ChainSnapshot, EngineSnapshot, QueueRegisters, QueueSnapshot, RingSnapshot, Stage,
+        Suspension,
+    },
+    testing::Registers,
+    transport::Phase,
 };
 
 /// Chains of a state: more than there are slots.
@@ -239,7 +249,7 @@ fn change_ring(ring: &mut RingSnapshot, input: &mut Input<'_>) {
         0 => ring.next_avail = value,
         1 => ring.next_used = value,
         2 => ring.unsignalled = value,
-        3 => ring.lost = value,
+        3 => ring.abandoned = value,
         4 => ring.kicks_off = !ring.kicks_off,
         // Both alike: a ring somewhere in its life.
         _ => {
@@ -295,7 +305,7 @@ fn check_taken(state: &State) {
         let chains = state.device.chains.iter().filter(of_it).count() as u16;
         if let Some(ring) = &queue.ring {
             let taken = ring.next_avail.wrapping_sub(ring.next_used);
-            assert!(taken <= 8 && taken == ring.lost.wrapping_add(chains));
+            assert!(taken <= 8 && taken == ring.abandoned.wrapping_add(chains));
         }
     }
 }

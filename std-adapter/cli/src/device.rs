@@ -10,7 +10,9 @@ use std::{
 };
 
 use virtside::{
-    ChainSlot, Counters, DeviceModel, Engine, Features, Offer, QueueConfig, Shared,
+    ChainSlot, DeviceModel, Engine, Features, QueueConfig, Shared,
+    device::Counters,
+    features::Offer,
     mmio::{Access, Phase, Reply},
 };
 use virtside_std::{

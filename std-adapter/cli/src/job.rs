@@ -8,7 +8,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use virtside::{
-    DeviceConfig, Features, Offer,
+    DeviceConfig, Features,
+    features::Offer,
     models::{Block, BlockOptions, Entropy},
 };
 use virtside_std::{FileDisk, OsEntropy, guest::GuestHal};

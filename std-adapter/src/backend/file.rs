@@ -8,7 +8,7 @@ use std::{
 };
 
 use virtside::{
-    DeviceRange,
+    memory::DeviceRange,
     models::blk::{BlockBackend, BlockError, BlockFeatures, RangeLimits, SECTOR},
 };
 use vmm_sys_util::{

@@ -5,7 +5,8 @@ use std::{
 };
 
 use virtside::{
-    ChainSlot, DeviceModel, Engine, Features, FlatMem, Ram, Shared,
+    ChainSlot, DeviceModel, Engine, Features, FlatMem, Shared,
+    memory::Ram,
     mmio::{Phase, Transport},
     models::{Block, BlockOptions, Entropy, EntropyError, blk::RamDisk},
 };

@@ -18,7 +18,10 @@ use std::{
     },
 };
 
-use virtside::{DeviceRange, DriverMem, DriverRange, MemFault, MemHooks, Permission, PtrWindow};
+use virtside::{
+    DriverMem,
+    memory::{DeviceRange, DriverRange, MemFault, MemHooks, Permission, PtrWindow},
+};
 use vm_memory::{
     Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MmapRegion, bitmap::Bitmap,
 };
@@ -33,7 +36,7 @@ use vm_memory::{
 /// What the device writes is marked in the regions' bitmaps, if they have them (`B` is not `()`).
 ///
 /// ```
-/// use virtside::{DriverMem, Permission};
+/// use virtside::{DriverMem, memory::Permission};
 /// use virtside_std::VmMem;
 /// use vm_memory::{GuestAddress, GuestMemoryMmap};
 ///

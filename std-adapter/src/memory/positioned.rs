@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::fd::AsRawFd};
 
-use virtside::DeviceRange;
+use virtside::memory::DeviceRange;
 
 /// Fills all of `to` from `offset` of the file on.
 ///

@@ -3,8 +3,10 @@
 use std::io;
 
 use virtside::{
-    ChainSlot, DeviceModel, DriverMem, DriverNotify, Engine, SharedHandle, Trace,
+    ChainSlot, DeviceModel, DriverMem, DriverNotify, Engine,
     mmio::{Phase, Reply},
+    shared::SharedHandle,
+    trace::Trace,
 };
 
 use super::MmioMessages;

@@ -3,9 +3,12 @@
 use std::io;
 
 use virtside::{
-    ChainSlot, Device, DeviceError, DeviceModel, DriverMem, DriverNotify, Engine, FaultPolicy,
-    Features, Message, QueueConfig, Refusal, SharedHandle, Trace,
+    ChainSlot, Device, DeviceModel, DriverMem, DriverNotify, Engine, Features, Message,
+    QueueConfig, Refusal,
+    error::{DeviceError, FaultPolicy},
     mmio::{Reply, Transport},
+    shared::SharedHandle,
+    trace::Trace,
 };
 
 use super::{MessageSource, MmioDevice};

@@ -9,8 +9,8 @@ pub use device::MmioDevice;
 pub use mmio::MmioMessages;
 
 use virtside::{
-    Configuring, Device, DeviceBuilder, DeviceError, DriverMem, DriverNotify, Features, Message,
-    Progress, QueueCheck, ReadyResponder, SharedHandle,
+    Configuring, Device, DeviceBuilder, DriverMem, DriverNotify, Features, Message, QueueCheck,
+    ReadyResponder, error::DeviceError, setup::Progress, shared::SharedHandle,
 };
 
 /// A blocking source of messages from a driver or a VMM.
@@ -42,14 +42,14 @@ pub trait MessageSource {
 /// until then the driver is told nothing.
 ///
 /// ```
-/// # use virtside::{DeviceError, Message, QueueConfig};
+/// # use virtside::{Message, QueueConfig, error::DeviceError};
 /// # struct Script(std::vec::IntoIter<Message>);
 /// # impl virtside_std::MessageSource for Script {
 /// #     fn next_message(&mut self) -> Result<Option<Message>, DeviceError> { Ok(self.0.next()) }
 /// #     fn acknowledge(&mut self, _: Result<(), &DeviceError>) -> Result<(), DeviceError> { Ok(()) }
 /// # }
 /// use std::sync::Arc;
-/// use virtside::{Device, DeviceBuilder, Features, FlatMem, Ram, Shared};
+/// use virtside::{Device, DeviceBuilder, Features, FlatMem, Shared, memory::Ram};
 /// use virtside_std::{CondvarNotify, config_builder_from_stream};
 ///
 /// static RAM: Ram<4096> = Ram::new();
@@ -70,7 +70,7 @@ pub trait MessageSource {
 /// # Errors
 /// [`DeviceError::UnexpectedEndOfStream`] if there is no `Ready`. A refused queue or message ends
 /// the conversation with its error, after its sender was told; with a
-/// [`FaultPolicy`](virtside::FaultPolicy) other than the default the conversation goes on without it.
+/// [`FaultPolicy`](virtside::error::FaultPolicy) other than the default the conversation goes on without it.
 #[allow(clippy::type_complexity, reason = "a device and its responder")]
 pub fn config_builder_from_stream<S, P, M, I, H, const Q: usize, const N: usize>(
     builder: DeviceBuilder<I, Q, H>,

@@ -1,10 +1,13 @@
 use std::{sync::Arc, thread};
 
 use virtside::{
-    ChainSlot, DeviceBuilder, DeviceError, Engine, EngineSnapshot, Features, FlatMem, Message,
-    QueueCheckFn, QueueConfig, Ram, Refusal, Shared, SnapshotError,
+    ChainSlot, DeviceBuilder, Engine, Features, FlatMem, Message, QueueConfig, Refusal, Shared,
+    error::DeviceError,
+    memory::Ram,
     mmio::{Access, Reply},
     models::Entropy,
+    queue::QueueCheckFn,
+    snapshot::{EngineSnapshot, SnapshotError},
 };
 
 use super::*;

@@ -1,9 +1,10 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use virtside::{
-    Answer, DeviceConfig, DriverFault, Features, FlatMem, Ram, ReadyResponder, Request, Shared,
-    Start,
+    Answer, DeviceConfig, DriverFault, Features, FlatMem, ReadyResponder, Request, Shared,
+    memory::Ram,
     mmio::{Phase, Ticket},
+    model::Start,
 };
 
 use super::*;
@@ -120,7 +121,7 @@ impl DeviceConfig for Slow {
 }
 
 impl DeviceModel for Slow {
-    fn ready(&mut self, _: Features, _: virtside::ReadyQueues<'_>) -> Start {
+    fn ready(&mut self, _: Features, _: virtside::message::ReadyQueues<'_>) -> Start {
         Start::Later
     }
     fn serve<M: DriverMem>(&mut self, _: &mut Request<'_, M>) -> Result<Answer, DriverFault> {

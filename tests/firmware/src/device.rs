@@ -2,19 +2,14 @@
 
 mod back_ends;
 
-use virtside::{
-    ChainSlot, DefmtTrace, DeviceModel, DriverNotify, Engine, EngineCell, NoTrace, Shared, Step,
-    Trace,
-    mmio::{
+use virtside::{ChainSlot, DeviceModel, DriverNotify, Engine, EngineCell, Shared, Step, mmio::{
         Access, Phase, RegisterBlock, Reply, Ticket,
         mailbox::{Mailbox, MailboxServer},
-    },
-    models::{
+    }, models::{
         Block, BlockOptions, Console, Entropy, I2c,
         blk::RamDisk,
         console::{ConsolePort, ConsoleSize, receiveq},
-    },
-};
+    }, trace::{DefmtTrace, NoTrace, Trace}};
 
 use back_ends::{Echo, Pool, Sensor};
 

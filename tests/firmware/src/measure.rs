@@ -6,8 +6,8 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use virtside::{DeviceRange, RingWindow};
-use virtside::{DriverMem, DriverRange, FlatMem, MemFault, Permission, PtrWindow, RawDescriptor};
+use virtside::memory::{DeviceRange, RingWindow};
+use virtside::{DriverMem, FlatMem, memory::{DriverRange, MemFault, Permission, PtrWindow, RawDescriptor}};
 
 use crate::platform;
 

@@ -1,6 +1,6 @@
 //! The RAM that driver and devices share.
 
-use virtside::{Ram, mmio::mailbox::Mailbox};
+use virtside::{mmio::mailbox::Mailbox, memory::Ram};
 
 /// Where [`Common::ram`] is for the driver's DMA. It is not where the bus has it: an address that
 /// were passed on untranslated would not get far.

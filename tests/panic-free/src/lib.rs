@@ -6,20 +6,14 @@ mod buses;
 
 use core::{hint::black_box, ptr::NonNull};
 
-use virtside::{
-    ChainSlot, Configuring, CountingNotify, Device, DeviceBuilder, DeviceSnapshot, Doorbell,
-    DriverMem, Engine, EngineSnapshot, Features, FlatMem, Message, Permission, Progress, QueueSet,
-    Ram, Region, RegionMem, SaveModel, Shared, Step, Taken, TakenQueue,
-    mmio::{Access, Reply},
-    models::{
+use virtside::{ChainSlot, Configuring, Device, DeviceBuilder, DriverMem, Engine, Features, FlatMem, Message, QueueSet, Shared, Step, mmio::{Access, Reply}, models::{
         Block, BlockOptions, Console, Entropy, EntropyError, Gpio, I2c, Spi, SpiDevices, SpiLines,
         TenBit,
         blk::RamDisk,
         console::Port,
         gpio::{GpioLine, InputLine, OpenDrainLine, OutputLine},
         spi::{FixedClock, SpiChip},
-    },
-};
+    }, interrupt::CountingNotify, snapshot::{DeviceSnapshot, EngineSnapshot}, doorbell::Doorbell, memory::{Permission, Ram, Region, RegionMem}, setup::Progress, model::SaveModel, device::{Taken, TakenQueue}};
 
 unsafe extern "C" {
     safe fn virtside_must_not_panic() -> !;
@@ -124,7 +118,7 @@ fn scramble_device(state: &mut DeviceSnapshot<2, 16, 2>, input: &mut dyn FnMut()
 }
 
 fn elsewhere<M: DriverMem>(mut taken: Taken<M, &CountingNotify, 2, 16, &Shared<2>>, mem: &M) {
-    let mut slot = virtside::Chain::new();
+    let mut slot = virtside::queue::Chain::new();
     while let Ok(true) = TakenQueue::pop(&mut taken, mem, &mut slot) {
         let _ = taken.complete(&slot, 0);
     }

@@ -20,7 +20,7 @@ fn a_queue_that_was_stopped_by_a_fault_stays_stopped() {
     let mut engine = carry(engine, ram);
     assert_eq!(engine.load(reg::STATUS), 15 | 64);
     assert_eq!(pending(&mut engine), 2);
-    assert_eq!(engine.queue_state(0), virtside::QueueState::Dead);
+    assert_eq!(engine.queue_state(0), virtside::device::QueueState::Failed);
     client.assert_works(&mut engine);
     assert_eq!(engine.kick(0), Reply::Done(0));
     let rings = virtside_tests::rings::shot(ram);
@@ -78,7 +78,7 @@ fn a_queue_whose_ring_is_gone_stays_stopped() {
         next.restore(&state).expect("it is whole");
         assert_eq!(next.load(reg::STATUS), if live { 15 | 64 } else { 11 | 64 });
         assert_eq!((ready(&mut next, 0), ready(&mut next, 1)), (1, 1));
-        assert_eq!(next.queue_state(0), virtside::QueueState::Dead);
+        assert_eq!(next.queue_state(0), virtside::device::QueueState::Failed);
         if live {
             virtside_tests::probe::assert_works(&mut next, &mut driver, 1);
         } else {
@@ -145,7 +145,7 @@ fn a_queue_whose_owner_dropped_it_stays_stopped() {
     let (mut engine, _, ram) = live(PLAIN);
     drop(engine.take_queue(0).expect("it is live"));
     let mut engine = carry(engine, ram);
-    assert_eq!(engine.queue_state(0), virtside::QueueState::Dead);
+    assert_eq!(engine.queue_state(0), virtside::device::QueueState::Failed);
     let _ = engine.store(reg::QUEUE_SEL, 0);
     assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     assert_reset_cures(&mut engine, ram);

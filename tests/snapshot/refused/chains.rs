@@ -6,8 +6,8 @@ use super::*;
 fn positions_that_are_too_far_apart() {
     refused(QUEUE, |state| ring(state).next_avail ^= 0x4000);
     refused(QUEUE, |state| ring(state).next_used ^= 0x4000);
-    refused_with(PLAIN, QUEUE, |state| ring(state).lost = 1);
-    refused(QUEUE, |state| ring(state).lost = u16::MAX);
+    refused_with(PLAIN, QUEUE, |state| ring(state).abandoned = 1);
+    refused(QUEUE, |state| ring(state).abandoned = u16::MAX);
     refused(QUEUE, |state| ring(state).unsignalled = 17);
     for features in rings() {
         // The second chain's slots are not among those that were taken.
@@ -100,7 +100,7 @@ fn a_chain_of_a_queue_that_there_is_not() {
         state.device.chains[1].queue = queue;
         let mut engine = fresh(ram, model(PLAIN));
         assert_eq!(engine.restore(&state), Err(QUEUE));
-        ring(&mut state).lost = 1;
+        ring(&mut state).abandoned = 1;
         assert_eq!(engine.restore(&state), Err(SECOND));
         assert_in_reset(&mut engine);
     }
@@ -131,7 +131,7 @@ fn buffers_outside_the_memory() {
 
 #[test]
 fn buffers_of_the_wrong_access() {
-    use virtside::{Permission, RegionMem};
+    use virtside::memory::{Permission, RegionMem};
     use virtside_tests::rings::region;
     let ram = virtside_tests::ram();
     let mut mem = RegionMem::<2>::new();

@@ -28,7 +28,7 @@ fn a_queue_that_overlaps_another() {
 
 #[test]
 fn a_queue_that_a_driver_could_not_have_set_up() {
-    type Change = fn(&mut virtside::QueueConfig, &mut virtside::QueueRegisters);
+    type Change = fn(&mut virtside::QueueConfig, &mut virtside::snapshot::QueueRegisters);
     let changes: [Change; 7] = [
         |config, latch| (config.size, latch.size) = (3, 3),
         |config, latch| (config.size, latch.size) = (0, 0),
@@ -157,7 +157,7 @@ fn positions_before_driver_ok() {
         (|ring| ring.next_avail = 1) as fn(&mut RingSnapshot),
         |ring| ring.next_used = 1,
         |ring| ring.unsignalled = 1,
-        |ring| ring.lost = 1,
+        |ring| ring.abandoned = 1,
         |ring| ring.kicks_off = true,
     ] {
         let mut state = state.clone();

@@ -17,7 +17,7 @@ fn broken() -> RecordingRig {
 #[test]
 fn the_queue_stops_and_the_device_needs_a_reset() {
     let mut rig = broken();
-    assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
+    assert_eq!(rig.engine.queue_state(0), QueueState::Failed);
     assert!(
         rig.engine
             .status()
@@ -73,7 +73,7 @@ fn nothing_is_written_and_nothing_read_any_more() {
     assert!(rig.engine.memory_changed());
     assert_eq!(
         rig.engine.notify_queue(0),
-        Err(virtside::DeviceError::InvalidQueue(0))
+        Err(virtside::error::DeviceError::InvalidQueue(0))
     );
     rig.poll();
     assert_eq!(rig.shot(), after);
@@ -157,7 +157,7 @@ fn a_fault_that_the_model_finds_stops_the_queue_too() {
     rig.driver.send(6, &[Buffer::writable(DATA, 3)]);
     assert_eq!(rig.kick(), Step::Idle);
     assert_eq!((rig.fault(), rig.driver.used_idx()), (Some(fault), 0));
-    assert_eq!(rig.engine.queue_state(0), QueueState::Dead);
+    assert_eq!(rig.engine.queue_state(0), QueueState::Failed);
     assert_eq!(
         (rig.interrupts(), rig.acknowledge()),
         (1, InterruptStatus::CONFIG_CHANGE)

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use crate::{BASE, BUDGET, Line, N, TestRam};
 use virtside::{
-    ChainSlot, Configuring, Device, DeviceBuilder, DeviceModel, DriverFault, Engine, FaultPolicy,
-    Features, FlatMem, HostFault, Message, Offer, Progress, QueueConfig, Shared, Step,
+    ChainSlot, Configuring, Device, DeviceBuilder, DeviceModel, DriverFault, Engine, Features,
+    FlatMem, HostFault, Message, QueueConfig, Shared, Step,
+    error::FaultPolicy,
+    features::Offer,
     mmio::{
         Access, Reply,
         mailbox::{Mailbox, MailboxServer},
     },
+    setup::Progress,
     testing::Registers,
 };
 

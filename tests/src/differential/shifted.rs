@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use virtside::{
-    ChainSlot, CountingNotify, DeviceModel, DriverMem, DriverRange, Engine, Features, Permission,
-    QueueConfig, Shared, Step,
+    ChainSlot, DeviceModel, DriverMem, Engine, Features, QueueConfig, Shared, Step,
+    interrupt::CountingNotify,
+    memory::{DriverRange, Permission},
     testing::{Buffer, CountingMem, Counts, Registers, Shift, ShiftingMem},
 };
 

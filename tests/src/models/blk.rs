@@ -5,7 +5,8 @@ use crate::{
 };
 use virtio_spec::blk::F;
 use virtside::{
-    DeviceRange, Features, FlatMem, HostFault, Step,
+    Features, FlatMem, HostFault, Step,
+    memory::DeviceRange,
     models::{
         Block, BlockBackend, BlockError, BlockFeatures, BlockOptions,
         blk::{RamDisk, RangeLimits},

@@ -82,7 +82,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
         Ok(done(request))
     }
 
-    pub(super) fn hear<M: DriverMem>(
+    pub(super) fn receive_control<M: DriverMem>(
         &mut self,
         request: &mut Request<'_, M>,
     ) -> Result<Answer, DriverFault> {
@@ -92,7 +92,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
                 let [a, b, c, d, e, f, value @ ..] = header;
                 let id = u32::from_le_bytes([a, b, c, d]);
                 let event = Event::try_from(u16::from_le_bytes([e, f])).ok();
-                if !self.heed(id, event, u16::from_le_bytes(value)) {
+                if !self.apply_control(id, event, u16::from_le_bytes(value)) {
                     self.ignored = self.ignored.wrapping_add(1);
                 }
             }
@@ -105,7 +105,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
     }
 
     /// Takes a control message of the driver; false if it makes no sense.
-    fn heed(&mut self, id: u32, event: Option<Event>, value: u16) -> bool {
+    fn apply_control(&mut self, id: u32, event: Option<Event>, value: u16) -> bool {
         let value = match value {
             0 => false,
             1 => true,

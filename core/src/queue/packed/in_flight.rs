@@ -8,7 +8,7 @@
 //! they are far: then other words stand in the places, so that what is asked first finds nothing. To
 //! turn them is `N` steps, and is due when the first comes that has to go, and when all have gone.
 
-use crate::queue::serial::{FREE, PACKED_TURN};
+use crate::queue::serial::{FREE, PACKED_FAR_XOR};
 
 /// A chain in flight.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ struct Flight {
     id: u16,
     /// Slots of the ring that it takes.
     len: u16,
-    /// Which of those that had this id it is: an odd number, turned if they are far. Even, there is no
+    /// Which of those that had this id it is: an odd number, xor if they are far. Even, there is no
     /// chain.
     serial: u32,
 }
@@ -28,7 +28,7 @@ pub(super) struct InFlight<const N: usize> {
     count: u16,
     /// The farthest that an id is from its place.
     farthest: u16,
-    /// [`PACKED_TURN`], or 0 while all are near.
+    /// [`PACKED_FAR_XOR`], or 0 while all are near.
     far: u32,
     /// They never are.
     always_far: bool,
@@ -38,16 +38,16 @@ impl<const N: usize> InFlight<N> {
     /// None. If `far`, no chain is ever put in by [`insert_near`](Self::insert_near), or taken out by
     /// [`remove_near`](Self::remove_near).
     pub(super) fn new(far: bool) -> Self {
-        let turned = if far { PACKED_TURN } else { 0 };
+        let xor = if far { PACKED_FAR_XOR } else { 0 };
         Self {
             flights: [Flight {
                 id: 0,
                 len: 0,
-                serial: FREE ^ turned,
+                serial: FREE ^ xor,
             }; N],
             count: 0,
             farthest: 0,
-            far: turned,
+            far: xor,
             always_far: far,
         }
     }
@@ -82,7 +82,7 @@ impl<const N: usize> InFlight<N> {
     pub(super) fn insert(&mut self, id: u16, len: u16, serial: u32) -> bool {
         // Once nothing is in flight, all is near again.
         if self.count == 0 {
-            self.turn(self.least());
+            self.set_far(self.initial_far());
             self.farthest = 0;
         }
         let mut free = None;
@@ -102,7 +102,7 @@ impl<const N: usize> InFlight<N> {
             return false;
         };
         if step != 0 {
-            self.turn(PACKED_TURN);
+            self.set_far(PACKED_FAR_XOR);
             self.farthest = self.farthest.max(step);
         }
         let serial = serial ^ self.far;
@@ -113,12 +113,12 @@ impl<const N: usize> InFlight<N> {
         true
     }
 
-    const fn least(&self) -> u32 {
-        if self.always_far { PACKED_TURN } else { 0 }
+    const fn initial_far(&self) -> u32 {
+        if self.always_far { PACKED_FAR_XOR } else { 0 }
     }
 
     /// Makes them far, or near.
-    fn turn(&mut self, far: u32) {
+    fn set_far(&mut self, far: u32) {
         let change = self.far ^ far;
         if change != 0 {
             self.far = far;
@@ -178,7 +178,7 @@ impl<const N: usize> InFlight<N> {
     }
 
     pub(super) fn clear(&mut self) {
-        self.far = self.least();
+        self.far = self.initial_far();
         for flight in &mut self.flights {
             flight.serial = FREE ^ self.far;
         }
@@ -201,8 +201,8 @@ mod tests {
 
     #[test]
     fn a_chain_of_a_split_ring_or_of_none_is_not_in_flight() {
-        let turned = super::FREE ^ super::PACKED_TURN;
-        // Some split numbers, plain and turned, are one bit from a word that stands for no chain.
+        let xor = super::FREE ^ super::PACKED_FAR_XOR;
+        // Some split numbers, plain and xor, are one bit from a word that stands for no chain.
         let split = [
             0x3fff_fffc,
             0x7fff_fffc,
@@ -215,7 +215,7 @@ mod tests {
             for serial in split.into_iter().chain([u32::MAX - 1]) {
                 assert_eq!(flights.remove_near(0, serial), None, "{serial:#x}");
                 assert_eq!(flights.remove(0, serial), None, "{serial:#x}");
-                assert!(serial != super::FREE && serial != turned);
+                assert!(serial != super::FREE && serial != xor);
             }
             assert_eq!(flights.count(), 0);
         }

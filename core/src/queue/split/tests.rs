@@ -1,7 +1,9 @@
 use super::{Popped, SplitQueue};
 use crate::{
-    Chain, DeviceError, Features, FlatMem, PtrWindow, Ram,
-    queue::check,
+    Features, FlatMem,
+    error::DeviceError,
+    memory::{PtrWindow, Ram},
+    queue::{Chain, check},
     testing::{Buffer, FakeDriver, Layout},
 };
 

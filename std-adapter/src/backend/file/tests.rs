@@ -1,7 +1,10 @@
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
-use virtside::Ram;
-use virtside::{DriverMem, DriverRange, Permission};
+use virtside::memory::Ram;
+use virtside::{
+    DriverMem,
+    memory::{DriverRange, Permission},
+};
 use vmm_sys_util::tempfile::TempFile;
 
 use super::*;

@@ -20,17 +20,10 @@ use firmware::{
     measure::{self, Scale, Stack},
     platform,
 };
-use virtside::{
-    Answer, Chain, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, DriverNotify,
-    Engine, EngineCell, EngineSnapshot, Features, FlatMem, IrqLine, Ram, Request, SaveModel,
-    SavedWith, Shared, SnapshotError, Step, Stop, Taken, Token,
-    mmio::{
+use virtside::{Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, DriverNotify, Engine, EngineCell, Features, FlatMem, Request, Shared, Step, Token, mmio::{
         Access, Reply,
         mailbox::{Mailbox, MailboxServer},
-    },
-    models::{Block, BlockOptions, Entropy, EntropyError, EntropySource, blk::RamDisk},
-    testing::{Buffer, FakeDriver, Layout, NEXT, Registers, WRITE},
-};
+    }, models::{Block, BlockOptions, Entropy, EntropyError, EntropySource, blk::RamDisk}, testing::{Buffer, FakeDriver, Layout, NEXT, Registers, WRITE}, queue::Chain, snapshot::{EngineSnapshot, SnapshotError}, interrupt::IrqLine, memory::Ram, model::{SaveModel, SavedWith}, device::{Stop, Taken}};
 
 /// Elements of the queue, and of the largest chain.
 const SIZE: usize = 16;

@@ -1,12 +1,7 @@
 //! I2C: there is no third party's driver to be had, so the fake one.
 
 use virtio_drivers::{BufferDirection, Hal};
-use virtside::{
-    Features, FlatMem, Ram,
-    mmio::{Access, Reply},
-    models::i2c::ZERO_LENGTH_REQUEST,
-    testing::{Buffer, FakeDriver, Layout, Registers},
-};
+use virtside::{Features, FlatMem, mmio::{Access, Reply}, models::i2c::ZERO_LENGTH_REQUEST, testing::{Buffer, FakeDriver, Layout, Registers}, memory::Ram};
 
 use super::{Failure, MailPort, Outcome, SharedHal, expect, interrupts};
 use crate::{
