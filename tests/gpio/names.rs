@@ -150,10 +150,13 @@ fn names_that_are_not_ascii_are_not_taken() {
     let gpio = Gpio::new(Bank::new()).with_names(["a\0b", "", "", ""]);
     let error = gpio.unwrap_err();
     assert_eq!(error, NameError::NotAscii { line: 0 });
-    assert_eq!(error.to_string(), "the name of line 0 is not 7-bit ASCII");
+    assert_eq!(
+        error.to_string(),
+        "the name of line 0 is not 7-bit ASCII or contains a zero byte"
+    );
     assert_eq!(
         NameError::Twice { line: 2 }.to_string(),
-        "the name of line 2 is that of another"
+        "line 2 has the same name as an earlier line"
     );
     // All that ASCII has, but for the zero.
     let name: &'static str = String::from_utf8((1..128).collect()).expect("ASCII").leak();

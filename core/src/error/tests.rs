@@ -236,3 +236,53 @@ fn memory_faults_are_sentences() {
         Misaligned => "the range is less aligned in the host than in the driver's address space",
     } for Unmapped, Denied, Misaligned,);
 }
+
+#[test]
+fn errors_of_models_are_sentences() {
+    use crate::models::{BlockError, ConsoleError, EntropyError};
+    {
+        texts!(BlockError {
+            Io => "the block back end failed to execute the request",
+            Unsupported => "the block back end does not support the request",
+            NotReady => "the block back end is not ready for the request",
+        } for Io, Unsupported, NotReady,);
+    }
+    {
+        texts!(ConsoleError {
+            NotReady => "the console port is not ready",
+            Failed => "the console port failed",
+        } for NotReady, Failed,);
+    }
+    {
+        texts!(EntropyError {
+            NotReady => "the entropy source has no bytes ready",
+            Failed => "the entropy source failed",
+        } for NotReady, Failed,);
+    }
+}
+
+#[cfg(feature = "embedded-hal")]
+#[test]
+fn errors_of_buses_and_lines_are_sentences() {
+    use crate::models::{GpioError, gpio::NameError, spi::SpiError};
+    {
+        texts!(GpioError {
+            Unsupported => "the gpio line does not support the operation",
+            Failed => "the gpio line failed",
+        } for Unsupported, Failed,);
+    }
+    {
+        texts!(NameError {
+            NotAscii { line: 3 } =>
+                "the name of line 3 is not 7-bit ASCII or contains a zero byte",
+            Twice { line: 3 } => "line 3 has the same name as an earlier line",
+        } for NotAscii { .. }, Twice { .. },);
+    }
+    {
+        texts!(SpiError {
+            Unsupported =>
+                "the spi controller does not support this combination of transfer settings",
+            Failed => "the spi bus or a pin failed",
+        } for Unsupported, Failed,);
+    }
+}

@@ -2,6 +2,7 @@
 
 pub mod blk;
 pub mod console;
+mod display;
 pub mod entropy;
 #[cfg(feature = "embedded-hal")]
 pub mod gpio;

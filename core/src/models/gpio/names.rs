@@ -23,8 +23,13 @@ pub enum NameError {
 impl core::fmt::Display for NameError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::NotAscii { line } => write!(f, "the name of line {line} is not 7-bit ASCII"),
-            Self::Twice { line } => write!(f, "the name of line {line} is that of another"),
+            Self::NotAscii { line } => write!(
+                f,
+                "the name of line {line} is not 7-bit ASCII or contains a zero byte"
+            ),
+            Self::Twice { line } => {
+                write!(f, "line {line} has the same name as an earlier line")
+            }
         }
     }
 }
