@@ -1,4 +1,4 @@
-//! One contiguous region.
+//! Driver memory in one contiguous region.
 #![allow(unsafe_code, reason = "the memory module is where unsafe lives")]
 
 use core::ptr::NonNull;
@@ -7,8 +7,9 @@ use super::{
     DeviceRange, DriverMem, DriverRange, MemFault, MemHooks, NoHooks, Permission, PtrWindow, Region,
 };
 
-/// Driver memory in one contiguous, writable region: the RAM that two sides of a chip share, or a
-/// guest's only memory slot.
+/// Driver memory in one contiguous, writable region.
+///
+/// Examples are RAM that both sides of a chip share, and the only memory slot of a virtual machine.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FlatMem<H = NoHooks> {
@@ -17,7 +18,7 @@ pub struct FlatMem<H = NoHooks> {
 }
 
 impl FlatMem {
-    /// `len` bytes at `ptr`, which the driver knows as `base`.
+    /// Creates driver memory of the `len` bytes at `ptr`. The driver addresses begin at `base`.
     ///
     /// # Safety
     /// See [`Region::new`].
@@ -33,8 +34,10 @@ impl FlatMem {
 }
 
 impl FlatMem {
-    /// The same memory with hooks. (Hooks are not replaced: those of [`Ram::lend`](super::Ram::lend)
-    /// bound the life of the memory.)
+    /// Adds hooks to the memory.
+    ///
+    /// Only memory without hooks can get hooks. The hooks of [`Ram::lend`](super::Ram::lend) bound
+    /// the lifetime of the memory, so they must not be replaced.
     #[must_use]
     pub fn with_hooks<G: MemHooks>(self, hooks: G) -> FlatMem<G> {
         FlatMem {
@@ -45,8 +48,8 @@ impl FlatMem {
 }
 
 impl<H> FlatMem<H> {
-    /// Memory in this region, which may be written.
-    pub(super) const fn of(region: Region, hooks: H) -> Self {
+    /// Creates driver memory of a region that must be writable.
+    pub(super) const fn from_region(region: Region, hooks: H) -> Self {
         Self { region, hooks }
     }
 }
@@ -69,7 +72,7 @@ impl<H: MemHooks> DriverMem for FlatMem<H> {
 
     #[inline(always)]
     fn is_mapped(&self, start: u64, len: u32, permission: Permission) -> bool {
-        // All of it may be written, so there is nothing to be asked.
+        // The region is writable, so the requested permission needs no check.
         let _ = permission;
         self.region.holds(start, len, Permission::Read)
     }

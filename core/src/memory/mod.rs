@@ -1,15 +1,18 @@
-//! The driver's memory, as the device may see it.
+//! Access to the driver's memory.
 //!
-//! This is the only module with `unsafe`. It knows two kinds of view:
+//! This module holds all `unsafe` code of the crate. It has two kinds of view:
 //!
-//! * a [`RingWindow`]: translated once, when a queue becomes ready, and kept. It is an owned,
-//!   `Send` value (firmware: pointer and length; a host: a kept mapping and an offset), so that an
-//!   engine can live beside memory that is remapped. Its accesses are atomic, each of one width.
-//! * a [`DeviceRange`]: a piece of a buffer, translated when it is used and never held across a
-//!   poll. A buffer that spans adjacent regions gives several.
+//! * A [`RingWindow`] views one area of a queue. The window is translated once, when the queue
+//!   becomes ready, and is then kept. A window is an owned, `Send` value: in firmware a pointer and
+//!   a length, in a host a reference-counted mapping and an offset. An engine can therefore coexist
+//!   with memory that is remapped. Each access of a window is atomic and has one width.
+//! * A [`DeviceRange`] views a piece of a buffer. The range is translated when the device accesses
+//!   the buffer, and is never held across a poll. A buffer that spans adjacent regions yields
+//!   several ranges.
 //!
-//! What a driver address means is [`DriverMem`]'s answer alone: translation with access check
-//! (an IOMMU), dirty logging and cache maintenance are its hooks, and default to nothing.
+//! [`DriverMem`] alone decides what a driver address means. Its methods are the place for address
+//! translation with access checks (an IOMMU), for dirty logging and for cache maintenance. The
+//! hooks for logging and cache maintenance do nothing by default.
 
 mod flat;
 mod ram;
@@ -32,17 +35,17 @@ pub use window::{PtrWindow, RingWindow};
 
 use crate::num;
 
-/// What the device wants to do with a range.
+/// The access that the device needs to a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Permission {
-    /// Load from it.
+    /// The device loads from the range.
     Read,
-    /// Store to it, and load from it.
+    /// The device stores to the range, and loads from it.
     Write,
 }
 
-/// A range of driver addresses that does not wrap.
+/// A range of driver addresses that does not wrap around the end of the address space.
 ///
 /// ```
 /// use virtside::memory::DriverRange;
@@ -57,11 +60,13 @@ pub struct DriverRange {
 }
 
 impl DriverRange {
-    /// `len` bytes from `start`, unless their last byte is beyond the address space.
+    /// Creates the range of `len` bytes from `start`.
+    ///
+    /// Returns `None` if the last byte would lie beyond the end of the address space.
     #[inline(always)]
     #[must_use]
     pub const fn new(start: u64, len: u32) -> Option<Self> {
-        // Widening; `u64::from` is not const.
+        // Widens `len`; `u64::from` is not const.
         let [a, b, c, d] = len.to_le_bytes();
         let wide = u64::from_le_bytes([a, b, c, d, 0, 0, 0, 0]);
         if wide == 0 || start.checked_add(wide.wrapping_sub(1)).is_some() {
@@ -71,30 +76,31 @@ impl DriverRange {
         }
     }
 
-    /// First driver address.
+    /// Returns the first driver address.
     #[inline(always)]
     #[must_use]
     pub const fn start(&self) -> u64 {
         self.start
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     #[inline(always)]
     #[must_use]
     pub const fn len(&self) -> u32 {
         self.len
     }
 
-    /// Whether there are no bytes in it.
+    /// Returns whether the range has no bytes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether the two ranges share a byte.
+    /// Returns whether the two ranges share at least one byte.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
-        // Distances, so that a range that ends with the address space needs no special case.
+        // Distances instead of end addresses: the end of a range that ends with the address space
+        // does not fit into a `u64`.
         let ahead = other.start.wrapping_sub(self.start);
         let behind = self.start.wrapping_sub(other.start);
         !self.is_empty()
@@ -103,7 +109,8 @@ impl DriverRange {
                 || (self.start >= other.start && behind < u64::from(other.len)))
     }
 
-    /// The range without its first `count` bytes; empty if there are no more.
+    /// Returns the range without its first `count` bytes. The result is empty if the range has no
+    /// more than `count` bytes.
     #[must_use]
     pub const fn skip(&self, count: u32) -> Self {
         let count = if count < self.len { count } else { self.len };
@@ -116,16 +123,16 @@ impl DriverRange {
     }
 }
 
-/// A driver address that leads nowhere.
+/// Why the device cannot access a range of driver addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum MemFault {
-    /// No memory there, or not for as many bytes.
+    /// No memory is mapped at the address, or less memory than the range needs.
     Unmapped,
-    /// Memory, but not with this access.
+    /// The memory is mapped, but does not allow this access.
     Denied,
-    /// Ring memory whose host address is less aligned than its driver address.
+    /// The host address of ring memory is less aligned than its driver address.
     Misaligned,
 }
 
@@ -145,8 +152,8 @@ impl core::error::Error for MemFault {}
 
 /// The driver's memory.
 ///
-/// Implemented here for [`FlatMem`] and [`RegionMem`]; a host implements it over its own mappings.
-/// Methods take `&self` and are called from wherever the queues are.
+/// This crate implements the trait for [`FlatMem`] and [`RegionMem`]. A host can implement it over
+/// its own mappings. The methods take `&self`, and run in the context that runs the queues.
 ///
 /// ```
 /// use virtside::{DriverMem, memory::{DriverRange, Permission, Ram}};
@@ -161,53 +168,61 @@ pub trait DriverMem {
     /// A kept view of ring memory.
     type Window: RingWindow;
 
-    /// A kept view of the whole range and of nothing more, contiguous and as aligned as its driver
-    /// address (up to 16). A packed ring ends where its window says that there is no descriptor.
+    /// Returns a kept view of exactly this range.
+    ///
+    /// The view is contiguous, and its host address is as aligned as its driver address, up to 16
+    /// bytes. The device finds the end of a packed ring by the window: the window returns no
+    /// descriptor beyond its own end.
     ///
     /// # Errors
-    /// [`MemFault`] if any byte of it cannot be had.
+    /// [`MemFault`] if any byte of the range is not accessible.
     fn window(&self, range: DriverRange, permission: Permission) -> Result<Self::Window, MemFault>;
 
-    /// A transient view of the start of a range: of all of it, or up to the end of the region
-    /// that its first byte is in, and at least one byte unless the range is empty.
+    /// Returns a transient view of the start of a range.
+    ///
+    /// The view covers the whole range, or ends with the region that holds the first byte. The view
+    /// has at least one byte unless the range is empty.
     ///
     /// # Errors
-    /// [`MemFault`] if the first byte cannot be had.
+    /// [`MemFault`] if the first byte is not accessible.
     fn translate(
         &self,
         range: DriverRange,
         permission: Permission,
     ) -> Result<DeviceRange<'_>, MemFault>;
 
-    /// Whether every byte can be had of the `len` from driver address `start` on; never if they
-    /// wrap around the end of the address space. Called once for each descriptor.
+    /// Returns whether all `len` bytes from driver address `start` on are accessible.
+    ///
+    /// A range that wraps around the end of the address space is never accessible. The device calls
+    /// this method once for each descriptor.
     fn is_mapped(&self, start: u64, len: u32, permission: Permission) -> bool {
         is_mapped_in_pieces(self, start, len, permission)
     }
 
-    /// The device is about to read this part of a buffer: the place to invalidate a cache.
+    /// Tells the memory that the device is about to read this part of a buffer. An implementation
+    /// can invalidate a cache here.
     #[inline(always)]
     fn before_read(&self, _range: DriverRange) {}
 
-    /// The device has written this part of a buffer: the place to log dirty pages or to clean a
-    /// cache. (For rings, the [`RingWindow`] does this itself.)
+    /// Tells the memory that the device has written this part of a buffer. An implementation can
+    /// log dirty pages or clean a cache here. For rings, the [`RingWindow`] does this work.
     #[inline(always)]
     fn after_write(&self, _range: DriverRange) {}
 }
 
-/// [`DriverMem::is_mapped`] by translation, piece by piece.
+/// Implements [`DriverMem::is_mapped`] by one translation for each contiguous piece.
 fn is_mapped_in_pieces<M: DriverMem + ?Sized>(
     mem: &M,
     start: u64,
     len: u32,
     permission: Permission,
 ) -> bool {
-    let Some(mut rest) = DriverRange::new(start, len) else {
+    let Some(mut left) = DriverRange::new(start, len) else {
         return false;
     };
-    while !rest.is_empty() {
-        match mem.translate(rest, permission) {
-            Ok(view) if !view.is_empty() => rest = rest.skip(num::clamp_u32(view.len())),
+    while !left.is_empty() {
+        match mem.translate(left, permission) {
+            Ok(view) if !view.is_empty() => left = left.skip(num::clamp_u32(view.len())),
             _ => return false,
         }
     }
@@ -252,18 +267,20 @@ impl<M: DriverMem + ?Sized> DriverMem for &M {
     forward!();
 }
 
-/// What has to happen around accesses of [`FlatMem`] and [`RegionMem`]: dirty logging, cache
-/// maintenance. Ranges are driver addresses. The default is nothing.
+/// Hooks around the accesses of [`FlatMem`] and [`RegionMem`], for dirty logging and cache
+/// maintenance.
+///
+/// Ranges are driver addresses. The hooks do nothing by default.
 pub trait MemHooks: Clone + Send {
-    /// The device is about to read these bytes.
+    /// Runs before the device reads these bytes.
     #[inline(always)]
     fn before_read(&self, _range: DriverRange) {}
-    /// The device has written these bytes.
+    /// Runs after the device has written these bytes.
     #[inline(always)]
     fn after_write(&self, _range: DriverRange) {}
 }
 
-/// Coherent memory, no logging.
+/// Hooks that do nothing, for coherent memory without dirty logging.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct NoHooks;

@@ -1,4 +1,4 @@
-//! RAM to share, for firmware and for tests.
+//! RAM that a driver and a device share, for firmware and for tests.
 #![allow(unsafe_code, reason = "the memory module is where unsafe lives")]
 
 use core::{cell::UnsafeCell, marker::PhantomData, ops::Range, ptr::NonNull};
@@ -35,31 +35,33 @@ impl<const BYTES: usize> Default for Ram<BYTES> {
 }
 
 impl<const BYTES: usize> Ram<BYTES> {
-    /// All zero.
+    /// Creates RAM that is all zero.
     #[must_use]
     pub const fn new() -> Self {
         Self(UnsafeCell::new([0; BYTES]))
     }
 
-    /// Where it is.
+    /// Returns the address of the first byte.
     #[must_use]
     pub const fn as_ptr(&self) -> NonNull<u8> {
-        // An `UnsafeCell` in a reference is never at null; `cast` drops only the array's length.
+        // The address of an `UnsafeCell` is never null. `cast` drops only the array's length.
         match NonNull::new(self.0.get()) {
             Some(ptr) => ptr.cast(),
             None => NonNull::dangling(),
         }
     }
 
-    /// As driver memory from driver address `base` on.
+    /// Returns the RAM as driver memory whose driver addresses begin at `base`.
     #[must_use]
     pub const fn flat(&'static self, base: u64) -> FlatMem {
         // SAFETY: `BYTES` bytes of a static that is only reached through raw pointers.
         unsafe { FlatMem::new(base, self.as_ptr(), BYTES) }
     }
 
-    /// As driver memory from driver address `base` on, for RAM that is no static: on the stack, or in
-    /// a box. The device and its queues cannot outlive it.
+    /// Returns the RAM as driver memory whose driver addresses begin at `base`, for RAM that is not
+    /// a static: on the stack, or in a box.
+    ///
+    /// The device and its queues cannot outlive the RAM.
     ///
     /// ```
     /// use virtside::{memory::Ram, testing::{Buffer, fake_queue}};
@@ -83,10 +85,11 @@ impl<const BYTES: usize> Ram<BYTES> {
         // its windows hold a `Lent`, which keeps `self` borrowed, and neither gives the region away
         // or exchanges its hooks.
         let region = unsafe { Region::new(base, self.as_ptr(), BYTES, Permission::Write) };
-        FlatMem::of(region, Lent(PhantomData))
+        FlatMem::from_region(region, Lent(PhantomData))
     }
 
-    /// As a region of a [`RegionMem`](super::RegionMem), from driver address `base` on.
+    /// Returns the RAM as a region of a [`RegionMem`](super::RegionMem). The driver addresses of
+    /// the region begin at `base`.
     ///
     /// ```
     /// use virtside::{DriverMem, memory::{Permission, Ram, RegionMem}};
@@ -104,8 +107,10 @@ impl<const BYTES: usize> Ram<BYTES> {
         unsafe { Region::new(base, self.as_ptr(), BYTES, Permission::Write) }
     }
 
-    /// These bytes of it as a region, of which the first is at driver address `base`. `None` if the
-    /// range is inverted or ends behind the RAM.
+    /// Returns the bytes at these offsets as a region. The driver addresses of the region begin at
+    /// `base`.
+    ///
+    /// Returns `None` if the range of offsets is inverted or ends beyond the end of the RAM.
     #[must_use]
     pub fn part(&'static self, bytes: Range<usize>, base: u64) -> Option<Region> {
         let len = bytes.end.checked_sub(bytes.start)?;
@@ -124,18 +129,23 @@ impl<const BYTES: usize> Ram<BYTES> {
         all.skip(at)
     }
 
-    /// Copies bytes out from offset `at` on, as many as there are; says how many.
+    /// Copies bytes from the RAM, starting at offset `at`, until `bytes` is full or the RAM ends.
+    /// Returns the number of copied bytes.
     pub fn read(&self, at: usize, bytes: &mut [u8]) -> usize {
         self.view(at).copy_to(bytes)
     }
 
-    /// Copies bytes in from offset `at` on, as many as fit; says how many.
+    /// Copies bytes into the RAM, starting at offset `at`, until `bytes` is exhausted or the RAM
+    /// ends. Returns the number of copied bytes.
     pub fn write(&self, at: usize, bytes: &[u8]) -> usize {
         self.view(at).copy_from(bytes)
     }
 }
 
-/// What keeps RAM borrowed that was [lent](Ram::lend). It has no effect on accesses.
+/// Borrow marker of [lent](Ram::lend) RAM.
+///
+/// The marker keeps the RAM borrowed as long as the memory or one of its windows exists. The marker
+/// has no effect on accesses.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Lent<'r>(PhantomData<&'r ()>);

@@ -12,8 +12,8 @@ use crate::num;
 
 /// A piece of driver memory that the device may access right now.
 ///
-/// The driver may change the bytes at any time, so there are no references to them: they are
-/// copied in and out, and what was copied is not read again.
+/// The driver may change the bytes at any time, so the view gives no references to them. The device
+/// copies bytes in and out, and does not read a copied byte again.
 ///
 /// ```
 /// use virtside::{DriverMem, memory::{DriverRange, Permission, Ram}};
@@ -41,16 +41,16 @@ pub struct DeviceRange<'a> {
 // SAFETY: the range is raw memory that any thread may access; see `from_raw`.
 unsafe impl Send for DeviceRange<'_> {}
 
-/// Up to this length bytes are copied one by one with volatile loads.
+/// Longest copy out of driver memory, in bytes, that uses a volatile load for each byte.
 const SMALL: usize = 16;
 
 impl<'a> DeviceRange<'a> {
-    /// A view of `len` bytes at `ptr`.
+    /// Creates a view of `len` bytes at `ptr`.
     ///
     /// # Safety
     /// For `'a`, the bytes must be valid for reads, and for writes if `permission` says so. They
-    /// must only be accessed through raw pointers or atomics: no Rust reference to them may be
-    /// live while the view is used. Others (a guest) may change them at any time.
+    /// must only be accessed through raw pointers or atomics: no Rust reference to them may be live
+    /// while the view is used. Others (a guest) may change them at any time.
     #[inline(always)]
     #[must_use]
     pub const unsafe fn from_raw(ptr: NonNull<u8>, len: usize, permission: Permission) -> Self {
@@ -62,34 +62,37 @@ impl<'a> DeviceRange<'a> {
         }
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     #[inline(always)]
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are no bytes in it.
+    /// Returns whether the view has no bytes.
     #[inline(always)]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether the device may write to it.
+    /// Returns whether the device may write to the view.
     #[must_use]
     pub const fn is_writable(&self) -> bool {
         matches!(self.permission, Permission::Write)
     }
 
-    /// Where the bytes are, for a system call or a DMA engine. Valid for [`len`](Self::len) bytes,
-    /// for writes only if [`is_writable`](Self::is_writable).
+    /// Returns the host address of the first byte, for a system call or a DMA engine.
+    ///
+    /// The pointer is valid for [`len`](Self::len) bytes. It is valid for writes only if
+    /// [`is_writable`](Self::is_writable) returns true.
     #[must_use]
     pub const fn as_ptr(&self) -> *mut u8 {
         self.ptr.as_ptr()
     }
 
-    /// The view without its first `count` bytes; empty if there are no more.
+    /// Returns the view without its first `count` bytes. The result is empty if the view has no
+    /// more than `count` bytes.
     #[must_use]
     pub fn skip(&self, count: usize) -> Self {
         let count = count.min(self.len);
@@ -101,7 +104,8 @@ impl<'a> DeviceRange<'a> {
         }
     }
 
-    /// The first `count` bytes of the view, or all.
+    /// Returns the first `count` bytes of the view, or the whole view if it has no more than
+    /// `count` bytes.
     #[must_use]
     pub fn take(&self, count: usize) -> Self {
         Self {
@@ -110,7 +114,8 @@ impl<'a> DeviceRange<'a> {
         }
     }
 
-    /// Copies bytes out, as many as both sides have; says how many.
+    /// Copies bytes from the view until `bytes` is full or the view ends. Returns the number of
+    /// copied bytes.
     #[inline]
     pub fn copy_to(&self, bytes: &mut [u8]) -> usize {
         let count = bytes.len().min(self.len);
@@ -124,12 +129,14 @@ impl<'a> DeviceRange<'a> {
             // two do not overlap.
             unsafe { ptr::copy_nonoverlapping(self.ptr.as_ptr(), bytes.as_mut_ptr(), count) };
         }
-        // The bytes may change from here on: the compiler must not load them again.
+        // The driver may change the bytes from here on, so the compiler must not load them again.
         compiler_fence(Ordering::SeqCst);
         count
     }
 
-    /// Copies bytes in, as many as both sides have; says how many: none into a read-only view.
+    /// Copies bytes into the view until `bytes` is exhausted or the view ends.
+    ///
+    /// Returns the number of copied bytes, which is 0 if the view is read-only.
     #[inline]
     pub fn copy_from(&self, bytes: &[u8]) -> usize {
         if !self.is_writable() {
@@ -143,7 +150,9 @@ impl<'a> DeviceRange<'a> {
         count
     }
 
-    /// Sets every byte; says how many: none of a read-only view.
+    /// Sets every byte of the view to `byte`.
+    ///
+    /// Returns the number of bytes set, which is 0 if the view is read-only.
     pub fn fill(&self, byte: u8) -> usize {
         if !self.is_writable() {
             return 0;
@@ -154,11 +163,12 @@ impl<'a> DeviceRange<'a> {
         self.len
     }
 
-    /// The descriptor at `at`, each word of it loaded once; `None` past the end.
+    /// Returns the descriptor at byte offset `at`, or `None` if fewer than 16 bytes follow the
+    /// offset. Each byte is loaded once.
     #[inline]
     pub(crate) fn descriptor(&self, at: usize) -> Option<RawDescriptor> {
-        let rest = self.len.checked_sub(at)?;
-        if rest < 16 {
+        let left = self.len.checked_sub(at)?;
+        if left < 16 {
             return None;
         }
         // SAFETY: 16 bytes from `at` are inside the view.
@@ -180,15 +190,16 @@ impl<'a> DeviceRange<'a> {
     }
 }
 
-/// The words of a descriptor of a split ring, each fetched once; nothing in it is trusted.
+/// The words of a descriptor, each loaded once. The words are not validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct RawDescriptor {
     /// Driver address of the buffer.
     pub addr: u64,
-    /// Its length in bytes.
+    /// Length of the buffer in bytes.
     pub len: u32,
-    /// Flags in the low half, `next` in the high half.
+    /// In a split ring, flags in the low half and `next` in the high half. In a packed ring, the
+    /// buffer id in the low half and flags in the high half.
     pub rest: u32,
 }
 
@@ -203,7 +214,7 @@ impl RawDescriptor {
     }
 }
 
-/// The two little-endian words of 16 bytes.
+/// Splits 16 bytes into two little-endian words.
 pub(crate) fn split(bytes: [u8; 16]) -> [u64; 2] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
     [

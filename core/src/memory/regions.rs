@@ -1,4 +1,4 @@
-//! Several regions with holes between them.
+//! Driver memory in several regions with holes between them.
 #![allow(unsafe_code, reason = "the memory module is where unsafe lives")]
 
 use core::{
@@ -28,13 +28,14 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// `len` bytes at `ptr`, which the driver knows as `base`. Bytes beyond the end of the
-    /// driver's address space are left out.
+    /// Creates a region of the `len` bytes at `ptr`. The driver addresses begin at `base`. Bytes
+    /// beyond the end of the driver's address space are left out.
     ///
     /// # Safety
     /// The bytes must stay valid for reads, and for writes if `permission` says so, from any
     /// thread, for as long as this region, a copy of it, or a window made from it lives. The
-    /// program must access them only through raw pointers or atomics; a guest may do as it likes.
+    /// program must access them only through raw pointers or atomics. A guest may access the bytes
+    /// in any way.
     #[must_use]
     pub const unsafe fn new(
         base: u64,
@@ -54,7 +55,7 @@ impl Region {
         }
     }
 
-    /// The same memory, which the device may only read.
+    /// Returns the same memory as a region that the device may only read.
     #[must_use]
     pub const fn read_only(self) -> Self {
         Self {
@@ -63,7 +64,11 @@ impl Region {
         }
     }
 
-    /// Where `range` starts in this region, if it does, and how many bytes of it are here.
+    /// Returns the offset of the first byte of `range` in this region, and the number of bytes of
+    /// `range` that the region holds.
+    ///
+    /// # Errors
+    /// [`MemFault`] if the region does not hold the first byte, or does not allow the access.
     #[inline(always)]
     fn part(&self, range: DriverRange, permission: Permission) -> Result<(usize, usize), MemFault> {
         let offset = range.start().wrapping_sub(self.base);
@@ -74,21 +79,23 @@ impl Region {
             return Err(MemFault::Denied);
         }
         let here = u64::from(range.len()).min(self.len.wrapping_sub(offset));
-        // Both are below the region's length, which came from a `usize`.
+        // Both are at most the region's length, which was a `usize`.
         match (usize::try_from(offset), usize::try_from(here)) {
             (Ok(offset), Ok(here)) => Ok((offset, here)),
             _ => Err(MemFault::Unmapped),
         }
     }
 
-    /// Whether all of it is in this region, with this access. A region does not wrap, so what is
-    /// in it does not either.
+    /// Returns whether the region holds all `len` bytes from `start` on and allows this access. A
+    /// region does not wrap around the address space, so neither does a range that the region
+    /// holds.
     #[inline(always)]
     pub(crate) fn holds(&self, start: u64, len: u32, permission: Permission) -> bool {
         if permission == Permission::Write && self.permission == Permission::Read {
             return false;
         }
-        // Up to the end of the region; of a byte before it, more than all of it.
+        // Number of bytes from `start` to the end of the region. For a `start` outside the region,
+        // the difference is larger than the length of the region.
         let room = self.base.wrapping_add(self.len).wrapping_sub(start);
         room <= self.len && u64::from(len) <= room
     }
@@ -132,7 +139,7 @@ impl Region {
     }
 }
 
-/// `u64` of a `usize`, in a constant.
+/// Widens a `usize` to a `u64`. `u64::try_from` is not const.
 const fn const_wide(value: usize) -> u64 {
     let bytes = value.to_le_bytes();
     let mut wide = [0; 8];
@@ -148,8 +155,8 @@ const fn const_wide(value: usize) -> u64 {
 
 /// Driver memory in up to `R` regions.
 ///
-/// The region that was hit last is tried first; a miss walks all, so a look-up takes at most
-/// `R + 1` comparisons. Regions may touch, but not overlap.
+/// A look-up tries the region of the last hit first. After a miss, the look-up tries all regions,
+/// so it takes at most `R + 1` comparisons. Regions may be adjacent, but must not overlap.
 #[derive(Debug)]
 pub struct RegionMem<const R: usize, H = NoHooks> {
     regions: heapless::Vec<Region, R>,
@@ -158,7 +165,7 @@ pub struct RegionMem<const R: usize, H = NoHooks> {
 }
 
 impl<const R: usize> RegionMem<R> {
-    /// No memory at all.
+    /// Creates driver memory without regions.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -179,7 +186,8 @@ impl<const R: usize, H> RegionMem<R, H> {
     /// Adds a region.
     ///
     /// # Errors
-    /// Gives it back if there are `R` already, or if it overlaps one of them.
+    /// Returns the region if the memory has `R` regions already, or if the region overlaps one of
+    /// them.
     pub fn add(&mut self, region: Region) -> Result<(), Region> {
         let clash = self.regions.iter().any(|other| {
             let ahead = region.base.wrapping_sub(other.base);
@@ -193,7 +201,7 @@ impl<const R: usize, H> RegionMem<R, H> {
         }
     }
 
-    /// The same memory with other hooks.
+    /// Replaces the hooks of the memory.
     #[must_use]
     pub fn with_hooks<G: MemHooks>(self, hooks: G) -> RegionMem<R, G> {
         RegionMem {
@@ -208,7 +216,7 @@ impl<const R: usize, H> RegionMem<R, H> {
         self.regions.get(self.last.load(Ordering::Relaxed))
     }
 
-    /// The region of an address, which becomes the one that is tried first.
+    /// Returns the region that holds address `start`. The next look-up tries this region first.
     fn find(&self, start: u64) -> Option<&Region> {
         for (at, region) in self.regions.iter().enumerate() {
             if start.wrapping_sub(region.base) < region.len {
@@ -248,7 +256,7 @@ impl<const R: usize, H: MemHooks> DriverMem for RegionMem<R, H> {
     fn is_mapped(&self, start: u64, len: u32, permission: Permission) -> bool {
         match self.last() {
             Some(region) if region.holds(start, len, permission) => true,
-            _ => self.is_elsewhere(start, len, permission),
+            _ => self.is_mapped_slow(start, len, permission),
         }
     }
 
@@ -264,9 +272,9 @@ impl<const R: usize, H: MemHooks> DriverMem for RegionMem<R, H> {
 }
 
 impl<const R: usize, H: MemHooks> RegionMem<R, H> {
-    /// Whether it is in a region other than the last one, or across the border of adjacent ones: at
-    /// most `R` pieces.
-    fn is_elsewhere(&self, start: u64, len: u32, permission: Permission) -> bool {
+    /// Returns whether the range is in a region other than the last one, or crosses the border
+    /// between adjacent regions. Translates at most `R` pieces.
+    fn is_mapped_slow(&self, start: u64, len: u32, permission: Permission) -> bool {
         self.find(start)
             .is_some_and(|region| region.holds(start, len, permission))
             || is_mapped_in_pieces(self, start, len, permission)

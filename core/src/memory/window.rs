@@ -11,78 +11,92 @@ use core::{
 use super::{DriverRange, MemHooks, NoHooks, Permission, RawDescriptor};
 use crate::num;
 
-/// The orders of the accesses that others are ordered by; all the rest are relaxed. Named here once,
-/// so that the exploration of the queues under loom runs with the same.
+/// Memory orderings of the accesses that other accesses are ordered by. All other accesses are
+/// relaxed.
+///
+/// The orderings are constants, so that the loom tests explore the queues with the same orderings.
 pub mod order {
     use super::Ordering;
 
-    /// The available index: what the driver wrote before it is read after it.
+    /// Load of the available index. Reads of data that the driver published with the index come
+    /// after this load.
     pub const LOAD_IDX: Ordering = Ordering::Acquire;
-    /// The used index: its element, and what is in the buffer, is written before it.
+    /// Store of the used index. The stores of the used element and of the buffer's contents come
+    /// before this store.
     pub const STORE_IDX: Ordering = Ordering::Release;
-    /// Buffer id and flags of a packed descriptor, as [`LOAD_IDX`].
+    /// Load of the buffer id and the flags of a packed descriptor. Orders like [`LOAD_IDX`].
     pub const LOAD_REST: Ordering = Ordering::Acquire;
-    /// Buffer id and flags of a used packed descriptor, as [`STORE_IDX`].
+    /// Store of the buffer id and the flags of a used packed descriptor. Orders like [`STORE_IDX`].
     pub const STORE_REST: Ordering = Ordering::Release;
-    /// Between a store and a load of what the other side stores: one of the two sees the other's.
+    /// Fence between a store and a load of a word that the other side stores. At least one of the
+    /// two sides sees the store of the other.
     pub const FENCE: Ordering = Ordering::SeqCst;
 }
 
 /// A kept view of one area of a queue.
 ///
-/// Every access is atomic, of one width, little-endian in memory and native in the call. What a
-/// method is for is in its name; on an area of another kind it still stays inside the area, and
-/// means nothing.
+/// Every access is atomic and of one width. Values are little-endian in memory and native in the
+/// call. Each method names the area that it is for. On an area of another kind, the access stays
+/// inside the area, but has no meaning.
 ///
-/// Implement it to log dirty pages, to maintain caches, or to count accesses in a test.
+/// Implement this trait to log dirty pages, to maintain caches, or to count accesses in a test.
 pub trait RingWindow: Send {
-    /// Descriptor area: relaxed loads of the words of descriptor `index`, each (or, on a target
-    /// without 64-bit atomics, each half of the address) loaded once. `None` outside the area.
+    /// Descriptor area: loads the words of descriptor `index` with relaxed ordering.
+    ///
+    /// Each word is loaded once. On a target without 64-bit atomics, each half of the address is
+    /// loaded once. Returns `None` if the descriptor is outside the area.
     fn load_descriptor(&self, index: u16) -> Option<RawDescriptor>;
 
-    /// Driver area: a relaxed load of `flags`, the first 16 bits.
+    /// Driver area: loads `flags`, the first 16 bits, with relaxed ordering.
     fn load_flags(&self) -> u16;
 
-    /// Driver area: a load of `idx`, the second 16 bits, that later accesses stay behind.
+    /// Driver area: loads `idx`, the second 16 bits. Later accesses stay behind this load.
     fn load_idx(&self) -> u16;
 
-    /// Driver area: a relaxed load of ring entry `index`, modulo the number of entries.
+    /// Driver area: loads ring entry `index`, modulo the number of entries, with relaxed ordering.
     fn load_entry(&self, index: u16) -> u16;
 
-    /// Driver area: a relaxed load of `used_event`, the last 16 bits.
+    /// Driver area: loads `used_event`, the last 16 bits, with relaxed ordering.
     fn load_event(&self) -> u16;
 
-    /// Device area: a relaxed store of `flags`, the first 16 bits.
+    /// Device area: stores `flags`, the first 16 bits, with relaxed ordering.
     fn store_flags(&self, flags: u16);
 
-    /// Device area: relaxed stores of the two words of ring element `index`, modulo the number of
-    /// elements, and then a store of `index + 1` to `idx`, the second 16 bits, that all of them
-    /// stay before.
+    /// Device area: stores ring element `index`, modulo the number of elements, and then `idx`.
+    ///
+    /// The two words of the element are stored with relaxed ordering. `idx`, the second 16 bits,
+    /// becomes `index + 1`. All earlier accesses stay before the store of `idx`.
     #[inline(always)]
     fn store_used(&self, index: u16, element: [u32; 2]) {
         self.store_used_batch(index, element, 1);
     }
 
-    /// Device area: the same for `count` elements of which only the first is stored: `idx` becomes
-    /// `index + count`.
+    /// Device area: like [`store_used`](Self::store_used), for `count` elements of which only the
+    /// first is stored. `idx` becomes `index + count`.
     fn store_used_batch(&self, index: u16, element: [u32; 2], count: u16);
 
-    /// Device area: a relaxed store of `avail_event`, the last 16 bits.
+    /// Device area: stores `avail_event`, the last 16 bits, with relaxed ordering.
     fn store_event(&self, event: u16);
 
-    /// Packed, descriptor area: a load of the flags of descriptor `index` that later accesses stay
-    /// behind; says whether they make it available in a round with this wrap counter. False outside
-    /// the area.
+    /// Packed ring, descriptor area: loads the flags of descriptor `index`. Later accesses stay
+    /// behind this load.
+    ///
+    /// Returns whether the flags make the descriptor available in a round with this wrap counter.
+    /// Returns false if the descriptor is outside the area.
     fn is_available(&self, index: u16, wrap: bool) -> bool;
 
-    /// Packed, descriptor area: the same, and then, if it is available, relaxed loads of the
-    /// other words. The words of buffer id and flags are one load.
+    /// Packed ring, descriptor area: like [`is_available`](Self::is_available), and then loads the
+    /// other words of an available descriptor with relaxed ordering.
+    ///
+    /// The buffer id and the flags are one word, and are loaded at once.
     fn load_available(&self, index: u16, wrap: bool) -> Option<RawDescriptor>;
 
-    /// Packed, descriptor area: [`load_available`](Self::load_available), and what loads the
-    /// descriptors behind that one, one after the other up to the end of the area, as
-    /// [`load_descriptor`](Self::load_descriptor) does. For the wrap counter there is what the flags
-    /// AVAIL and USED have to be.
+    /// Packed ring, descriptor area: like [`load_available`](Self::load_available), and also
+    /// returns an iterator over the descriptors behind descriptor `index`.
+    ///
+    /// The iterator loads one descriptor after the other, up to the end of the area, as
+    /// [`load_descriptor`](Self::load_descriptor) does. Instead of a wrap counter, `flags` holds
+    /// the values that the flags AVAIL and USED must have.
     #[inline(always)]
     fn load_available_run(
         &self,
@@ -97,26 +111,29 @@ pub trait RingWindow: Send {
         Some((first, behind))
     }
 
-    /// Packed, descriptor area: a relaxed store of the length of descriptor `index`, and then a store
-    /// of its buffer id and flags, in one word, that all before stays before. False, and nothing is
-    /// stored, outside the area.
+    /// Packed ring, descriptor area: stores the length of descriptor `index` with relaxed ordering,
+    /// and then its buffer id and flags as one word.
+    ///
+    /// All earlier accesses stay before the store of the buffer id and the flags. Outside the area,
+    /// the method stores nothing and returns false.
     fn store_used_descriptor(&self, index: u16, id: u16, len: u32, flags: u16) -> bool;
 
-    /// Packed, driver area: a relaxed load of the event suppression structure, as one word: offset
-    /// and wrap counter in the low half, flags in the high half.
+    /// Packed ring, driver area: loads the event suppression structure as one word, with relaxed
+    /// ordering. The low half holds the offset and the wrap counter; the high half holds the flags.
     fn load_suppression(&self) -> u32;
 
-    /// Packed, device area: a relaxed store of the event suppression structure.
+    /// Packed ring, device area: stores the event suppression structure as one word, with relaxed
+    /// ordering.
     fn store_suppression(&self, word: u32);
 
-    /// A full fence between stores before and loads after it.
+    /// Executes a full fence between earlier stores and later loads.
     #[inline(always)]
     fn full_fence(&self) {
         fence(order::FENCE);
     }
 }
 
-/// A descriptor in memory.
+/// A descriptor in ring memory.
 #[repr(C)]
 struct Words {
     addr: AtomicAddr,
@@ -134,7 +151,8 @@ impl Words {
         }
     }
 
-    /// Packed: the flags first, and the rest only if they say that it is there.
+    /// Packed ring: loads the flags first, and the other words only if the flags make the
+    /// descriptor available.
     #[inline(always)]
     fn load_available(&self, flags: u16) -> Option<RawDescriptor> {
         let rest = u32::from_le(self.rest.load(order::LOAD_REST));
@@ -158,7 +176,10 @@ impl AtomicAddr {
     }
 }
 
-/// The driver may not write such an address while it is read; if it does, it gets what it wrote.
+/// A 64-bit address as two atomic halves, for targets without 64-bit atomics.
+///
+/// The driver must not write an address while the device reads it. If the driver does so, the
+/// device may load halves of two different values. The device trusts neither value.
 #[cfg(not(target_has_atomic = "64"))]
 #[repr(transparent)]
 struct AtomicAddr([AtomicU32; 2]);
@@ -174,45 +195,48 @@ impl AtomicAddr {
     }
 }
 
-/// A [`RingWindow`] of plain memory: a pointer, and what is there for each kind of access.
+/// A [`RingWindow`] of plain memory: a pointer, and the bounds of each kind of access.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PtrWindow<H = NoHooks> {
     ptr: NonNull<u8>,
-    /// Index of the last 16 bits.
+    /// Index of the last 16-bit half-word.
     last: u32,
-    /// One less than the number of ring entries, a power of two.
-    entries: u16,
-    /// Index of the first ring entry; of the first 16 bits where there is no room for entries.
+    /// Number of ring entries, a power of two, minus one.
+    entry_mask: u16,
+    /// Index of the half-word that holds the first ring entry: 2, or 0 if the memory has no room
+    /// for entries.
     first: u8,
-    /// [`WRITABLE`], [`WORDS`] and [`ELEMENTS`].
+    /// Combination of [`WRITABLE`], [`WORDS`] and [`ELEMENTS`].
     bits: u8,
-    /// One less than the number of used elements, a power of two.
-    elements: u16,
-    /// Number of descriptors, at most; 0 if the memory is not aligned for them.
+    /// Number of used elements, a power of two, minus one.
+    element_mask: u16,
+    /// Upper bound of the number of descriptors. 0 if the memory is not aligned to 16 bytes.
     descriptors: u16,
     start: u64,
     hooks: H,
 }
 
-/// The memory may be written.
+/// The memory is writable.
 const WRITABLE: u8 = 1;
-/// The memory is aligned to 4.
+/// The memory is aligned to 4 bytes.
 const WORDS: u8 = 2;
-/// Both, and there is room for used elements.
+/// The memory is writable and aligned to 4 bytes, and has room for used elements.
 const ELEMENTS: u8 = 4;
 
 // SAFETY: the memory may be accessed from any thread (`new`'s contract), always atomically.
 unsafe impl<H: Send> Send for PtrWindow<H> {}
 
 impl<H: MemHooks> PtrWindow<H> {
-    /// A window of the `range`, which is at `ptr`; `None` unless it is 4 bytes long, as the
-    /// smallest area is, and aligned to 2.
+    /// Creates a window of `range`, which is at `ptr`.
+    ///
+    /// Returns `None` if the range is shorter than 4 bytes, the size of the smallest area, or if
+    /// `ptr` is not aligned to 2 bytes.
     ///
     /// # Safety
     /// `range.len()` bytes at `ptr` must be valid for reads, and for writes if `permission` says
-    /// so, from any thread for as long as the window lives, and be
-    /// accessed by others only through atomics, raw pointers, or from outside the program.
+    /// so, from any thread for as long as the window lives, and be accessed by others only through
+    /// atomics, raw pointers, or from outside the program.
     #[must_use]
     pub unsafe fn new(
         ptr: NonNull<u8>,
@@ -226,7 +250,8 @@ impl<H: MemHooks> PtrWindow<H> {
             return None;
         }
         let halves = len >> 1;
-        // A ring of 2^k entries has three more halves: two before it and one behind.
+        // A ring of 2^k entries has three more half-words: two before the entries and one behind
+        // them.
         let room = u16::try_from(halves.saturating_sub(3)).unwrap_or(u16::MAX);
         let log = room.checked_ilog2();
         let entries = log.and_then(|log| 1u16.checked_shl(log)).unwrap_or(1);
@@ -242,9 +267,9 @@ impl<H: MemHooks> PtrWindow<H> {
         Some(Self {
             ptr,
             last: halves.wrapping_sub(1),
-            entries: entries.wrapping_sub(1),
+            entry_mask: entries.wrapping_sub(1),
             first: if log.is_some() { 2 } else { 0 },
-            elements: elements
+            element_mask: elements
                 .checked_ilog2()
                 .map_or(0, |log| (1_u16 << log.min(15)).wrapping_sub(1)),
             descriptors: if aligned(16) {
@@ -258,7 +283,7 @@ impl<H: MemHooks> PtrWindow<H> {
         })
     }
 
-    /// The 16 bits at `index`.
+    /// Returns the half-word at `index`.
     ///
     /// # Safety
     /// `index` must be at most `last`.
@@ -276,6 +301,8 @@ impl<H: MemHooks> PtrWindow<H> {
         }
     }
 
+    /// Loads the half-word at `index`.
+    ///
     /// # Safety
     /// As for `half`.
     #[inline(always)]
@@ -285,7 +312,8 @@ impl<H: MemHooks> PtrWindow<H> {
         u16::from_le(unsafe { self.half(index) }.load(order))
     }
 
-    /// The words of a descriptor; `None` if there is none.
+    /// Returns the words of descriptor `index`, or `None` if the window does not hold the
+    /// descriptor.
     #[inline(always)]
     fn descriptor(&self, index: u16) -> Option<&Words> {
         if index >= self.descriptors {
@@ -296,7 +324,7 @@ impl<H: MemHooks> PtrWindow<H> {
         Some(unsafe { self.ptr.cast::<Words>().add(usize::from(index)).as_ref() })
     }
 
-    /// The words of the descriptors from `index` on.
+    /// Returns the words of the descriptors from `index` on.
     #[inline(always)]
     fn descriptors(&self, index: u16) -> &[Words] {
         if index >= self.descriptors {
@@ -313,15 +341,17 @@ impl<H: MemHooks> PtrWindow<H> {
         }
     }
 
-    /// The first 4 bytes, if they are aligned.
+    /// Returns the first 4 bytes, or `None` if they are not aligned to 4 bytes.
     #[inline(always)]
     fn first_word(&self) -> Option<&AtomicU32> {
         // SAFETY: the memory has 4 bytes at the least, which are aligned; `new` has the rest.
         (self.bits & WORDS != 0).then(|| unsafe { self.ptr.cast::<AtomicU32>().as_ref() })
     }
 
+    /// Stores the half-word at `index`.
+    ///
     /// # Safety
-    /// As for `half`, and [`ELEMENTS`] must stand: the memory may be written.
+    /// As for `half`, and [`ELEMENTS`] must be set: the memory may be written.
     #[inline(always)]
     unsafe fn store(&self, index: usize, value: u16, order: Ordering) {
         // SAFETY: the caller's promise.
@@ -352,7 +382,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
 
     #[inline(always)]
     fn load_entry(&self, index: u16) -> u16 {
-        let entry = usize::from((index & self.entries).wrapping_add(self.first.into()));
+        let entry = usize::from((index & self.entry_mask).wrapping_add(self.first.into()));
         // SAFETY: where `first` is 2 the mask is at most `last - 3`, else both are 0.
         unsafe { self.load(entry, Ordering::Relaxed) }
     }
@@ -377,9 +407,10 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
         if self.bits & ELEMENTS == 0 {
             return;
         }
-        let slot = usize::from(index & self.elements);
-        // SAFETY: `elements` is the last of the 8-byte elements from byte 4 on that are inside the
-        // memory; there are some, so it is 4-aligned and may be written. `new` has the rest.
+        let slot = usize::from(index & self.element_mask);
+        // SAFETY: `element_mask` is the index of the last of the 8-byte elements from byte 4 on that
+        // are inside the memory; there are some, so it is 4-aligned and may be written. `new` has
+        // the rest.
         let element = unsafe {
             let ring = self.ptr.cast::<AtomicU32>().add(1).cast::<[AtomicU32; 2]>();
             ring.add(slot).as_ref()
@@ -432,7 +463,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
         let (first, mut run) = self.descriptors(index).split_first()?;
         self.hook(at, 16, H::before_read);
         let first = first.load_available(flags)?;
-        // Of a slice's own iterator the compiler makes a longer loop.
+        // The compiler generates a longer loop for the iterator of a slice.
         let behind = iter::from_fn(move || {
             let (words, rest) = run.split_first()?;
             run = rest;
@@ -484,7 +515,7 @@ pub(crate) const AVAIL: u16 = 1 << 7;
 /// `VIRTQ_DESC_F_USED`
 pub(crate) const USED: u16 = 1 << 15;
 
-/// Whether buffer id and flags, as one word, make a descriptor of a packed ring available.
+/// Returns whether the word of buffer id and flags makes a packed descriptor available.
 #[inline(always)]
 pub(crate) fn is_available(rest: u32, wrap: bool) -> bool {
     num::high16(rest) & (AVAIL | USED) == if wrap { AVAIL } else { USED }
