@@ -1,32 +1,60 @@
-//! The gpio device, over a bank of lines: pins of `embedded-hal`, or a [`GpioLines`] of your own.
+//! The GPIO device, over a bank of lines: pins of `embedded-hal`, or your own [`GpioLines`].
 //!
-//! Requests: names, directions, values and interrupts of lines. An interrupt needs the driver twice:
-//! it is *enabled* over the requestq (SET_IRQ_TYPE), and *unmasked* by a buffer on the eventq, which
-//! the device keeps until the line interrupts. To give it back:
+//! A request reads or changes the names, directions, values and interrupts of lines. An interrupt
+//! needs two actions of the driver:
 //!
-//! 1. The host tells the model: [`Gpio::interrupt`] from a handler that knows, or [`Gpio::sense`]
-//!    from a loop that looks at levels.
-//! 2. The next `poll` gives the buffer back, as it does with those of interrupts that the driver
-//!    disabled meanwhile. (A token that 1. gave can also be passed to
+//! * The driver *enables* the interrupt by a request on the requestq (SET_IRQ_TYPE).
+//! * The driver *unmasks* the interrupt by a buffer on the eventq. The device keeps the buffer
+//!   until the line interrupts.
+//!
+//! The device returns the buffer in two steps:
+//!
+//! 1. The host tells the model: an interrupt handler calls [`Gpio::interrupt`], or a loop that
+//!    samples levels calls [`Gpio::sense`].
+//! 2. The next `poll` returns the buffer, and also the buffers of interrupts that the driver has
+//!    disabled since. (The host can also pass the token of step 1 to
 //!    [`Engine::complete`](crate::Engine::complete) at once.)
 //!
-//! What the driver gets wrong is answered with an error, and nothing changes: a line that is not
-//! there, a value that means nothing, a direction that the line cannot have, an interrupt of an
-//! output, an output whose interrupt is enabled. Two things that a driver must not do are accepted,
-//! because Linux does them and ignores the answer: another trigger type for an enabled interrupt takes
-//! the place of the first, and SET_IRQ_TYPE with NONE does nothing to an output. An eventq buffer that cannot be kept comes back as invalid at once: for a line that is not there, for an
-//! interrupt that is not enabled, and a second one for the same line. Only a request without a
-//! single byte for the status stops its queue.
+//! # Driver errors
 //!
-//! Every request takes up to three calls to the bank, GET_LINE_NAMES one write for each of the `L`
-//! lines, an eventq buffer a search through the `L` lines, a reset `2 * L` calls. A poll searches
-//! the lines for what is due as often as [`DeviceModel::due`] says. Requests are carried out and answered in the order in which they come, whatever their lines.
+//! The device answers an invalid request with an error, and changes nothing. Invalid are:
 //!
-//! IN_ORDER is not offered with interrupts, even if the host asks for it: a buffer of one line would
-//! wait for that of another.
+//! * a line that does not exist,
+//! * a value that has no meaning,
+//! * a direction that the line does not support,
+//! * an interrupt of an output,
+//! * the direction output while the line's interrupt is enabled.
 //!
-//! Supply one chain slot for each line that can interrupt, and one more for requests. With fewer,
-//! requests are still served, and interrupts of lines whose buffers found no slot come later.
+//! Two requests that a driver must not send are accepted, because Linux sends them and ignores the
+//! answer:
+//!
+//! * A new trigger type for an enabled interrupt replaces the old type.
+//! * SET_IRQ_TYPE with NONE has no effect on an output.
+//!
+//! An eventq buffer that the device cannot keep returns at once, as invalid. This applies to a line
+//! that does not exist, to an interrupt that is not enabled, and to a second buffer for a line.
+//! Only a request without a byte for the status stops its queue.
+//!
+//! # Worst case
+//!
+//! | operation | cost |
+//! |---|---|
+//! | request | up to three calls to the bank, not counting [`GpioLines::count`] |
+//! | GET_LINE_NAMES | writes the name and the terminating zero of each of the `L` lines |
+//! | eventq buffer | a search through the `L` lines |
+//! | reset | `2 * L` calls to the bank |
+//! | poll | searches the lines for a buffer that is due, as often as [`DeviceModel::due`] says |
+//!
+//! The device executes and answers requests in their order of arrival, across all lines.
+//!
+//! # Set-up
+//!
+//! The device does not offer IN_ORDER together with interrupts, even if the host asks for it. With
+//! IN_ORDER, the buffer of one line would wait for the buffer of another line.
+//!
+//! Supply one chain slot for each line that can interrupt, and one more for requests. With fewer
+//! slots, the device still serves requests, but interrupts of lines whose buffers found no slot
+//! come later.
 //!
 //! Clauses: gpio-01 to gpio-06, gpio-09 to gpio-23.
 
@@ -59,12 +87,12 @@ use crate::{
     queue::ChainError,
 };
 
-/// The queue of requests.
+/// The queue for requests.
 pub const REQUESTQ: u16 = 0;
-/// The queue of interrupts, if `VIRTIO_GPIO_F_IRQ` was negotiated.
+/// The queue for interrupts. It exists if `VIRTIO_GPIO_F_IRQ` was negotiated.
 pub const EVENTQ: u16 = 1;
 
-/// The gpio device over a bank `B` of up to `L` lines.
+/// The GPIO device over a bank `B` of up to `L` lines.
 ///
 /// ```
 /// # #[derive(Debug)] struct Pin;
@@ -107,16 +135,16 @@ pub struct Gpio<B, const L: usize> {
 
 /// Why a request is answered with ERR.
 enum Failure {
-    Refused,
-    /// Something of ours is to blame.
-    Ours(HostFault),
+    Rejected,
+    /// A host fault, which is reported.
+    Host(HostFault),
 }
 
 impl From<GpioError> for Failure {
     fn from(error: GpioError) -> Self {
         match error {
-            GpioError::Unsupported => Self::Refused,
-            GpioError::Failed => Self::Ours(HostFault::Backend),
+            GpioError::Unsupported => Self::Rejected,
+            GpioError::Failed => Self::Host(HostFault::Backend),
         }
     }
 }
@@ -124,14 +152,14 @@ impl From<GpioError> for Failure {
 impl From<ReadExactError<ChainError>> for Failure {
     fn from(error: ReadExactError<ChainError>) -> Self {
         match error {
-            ReadExactError::UnexpectedEof => Self::Refused,
-            ReadExactError::Other(error) => Self::Ours(error.into()),
+            ReadExactError::UnexpectedEof => Self::Rejected,
+            ReadExactError::Other(error) => Self::Host(error.into()),
         }
     }
 }
 
 impl<B: GpioLines, const L: usize> Gpio<B, L> {
-    /// The device over this bank, or its first `L` lines, all without a name.
+    /// Creates the device over this bank, or over its first `L` lines. The lines have no names.
     pub const fn new(lines: B) -> Self {
         Self {
             lines,
@@ -141,10 +169,11 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         }
     }
 
-    /// Names the lines; an empty name is none. About `L * L` comparisons.
+    /// Sets the names of the lines, by about `L * L` comparisons. An empty string means that the
+    /// line has no name.
     ///
     /// # Errors
-    /// [`NameError`]: names are ASCII, and none is there twice (gpio-05, gpio-16).
+    /// [`NameError`] if a name is not ASCII, or if two lines have the same name (gpio-05, gpio-16).
     pub fn with_names(self, names: [&'static str; L]) -> Result<Self, NameError> {
         Ok(Self {
             names: Names::new(names)?,
@@ -152,37 +181,41 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         })
     }
 
-    /// The bank.
+    /// Returns the bank.
     pub const fn lines(&self) -> &B {
         &self.lines
     }
 
-    /// The bank.
+    /// Returns the bank for changes.
     pub const fn lines_mut(&mut self) -> &mut B {
         &mut self.lines
     }
 
-    /// How many lines the device has.
+    /// Returns the number of lines of the device.
     pub fn count(&self) -> u16 {
         self.lines.count().min(num::clamp_u16(L))
     }
 
-    /// The direction that the driver gave a line.
+    /// Returns the direction that the driver set for a line.
     pub fn direction(&self, line: u16) -> Direction {
         self.states
             .get(usize::from(line))
             .map_or(Direction::None, |state| state.direction)
     }
 
-    /// What a line's interrupt is enabled for, if it is.
+    /// Returns the trigger that a line's interrupt is enabled for, or `None` if the interrupt is
+    /// disabled.
     pub fn trigger(&self, line: u16) -> Option<Trigger> {
         self.states.get(usize::from(line))?.trigger
     }
 
-    /// A line interrupted, in the way that it was enabled for; without effect if it was not. Gives
-    /// the buffer to [`complete`](crate::Engine::complete), if the driver listens.
+    /// Records that a line interrupted as its trigger says. Has no effect if the interrupt is
+    /// disabled.
     ///
-    /// An edge is kept while it does not; a level is looked at again when it does.
+    /// If the interrupt is unmasked, the method returns the token of the buffer, for
+    /// [`complete`](crate::Engine::complete). While the interrupt is masked, an edge is latched. A
+    /// level is not latched: the device reads the level again when the driver unmasks the
+    /// interrupt.
     pub fn interrupt(&mut self, line: u16) -> Option<Token> {
         let state = self.states.get_mut(usize::from(line))?;
         let waits = state.buffer == EventBuffer::Kept;
@@ -192,12 +225,13 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         state.token.filter(|_| waits)
     }
 
-    /// Looks at the level of a line whose interrupt is enabled: for pins that cannot interrupt. Then
-    /// as [`interrupt`](Self::interrupt), if the level, or its change since it was last looked at, is
-    /// what the driver waits for.
+    /// Reads the level of a line whose interrupt is enabled, for pins that cannot interrupt.
+    ///
+    /// If the level, or its change since the last read, matches the trigger, the method acts like
+    /// [`interrupt`](Self::interrupt).
     ///
     /// # Errors
-    /// [`GpioError`]; nothing happened.
+    /// [`GpioError`] if the level cannot be read. The state of the line does not change.
     pub fn sense(&mut self, line: u16) -> Result<Option<Token>, GpioError> {
         let Some(trigger) = self.trigger(line) else {
             return Ok(None);
@@ -226,13 +260,16 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         self.names.size(self.count())
     }
 
-    /// A line that is there.
+    /// Returns the state of a line.
+    ///
+    /// # Errors
+    /// `Failure::Rejected` if the line does not exist.
     fn state(&mut self, line: u16) -> Result<&mut State, Failure> {
-        let there = line < self.count();
+        let exists = line < self.count();
         self.states
             .get_mut(usize::from(line))
-            .filter(|_| there)
-            .ok_or(Failure::Refused)
+            .filter(|_| exists)
+            .ok_or(Failure::Rejected)
     }
 
     fn names<M: DriverMem>(&self, request: &mut Request<'_, M>) -> Result<(), ChainError> {
@@ -249,7 +286,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             Direction::Input => abilities.contains(Abilities::INPUT),
         };
         if !possible {
-            return Err(Failure::Refused);
+            return Err(Failure::Rejected);
         }
         let high = value.filter(|_| direction == Direction::Output);
         self.lines.set_direction(line, direction, high)?;
@@ -257,7 +294,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         Ok(())
     }
 
-    /// Nothing is left but a buffer to give back (gpio-09).
+    /// Resets all state of a line, except for an eventq buffer that must be returned (gpio-09).
     fn reset_line(&mut self, line: u16) -> Result<(), Failure> {
         let state = self.state(line)?;
         let enabled = state.trigger.is_some();
@@ -280,7 +317,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     fn set_value(&mut self, line: u16, high: bool) -> Result<(), Failure> {
         let direction = self.state(line)?.direction;
         if !self.lines.abilities(line).contains(Abilities::OUTPUT) {
-            return Err(Failure::Refused);
+            return Err(Failure::Rejected);
         }
         if direction == Direction::Output {
             self.lines.drive(line, high)?;
@@ -291,10 +328,10 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
 
     fn set_trigger(&mut self, line: u16, trigger: Option<Trigger>) -> Result<(), Failure> {
         let state = *self.state(line)?;
-        // Nothing is enabled on an output, so there is nothing to disable.
+        // An output has no enabled interrupt, so disabling its interrupt has no effect.
         let output = trigger.is_some() && state.direction == Direction::Output;
         if !self.has_irq() || output {
-            return Err(Failure::Refused);
+            return Err(Failure::Rejected);
         }
         match (state.trigger, trigger) {
             (None, None) => Ok(()),
@@ -307,11 +344,11 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         }
     }
 
-    /// Enables an interrupt, or changes what it is enabled for: then a buffer that is kept waits for
-    /// the new trigger, and an edge that was latched is forgotten.
+    /// Enables an interrupt, or replaces the trigger of an enabled interrupt. After a replacement,
+    /// a kept buffer waits for the new trigger, and a latched edge is discarded.
     fn enable(&mut self, line: u16, trigger: Trigger) -> Result<(), Failure> {
         if !self.lines.abilities(line).contains(Abilities::INTERRUPT) {
-            return Err(Failure::Refused);
+            return Err(Failure::Rejected);
         }
         let level = self.lines.level(line)?;
         if let Err(error) = self.lines.set_trigger(line, Some(trigger)) {
@@ -326,13 +363,13 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         Ok(())
     }
 
-    /// Carries out a request with a simple answer, which is its value.
+    /// Executes a request whose answer is one value. Returns the value.
     fn execute(&mut self, kind: Kind, line: u16, value: u32) -> Result<u8, Failure> {
         match kind {
-            Kind::LineNames => Err(Failure::Refused),
+            Kind::LineNames => Err(Failure::Rejected),
             Kind::GetDirection => Ok(self.state(line)?.direction.value()),
             Kind::SetDirection => {
-                let direction = Direction::parse(value).ok_or(Failure::Refused)?;
+                let direction = Direction::parse(value).ok_or(Failure::Rejected)?;
                 self.set_direction(line, direction).map(|()| 0)
             }
             Kind::GetValue => {
@@ -340,9 +377,9 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
                 Ok(self.lines.level(line)?.into())
             }
             Kind::SetValue if value <= 1 => self.set_value(line, value == 1).map(|()| 0),
-            Kind::SetValue => Err(Failure::Refused),
+            Kind::SetValue => Err(Failure::Rejected),
             Kind::SetTrigger => {
-                let trigger = Trigger::parse(value).ok_or(Failure::Refused)?;
+                let trigger = Trigger::parse(value).ok_or(Failure::Rejected)?;
                 self.set_trigger(line, trigger).map(|()| 0)
             }
         }
@@ -364,11 +401,11 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
                             }
                             return done(request);
                         }
-                        Err(Failure::Refused)
+                        Err(Failure::Rejected)
                     }
-                    // What cannot be answered whole is not done.
+                    // A request whose answer does not fit is not executed.
                     Some(kind) if room >= 2 => self.execute(kind, line, value),
-                    _ => Err(Failure::Refused),
+                    _ => Err(Failure::Rejected),
                 }
             }
             Err(error) => Err(error.into()),
@@ -376,7 +413,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         let answer = match outcome {
             Ok(value) => [STATUS_OK, value],
             Err(failure) => {
-                if let Failure::Ours(fault) = failure {
+                if let Failure::Host(fault) = failure {
                     request.report(fault);
                 }
                 [STATUS_ERR, 0]
@@ -386,7 +423,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         reply(request, answer.get(..room).unwrap_or(&answer))
     }
 
-    /// The status of an eventq buffer, or `None` to keep it.
+    /// Handles an eventq buffer. Returns its status, or `None` to keep the buffer.
     fn event<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Option<u8> {
         let token = Some(request.token);
         if let Some(state) = self.states.iter_mut().find(|state| state.token == token) {
@@ -394,7 +431,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             if valid && !state.fired {
                 return None;
             }
-            state.let_go();
+            state.drop_buffer();
             state.fired &= !valid;
             return Some(if valid { IRQ_VALID } else { IRQ_INVALID });
         }
@@ -405,8 +442,8 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             .map_err(Failure::from)
         {
             Ok(()) => {}
-            Err(Failure::Refused) => return Some(IRQ_INVALID),
-            Err(Failure::Ours(fault)) => {
+            Err(Failure::Rejected) => return Some(IRQ_INVALID),
+            Err(Failure::Host(fault)) => {
                 request.report(fault);
                 return Some(IRQ_INVALID);
             }
@@ -417,9 +454,9 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         };
         let trigger = match (state.buffer, state.token) {
             (EventBuffer::None, _) | (EventBuffer::Kept, None) => state.trigger,
-            // What a restored device is to give back.
+            // After a restore, the device returns this buffer as invalid.
             (EventBuffer::Void, None) => {
-                state.let_go();
+                state.drop_buffer();
                 None
             }
             _ => None,
@@ -427,7 +464,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         let Some(trigger) = trigger else {
             return Some(IRQ_INVALID);
         };
-        // A level that is there already; edges were kept.
+        // A level may be active already. Edges are latched.
         let active = !trigger.is_edge()
             && match self.lines.level(line) {
                 Ok(level) => trigger.fires(level, level),
@@ -440,7 +477,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             };
         let state = self.state(line).ok()?;
         if active || state.fired {
-            state.let_go();
+            state.drop_buffer();
             state.fired = false;
             return Some(IRQ_VALID);
         }
@@ -449,16 +486,16 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         None
     }
 
-    /// All lines are as they were before there was a driver.
+    /// Returns all lines to the state that they had before a driver used them.
     fn release(&mut self) {
         for line in 0..self.count() {
             let Ok(state) = self.state(line) else {
                 break;
             };
             let used = state.direction != Direction::None || state.trigger.is_some();
-            state.let_go();
+            state.drop_buffer();
             if used {
-                // Nobody is left to tell if it fails.
+                // The driver is gone, so a failure cannot be reported.
                 let _ = self.reset_line(line);
             } else {
                 *state = State::NEW;
@@ -466,10 +503,10 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         }
     }
 
-    /// No eventq buffer is kept any more: all interrupts are masked.
+    /// Masks all interrupts, because the device keeps no eventq buffer any more.
     fn mask_all(&mut self) {
         for state in &mut self.states {
-            state.let_go();
+            state.drop_buffer();
             state.fired &= state.trigger.is_some_and(Trigger::is_edge);
         }
     }
@@ -501,7 +538,8 @@ impl<B: GpioLines, const L: usize> DeviceConfig for Gpio<B, L> {
         }
     }
 
-    /// On the eventq a buffer that is due would wait for older ones of lines that may never interrupt.
+    /// Excludes IN_ORDER if a line can interrupt. With IN_ORDER, an eventq buffer that is due would
+    /// wait for older buffers, whose lines may never interrupt.
     fn excluded(&self) -> Features {
         if self.can_interrupt() {
             Features::IN_ORDER
@@ -511,7 +549,7 @@ impl<B: GpioLines, const L: usize> DeviceConfig for Gpio<B, L> {
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {
-        // Before the driver chose, it may look at both.
+        // A driver may read the size of both queues before it has negotiated features.
         let events = match self.negotiated {
             None => self.can_interrupt(),
             Some(features) => features.contains(F_IRQ),
@@ -557,12 +595,13 @@ impl<B: GpioLines, const L: usize> DeviceModel for Gpio<B, L> {
         }
     }
 
-    /// An interrupt may never come.
+    /// Returns true for the eventq, because an interrupt may never come.
     fn may_sleep(&self, queue: u16) -> bool {
         queue == EVENTQ
     }
 
-    /// A buffer of a line that is not enabled, or has one, comes back at once.
+    /// Returns whether any line could keep a buffer: its interrupt is enabled, and it has no
+    /// buffer. Every other buffer returns at once.
     fn may_keep(&self, _queue: u16) -> bool {
         let waits = |state: &State| state.trigger.is_some() && state.buffer == EventBuffer::None;
         self.states.iter().any(waits)
@@ -573,7 +612,7 @@ impl<B: GpioLines, const L: usize> DeviceModel for Gpio<B, L> {
     }
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
-        // Without a byte for the status there is no way to answer.
+        // A request without a byte for the status cannot be answered.
         if request.writable.remaining() == 0 {
             return Err(DriverFault::BadRequest { head: request.head });
         }

@@ -1,30 +1,31 @@
-//! The I2C adapter, over an embedded-hal bus.
+//! The I2C adapter device, over an embedded-hal bus.
 //!
-//! Each request is one segment: a read, a write, or a transfer of nothing but the address. A
-//! request that fails makes the rest of its group (FAIL_NEXT) fail without a try. A read that fails
-//! reads as zeros, of which at most `BYTES` are written; the used length counts them and the status.
+//! Each request is one segment: a read, a write, or a transfer of only the address. If a request
+//! fails, the remaining requests of its group (FAIL_NEXT) fail without a bus access. A read that
+//! fails returns zeros, of which the device writes at most `BYTES`. The used length counts the
+//! zeros and the status.
 //!
 //! # Combined transactions
 //!
-//! A driver asks for a write and the read that follows it as a group of two requests, and many
-//! chips want no STOP between them. embedded-hal has that as one call, so the write has to wait for
-//! the read: [`combining`](I2c::combining) makes the device keep a write that is not the last of
-//! its group. If the next request reads from the same address, both are carried out by one
-//! [`write_read`](embedded_hal::i2c::I2c::write_read), with a repeated START. Any other segment gets
-//! a START and a STOP of its own: embedded-hal would run two segments of one direction together, and
-//! has nothing for two addresses.
+//! A driver sends a write and the read that follows it as a group of two requests, and many chips
+//! need both without a STOP in between. embedded-hal offers that as one call, so the write must
+//! wait for the read. [`combining`](I2c::combining) makes the device keep a write that is not the
+//! last request of its group. If the next request reads from the same address, the device executes
+//! both by one [`write_read`](embedded_hal::i2c::I2c::write_read), with a repeated START. Every
+//! other segment gets its own START and STOP: embedded-hal merges adjacent segments of one
+//! direction, and has no transaction over two addresses.
 //!
-//! A kept write is answered later, so the engine needs two chain slots; with one, nothing is ever
-//! combined. A write whose read is not there when the queue is found empty is carried out on its own,
-//! so a driver that makes the two available one by one while the device looks gets a STOP between
-//! them: poll on kicks, which drivers send once the whole group is there. Without `combining`, every request is
-//! answered at once, and one slot is enough.
+//! The device answers a kept write later, so combining needs two chain slots in the engine. With
+//! one slot, the device never combines. If the queue is empty before the read arrives, the device
+//! executes the kept write on its own. The chip then sees a STOP between the write and the read. To
+//! avoid this STOP, poll on kicks: drivers kick after they have made the whole group available.
+//! Without `combining`, the device answers every request at once, and one slot is enough.
 //!
 //! # Worst case
 //!
-//! One request takes at most two transfers on the bus of at most `BYTES` bytes each (without
-//! `combining` one), and copies the header, the data or as many zeros, and the status once. A poll makes one transfer
-//! more if it ends with a kept write.
+//! One request takes at most two bus transfers of at most `BYTES` bytes each, or one transfer
+//! without `combining`. The device copies the header, the data (or as many zeros) and the status
+//! once. A poll that ends with a kept write takes one more transfer.
 //!
 //! Clauses: i2c-01 to i2c-14.
 
@@ -44,13 +45,14 @@ use crate::{
     queue::ChainError,
 };
 
-/// `VIRTIO_I2C_F_ZERO_LENGTH_REQUEST`: the driver marks reads with M_RD, and may send no data.
+/// `VIRTIO_I2C_F_ZERO_LENGTH_REQUEST`: the driver marks reads with M_RD, and may send requests
+/// without data.
 pub const ZERO_LENGTH_REQUEST: Features = Features::from_bits(1);
 
 const MSG_OK: u8 = 0;
 const MSG_ERR: u8 = 1;
 
-/// Bytes of a request's header: addr, padding, flags.
+/// Length of a request's header in bytes: addr, padding, flags.
 const HEADER: usize = 8;
 
 bitflags::bitflags! {
@@ -58,7 +60,7 @@ bitflags::bitflags! {
     struct Flags: u32 {
         /// The next request belongs to the same group.
         const FAIL_NEXT = 1;
-        /// A read.
+        /// The request is a read.
         const M_RD = 2;
     }
 }
@@ -67,14 +69,15 @@ bitflags::bitflags! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum I2cAddress {
-    /// 7 bits, right-aligned.
+    /// A 7-bit address, right-aligned.
     Seven(u8),
-    /// 10 bits.
+    /// A 10-bit address.
     Ten(u16),
 }
 
 impl I2cAddress {
-    /// From a request's `addr`; `None` if it has neither format.
+    /// Decodes the `addr` field of a request. Returns `None` if the field has neither the 7-bit nor
+    /// the 10-bit format.
     ///
     /// ```
     /// use virtside::models::I2cAddress;
@@ -85,7 +88,7 @@ impl I2cAddress {
     #[must_use]
     pub const fn from_request(addr: u16) -> Option<Self> {
         let [low, high] = addr.to_le_bytes();
-        // The pattern of 10-bit addresses is reserved among those of 7 bits.
+        // 7-bit addressing reserves the prefix of 10-bit addresses.
         if low & 0xf9 == 0xf0 {
             return Some(Self::Ten(u16::from_le_bytes([high, (low >> 1) & 3])));
         }
@@ -97,30 +100,32 @@ impl I2cAddress {
     }
 }
 
-/// One call of a bus, from START to STOP. Slices may be empty: then only the address is sent, as
-/// for the SMBus command "Quick".
+/// One bus transfer, from START to STOP.
+///
+/// A slice may be empty. The bus then sends only the address, as for the SMBus command "Quick".
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum I2cTransfer<'a> {
-    /// Fills all of it.
+    /// Reads until the slice is full.
     Read(&'a mut [u8]),
-    /// Sends all of it.
+    /// Writes the whole slice.
     Write(&'a [u8]),
-    /// Sends all of the first, and after a repeated START fills all of the second.
+    /// Writes the whole first slice, sends a repeated START, and reads until the second slice is
+    /// full.
     WriteRead(&'a [u8], &'a mut [u8]),
 }
 
-/// What a bus is to the adapter.
+/// The bus that the adapter drives.
 ///
-/// Every `embedded_hal::i2c::I2c` is one with 7-bit addresses; [`TenBit`] adds the others. A host
-/// that lets its driver reach only some of the chips implements this around a bus, and answers for
-/// the others as if nobody were there.
+/// Every `embedded_hal::i2c::I2c` is an `I2cBus` with 7-bit addresses; [`TenBit`] adds 10-bit
+/// addresses. A host that lets its driver reach only some of the chips implements this trait around
+/// a bus, and answers for the other chips with [`ErrorKind::NoAcknowledge`].
 pub trait I2cBus {
-    /// Does it.
+    /// Executes one transfer.
     ///
     /// # Errors
-    /// [`ErrorKind::NoAcknowledge`] is an everyday answer of a bus: the request fails, and that is
-    /// all. Every other kind fails it too, and is reported as [`HostFault::Backend`].
+    /// [`ErrorKind::NoAcknowledge`] is a normal answer of a bus: only the request fails. Every
+    /// other kind also fails the request, and is reported as [`HostFault::Backend`].
     fn transfer(&mut self, address: I2cAddress, transfer: I2cTransfer<'_>)
     -> Result<(), ErrorKind>;
 }
@@ -151,7 +156,7 @@ impl<B: embedded_hal::i2c::I2c> I2cBus for B {
     }
 }
 
-/// A bus with both kinds of address.
+/// A bus with both 7-bit and 10-bit addresses.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TenBit<B>(pub B);
@@ -169,10 +174,11 @@ impl<B: embedded_hal::i2c::I2c<u8> + embedded_hal::i2c::I2c<u16>> I2cBus for Ten
     }
 }
 
-/// The I2C adapter over a bus, with room for `BYTES` bytes.
+/// The I2C adapter over a bus, with a buffer of `BYTES` bytes.
 ///
-/// embedded-hal wants a segment in one piece, so the data goes through a buffer of `BYTES` bytes. A
-/// request that is longer fails; a write and a read that together are longer are not combined.
+/// embedded-hal needs each segment in contiguous memory, so the data passes through the buffer. A
+/// request of more than `BYTES` bytes fails. A write and a read of more than `BYTES` bytes in total
+/// are not combined.
 ///
 /// ```
 /// use embedded_hal::i2c::{ErrorKind, ErrorType, Operation};
@@ -202,24 +208,24 @@ pub struct I2c<B, const BYTES: usize> {
     bus: B,
     buffer: [u8; BYTES],
     combining: bool,
-    /// The last request of this group failed, and this one has to.
+    /// The previous request of the group failed, so the next request must fail.
     failing: bool,
-    /// A write that waits for the next request. Its data is the start of the buffer.
-    held: Option<Held>,
-    /// A write that was held, is carried out, and is not answered yet. Without a token it is the first
-    /// request that a restored adapter is shown.
+    /// A write that waits for the next request. Its data is at the start of the buffer.
+    kept: Option<Kept>,
+    /// The result of a kept write that was executed, until the device answers its request. The
+    /// token is `None` after a restore: the request is then the first one that the adapter serves.
     settled: Option<(Option<Token>, Outcome)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-struct Held {
+struct Kept {
     token: Token,
     address: I2cAddress,
     len: usize,
 }
 
-/// Why a request is not answered with MSG_OK; and whether that is a fault of ours.
+/// Why a request is answered with MSG_ERR, and the host fault to report, if there is one.
 #[derive(Clone, Copy, Debug)]
 struct Failed(Option<HostFault>);
 
@@ -251,14 +257,14 @@ impl From<ReadExactError<ChainError>> for Failed {
     }
 }
 
-/// A header, as it is sent.
+/// A request's header as the driver sent it.
 #[derive(Clone, Copy, Debug)]
 struct Header {
     addr: u16,
     flags: Flags,
 }
 
-/// A request that makes sense.
+/// A request that passed all checks.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     address: I2cAddress,
@@ -284,8 +290,8 @@ impl Header {
         let read = self.flags.contains(Flags::M_RD);
         let (sent, room) = (request.readable.remaining(), request.writable.remaining());
         let (len, other) = if read { (room, sent) } else { (sent, room) };
-        // What reserved flags would mean is not known, and a buffer of the other direction makes no
-        // sense: better no transfer than another one than was meant.
+        // The meaning of reserved flags is unknown, and data in the other direction is invalid. The
+        // device fails such a request instead of guessing a transfer.
         if !Flags::all().contains(self.flags) || other != 0 {
             return Err(FAILED);
         }
@@ -298,20 +304,20 @@ impl Header {
 }
 
 impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
-    /// The adapter of this bus.
+    /// Creates the adapter of this bus.
     pub const fn new(bus: B) -> Self {
         Self {
             bus,
             buffer: [0; BYTES],
             combining: false,
             failing: false,
-            held: None,
+            kept: None,
             settled: None,
         }
     }
 
-    /// Carries out a write and the read that follows it as one transaction: see
-    /// [the module](self#combined-transactions).
+    /// Executes a write and the read that follows it as one transaction. See [Combined
+    /// transactions](self#combined-transactions).
     #[must_use]
     pub fn combining(self) -> Self {
         Self {
@@ -320,44 +326,44 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         }
     }
 
-    /// The bus.
+    /// Returns the bus.
     pub const fn bus(&self) -> &B {
         &self.bus
     }
 
-    /// The bus.
+    /// Returns the bus for changes.
     pub const fn bus_mut(&mut self) -> &mut B {
         &mut self.bus
     }
 
-    /// A request; `None` if it is to be answered later.
-    fn attend<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Option<Outcome> {
+    /// Handles a request. Returns `None` if the device answers the request later.
+    fn handle<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Option<Outcome> {
         let token = request.token;
-        let is_it = |settled: Option<Token>| settled.is_none_or(|settled| settled == token);
-        if let Some((_, done)) = self.settled.take_if(|(settled, _)| is_it(*settled)) {
+        let matches = |settled: Option<Token>| settled.is_none_or(|settled| settled == token);
+        if let Some((_, done)) = self.settled.take_if(|(settled, _)| matches(*settled)) {
             return Some(done);
         }
-        if self.held.is_some_and(|held| held.token == token) {
-            return Some(self.write_held());
+        if self.kept.is_some_and(|kept| kept.token == token) {
+            return Some(self.execute_kept());
         }
-        self.attend_new(request)
+        self.handle_new(request)
     }
 
-    fn attend_new<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Option<Outcome> {
+    fn handle_new<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Option<Outcome> {
         let header = Header::read(request);
         let more = header.is_ok_and(|header| header.flags.contains(Flags::FAIL_NEXT));
         let segment = header.and_then(|header| header.segment(request));
-        if let Some(held) = self.held {
+        if let Some(kept) = self.kept {
             if let Ok(segment) = segment
                 && segment.read
-                && segment.address == held.address
-                && segment.len <= BYTES.saturating_sub(held.len)
+                && segment.address == kept.address
+                && segment.len <= BYTES.saturating_sub(kept.len)
             {
-                let done = self.write_read(held, segment.len, request);
+                let done = self.write_read(kept, segment.len, request);
                 self.failing = more && done.is_err();
                 return Some(done);
             }
-            self.settle_held();
+            self.settle_kept();
         }
         let done = if self.failing {
             Err(FAILED)
@@ -372,7 +378,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         Some(done)
     }
 
-    /// Carries out a segment on its own; false if it is kept for later.
+    /// Executes a segment on its own. Returns false if the segment is kept for later.
     fn execute<M: DriverMem>(
         &mut self,
         segment: Segment,
@@ -389,7 +395,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         }
         request.readable.read_exact(bytes)?;
         if self.combining && more {
-            self.held = Some(Held {
+            self.kept = Some(Kept {
                 token: request.token,
                 address,
                 len,
@@ -400,46 +406,47 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         Ok(true)
     }
 
-    /// Carries out the kept write on its own.
-    fn write_held(&mut self) -> Outcome {
-        let held = self.held.take().ok_or(FAILED)?;
-        let bytes = self.buffer.get(..held.len).ok_or(FAILED)?;
-        let done = self.bus.transfer(held.address, I2cTransfer::Write(bytes));
-        // Only a request that is not the last of its group is ever held.
+    /// Executes the kept write on its own.
+    fn execute_kept(&mut self) -> Outcome {
+        let kept = self.kept.take().ok_or(FAILED)?;
+        let bytes = self.buffer.get(..kept.len).ok_or(FAILED)?;
+        let done = self.bus.transfer(kept.address, I2cTransfer::Write(bytes));
+        // The device keeps only requests that are not the last of their group.
         self.failing = done.is_err();
         Ok(done?)
     }
 
-    /// The same; the answer waits for its request to be served.
-    fn settle_held(&mut self) {
-        if let Some(held) = self.held {
-            self.settled = Some((Some(held.token), self.write_held()));
+    /// Executes the kept write on its own, and stores the result until its request is served.
+    fn settle_kept(&mut self) {
+        if let Some(kept) = self.kept {
+            self.settled = Some((Some(kept.token), self.execute_kept()));
         }
     }
 
-    /// Carries out the kept write and this read.
+    /// Executes the kept write and this read as one transfer.
     fn write_read<M: DriverMem>(
         &mut self,
-        held: Held,
+        kept: Kept,
         len: usize,
         request: &mut Request<'_, M>,
     ) -> Outcome {
-        self.held = None;
-        let split = self.buffer.split_at_mut_checked(held.len);
+        self.kept = None;
+        let split = self.buffer.split_at_mut_checked(kept.len);
         let (sent, room) = split.ok_or(FAILED)?;
         let bytes = room.get_mut(..len).ok_or(FAILED)?;
         bytes.fill(0);
         let transfer = I2cTransfer::WriteRead(sent, bytes);
-        let done = self.bus.transfer(held.address, transfer);
-        // Which of the two failed is not known, and the first one that did has to say so (i2c-09).
-        self.settled = Some((Some(held.token), done.map_err(|_| FAILED)));
+        let done = self.bus.transfer(kept.address, transfer);
+        // embedded-hal does not say which of the two segments failed. The first failed request of a
+        // group must report the failure (i2c-09), so the write fails with the read.
+        self.settled = Some((Some(kept.token), done.map_err(|_| FAILED)));
         done?;
         Ok(request.writable.write_all(bytes)?)
     }
 
     fn discard_group(&mut self) {
         self.failing = false;
-        self.held = None;
+        self.kept = None;
         self.settled = None;
     }
 }
@@ -483,16 +490,16 @@ impl<B: I2cBus, const BYTES: usize> DeviceModel for I2c<B, BYTES> {
 
     fn drained(&mut self, queue: u16) {
         if queue == 0 && self.settled.is_none() {
-            self.settle_held();
+            self.settle_kept();
         }
     }
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
-        // Without a byte for the status there is no way to answer.
+        // A request without a byte for the status cannot be answered.
         let Some(end) = request.writable.split_end(1) else {
             return Err(DriverFault::BadRequest { head: request.head });
         };
-        let status = match self.attend(request) {
+        let status = match self.handle(request) {
             None => return Ok(Answer::Pending),
             Some(Ok(())) => MSG_OK,
             Some(Err(Failed(fault))) => {

@@ -1,16 +1,17 @@
-//! The SPI controller, over a small [`SpiController`].
+//! The SPI controller device, over a small [`SpiController`].
 //!
-//! [`SpiLines`] is a controller over an embedded-hal bus, chip select pins and a delay;
-//! [`SpiDevices`] is one over devices that drive their chip select by themselves, so a message is one
-//! transfer there.
+//! * [`SpiLines`] is a controller over an embedded-hal bus, chip select pins and a delay.
+//! * [`SpiDevices`] is a controller over embedded-hal devices. Such a device drives its own chip
+//!   select, so each message is one transfer.
 //!
-//! A transfer that fails receives zeros, of which at most `BYTES` are written; the used length counts
-//! them and the result.
+//! A transfer that fails returns zeros, of which the device writes at most `BYTES`. The used length
+//! counts the zeros and the result.
 //!
 //! # Worst case
 //!
-//! One request is one transfer of at most `BYTES` bytes, whose time is the controller's, and copies
-//! the head, the data or as many zeros, and the result once. The configuration space is made anew at each access.
+//! One request takes one transfer of at most `BYTES` bytes; the controller determines its duration.
+//! The device copies the head, the data (or as many zeros) and the result once. Each access to the
+//! configuration space builds the space again.
 //!
 //! Clauses: spi-01 to spi-12.
 
@@ -42,13 +43,13 @@ const TRANS_OK: u8 = 0;
 const PARAM_ERR: u8 = 1;
 const TRANS_ERR: u8 = 2;
 
-/// Bytes of a request's head.
+/// Length of a request's head in bytes.
 const HEAD: usize = 32;
 
-/// The SPI controller device, with room for transfers of up to `BYTES` bytes.
+/// The SPI controller device, with a buffer for transfers of up to `BYTES` bytes.
 ///
-/// Data goes through a buffer of that size. A longer transfer fails with TRANS_ERR: the
-/// configuration space has no field to say so before.
+/// The data passes through the buffer. A longer transfer fails with TRANS_ERR, because the
+/// configuration space has no field for a maximum length.
 ///
 /// ```
 /// use embedded_hal::{delay::DelayNs, digital, spi::{self, MODE_0}};
@@ -88,22 +89,22 @@ pub struct Spi<C, const BYTES: usize> {
 enum Failure {
     Parameters,
     Transfer,
-    /// As `Transfer`, and something of ours is to blame.
-    Ours(HostFault),
+    /// Answered like `Transfer`, and reported as a host fault.
+    Host(HostFault),
 }
 
 impl From<SpiError> for Failure {
     fn from(error: SpiError) -> Self {
         match error {
             SpiError::Unsupported => Self::Parameters,
-            SpiError::Failed => Self::Ours(HostFault::Backend),
+            SpiError::Failed => Self::Host(HostFault::Backend),
         }
     }
 }
 
 impl From<ChainError> for Failure {
     fn from(error: ChainError) -> Self {
-        Self::Ours(error.into())
+        Self::Host(error.into())
     }
 }
 
@@ -117,7 +118,7 @@ impl From<ReadExactError<ChainError>> for Failure {
 }
 
 impl<C: SpiController, const BYTES: usize> Spi<C, BYTES> {
-    /// The device of this controller.
+    /// Creates the device of this controller.
     pub const fn new(controller: C) -> Self {
         Self {
             controller,
@@ -125,12 +126,12 @@ impl<C: SpiController, const BYTES: usize> Spi<C, BYTES> {
         }
     }
 
-    /// The controller.
+    /// Returns the controller.
     pub const fn controller(&self) -> &C {
         &self.controller
     }
 
-    /// The controller; a change of its capabilities goes through `update_config`.
+    /// Returns the controller for changes. To change its capabilities, use `update_config`.
     pub const fn controller_mut(&mut self) -> &mut C {
         &mut self.controller
     }
@@ -138,9 +139,10 @@ impl<C: SpiController, const BYTES: usize> Spi<C, BYTES> {
     fn execute<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), Failure> {
         let mut head = [0; HEAD];
         request.readable.read_exact(&mut head)?;
-        let settings = self.controller.capabilities().tidy().check(&head);
+        let settings = self.controller.capabilities().normalized().check(&head);
         let settings = settings.ok_or(Failure::Parameters)?;
-        // What there is of data says which of the three types of transfer it is (spi-05, spi-06).
+        // The lengths of the data determine which of the three types of transfer the request is
+        // (spi-05, spi-06).
         let (tx, rx) = (request.readable.remaining(), request.writable.remaining());
         if tx.max(rx) == 0 || (tx != 0 && rx != 0 && tx != rx) {
             return Err(Failure::Parameters);
@@ -179,7 +181,7 @@ impl<C: SpiController, const BYTES: usize> DeviceConfig for Spi<C, BYTES> {
     }
 
     fn read_config(&self, offset: u32, bytes: &mut [u8]) -> bool {
-        let space = self.controller.capabilities().tidy().space();
+        let space = self.controller.capabilities().normalized().config_space();
         let part = space
             .get(num::index(offset)..)
             .and_then(|rest| rest.get(..bytes.len()));
@@ -203,7 +205,7 @@ impl<C: SpiController, const BYTES: usize> DeviceModel for Spi<C, BYTES> {
     }
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
-        // Without a byte for the result there is no way to answer.
+        // A request without a byte for the result cannot be answered.
         let Some(end) = request.writable.split_end(1) else {
             return Err(DriverFault::BadRequest { head: request.head });
         };
@@ -211,7 +213,7 @@ impl<C: SpiController, const BYTES: usize> DeviceModel for Spi<C, BYTES> {
             Ok(()) => TRANS_OK,
             Err(Failure::Parameters) => PARAM_ERR,
             Err(Failure::Transfer) => TRANS_ERR,
-            Err(Failure::Ours(fault)) => {
+            Err(Failure::Host(fault)) => {
                 request.report(fault);
                 TRANS_ERR
             }

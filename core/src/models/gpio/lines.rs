@@ -1,4 +1,4 @@
-//! What lines are to the gpio device.
+//! The interface between the GPIO device and its lines.
 
 use super::{Direction, Trigger};
 
@@ -6,11 +6,12 @@ bitflags::bitflags! {
     /// What a line can do.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Abilities: u8 {
-        /// It can be driven.
+        /// The line can be driven.
         const OUTPUT = 1;
-        /// It can be sensed as an input.
+        /// The line can be read as an input.
         const INPUT = 2;
-        /// Its interrupts reach [`Gpio::interrupt`](super::Gpio::interrupt), or somebody calls
+        /// The line can interrupt: its interrupts reach
+        /// [`Gpio::interrupt`](super::Gpio::interrupt), or the host calls
         /// [`Gpio::sense`](super::Gpio::sense) often enough.
         const INTERRUPT = 4;
     }
@@ -23,34 +24,36 @@ impl defmt::Format for Abilities {
     }
 }
 
-/// Why a line did not do as asked. The driver gets an error either way.
+/// Why an operation on a line failed. The driver gets an error in both cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum GpioError {
-    /// It cannot.
+    /// The line does not support the operation.
     Unsupported,
-    /// It failed: [`HostFault::Backend`](crate::HostFault) is reported.
+    /// The operation failed, and [`HostFault::Backend`](crate::HostFault) is reported.
     Failed,
 }
 
-/// A bank of lines, numbered from 0. An array of [`GpioLine`]s is one; a port expander that reaches
-/// its lines together is another.
+/// A bank of lines, numbered from 0.
 ///
-/// The device knows what the driver asked for: it only asks a line for what it can do, and drives
-/// none that the driver has not made an output.
+/// An array of [`GpioLine`]s is a bank. Another example is a port expander, which accesses its
+/// lines together.
+///
+/// The device tracks the state that the driver asked for. The device asks a line only for
+/// operations that the line supports, and drives only lines that the driver has made outputs.
 pub trait GpioLines {
-    /// How many lines there are. Constant.
+    /// Returns the number of lines. The number is constant.
     fn count(&self) -> u16;
 
-    /// What a line can do. Constant between resets.
+    /// Returns what a line can do. The abilities are constant between resets.
     fn abilities(&self, line: u16) -> Abilities;
 
-    /// The driver wants the line in this direction. An output starts at `high` if the driver has
-    /// said so.
+    /// Sets the direction of a line. `high` is the initial value of an output, if the driver has
+    /// set a value.
     ///
     /// # Errors
-    /// [`GpioError`]; the line then counts as in its earlier direction, or as in none if that is
-    /// what was asked for.
+    /// [`GpioError`]; the line then keeps its earlier direction. If the requested direction is
+    /// `None`, the direction becomes `None` despite the error.
     fn set_direction(
         &mut self,
         line: u16,
@@ -58,7 +61,8 @@ pub trait GpioLines {
         high: Option<bool>,
     ) -> Result<(), GpioError>;
 
-    /// Whether the line is high; an output that cannot be sensed says how it is driven.
+    /// Returns whether the line is high. For an output that cannot be read back, returns the value
+    /// that the line is driven to.
     ///
     /// # Errors
     /// [`GpioError`]
@@ -70,8 +74,8 @@ pub trait GpioLines {
     /// [`GpioError`]
     fn drive(&mut self, line: u16, high: bool) -> Result<(), GpioError>;
 
-    /// Sets up an interrupt for this trigger, or none. A trigger may replace an earlier one, with no
-    /// `None` in between.
+    /// Sets the trigger of a line's interrupt, or disables the interrupt if `trigger` is `None`. A
+    /// new trigger may replace an earlier trigger without a `None` in between.
     ///
     /// # Errors
     /// [`GpioError`]; the interrupt then counts as disabled.
@@ -81,35 +85,35 @@ pub trait GpioLines {
     }
 }
 
-/// One line, whatever is behind it; see [`GpioLines`] for what is asked of it when.
+/// One line of any kind. [`GpioLines`] describes when the device calls each method.
 ///
 /// Lines of several kinds share an array as `&mut dyn GpioLine`.
 pub trait GpioLine {
-    /// What it can do. Constant between resets.
+    /// Returns what the line can do. The abilities are constant between resets.
     fn abilities(&self) -> Abilities;
 
-    /// See [`GpioLines::set_direction`].
+    /// Sets the direction of the line. See [`GpioLines::set_direction`].
     ///
     /// # Errors
-    /// As there.
+    /// See [`GpioLines::set_direction`].
     fn set_direction(&mut self, direction: Direction, high: Option<bool>) -> Result<(), GpioError>;
 
-    /// See [`GpioLines::level`].
+    /// Returns whether the line is high. See [`GpioLines::level`].
     ///
     /// # Errors
-    /// As there.
+    /// See [`GpioLines::level`].
     fn level(&mut self) -> Result<bool, GpioError>;
 
-    /// See [`GpioLines::drive`].
+    /// Drives the line. See [`GpioLines::drive`].
     ///
     /// # Errors
-    /// As there.
+    /// See [`GpioLines::drive`].
     fn drive(&mut self, high: bool) -> Result<(), GpioError>;
 
-    /// See [`GpioLines::set_trigger`].
+    /// Sets the trigger of the line's interrupt. See [`GpioLines::set_trigger`].
     ///
     /// # Errors
-    /// As there.
+    /// See [`GpioLines::set_trigger`].
     fn set_trigger(&mut self, trigger: Option<Trigger>) -> Result<(), GpioError> {
         let _ = trigger;
         Ok(())

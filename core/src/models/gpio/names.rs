@@ -4,16 +4,16 @@ use embedded_io::Write;
 
 use crate::{num, queue::ChainError};
 
-/// Why lines cannot have these names.
+/// Why [`Gpio::with_names`](super::Gpio::with_names) rejected a list of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum NameError {
-    /// The name of this line is not 7-bit ASCII, or holds a zero.
+    /// The name of a line is not 7-bit ASCII, or contains a zero byte.
     NotAscii {
         /// Line number.
         line: u16,
     },
-    /// A line before this one has the same name.
+    /// A line has the same name as an earlier line.
     Twice {
         /// Line number.
         line: u16,
@@ -36,7 +36,7 @@ impl core::fmt::Display for NameError {
 
 impl core::error::Error for NameError {}
 
-/// The names of up to `L` lines, each ASCII, and none there twice.
+/// The names of up to `L` lines. Each name is ASCII, and no two lines have the same name.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Names<const L: usize>([&'static str; L]);
@@ -58,8 +58,8 @@ impl<const L: usize> Names<L> {
         Ok(Self(names))
     }
 
-    /// Bytes of the names block of so many lines; 0 if there are no names at all (gpio-03,
-    /// gpio-04).
+    /// Returns the size in bytes of the names block of the first `lines` lines, or 0 if no line has
+    /// a name (gpio-03, gpio-04).
     pub(super) fn size(&self, lines: u16) -> u32 {
         let names = self.0.iter().take(usize::from(lines));
         if names.clone().all(|name| name.is_empty()) {
@@ -71,7 +71,7 @@ impl<const L: usize> Names<L> {
         })
     }
 
-    /// Writes the names block.
+    /// Writes the names block of the first `lines` lines.
     pub(super) fn write(
         &self,
         lines: u16,

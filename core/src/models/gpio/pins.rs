@@ -1,7 +1,7 @@
 //! Pins of `embedded-hal` as lines.
 //!
-//! Such a pin has its direction from its type, so a line offers the directions that its pin has.
-//! While the driver does not use an output, the pin stays as it was driven last.
+//! The type of a pin determines its directions, so a line offers only the directions of its pin.
+//! While the driver does not use an output, the pin keeps the value that it was last driven to.
 
 use embedded_hal::digital::{InputPin, OutputPin, StatefulOutputPin};
 
@@ -15,7 +15,7 @@ fn drive(pin: &mut impl OutputPin, high: bool) -> Result<(), GpioError> {
     pin.set_state(high.into()).map_err(failed)
 }
 
-/// An input.
+/// An input pin.
 ///
 /// ```
 /// # #[derive(Debug)] struct Pin;
@@ -37,7 +37,7 @@ pub struct InputLine<P> {
 }
 
 impl<P: InputPin> InputLine<P> {
-    /// The line of this pin.
+    /// Creates the line of this pin.
     pub const fn new(pin: P) -> Self {
         Self {
             pin,
@@ -45,7 +45,7 @@ impl<P: InputPin> InputLine<P> {
         }
     }
 
-    /// It may interrupt: see [`Abilities::INTERRUPT`].
+    /// Declares that the line can interrupt. See [`Abilities::INTERRUPT`].
     #[must_use]
     pub fn with_interrupt(self) -> Self {
         Self {
@@ -72,7 +72,8 @@ impl<P: InputPin> GpioLine for InputLine<P> {
     }
 }
 
-/// An output that cannot be read back: its value is what it was last driven to, and none before.
+/// An output that cannot be read back. Its value is the value that it was last driven to. Before
+/// the first drive, the line has no value.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct OutputLine<P> {
@@ -81,7 +82,7 @@ pub struct OutputLine<P> {
 }
 
 impl<P: OutputPin> OutputLine<P> {
-    /// The line of this pin.
+    /// Creates the line of this pin.
     pub const fn new(pin: P) -> Self {
         Self { pin, driven: None }
     }
@@ -95,7 +96,7 @@ impl<P: OutputPin> GpioLine for OutputLine<P> {
         match (direction, high) {
             (Direction::Output, Some(high)) => self.drive(high),
             (Direction::Output, None) => Ok(()),
-            // All is forgotten (gpio-09).
+            // Leaving the output direction resets the value (gpio-09).
             (Direction::Input | Direction::None, _) => {
                 self.driven = None;
                 Ok(())
@@ -120,7 +121,7 @@ pub struct StatefulLine<P> {
 }
 
 impl<P: StatefulOutputPin> StatefulLine<P> {
-    /// The line of this pin.
+    /// Creates the line of this pin.
     pub const fn new(pin: P) -> Self {
         Self { pin }
     }
@@ -144,8 +145,8 @@ impl<P: StatefulOutputPin> GpioLine for StatefulLine<P> {
     }
 }
 
-/// A pin that drives and senses at once, such as an open drain: as an input, and while it is not
-/// used, it is let go (driven high).
+/// A pin that can be driven and read at once, such as an open drain. As an input, and while the
+/// driver does not use it, the pin is released (driven high).
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct OpenDrainLine<P> {
@@ -154,7 +155,7 @@ pub struct OpenDrainLine<P> {
 }
 
 impl<P: InputPin + OutputPin> OpenDrainLine<P> {
-    /// The line of this pin.
+    /// Creates the line of this pin.
     pub const fn new(pin: P) -> Self {
         Self {
             pin,
@@ -162,7 +163,7 @@ impl<P: InputPin + OutputPin> OpenDrainLine<P> {
         }
     }
 
-    /// It may interrupt: see [`Abilities::INTERRUPT`].
+    /// Declares that the line can interrupt. See [`Abilities::INTERRUPT`].
     #[must_use]
     pub fn with_interrupt(self) -> Self {
         Self {

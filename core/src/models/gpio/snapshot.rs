@@ -1,4 +1,4 @@
-//! What a driver made of the lines, and the lines put back so.
+//! Saves and restores the state of the lines.
 
 use heapless::Vec;
 
@@ -9,43 +9,44 @@ use crate::{
     snapshot::{SnapshotError, check_version},
 };
 
-/// What a driver made of a [`Gpio`].
+/// The state that a driver's requests left in a [`Gpio`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GpioSnapshot<const L: usize> {
-    /// [`GpioSnapshot::VERSION`] when it was made.
+    /// The value of [`GpioSnapshot::VERSION`] when the snapshot was made.
     pub version: u16,
-    /// All `L` lines, from line 0 on.
+    /// The states of all `L` lines, starting with line 0.
     pub lines: Vec<LineSnapshot, L>,
 }
 
 impl<const L: usize> GpioSnapshot<L> {
-    /// The version of its layout; others are refused.
+    /// The version of the layout. A restore refuses other versions.
     pub const VERSION: u16 = 1;
 }
 
-/// What a driver made of one line.
+/// The state that a driver's requests left in one line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LineSnapshot {
-    /// Its direction.
+    /// Direction of the line.
     pub direction: Direction,
-    /// How it is driven as an output, now or later.
+    /// Value that the driver set. The line is driven to it while it is an output.
     pub value: Option<bool>,
-    /// What its interrupt is enabled for.
+    /// Trigger that the interrupt is enabled for.
     pub trigger: Option<Trigger>,
-    /// The level that was last sensed.
+    /// Level that was last read.
     pub last: bool,
-    /// It interrupted, and the driver was not told.
+    /// The line interrupted, and the driver was not told yet.
     pub fired: bool,
-    /// Its buffer among the chains in hand.
+    /// The line's buffer among the chains in hand.
     pub buffer: EventBuffer,
 }
 
 impl LineSnapshot {
-    /// Whether a driver can have made this of a line that can do so much, with interrupts or without.
+    /// Returns whether a driver can bring a line with these abilities into this state. `interrupts`
+    /// says whether `VIRTIO_GPIO_F_IRQ` was negotiated.
     fn is_possible(&self, abilities: Abilities, interrupts: bool) -> bool {
         let can = |ability| abilities.contains(ability);
         let directed = match self.direction {
@@ -54,8 +55,8 @@ impl LineSnapshot {
             Direction::Input => can(Abilities::INPUT),
         };
         let enabled = self.trigger.is_none() || can(Abilities::INTERRUPT) && interrupts;
-        // A level is remembered only for a buffer that waits for it.
-        let remembers = self
+        // A level counts as fired only while a kept buffer waits for it.
+        let may_fire = self
             .trigger
             .is_some_and(|trigger| trigger.is_edge() || self.buffer == EventBuffer::Kept);
         let in_hand = match self.buffer {
@@ -67,13 +68,13 @@ impl LineSnapshot {
             && enabled
             && in_hand
             && (self.value.is_none() || can(Abilities::OUTPUT))
-            && (!self.fired || remembers)
+            && (!self.fired || may_fire)
     }
 }
 
-/// The lines are put back: each direction, how outputs are driven, then each trigger, with at most two
-/// calls for each line. A change of level between the two moments is noticed by
-/// [`sense`](Gpio::sense).
+/// A restore sets the direction of each line, the values of outputs, and then each trigger. A
+/// restore takes at most two calls for each line. [`sense`](Gpio::sense) detects a change of level
+/// between the save and the restore.
 impl<B: GpioLines, const L: usize> SaveModel for Gpio<B, L> {
     type Snapshot = GpioSnapshot<L>;
 

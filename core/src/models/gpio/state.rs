@@ -1,25 +1,25 @@
-//! What is known of one line.
+//! The device's state of one line.
 
 use super::{Direction, Trigger};
 use crate::model::Token;
 
-/// What the driver wants of a line.
+/// The state that the driver asked for, and the eventq buffer of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct State {
     pub(super) direction: Direction,
-    /// How it is driven as an output, now or later (gpio-20).
+    /// Value that the driver set. The line is driven to it while it is an output (gpio-20).
     pub(super) value: Option<bool>,
-    /// What its interrupt is enabled for.
+    /// Trigger that the interrupt is enabled for.
     pub(super) trigger: Option<Trigger>,
-    /// The level that was last sensed.
+    /// Level that was last read.
     pub(super) last: bool,
-    /// It interrupted and the driver was not told: an edge at any time, a level only while there is
-    /// an event (gpio-10, gpio-11).
+    /// The line interrupted, and the driver was not told yet. An edge sets this at any time. A
+    /// level sets this only while the device keeps an eventq buffer (gpio-10, gpio-11).
     pub(super) fired: bool,
     /// The eventq buffer in hand.
     pub(super) buffer: EventBuffer,
-    /// Its name; `None` if a restored device was not shown it again yet.
+    /// Token of the eventq buffer. `None` until a restored device has served the buffer again.
     pub(super) token: Option<Token>,
 }
 
@@ -28,12 +28,12 @@ pub(super) struct State {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum EventBuffer {
-    /// There is none.
+    /// The device has no buffer of the line.
     #[default]
     None,
-    /// The interrupt is unmasked, and the buffer waits for it.
+    /// The interrupt is unmasked, and the buffer waits for the interrupt.
     Kept,
-    /// The interrupt was disabled meanwhile: it is to be given back as invalid.
+    /// The driver disabled the interrupt, and the device must return the buffer as invalid.
     Void,
 }
 
@@ -48,7 +48,8 @@ impl State {
         token: None,
     };
 
-    /// The interrupt is disabled: nothing is kept for it (gpio-12, gpio-14).
+    /// Disables the interrupt: discards a latched edge or level, and marks a kept buffer to be
+    /// returned as invalid (gpio-12, gpio-14).
     pub(super) fn disable(&mut self) {
         self.trigger = None;
         self.fired = false;
@@ -57,8 +58,8 @@ impl State {
         }
     }
 
-    /// The buffer is given back, or was taken away.
-    pub(super) fn let_go(&mut self) {
+    /// Clears the buffer when the device returns it, or when the driver has taken it away.
+    pub(super) fn drop_buffer(&mut self) {
         self.buffer = EventBuffer::None;
         self.token = None;
     }

@@ -1,11 +1,11 @@
-//! The numbers of the gpio device, which `virtio-spec` lacks.
+//! Constants of the GPIO device that `virtio-spec` lacks.
 
 use crate::features::Features;
 
 /// `VIRTIO_GPIO_F_IRQ`
 pub(super) const F_IRQ: Features = Features::from_bits(1);
 
-/// Bytes of `virtio_gpio_request`: type, line, value.
+/// Size of `virtio_gpio_request` in bytes: type, line, value.
 pub(super) const REQUEST: usize = 8;
 
 /// `VIRTIO_GPIO_STATUS_OK`
@@ -43,17 +43,17 @@ impl Kind {
     }
 }
 
-/// What a line does (`VIRTIO_GPIO_DIRECTION_*`).
+/// Direction of a line (`VIRTIO_GPIO_DIRECTION_*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Direction {
-    /// It is not in use.
+    /// The line is not in use.
     #[default]
     None,
-    /// It is driven.
+    /// The line is driven.
     Output,
-    /// It is sensed.
+    /// The line is read.
     Input,
 }
 
@@ -76,25 +76,25 @@ impl Direction {
     }
 }
 
-/// What makes a line interrupt (`VIRTIO_GPIO_IRQ_TYPE_*`).
+/// The condition on which a line interrupts (`VIRTIO_GPIO_IRQ_TYPE_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Trigger {
-    /// It goes high.
+    /// The line goes high.
     RisingEdge,
-    /// It goes low.
+    /// The line goes low.
     FallingEdge,
-    /// It goes high or low.
+    /// The line goes high or low.
     BothEdges,
-    /// It is high.
+    /// The line is high.
     HighLevel,
-    /// It is low.
+    /// The line is low.
     LowLevel,
 }
 
 impl Trigger {
-    /// The inner `None` is `VIRTIO_GPIO_IRQ_TYPE_NONE`.
+    /// Decodes a trigger type. The inner `None` is `VIRTIO_GPIO_IRQ_TYPE_NONE`.
     pub(super) const fn parse(value: u32) -> Option<Option<Self>> {
         Some(Some(match value {
             0 => return Some(None),
@@ -107,13 +107,13 @@ impl Trigger {
         }))
     }
 
-    /// Whether it is an edge, which is latched while the driver does not listen.
+    /// Returns whether the trigger is an edge. Edges are latched while the interrupt is masked.
     #[must_use]
     pub const fn is_edge(self) -> bool {
         matches!(self, Self::RisingEdge | Self::FallingEdge | Self::BothEdges)
     }
 
-    /// Whether a line that was `before` and is `now` high (true) or low (false) interrupts.
+    /// Returns whether a line interrupts whose level was `before` and is `now`. True means high.
     #[must_use]
     pub const fn fires(self, before: bool, now: bool) -> bool {
         match self {

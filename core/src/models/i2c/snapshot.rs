@@ -1,4 +1,4 @@
-//! What is left of a group of requests between two of them.
+//! The state of a group of requests between two requests.
 
 use super::{FAILED, I2c, I2cBus};
 use crate::model::SaveModel;
@@ -6,27 +6,27 @@ use crate::model::SavedWith;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::check_version;
 
-/// How far an [`I2c`] adapter is in a group of requests.
+/// The position of an [`I2c`] adapter in a group of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct I2cSnapshot {
-    /// [`I2cSnapshot::VERSION`] when it was made.
+    /// The value of [`I2cSnapshot::VERSION`] when the snapshot was made.
     pub version: u16,
-    /// The last request of a group failed, and the next one has to.
+    /// The previous request of a group failed, so the next request must fail.
     pub failing: bool,
-    /// The oldest chain in hand is a write that was carried out, well (true) or not, and not answered
-    /// yet.
+    /// The result of the oldest chain in hand, if that chain is a write that was executed but not
+    /// answered: true if the write succeeded.
     pub settled: Option<bool>,
 }
 
 impl I2cSnapshot {
-    /// The version of its layout; others are refused.
+    /// The version of the layout. A restore refuses other versions.
     pub const VERSION: u16 = 1;
 }
 
-/// A write that is kept for its read is kept again; one that was carried out already is not carried
-/// out again.
+/// After a restore, the adapter keeps a write again that was kept for its read. The adapter does
+/// not execute a write again that was already executed.
 impl<B: I2cBus, const BYTES: usize> SaveModel for I2c<B, BYTES> {
     type Snapshot = I2cSnapshot;
 
@@ -40,16 +40,16 @@ impl<B: I2cBus, const BYTES: usize> SaveModel for I2c<B, BYTES> {
 
     fn restore(&mut self, snapshot: &I2cSnapshot, with: SavedWith) -> Result<(), SnapshotError> {
         check_version(snapshot.version, I2cSnapshot::VERSION)?;
-        if self.failing || self.held.is_some() || self.settled.is_some() {
+        if self.failing || self.kept.is_some() || self.settled.is_some() {
             return Err(SnapshotError::NotInReset);
         }
         let served = snapshot.failing || snapshot.settled.is_some();
         if served && !with.started || snapshot.settled.is_some() && !self.combining {
             return Err(SnapshotError::Model { at: 0 });
         }
-        let outcome = |well: bool| if well { Ok(()) } else { Err(FAILED) };
+        let outcome = |succeeded: bool| if succeeded { Ok(()) } else { Err(FAILED) };
         self.failing = snapshot.failing;
-        self.settled = snapshot.settled.map(|well| (None, outcome(well)));
+        self.settled = snapshot.settled.map(|succeeded| (None, outcome(succeeded)));
         Ok(())
     }
 }

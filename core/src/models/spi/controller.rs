@@ -1,52 +1,53 @@
-//! What a controller is to the SPI device: what it can do, and what it is asked for.
+//! The interface between the SPI device and its controller: capabilities, settings and transfers.
 
 use embedded_hal::spi::{Mode, Phase, Polarity};
 
 use super::HEAD;
 use crate::num;
 
-/// Bytes of the configuration space.
+/// Length of the configuration space in bytes.
 const LEN: usize = 32;
 
 bitflags::bitflags! {
-    /// Numbers of data lines, beside the one that is always there.
+    /// Numbers of data lines that a controller supports besides a single line.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct SpiWidths: u8 {
-        /// Two.
+        /// Two lines.
         const DUAL = 1;
-        /// Four.
+        /// Four lines.
         const QUAD = 2;
-        /// Eight.
+        /// Eight lines.
         const OCTAL = 4;
     }
 }
 
 bitflags::bitflags! {
-    /// What `mode` of a request may ask for.
+    /// Values that the `mode` field of a request may have.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct SpiFunctions: u32 {
-        /// CPHA = 0.
+        /// CPHA may be 0.
         const CPHA_0 = 1;
-        /// CPHA = 1.
+        /// CPHA may be 1.
         const CPHA_1 = 2;
-        /// CPOL = 0.
+        /// CPOL may be 0.
         const CPOL_0 = 4;
-        /// CPOL = 1.
+        /// CPOL may be 1.
         const CPOL_1 = 8;
-        /// Chip selects that are active high, beside those that are active low.
+        /// Chip selects may be active high. Active low is always supported.
         const CS_HIGH = 0x10;
-        /// Words with the least significant bit first, beside the other order.
+        /// The least significant bit of a word may be first. The other order is always supported.
         const LSB_FIRST = 0x20;
-        /// Loopback.
+        /// Loopback is supported.
         const LOOP = 0x40;
     }
 }
 
 bitflags::bitflags! {
-    /// `mode` of a request.
+    /// The `mode` field of a request.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct SpiMode: u32 {
-        /// Data is sampled on the second edge of each clock cycle, not on the first.
+        /// Data is sampled on the second edge of each clock cycle. If the flag is clear, data is
+        /// sampled on the first edge.
         const CPHA = 1;
         /// The clock idles high.
         const CPOL = 2;
@@ -54,7 +55,7 @@ bitflags::bitflags! {
         const CS_HIGH = 4;
         /// The least significant bit of each word comes first.
         const LSB_FIRST = 8;
-        /// What is sent is received.
+        /// Loopback: the controller receives the data that it sends.
         const LOOP = 0x10;
     }
 }
@@ -81,7 +82,7 @@ impl defmt::Format for SpiMode {
 }
 
 impl SpiMode {
-    /// What has to be supported for this.
+    /// Returns the functions that a controller must support for this mode.
     #[must_use]
     pub const fn needs(self) -> SpiFunctions {
         let pairs = [
@@ -95,12 +96,13 @@ impl SpiMode {
         } else {
             no_polarity
         };
-        // The other three are in the same order, from bit 2 and bit 4 on.
+        // The other three flags have the same order in both: from bit 2 on in the mode, and from
+        // bit 4 on in the functions.
         let others = SpiFunctions::from_bits_truncate((self.bits() >> 2) << 4);
         phase.union(polarity).union(others)
     }
 
-    /// The part of it that embedded-hal has a word for.
+    /// Returns the clock mode, the part that embedded-hal can express.
     #[must_use]
     pub const fn clock(self) -> Mode {
         Mode {
@@ -117,7 +119,7 @@ impl SpiMode {
         }
     }
 
-    /// From embedded-hal's.
+    /// Converts a clock mode of embedded-hal.
     #[must_use]
     pub const fn from_clock(mode: Mode) -> Self {
         let polarity = match mode.polarity {
@@ -132,35 +134,40 @@ impl SpiMode {
     }
 }
 
-/// What a controller can do, as the configuration space shows it.
+/// The capabilities of a controller, as the configuration space shows them.
 ///
-/// The default is no chip at all, single lines, words of 8 bits, mode 0, any rate, and no delays.
+/// The default has no chip, single lines, words of 8 bits, mode 0, no limit of the rate, and no
+/// delays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SpiCapabilities {
     /// Number of chip selects.
     pub chip_selects: u8,
-    /// Whether a driver says after which transfers a chip is deselected. A controller without it must
-    /// keep the chip selected throughout a message of several transfers, and has to know by itself
-    /// where a message ends: a request does not say.
+    /// Whether a driver can say after which transfers a chip is deselected.
+    ///
+    /// If false, the controller must keep the chip selected throughout a message of several
+    /// transfers. A request does not say where a message ends, so the controller must know that by
+    /// itself.
     pub cs_change: bool,
-    /// Widths in which to send.
+    /// Line widths for sending.
     pub tx_widths: SpiWidths,
-    /// Widths in which to receive.
+    /// Line widths for receiving.
     pub rx_widths: SpiWidths,
-    /// Bit `n` is set if words of `n + 1` bits are supported; 0 for words of any size.
+    /// Bit `n` is set if words of `n + 1` bits are supported. 0 means that words of any size are
+    /// supported.
     pub bits_per_word_mask: u32,
-    /// What `mode` may ask for. CPHA = 0 and CPOL = 0 are added if no other value is there.
+    /// Values that the `mode` field may have. If neither value of CPHA is set, the device adds CPHA
+    /// = 0. If neither value of CPOL is set, the device adds CPOL = 0.
     pub functions: SpiFunctions,
-    /// The highest rate in Hz; 0 for no limit.
+    /// Highest rate in Hz; 0 for no limit.
     pub max_freq_hz: u32,
-    /// The longest pause between words in ns; 0 for none.
+    /// Longest pause between words in ns; 0 for no pause.
     pub max_word_delay_ns: u32,
-    /// The longest pause after a chip is selected in ns; 0 for none.
+    /// Longest pause after a chip is selected in ns; 0 for no pause.
     pub max_cs_setup_ns: u32,
-    /// The longest pause before a chip is deselected in ns; 0 for none.
+    /// Longest pause before a chip is deselected in ns; 0 for no pause.
     pub max_cs_hold_ns: u32,
-    /// The longest pause after a chip is deselected in ns; 0 for none.
+    /// Longest pause after a chip is deselected in ns; 0 for no pause.
     pub max_cs_inactive_ns: u32,
 }
 
@@ -183,8 +190,9 @@ impl Default for SpiCapabilities {
 }
 
 impl SpiCapabilities {
-    /// Without reserved bits, and with a clock at least (spi-07, spi-09).
-    pub(super) fn tidy(mut self) -> Self {
+    /// Returns the capabilities without reserved bits, and with at least one clock mode (spi-07,
+    /// spi-09).
+    pub(super) fn normalized(mut self) -> Self {
         self.tx_widths = SpiWidths::from_bits_truncate(self.tx_widths.bits());
         self.rx_widths = SpiWidths::from_bits_truncate(self.rx_widths.bits());
         self.functions = SpiFunctions::from_bits_truncate(self.functions.bits());
@@ -200,8 +208,8 @@ impl SpiCapabilities {
         self
     }
 
-    /// The configuration space.
-    pub(super) fn space(&self) -> [u8; LEN] {
+    /// Returns the bytes of the configuration space.
+    pub(super) fn config_space(&self) -> [u8; LEN] {
         let mut space = [0; LEN];
         let head = [
             self.chip_selects,
@@ -226,7 +234,8 @@ impl SpiCapabilities {
         space
     }
 
-    /// What a head asks for, if every field is valid and supported (spi-03, spi-04).
+    /// Returns the settings that a request's head asks for, or `None` if a field is invalid or
+    /// unsupported (spi-03, spi-04).
     pub(super) fn check(&self, head: &[u8; HEAD]) -> Option<SpiSettings> {
         let mut words = [0; HEAD / 4];
         let (chunks, _) = head.as_chunks();
@@ -235,7 +244,7 @@ impl SpiCapabilities {
         }
         let [first, second, mode, freq, word_delay, setup, hold, inactive] = words;
         let [chip_select, bits_per_word, cs_change, tx_nbits] = first.to_le_bytes();
-        // The reserved bytes may mean anything one day; today they mean nothing.
+        // The remaining bytes are reserved and have no meaning yet.
         let [rx_nbits, _, _, _] = second.to_le_bytes();
         let settings = SpiSettings {
             chip_select,
@@ -273,7 +282,8 @@ impl SpiCapabilities {
     }
 }
 
-/// How many lines `tx_nbits` or `rx_nbits` asks for (spi-11).
+/// Returns the number of lines that `tx_nbits` or `rx_nbits` asks for, or `None` if the controller
+/// does not support it (spi-11).
 fn lines(nbits: u8, widths: SpiWidths) -> Option<u8> {
     let needs = match nbits {
         0 | 1 => SpiWidths::empty(),
@@ -285,24 +295,26 @@ fn lines(nbits: u8, widths: SpiWidths) -> Option<u8> {
     widths.contains(needs).then_some(nbits.max(1))
 }
 
-/// What a driver asks for with one transfer; everything was checked against the capabilities.
+/// The settings of one transfer. The device has checked each of them against the capabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SpiSettings {
-    /// Which chip.
+    /// Number of the chip.
     pub chip_select: u8,
-    /// Bits of a word.
+    /// Size of a word in bits.
     pub bits_per_word: u8,
-    /// Whether the chip is deselected afterwards; if not, it stays selected until it is, or until
-    /// another one is selected.
+    /// Whether the chip is deselected after the transfer.
+    ///
+    /// If false, the chip stays selected until a later transfer or
+    /// [`release`](SpiController::release) deselects it, or until another chip is selected.
     pub cs_change: bool,
-    /// Data lines to send on: 1, 2, 4 or 8.
+    /// Number of data lines for sending: 1, 2, 4 or 8.
     pub tx_lines: u8,
-    /// Data lines to receive on: 1, 2, 4 or 8.
+    /// Number of data lines for receiving: 1, 2, 4 or 8.
     pub rx_lines: u8,
-    /// Clock, chip select and bit order.
+    /// Clock mode, polarity of the chip select, bit order and loopback.
     pub mode: SpiMode,
-    /// Rate in Hz; 0 where the driver does not care.
+    /// Rate in Hz; 0 if the driver has no preference.
     pub freq_hz: u32,
     /// Pause between words in ns.
     pub word_delay_ns: u32,
@@ -315,7 +327,7 @@ pub struct SpiSettings {
 }
 
 impl SpiSettings {
-    /// The head of a request that asks for this.
+    /// Returns the head of a request that asks for these settings.
     pub(super) fn head(&self) -> [u8; HEAD] {
         let first = [
             self.chip_select,
@@ -342,64 +354,71 @@ impl SpiSettings {
     }
 }
 
-/// The data of one transfer; never empty.
+/// The data of one transfer. The slice is never empty.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SpiData<'a> {
-    /// Half-duplex: fills all of it. It is zeroed before.
+    /// Half-duplex: receives until the slice is full. The slice is zeroed beforehand.
     Read(&'a mut [u8]),
-    /// Half-duplex: sends all of it.
+    /// Half-duplex: sends the whole slice.
     Write(&'a [u8]),
-    /// Full-duplex: sends all of it, and puts what is received in its place.
+    /// Full-duplex: sends the whole slice, and overwrites it with the received data.
     Exchange(&'a mut [u8]),
 }
 
-/// Why there was no transfer.
+/// Why a transfer failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SpiError {
-    /// Not with these settings, although the capabilities allow each of them: PARAM_ERR.
+    /// The capabilities allow each setting, but the controller does not support the combination.
+    /// The driver gets PARAM_ERR.
     Unsupported,
-    /// The bus or a pin failed: TRANS_ERR, and [`HostFault::Backend`](crate::HostFault) is reported.
+    /// The bus or a pin failed. The driver gets TRANS_ERR, and
+    /// [`HostFault::Backend`](crate::HostFault) is reported.
     Failed,
 }
 
-/// A controller.
+/// An SPI controller.
 ///
-/// Implemented here for [`SpiLines`](super::SpiLines) and [`SpiDevices`](super::SpiDevices). With
-/// hardware that has more to offer (more data lines, larger words), implement it for that.
+/// This crate implements the trait for [`SpiLines`](super::SpiLines) and
+/// [`SpiDevices`](super::SpiDevices). Implement the trait for hardware that offers more, such as
+/// more data lines or larger words.
 pub trait SpiController {
-    /// What it can do. Constant between resets.
+    /// Returns the capabilities of the controller. They are constant between resets.
     fn capabilities(&self) -> SpiCapabilities;
 
-    /// Does one transfer, and returns when it is done.
+    /// Executes one transfer, and returns when the transfer is complete.
     ///
     /// # Errors
-    /// [`SpiError`]; what was received does not matter then.
+    /// [`SpiError`]; the device then discards the received data.
     fn transfer(&mut self, settings: &SpiSettings, data: SpiData<'_>) -> Result<(), SpiError>;
 
-    /// Deselects whatever is selected. Called when the driver is gone; a host may call it between two
-    /// requests, to end a message whose end the driver does not mark.
+    /// Deselects the chip that is selected.
+    ///
+    /// The device calls this method on a reset and when its queue stops. A host may call the method
+    /// between two requests, to end a message whose end the driver does not mark.
     fn release(&mut self) {}
 
-    /// What the chip was last asked for that is selected between two transfers: for a snapshot. By
-    /// default none ever is.
+    /// Returns the settings of the last transfer to the chip that is selected between two
+    /// transfers. A snapshot saves the settings.
+    ///
+    /// The default returns `None`, for a controller that never keeps a chip selected.
     fn selected(&self) -> Option<SpiSettings> {
         None
     }
 
-    /// Selects the chip that [`selected`](Self::selected) named elsewhere; everything was checked
-    /// against the capabilities.
+    /// Selects the chip that [`selected`](Self::selected) returned when the snapshot was made. The
+    /// device has checked each setting against the capabilities.
     ///
     /// # Errors
-    /// [`SpiError`]; nothing is selected then. By default no chip can be.
+    /// [`SpiError`]; no chip is selected then. The default returns [`SpiError::Unsupported`].
     fn reselect(&mut self, settings: &SpiSettings) -> Result<(), SpiError> {
         let _ = settings;
         Err(SpiError::Unsupported)
     }
 }
 
-/// A count as a number of chip selects.
+/// Converts a number of chips to a number of chip selects, at most 255.
 pub(super) fn count(chips: usize) -> u8 {
     let [low, high] = num::clamp_u16(chips).to_le_bytes();
     if high == 0 { low } else { u8::MAX }

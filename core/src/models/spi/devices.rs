@@ -9,7 +9,7 @@ use super::{
     lines::{FixedClock, SpiClock},
 };
 
-/// A chip behind an embedded-hal device, and the clock that was set up for it.
+/// A chip behind an embedded-hal device, and the clock that is set up for the chip.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SpiChip<S> {
@@ -18,7 +18,10 @@ pub struct SpiChip<S> {
 }
 
 impl<S: SpiDevice> SpiChip<S> {
-    /// This device, for which the bus has this mode and rate in Hz; 0 as for [`FixedClock::new`].
+    /// Creates a chip from this device.
+    ///
+    /// `mode` and `hz` state the clock mode and the rate in Hz that the bus uses for the device.
+    /// `hz` may be 0, as for [`FixedClock::new`].
     pub const fn new(device: S, mode: Mode, hz: u32) -> Self {
         Self {
             device,
@@ -27,19 +30,24 @@ impl<S: SpiDevice> SpiChip<S> {
     }
 }
 
-/// A controller of `CS` embedded-hal devices, which may share their bus with others.
+/// A controller of `CS` embedded-hal devices, which may share their bus with other devices.
 ///
-/// Words are of 8 bits, most significant first, on single lines; mode and rate are those that the chip
-/// was set up with ([`FixedClock`]). A request with any delay is answered with PARAM_ERR.
+/// Words have 8 bits, most significant bit first, on single lines. Mode and rate of each chip are
+/// fixed by its set-up ([`FixedClock`]). A request with any delay is answered with PARAM_ERR.
 ///
 /// # One transfer a message
 ///
-/// A device of embedded-hal deselects its chip after each transfer. So a request must have `cs_change`
-/// set; a request that wants its chip to stay selected for the next is answered with PARAM_ERR, and
-/// nothing is sent. Zephyr marks the last transfer of a message so, and all others are refused. Linux
-/// 6.18 does not mark the last one, so each of its messages is refused; if the chips' messages are
-/// single transfers, there is [`with_split_messages`](Self::with_split_messages). For messages of
-/// several transfers there is [`SpiLines`](super::SpiLines).
+/// A device of embedded-hal deselects its chip after each transfer. A request must therefore have
+/// `cs_change` set. If a request keeps its chip selected for the next request, the controller sends
+/// nothing and the device answers PARAM_ERR.
+///
+/// * Zephyr sets `cs_change` in the last transfer of a message. All other transfers of the message
+///   fail.
+/// * Linux 6.18 does not set `cs_change` in the last transfer, so each of its messages fails. If
+///   the messages for the chips are single transfers, use
+///   [`with_split_messages`](Self::with_split_messages).
+///
+/// For messages of several transfers, use [`SpiLines`](super::SpiLines).
 ///
 /// ```
 /// use embedded_hal::spi::{ErrorType, MODE_3, Operation, SpiDevice};
@@ -68,7 +76,7 @@ pub struct SpiDevices<S, const CS: usize> {
 }
 
 impl<S: SpiDevice, const CS: usize> SpiDevices<S, CS> {
-    /// A controller of these chips, in this order.
+    /// Creates a controller of these chips. The index of a chip is its chip select number.
     pub const fn new(chips: [SpiChip<S>; CS]) -> Self {
         Self {
             chips,
@@ -76,11 +84,12 @@ impl<S: SpiDevice, const CS: usize> SpiDevices<S, CS> {
         }
     }
 
-    /// Deselects the chip after each transfer although the driver wants it to stay selected, and
-    /// answers TRANS_OK.
+    /// Deselects the chip after each transfer, even if the driver wants the chip to stay selected.
+    /// The device answers TRANS_OK.
     ///
-    /// **A message of several transfers, such as a command and its answer, reaches the chip in pieces,
-    /// and nobody is told.** Only for chips whose messages are single transfers.
+    /// **A message of several transfers, such as a command and its answer, reaches the chip in
+    /// pieces, and nobody is told.** Use this option only for chips whose messages are single
+    /// transfers.
     #[must_use]
     pub fn with_split_messages(self) -> Self {
         Self {

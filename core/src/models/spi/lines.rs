@@ -12,31 +12,37 @@ use super::controller::{
     SpiCapabilities, SpiController, SpiData, SpiError, SpiFunctions, SpiMode, SpiSettings, count,
 };
 
-/// How the clock of bus `B` is set; embedded-hal leaves that to each bus.
+/// Sets the clock of bus `B`. embedded-hal has no common interface for that.
 ///
-/// [`FixedClock`] never changes it, and [`SteppedClock`] chooses among some rates. For more, implement
-/// this with what the bus has for it.
+/// [`FixedClock`] never changes the clock, and [`SteppedClock`] chooses one of several rates. For
+/// other clocks, implement this trait with the functions of the bus.
 pub trait SpiClock<B> {
-    /// The values of CPHA and CPOL that can be set; nothing else of it counts.
+    /// Returns the values of CPHA and CPOL that can be set. All other functions are ignored.
     fn functions(&self) -> SpiFunctions;
 
-    /// The highest rate in Hz; 0 for no limit.
+    /// Returns the highest rate in Hz; 0 for no limit.
     fn max_hz(&self) -> u32;
 
-    /// Sets the mode and a rate of at most `hz` (any if 0). Called before each transfer, while no
-    /// other chip is selected.
+    /// Sets the mode, and a rate of at most `hz`. If `hz` is 0, any rate is allowed.
+    ///
+    /// The controller calls this method before each transfer, while no other chip is selected.
     ///
     /// # Errors
-    /// [`SpiError::Unsupported`] if there is no such rate.
+    /// [`SpiError::Unsupported`] if the clock has no such rate.
     fn set(&mut self, bus: &mut B, mode: Mode, hz: u32) -> Result<(), SpiError>;
 }
 
 /// The clock that the bus was set up with.
 ///
-/// A request for another mode is answered with PARAM_ERR, and so is a request for a lower rate: this
-/// clock cannot be slowed, and the chip might not stand it. `max_freq_hz` has no word for a lowest rate,
-/// so a driver finds out by the error; [`SteppedClock`] can be slowed. A request for a higher rate runs
-/// at this one, if `max_freq_hz` allows it. A request for a rate of 0 is taken as no wish.
+/// | request | answer |
+/// |---|---|
+/// | another mode | PARAM_ERR |
+/// | a lower rate | PARAM_ERR: this clock cannot be slowed, and the chip might not tolerate the higher rate |
+/// | a higher rate | the transfer runs at this clock's rate, if `max_freq_hz` allows the request |
+/// | rate 0 | no preference: the transfer runs at this clock's rate |
+///
+/// The configuration space has no field for a lowest rate, so a driver learns of it by the error.
+/// [`SteppedClock`] supports lower rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FixedClock {
@@ -45,8 +51,10 @@ pub struct FixedClock {
 }
 
 impl FixedClock {
-    /// This mode, and this rate in Hz. With 0 every rate is accepted, and none is set: only for a bus
-    /// that is slower than all of its chips.
+    /// Creates a clock of this mode and this rate in Hz.
+    ///
+    /// If `hz` is 0, the clock accepts every rate and sets none. Use 0 only for a bus that is
+    /// slower than all of its chips.
     #[must_use]
     pub const fn new(mode: Mode, hz: u32) -> Self {
         Self {
@@ -78,8 +86,11 @@ impl<B> SpiClock<B> for FixedClock {
     }
 }
 
-/// A clock of `R` rates. A request runs at the highest rate that does not exceed what it asks for, and at
-/// the highest of all if it asks for 0; a request for less than the lowest is answered with PARAM_ERR.
+/// A clock of `R` rates.
+///
+/// A request runs at the highest rate that does not exceed the requested rate. If the requested
+/// rate is 0, the request runs at the highest of all rates. If the requested rate is less than the
+/// lowest rate, the request is answered with PARAM_ERR.
 ///
 /// ```
 /// use embedded_hal::spi::Mode;
@@ -103,8 +114,10 @@ pub struct SteppedClock<F, const R: usize> {
 }
 
 impl<F, const R: usize> SteppedClock<F, R> {
-    /// A clock of these values of CPHA and CPOL and these rates in Hz, in any order; a rate of 0 is
-    /// never used. `set` sets one of the modes and one of the rates, before each transfer.
+    /// Creates a clock of these values of CPHA and CPOL and these rates in Hz.
+    ///
+    /// The rates may be in any order. A rate of 0 is never used. The controller calls `set` before
+    /// each transfer, with one of the modes and one of the rates.
     pub const fn new(functions: SpiFunctions, rates: [u32; R], set: F) -> Self {
         Self {
             functions,
@@ -113,7 +126,7 @@ impl<F, const R: usize> SteppedClock<F, R> {
         }
     }
 
-    /// The highest rate of at most `hz`.
+    /// Returns the highest rate of at most `hz`.
     fn highest(&self, hz: u32) -> Option<u32> {
         let usable = |rate: &u32| *rate != 0 && *rate <= hz;
         self.rates.iter().copied().filter(usable).max()
@@ -148,25 +161,34 @@ where
     }
 }
 
-/// A controller of `CS` chips on one embedded-hal bus, each selected by a pin that is low.
+/// A controller of `CS` chips on one embedded-hal bus. Each chip is selected by a pin that is low.
 ///
-/// Words are of 8 bits, most significant first, on single lines. The pins must be high to begin
-/// with; a chip that is selected by a high pin gets an inverted one.
+/// Words have 8 bits, most significant bit first, on single lines. All pins must be high at the
+/// start. For a chip that is selected by a high pin, pass an inverted pin.
 ///
 /// # Which transfers belong together
 ///
-/// A chip stays selected after a transfer without `cs_change`, as the specification has it, until a
-/// transfer with it, a transfer that fails, a transfer with another chip, or a reset. Zephyr sets
-/// `cs_change` in the last transfer of a message. Linux 6.18 does not, so its next message goes on where
-/// the last ended. A host that can tell its messages apart, by a pause for instance, ends each with
-/// [`release`](SpiController::release); if the chips' messages are single transfers, there is
-/// [`with_split_messages`](Self::with_split_messages).
+/// After a transfer without `cs_change`, the specification lets the chip stay selected. The chip is
+/// deselected by the first of these events:
+///
+/// * a transfer with `cs_change`,
+/// * a transfer that fails,
+/// * a transfer with another chip,
+/// * a reset.
+///
+/// Zephyr sets `cs_change` in the last transfer of a message. Linux 6.18 does not, so its next
+/// message continues the transaction of the last one. There are two remedies:
+///
+/// * A host that recognises the end of a message, for instance by a pause, ends each message with
+///   [`release`](SpiController::release).
+/// * If the messages for the chips are single transfers, the host uses
+///   [`with_split_messages`](Self::with_split_messages).
 ///
 /// # Worst case
 ///
-/// A transfer takes, beside the time on the bus, at most `BYTES + 4` pauses (`BYTES` being the size
-/// of the device's buffer), each of at most what [`with_delays`](Self::with_delays) allows; without
-/// it there are none.
+/// Besides the time on the bus, a transfer takes at most `BYTES + 4` pauses, where `BYTES` is the
+/// size of the device's buffer. [`with_delays`](Self::with_delays) limits the length of each pause.
+/// Without `with_delays` there are no pauses.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SpiLines<B, P, D, C, const CS: usize> {
@@ -176,7 +198,7 @@ pub struct SpiLines<B, P, D, C, const CS: usize> {
     clock: C,
     max_delay_ns: u32,
     split_messages: bool,
-    /// What the chip was last asked for that is selected.
+    /// The settings of the last transfer to the chip that is selected.
     selected: Option<SpiSettings>,
 }
 
@@ -187,7 +209,8 @@ where
     D: DelayNs,
     C: SpiClock<B>,
 {
-    /// A controller of the chips on this bus, in the order of their pins.
+    /// Creates a controller of the chips on this bus. The index of a pin is the chip select number
+    /// of its chip.
     pub const fn new(bus: B, pins: [P; CS], delay: D, clock: C) -> Self {
         Self {
             bus,
@@ -200,8 +223,10 @@ where
         }
     }
 
-    /// Allows the driver to ask for pauses of up to this many nanoseconds each: between words, and
-    /// before and after a chip is selected. The device does nothing else in them.
+    /// Allows pauses of up to `max_ns` nanoseconds each.
+    ///
+    /// A driver can ask for pauses between words, and before and after a chip is selected or
+    /// deselected. The device does nothing else during a pause.
     #[must_use]
     pub fn with_delays(self, max_ns: u32) -> Self {
         Self {
@@ -210,12 +235,12 @@ where
         }
     }
 
-    /// Deselects the chip after each transfer although the driver wants it to stay selected, and
-    /// answers TRANS_OK.
+    /// Deselects the chip after each transfer, even if the driver wants the chip to stay selected.
+    /// The device answers TRANS_OK.
     ///
-    /// **A message of several transfers, such as a command and its answer, reaches the chip in pieces,
-    /// and nobody is told.** Only for drivers that do not mark the end of a message, and for chips whose
-    /// messages are single transfers.
+    /// **A message of several transfers, such as a command and its answer, reaches the chip in
+    /// pieces, and nobody is told.** Use this option only for drivers that do not mark the end of a
+    /// message, and for chips whose messages are single transfers.
     #[must_use]
     pub fn with_split_messages(self) -> Self {
         Self {
@@ -224,7 +249,7 @@ where
         }
     }
 
-    /// The bus.
+    /// Returns the bus for changes.
     pub const fn bus_mut(&mut self) -> &mut B {
         &mut self.bus
     }
@@ -252,7 +277,8 @@ where
         Ok(())
     }
 
-    /// Nothing is selected afterwards, unless it fails: then the next call tries again.
+    /// Deselects the selected chip. If that fails, the chip still counts as selected, and the next
+    /// call tries again.
     fn deselect(&mut self) -> Result<(), SpiError> {
         let Some(settings) = self.selected else {
             return Ok(());
@@ -343,7 +369,8 @@ where
     }
 
     fn selected(&self) -> Option<SpiSettings> {
-        // A chip that could not be deselected is not selected elsewhere for that.
+        // With split messages, a chip is still selected only because deselecting it failed. A
+        // snapshot does not save such a chip.
         self.selected.filter(|_| !self.split_messages)
     }
 

@@ -1,4 +1,4 @@
-//! Which chip is selected between two transfers.
+//! The chip that is selected between two transfers.
 
 use super::{Spi, SpiCapabilities, SpiController, SpiSettings};
 use crate::model::SaveModel;
@@ -6,25 +6,25 @@ use crate::model::SavedWith;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::check_version;
 
-/// What a driver made of an [`Spi`] controller.
+/// The state that a driver's requests left in an [`Spi`] device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SpiSnapshot {
-    /// [`SpiSnapshot::VERSION`] when it was made.
+    /// The value of [`SpiSnapshot::VERSION`] when the snapshot was made.
     pub version: u16,
-    /// If a chip is selected: the head of a request like the last one that selected it, as
-    /// `virtio_spi_transfer_head` has it.
+    /// If a chip is selected: the settings of its last transfer, encoded as a
+    /// `virtio_spi_transfer_head`.
     pub selected: Option<[u8; 32]>,
 }
 
 impl SpiSnapshot {
-    /// The version of its layout; others are refused.
+    /// The version of the layout. A restore refuses other versions.
     pub const VERSION: u16 = 1;
 }
 
-/// The chip is selected again. One whose pin was held meanwhile notices nothing of it; to any other it
-/// is the start of a transfer.
+/// A restore selects the chip again. If the chip's pin was held in between, the chip does not
+/// notice the restore. Any other chip sees the start of a transfer.
 impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
     type Snapshot = SpiSnapshot;
 
@@ -34,7 +34,7 @@ impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
             selected: self
                 .controller
                 .selected()
-                .filter(|settings| stays(&self.controller.capabilities(), settings))
+                .filter(|settings| stays_selected(&self.controller.capabilities(), settings))
                 .map(|settings| settings.head()),
         }
     }
@@ -50,8 +50,10 @@ impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
         if !with.started {
             return Err(SnapshotError::Model { at: 0 });
         }
-        let able = self.controller.capabilities().tidy();
-        let settings = able.check(head).filter(|settings| stays(&able, settings));
+        let capabilities = self.controller.capabilities().normalized();
+        let settings = capabilities
+            .check(head)
+            .filter(|settings| stays_selected(&capabilities, settings));
         let settings = settings.ok_or(SnapshotError::Model { at: 0 })?;
         self.controller
             .reselect(&settings)
@@ -59,8 +61,8 @@ impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
     }
 }
 
-/// Whether a chip stays selected after such a transfer; one that could only not be deselected is not
-/// selected elsewhere.
-fn stays(able: &SpiCapabilities, settings: &SpiSettings) -> bool {
-    able.cs_change && !settings.cs_change
+/// Returns whether the chip stays selected after a transfer with these settings. If false, the chip
+/// is still selected only because deselecting it failed, and a snapshot does not save the chip.
+fn stays_selected(capabilities: &SpiCapabilities, settings: &SpiSettings) -> bool {
+    capabilities.cs_change && !settings.cs_change
 }
