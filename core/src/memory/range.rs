@@ -25,7 +25,7 @@ use crate::num;
 /// let mut bytes = [0; 8];
 /// assert_eq!(view.copy_to(&mut bytes), 8);
 /// assert_eq!(&bytes, b"\0\0abc\0\0\0");
-/// // What may only be read is not written.
+/// // A read-only view rejects writes.
 /// let view = memory.translate(range, Permission::Read).unwrap();
 /// assert_eq!(view.copy_from(b"x"), 0);
 /// ```

@@ -119,7 +119,7 @@ pub const EVENTQ: u16 = 1;
 /// let mut engine: Engine<_, _, _, 2, 16, _, _> =
 ///     Engine::new(gpio, RAM.flat(0x8000_0000), (), slots, &SHARED);
 ///
-/// // The button's handler:
+/// // In the interrupt handler of the button:
 /// engine.model_mut().interrupt(1);
 /// engine.poll(8);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

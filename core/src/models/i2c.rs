@@ -184,7 +184,7 @@ impl<B: embedded_hal::i2c::I2c<u8> + embedded_hal::i2c::I2c<u16>> I2cBus for Ten
 /// use embedded_hal::i2c::{ErrorKind, ErrorType, Operation};
 /// use virtside::models::I2c;
 ///
-/// /// A bus on which everyone reads 7.
+/// /// A bus on which every chip returns bytes of 7.
 /// struct Sevens;
 ///
 /// impl ErrorType for Sevens {

@@ -73,7 +73,7 @@ const HEAD: usize = 32;
 /// # struct Timer;
 /// # impl DelayNs for Timer { fn delay_ns(&mut self, _: u32) {} }
 ///
-/// // Two chips on one bus that was set up for mode 0 and 1 MHz; pauses of up to 20 us.
+/// // Two chips on one bus with mode 0 and 1 MHz. The driver may ask for pauses of up to 20 us.
 /// let clock = FixedClock::new(MODE_0, 1_000_000);
 /// let lines = SpiLines::new(Bus, [Pin, Pin], Timer, clock).with_delays(20_000);
 /// let device = Spi::<_, 256>::new(lines);

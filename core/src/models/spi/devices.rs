@@ -53,18 +53,18 @@ impl<S: SpiDevice> SpiChip<S> {
 /// use embedded_hal::spi::{ErrorType, MODE_3, Operation, SpiDevice};
 /// use virtside::models::{Spi, spi::{SpiChip, SpiDevices}};
 ///
-/// /// Nothing is ever received from it.
-/// struct Deaf;
+/// /// A chip that ignores every transfer.
+/// struct Silent;
 ///
-/// impl ErrorType for Deaf {
+/// impl ErrorType for Silent {
 ///     type Error = core::convert::Infallible;
 /// }
 ///
-/// impl SpiDevice for Deaf {
+/// impl SpiDevice for Silent {
 ///     fn transaction(&mut self, _: &mut [Operation<'_, u8>]) -> Result<(), Self::Error> { Ok(()) }
 /// }
 ///
-/// let chips = SpiDevices::new([SpiChip::new(Deaf, MODE_3, 4_000_000)]);
+/// let chips = SpiDevices::new([SpiChip::new(Silent, MODE_3, 4_000_000)]);
 /// let device = Spi::<_, 64>::new(chips);
 /// # let _ = device;
 /// ```
