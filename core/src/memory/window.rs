@@ -11,8 +11,8 @@ use core::{
 use super::{DriverRange, MemHooks, NoHooks, Permission, RawDescriptor};
 use crate::num;
 
-/// Memory orderings of the accesses that other accesses are ordered by. All other accesses are
-/// relaxed.
+/// Memory orderings of the accesses that synchronise the device with the driver. All other accesses
+/// are relaxed.
 ///
 /// The orderings are constants, so that the loom tests explore the queues with the same orderings.
 pub mod order {

@@ -17,7 +17,7 @@
 //!
 //! # Driver errors
 //!
-//! The device answers an invalid request with an error, and changes nothing. Invalid are:
+//! The device answers an invalid request with an error, and changes nothing. These are invalid:
 //!
 //! * a line that does not exist,
 //! * a value that has no meaning,
@@ -169,8 +169,9 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         }
     }
 
-    /// Sets the names of the lines, by about `L * L` comparisons. An empty string means that the
-    /// line has no name.
+    /// Sets the names of the lines. An empty string means that the line has no name.
+    ///
+    /// The check of the names takes about `L * L` comparisons.
     ///
     /// # Errors
     /// [`NameError`] if a name is not ASCII, or if two lines have the same name (gpio-05, gpio-16).

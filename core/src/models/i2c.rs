@@ -8,8 +8,8 @@
 //! # Combined transactions
 //!
 //! A driver sends a write and the read that follows it as a group of two requests, and many chips
-//! need both without a STOP in between. embedded-hal offers that as one call, so the write must
-//! wait for the read. [`combining`](I2c::combining) makes the device keep a write that is not the
+//! need both without a STOP in between. embedded-hal does both in one call, so the write must wait
+//! for the read. [`combining`](I2c::combining) makes the device keep a write that is not the
 //! last request of its group. If the next request reads from the same address, the device executes
 //! both by one [`write_read`](embedded_hal::i2c::I2c::write_read), with a repeated START. Every
 //! other segment gets its own START and STOP: embedded-hal merges adjacent segments of one
@@ -217,6 +217,7 @@ pub struct I2c<B, const BYTES: usize> {
     settled: Option<(Option<Token>, Outcome)>,
 }
 
+/// A write that waits for the read that follows it.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 struct Kept {
@@ -316,8 +317,9 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         }
     }
 
-    /// Executes a write and the read that follows it as one transaction. See [Combined
-    /// transactions](self#combined-transactions).
+    /// Combines a write and the read that follows it into one transaction.
+    ///
+    /// See [Combined transactions](self#combined-transactions).
     #[must_use]
     pub fn combining(self) -> Self {
         Self {

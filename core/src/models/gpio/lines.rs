@@ -53,7 +53,7 @@ pub trait GpioLines {
     ///
     /// # Errors
     /// [`GpioError`]; the line then keeps its earlier direction. If the requested direction is
-    /// `None`, the direction becomes `None` despite the error.
+    /// [`Direction::None`], the line counts as unused despite the error.
     fn set_direction(
         &mut self,
         line: u16,

@@ -113,7 +113,8 @@ impl Trigger {
         matches!(self, Self::RisingEdge | Self::FallingEdge | Self::BothEdges)
     }
 
-    /// Returns whether a line interrupts whose level was `before` and is `now`. True means high.
+    /// Returns whether a line interrupts. `before` is the earlier level of the line, and `now` is
+    /// the current level. True means high.
     #[must_use]
     pub const fn fires(self, before: bool, now: bool) -> bool {
         match self {

@@ -25,8 +25,8 @@ impl I2cSnapshot {
     pub const VERSION: u16 = 1;
 }
 
-/// After a restore, the adapter keeps a write again that was kept for its read. The adapter does
-/// not execute a write again that was already executed.
+/// A write that the saved adapter kept for its read is kept again after a restore. A write that the
+/// saved adapter has executed is not executed again.
 impl<B: I2cBus, const BYTES: usize> SaveModel for I2c<B, BYTES> {
     type Snapshot = I2cSnapshot;
 

@@ -146,8 +146,8 @@ pub struct SpiCapabilities {
     /// Whether a driver can say after which transfers a chip is deselected.
     ///
     /// If false, the controller must keep the chip selected throughout a message of several
-    /// transfers. A request does not say where a message ends, so the controller must know that by
-    /// itself.
+    /// transfers. A request does not say where a message ends, so the controller must detect the
+    /// end by itself.
     pub cs_change: bool,
     /// Line widths for sending.
     pub tx_widths: SpiWidths,
@@ -156,8 +156,9 @@ pub struct SpiCapabilities {
     /// Bit `n` is set if words of `n + 1` bits are supported. 0 means that words of any size are
     /// supported.
     pub bits_per_word_mask: u32,
-    /// Values that the `mode` field may have. If neither value of CPHA is set, the device adds CPHA
-    /// = 0. If neither value of CPOL is set, the device adds CPOL = 0.
+    /// Values that the `mode` field may have. If neither value of CPHA is set, the device adds
+    /// [`CPHA_0`](SpiFunctions::CPHA_0). If neither value of CPOL is set, the device adds
+    /// [`CPOL_0`](SpiFunctions::CPOL_0).
     pub functions: SpiFunctions,
     /// Highest rate in Hz; 0 for no limit.
     pub max_freq_hz: u32,
@@ -283,7 +284,7 @@ impl SpiCapabilities {
 }
 
 /// Returns the number of lines that `tx_nbits` or `rx_nbits` asks for, or `None` if the controller
-/// does not support it (spi-11).
+/// does not support that number (spi-11).
 fn lines(nbits: u8, widths: SpiWidths) -> Option<u8> {
     let needs = match nbits {
         0 | 1 => SpiWidths::empty(),
@@ -295,7 +296,7 @@ fn lines(nbits: u8, widths: SpiWidths) -> Option<u8> {
     widths.contains(needs).then_some(nbits.max(1))
 }
 
-/// The settings of one transfer. The device has checked each of them against the capabilities.
+/// The settings of one transfer. The device has checked each setting against the capabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SpiSettings {
