@@ -408,9 +408,9 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
             return;
         }
         let slot = usize::from(index & self.element_mask);
-        // SAFETY: `element_mask` is the index of the last of the 8-byte elements from byte 4 on that
-        // are inside the memory; there are some, so it is 4-aligned and may be written. `new` has
-        // the rest.
+        // SAFETY: `element_mask` is the index of the last of the 8-byte elements from byte 4 on
+        // that are inside the memory; there are some, so it is 4-aligned and may be written. `new`
+        // has the rest.
         let element = unsafe {
             let ring = self.ptr.cast::<AtomicU32>().add(1).cast::<[AtomicU32; 2]>();
             ring.add(slot).as_ref()

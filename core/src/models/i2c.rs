@@ -192,9 +192,9 @@ impl<B: embedded_hal::i2c::I2c<u8> + embedded_hal::i2c::I2c<u16>> I2cBus for Ten
 /// }
 ///
 /// impl embedded_hal::i2c::I2c for Sevens {
-///     fn transaction(&mut self, _: u8, operations: &mut [Operation<'_>]) -> Result<(), ErrorKind> {
-///         for operation in operations {
-///             if let Operation::Read(bytes) = operation { bytes.fill(7); }
+///     fn transaction(&mut self, _: u8, steps: &mut [Operation<'_>]) -> Result<(), ErrorKind> {
+///         for step in steps {
+///             if let Operation::Read(bytes) = step { bytes.fill(7); }
 ///         }
 ///         Ok(())
 ///     }
