@@ -1,14 +1,14 @@
-//! The block device, over a small [`BlockBackend`].
+//! The block device, over a [`BlockBackend`].
 //!
-//! Requests: IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES; every other type is answered with
-//! UNSUPP. Features: RO, SEG_MAX, SIZE_MAX, BLK_SIZE, FLUSH, CONFIG_WCE, TOPOLOGY, MQ, DISCARD and
-//! WRITE_ZEROES, each offered as the back end and the options have it.
-//!
-//! A request that fails reads as zeros where it was not filled, and the used length counts them and the
-//! status; but no more than the longest read would write: the smaller of the disk's size and
-//! [`BlockOptions::with_max_transfer`].
-//!
-//! Zoned storage, secure erase and lifetime metrics are never offered.
+//! * **Requests:** IN, OUT, FLUSH, GET_ID, DISCARD and WRITE_ZEROES. The device answers every other
+//!   request type with UNSUPP.
+//! * **Features:** RO, SEG_MAX, SIZE_MAX, BLK_SIZE, FLUSH, CONFIG_WCE, TOPOLOGY, MQ, DISCARD and
+//!   WRITE_ZEROES. The back end and the [`BlockOptions`] decide which of these features the device
+//!   offers. The device never offers zoned storage, secure erase or lifetime metrics.
+//! * **Failed requests:** the device fills the bytes of the answer that were not written with
+//!   zeros. The used length counts these zeros, and the status byte if all bytes before it were
+//!   written. The device fills at most as many bytes as the longest read has: the smaller of the
+//!   disk's size and [`BlockOptions::with_max_transfer`].
 //!
 //! Clauses: blk-01 to blk-05, blk-21 to blk-36, blk-38, blk-40, blk-66 to blk-69, blk-74, blk-75.
 
@@ -33,29 +33,29 @@ use crate::{
     queue::check::largest,
 };
 
-/// Bytes of a sector, whatever `blk_size` says (blk-68).
+/// Size of a sector in bytes. It does not depend on `blk_size` (blk-68).
 pub const SECTOR: u32 = 1 << SECTOR_SHIFT;
 
 const SECTOR_SHIFT: u32 = 9;
 
-/// Ranges of one DISCARD or WRITE_ZEROES request, at most.
+/// Largest number of ranges in one DISCARD or WRITE_ZEROES request.
 pub const MAX_RANGES: u32 = {
-    let [low, high] = num::clamp_u16(RANGES).to_le_bytes();
+    let [low, high] = num::clamp_u16(RANGE_CAPACITY).to_le_bytes();
     u32::from_le_bytes([low, high, 0, 0])
 };
 
-/// The same, as a capacity.
-const RANGES: usize = 8;
+/// [`MAX_RANGES`] as a `usize`, for the capacity of a vector.
+const RANGE_CAPACITY: usize = 8;
 
 const S_OK: u8 = 0;
 const S_IOERR: u8 = 1;
 const S_UNSUPP: u8 = 2;
 
-/// Bytes of a request's header: type, reserved, sector.
-const HEADER: usize = 16;
+/// Size in bytes of a request's header: type, reserved field and sector.
+const HEADER_LEN: usize = 16;
 
-/// Bytes of the answer to GET_ID.
-const ID: usize = 20;
+/// Size in bytes of the answer to GET_ID.
+const ID_LEN: usize = 20;
 
 /// The block device.
 ///
@@ -71,16 +71,18 @@ pub struct Block<B> {
     backend: B,
     options: BlockOptions,
     negotiated: Option<Features>,
-    /// The cache mode, as the driver sees and sets it.
+    /// The `writeback` field of the configuration space: true for write-back, false for
+    /// write-through.
     writeback: bool,
 }
 
-/// Why a request is not answered with OK.
+/// The reason why a request is not answered with OK.
 enum Failure {
+    /// The request is answered with this status.
     Status(u8),
-    /// IOERR, and something of ours is to blame.
-    Ours(HostFault),
-    /// Ask again later.
+    /// The request is answered with IOERR, and the host fault is reported.
+    Host(HostFault),
+    /// The request stays pending.
     NotReady,
 }
 
@@ -89,14 +91,14 @@ impl From<BlockError> for Failure {
         match error {
             BlockError::NotReady => Self::NotReady,
             BlockError::Unsupported => Self::Status(S_UNSUPP),
-            BlockError::Io => Self::Ours(HostFault::Backend),
+            BlockError::Io => Self::Host(HostFault::Backend),
         }
     }
 }
 
 impl From<ChainError> for Failure {
     fn from(error: ChainError) -> Self {
-        Self::Ours(error.into())
+        Self::Host(error.into())
     }
 }
 
@@ -111,7 +113,10 @@ struct Span {
     unmap: bool,
 }
 
-/// Reads all of `bytes`; a request that is too short is the driver's doing, lost memory ours.
+/// Fills `bytes` from the request's readable bytes.
+///
+/// # Errors
+/// IOERR if the driver sent fewer bytes, or a host fault if memory is no longer mapped.
 fn read_whole<M: DriverMem>(request: &mut Request<'_, M>, bytes: &mut [u8]) -> Result<(), Failure> {
     request
         .readable
@@ -122,12 +127,13 @@ fn read_whole<M: DriverMem>(request: &mut Request<'_, M>, bytes: &mut [u8]) -> R
         })
 }
 
+/// Converts a block feature flag.
 fn feature(flag: F) -> Features {
     Features::from_spec(flag.bits())
 }
 
 impl<B: BlockBackend> Block<B> {
-    /// The device over this back end.
+    /// Creates a block device over this back end.
     pub const fn new(backend: B, options: BlockOptions) -> Self {
         Self {
             backend,
@@ -137,28 +143,32 @@ impl<B: BlockBackend> Block<B> {
         }
     }
 
-    /// The back end.
+    /// Returns the back end.
     pub const fn backend(&self) -> &B {
         &self.backend
     }
 
-    /// The back end; a change of its capacity goes through `update_config`.
+    /// Returns the back end. Change its capacity only in
+    /// [`update_config`](crate::Engine::update_config).
     pub const fn backend_mut(&mut self) -> &mut B {
         &mut self.backend
     }
 
-    /// Whether writes are answered before they are durable, if the driver may choose (CONFIG_WCE).
+    /// Returns whether the cache mode is write-back: the device may answer a write before the write
+    /// is durable. A driver that accepted CONFIG_WCE can change the mode.
     pub const fn is_write_back(&self) -> bool {
         self.writeback
     }
 
+    /// Returns whether the driver accepted this feature.
     fn has(&self, flag: F) -> bool {
         self.negotiated
             .is_some_and(|features| features.contains(feature(flag)))
     }
 
-    /// Whether a write may be answered before it is durable: only if the driver can ask for it to
-    /// be (blk-33, blk-34).
+    /// Returns whether the device may answer a write before the write is durable. With CONFIG_WCE,
+    /// the driver sets the cache mode (blk-34). Without CONFIG_WCE, the driver must have accepted
+    /// FLUSH, so that it can make writes durable (blk-33).
     fn may_cache(&self) -> bool {
         if self.has(F::CONFIG_WCE) {
             self.writeback
@@ -167,14 +177,17 @@ impl<B: BlockBackend> Block<B> {
         }
     }
 
-    fn settle(&mut self) -> Result<(), Failure> {
+    /// Makes completed writes durable, unless the device may cache them. Called at the end of each
+    /// request that changes the disk.
+    fn flush_unless_cached(&mut self) -> Result<(), Failure> {
         if self.backend.features().flush && !self.may_cache() {
             self.backend.flush()?;
         }
         Ok(())
     }
 
-    /// The byte offset of `len` bytes from `sector` on, if they are on the disk (blk-68).
+    /// Converts a sector number into a byte offset. Gives IOERR unless all of the `len` bytes from
+    /// `sector` on are on the disk (blk-68).
     fn locate(&self, sector: u64, len: u64) -> Result<u64, Failure> {
         let sectors = len >> SECTOR_SHIFT;
         let end = sector.checked_add(sectors).ok_or(IOERR)?;
@@ -184,7 +197,8 @@ impl<B: BlockBackend> Block<B> {
         sector.checked_mul(u64::from(SECTOR)).ok_or(IOERR)
     }
 
-    /// Bytes that a read may have at most.
+    /// Returns the size in bytes of the longest read: the smaller of the disk's size and
+    /// `max_transfer`.
     fn longest_read(&self) -> u32 {
         let bytes = self.backend.capacity().saturating_mul(SECTOR.into());
         u32::try_from(bytes)
@@ -192,6 +206,9 @@ impl<B: BlockBackend> Block<B> {
             .min(self.options.max_transfer)
     }
 
+    /// Checks the data length of an IN or OUT request, and converts its sector into a byte offset.
+    /// Gives IOERR for part of a sector, for more than `max_transfer`, and past the end of the
+    /// disk.
     fn check_data(&self, sector: u64, len: u64) -> Result<u64, Failure> {
         let whole = len.is_multiple_of(SECTOR.into());
         if !whole || len > self.options.max_transfer.into() {
@@ -228,15 +245,17 @@ impl<B: BlockBackend> Block<B> {
             request.readable.skip(num::clamp_u32(view.len()));
             offset = offset.wrapping_add(num::wide(view.len()));
         }
-        self.settle()
+        self.flush_unless_cached()
     }
 
+    /// Answers GET_ID, with fewer than 20 bytes if the driver left less room.
     fn id<M: DriverMem>(&self, request: &mut Request<'_, M>) -> Result<(), Failure> {
-        let room = num::clamp_index(request.writable.remaining()).min(ID);
+        let room = num::clamp_index(request.writable.remaining()).min(ID_LEN);
         let id = self.options.id.get(..room).unwrap_or(&[]);
         Ok(request.writable.write_all(id)?)
     }
 
+    /// Executes a DISCARD request, or a WRITE_ZEROES request if `zeroes` is true.
     fn clear<M: DriverMem>(
         &mut self,
         zeroes: bool,
@@ -253,7 +272,7 @@ impl<B: BlockBackend> Block<B> {
         if features.read_only {
             return Err(IOERR);
         }
-        // All ranges are checked before the first is carried out.
+        // An invalid range makes the whole request fail, so all ranges are checked first.
         let spans = self.spans(zeroes, limits, request)?;
         for Span { offset, len, unmap } in spans.iter().copied() {
             if zeroes {
@@ -262,16 +281,16 @@ impl<B: BlockBackend> Block<B> {
                 self.backend.discard(offset, len)?;
             }
         }
-        self.settle()
+        self.flush_unless_cached()
     }
 
-    /// The ranges of a request, each read once and checked.
+    /// Reads and checks the ranges of a DISCARD or WRITE_ZEROES request. Reads every range once.
     fn spans<M: DriverMem>(
         &self,
         zeroes: bool,
         limits: RangeLimits,
         request: &mut Request<'_, M>,
-    ) -> Result<heapless::Vec<Span, RANGES>, Failure> {
+    ) -> Result<heapless::Vec<Span, RANGE_CAPACITY>, Failure> {
         let len = request.readable.remaining();
         if len == 0 || len & 15 != 0 || len >> 4 > limits.max_ranges.min(MAX_RANGES).into() {
             return Err(IOERR);
@@ -281,11 +300,11 @@ impl<B: BlockBackend> Block<B> {
         while request.readable.remaining() != 0 {
             let mut bytes = [0; 16];
             read_whole(request, &mut bytes)?;
-            let [sector, rest] = crate::memory::split(bytes);
-            let (sectors, flags) = (num::low(rest), num::high(rest));
+            let [sector, sectors_and_flags] = crate::memory::split(bytes);
+            let (sectors, flags) = (num::low(sectors_and_flags), num::high(sectors_and_flags));
             let unmap = flags & 1 != 0;
-            // Reserved flags, or UNMAP where it has no meaning (blk-25, blk-26): in any range, and
-            // whatever is wrong with another.
+            // A reserved flag (blk-25), or UNMAP in a DISCARD (blk-26). UNSUPP takes precedence
+            // over the IOERR of another range, so `fits` is evaluated after the loop.
             if flags & !1 != 0 || (unmap && !zeroes) {
                 return Err(UNSUPP);
             }
@@ -303,8 +322,9 @@ impl<B: BlockBackend> Block<B> {
         Ok(spans)
     }
 
+    /// Executes a request. The status byte is not part of `request`.
     fn execute<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), Failure> {
-        let mut header = [0; HEADER];
+        let mut header = [0; HEADER_LEN];
         read_whole(request, &mut header)?;
         let [kind, sector] = crate::memory::split(header);
         match T::try_from(num::low(kind)) {
@@ -334,7 +354,8 @@ impl<B: BlockBackend> DeviceConfig for Block<B> {
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {
-        // Without MQ there is one queue (blk-74); before the driver chose, it may look at all.
+        // Without MQ there is one queue (blk-74). Before the driver accepts features, it may read
+        // the size of every queue.
         let all = self.negotiated.is_none() || self.has(F::MQ);
         let queues = if all { self.options.queues } else { 1 };
         if queue < queues {
@@ -346,7 +367,7 @@ impl<B: BlockBackend> DeviceConfig for Block<B> {
 
     fn negotiate(&mut self, features: Features) -> bool {
         self.negotiated = Some(features);
-        // Write-back needs a driver that can flush (blk-03).
+        // Write-back needs a driver that can send FLUSH (blk-03).
         self.writeback = features.contains(feature(F::FLUSH));
         true
     }
@@ -385,14 +406,14 @@ impl<B: BlockBackend> DeviceModel for Block<B> {
     }
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
-        // Without a byte for the status there is no way to answer.
+        // A chain without a byte for the status cannot be answered.
         let Some(end) = request.writable.split_end(1) else {
             return Err(DriverFault::BadRequest { head: request.head });
         };
         let status = match self.execute(request) {
             Ok(()) => S_OK,
             Err(Failure::Status(status)) => status,
-            Err(Failure::Ours(fault)) => {
+            Err(Failure::Host(fault)) => {
                 request.report(fault);
                 S_IOERR
             }

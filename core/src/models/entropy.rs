@@ -1,4 +1,4 @@
-//! The entropy device: random bytes on request.
+//! The entropy device, which fills the buffers of the driver with random bytes.
 //!
 //! Clauses: entropy-01, entropy-02.
 
@@ -13,25 +13,27 @@ use crate::{
     snapshot::SnapshotError,
 };
 
-/// Bytes that go through the stack at once.
-const PIECE: usize = 64;
+/// Size in bytes of the chunks in which random bytes are copied through the stack.
+const CHUNK: usize = 64;
 
-/// The source has nothing to give now.
+/// Error of an [`EntropySource`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum EntropyError {
-    /// Later: call `backend_ready(0)` when there is.
+    /// The source has no bytes now. Call `backend_ready(0)` when it has some.
     NotReady,
-    /// It failed. The request waits all the same, and [`HostFault::Backend`] is reported.
+    /// The source failed, and the device reports [`HostFault::Backend`]. The request is handled as
+    /// for [`NotReady`](Self::NotReady).
     Failed,
 }
 
-/// Where random bytes come from. Closures are sources.
+/// A source of random bytes. Closures with the signature of [`fill`](Self::fill) implement it.
 pub trait EntropySource {
-    /// Fills the start of `bytes`; says how many, at least one.
+    /// Fills the start of `bytes`, and returns the number of filled bytes, at least 1. `Ok(0)` is
+    /// handled as [`EntropyError::Failed`].
     ///
     /// # Errors
-    /// [`EntropyError`]; no byte of `bytes` is used then.
+    /// [`EntropyError`]; the device then ignores the contents of `bytes`.
     fn fill(&mut self, bytes: &mut [u8]) -> Result<usize, EntropyError>;
 }
 
@@ -41,11 +43,14 @@ impl<F: FnMut(&mut [u8]) -> Result<usize, EntropyError>> EntropySource for F {
     }
 }
 
-/// The entropy device over a source.
+/// The entropy device, over a source of random bytes.
 ///
-/// A request is filled up to [`limit`](Self::with_limit) bytes, 4096 by default: a driver may ask
-/// for 4 GiB, and the specification allows to give less. A request with no room is answered with
-/// nothing.
+/// The device writes at most [`limit`](Self::with_limit) bytes into a buffer, 4096 by default. A
+/// driver may supply a buffer of 4 GiB, and the specification allows the device to fill a part of
+/// it. A buffer without writable bytes is returned with a used length of 0.
+///
+/// If the source has no more bytes, the device returns the buffer with the bytes written so far. If
+/// no byte was written, the buffer stays pending.
 ///
 /// ```
 /// use virtside::models::Entropy;
@@ -60,7 +65,7 @@ pub struct Entropy<E> {
 }
 
 impl<E: EntropySource> Entropy<E> {
-    /// The device over this source.
+    /// Creates an entropy device over this source.
     pub const fn new(source: E) -> Self {
         Self {
             source,
@@ -68,7 +73,7 @@ impl<E: EntropySource> Entropy<E> {
         }
     }
 
-    /// Gives at most this many bytes (at least one) for each request.
+    /// Sets the largest number of bytes, at least 1, that the device writes into one buffer.
     #[must_use]
     pub fn with_limit(self, bytes: u32) -> Self {
         Self {
@@ -77,7 +82,7 @@ impl<E: EntropySource> Entropy<E> {
         }
     }
 
-    /// The source.
+    /// Returns the source.
     pub const fn source_mut(&mut self) -> &mut E {
         &mut self.source
     }
@@ -99,18 +104,18 @@ impl<E: EntropySource> DeviceConfig for Entropy<E> {
 
 impl<E: EntropySource> DeviceModel for Entropy<E> {
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
-        let mut piece = [0; PIECE];
+        let mut chunk = [0; CHUNK];
         loop {
             let written = request.writable.written();
             let room = num::clamp_index(request.writable.remaining())
                 .min(num::index(self.limit.saturating_sub(written)))
-                .min(PIECE);
-            let Some(piece) = piece.get_mut(..room).filter(|piece| !piece.is_empty()) else {
+                .min(CHUNK);
+            let Some(chunk) = chunk.get_mut(..room).filter(|chunk| !chunk.is_empty()) else {
                 return Ok(Answer::Done { written });
             };
-            match self.source.fill(piece) {
+            match self.source.fill(chunk) {
                 Ok(count) if count > 0 => {
-                    let given = piece.get(..count).unwrap_or(piece);
+                    let given = chunk.get(..count).unwrap_or(chunk);
                     if let Err(error) = request.writable.write_all(given) {
                         request.report(error.into());
                         return Ok(Answer::Done {
@@ -122,7 +127,7 @@ impl<E: EntropySource> DeviceModel for Entropy<E> {
                     if other != Err(EntropyError::NotReady) {
                         request.report(HostFault::Backend);
                     }
-                    // Some bytes are an answer; none is not (entropy-01).
+                    // A buffer is returned with at least one byte (entropy-01).
                     return Ok(match written {
                         0 => Answer::Pending,
                         written => Answer::Done { written },
@@ -133,7 +138,7 @@ impl<E: EntropySource> DeviceModel for Entropy<E> {
     }
 }
 
-/// Nothing is kept between two requests.
+/// The snapshot is empty: the device keeps no state between two requests.
 impl<E: EntropySource> SaveModel for Entropy<E> {
     type Snapshot = ();
 

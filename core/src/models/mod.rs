@@ -1,4 +1,4 @@
-//! Ready-made devices, generic over their back ends.
+//! Ready-made device models, each generic over its back end.
 
 pub mod blk;
 pub mod console;
@@ -30,12 +30,18 @@ use crate::{
     queue::WritableChain,
 };
 
-/// Answers a request whose status is the last byte of the chain, which `end` writes to.
+/// Answers a request whose status is the last writable byte of the chain. `end` writes that byte.
 ///
-/// The used length counts from the first writable byte on, so it counts the status only if all before
-/// the status was written. With `zeros`, up to that many bytes in all are made so by zeros: a driver
-/// may take a used length without the status for a broken answer, and finds nothing stale in the buffer
-/// of a read that failed. What a request that succeeds may write is a good bound.
+/// The used length counts from the first writable byte on. The used length therefore includes the
+/// status byte only if every byte before the status byte was written.
+///
+/// `zeros` is a number of bytes, counted from the first writable byte on. Bytes below that number
+/// that the model did not write are filled with zeros, for two reasons:
+///
+/// * A driver may treat a used length without the status byte as a malformed answer.
+/// * The buffer of a failed read contains no stale data.
+///
+/// A good value for `zeros` is the largest number of bytes that a successful request may write.
 fn answer<M: DriverMem>(
     request: &mut Request<'_, M>,
     mut end: WritableChain<'_, M>,
@@ -44,7 +50,7 @@ fn answer<M: DriverMem>(
 ) -> Answer {
     let mut left = zeros.saturating_sub(request.writable.written());
     while left != 0 {
-        // Memory that is gone was reported, or is reported with the status.
+        // The write of the status reports unmapped memory, unless the model has reported it.
         let Ok(Some(view)) = request.writable.view(left) else {
             break;
         };
@@ -55,13 +61,13 @@ fn answer<M: DriverMem>(
         request.writable.commit(count);
         left = left.saturating_sub(count);
     }
-    let mut whole = request.writable.remaining() == 0;
+    let mut all_written = request.writable.remaining() == 0;
     if let Err(error) = end.write_all(&[status]) {
         request.report(error.into());
-        whole = false;
+        all_written = false;
     }
     let written = request.writable.written();
     Answer::Done {
-        written: written.saturating_add(u32::from(whole)),
+        written: written.saturating_add(u32::from(all_written)),
     }
 }

@@ -1,36 +1,44 @@
-//! What a disk is to the block device.
+//! The back end of the block device: the [`BlockBackend`] trait and a disk in memory.
 
 use crate::memory::DeviceRange;
 
-/// Why the back end did not do as asked.
+/// Error of a [`BlockBackend`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum BlockError {
-    /// It failed: the driver gets IOERR, and [`HostFault::Backend`](crate::HostFault) is reported.
+    /// The operation failed. The driver gets IOERR, and the device reports
+    /// [`HostFault::Backend`](crate::HostFault).
     Io,
-    /// It does not know how: UNSUPP.
+    /// The back end does not support the operation. The driver gets UNSUPP.
     Unsupported,
-    /// Not yet. The request stays pending and is asked again from its start, with the same calls in
-    /// the same order, after `complete(token)` or `backend_ready(queue)`. A back end that answers so
-    /// should have one chain slot, or tell requests apart by their offsets.
+    /// The back end cannot complete the operation yet, and the request stays pending. After
+    /// `complete(token)` or `backend_ready(queue)`, the device serves the request again from its
+    /// start, with the same calls in the same order.
+    ///
+    /// A back end that returns this error should run with one chain slot, or tell requests apart by
+    /// their offsets.
     NotReady,
 }
 
-/// How much one DISCARD or WRITE_ZEROES request may ask for.
+/// Limits of one DISCARD or WRITE_ZEROES request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct RangeLimits {
-    /// Sectors of one range.
+    /// Largest number of sectors in one range.
     pub max_sectors: u32,
-    /// Ranges of one request; [`MAX_RANGES`](super::MAX_RANGES) bounds it further.
+    /// Largest number of ranges in one request. The device uses at most
+    /// [`MAX_RANGES`](super::MAX_RANGES).
     pub max_ranges: u32,
-    /// DISCARD: sectors that an operating system should align to. WRITE_ZEROES: not 0 if the
-    /// storage may be released (`write_zeroes_may_unmap`).
+    /// For DISCARD: the alignment in sectors that an operating system should use.
+    ///
+    /// For WRITE_ZEROES: a value other than 0 means that the back end may release the storage
+    /// (`write_zeroes_may_unmap`).
     pub alignment: u32,
 }
 
 impl RangeLimits {
-    /// Any size, up to 8 ranges, aligned to `alignment` sectors.
+    /// Creates limits that allow ranges of any size and up to [`MAX_RANGES`](super::MAX_RANGES)
+    /// ranges a request, with this [`alignment`](Self::alignment).
     #[must_use]
     pub const fn new(alignment: u32) -> Self {
         Self {
@@ -41,37 +49,42 @@ impl RangeLimits {
     }
 }
 
-/// What a back end can do.
+/// Capabilities of a back end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct BlockFeatures {
-    /// Writes are refused (`VIRTIO_BLK_F_RO`).
+    /// The disk is read-only (`VIRTIO_BLK_F_RO`): the device answers every write with IOERR.
     pub read_only: bool,
-    /// It has a volatile cache that `flush` empties (`VIRTIO_BLK_F_FLUSH`). Without one, every
-    /// write is durable when it returns.
+    /// The back end has a volatile cache, and [`flush`](BlockBackend::flush) makes its contents
+    /// durable (`VIRTIO_BLK_F_FLUSH`). If false, every write is durable when
+    /// [`write`](BlockBackend::write) returns.
     pub flush: bool,
-    /// `VIRTIO_BLK_F_DISCARD`
+    /// Limits of DISCARD requests, if the back end supports them (`VIRTIO_BLK_F_DISCARD`).
     pub discard: Option<RangeLimits>,
-    /// `VIRTIO_BLK_F_WRITE_ZEROES`
+    /// Limits of WRITE_ZEROES requests, if the back end supports them
+    /// (`VIRTIO_BLK_F_WRITE_ZEROES`).
     pub write_zeroes: Option<RangeLimits>,
 }
 
-/// A disk.
+/// The disk behind a block device.
 ///
-/// Offsets and lengths are in bytes, and have been checked to be on the disk. A request is a whole
-/// number of sectors, but a call need not be: a driver may split a sector over several buffers, and
-/// each is a call of its own. A back end that can only do whole sectors has to gather them.
+/// Offsets and lengths are in bytes. The device has checked that they are on the disk.
+///
+/// A read or write request covers a whole number of sectors, but a call of [`read`](Self::read) or
+/// [`write`](Self::write) may cover part of a sector. A driver may split a sector over several
+/// buffers, and the device makes one call for each contiguous piece of a buffer. A back end that
+/// can access only whole sectors must gather these pieces.
 pub trait BlockBackend {
-    /// Capacity in sectors of 512 bytes.
+    /// Returns the capacity in sectors of 512 bytes.
     fn capacity(&self) -> u64;
 
-    /// What it can do. Constant between resets.
+    /// Returns the capabilities. They must not change between two resets.
     fn features(&self) -> BlockFeatures;
 
-    /// Fills all of `to` from `offset` on.
+    /// Fills all of `to` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// [`BlockError`]; what is in `to` then does not matter.
+    /// [`BlockError`]; the contents of `to` are then unspecified.
     fn read(&mut self, offset: u64, to: &DeviceRange<'_>) -> Result<(), BlockError>;
 
     /// Stores all of `from` at `offset`.
@@ -80,7 +93,7 @@ pub trait BlockBackend {
     /// [`BlockError`]
     fn write(&mut self, offset: u64, from: &DeviceRange<'_>) -> Result<(), BlockError>;
 
-    /// Makes every completed write durable.
+    /// Makes every completed write durable. The default does nothing.
     ///
     /// # Errors
     /// [`BlockError`]
@@ -88,7 +101,8 @@ pub trait BlockBackend {
         Ok(())
     }
 
-    /// The bytes are not needed any more.
+    /// Discards `len` bytes from `offset` on: the driver does not need their contents any more. The
+    /// default returns [`BlockError::Unsupported`].
     ///
     /// # Errors
     /// [`BlockError`]
@@ -97,7 +111,8 @@ pub trait BlockBackend {
         Err(BlockError::Unsupported)
     }
 
-    /// The bytes read as zero from now on; their storage may be released if `unmap`.
+    /// Sets `len` bytes from `offset` on to zero. The back end may release their storage if `unmap`
+    /// is true. The default returns [`BlockError::Unsupported`].
     ///
     /// # Errors
     /// [`BlockError`]
@@ -107,7 +122,7 @@ pub trait BlockBackend {
     }
 }
 
-/// A disk in memory: of as many whole sectors as `D` has.
+/// A disk in memory. Its capacity is the number of whole sectors in `D`.
 ///
 /// ```
 /// use virtside::models::blk::{BlockBackend, RamDisk};
@@ -119,16 +134,17 @@ pub struct RamDisk<D> {
 }
 
 impl<D: AsRef<[u8]> + AsMut<[u8]>> RamDisk<D> {
-    /// A disk of these bytes.
+    /// Creates a disk of these bytes.
     pub const fn new(bytes: D) -> Self {
         Self { bytes }
     }
 
-    /// The bytes.
+    /// Returns the bytes of the disk.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_ref()
     }
 
+    /// Returns `len` bytes from `offset` on.
     fn part(&mut self, offset: u64, len: usize) -> Result<&mut [u8], BlockError> {
         let offset = usize::try_from(offset).map_err(|_| BlockError::Io)?;
         let rest = self.bytes.as_mut().get_mut(offset..);
@@ -136,6 +152,7 @@ impl<D: AsRef<[u8]> + AsMut<[u8]>> RamDisk<D> {
             .ok_or(BlockError::Io)
     }
 
+    /// Sets `len` bytes from `offset` on to zero.
     fn zero(&mut self, offset: u64, len: u64) -> Result<(), BlockError> {
         let len = usize::try_from(len).map_err(|_| BlockError::Io)?;
         self.part(offset, len)?.fill(0);

@@ -1,31 +1,32 @@
-//! The block device's options, offer and configuration space.
+//! Options, feature offer and configuration space of the block device.
 
 use virtio_spec::blk::F;
 
 use super::{BlockFeatures, MAX_RANGES, feature};
 use crate::features::Features;
 
-/// Offset of `writeback`.
+/// Offset of the field `writeback` in bytes.
 pub(super) const WRITEBACK: u32 = 32;
 
-/// Bytes of the configuration space, up to and including `unused1`.
+/// Size of the configuration space in bytes, up to and including the field `unused1`.
 const LEN: usize = 60;
 
-/// How the disk is best used; in logical blocks, but for the exponent.
+/// Hints for efficient use of the disk (`VIRTIO_BLK_F_TOPOLOGY`). All fields except
+/// `physical_block_exp` are in logical blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Topology {
-    /// Logical blocks of a physical block, as a power of two.
+    /// Number of logical blocks in a physical block, as the exponent of a power of two.
     pub physical_block_exp: u8,
     /// Offset of the first aligned logical block.
     pub alignment_offset: u8,
-    /// Smallest efficient transfer.
+    /// Size of the smallest efficient transfer.
     pub min_io_size: u16,
-    /// Best transfer; 0 if there is none.
+    /// Size of the optimal transfer; 0 if there is none.
     pub opt_io_size: u32,
 }
 
-/// How the block device presents itself.
+/// Options of a [`Block`](super::Block) device.
 ///
 /// ```
 /// use virtside::models::BlockOptions;
@@ -37,7 +38,7 @@ pub struct Topology {
 pub struct BlockOptions {
     pub(super) queue_size: u16,
     pub(super) queues: u16,
-    pub(super) id: [u8; super::ID],
+    pub(super) id: [u8; super::ID_LEN],
     block_size: Option<u32>,
     size_max: Option<u32>,
     topology: Option<Topology>,
@@ -45,14 +46,14 @@ pub struct BlockOptions {
 }
 
 impl BlockOptions {
-    /// One queue of up to `queue_size` elements (the engine's `N`, or less), and so up to
-    /// `queue_size - 2` data segments in a request.
+    /// Creates options for one queue of up to `queue_size` elements. The engine's `N` is an upper
+    /// limit for `queue_size`. A request has up to `queue_size - 2` data segments (SEG_MAX).
     #[must_use]
     pub const fn new(queue_size: u16) -> Self {
         Self {
             queue_size,
             queues: 1,
-            id: [0; super::ID],
+            id: [0; super::ID_LEN],
             block_size: None,
             size_max: None,
             topology: None,
@@ -60,19 +61,22 @@ impl BlockOptions {
         }
     }
 
-    /// The answer to GET_ID: the first 20 bytes of this, which should be ASCII.
+    /// Sets the answer to GET_ID: the first 20 bytes of `id`. `id` should be ASCII.
     #[must_use]
     pub fn with_id(mut self, id: &str) -> Self {
-        self.id = [0; super::ID];
+        self.id = [0; super::ID_LEN];
         for (place, byte) in self.id.iter_mut().zip(id.bytes()) {
             *place = byte;
         }
         self
     }
 
-    /// Offers this many queues (`VIRTIO_BLK_F_MQ` if more than one); at least one. The engine's `Q`
-    /// bounds it. Over a back end that answers later, supply one [`ChainSlot`](crate::ChainSlot) for
-    /// each queue, and one for each further request that is to be pending.
+    /// Sets the number of queues; 0 counts as 1. The engine's `Q` is an upper limit. The device
+    /// offers `VIRTIO_BLK_F_MQ` if there is more than one queue.
+    ///
+    /// If the back end returns [`BlockError::NotReady`](super::BlockError::NotReady), supply one
+    /// [`ChainSlot`](crate::ChainSlot) for each queue, and one more for each further request that
+    /// may be pending at the same time.
     #[must_use]
     pub fn with_queues(self, queues: u16) -> Self {
         Self {
@@ -81,7 +85,7 @@ impl BlockOptions {
         }
     }
 
-    /// Reports this logical block size in bytes (`VIRTIO_BLK_F_BLK_SIZE`).
+    /// Sets the logical block size in bytes (`VIRTIO_BLK_F_BLK_SIZE`).
     #[must_use]
     pub const fn with_block_size(self, bytes: u32) -> Self {
         Self {
@@ -90,7 +94,7 @@ impl BlockOptions {
         }
     }
 
-    /// Reports this as the largest segment in bytes (`VIRTIO_BLK_F_SIZE_MAX`).
+    /// Sets the size of the largest segment in bytes (`VIRTIO_BLK_F_SIZE_MAX`).
     #[must_use]
     pub const fn with_size_max(self, bytes: u32) -> Self {
         Self {
@@ -99,7 +103,7 @@ impl BlockOptions {
         }
     }
 
-    /// Reports how the disk is best used (`VIRTIO_BLK_F_TOPOLOGY`).
+    /// Sets the hints for efficient use of the disk (`VIRTIO_BLK_F_TOPOLOGY`).
     #[must_use]
     pub const fn with_topology(self, topology: Topology) -> Self {
         Self {
@@ -108,8 +112,11 @@ impl BlockOptions {
         }
     }
 
-    /// Answers requests for more data than this with IOERR, to bound the time of one. Choose at
-    /// least the number of segments times the largest segment that a driver may send.
+    /// Sets the largest data length of a request in bytes, to limit the time that one request
+    /// takes. The device answers longer requests with IOERR. By default there is no limit.
+    ///
+    /// Choose at least the number of segments times the size of the largest segment that a driver
+    /// may send.
     #[must_use]
     pub const fn with_max_transfer(self, bytes: u32) -> Self {
         Self {
@@ -119,8 +126,8 @@ impl BlockOptions {
     }
 }
 
-/// What the device offers: FLUSH and CONFIG_WCE if there is a cache to flush (blk-01, blk-02,
-/// blk-05).
+/// Returns the features that the device offers. The device offers FLUSH and CONFIG_WCE if the back
+/// end has a cache (blk-01, blk-02, blk-05).
 pub(super) fn offer(backend: &BlockFeatures, options: &BlockOptions) -> Features {
     let mut flags = F::empty();
     flags.set(F::SEG_MAX, options.queue_size > 2);
@@ -136,7 +143,7 @@ pub(super) fn offer(backend: &BlockFeatures, options: &BlockOptions) -> Features
     feature(flags).union(Features::ALL_RINGS)
 }
 
-/// The configuration space: fields whose feature is not offered are 0 (blk-04).
+/// Returns the configuration space. Fields whose feature is not offered are 0 (blk-04).
 pub(super) fn space(
     capacity: u64,
     backend: &BlockFeatures,

@@ -1,4 +1,4 @@
-//! What a driver made of a block device.
+//! Snapshot of the block device.
 
 use virtio_spec::blk::F;
 
@@ -8,23 +8,25 @@ use crate::model::SavedWith;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::check_version;
 
-/// What a driver made of a [`Block`].
+/// The state of a [`Block`] device that its driver can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct BlockSnapshot {
-    /// [`BlockSnapshot::VERSION`] when it was made.
+    /// [`BlockSnapshot::VERSION`] at the time of the snapshot.
     pub version: u16,
-    /// The cache mode: only a driver of CONFIG_WCE has a choice.
+    /// The cache mode: true for write-back, false for write-through. Only a driver that accepted
+    /// CONFIG_WCE can change it.
     pub write_back: bool,
 }
 
 impl BlockSnapshot {
-    /// The version of its layout; others are refused.
+    /// The version of the layout. Snapshots of another version are refused.
     pub const VERSION: u16 = 1;
 }
 
-/// A request that the back end had not answered is carried out again, which changes nothing about it.
+/// A request that was pending at the time of the snapshot is executed again from its start. To
+/// execute a request twice has the same result as to execute it once.
 impl<B: BlockBackend> SaveModel for Block<B> {
     type Snapshot = BlockSnapshot;
 
@@ -37,7 +39,7 @@ impl<B: BlockBackend> SaveModel for Block<B> {
 
     fn restore(&mut self, snapshot: &BlockSnapshot, _: SavedWith) -> Result<(), SnapshotError> {
         check_version(snapshot.version, BlockSnapshot::VERSION)?;
-        // What every driver of these features begins with is what it is now.
+        // `negotiate` has set the initial mode, and only a driver with CONFIG_WCE can change it.
         if snapshot.write_back != self.writeback && !self.has(F::CONFIG_WCE) {
             return Err(SnapshotError::Model { at: 0 });
         }
