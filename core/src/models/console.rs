@@ -1,40 +1,67 @@
 //! The console device, over ports that are streams of bytes.
 //!
-//! One port, or with `VIRTIO_CONSOLE_F_MULTIPORT` up to `P`, with names, hot-plug and both ends'
-//! opening and closing. `VIRTIO_CONSOLE_F_SIZE` is offered if port 0 has a size,
-//! `VIRTIO_CONSOLE_F_EMERG_WRITE` always.
+//! A console device has one port, or up to `P` ports with `VIRTIO_CONSOLE_F_MULTIPORT`. With
+//! MULTIPORT, a port may have a name, may be plugged and unplugged, and may be opened and closed by
+//! the host and by the driver. The device offers `VIRTIO_CONSOLE_F_SIZE` if port 0 has a size. The
+//! device always offers `VIRTIO_CONSOLE_F_EMERG_WRITE`.
 //!
-//! * **Input** stays with the host until the driver has a buffer for it, and buffers stay with the
-//!   driver until there is input: when some arrives, call `backend_ready` for the [`receiveq`]. A
-//!   buffer is never given back empty, unless it is.
-//! * **Output** that a port cannot take yet waits, and what it took is not written again: when there
-//!   is room, call `backend_ready` for the [`transmitq`]. Later buffers of the port wait behind it.
-//! * **Control messages** of the device are bits of each port, told when the driver has a buffer and
-//!   in an order that holds: a port is removed before it is added again, and nothing is said of it
-//!   before the driver is ready for it. Messages of the driver that make no sense (an event or value
-//!   that is not known, a port that is not there) are counted as [ignored](Console::ignored): a
-//!   message about a port that was unplugged meanwhile is no fault.
-//! * **A driver may know its ports from before a reset.** It may say PORT_READY and PORT_OPEN of any
-//!   port that is plugged in, whether or not the device announced the port. PORT_READY counts as
-//!   DEVICE_READY, and the port is not announced any more. Linux after a hibernation sends nothing
-//!   else.
-//! * The driver is at fault, and its queue stops, for a control message shorter than its header and
-//!   for a control buffer too short for a message; a name is cut instead. Readable parts of a
-//!   receiveq and writable ones of a transmitq are left alone.
+//! # Input
 //!
-//! With MULTIPORT, a port gets input while the driver has it open; a buffer that waits when it is
-//! opened again needs no `backend_ready`. What the driver sends to a port
-//! that is closed or not there is dropped, as its readers are gone.
+//! The device reads input from the [`ConsolePort`] when the driver has a buffer in the
+//! [`receiveq`]. While there is no input, the buffers stay in the ring. When input arrives, call
+//! `backend_ready` for the [`receiveq`]. The device returns an empty buffer only if the buffer has
+//! no writable byte, or if its memory is no longer mapped.
 //!
-//! A buffer of a receiveq takes up to [`limit`](Console::with_limit) bytes, and a call to the port
-//! for each 64 of them, or for each piece if they are shorter; one of a transmitq as many as it
-//! holds, or as its port takes before it is not ready. A control buffer takes a search through the
-//! `P` ports, and so does each call of [`DeviceModel::due`].
+//! With MULTIPORT, a port delivers input only while the driver has opened it. If a port with a
+//! pending buffer is opened again, the next poll serves the buffer without a call of
+//! `backend_ready`.
 //!
-//! IN_ORDER suits it: what waits is the oldest of its queue, since a port has queues of its own.
+//! # Output
 //!
-//! Supply two chain slots for each port and one more: a port may hold one buffer of each of its
-//! queues.
+//! A buffer that a port cannot accept completely stays pending, and later buffers of the port wait
+//! behind it. Bytes that the port accepted are not written again. When the port has room, call
+//! `backend_ready` for the [`transmitq`]. The device discards output to a port that is closed or
+//! unplugged.
+//!
+//! # Control messages
+//!
+//! With MULTIPORT, both sides send control messages about the ports:
+//!
+//! * **To the driver:** each port has one bit for each kind of message that the driver has not
+//!   received yet ([`Owed`]). The device sends such a message when the driver has a buffer for it.
+//!   A port is removed before it is added again, and a port is described only after the driver is
+//!   ready for it.
+//! * **From the driver:** the device ignores a message with an unknown event or value, or for a
+//!   port that does not exist, and [counts](Console::ignored) it. Such a message is not a driver
+//!   fault, because the host may have unplugged the port in the meantime.
+//! * **After a reset:** a driver may know its ports from before the reset. It may send PORT_READY
+//!   and PORT_OPEN for every port that is plugged in, even if the device has not sent DEVICE_ADD
+//!   for that port. PORT_READY then counts as DEVICE_READY, and the device sends no DEVICE_ADD for
+//!   the port. After a hibernation, Linux sends no other messages.
+//!
+//! # Driver faults
+//!
+//! The driver is at fault, and its queue stops, in two cases: a control message is shorter than its
+//! header, or a control buffer is too short for the message of the device. A name that does not fit
+//! is truncated instead. The device ignores the readable part of a buffer in a receiveq and the
+//! writable part of a buffer in a transmitq.
+//!
+//! # Cost
+//!
+//! | operation | worst case |
+//! |---|---|
+//! | buffer of a receiveq | [`limit`](Console::with_limit) bytes, and one call of the port for each 64 bytes or for each shorter contiguous piece of the buffer |
+//! | buffer of a transmitq | the bytes of the buffer, or the bytes that the port accepts before it returns [`ConsoleError::NotReady`] |
+//! | control buffer | one search through the `P` ports |
+//! | [`DeviceModel::due`] | one search through the `P` ports |
+//!
+//! # Chain slots and order
+//!
+//! The model works with IN_ORDER: each port has its own queues, so a pending buffer is always the
+//! oldest buffer of its queue.
+//!
+//! Supply two chain slots for each port, and one more: each queue of a port may keep one buffer
+//! pending.
 //!
 //! Clauses: console-01 to console-12.
 
@@ -60,23 +87,24 @@ use crate::{
     num,
 };
 
-/// Bytes that go through the stack at once.
-const PIECE: usize = 64;
-const PIECE_U32: u32 = 64;
+/// Size in bytes of the chunks in which data are copied through the stack.
+const CHUNK: usize = 64;
+const CHUNK_U32: u32 = 64;
 
-/// Offset of `emerg_wr`.
+/// Offset of the field `emerg_wr` in bytes.
 const EMERG_WR: u32 = 8;
 
+/// Converts a console feature flag.
 fn feature(flag: F) -> Features {
     Features::from_spec(flag.bits())
 }
 
-/// The console device over `P` ports `T`.
+/// The console device, over `P` ports of type `T`.
 ///
 /// ```
 /// use virtside::models::{Console, ConsoleError, ConsolePort};
 ///
-/// /// Sends back what it is sent.
+/// /// Sends each byte back to the driver.
 /// #[derive(Default)]
 /// struct Echo(Option<u8>);
 ///
@@ -100,7 +128,7 @@ fn feature(flag: F) -> Features {
 ///
 /// let console = Console::new(Echo::default()).with_size(80, 25);
 /// # let _ = console;
-/// // Or several ports:
+/// // A device with several ports:
 /// use virtside::models::console::Port;
 /// let console = Console::with_ports([
 ///     Port::new(Echo::default()).console(),
@@ -115,13 +143,13 @@ pub struct Console<T, const P: usize = 1> {
     multiport: bool,
     limit: u32,
     negotiated: Option<Features>,
-    /// The driver takes control messages: it said DEVICE_READY, or PORT_READY of a port.
+    /// The driver accepts control messages: it sent DEVICE_READY, or PORT_READY for a port.
     driver_ready: bool,
     ignored: u32,
 }
 
 impl<T> Console<T> {
-    /// A device of one port, without MULTIPORT.
+    /// Creates a console device with one port and without MULTIPORT.
     pub const fn new(io: T) -> Self {
         Self {
             ports: [Port::new(io)],
@@ -133,7 +161,7 @@ impl<T> Console<T> {
         }
     }
 
-    /// Gives the port a size (`VIRTIO_CONSOLE_F_SIZE`).
+    /// Sets the size of the port in characters. The device then offers `VIRTIO_CONSOLE_F_SIZE`.
     #[must_use]
     pub fn with_size(mut self, cols: u16, rows: u16) -> Self {
         let [port] = &mut self.ports;
@@ -143,12 +171,15 @@ impl<T> Console<T> {
 }
 
 impl<T, const P: usize> Console<T, P> {
-    /// A device of these ports. A driver without MULTIPORT has the first.
+    /// Creates a console device with these ports, which offers MULTIPORT. A driver without
+    /// MULTIPORT uses port 0 only.
+    ///
+    /// Does not compile for `P` of 0 or above 32766.
     pub const fn with_ports(ports: [Port<T>; P]) -> Self {
         const {
             assert!(
                 P > 0 && P < 32767,
-                "a port at least, and two queues for each"
+                "a console has 1 to 32766 ports, because each port needs two queues"
             );
         }
         Self {
@@ -161,7 +192,8 @@ impl<T, const P: usize> Console<T, P> {
         }
     }
 
-    /// Puts at most this many bytes (at least one) into each buffer of a receiveq; 4096 by default.
+    /// Sets the largest number of bytes, at least 1, that the device writes into one buffer of a
+    /// receiveq. The default is 4096.
     #[must_use]
     pub fn with_limit(self, bytes: u32) -> Self {
         Self {
@@ -170,32 +202,39 @@ impl<T, const P: usize> Console<T, P> {
         }
     }
 
-    /// A port.
+    /// Returns the port with this number, if the device has it.
     pub fn port(&self, port: u16) -> Option<&Port<T>> {
         self.ports.get(usize::from(port))
     }
 
-    /// A port, for what does not show in the configuration space; only the size of port 0 does.
+    /// Returns the port with this number, if the device has it.
+    ///
+    /// The configuration space contains the size of port 0. Change that size only in
+    /// [`update_config`](crate::Engine::update_config).
     pub fn port_mut(&mut self, port: u16) -> Option<&mut Port<T>> {
         self.ports.get_mut(usize::from(port))
     }
 
-    /// How many control messages of the driver made no sense (modulo 2^32).
+    /// Returns the number of control messages of the driver that the device ignored, modulo 2^32.
+    /// The device ignores an unknown event or value, and a message for a port that does not exist.
     pub const fn ignored(&self) -> u32 {
         self.ignored
     }
 
+    /// Returns whether the driver accepted MULTIPORT.
     fn has_multiport(&self) -> bool {
         self.negotiated
             .is_some_and(|features| features.contains(feature(F::MULTIPORT)))
     }
 
+    /// Returns the size in the configuration space: the size of port 0.
     fn size(&self) -> Option<ConsoleSize> {
         self.ports.first().and_then(|port| port.size)
     }
 }
 
 impl<T: ConsolePort, const P: usize> Console<T, P> {
+    /// Serves a buffer of the receiveq of port `at`.
     fn input<M: DriverMem>(&mut self, at: usize, request: &mut Request<'_, M>) -> Answer {
         let (multiport, limit) = (self.has_multiport(), self.limit);
         let Some(port) = self.ports.get_mut(at) else {
@@ -203,11 +242,11 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
         };
         port.input = None;
         port.reopened = false;
-        let mut piece = [0; PIECE];
+        let mut chunk = [0; CHUNK];
         loop {
             let written = request.writable.written();
-            let room = limit.saturating_sub(written).min(PIECE_U32);
-            // Memory first: what was read from the port cannot be put back.
+            let room = limit.saturating_sub(written).min(CHUNK_U32);
+            // Translates the memory first, because bytes read from the port cannot be put back.
             let view = match request.writable.view(room) {
                 Ok(Some(view)) => view,
                 Ok(None) => return done(request),
@@ -216,18 +255,18 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
                     return done(request);
                 }
             };
-            let piece = match piece.get_mut(..view.len()) {
+            let chunk = match chunk.get_mut(..view.len()) {
                 Some(part) => part,
-                None => &mut piece,
+                None => &mut chunk,
             };
-            let read = if port.listens(multiport) {
-                port.io.read(piece)
+            let read = if port.delivers_input(multiport) {
+                port.io.read(chunk)
             } else {
                 Err(ConsoleError::NotReady)
             };
             match read {
                 Ok(count) if count > 0 => {
-                    let copied = view.copy_from(piece.get(..count).unwrap_or(piece));
+                    let copied = view.copy_from(chunk.get(..count).unwrap_or(chunk));
                     request.writable.commit(num::clamp_u32(copied));
                 }
                 other => {
@@ -244,6 +283,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
         }
     }
 
+    /// Serves a buffer of the transmitq of port `at`.
     fn output<M: DriverMem>(&mut self, at: usize, request: &mut Request<'_, M>) -> Answer {
         let Some(port) = self.ports.get_mut(at) else {
             return done(request);
@@ -253,9 +293,9 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
             _ => 0,
         };
         request.readable.skip(sent);
-        let mut piece = [0; PIECE];
-        while port.takes_output() {
-            let view = match request.readable.view(PIECE_U32) {
+        let mut chunk = [0; CHUNK];
+        while port.accepts_output() {
+            let view = match request.readable.view(CHUNK_U32) {
                 Ok(Some(view)) => view,
                 Ok(None) => break,
                 Err(error) => {
@@ -263,8 +303,8 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
                     break;
                 }
             };
-            let count = view.copy_to(&mut piece);
-            match port.io.write(piece.get(..count).unwrap_or(&piece)) {
+            let count = view.copy_to(&mut chunk);
+            match port.io.write(chunk.get(..count).unwrap_or(&chunk)) {
                 Ok(taken) if taken > 0 => {
                     let taken = num::clamp_u32(taken.min(count));
                     request.readable.skip(taken);
@@ -284,6 +324,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
     }
 }
 
+/// Answers a request with the number of bytes written.
 fn done<M: DriverMem>(request: &Request<'_, M>) -> Answer {
     Answer::Done {
         written: request.writable.written(),
@@ -303,16 +344,16 @@ impl<T: ConsolePort, const P: usize> DeviceConfig for Console<T, P> {
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {
-        // Before the driver chose, it may look at all (console-08).
+        // Before the driver accepts features, it may read the size of every queue (console-08).
         let all = match self.negotiated {
             None => self.multiport,
             Some(_) => self.has_multiport(),
         };
-        let there = match role(queue) {
+        let exists = match role(queue) {
             Role::Input(port) | Role::Output(port) => port == 0 || (all && port < P),
-            Role::ToDriver | Role::FromDriver => all,
+            Role::ControlToDriver | Role::ControlFromDriver => all,
         };
-        if there { u16::MAX } else { 0 }
+        if exists { u16::MAX } else { 0 }
     }
 
     fn negotiate(&mut self, features: Features) -> bool {
@@ -339,8 +380,8 @@ impl<T: ConsolePort, const P: usize> DeviceConfig for Console<T, P> {
         }
     }
 
-    /// An emergency write (console-01, console-02), negotiated or not, in any width that starts with
-    /// the low byte.
+    /// Allows an emergency write at any time (console-01, console-02), with or without EMERG_WRITE,
+    /// and in any width that starts with the low byte.
     fn is_always_writable(&self, offset: u32) -> bool {
         offset == EMERG_WR
     }
@@ -377,26 +418,28 @@ impl<T: ConsolePort, const P: usize> DeviceModel for Console<T, P> {
                     port.output = None;
                 }
             }
-            Role::ToDriver | Role::FromDriver => {}
+            Role::ControlToDriver | Role::ControlFromDriver => {}
         }
     }
 
-    /// Input may never come, and neither may news.
+    /// A buffer for input or for a control message to the driver may stay pending forever.
     fn may_sleep(&self, queue: u16) -> bool {
-        matches!(role(queue), Role::Input(_) | Role::ToDriver)
+        matches!(role(queue), Role::Input(_) | Role::ControlToDriver)
     }
 
     fn can_serve(&self, queue: u16) -> bool {
         match role(queue) {
             Role::Input(port) => self.ports.get(port).is_some_and(|port| {
-                port.input.is_none() && port.listens(self.has_multiport()) && port.io.has_input()
+                port.input.is_none()
+                    && port.delivers_input(self.has_multiport())
+                    && port.io.has_input()
             }),
             Role::Output(port) => self
                 .ports
                 .get(port)
                 .is_some_and(|port| !matches!(port.output, Some((Some(_), _)))),
-            Role::ToDriver => self.has_news(),
-            Role::FromDriver => true,
+            Role::ControlToDriver => self.has_control_message(),
+            Role::ControlFromDriver => true,
         }
     }
 
@@ -409,8 +452,8 @@ impl<T: ConsolePort, const P: usize> DeviceModel for Console<T, P> {
         match role(request.queue) {
             Role::Input(port) => Ok(self.input(port, request)),
             Role::Output(port) => Ok(self.output(port, request)),
-            Role::ToDriver => self.tell(request),
-            Role::FromDriver => self.receive_control(request),
+            Role::ControlToDriver => self.send_control(request),
+            Role::ControlFromDriver => self.receive_control(request),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Control messages of both sides, with MULTIPORT.
+//! Control messages to and from the driver, with MULTIPORT.
 
 use embedded_io::{Read, ReadExactError, Write};
 use virtio_spec::console::Device as Event;
@@ -11,30 +11,32 @@ use crate::{
     num,
 };
 
-/// Bytes of `virtio_console_control`.
-const HEADER: usize = 8;
+/// Size of `virtio_console_control` in bytes.
+const HEADER_LEN: usize = 8;
 
 impl<T: ConsolePort, const P: usize> Console<T, P> {
-    /// Whether there is something to tell the driver (console-10).
-    pub(super) fn has_news(&self) -> bool {
+    /// Returns whether a port has a control message for the driver, and the driver accepts control
+    /// messages (console-10).
+    pub(super) fn has_control_message(&self) -> bool {
         self.has_multiport()
             && self.driver_ready
-            && self.ports.iter().any(|port| port.next().is_some())
+            && self.ports.iter().any(|port| port.next_message().is_some())
     }
 
-    pub(super) fn tell<M: DriverMem>(
+    /// Writes the next control message into a buffer of the control receiveq.
+    pub(super) fn send_control<M: DriverMem>(
         &mut self,
         request: &mut Request<'_, M>,
     ) -> Result<Answer, DriverFault> {
-        if !self.has_news() {
+        if !self.has_control_message() {
             return Ok(Answer::Pending);
         }
-        let news = |(id, port): (u32, _)| -> Option<(u32, &mut Port<T>, Owed, Event)> {
+        let message = |(id, port): (u32, _)| -> Option<(u32, &mut Port<T>, Owed, Event)> {
             let port: &mut Port<T> = port;
-            let (bit, event) = port.next()?;
+            let (bit, event) = port.next_message()?;
             Some((id, port, bit, event))
         };
-        let Some((id, port, bit, event)) = (0..).zip(&mut self.ports).find_map(news) else {
+        let Some((id, port, bit, event)) = (0..).zip(&mut self.ports).find_map(message) else {
             return Ok(Answer::Pending);
         };
         let size = port.size.unwrap_or_default();
@@ -42,7 +44,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
         let [c, d] = size.rows.to_le_bytes();
         let size = [a, b, c, d];
         let room = num::clamp_index(request.writable.remaining());
-        let after = room.checked_sub(HEADER);
+        let after = room.checked_sub(HEADER_LEN);
         let tail = match (event, after) {
             (Event::PortName, Some(room)) => {
                 let name = port.name;
@@ -61,7 +63,7 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
             Event::ConsolePort => 1,
             _ => 0,
         };
-        let mut header = [0; HEADER];
+        let mut header = [0; HEADER_LEN];
         let fields = id
             .to_le_bytes()
             .into_iter()
@@ -70,23 +72,24 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
         for (place, byte) in header.iter_mut().zip(fields) {
             *place = byte;
         }
-        let told = match request.writable.write_all(&header) {
+        let result = match request.writable.write_all(&header) {
             Ok(()) => request.writable.write_all(tail),
             Err(error) => Err(error),
         };
-        match told {
-            Ok(()) => port.told(bit),
-            // It goes with the next buffer.
+        match result {
+            Ok(()) => port.mark_sent(bit),
+            // The bit stays set, so the next buffer carries the message.
             Err(error) => request.report(error.into()),
         }
         Ok(done(request))
     }
 
+    /// Reads a control message from a buffer of the control transmitq.
     pub(super) fn receive_control<M: DriverMem>(
         &mut self,
         request: &mut Request<'_, M>,
     ) -> Result<Answer, DriverFault> {
-        let mut header = [0; HEADER];
+        let mut header = [0; HEADER_LEN];
         match request.readable.read_exact(&mut header) {
             Ok(()) => {
                 let [a, b, c, d, e, f, value @ ..] = header;
@@ -104,7 +107,8 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
         Ok(done(request))
     }
 
-    /// Takes a control message of the driver; false if it makes no sense.
+    /// Applies a control message of the driver. Returns false if the event or the value is unknown,
+    /// or if the port does not exist.
     fn apply_control(&mut self, id: u32, event: Option<Event>, value: u16) -> bool {
         let value = match value {
             0 => false,
@@ -122,7 +126,8 @@ impl<T: ConsolePort, const P: usize> Console<T, P> {
         match (event, port) {
             (Some(Event::PortReady), Some(port)) => {
                 port.set_ready(value);
-                // Linux says no DEVICE_READY after a hibernation, and waits for what this brings.
+                // After a hibernation, Linux sends PORT_READY without DEVICE_READY, and waits for
+                // the control messages that follow.
                 self.driver_ready |= value;
             }
             (Some(Event::PortOpen), Some(port)) => port.set_driver_open(value),

@@ -1,51 +1,62 @@
-//! What a port is to the console device.
+//! The back end of a console port: the [`ConsolePort`] trait, and ports over `embedded_io` streams.
 
 use core::cell::RefCell;
 
 use embedded_io::{Read, ReadReady, Write, WriteReady};
 
-/// Why a port did not do as asked.
+/// Error of a [`ConsolePort`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ConsoleError {
-    /// Not now: call `backend_ready` for the queue when it can.
+    /// The port cannot read or write a byte now. Call `backend_ready` for the queue when it can.
     NotReady,
-    /// It failed: [`HostFault::Backend`](crate::HostFault) is reported. What it was to be given is
-    /// lost; what it was asked for is waited for.
+    /// The port failed, and the device reports [`HostFault::Backend`](crate::HostFault).
+    ///
+    /// After a failed write, the device discards the unwritten bytes of the buffer. A failed read
+    /// is handled as [`NotReady`](Self::NotReady).
     Failed,
 }
 
-/// The host's end of a port: what the driver writes goes in, what the driver reads comes out.
+/// The host's end of a port. The device writes the driver's output to it, and reads the driver's
+/// input from it.
 ///
-/// An `embedded_io` stream becomes one as an [`IoPort`], two halves as a [`SplitPort`]. Ports of
-/// several kinds share an array as `&mut dyn ConsolePort`.
+/// An [`IoPort`] is a port over one `embedded_io` stream. A [`SplitPort`] is a port over a reader
+/// and a writer. To put ports of several types into one array, use `&mut dyn ConsolePort`.
 pub trait ConsolePort {
-    /// Whether [`read`](Self::read) has something to give. Buffers stay with the driver while not.
+    /// Returns whether [`read`](Self::read) has input. If false, the driver's buffers stay in the
+    /// ring.
     fn has_input(&self) -> bool;
 
-    /// Fills the start of `bytes`; says how many, at least one.
+    /// Fills the start of `bytes` with input for the driver, and returns the number of filled
+    /// bytes, at least 1.
     ///
     /// # Errors
-    /// [`ConsoleError`]; no byte of `bytes` is used then. `Ok(0)` is taken for
+    /// [`ConsoleError`]; the device then ignores the contents of `bytes`. `Ok(0)` is handled as
     /// [`ConsoleError::NotReady`].
     fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ConsoleError>;
 
-    /// Takes the start of `bytes`; says how many, at least one. The rest is offered again, so that
-    /// nothing is written twice. A port that takes only so much at a time, and is
-    /// [`ConsoleError::NotReady`] then, bounds the time that one of the driver's buffers takes.
+    /// Writes the start of `bytes`, and returns the number of written bytes, at least 1. The device
+    /// passes the remaining bytes in a later call, so no byte is written twice.
+    ///
+    /// To limit the time that one buffer of the driver takes, a port may accept a limited number of
+    /// bytes and then return [`ConsoleError::NotReady`].
     ///
     /// # Errors
-    /// [`ConsoleError`]; no byte of `bytes` was taken then. `Ok(0)` is taken for
+    /// [`ConsoleError`]; the port must then have written no byte of `bytes`. `Ok(0)` is handled as
     /// [`ConsoleError::NotReady`].
     fn write(&mut self, bytes: &[u8]) -> Result<usize, ConsoleError>;
 
-    /// An emergency write of the driver, maybe of one that never got further. By default it is
-    /// written like any other byte, and lost if the port is not ready.
+    /// Writes a byte that the driver sent by an emergency write. The driver may do that before it
+    /// sets up the device.
+    ///
+    /// The default calls [`write`](Self::write), and discards the byte if the port is not ready.
     fn emergency(&mut self, byte: u8) {
         let _ = self.write(&[byte]);
     }
 
-    /// The driver opened (true) or closed its end; with `VIRTIO_CONSOLE_F_MULTIPORT` only.
+    /// Called when the driver's end of the port opens (true) or closes (false). Only a driver with
+    /// `VIRTIO_CONSOLE_F_MULTIPORT` opens its end. A reset of the device and the removal of the
+    /// port close an open end. The default does nothing.
     fn driver_open(&mut self, open: bool) {
         let _ = open;
     }
@@ -69,7 +80,8 @@ impl<T: ConsolePort + ?Sized> ConsolePort for &mut T {
     }
 }
 
-/// A port that cannot tell counts as ready: the next call finds out.
+/// Returns whether the stream has bytes to read. A stream that fails to answer counts as ready,
+/// because the next read then reports the error.
 fn readable(io: &RefCell<impl ReadReady>) -> bool {
     io.try_borrow_mut()
         .is_ok_and(|mut io| io.read_ready().unwrap_or(true))
@@ -91,24 +103,26 @@ fn write(io: &mut (impl Write + WriteReady), bytes: &[u8]) -> Result<usize, Cons
     }
 }
 
-/// A stream of `embedded_io` as a port. It is only read and written while it says that it is ready,
-/// so it never blocks; it is never flushed.
+/// A port over an `embedded_io` stream.
+///
+/// The port reads and writes the stream only while the stream is ready, so no call blocks. The port
+/// never flushes the stream.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct IoPort<T> {
-    /// To be asked whether it is ready, a stream has to be borrowed mutably.
+    /// In a cell, because `ReadReady::read_ready` needs a mutable borrow.
     io: RefCell<T>,
 }
 
 impl<T> IoPort<T> {
-    /// The port of this stream.
+    /// Creates a port over this stream.
     pub const fn new(io: T) -> Self {
         Self {
             io: RefCell::new(io),
         }
     }
 
-    /// The stream.
+    /// Returns the stream.
     pub fn io_mut(&mut self) -> &mut T {
         self.io.get_mut()
     }
@@ -126,7 +140,8 @@ impl<T: Read + ReadReady + Write + WriteReady> ConsolePort for IoPort<T> {
     }
 }
 
-/// Two halves of `embedded_io`, such as of a UART, as a port; else like [`IoPort`].
+/// A port over an `embedded_io` reader and writer, such as the two halves of a UART. It works like
+/// an [`IoPort`].
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SplitPort<R, W> {
@@ -135,7 +150,7 @@ pub struct SplitPort<R, W> {
 }
 
 impl<R, W> SplitPort<R, W> {
-    /// The port of these halves.
+    /// Creates a port over this reader and this writer.
     pub const fn new(reader: R, writer: W) -> Self {
         Self {
             reader: RefCell::new(reader),
@@ -143,12 +158,12 @@ impl<R, W> SplitPort<R, W> {
         }
     }
 
-    /// The half that the driver reads from.
+    /// Returns the reader, which supplies the input of the driver.
     pub fn reader_mut(&mut self) -> &mut R {
         self.reader.get_mut()
     }
 
-    /// The half that the driver writes to.
+    /// Returns the writer, which receives the output of the driver.
     pub const fn writer_mut(&mut self) -> &mut W {
         &mut self.writer
     }

@@ -1,8 +1,9 @@
-//! One port: what the host wants of it, what the driver knows of it, and which control message is
-//! next.
+//! One port of a console: its state at the host, its state at the driver, and its next control
+//! message.
 //!
-//! Messages are not queued but owed: a bit for each kind says that the driver is still to be told.
-//! So there is always room, and what changes again before the driver was told is told once.
+//! Control messages are not queued. One bit for each kind of message ([`Owed`]) records that the
+//! driver has not received the message yet. The bits cannot overflow, and a state that changes
+//! several times before the driver has a buffer causes one message.
 
 use virtio_spec::console::Device as Event;
 
@@ -12,20 +13,21 @@ mod snapshot;
 
 pub use snapshot::PortSnapshot;
 
-/// Columns and rows of a console.
+/// Size of a console in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConsoleSize {
-    /// Characters in a row.
+    /// Number of columns.
     pub cols: u16,
-    /// Rows.
+    /// Number of rows.
     pub rows: u16,
 }
 
 bitflags::bitflags! {
-    /// Control messages that the driver is still to get, in the order in which they go; but
-    /// [`CLOSE`](Self::CLOSE) goes before [`OPEN`](Self::OPEN).
+    /// Control messages that the driver has not received yet. The device sends them in the order of
+    /// their bits, lowest bit first, except that [`CLOSE`](Self::CLOSE) precedes
+    /// [`OPEN`](Self::OPEN).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Owed: u8 {
         /// VIRTIO_CONSOLE_DEVICE_REMOVE
@@ -52,10 +54,10 @@ impl defmt::Format for Owed {
     }
 }
 
-/// A port of a console device, over its host's end `T`.
+/// A port of a console device, over the host's end `T`.
 ///
-/// What is changed while the driver is live reaches it as control messages: call
-/// `backend_ready(CONTROL_RECEIVEQ)` afterwards.
+/// The driver learns about a change of the port by control messages. After each change while the
+/// driver is live, call `backend_ready(CONTROL_RECEIVEQ)`.
 ///
 /// ```
 /// # use virtside::models::{ConsoleError, ConsolePort};
@@ -68,7 +70,7 @@ impl defmt::Format for Owed {
 /// use virtside::models::console::Port;
 /// let mut port = Port::new(Log).with_name("org.example.log").unplugged();
 /// port.plug();
-/// assert!(!port.is_ready(), "the driver has not heard of it yet");
+/// assert!(!port.is_ready(), "the driver has not sent PORT_READY yet");
 /// ```
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -79,24 +81,31 @@ pub struct Port<T> {
     is_console: bool,
     plugged: bool,
     open: bool,
-    /// The driver knows the port: the device sent DEVICE_ADD, or the driver sent PORT_READY by itself.
+    /// The driver knows the port: the device sent DEVICE_ADD, or the driver sent PORT_READY without
+    /// it.
     announced: bool,
-    /// The device sent DEVICE_REMOVE, and no DEVICE_ADD since: what the driver says is of the old port.
+    /// The device sent DEVICE_REMOVE, and no DEVICE_ADD since then. Messages of the driver
+    /// therefore refer to the removed port.
     removed: bool,
+    /// The driver sent PORT_READY with value 1.
     ready: bool,
+    /// The driver's end is open (PORT_OPEN).
     driver_open: bool,
+    /// The control messages that the driver has not received yet.
     owed: Owed,
-    /// The pending chain of the receiveq: the port had said that it has input, and gave none.
+    /// The pending chain of the receiveq. A chain becomes pending if the port reported input, but a
+    /// read returned none.
     pub(super) input: Option<Token>,
-    /// One end was opened since that chain was served: nobody calls `backend_ready` for that.
+    /// One end was opened since the chain in `input` was last served. [`due`](Self::due) then has
+    /// the chain served, because nothing calls `backend_ready` when an end is opened.
     pub(super) reopened: bool,
-    /// The pending chain of the transmitq, and how much of it was written. Without a token it is the
-    /// first that a restored device is shown.
+    /// The pending chain of the transmitq, and the number of its bytes that were written. After a
+    /// restore there is no token: the entry then belongs to the first chain that is served.
     pub(super) output: Option<(Option<Token>, u32)>,
 }
 
 impl<T> Port<T> {
-    /// A port that is there, open, without a name, and no console.
+    /// Creates a port that is plugged in and open, has no name and no size, and is not a console.
     pub const fn new(io: T) -> Self {
         Self {
             io,
@@ -116,7 +125,7 @@ impl<T> Port<T> {
         }
     }
 
-    /// Nominates it as a console (CONSOLE_PORT).
+    /// Marks the port as a console (CONSOLE_PORT).
     #[must_use]
     pub fn console(self) -> Self {
         Self {
@@ -125,14 +134,15 @@ impl<T> Port<T> {
         }
     }
 
-    /// Gives it a name (PORT_NAME). One that the driver leaves no room for is cut.
+    /// Sets the name of the port (PORT_NAME). The device truncates the name, between two
+    /// characters, if the driver's buffer is too short for it.
     #[must_use]
     pub fn with_name(self, name: &'static str) -> Self {
         Self { name, ..self }
     }
 
-    /// Gives it a size: that of port 0 is shown in the configuration space, that of any console is
-    /// sent (RESIZE).
+    /// Sets the size of the port. The configuration space contains the size of port 0. A port that
+    /// is a [`console`](Self::console) sends its size to the driver (RESIZE).
     #[must_use]
     pub fn with_size(self, size: ConsoleSize) -> Self {
         Self {
@@ -141,7 +151,7 @@ impl<T> Port<T> {
         }
     }
 
-    /// It is not there until it is plugged in.
+    /// Makes the port start unplugged. [`plug`](Self::plug) plugs it in.
     #[must_use]
     pub fn unplugged(self) -> Self {
         Self {
@@ -151,7 +161,7 @@ impl<T> Port<T> {
         }
     }
 
-    /// It is there, but the host's end is closed.
+    /// Makes the host's end start closed. [`set_open`](Self::set_open) opens it.
     #[must_use]
     pub fn closed(self) -> Self {
         Self {
@@ -160,43 +170,43 @@ impl<T> Port<T> {
         }
     }
 
-    /// The host's end.
+    /// Returns the host's end.
     pub const fn io(&self) -> &T {
         &self.io
     }
 
-    /// The host's end.
+    /// Returns the host's end.
     pub const fn io_mut(&mut self) -> &mut T {
         &mut self.io
     }
 
-    /// Its size, if it has one.
+    /// Returns the size, if the port has one.
     pub const fn size(&self) -> Option<ConsoleSize> {
         self.size
     }
 
-    /// Whether it is there.
+    /// Returns whether the port is plugged in.
     pub const fn is_plugged(&self) -> bool {
         self.plugged
     }
 
-    /// Whether the host's end is open.
+    /// Returns whether the host's end is open.
     pub const fn is_open(&self) -> bool {
         self.open
     }
 
-    /// Whether the driver said that it can use it.
+    /// Returns whether the driver is ready for the port (PORT_READY).
     pub const fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Whether the driver's end is open.
+    /// Returns whether the driver's end is open (PORT_OPEN).
     pub const fn is_driver_open(&self) -> bool {
         self.driver_open
     }
 
-    /// Changes its size. That of port 0 shows in the configuration space, so do this in
-    /// [`update_config`](crate::Engine::update_config).
+    /// Changes the size of the port. The configuration space contains the size of port 0, so resize
+    /// port 0 only in [`update_config`](crate::Engine::update_config).
     pub fn resize(&mut self, size: ConsoleSize) {
         self.size = Some(size);
         if self.is_console {
@@ -204,11 +214,11 @@ impl<T> Port<T> {
         }
     }
 
-    /// Opens or closes the host's end. Output to a closed port is dropped; what waits to be written
-    /// is dropped at `backend_ready` for the [`transmitq`](super::transmitq).
+    /// Opens or closes the host's end. The device discards output to a closed port. The device
+    /// discards a pending buffer at `backend_ready` for the [`transmitq`](super::transmitq).
     ///
-    /// A port that is closed and opened again before the driver was told gets both messages, so that
-    /// the driver can tell one peer from the next.
+    /// If the port is closed and opened again before the driver receives a message, the device
+    /// sends both messages. The driver can then tell two consecutive peers apart.
     pub fn set_open(&mut self, open: bool) {
         if self.open != open {
             self.open = open;
@@ -217,7 +227,7 @@ impl<T> Port<T> {
         }
     }
 
-    /// The host's end was opened or closed, and the driver is still to be told.
+    /// Records that the driver has not received the state of the host's end yet.
     fn owe_open(&mut self) {
         if self.open {
             self.owe(Owed::OPEN);
@@ -227,24 +237,25 @@ impl<T> Port<T> {
         }
     }
 
-    /// Adds the port, if it is not there.
+    /// Plugs the port in. Has no effect if the port is plugged in.
     pub fn plug(&mut self) {
         if !self.plugged {
             self.plugged = true;
-            // A removal that the driver has not heard of goes first (console-03).
+            // An unsent DEVICE_REMOVE stays set and precedes DEVICE_ADD (console-03).
             self.owed |= Owed::ADD;
         }
     }
 
-    /// What the driver knows is as before; anything more it is told when it is ready.
+    /// Adds messages for the driver if it is ready for the port. Otherwise
+    /// [`set_ready`](Self::set_ready) adds all messages that describe the port at that time.
     fn owe(&mut self, owed: Owed) {
         if self.ready {
             self.owed |= owed;
         }
     }
 
-    /// The message that is next, if one is, and the bit that stands for it.
-    pub(super) fn next(&self) -> Option<(Owed, Event)> {
+    /// Returns the next control message to send and its bit, if there is one.
+    pub(super) fn next_message(&self) -> Option<(Owed, Event)> {
         let first = [
             (Owed::REMOVE, Event::DeviceRemove),
             (Owed::ADD, Event::DeviceAdd),
@@ -257,8 +268,8 @@ impl<T> Port<T> {
         first.into_iter().find(|(bit, _)| self.owed.contains(*bit))
     }
 
-    /// The driver has the message of this bit now.
-    pub(super) fn told(&mut self, bit: Owed) {
+    /// Records that the driver received the message of this bit.
+    pub(super) fn mark_sent(&mut self, bit: Owed) {
         match bit {
             Owed::REMOVE => (self.announced, self.removed) = (false, true),
             Owed::ADD => (self.announced, self.removed) = (true, false),
@@ -267,21 +278,26 @@ impl<T> Port<T> {
         self.owed.remove(bit);
     }
 
-    /// Whether what the driver says concerns this port: it is plugged in, and neither about to be
-    /// removed nor removed and not added again. The device need not have announced it: a driver may
-    /// know the port from before a reset.
+    /// Returns whether a message of the driver refers to this port. This is the case if:
+    ///
+    /// * the port is plugged in,
+    /// * the device has no DEVICE_REMOVE to send, and
+    /// * after the last DEVICE_REMOVE, if there was one, the device sent DEVICE_ADD.
+    ///
+    /// Without a DEVICE_REMOVE, no DEVICE_ADD is required: a driver may know the port from before a
+    /// reset.
     pub(super) fn is_usable(&self) -> bool {
         self.plugged && !self.removed && !self.owed.contains(Owed::REMOVE)
     }
 
-    /// PORT_READY of the driver. A driver that is ready for a port knows it, so it gets no DEVICE_ADD
-    /// any more (console-03).
+    /// Applies a PORT_READY of the driver. A driver that is ready for a port knows the port, so the
+    /// device does not send DEVICE_ADD any more (console-03).
     pub(super) fn set_ready(&mut self, ready: bool) {
         if ready {
             self.announced = true;
             self.owed.remove(Owed::ADD);
         } else {
-            // A failure is no reason not to announce a port that was not announced yet.
+            // Value 0 reports a failure of the driver. DEVICE_ADD stays due if it was not sent.
             self.owed = self.owed.intersection(Owed::ADD);
         }
         if ready && !self.ready {
@@ -296,14 +312,15 @@ impl<T> Port<T> {
 }
 
 impl<T: super::ConsolePort> Port<T> {
-    /// Removes the port, if it is there. Output to it is dropped; what waits to be written is
-    /// dropped at `backend_ready` for the [`transmitq`](super::transmitq).
+    /// Unplugs the port. Has no effect if the port is unplugged. The device discards output to an
+    /// unplugged port. The device discards a pending buffer at `backend_ready` for the
+    /// [`transmitq`](super::transmitq).
     pub fn unplug(&mut self) {
         if self.plugged {
             self.plugged = false;
             self.ready = false;
             self.set_driver_open(false);
-            // Only what was added is removed (console-05).
+            // DEVICE_REMOVE is sent only for a port that the driver knows (console-05).
             self.owed = if self.announced {
                 Owed::REMOVE
             } else {
@@ -312,7 +329,7 @@ impl<T: super::ConsolePort> Port<T> {
         }
     }
 
-    /// PORT_OPEN of the driver.
+    /// Applies a PORT_OPEN of the driver.
     pub(super) fn set_driver_open(&mut self, open: bool) {
         if self.driver_open != open {
             self.driver_open = open;
@@ -321,7 +338,7 @@ impl<T: super::ConsolePort> Port<T> {
         }
     }
 
-    /// The driver forgot all it knew.
+    /// Resets the state that depends on the driver.
     pub(super) fn reset(&mut self) {
         self.set_driver_open(false);
         self.announced = false;
@@ -337,19 +354,21 @@ impl<T: super::ConsolePort> Port<T> {
         self.output = None;
     }
 
-    /// The pending chain of the receiveq, if there is input for it now because an end was opened.
+    /// Returns the pending chain of the receiveq if one end of the port was opened since the chain
+    /// was served, and the port has input.
     pub(super) fn due(&self, multiport: bool) -> Option<Token> {
         self.input
-            .filter(|_| self.reopened && self.listens(multiport) && self.io.has_input())
+            .filter(|_| self.reopened && self.delivers_input(multiport) && self.io.has_input())
     }
 
-    /// Whether the driver is to get input.
-    pub(super) fn listens(&self, multiport: bool) -> bool {
+    /// Returns whether the port delivers input: it is plugged in, and both ends are open. Without
+    /// MULTIPORT, the driver's end counts as open.
+    pub(super) fn delivers_input(&self, multiport: bool) -> bool {
         self.plugged && self.open && (self.driver_open || !multiport)
     }
 
-    /// Whether output goes anywhere.
-    pub(super) fn takes_output(&self) -> bool {
+    /// Returns whether the port accepts output: it is plugged in, and the host's end is open.
+    pub(super) fn accepts_output(&self) -> bool {
         self.plugged && self.open
     }
 }

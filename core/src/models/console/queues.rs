@@ -1,14 +1,14 @@
-//! Which queue is whose.
+//! Queue indices of the console device.
 
-/// Control messages to the driver, with MULTIPORT.
+/// Index of the control receiveq: control messages to the driver, with MULTIPORT.
 pub const CONTROL_RECEIVEQ: u16 = 2;
-/// Control messages of the driver, with MULTIPORT.
+/// Index of the control transmitq: control messages of the driver, with MULTIPORT.
 pub const CONTROL_TRANSMITQ: u16 = 3;
 
-/// The queue in which a port gives input to the driver.
+/// Returns the index of the receiveq of a port: the queue with input for the driver.
 #[must_use]
 pub const fn receiveq(port: u16) -> u16 {
-    // The control queues lie between port 0 and the others.
+    // The control queues lie between the queues of port 0 and of port 1.
     if port == 0 {
         0
     } else {
@@ -16,21 +16,22 @@ pub const fn receiveq(port: u16) -> u16 {
     }
 }
 
-/// The queue in which a port takes output of the driver.
+/// Returns the index of the transmitq of a port: the queue with output of the driver.
 #[must_use]
 pub const fn transmitq(port: u16) -> u16 {
     receiveq(port).saturating_add(1)
 }
 
-/// What a queue is for.
+/// The purpose of a queue. `Input` and `Output` contain the port number.
 #[derive(Clone, Copy)]
 pub(super) enum Role {
     Input(usize),
     Output(usize),
-    ToDriver,
-    FromDriver,
+    ControlToDriver,
+    ControlFromDriver,
 }
 
+/// Returns the purpose of the queue with this index.
 pub(super) fn role(queue: u16) -> Role {
     let port = match queue >> 1 {
         0 => Some(0),
@@ -39,7 +40,7 @@ pub(super) fn role(queue: u16) -> Role {
     match (port.map(usize::from), queue & 1) {
         (Some(port), 0) => Role::Input(port),
         (Some(port), _) => Role::Output(port),
-        (None, 0) => Role::ToDriver,
-        (None, _) => Role::FromDriver,
+        (None, 0) => Role::ControlToDriver,
+        (None, _) => Role::ControlFromDriver,
     }
 }

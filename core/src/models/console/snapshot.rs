@@ -1,4 +1,4 @@
-//! What a driver made of a console device.
+//! Snapshot of the console device.
 
 use heapless::Vec;
 
@@ -9,28 +9,31 @@ use crate::{
     snapshot::{SnapshotError, check_version},
 };
 
-/// What a driver made of a [`Console`] of `P` ports.
+/// The state of a [`Console`] with `P` ports that its driver can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConsoleSnapshot<const P: usize = 1> {
-    /// [`ConsoleSnapshot::VERSION`] when it was made.
+    /// [`ConsoleSnapshot::VERSION`] at the time of the snapshot.
     pub version: u16,
-    /// The driver takes control messages: it said DEVICE_READY, or PORT_READY of a port.
+    /// The driver accepts control messages: it sent DEVICE_READY, or PORT_READY for a port.
     pub driver_ready: bool,
-    /// All `P` ports, from port 0 on.
+    /// The states of all `P` ports, in the order of their numbers.
     pub ports: Vec<PortSnapshot, P>,
 }
 
 impl<const P: usize> ConsoleSnapshot<P> {
-    /// The version of its layout; others are refused.
+    /// The version of the layout. Snapshots of another version are refused.
     pub const VERSION: u16 = 1;
 }
 
-/// What is plugged in, open and of which size is the host's to decide, here as there: make or change
-/// the ports first, as they were ([`PortSnapshot`] says how) or as they are to be. Of what differs the
-/// driver hears by control messages. Output that a port took is not written again; each port hears of
-/// a driver's end that is open ([`ConsolePort::driver_open`]).
+/// The host decides which ports are plugged in, which host's ends are open, and the sizes of the
+/// ports. [`restore`](Self::restore) does not change these settings. Set up the ports before the
+/// restore, either as they were ([`PortSnapshot`] contains the settings) or with new settings. The
+/// device tells the driver about each difference by a control message.
+///
+/// Output that a port accepted before the snapshot is not written again. If the driver's end of a
+/// port is open, the restore calls [`ConsolePort::driver_open`] of that port.
 impl<T: ConsolePort, const P: usize> SaveModel for Console<T, P> {
     type Snapshot = ConsoleSnapshot<P>;
 
@@ -48,14 +51,14 @@ impl<T: ConsolePort, const P: usize> SaveModel for Console<T, P> {
         with: SavedWith,
     ) -> Result<(), SnapshotError> {
         check_version(snapshot.version, ConsoleSnapshot::<P>::VERSION)?;
-        if self.driver_ready || !self.ports.iter().all(Port::is_fresh) {
+        if self.driver_ready || !self.ports.iter().all(Port::is_reset) {
             return Err(SnapshotError::NotInReset);
         }
         let multiport = self.has_multiport();
         for ((port, was), at) in self.ports.iter().zip(&snapshot.ports).zip(0u16..) {
-            // Without MULTIPORT a driver has the first.
+            // A driver without MULTIPORT uses port 0 only.
             let served = with.started && (at == 0 || multiport) || was.sent.is_none();
-            if !served || !port.could_be(was, multiport) {
+            if !served || !port.can_become(was, multiport) {
                 return Err(SnapshotError::Model { at });
             }
         }
@@ -65,7 +68,7 @@ impl<T: ConsolePort, const P: usize> SaveModel for Console<T, P> {
         }
         self.driver_ready = snapshot.driver_ready;
         for (port, was) in self.ports.iter_mut().zip(&snapshot.ports) {
-            port.take_over(was);
+            port.restore(was);
         }
         Ok(())
     }

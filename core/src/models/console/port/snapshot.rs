@@ -1,34 +1,37 @@
-//! What a driver knows and said of a port.
+//! Snapshot of one port of a console.
 
 use super::{ConsoleSize, Owed, Port};
 use crate::models::console::ConsolePort;
 
-/// What the driver was told of a port and said of it, and for the host to see, how the port was.
+/// The state of a port: the settings of the host, and the control messages that host and driver
+/// have exchanged about the port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PortSnapshot {
-    /// It was there.
+    /// The port was plugged in.
     pub plugged: bool,
     /// The host's end was open.
     pub open: bool,
-    /// Its size.
+    /// The size of the port.
     pub size: Option<ConsoleSize>,
-    /// The driver knows it: by DEVICE_ADD, or because it said PORT_READY by itself.
+    /// The driver knows the port: the device sent DEVICE_ADD, or the driver sent PORT_READY without
+    /// it.
     pub announced: bool,
-    /// The driver was told that it is gone, and not since then that it is there again.
+    /// The device sent DEVICE_REMOVE, and no DEVICE_ADD since then.
     pub removed: bool,
-    /// The driver said that it can use it (PORT_READY).
+    /// The driver is ready for the port (PORT_READY).
     pub ready: bool,
     /// The driver's end is open (PORT_OPEN).
     pub driver_open: bool,
-    /// What it is still to be told: bits of [`Owed`].
+    /// Control messages that the driver has not received yet, as bits of [`Owed`].
     pub owed: u8,
-    /// Bytes of the transmitq's chain in hand that were written.
+    /// Number of written bytes of the pending chain of the transmitq, if a chain was pending.
     pub sent: Option<u32>,
 }
 
 impl<T: ConsolePort> Port<T> {
+    /// Returns the state of the port.
     pub(in crate::models::console) fn save(&self) -> PortSnapshot {
         PortSnapshot {
             plugged: self.plugged,
@@ -43,50 +46,58 @@ impl<T: ConsolePort> Port<T> {
         }
     }
 
-    /// Whether it is as after a reset.
-    pub(in crate::models::console) fn is_fresh(&self) -> bool {
+    /// Returns whether no driver has changed the port since the last reset.
+    pub(in crate::models::console) fn is_reset(&self) -> bool {
         let busy = self.announced || self.removed || self.ready || self.driver_open;
         !busy && self.input.is_none() && self.output.is_none()
     }
 
-    /// Whether a driver can have made this of it, with MULTIPORT or without.
-    pub(in crate::models::console) fn could_be(&self, was: &PortSnapshot, multiport: bool) -> bool {
+    /// Returns whether a driver can bring the port into the state `was`. `multiport` says whether
+    /// the driver accepted MULTIPORT.
+    pub(in crate::models::console) fn can_become(
+        &self,
+        was: &PortSnapshot,
+        multiport: bool,
+    ) -> bool {
         let Some(owed) = Owed::from_bits(was.owed) else {
             return false;
         };
         let touched = was.announced || was.removed || was.ready || was.driver_open;
-        let told = (multiport || !touched) && !(was.announced && was.removed);
-        // A port that was removed or not added yet has nothing but that to say.
-        let exists = if was.announced {
-            // Added again before the driver heard of its removal.
+        // Only a driver with MULTIPORT exchanges messages about a port.
+        let flags_fit = (multiport || !touched) && !(was.announced && was.removed);
+        // Relates DEVICE_REMOVE and DEVICE_ADD to the port that the driver knows.
+        let presence_fits = if was.announced {
+            // Both bits: the port was plugged in again before the device sent DEVICE_REMOVE.
             owed.contains(Owed::REMOVE) == (!was.plugged || owed.contains(Owed::ADD))
                 && owed.contains(Owed::ADD) <= was.plugged
         } else {
             !owed.contains(Owed::REMOVE) && owed.contains(Owed::ADD) == was.plugged
         };
-        // A driver may open a port before it was announced, and knows one that it is ready for.
+        // A driver may open a port before DEVICE_ADD. A driver that is ready for a port knows it.
         let usable = was.plugged && !was.removed && !owed.contains(Owed::REMOVE);
-        let used = (usable || !was.driver_open) && (usable && was.announced || !was.ready);
+        let usage_fits = (usable || !was.driver_open) && (usable && was.announced || !was.ready);
         let details = owed.difference(Owed::REMOVE | Owed::ADD);
         let mut possible = Owed::OPEN | Owed::CLOSE;
         possible.set(Owed::CONSOLE, self.is_console);
         possible.set(Owed::NAME, !self.name.is_empty());
         possible.set(Owed::SIZE, self.is_console && was.size.is_some());
-        // The last that the driver is told is how the port is.
+        // The last message about the host's end contains its current state.
         let last = owed.intersection(Owed::OPEN | Owed::CLOSE);
-        let ends = last.is_empty() || last.contains(Owed::OPEN) == was.open;
-        let described = possible.contains(details) && ends && (was.ready || details.is_empty());
-        told && exists && used && described
+        let last_fits = last.is_empty() || last.contains(Owed::OPEN) == was.open;
+        let messages_fit =
+            possible.contains(details) && last_fits && (was.ready || details.is_empty());
+        flags_fit && presence_fits && usage_fits && messages_fit
     }
 
-    /// Goes on from there: what the host has changed meanwhile, the driver is still to be told.
-    pub(in crate::models::console) fn take_over(&mut self, was: &PortSnapshot) {
+    /// Restores the state `was`, and adds control messages for the settings that differ from it.
+    pub(in crate::models::console) fn restore(&mut self, was: &PortSnapshot) {
         self.output = was.sent.map(|sent| (None, sent));
         self.announced = was.announced;
         self.removed = was.removed;
         let owed = Owed::from_bits_truncate(was.owed);
         if !self.plugged || owed.contains(Owed::REMOVE) || !was.announced {
-            // One that is not as the driver knows it, or that was not announced to it.
+            // The driver does not know the port that is plugged in now: remove the old port, and
+            // add the new one.
             self.owed = Owed::empty();
             self.owed.set(Owed::REMOVE, was.announced);
             self.owed.set(Owed::ADD, self.plugged);
@@ -105,7 +116,7 @@ impl<T: ConsolePort> Port<T> {
             self.owe(Owed::SIZE);
         }
         self.set_driver_open(was.driver_open);
-        // Whatever waits for input is served again anyway.
+        // Every chain that was pending is served again after a restore.
         self.reopened = false;
     }
 }
