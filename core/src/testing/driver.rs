@@ -1,4 +1,4 @@
-//! A fake driver: the other end of a split ring, with every way to get it wrong.
+//! A fake driver for a split ring, which can also build invalid rings.
 
 use crate::{
     memory::{DriverMem, DriverRange, Permission},
@@ -6,29 +6,30 @@ use crate::{
     num,
 };
 
-/// `VIRTQ_DESC_F_NEXT`
+/// Descriptor flag `VIRTQ_DESC_F_NEXT`.
 pub const NEXT: u16 = 1;
-/// `VIRTQ_DESC_F_WRITE`
+/// Descriptor flag `VIRTQ_DESC_F_WRITE`.
 pub const WRITE: u16 = 2;
-/// `VIRTQ_DESC_F_INDIRECT`
+/// Descriptor flag `VIRTQ_DESC_F_INDIRECT`.
 pub const INDIRECT: u16 = 4;
 
-/// Where a queue's rings are.
+/// Size and area addresses of a split queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Layout {
-    /// Elements.
+    /// Queue size in elements.
     pub size: u16,
-    /// Descriptor area.
+    /// Address of the descriptor area.
     pub desc: u64,
-    /// Driver area.
+    /// Address of the driver area.
     pub driver: u64,
-    /// Device area.
+    /// Address of the device area.
     pub device: u64,
 }
 
 impl Layout {
-    /// The three areas one behind the other from `start` on, which is aligned to 16.
+    /// Places the three areas one after another from `start` on. `start` must be aligned to 16
+    /// bytes.
     #[must_use]
     pub fn packed_at(start: u64, size: u16) -> Self {
         let elements = u64::from(size);
@@ -44,7 +45,7 @@ impl Layout {
         }
     }
 
-    /// The first 16-aligned address behind the areas.
+    /// Returns the first address after the areas that is aligned to 16 bytes.
     #[must_use]
     pub fn end(&self) -> u64 {
         let elements = u64::from(self.size);
@@ -54,7 +55,7 @@ impl Layout {
             & !15
     }
 
-    /// As the driver tells the device.
+    /// Returns the configuration of queue `queue` with this layout.
     #[must_use]
     pub fn config(&self, queue: u16) -> QueueConfig {
         QueueConfig {
@@ -67,20 +68,20 @@ impl Layout {
     }
 }
 
-/// One buffer of a chain to build.
+/// One buffer of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Buffer {
-    /// Driver address.
+    /// Address of the buffer, as the driver sees it.
     pub addr: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u32,
     /// Whether the device may write to it.
     pub writable: bool,
 }
 
 impl Buffer {
-    /// A device-readable buffer.
+    /// Creates a device-readable buffer.
     #[must_use]
     pub const fn readable(addr: u64, len: u32) -> Self {
         Self {
@@ -90,7 +91,7 @@ impl Buffer {
         }
     }
 
-    /// A device-writable buffer.
+    /// Creates a device-writable buffer.
     #[must_use]
     pub const fn writable(addr: u64, len: u32) -> Self {
         Self {
@@ -105,9 +106,10 @@ impl Buffer {
     }
 }
 
-/// The driver's end of one split queue.
+/// The driver's side of one split queue.
 ///
-/// It does what it is told, right or wrong; memory that is not there is left alone.
+/// The methods do not check their arguments, so a test can build invalid rings. Accesses to
+/// unmapped memory have no effect.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FakeDriver<M> {
@@ -117,7 +119,8 @@ pub struct FakeDriver<M> {
     last_used: u16,
 }
 
-/// A driver whose rings are zeroed and lie from `start` on.
+/// Creates a driver whose areas lie one after another from `start` on, and fills the areas with
+/// zeros.
 ///
 /// ```
 /// use virtside::{memory::Ram, testing::{fake_queue, Buffer}};
@@ -132,7 +135,7 @@ pub fn fake_queue<M: DriverMem>(mem: M, start: u64, size: u16) -> FakeDriver<M> 
 }
 
 impl<M: DriverMem> FakeDriver<M> {
-    /// Zeroes the rings.
+    /// Creates a driver, and fills the areas of `layout` with zeros.
     pub fn new(mem: M, layout: Layout) -> Self {
         let driver = Self {
             mem,
@@ -154,22 +157,22 @@ impl<M: DriverMem> FakeDriver<M> {
         driver
     }
 
-    /// Where the rings are.
+    /// Returns the size and the area addresses of the queue.
     pub const fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The memory.
+    /// Returns the memory.
     pub const fn memory(&self) -> &M {
         &self.mem
     }
 
-    /// As the driver tells the device.
+    /// Returns the configuration of this queue, with the queue index `queue`.
     pub fn config(&self, queue: u16) -> QueueConfig {
         self.layout.config(queue)
     }
 
-    /// Stores bytes, as far as there is memory.
+    /// Writes bytes, up to the first unmapped address.
     pub fn write(&self, addr: u64, bytes: &[u8]) {
         let mut done: usize = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
@@ -183,7 +186,7 @@ impl<M: DriverMem> FakeDriver<M> {
         }
     }
 
-    /// Loads bytes, as far as there is memory; says how many.
+    /// Reads bytes, up to the first unmapped address. Returns the number of bytes read.
     pub fn read(&self, addr: u64, bytes: &mut [u8]) -> usize {
         let mut done: usize = 0;
         while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -210,11 +213,13 @@ impl<M: DriverMem> FakeDriver<M> {
         u32::from_le_bytes(bytes)
     }
 
+    /// Returns the ring position of a free-running index.
     fn slot(&self, index: u16) -> u64 {
         u64::from(index & self.layout.size.wrapping_sub(1))
     }
 
-    /// Writes a 16-byte descriptor anywhere.
+    /// Writes a 16-byte descriptor at any address. `buffer` is the address and the length of its
+    /// buffer.
     pub fn write_desc_at(&self, addr: u64, buffer: (u64, u32), flags: u16, next: u16) {
         let (start, len) = buffer;
         self.write(addr, &start.to_le_bytes());
@@ -223,7 +228,7 @@ impl<M: DriverMem> FakeDriver<M> {
         self.write(addr.wrapping_add(14), &next.to_le_bytes());
     }
 
-    /// Writes descriptor `index` of the table.
+    /// Writes descriptor `index` of the descriptor table.
     pub fn write_desc(&self, index: u16, buffer: (u64, u32), flags: u16, next: u16) {
         let addr = self
             .layout
@@ -249,7 +254,8 @@ impl<M: DriverMem> FakeDriver<M> {
         }
     }
 
-    /// Writes a chain into an indirect table at `table`, and descriptor `head` that names it.
+    /// Writes a chain into an indirect table at address `table`, and makes descriptor `head` refer
+    /// to the table.
     pub fn write_indirect(&self, head: u16, table: u64, buffers: &[Buffer]) {
         let mut index: u16 = 0;
         for buffer in buffers {
@@ -269,13 +275,14 @@ impl<M: DriverMem> FakeDriver<M> {
         self.write_desc(head, (table, len), INDIRECT, 0);
     }
 
-    /// Puts a head into the next available entry; [`publish`](Self::publish) shows it.
+    /// Writes a head into the next entry of the available ring. Call [`publish`](Self::publish) to
+    /// make it available.
     pub fn offer(&mut self, head: u16) {
         self.set_avail_entry(self.next_avail, head);
         self.next_avail = self.next_avail.wrapping_add(1);
     }
 
-    /// Shows everything that was offered.
+    /// Makes all offered chains available: writes the available index.
     pub fn publish(&mut self) {
         self.set_avail_idx(self.next_avail);
     }
@@ -287,63 +294,65 @@ impl<M: DriverMem> FakeDriver<M> {
         self.publish();
     }
 
-    /// Writes the available index, whatever it should be.
+    /// Sets the available index in the ring to any value.
     pub fn set_avail_idx(&self, idx: u16) {
         self.write(self.layout.driver.wrapping_add(2), &idx.to_le_bytes());
     }
 
-    /// Writes an available entry, whatever it should be.
+    /// Sets an entry of the available ring to any value.
     pub fn set_avail_entry(&self, index: u16, head: u16) {
         let at = self.slot(index).wrapping_mul(2).wrapping_add(4);
         self.write(self.layout.driver.wrapping_add(at), &head.to_le_bytes());
     }
 
-    /// Writes the available ring's flags (1: no interrupts, please).
+    /// Sets the flags of the available ring. Flag 1 is `VIRTQ_AVAIL_F_NO_INTERRUPT`.
     pub fn set_avail_flags(&self, flags: u16) {
         self.write(self.layout.driver, &flags.to_le_bytes());
     }
 
-    /// Writes `used_event`.
+    /// Sets the field `used_event` of the available ring.
     pub fn set_used_event(&self, event: u16) {
         let at = u64::from(self.layout.size).wrapping_mul(2).wrapping_add(4);
         self.write(self.layout.driver.wrapping_add(at), &event.to_le_bytes());
     }
 
-    /// Starts both indices elsewhere: a device that starts at 0 sees a jump.
+    /// Sets the next available index and the next used index of this driver. A device that starts
+    /// at 0 then sees a jump of the available index.
     pub fn set_next(&mut self, avail: u16, used: u16) {
         self.next_avail = avail;
         self.last_used = used;
     }
 
-    /// The next available index.
+    /// Returns the next available index.
     pub const fn next_avail(&self) -> u16 {
         self.next_avail
     }
 
-    /// The used ring's flags.
+    /// Returns the flags of the used ring.
     pub fn used_flags(&self) -> u16 {
         self.read_u16(self.layout.device)
     }
 
-    /// The used index.
+    /// Returns the used index.
     pub fn used_idx(&self) -> u16 {
         self.read_u16(self.layout.device.wrapping_add(2))
     }
 
-    /// `avail_event`
+    /// Returns the field `avail_event` of the used ring.
     pub fn avail_event(&self) -> u16 {
         let at = u64::from(self.layout.size).wrapping_mul(8).wrapping_add(4);
         self.read_u16(self.layout.device.wrapping_add(at))
     }
 
-    /// Id and length of a used entry.
+    /// Returns the id and the length of an entry of the used ring.
     pub fn used_entry(&self, index: u16) -> (u32, u32) {
         let at = self.slot(index).wrapping_mul(8).wrapping_add(4);
         let addr = self.layout.device.wrapping_add(at);
         (self.read_u32(addr), self.read_u32(addr.wrapping_add(4)))
     }
 
-    /// The next used element that was not taken yet.
+    /// Takes the next used element: its id and its length. Returns `None` if the device has added
+    /// no element since the last call.
     pub fn take_used(&mut self) -> Option<(u32, u32)> {
         if self.used_idx() == self.last_used {
             return None;

@@ -1,4 +1,4 @@
-//! Memories that count accesses, or change under the device's hands.
+//! Memories that count the accesses of the device, or change between two accesses.
 
 use portable_atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ use crate::memory::Permission;
 use crate::memory::RawDescriptor;
 use crate::memory::RingWindow;
 
-/// How often shared memory was touched.
+/// Counters of the accesses to driver memory.
 #[derive(Debug, Default)]
 pub struct Counts {
     loads: AtomicU32,
@@ -21,7 +21,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// All zero.
+    /// Creates counters of value 0.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -33,39 +33,40 @@ impl Counts {
         }
     }
 
-    /// Ring loads of less than a descriptor.
+    /// Returns the number of ring loads that are not whole descriptors.
     pub fn loads(&self) -> u32 {
         self.loads.load(Ordering::Relaxed)
     }
 
-    /// Ring stores of less than an element.
+    /// Returns the number of ring stores that are not used elements or used descriptors.
     pub fn stores(&self) -> u32 {
         self.stores.load(Ordering::Relaxed)
     }
 
-    /// Used elements (packed: used descriptors) stored.
+    /// Returns the number of stores of used elements, or of used descriptors in a packed ring. The
+    /// store of a whole batch counts as one element and one [store](Self::stores).
     pub fn elements(&self) -> u32 {
         self.elements.load(Ordering::Relaxed)
     }
 
-    /// Descriptors loaded from the table.
+    /// Returns the number of descriptors loaded from a descriptor area.
     pub fn descriptors(&self) -> u32 {
         self.descriptors.load(Ordering::Relaxed)
     }
 
-    /// Buffer (and indirect table) translations.
+    /// Returns the number of translations of buffers and indirect tables.
     pub fn translations(&self) -> u32 {
         self.translations.load(Ordering::Relaxed)
     }
 
-    /// All ring accesses.
+    /// Returns the number of ring accesses: loads, stores, elements and descriptors.
     pub fn rings(&self) -> u32 {
         [self.stores(), self.elements(), self.descriptors()]
             .iter()
             .fold(self.loads(), |sum, count| sum.wrapping_add(*count))
     }
 
-    /// Back to zero.
+    /// Sets all counters to 0.
     pub fn clear(&self) {
         for count in [
             &self.loads,
@@ -83,7 +84,7 @@ impl Counts {
     }
 }
 
-/// A memory that counts.
+/// A memory that counts its accesses.
 #[derive(Clone, Debug)]
 pub struct CountingMem<'c, M> {
     inner: M,
@@ -91,13 +92,13 @@ pub struct CountingMem<'c, M> {
 }
 
 impl<'c, M> CountingMem<'c, M> {
-    /// Counts what happens to `inner`.
+    /// Wraps `inner`, and counts its accesses in `counts`.
     pub const fn new(inner: M, counts: &'c Counts) -> Self {
         Self { inner, counts }
     }
 }
 
-/// A window that counts.
+/// A ring window that counts its accesses.
 #[derive(Debug)]
 pub struct CountingWindow<'c, W> {
     inner: W,
@@ -152,7 +153,7 @@ impl<W: RingWindow> RingWindow for CountingWindow<'_, W> {
             None if self.inner.load_descriptor(index).is_some() => {
                 Counts::count(&self.counts.loads)
             }
-            // Outside the area nothing is loaded.
+            // An index outside the area causes no load.
             None => {}
         }
         raw
@@ -201,7 +202,7 @@ impl<'c, M: DriverMem> DriverMem for CountingMem<'c, M> {
     }
 }
 
-/// Changes to make to a memory, one before each load: pairs of an offset and a byte.
+/// A script of changes to a memory, one change before each ring load and each translation.
 #[derive(Debug)]
 pub struct Shift<'s> {
     script: &'s [u8],
@@ -210,8 +211,14 @@ pub struct Shift<'s> {
 }
 
 impl<'s> Shift<'s> {
-    /// Takes three bytes of `script` for each load: whether and where (from `start` on) to change
-    /// memory, and to what. Without script left, nothing changes.
+    /// Creates a script of changes. Each change has three bytes:
+    ///
+    /// | bytes | meaning |
+    /// |---|---|
+    /// | 0 and 1 | little-endian: bits 0 to 14 are the offset from `start` of the byte to change; if bit 15 is set, nothing changes |
+    /// | 2 | the new value of the byte |
+    ///
+    /// After the end of the script, nothing changes.
     #[must_use]
     pub const fn new(script: &'s [u8], start: u64) -> Self {
         Self {
@@ -221,12 +228,13 @@ impl<'s> Shift<'s> {
         }
     }
 
+    /// Applies the next change of the script to `mem`.
     fn apply<M: DriverMem>(&self, mem: &M) {
         let at = self.at.fetch_add(3, Ordering::Relaxed);
         let Some(&[low, high, byte]) = self.script.get(at..).and_then(<[u8]>::first_chunk) else {
             return;
         };
-        // Half of all loads go by undisturbed.
+        // A random script leaves the memory unchanged before half of all loads.
         if high & 0x80 != 0 {
             return;
         }
@@ -241,7 +249,7 @@ impl<'s> Shift<'s> {
     }
 }
 
-/// A memory that changes before every load of the device.
+/// A memory that changes before each load and each translation of the device.
 #[derive(Clone, Debug)]
 pub struct ShiftingMem<'s, M> {
     inner: M,
@@ -249,13 +257,13 @@ pub struct ShiftingMem<'s, M> {
 }
 
 impl<'s, M> ShiftingMem<'s, M> {
-    /// Shifts `inner`.
+    /// Wraps `inner`, and changes it as `shift` says.
     pub const fn new(inner: M, shift: &'s Shift<'s>) -> Self {
         Self { inner, shift }
     }
 }
 
-/// A window that changes before every load.
+/// A ring window whose memory changes before each load.
 #[derive(Debug)]
 pub struct ShiftingWindow<'s, M: DriverMem> {
     inner: M::Window,

@@ -1,7 +1,12 @@
-//! For tests and fuzzing: a driver that can build any ring, right or wrong, a driver of registers,
-//! and memories that count or change under the device's hands.
+//! Tools for tests and fuzzing of devices. Do not use them in production.
 //!
-//! Nothing here is for production, but all of it runs without `std`, on the target too.
+//! * [`FakeDriver`] and `PackedDriver` build valid and invalid split and packed rings.
+//! * [`Registers`] is the driver's side of a register block.
+//! * [`CountingMem`] counts the accesses of the device, and [`ShiftingMem`] changes memory between
+//!   two accesses of the device.
+//! * [`Shot`] finds the bytes of a memory that changed.
+//!
+//! All of these tools run without `std`, so they also run on the target.
 
 mod driver;
 mod memory;
@@ -24,7 +29,10 @@ use crate::{
     queue::{Chain, Segment},
 };
 
-/// Shows `show` a chain of `readable` bytes and room for `writable` more, up to 2048 each, in `ram`.
+/// Builds a chain in `ram`, and calls `show` with the memory and the chain.
+///
+/// The chain has one device-readable buffer with the bytes `readable` at address 0, and one
+/// device-writable buffer of `writable` bytes at address 2048. Each buffer has at most 2048 bytes.
 pub fn one_chain(
     ram: &'static Ram<4096>,
     readable: &[u8],

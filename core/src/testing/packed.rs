@@ -1,4 +1,4 @@
-//! A fake driver at a packed ring, with every way to get it wrong.
+//! A fake driver for a packed ring, which can also build invalid rings.
 
 use super::{Buffer, FakeDriver, INDIRECT, Layout, NEXT, WRITE};
 use crate::{
@@ -7,15 +7,15 @@ use crate::{
     num,
 };
 
-/// `VIRTQ_DESC_F_AVAIL`
+/// Descriptor flag `VIRTQ_DESC_F_AVAIL`.
 pub const AVAIL: u16 = 1 << 7;
-/// `VIRTQ_DESC_F_USED`
+/// Descriptor flag `VIRTQ_DESC_F_USED`.
 pub const USED: u16 = 1 << 15;
 
-/// The driver's end of one packed queue.
+/// The driver's side of one packed queue.
 ///
-/// It does what it is told, right or wrong, and keeps no count of free slots; memory that is not
-/// there is left alone.
+/// The methods do not check their arguments, so a test can build invalid rings. The driver does not
+/// count free slots. Accesses to unmapped memory have no effect.
 ///
 /// ```
 /// use virtside::{memory::Ram, testing::{Buffer, PackedDriver}};
@@ -28,8 +28,8 @@ pub const USED: u16 = 1 << 15;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PackedDriver<M> {
-    /// Loads and stores.
-    bytes: FakeDriver<M>,
+    /// Gives access to the memory. Its own queue has no elements.
+    memory: FakeDriver<M>,
     start: u64,
     size: u16,
     next_avail: (u16, bool),
@@ -37,17 +37,18 @@ pub struct PackedDriver<M> {
 }
 
 impl<M: DriverMem> PackedDriver<M> {
-    /// A ring of `size` descriptors from `start` on, and the two event suppression structures behind
-    /// it, all zeroed.
+    /// Creates a driver for a ring of `size` descriptors from `start` on. The two event suppression
+    /// structures follow the ring: first the driver's, then the device's. All bytes are set to
+    /// zero.
     pub fn new(mem: M, start: u64, size: u16) -> Self {
-        let nothing = Layout {
+        let no_areas = Layout {
             size: 0,
             desc: start,
             driver: start,
             device: start,
         };
         let driver = Self {
-            bytes: FakeDriver::new(mem, nothing),
+            memory: FakeDriver::new(mem, no_areas),
             start,
             size,
             next_avail: (0, true),
@@ -59,7 +60,7 @@ impl<M: DriverMem> PackedDriver<M> {
         driver
     }
 
-    /// As the driver tells the device.
+    /// Returns the configuration of this queue, with the queue index `queue`.
     pub fn config(&self, queue: u16) -> QueueConfig {
         let driver = self
             .start
@@ -73,26 +74,29 @@ impl<M: DriverMem> PackedDriver<M> {
         }
     }
 
-    /// Stores bytes, as far as there is memory.
+    /// Writes bytes, up to the first unmapped address.
     pub fn write(&self, addr: u64, bytes: &[u8]) {
-        self.bytes.write(addr, bytes);
+        self.memory.write(addr, bytes);
     }
 
-    /// Loads bytes, as far as there is memory; says how many.
+    /// Reads bytes, up to the first unmapped address. Returns the number of bytes read.
     pub fn read(&self, addr: u64, bytes: &mut [u8]) -> usize {
-        self.bytes.read(addr, bytes)
+        self.memory.read(addr, bytes)
     }
 
-    fn word(&self, addr: u64) -> u32 {
+    /// Reads a 32-bit word.
+    fn read_u32(&self, addr: u64) -> u32 {
         let mut bytes = [0; 4];
         self.read(addr, &mut bytes);
         u32::from_le_bytes(bytes)
     }
 
-    fn slot(&self, slot: u16) -> u64 {
+    /// Returns the address of a descriptor of the ring.
+    fn slot_addr(&self, slot: u16) -> u64 {
         self.start.wrapping_add(u64::from(slot).wrapping_mul(16))
     }
 
+    /// Moves a position and its wrap counter forward by `by` slots.
     fn advance(&self, (slot, wrap): (u16, bool), by: u16) -> (u16, bool) {
         let slot = slot.wrapping_add(by);
         match slot.checked_sub(self.size) {
@@ -101,24 +105,26 @@ impl<M: DriverMem> PackedDriver<M> {
         }
     }
 
-    /// The flags that make a descriptor available in a round.
+    /// Returns the flags that make a descriptor available for this wrap counter.
     pub const fn available(wrap: bool) -> u16 {
         if wrap { AVAIL } else { USED }
     }
 
     /// Writes a descriptor of the ring.
     pub fn write_desc(&self, slot: u16, buffer: (u64, u32), id: u16, flags: u16) {
-        let at = self.slot(slot);
-        // A split descriptor has the two the other way round.
-        self.bytes.write_desc_at(at, buffer, id, flags);
+        let at = self.slot_addr(slot);
+        // In a split descriptor, the flags precede `next`; here, the id precedes the flags.
+        self.memory.write_desc_at(at, buffer, id, flags);
     }
 
-    /// Where the next chain goes, and the wrap counter there.
+    /// Returns the slot of the next chain and the wrap counter.
     pub const fn next_avail(&self) -> (u16, bool) {
         self.next_avail
     }
 
-    /// Writes descriptors with these flags and makes them available, the first last.
+    /// Writes a chain of descriptors, each an address, a length and flags, and makes them
+    /// available. The first descriptor is written last, so that the device sees the chain as a
+    /// whole.
     fn put(
         &mut self,
         id: u16,
@@ -127,7 +133,7 @@ impl<M: DriverMem> PackedDriver<M> {
         let start = self.next_avail;
         let mut position = start;
         for (at, (addr, len, flags)) in descriptors.clone().enumerate() {
-            // The first shows itself below.
+            // The first descriptor follows after the loop.
             if at != 0 {
                 let flags = flags | Self::available(position.1);
                 self.write_desc(position.0, (addr, len), id, flags);
@@ -141,7 +147,7 @@ impl<M: DriverMem> PackedDriver<M> {
         self.next_avail = position;
     }
 
-    /// Makes a chain available.
+    /// Writes a chain, and makes it available.
     pub fn send(&mut self, id: u16, buffers: &[Buffer]) {
         let last = buffers.len().wrapping_sub(1);
         self.put(
@@ -154,50 +160,53 @@ impl<M: DriverMem> PackedDriver<M> {
         );
     }
 
-    /// Writes a table and makes one descriptor that names it available, with these flags too.
+    /// Writes an indirect table at address `table`, and makes a descriptor available that refers to
+    /// it. The descriptor has INDIRECT and the given `flags`.
     pub fn send_indirect(&mut self, id: u16, table: u64, buffers: &[Buffer], flags: u16) {
         for (at, buffer) in buffers.iter().enumerate() {
             let addr = table.wrapping_add(num::wide(at).wrapping_mul(16));
             let write = if buffer.writable { WRITE } else { 0 };
-            // The id of an entry means nothing, and neither do other flags.
+            // The device must ignore the id of a table entry, and all flags except WRITE.
             let entry = (buffer.addr, buffer.len);
-            self.bytes.write_desc_at(addr, entry, 0xdead, write | NEXT);
+            self.memory.write_desc_at(addr, entry, 0xdead, write | NEXT);
         }
         let len = num::clamp_u32(buffers.len()).wrapping_mul(16);
         self.put(id, [(table, len, INDIRECT | flags)].into_iter());
     }
 
-    /// The next used descriptor that was not taken yet, of a chain of so many slots: its id and
-    /// length, and whether WRITE is set.
+    /// Takes the next used descriptor: its id, its length, and whether WRITE is set. `slots` is the
+    /// number of slots of its chain. Returns `None` if the device has not written a used
+    /// descriptor.
     pub fn take_used(&mut self, slots: u16) -> Option<(u16, u32, bool)> {
         let (slot, wrap) = self.next_used;
-        let at = self.slot(slot);
-        let rest = self.word(at.wrapping_add(12));
-        let flags = num::high16(rest);
+        let at = self.slot_addr(slot);
+        let id_and_flags = self.read_u32(at.wrapping_add(12));
+        let flags = num::high16(id_and_flags);
         let used = if wrap { AVAIL | USED } else { 0 };
         if flags & (AVAIL | USED) != used {
             return None;
         }
         self.next_used = self.advance(self.next_used, slots);
-        let len = self.word(at.wrapping_add(8));
-        Some((num::low16(rest), len, flags & WRITE != 0))
+        let len = self.read_u32(at.wrapping_add(8));
+        Some((num::low16(id_and_flags), len, flags & WRITE != 0))
     }
 
-    /// Writes the driver's event suppression structure.
+    /// Sets the driver's event suppression structure.
     pub fn set_suppression(&self, off_wrap: u16, flags: u16) {
-        let at = self.slot(self.size);
+        let at = self.slot_addr(self.size);
         self.write(at, &off_wrap.to_le_bytes());
         self.write(at.wrapping_add(2), &flags.to_le_bytes());
     }
 
-    /// The device's event suppression structure: offset and wrap counter, and flags.
+    /// Returns the device's event suppression structure: the event offset with its wrap counter,
+    /// and the flags.
     pub fn suppression(&self) -> (u16, u16) {
-        let word = self.word(self.slot(self.size).wrapping_add(4));
+        let word = self.read_u32(self.slot_addr(self.size).wrapping_add(4));
         (num::low16(word), num::high16(word))
     }
 
-    /// Whether a descriptor of the ring is available in a round.
+    /// Returns whether a descriptor of the ring is available for this wrap counter.
     pub fn is_available(&self, slot: u16, wrap: bool) -> bool {
-        is_available(self.word(self.slot(slot).wrapping_add(12)), wrap)
+        is_available(self.read_u32(self.slot_addr(slot).wrapping_add(12)), wrap)
     }
 }

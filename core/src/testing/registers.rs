@@ -1,4 +1,4 @@
-//! A driver's way through the registers.
+//! The driver's side of the registers.
 
 use virtio_spec::DeviceStatus;
 
@@ -8,7 +8,9 @@ use crate::{
     trace::Trace, transport::Reply,
 };
 
-/// Something with a register block.
+/// A virtio-mmio register block, as a driver uses it.
+///
+/// [`Engine`] implements this trait.
 ///
 /// ```
 /// use virtside::{ChainSlot, Engine, Features, Shared, memory::Ram, models::Entropy};
@@ -22,31 +24,31 @@ use crate::{
 /// assert!(engine.status().contains(DeviceStatus::FEATURES_OK));
 /// ```
 pub trait Registers {
-    /// One access.
+    /// Performs one register access.
     fn reach(&mut self, access: Access) -> Reply;
 
-    /// A 32-bit load; 0 if refused or not complete.
+    /// Reads a 32-bit register. Returns 0 if the access is refused or not complete.
     fn load(&mut self, offset: u32) -> u32 {
         num::low(self.reach(Access::read(offset)).value().unwrap_or(0))
     }
 
-    /// A 32-bit store.
+    /// Writes a 32-bit register.
     fn store(&mut self, offset: u32, value: u32) -> Reply {
         self.reach(Access::write(offset, value))
     }
 
-    /// Writes Status.
+    /// Writes the register Status.
     fn set_status(&mut self, status: DeviceStatus) -> Reply {
         self.store(0x70, status.bits().into())
     }
 
-    /// Reads Status.
+    /// Reads the register Status.
     fn status(&mut self) -> DeviceStatus {
         let [bits, ..] = self.load(0x70).to_le_bytes();
         DeviceStatus::from_bits_retain(bits)
     }
 
-    /// Reads the whole offer.
+    /// Reads all features that the device offers.
     fn offered(&mut self) -> Features {
         let mut features = Features::empty();
         for word in 0..4 {
@@ -57,7 +59,8 @@ pub trait Registers {
         features
     }
 
-    /// Resets, and goes up to FEATURES_OK with `features`; says whether it stands.
+    /// Resets the device, accepts `features` and sets FEATURES_OK. Returns whether FEATURES_OK
+    /// stays set.
     fn negotiate(&mut self, features: Features) -> bool {
         let _ = self.store(0x70, 0);
         let known = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
@@ -70,7 +73,7 @@ pub trait Registers {
         self.status().contains(DeviceStatus::FEATURES_OK)
     }
 
-    /// Writes a queue's parameters, without making it ready.
+    /// Writes the size and the area addresses of a queue. Does not set QueueReady.
     fn lay_out(&mut self, config: &QueueConfig) {
         let _ = self.store(0x30, config.queue.into());
         let _ = self.store(0x38, config.size);
@@ -84,13 +87,14 @@ pub trait Registers {
         }
     }
 
-    /// Lays a queue out and makes it ready; the answer to QueueReady = 1.
+    /// Writes the size and the area addresses of a queue, and sets QueueReady to 1. Returns the
+    /// reply to the write of QueueReady.
     fn configure(&mut self, config: &QueueConfig) -> Reply {
         self.lay_out(config);
         self.store(0x44, 1)
     }
 
-    /// Writes DRIVER_OK with all that comes before it.
+    /// Writes DRIVER_OK, together with ACKNOWLEDGE, DRIVER and FEATURES_OK.
     fn go_live(&mut self) -> Reply {
         self.set_status(
             DeviceStatus::ACKNOWLEDGE
@@ -100,7 +104,8 @@ pub trait Registers {
         )
     }
 
-    /// From reset to live with these features and queues; says whether it got there in order.
+    /// Resets the device, and brings it to DRIVER_OK with these features and queues. Returns
+    /// whether the device accepted every step.
     fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) -> bool {
         let mut good = self.negotiate(features);
         for config in queues {
@@ -109,7 +114,7 @@ pub trait Registers {
         good && self.go_live() == Reply::Done(0)
     }
 
-    /// Kicks a queue.
+    /// Sends an available buffer notification for a queue (a kick).
     fn kick(&mut self, queue: u16) -> Reply {
         self.store(0x50, queue.into())
     }

@@ -1,12 +1,12 @@
-//! Which bytes of a memory changed.
+//! A comparison of a memory with its earlier contents.
 
 use core::{iter, ops::Range};
 
 use crate::{memory::Ram, num};
 
-/// The contents of a [`Ram`] at one time, to tell later which bytes have changed.
+/// A copy of the contents of a [`Ram`], which shows later which bytes have changed.
 ///
-/// Addresses are the driver's. A shot is as large as the RAM.
+/// Addresses are addresses of the driver. A shot is as large as the RAM.
 ///
 /// ```
 /// use virtside::{memory::Ram, testing::Shot};
@@ -33,7 +33,7 @@ pub struct Shot<'r, const BYTES: usize> {
 }
 
 impl<'r, const BYTES: usize> Shot<'r, BYTES> {
-    /// What is in `ram` now. The driver knows its first byte as `base`.
+    /// Copies the contents of `ram`. `base` is the driver's address of the first byte.
     #[must_use]
     pub fn of(ram: &'r Ram<BYTES>, base: u64) -> Self {
         let mut bytes = [0; BYTES];
@@ -41,7 +41,8 @@ impl<'r, const BYTES: usize> Shot<'r, BYTES> {
         Self { ram, base, bytes }
     }
 
-    /// The bytes that differ from the shot, in ascending ranges with gaps between them.
+    /// Returns the addresses of the bytes that differ from the shot, as ascending ranges with gaps
+    /// between them.
     pub fn changes(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut at = 0;
         iter::from_fn(move || {
@@ -52,11 +53,11 @@ impl<'r, const BYTES: usize> Shot<'r, BYTES> {
         })
     }
 
-    /// Checks that every byte is as it was, except in these ranges: pairs of an address and a length
-    /// in bytes.
+    /// Checks that no byte outside the ranges `allowed` has changed. Each range is an address and a
+    /// length in bytes.
     ///
     /// # Panics
-    /// One is not. The message names the first.
+    /// Panics if another byte has changed. The message contains the address of the first such byte.
     #[track_caller]
     pub fn assert_only_changed(&self, allowed: &[(u64, u64)]) {
         for address in self.changes().flatten() {
@@ -65,16 +66,18 @@ impl<'r, const BYTES: usize> Shot<'r, BYTES> {
                 .any(|(start, len)| address.wrapping_sub(*start) < *len);
             assert!(
                 is_allowed,
-                "the byte at {address:#x} changed, and only {allowed:x?} may"
+                "the byte at {address:#x} changed, but only {allowed:x?} may change"
             );
         }
     }
 
+    /// Returns the driver's address of the byte at offset `at`.
     fn address(&self, at: usize) -> u64 {
         self.base.wrapping_add(num::wide(at))
     }
 
-    /// The first byte from offset `at` on that differs, or that does not.
+    /// Returns the offset of the first byte from offset `at` on that differs from the shot, or that
+    /// equals it if `differs` is false.
     fn find(&self, mut at: usize, differs: bool) -> Option<usize> {
         loop {
             let mut now = [0; 64];
