@@ -4,10 +4,11 @@ use crate::num;
 
 /// A set of queue numbers below `32 * WORDS`.
 ///
-/// No operation panics: a number that does not fit is refused or simply not contained. Every
-/// operation takes at most `WORDS` steps, iteration `WORDS` plus one step per member.
+/// No operation panics. A number that does not fit cannot be inserted, and is never contained.
+/// Every operation takes at most `WORDS` steps. Iteration takes `WORDS` steps plus one step per
+/// member.
 ///
-/// `WORDS` counts 32-bit words because `[u32; (N + 31) / 32]` is not stable Rust.
+/// `WORDS` counts 32-bit words, because `[u32; (N + 31) / 32]` is not stable Rust.
 ///
 /// ```
 /// use virtside::QueueSet;
@@ -23,7 +24,7 @@ pub struct QueueSet<const WORDS: usize> {
     words: [u32; WORDS],
 }
 
-/// A queue number that the set has no room for.
+/// Error: the set has no room for this queue number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct QueueSetFull(pub u16);
@@ -36,8 +37,8 @@ impl core::fmt::Display for QueueSetFull {
 
 impl core::error::Error for QueueSetFull {}
 
-/// Word index and bit of a queue number.
-const fn place(queue: u16) -> (usize, u32) {
+/// Returns the word index and the bit of a queue number.
+const fn word_and_bit(queue: u16) -> (usize, u32) {
     let [low, high] = queue.to_le_bytes();
     let mut bytes = [0; size_of::<usize>()];
     bytes[0] = low;
@@ -46,7 +47,7 @@ const fn place(queue: u16) -> (usize, u32) {
 }
 
 impl<const WORDS: usize> QueueSet<WORDS> {
-    /// How many queue numbers fit: 0 up to this.
+    /// Number of queue numbers that fit. The numbers are 0 to `CAPACITY - 1`.
     pub const CAPACITY: u32 = {
         assert!(WORDS <= 2048, "queue numbers are 16 bits wide");
         // At most 65536, so the sum cannot overflow.
@@ -59,13 +60,13 @@ impl<const WORDS: usize> QueueSet<WORDS> {
         capacity
     };
 
-    /// The empty set.
+    /// Creates an empty set.
     #[must_use]
     pub const fn new() -> Self {
         Self { words: [0; WORDS] }
     }
 
-    /// The numbers `0..count`, as far as they fit.
+    /// Creates the set of the numbers `0..count`. Numbers that do not fit are left out.
     #[must_use]
     #[allow(
         clippy::indexing_slicing,
@@ -73,13 +74,13 @@ impl<const WORDS: usize> QueueSet<WORDS> {
     )]
     pub const fn first(count: u16) -> Self {
         let mut set = Self::new();
-        let (full, _) = place(count);
+        let (full, _) = word_and_bit(count);
         let mut word = 0;
         while word < WORDS {
             if word < full {
                 set.words[word] = u32::MAX;
             } else if word == full {
-                let (_, bit) = place(count);
+                let (_, bit) = word_and_bit(count);
                 set.words[word] = bit.wrapping_sub(1);
             }
             word = word.saturating_add(1);
@@ -87,10 +88,10 @@ impl<const WORDS: usize> QueueSet<WORDS> {
         set
     }
 
-    /// The set of these numbers, or the first that does not fit.
+    /// Creates the set of these numbers.
     ///
     /// # Errors
-    /// [`QueueSetFull`] names the number.
+    /// [`QueueSetFull`] names the first number that does not fit.
     pub const fn from_slice(queues: &[u16]) -> Result<Self, QueueSetFull> {
         let mut set = Self::new();
         let mut rest = queues;
@@ -103,13 +104,13 @@ impl<const WORDS: usize> QueueSet<WORDS> {
         Ok(set)
     }
 
-    /// Adds a number; says whether it is new.
+    /// Adds a number. Returns whether the number is new.
     ///
     /// # Errors
-    /// [`QueueSetFull`] if it does not fit; the set is unchanged.
+    /// [`QueueSetFull`] if the number does not fit. The set is unchanged.
     #[allow(clippy::indexing_slicing, reason = "guarded by `word < WORDS`")]
     pub const fn insert(&mut self, queue: u16) -> Result<bool, QueueSetFull> {
-        let (word, bit) = place(queue);
+        let (word, bit) = word_and_bit(queue);
         if word < WORDS {
             let new = self.words[word] & bit == 0;
             self.words[word] |= bit;
@@ -119,34 +120,34 @@ impl<const WORDS: usize> QueueSet<WORDS> {
         }
     }
 
-    /// Takes a number out; says whether it was there.
+    /// Removes a number. Returns whether the set contained the number.
     #[allow(clippy::indexing_slicing, reason = "guarded by `word < WORDS`")]
     pub const fn remove(&mut self, queue: u16) -> bool {
-        let (word, bit) = place(queue);
+        let (word, bit) = word_and_bit(queue);
         if word < WORDS {
-            let there = self.words[word] & bit != 0;
+            let contained = self.words[word] & bit != 0;
             self.words[word] &= !bit;
-            there
+            contained
         } else {
             false
         }
     }
 
-    /// Whether the number is in the set.
+    /// Returns whether the set contains a number.
     #[must_use]
     #[allow(clippy::indexing_slicing, reason = "guarded by `word < WORDS`")]
     pub const fn contains(&self, queue: u16) -> bool {
-        let (word, bit) = place(queue);
+        let (word, bit) = word_and_bit(queue);
         word < WORDS && self.words[word] & bit != 0
     }
 
-    /// Whether there is no member.
+    /// Returns whether the set has no member.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// Number of members.
+    /// Returns the number of members.
     #[must_use]
     pub fn len(&self) -> usize {
         self.words.iter().fold(0, |sum, word| {
@@ -158,7 +159,7 @@ impl<const WORDS: usize> QueueSet<WORDS> {
         &mut self.words
     }
 
-    /// Takes every member out.
+    /// Removes every member.
     pub fn clear(&mut self) {
         self.words = [0; WORDS];
     }
@@ -171,31 +172,31 @@ impl<const WORDS: usize> QueueSet<WORDS> {
         set
     }
 
-    /// Members of either set.
+    /// Returns the members of either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         self.zip(other, |mine, theirs| mine | theirs)
     }
 
-    /// Members of both sets.
+    /// Returns the members that both sets have.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         self.zip(other, |mine, theirs| mine & theirs)
     }
 
-    /// Members of this set that are not in the other.
+    /// Returns the members of this set that are not in the other set.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         self.zip(other, |mine, theirs| mine & !theirs)
     }
 
-    /// Whether every member is in the other set too.
+    /// Returns whether every member is also in the other set.
     #[must_use]
     pub fn is_subset(&self, other: &Self) -> bool {
         self.difference(other).is_empty()
     }
 
-    /// The members, lowest first.
+    /// Returns an iterator over the members, lowest first.
     #[must_use]
     pub fn iter(&self) -> Iter<WORDS> {
         Iter {
@@ -204,7 +205,7 @@ impl<const WORDS: usize> QueueSet<WORDS> {
         }
     }
 
-    /// The set of these numbers; [`Collected`] is the same for `collect()`.
+    /// Creates the set of these numbers. With `collect()`, use [`Collected`].
     ///
     /// # Errors
     /// [`QueueSetFull`] names the first number that does not fit.
@@ -252,10 +253,10 @@ impl<const WORDS: usize> IntoIterator for &QueueSet<WORDS> {
     }
 }
 
-/// The same for the queues of a device of `Q`: a set of numbers below `Q`.
+/// A set of queue numbers below `Q`, for a device with `Q` queues.
 ///
-/// It has `Q` words, too, but looks at no more of them than numbers below `Q` need: no operation takes
-/// more than `Q.div_ceil(32)` steps, and for up to 32 queues each is one step.
+/// The set has `Q` words, but uses only the words that numbers below `Q` need. No operation takes
+/// more than `Q.div_ceil(32)` steps. With up to 32 queues every operation is one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct QueueBits<const Q: usize>(QueueSet<Q>);
@@ -265,7 +266,7 @@ impl<const Q: usize> QueueBits<Q> {
         Self(QueueSet::new())
     }
 
-    /// The numbers below `Q` in a set.
+    /// Creates the set of those numbers in `set` that are below `Q`.
     pub(crate) fn of(set: QueueSet<Q>) -> Self {
         let mut bits = Self(set);
         if let Some(beyond) = bits.0.words.get_mut(used(Q)..) {
@@ -287,10 +288,10 @@ impl<const Q: usize> QueueBits<Q> {
         self.0.words.get_mut(..used(Q)).unwrap_or(&mut [])
     }
 
-    /// Adds the number of a queue; it is below `Q`.
+    /// Adds a queue number. The number is below `Q`.
     #[inline(always)]
     pub(crate) fn insert(&mut self, queue: u16) {
-        let (word, bit) = place(queue);
+        let (word, bit) = word_and_bit(queue);
         if let Some(word) = self.words_mut().get_mut(word) {
             *word |= bit;
         }
@@ -301,7 +302,7 @@ impl<const Q: usize> QueueBits<Q> {
         self.0.contains(queue)
     }
 
-    /// Takes a number out; says whether it was there.
+    /// Removes a number. Returns whether the set contained the number.
     #[inline(always)]
     pub(crate) fn remove(&mut self, queue: u16) -> bool {
         self.0.remove(queue)
@@ -324,11 +325,11 @@ impl<const Q: usize> QueueBits<Q> {
         self.words_mut().fill(0);
     }
 
-    /// The members, lowest first.
+    /// Returns an iterator over the members, lowest first.
     #[inline(always)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         let mut words = self.words().iter();
-        // The word that is being looked at, and its first number.
+        // The members that are left in the current word, and the first number of that word.
         let (mut word, mut first) = (0_u32, 0_u16.wrapping_sub(32));
         core::iter::from_fn(move || {
             if Q == 1 {
@@ -344,8 +345,8 @@ impl<const Q: usize> QueueBits<Q> {
         })
     }
 
-    /// The first member from `start` on that is not in the other set; if there is none, the first of
-    /// all that are not. `start` is at most `Q`.
+    /// Returns the lowest member from `start` on that is not in the other set. If there is none,
+    /// returns the lowest member of all that is not in the other set. `start` is at most `Q`.
     #[inline(always)]
     pub(crate) fn next_from(&self, start: u16, other: &Self) -> Option<u16> {
         if Q == 1 {
@@ -353,17 +354,17 @@ impl<const Q: usize> QueueBits<Q> {
         }
         if used(Q) == 1 {
             let left = self.left(0, other);
-            let turn = u32::from(start) & 31;
-            let ahead = left.rotate_right(turn).trailing_zeros();
-            return (left != 0).then(|| num::low16(ahead.wrapping_add(turn) & 31));
+            let rotation = u32::from(start) & 31;
+            let ahead = left.rotate_right(rotation).trailing_zeros();
+            return (left != 0).then(|| num::low16(ahead.wrapping_add(rotation) & 31));
         }
         if used(Q) == 2 {
             let left = u64::from(self.left(1, other)) << 32 | u64::from(self.left(0, other));
-            let turn = u32::from(start) & 63;
-            let ahead = left.rotate_right(turn).trailing_zeros();
-            return (left != 0).then(|| num::low16(ahead.wrapping_add(turn) & 63));
+            let rotation = u32::from(start) & 63;
+            let ahead = left.rotate_right(rotation).trailing_zeros();
+            return (left != 0).then(|| num::low16(ahead.wrapping_add(rotation) & 63));
         }
-        let (word, bit) = place(start);
+        let (word, bit) = word_and_bit(start);
         let left = self.left(word, other) & bit.wrapping_neg();
         if left != 0 {
             return Some(number(word, left));
@@ -372,7 +373,7 @@ impl<const Q: usize> QueueBits<Q> {
         behind.or_else(|| self.first_left(0, other))
     }
 
-    /// The members in a word that are not in the other set.
+    /// Returns the bits of a word that are not set in the other set.
     #[inline(always)]
     fn left(&self, word: usize, other: &Self) -> u32 {
         match (self.words().get(word), other.words().get(word)) {
@@ -381,7 +382,7 @@ impl<const Q: usize> QueueBits<Q> {
         }
     }
 
-    /// The first of them, from this word on.
+    /// Returns the lowest member from the first number of `word` on that is not in the other set.
     #[inline(always)]
     fn first_left(&self, mut word: usize, other: &Self) -> Option<u16> {
         while word < used(Q) {
@@ -395,19 +396,19 @@ impl<const Q: usize> QueueBits<Q> {
     }
 }
 
-/// How many words the numbers below `queues` need.
+/// Returns the number of words that the numbers below `queues` need.
 pub(crate) const fn used(queues: usize) -> usize {
     queues.div_ceil(32)
 }
 
-/// The lowest number in a word that is not 0.
+/// Returns the lowest queue number in a word. `bits`, the value of the word, is not 0.
 #[inline(always)]
 fn number(word: usize, bits: u32) -> u16 {
     let first = num::clamp_u16(word).wrapping_mul(32);
     first.wrapping_add(num::low16(bits.trailing_zeros()))
 }
 
-/// The bits of a word that are set, lowest first.
+/// Returns an iterator over the indices of the bits that are set in a word, lowest first.
 #[inline(always)]
 pub(crate) fn bits(mut word: u32) -> impl Iterator<Item = u16> {
     core::iter::from_fn(move || {
@@ -417,9 +418,10 @@ pub(crate) fn bits(mut word: u32) -> impl Iterator<Item = u16> {
     })
 }
 
-/// What `collect()` makes of queue numbers: the set, or the first number that did not fit.
+/// Result of `collect()` on queue numbers: the set, or the first number that does not fit.
 ///
-/// (`Result` itself cannot be collected into from plain numbers outside the standard library.)
+/// This type exists because only the standard library can implement `FromIterator<u16>` for
+/// `Result`.
 ///
 /// ```
 /// use virtside::{QueueSet, queue_set::Collected};
@@ -431,7 +433,7 @@ pub(crate) fn bits(mut word: u32) -> impl Iterator<Item = u16> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Collected<const WORDS: usize>(
-    /// The set, unless a number did not fit.
+    /// The set, or the error.
     pub Result<QueueSet<WORDS>, QueueSetFull>,
 );
 
@@ -441,7 +443,7 @@ impl<const WORDS: usize> FromIterator<u16> for Collected<WORDS> {
     }
 }
 
-/// Members of a [`QueueSet`], lowest first.
+/// Iterator over the members of a [`QueueSet`], lowest first.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Iter<const WORDS: usize> {
@@ -471,7 +473,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
     use std::{collections::BTreeSet, vec::Vec};
 
-    /// The set, with what the numbers that it takes make of a set of the standard library.
+    /// Creates a set and a model of the set, a `BTreeSet`, from those `queues` that are below `Q`.
     fn pair<const Q: usize>(queues: &[u16]) -> (QueueBits<Q>, BTreeSet<u16>) {
         let below = |queue: &u16| usize::from(*queue) < Q;
         let model: BTreeSet<u16> = queues.iter().copied().filter(below).collect();
@@ -510,7 +512,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn bits_of_queues_are_a_set(
+        fn queue_bits_behave_like_a_btree_set(
             mine in vec(0_u16..140, 0..20),
             theirs in vec(0_u16..140, 0..20),
             start in 0_u16..140,

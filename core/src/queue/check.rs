@@ -1,19 +1,20 @@
-//! Set-up checks: the only way to a [`CheckedQueue`], and so to a queue.
+//! Set-up checks of queues. Only these checks create a [`CheckedQueue`], and only a `CheckedQueue`
+//! becomes a queue.
 //!
-//! Every transport ends here, when a queue is made ready (mmio: QueueReady = 1) and, with the
-//! features and the queues that are then final, once more when the driver goes live. In this order:
+//! Every transport checks a queue twice: when the queue is made ready (mmio: QueueReady = 1), and
+//! again at DRIVER_OK, when the features and the set of queues are final. The rules, in this order:
 //!
-//! 1. the number is one that the device has,
-//! 2. the size is not zero, not above the maximum and, if the queue is split, a power of two, as a
-//!    full 32-bit value,
-//! 3. descriptor, driver and device area are aligned to 16, 2 (packed: 4) and 4 bytes,
-//! 4. no area wraps around the end of the address space,
-//! 5. no two areas share a byte, neither of this queue nor with any other queue's,
-//! 6. every byte of every area is mapped with the access it needs, in one piece,
-//! 7. the device's own [`QueueCheck`] agrees.
+//! 1. The device has a queue with this number.
+//! 2. The size, as a full 32-bit value, is not zero and not above the maximum. The size of a split
+//!    queue is a power of two.
+//! 3. The descriptor, driver and device areas are aligned to 16, 2 (packed: 4) and 4 bytes.
+//! 4. No area wraps around the end of the address space.
+//! 5. No two areas share a byte, neither within this queue nor with any other queue.
+//! 6. Every byte of every area is mapped with the access that it needs, in one piece.
+//! 7. The device's own [`QueueCheck`] accepts the queue.
 //!
 //! The worst case of rules 1 to 6 is `9 * Q` range comparisons and three translations for each
-//! queue. [`QueueCheck`] says how often rule 7 is asked. Guest memory is not touched.
+//! queue. [`QueueCheck`] says how often rule 7 is applied. No check accesses driver memory.
 //!
 //! Clauses: split-desc-05, mmio-20, driver-11, driver-12.
 
@@ -27,37 +28,43 @@ use crate::{
     queue_set::QueueSet,
 };
 
-/// A device's own view of which queues it wants.
+/// The device's own check of its queues: which numbers, sizes, addresses and combinations it
+/// accepts.
 ///
-/// # When it is asked, and about what
+/// # When the methods are called
 ///
-/// | when | asked | `existing` |
+/// | when | calls | `existing` |
 /// |---|---|---|
-/// | a queue is made ready: QueueReady = 1 before DRIVER_OK, [`Message::ConfigureQueue`] | [`check_config`] of this queue | the queues that are ready at this time |
-/// | the driver goes live: DRIVER_OK, [`Message::Ready`], [`DeviceBuilder::build`] | [`check_config`] of every ready queue, lowest number first, then [`check_ready`] | every other ready queue |
-/// | a queue is set up again in a live device (queue reset) | the same, this queue included | every other queue, but those that the driver has stopped |
-/// | a state is restored | the same, unless DRIVER_OK is still to come and then asks; with the features of the state | every other queue of the state |
+/// | a queue is made ready: QueueReady = 1 before DRIVER_OK, [`Message::ConfigureQueue`] | [`check_config`] for this queue | the queues that are ready at this time |
+/// | the driver goes live: DRIVER_OK, [`Message::Ready`], [`DeviceBuilder::build`] | [`check_config`] for every ready queue, lowest number first, then [`check_ready`] | every other ready queue |
+/// | a queue is set up again in a live device (queue reset) | [`check_config`] for every ready queue and for this one, then [`check_ready`] | every other queue, except queues that the driver has stopped |
+/// | a state is restored | [`check_config`] for every queue of the state, then [`check_ready`], with the features of the state; no calls if a later DRIVER_OK makes the calls | every other queue of the state |
 ///
-/// The two checks of a queue see different sets: the first may lack queues that the driver sets up
-/// later, and may have some that it stops again. What holds for the second holds for the queues that
-/// go live. A check that relates two queues is asked about each of them beside the other; it need
-/// only judge one. A check that counts the `existing` queues to impose an order of set-up refuses
-/// the second time.
+/// The two checks of one queue see different `existing` sets. The first set may lack queues that
+/// the driver sets up later, and may contain queues that the driver stops again. The second set
+/// contains exactly the other queues that go live.
 ///
-/// A queue that was refused is not there. Refused while the driver goes live, it makes the device
-/// refuse to start; under a [`FaultPolicy`] that goes on without the queue, every queue that is left
-/// is checked again beside those that are left. So `check_config` is called at most `Q` times when
-/// the driver goes live, under such a policy `Q * (Q + 1) / 2` times, and `check_ready` once.
+/// - A check that relates two queues is called for each of the two, with the other one in
+///   `existing`. It is enough to refuse one of the two calls.
+/// - A check must not count the `existing` queues to impose an order of set-up: the second check
+///   would refuse the queues.
 ///
-/// A queue that the driver stops is not missed by the others until another one is set up: nobody
-/// asks when a queue goes.
+/// A refused queue is not configured. If a queue is refused while the driver goes live, the device
+/// refuses to start. Under a [`FaultPolicy`] that continues without the queue, every remaining
+/// queue is checked again beside the other remaining queues. So when the driver goes live,
+/// `check_config` is called at most `Q` times, or at most `Q * (Q + 1) / 2` times under such a
+/// policy, and `check_ready` once.
+///
+/// No method is called when the driver stops a queue. A check finds the queue missing only when
+/// another queue is set up.
 ///
 /// # Ready-made checks
 ///
-/// Implemented for `[u16]` (a list of numbers), every [`RangeBounds<u16>`], [`QueueSet`] (the
-/// allowed set as a bitset) and [`QueueCheckFn`] (a closure). Arrays come as slices: `[u16; N]`
-/// cannot stand beside the blanket for ranges. Functions take `&(impl QueueCheck + ?Sized)`. Each of
-/// these refuses a number that is among `existing`.
+/// The trait is implemented for `[u16]` (a list of numbers), every [`RangeBounds<u16>`],
+/// [`QueueSet`] (the allowed numbers as a bitset) and [`QueueCheckFn`] (a closure). Each of these
+/// except the closure refuses a number that is among `existing`. Pass an array as a slice: an
+/// implementation for `[u16; N]` would conflict with the blanket implementation for ranges.
+/// Functions that take a check take `&(impl QueueCheck + ?Sized)`.
 ///
 /// [`check_config`]: Self::check_config
 /// [`check_ready`]: Self::check_ready
@@ -77,7 +84,7 @@ use crate::{
 /// assert!((0..3).check_config(&config, Features::VERSION_1, core::iter::empty()).is_ok());
 /// ```
 ///
-/// A check that relates queues, and one that wants some of them at least:
+/// A check that relates two queues and requires one of them:
 ///
 /// ```
 /// use virtside::{Features, QueueCheck, QueueConfig, Refusal, error::DeviceError};
@@ -121,26 +128,31 @@ use crate::{
 /// assert!(Paired.check_ready([small].iter(), Features::VERSION_1).is_ok());
 /// ```
 pub trait QueueCheck {
-    /// Why a queue is not wanted.
+    /// Reason why a queue is refused.
     type Error: Into<DeviceError>;
 
-    /// Whether the device wants a queue of this number beside those of the `existing` numbers, which
-    /// come lowest first and do not include it.
+    /// Checks whether the device accepts a queue with this number beside the `existing` queues.
+    ///
+    /// `existing` has the numbers of other queues, lowest first. It does not include `queue`
+    /// itself.
     ///
     /// # Errors
-    /// Why not; the queue is then not configured.
+    /// The reason why the queue is refused. The queue is then not configured.
     fn check_queue(
         &self,
         queue: u16,
         existing: impl Iterator<Item = u16>,
     ) -> Result<(), Self::Error>;
 
-    /// Whether the device wants this queue with this size and these addresses, with the features
-    /// known so far, beside the `existing` ones, which come lowest first and do not include it. It
-    /// passed every other check. By default asks [`check_queue`](Self::check_queue).
+    /// Checks whether the device accepts a queue with this size and these addresses beside the
+    /// `existing` queues. The queue has passed every other check.
+    ///
+    /// `features` are the features that are known so far. `existing` has the other queues, lowest
+    /// number first. It does not include the queue itself. The provided method calls
+    /// [`check_queue`](Self::check_queue).
     ///
     /// # Errors
-    /// Why not; the queue is then not configured.
+    /// The reason why the queue is refused. The queue is then not configured.
     fn check_config<'a>(
         &self,
         config: &QueueConfig,
@@ -151,14 +163,17 @@ pub trait QueueCheck {
         self.check_queue(config.queue, existing.map(|other| other.queue))
     }
 
-    /// Whether the device wants to go live with these queues, lowest first, and these features: the
-    /// place to ask whether all that must be there is. Each of them passed
-    /// [`check_config`](Self::check_config). By default it does.
+    /// Checks whether the device can go live with these queues, lowest number first, and these
+    /// features.
+    ///
+    /// Use this method to check that every required queue is configured. Each of `queues` has
+    /// passed [`check_config`](Self::check_config). The provided method accepts any queues.
     ///
     /// # Errors
-    /// Why not. The device does not start then, whatever its [`FaultPolicy`](crate::error::FaultPolicy): a
-    /// refused DRIVER_OK ([`Refusal::NotReady`]), an error of `Message::Ready`. Registers keep
-    /// [`Refusal::QueueSet`] as their last refusal, or the [`Refusal`] in this error.
+    /// The reason why the device does not start. The device does not start whatever its
+    /// [`FaultPolicy`](crate::error::FaultPolicy) is: DRIVER_OK is refused ([`Refusal::NotReady`]),
+    /// or `Message::Ready` fails. A register block keeps the [`Refusal`] in this error as its last
+    /// refusal, or [`Refusal::QueueSet`] if there is none.
     fn check_ready<'a>(
         &self,
         queues: impl Iterator<Item = &'a QueueConfig> + Clone,
@@ -169,8 +184,8 @@ pub trait QueueCheck {
     }
 }
 
-/// Allowed, and not there yet.
-fn fresh(
+/// Refuses a queue that is not allowed or exists already.
+fn check_new(
     allowed: bool,
     queue: u16,
     mut existing: impl Iterator<Item = u16>,
@@ -189,7 +204,7 @@ impl QueueCheck for [u16] {
         queue: u16,
         existing: impl Iterator<Item = u16>,
     ) -> Result<(), DeviceError> {
-        fresh(self.contains(&queue), queue, existing)
+        check_new(self.contains(&queue), queue, existing)
     }
 }
 
@@ -200,7 +215,7 @@ impl<R: RangeBounds<u16>> QueueCheck for R {
         queue: u16,
         existing: impl Iterator<Item = u16>,
     ) -> Result<(), DeviceError> {
-        fresh(self.contains(&queue), queue, existing)
+        check_new(self.contains(&queue), queue, existing)
     }
 }
 
@@ -211,16 +226,18 @@ impl<const WORDS: usize> QueueCheck for QueueSet<WORDS> {
         queue: u16,
         existing: impl Iterator<Item = u16>,
     ) -> Result<(), DeviceError> {
-        fresh(self.contains(queue), queue, existing)
+        check_new(self.contains(queue), queue, existing)
     }
 }
 
-/// A closure as a check by queue numbers. It is asked as [`QueueCheck::check_queue`] is; for sizes,
-/// addresses or the whole set, implement [`QueueCheck`].
+/// A closure as a check of queue numbers.
+///
+/// The closure is called in place of [`QueueCheck::check_queue`]. To check sizes, addresses or the
+/// whole set of queues, implement [`QueueCheck`].
 ///
 /// ```
 /// use virtside::{QueueCheck, error::DeviceError, queue::QueueCheckFn};
-/// // Queue 0 receives; each of the others only beside it.
+/// // Queue 0 may exist alone, and every other queue only beside queue 0.
 /// let check = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
 ///     if queue == 0 || existing.filter(|other| *other == 0).count() == 1 {
 ///         Ok(())
@@ -246,9 +263,9 @@ where
     }
 }
 
-/// A queue whose configuration passed every check, with its rings translated.
+/// A queue whose configuration passed every check, with translated rings.
 ///
-/// Its constructor is private to this module: to have one is to have been checked.
+/// The constructor is private to this module, so every value of this type was checked.
 #[derive(Debug)]
 pub struct CheckedQueue<W> {
     pub(crate) config: QueueConfig,
@@ -258,31 +275,31 @@ pub struct CheckedQueue<W> {
 }
 
 impl<W> CheckedQueue<W> {
-    /// What was checked.
+    /// Returns the checked configuration.
     #[must_use]
     pub const fn config(&self) -> &QueueConfig {
         &self.config
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     #[must_use]
     pub const fn size(&self) -> u16 {
         self.size
     }
 
-    /// Whether it is a packed queue.
+    /// Returns whether the queue is packed.
     #[must_use]
     pub const fn is_packed(&self) -> bool {
         is_packed(self.features)
     }
 
-    /// The kept views of the descriptor, driver and device area.
+    /// Returns the windows of the descriptor, driver and device areas.
     pub fn into_windows(self) -> [W; 3] {
         [self.windows.desc, self.windows.driver, self.windows.device]
     }
 }
 
-/// The kept views of a queue's three areas.
+/// The windows of the three areas of a queue.
 #[derive(Debug)]
 pub(crate) struct Windows<W> {
     pub(crate) desc: W,
@@ -290,21 +307,25 @@ pub(crate) struct Windows<W> {
     pub(crate) device: W,
 }
 
-/// An area of a queue: which, where, and what the device does there.
-struct Placed {
+/// One area of a queue, its driver addresses, and the access that the device needs.
+struct PlacedArea {
     area: Area,
     range: DriverRange,
     permission: Permission,
 }
 
-/// Whether queues are packed with these features. A build with one format has no choice.
+/// Returns whether queues are packed with these features. In a build with one ring format the
+/// result does not depend on the features.
 const fn is_packed(features: Features) -> bool {
     cfg!(feature = "packed")
         && (!cfg!(feature = "split") || features.contains(Features::RING_PACKED))
 }
 
-/// The areas of a queue of `size` elements: split 16N, 6 + 2N and 6 + 8N bytes, packed 16N, 4 and 4.
-fn place(config: &QueueConfig, size: u16, packed: bool) -> Result<[Placed; 3], Refusal> {
+/// Computes the areas of a queue of `size` elements, and checks rules 3 and 4.
+///
+/// The descriptor, driver and device areas have these lengths in bytes for a size of n: split 16n,
+/// 6 + 2n and 6 + 8n; packed 16n, 4 and 4.
+fn place_areas(config: &QueueConfig, size: u16, packed: bool) -> Result<[PlacedArea; 3], Refusal> {
     let elements = u32::from(size);
     // `size` is at most 32768, so no product comes near 2^32.
     let (align, driver, device) = if packed {
@@ -316,7 +337,7 @@ fn place(config: &QueueConfig, size: u16, packed: bool) -> Result<[Placed; 3], R
             elements.wrapping_mul(8).wrapping_add(6),
         )
     };
-    // A packed ring is where the device writes used descriptors, too.
+    // In a packed ring the device also writes used descriptors.
     let ring = if packed {
         Permission::Write
     } else {
@@ -334,7 +355,7 @@ fn place(config: &QueueConfig, size: u16, packed: bool) -> Result<[Placed; 3], R
             return Err(Refusal::Misaligned { queue, area, start });
         }
         match DriverRange::new(start, len) {
-            Some(range) => Ok(Placed {
+            Some(range) => Ok(PlacedArea {
                 area,
                 range,
                 permission,
@@ -346,7 +367,8 @@ fn place(config: &QueueConfig, size: u16, packed: bool) -> Result<[Placed; 3], R
     Ok([one(desc)?, one(driver)?, one(device)?])
 }
 
-/// Size rules, on the full 32 bits (split-desc-05). Only a packed queue may have any size.
+/// Checks the size as a full 32-bit value (rule 2, split-desc-05). The size of a packed queue need
+/// not be a power of two.
 fn checked_size(config: &QueueConfig, max: u16, packed: bool) -> Result<u16, Refusal> {
     let refusal = Refusal::QueueSize {
         queue: config.queue,
@@ -360,7 +382,7 @@ fn checked_size(config: &QueueConfig, max: u16, packed: bool) -> Result<u16, Ref
     Ok(size)
 }
 
-fn translate<M: DriverMem>(mem: &M, queue: u16, placed: &Placed) -> Result<M::Window, Refusal> {
+fn translate<M: DriverMem>(mem: &M, queue: u16, placed: &PlacedArea) -> Result<M::Window, Refusal> {
     mem.window(placed.range, placed.permission)
         .map_err(|fault| match fault {
             MemFault::Misaligned => Refusal::Misaligned {
@@ -377,8 +399,8 @@ fn translate<M: DriverMem>(mem: &M, queue: u16, placed: &Placed) -> Result<M::Wi
         })
 }
 
-/// Everything but the device's own [`QueueCheck`] that is asked of a configuration before a queue is
-/// made of it: rules 1 to 6.
+/// Checks a configuration by rules 1 to 6, which are all rules except the device's own
+/// [`QueueCheck`].
 ///
 /// `others` are the configurations of the other queues that are ready.
 pub(crate) fn check<'a, M: DriverMem>(
@@ -396,7 +418,7 @@ pub(crate) fn check<'a, M: DriverMem>(
     }
     let packed = is_packed(features);
     let size = checked_size(config, max, packed)?;
-    let areas = place(config, size, packed)?;
+    let areas = place_areas(config, size, packed)?;
     let [desc, driver, device] = &areas;
     for (one, two) in [(desc, driver), (desc, device), (driver, device)] {
         if one.range.overlaps(&two.range) {
@@ -408,9 +430,9 @@ pub(crate) fn check<'a, M: DriverMem>(
         }
     }
     for other in others {
-        // The other queue was checked, so its size fits and its areas do not wrap.
+        // The other queue passed its checks, so its size is valid and its areas do not wrap.
         let theirs =
-            checked_size(other, LARGEST, packed).and_then(|size| place(other, size, packed));
+            checked_size(other, LARGEST, packed).and_then(|size| place_areas(other, size, packed));
         let Ok(theirs) = theirs else {
             continue;
         };
@@ -437,9 +459,18 @@ pub(crate) fn check<'a, M: DriverMem>(
     })
 }
 
-/// Checks a configuration for itself (rules 2 to 6 of the checks, with no other queue) and
-/// translates its areas, for a device that keeps its queues in its own way. Of `features`,
-/// RING_PACKED decides on the format.
+/// Checks one configuration by itself and translates its areas.
+///
+/// Use this function for a device that keeps its queues itself. It checks that
+///
+/// 1. the size is a full 32-bit value from 1 to 32768, and a power of two for a split queue,
+/// 2. the three areas are aligned,
+/// 3. no area wraps around the end of the address space,
+/// 4. no two areas overlap,
+/// 5. every byte of every area is mapped with the access that it needs, in one piece.
+///
+/// Other queues are not considered. The format is packed if `features` contains RING_PACKED. A
+/// build with one ring format always uses that format.
 ///
 /// ```
 /// use virtside::{Features, QueueConfig, Refusal, memory::Ram, queue::translate_queue};
@@ -454,7 +485,7 @@ pub(crate) fn check<'a, M: DriverMem>(
 /// ```
 ///
 /// # Errors
-/// The first check that it does not pass.
+/// The first check that the configuration does not pass.
 pub fn translate_queue<M: DriverMem>(
     mem: &M,
     config: &QueueConfig,
@@ -463,17 +494,17 @@ pub fn translate_queue<M: DriverMem>(
     check(config, LARGEST, features, mem, core::iter::empty())
 }
 
-/// Elements of the largest queue.
+/// Number of elements of the largest possible queue.
 const LARGEST: u16 = 32768;
 
-/// The same areas in memory that has changed since.
+/// Translates the areas of a checked queue again, after the memory changed.
 pub(crate) fn translate_again<M: DriverMem>(
     config: &QueueConfig,
     packed: bool,
     mem: &M,
 ) -> Result<Windows<M::Window>, Refusal> {
     let size = checked_size(config, LARGEST, packed)?;
-    let [desc, driver, device] = place(config, size, packed)?;
+    let [desc, driver, device] = place_areas(config, size, packed)?;
     Ok(Windows {
         desc: translate(mem, config.queue, &desc)?,
         driver: translate(mem, config.queue, &driver)?,
@@ -481,7 +512,7 @@ pub(crate) fn translate_again<M: DriverMem>(
     })
 }
 
-/// The largest split queue that is no larger than either.
+/// Returns the largest size of a split queue that is at most `wanted` and at most `capacity`.
 pub(crate) fn largest(wanted: u16, capacity: u16) -> u16 {
     wanted
         .min(capacity)

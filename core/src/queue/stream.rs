@@ -1,6 +1,6 @@
-//! The two ways through a chain's bytes.
+//! Streams over the bytes of a chain: a reader and a writer.
 //!
-//! The buffers are the driver's to change at any time; [`ReadableChain`] copies each byte out once.
+//! The driver may change the buffers at any time. [`ReadableChain`] copies each byte once.
 //!
 //! Clauses: split-framing-01, driver-18.
 
@@ -12,16 +12,16 @@ use crate::{
     num,
 };
 
-/// Why a chain could not be read or written.
+/// Error of reading or writing a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ChainError {
     /// No device-writable byte is left.
     Full,
-    /// Memory that was mapped when the chain was popped is gone.
+    /// Memory that was mapped when the chain was popped is no longer mapped.
     MemoryGone {
-        /// Driver address.
+        /// Driver address of the first byte that is no longer mapped.
         addr: u64,
     },
 }
@@ -30,7 +30,7 @@ impl core::fmt::Display for ChainError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Full => f.write_str("the chain has no room left"),
-            Self::MemoryGone { addr } => write!(f, "the memory at {addr:#x} is gone"),
+            Self::MemoryGone { addr } => write!(f, "the memory at {addr:#x} is no longer mapped"),
         }
     }
 }
@@ -48,13 +48,14 @@ impl embedded_io::Error for ChainError {
 
 /// A position in the segments of one direction.
 ///
-/// There are no segments exactly if no byte is left, and the first one has a byte.
+/// `segments` is empty exactly if no byte is left. The first segment has at least one byte left.
 #[derive(Debug)]
 struct Cursor<'a, M> {
+    /// The segments from the position on.
     segments: &'a [Segment],
-    /// Bytes of the first segment that are behind the position.
+    /// Bytes of the first segment that lie before the position.
     offset: u32,
-    /// Bytes, modulo 2^32: 0 is 2^32 where there are segments.
+    /// Bytes left, modulo 2^32. With segments left, 0 means 2^32.
     remaining: u32,
     mem: &'a M,
     permission: Permission,
@@ -75,7 +76,7 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
             mem,
             permission,
         };
-        // Past segments without bytes: of nothing but those, past all.
+        // Skips leading segments of length 0.
         cursor.advance(0);
         cursor
     }
@@ -83,27 +84,32 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
     fn remaining(&self) -> u64 {
         match self.segments {
             [] => 0,
-            _ => u64::from(self.all_but_one()).wrapping_add(1),
+            _ => u64::from(self.remaining_minus_one()).wrapping_add(1),
         }
     }
 
-    /// The bytes that are left, less one; of no use if none is.
+    /// Returns the number of bytes left minus 1. The result has no meaning if no byte is left.
     #[inline(always)]
-    fn all_but_one(&self) -> u32 {
+    fn remaining_minus_one(&self) -> u32 {
         self.remaining.wrapping_sub(1)
     }
 
-    /// The next contiguous bytes, at most `max` of them: where they are, and how many.
+    /// Returns the driver address and the length of the next contiguous bytes, at most `max` bytes.
+    /// Returns `None` if no byte is left or `max` is 0.
     #[inline(always)]
     fn next(&self, max: u32) -> Option<(u64, u32)> {
         let segment = self.segments.first()?;
         let here = segment.len.wrapping_sub(self.offset).wrapping_sub(1);
-        let len = here.min(self.all_but_one()).wrapping_add(1).min(max);
+        let len = here
+            .min(self.remaining_minus_one())
+            .wrapping_add(1)
+            .min(max);
         let addr = segment.addr.wrapping_add(self.offset.into());
         (len != 0).then_some((addr, len))
     }
 
-    /// The next contiguous bytes, at most `max` of them, as driver addresses and as memory.
+    /// Returns the next contiguous bytes, at most `max` bytes, as a range of driver addresses and
+    /// as memory.
     fn view(&self, max: u32) -> Result<Option<(DriverRange, DeviceRange<'a>)>, ChainError> {
         let Some((addr, len)) = self.next(max) else {
             return Ok(None);
@@ -122,9 +128,9 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
         Ok(Some((range, view)))
     }
 
-    /// Moves on by `count` bytes, at most to the end.
+    /// Advances by `count` bytes, at most to the end.
     fn advance(&mut self, count: u32) {
-        if count > self.all_but_one() {
+        if count > self.remaining_minus_one() {
             self.finish();
             return;
         }
@@ -142,20 +148,21 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
         }
     }
 
-    /// Moves on to the end.
+    /// Advances to the end.
     fn finish(&mut self) {
         self.segments = &[];
         self.remaining = 0;
     }
 
-    /// The last `count` bytes as a cursor of their own, which this one then ends before.
+    /// Splits off the last `count` bytes as a separate cursor. Returns `None` and changes nothing
+    /// if fewer bytes are left.
     fn split_end(&mut self, count: u32) -> Option<Self> {
         let mut end = self.clone();
         if count == 0 {
             end.finish();
             return Some(end);
         }
-        if self.segments.is_empty() || count.wrapping_sub(1) > self.all_but_one() {
+        if self.segments.is_empty() || count.wrapping_sub(1) > self.remaining_minus_one() {
             return None;
         }
         let keep = self.remaining.wrapping_sub(count);
@@ -194,14 +201,17 @@ impl<'a, M: DriverMem> ReadableChain<'a, M> {
         }
     }
 
-    /// Bytes not read yet, at most 2^32.
+    /// Returns the number of bytes that are not read yet, at most 2^32.
     #[must_use]
     pub fn remaining(&self) -> u64 {
         self.cursor.remaining()
     }
 
-    /// The next contiguous bytes, at most `max`, without moving on; `None` at the end. For back
-    /// ends that take memory rather than copies; [`skip`](Self::skip) what was used.
+    /// Returns the next contiguous bytes, at most `max` bytes, and does not advance. Returns `None`
+    /// at the end.
+    ///
+    /// Use this method for a back end that takes memory and needs no copy. Call
+    /// [`skip`](Self::skip) afterwards for the bytes that the back end consumed.
     ///
     /// # Errors
     /// [`ChainError::MemoryGone`] if the memory was unmapped since the chain was popped.
@@ -213,7 +223,7 @@ impl<'a, M: DriverMem> ReadableChain<'a, M> {
         Ok(Some(view))
     }
 
-    /// Moves on by `count` bytes, at most to the end.
+    /// Skips `count` bytes, at most to the end.
     pub fn skip(&mut self, count: u32) {
         self.cursor.advance(count);
     }
@@ -224,7 +234,8 @@ impl<M> ErrorType for ReadableChain<'_, M> {
 }
 
 impl<M: DriverMem> Read for ReadableChain<'_, M> {
-    /// Reads across segments until `bytes` is full or the chain ends; `Ok(0)` means the end.
+    /// Reads across segments until `bytes` is full or the chain ends. `Ok(0)` means the end, if
+    /// `bytes` is not empty.
     fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ChainError> {
         let mut done: usize = 0;
         while let Some(room) = bytes.get_mut(done..).filter(|room| !room.is_empty()) {
@@ -238,7 +249,7 @@ impl<M: DriverMem> Read for ReadableChain<'_, M> {
         Ok(done)
     }
 
-    /// Overridden: the provided method could panic.
+    /// Overridden, because the provided method could panic.
     fn read_exact(&mut self, bytes: &mut [u8]) -> Result<(), ReadExactError<ChainError>> {
         if self.read(bytes)? == bytes.len() {
             Ok(())
@@ -250,7 +261,7 @@ impl<M: DriverMem> Read for ReadableChain<'_, M> {
 
 /// The device-writable bytes of a chain, as a stream.
 ///
-/// A full writer gives [`ChainError::Full`], never `Ok(0)`.
+/// A write to a full chain returns [`ChainError::Full`], never `Ok(0)`.
 ///
 /// ```
 /// # use virtside::{memory::Ram, queue::ChainError, testing::one_chain};
@@ -277,21 +288,27 @@ impl<'a, M: DriverMem> WritableChain<'a, M> {
         }
     }
 
-    /// Bytes not written yet, at most 2^32.
+    /// Returns the number of bytes that are not written yet, at most 2^32.
     #[must_use]
     pub fn remaining(&self) -> u64 {
         self.cursor.remaining()
     }
 
-    /// Bytes written so far, all of them from the start on, or [`u32::MAX`] if there are more: what
-    /// a used length can say, which may be less than was written (split-used-03).
+    /// Returns the number of bytes written so far, or [`u32::MAX`] if there are more. The written
+    /// bytes are contiguous from the start of the writer.
+    ///
+    /// The result is a valid used length: a used length may be less than the number of bytes
+    /// written (split-used-03).
     #[must_use]
     pub fn written(&self) -> u32 {
         self.written
     }
 
-    /// The next contiguous bytes, at most `max`, without moving on; `None` at the end. For back
-    /// ends that fill memory rather than copy; [`commit`](Self::commit) what was filled.
+    /// Returns the next contiguous bytes, at most `max` bytes, and does not advance. Returns `None`
+    /// at the end.
+    ///
+    /// Use this method for a back end that fills memory and needs no copy. Call
+    /// [`commit`](Self::commit) afterwards for the bytes that the back end filled.
     ///
     /// # Errors
     /// [`ChainError::MemoryGone`] if the memory was unmapped since the chain was popped.
@@ -299,7 +316,8 @@ impl<'a, M: DriverMem> WritableChain<'a, M> {
         Ok(self.cursor.view(max)?.map(|(_, view)| view))
     }
 
-    /// Counts `count` bytes as written, at most to the end, tells the memory's hooks, and moves on.
+    /// Counts `count` bytes as written, at most to the end, and advances. Calls the `after_write`
+    /// hook of the memory.
     pub fn commit(&mut self, count: u32) {
         let mut left = count;
         while let Some((addr, here)) = self.cursor.next(left) {
@@ -312,8 +330,10 @@ impl<'a, M: DriverMem> WritableChain<'a, M> {
         }
     }
 
-    /// Takes the last `count` bytes off as a writer of their own: a status that ends a request,
-    /// however the driver split it. `None`, and nothing is taken, if fewer remain.
+    /// Splits off the last `count` bytes as a separate writer, for example for the status at the
+    /// end of a request. The driver may have split these bytes over several buffers.
+    ///
+    /// Returns `None` and changes nothing if fewer bytes remain.
     pub fn split_end(&mut self, count: u32) -> Option<Self> {
         Some(Self {
             cursor: self.cursor.split_end(count)?,
@@ -327,7 +347,8 @@ impl<M> ErrorType for WritableChain<'_, M> {
 }
 
 impl<M: DriverMem> Write for WritableChain<'_, M> {
-    /// Writes across segments until `bytes` is used up or the chain is full; at least one byte.
+    /// Writes across segments until all of `bytes` is written or the chain is full. Writes at least
+    /// one byte, if `bytes` is not empty.
     fn write(&mut self, bytes: &[u8]) -> Result<usize, ChainError> {
         let mut done: usize = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
@@ -351,7 +372,7 @@ impl<M: DriverMem> Write for WritableChain<'_, M> {
         Ok(())
     }
 
-    /// Overridden: the provided method panics on `Ok(0)`.
+    /// Overridden, because the provided method panics on `Ok(0)`.
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), ChainError> {
         let mut rest = bytes;
         while !rest.is_empty() {
