@@ -220,7 +220,7 @@ where
                 }
                 Err(fault) => self.fault(queue, fault, model, slots, round),
             },
-            Popped::Broken if self.policy.refuses() && virtqueue.refuse(slot.chain_mut()) => {
+            Popped::Broken if self.policy.refuses() && virtqueue.reject(slot.chain_mut()) => {
                 let head = slot.chain().head();
                 if let Some(fault) = slot.chain_mut().take_fault() {
                     self.refused(queue, fault);

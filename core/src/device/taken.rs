@@ -307,7 +307,7 @@ where
     #[inline(never)]
     fn refused(&mut self, found: Popped, chain: &mut Chain<N>) -> Stop {
         if found == Popped::Broken
-            && self.queue.refuse(chain)
+            && self.queue.reject(chain)
             && let Some(fault) = chain.take_fault()
         {
             self.refused = self.refused.wrapping_add(1);

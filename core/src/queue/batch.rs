@@ -1,14 +1,16 @@
-//! Chains given back in order, of which the ring hears together (`VIRTIO_F_IN_ORDER`).
+//! Used chains that the device stores in the ring as one element (`VIRTIO_F_IN_ORDER`).
 
-/// Chains that were given back one after the other and are not in the ring yet. The last one's
-/// element stands for all of them, at the place of the first (split-used-07, packed-19).
+/// Consecutive chains that are marked as used but not stored in the ring yet.
+///
+/// One element stands for all of them (split-used-07, packed-19). The element has the id and the
+/// length of the last chain, and is stored where the element of the first chain belongs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Batch {
-    /// Chains of a split ring, slots of a packed one.
+    /// Length of the batch: chains in a split ring, slots in a packed ring.
     pub(super) count: u16,
-    /// The last one's head, or buffer id.
+    /// Head (split) or buffer id (packed) of the last chain.
     pub(super) id: u16,
-    /// Bytes written in the last one. A driver takes the others for full.
+    /// Bytes written to the last chain. The driver assumes that every earlier chain is full.
     pub(super) len: u32,
 }
 

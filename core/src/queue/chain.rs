@@ -1,7 +1,8 @@
-//! A chain of buffers, copied once out of the driver's memory.
+//! A chain of buffers, copied once from the driver's memory.
 //!
-//! A chain's descriptors are fetched exactly once, when it is popped, and validated there. What
-//! the device works with afterwards is this copy: the driver may rewrite its ring as it likes.
+//! The descriptors of a chain are fetched exactly once, when the chain is popped, and validated
+//! there. Afterwards the device works with this copy. A driver that rewrites its ring meanwhile
+//! does not affect the copy.
 //!
 //! Clauses: split-framing-01, split-desc-01, split-desc-02, driver-18.
 
@@ -18,25 +19,25 @@ use crate::{
     num,
 };
 
-/// The most bytes that a chain may have (The Virtqueue Descriptor Table).
+/// Maximum number of bytes in a chain (The Virtqueue Descriptor Table).
 const MAX_LEN: u64 = 1 << 32;
 
-/// One buffer of a chain: a driver address and a length in bytes.
+/// One buffer of a chain: a driver address and a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Segment {
     /// Driver address of the first byte.
     pub addr: u64,
-    /// Length in bytes; a driver may send 0.
+    /// Length in bytes. A driver may send 0.
     pub len: u32,
 }
 
-/// A popped chain of up to `N` buffers: the device-readable ones, then the device-writable ones.
+/// A popped chain of up to `N` buffers: first the device-readable buffers, then the device-writable
+/// buffers.
 ///
-/// `N` is at least the size of the queue,
-/// which bounds a chain's length.
-// The segments are first, so that both are at one address.
+/// `N` is at least the size of the queue, which bounds the number of buffers in a chain.
+// `segments` comes first, so that the chain and its segments have the same address.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct Chain<const N: usize> {
@@ -59,7 +60,7 @@ impl<const N: usize> defmt::Format for Chain<N> {
 }
 
 impl<const N: usize> Chain<N> {
-    /// An empty buffer to pop into.
+    /// Creates an empty buffer for a chain.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -68,35 +69,38 @@ impl<const N: usize> Chain<N> {
         }
     }
 
-    /// Index of the chain's head descriptor: its name in the rings.
+    /// Returns the index of the head descriptor, or in a packed ring the buffer id. A used element
+    /// names the chain by this number.
     #[must_use]
     pub const fn head(&self) -> u16 {
         self.header.head
     }
 
-    /// Device-readable bytes. With the writable ones, at most 2^32.
+    /// Returns the number of device-readable bytes. Readable and writable bytes together are at
+    /// most 2^32.
     #[must_use]
     pub const fn readable_len(&self) -> u64 {
         self.header.readable_len
     }
 
-    /// Device-writable bytes. With the readable ones, at most 2^32.
+    /// Returns the number of device-writable bytes. Readable and writable bytes together are at
+    /// most 2^32.
     #[must_use]
     pub const fn writable_len(&self) -> u64 {
         self.header.writable_len
     }
 
-    /// All segments, readable before writable.
+    /// Returns all segments, the readable ones first.
     #[inline(always)]
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
         match self.segments.get(..usize::from(self.header.count)) {
             Some(segments) => segments,
-            None => nothing(),
+            None => no_segments(),
         }
     }
 
-    /// The device-readable segments.
+    /// Returns the device-readable segments.
     #[must_use]
     pub fn readable_segments(&self) -> &[Segment] {
         self.segments()
@@ -104,7 +108,7 @@ impl<const N: usize> Chain<N> {
             .unwrap_or(&[])
     }
 
-    /// The device-writable segments.
+    /// Returns the device-writable segments.
     #[must_use]
     pub fn writable_segments(&self) -> &[Segment] {
         self.segments()
@@ -112,17 +116,18 @@ impl<const N: usize> Chain<N> {
             .unwrap_or(&[])
     }
 
-    /// A reader over the device-readable bytes, from the first.
+    /// Returns a reader of the device-readable bytes, positioned at the first byte.
     pub fn readable<'a, M: DriverMem>(&'a self, mem: &'a M) -> ReadableChain<'a, M> {
         ReadableChain::new(self.readable_segments(), num::low(self.readable_len()), mem)
     }
 
-    /// A writer over the device-writable bytes, from the first.
+    /// Returns a writer of the device-writable bytes, positioned at the first byte.
     pub fn writable<'a, M: DriverMem>(&'a self, mem: &'a M) -> WritableChain<'a, M> {
         WritableChain::new(self.writable_segments(), num::low(self.writable_len()), mem)
     }
 
-    /// A chain that a snapshot has in hand, checked as one that is popped; false if it cannot be.
+    /// Fills the buffer with a chain from a snapshot, after the checks that a popped chain gets.
+    /// Returns false if the chain does not pass.
     pub(crate) fn restore<M: DriverMem>(&mut self, mem: &M, snapshot: &ChainSnapshot<N>) -> bool {
         let readable = snapshot.readable;
         if usize::from(readable) > snapshot.segments.len() {
@@ -151,7 +156,7 @@ impl<const N: usize> Chain<N> {
         self.header.end(snapshot.head, count, total).is_ok()
     }
 
-    /// What a snapshot keeps of it.
+    /// Returns the chain for a snapshot.
     pub(crate) fn snapshot(
         &self,
         queue: u16,
@@ -159,7 +164,7 @@ impl<const N: usize> Chain<N> {
         answered: Option<u32>,
     ) -> ChainSnapshot<N> {
         let mut segments = heapless::Vec::new();
-        // There is room: both hold up to `N`.
+        // Both hold up to `N` segments, so this cannot fail.
         let _ = segments.extend_from_slice(self.segments());
         ChainSnapshot {
             queue,
@@ -171,40 +176,40 @@ impl<const N: usize> Chain<N> {
         }
     }
 
-    /// What the driver did wrong, if `pop` said so.
+    /// Takes the fault that `pop` found.
     pub(crate) fn take_fault(&mut self) -> Option<DriverFault> {
         self.header.fault.take()
     }
 
-    /// Puts a segment at `at`; false if there is no room.
+    /// Stores a segment at index `at`. Returns false if there is no room.
     #[inline(always)]
     pub(crate) fn put(&mut self, at: u16, segment: Segment) -> bool {
         match self.segments.get_mut(usize::from(at)) {
-            Some(place) => {
-                *place = segment;
+            Some(entry) => {
+                *entry = segment;
                 true
             }
             None => false,
         }
     }
 
-    /// Puts a segment at `at`, modulo `N`, for who sees to it that there is room.
+    /// Stores a segment at index `at` modulo `N`. The caller ensures that there is room.
     #[inline(always)]
     pub(crate) fn put_modulo(&mut self, at: u16, segment: Segment) {
         let mask = const {
             assert!(N.is_power_of_two());
             N.wrapping_sub(1)
         };
-        if let Some(place) = self.segments.get_mut(usize::from(at) & mask) {
-            *place = segment;
+        if let Some(entry) = self.segments.get_mut(usize::from(at) & mask) {
+            *entry = segment;
         }
     }
 }
 
-/// Never: a chain has at most `N` segments.
+/// Returns no segments. Never called: a chain has at most `N` segments.
 #[cold]
 #[inline(never)]
-fn nothing<'a>() -> &'a [Segment] {
+fn no_segments<'a>() -> &'a [Segment] {
     &[]
 }
 
@@ -214,35 +219,40 @@ impl<const N: usize> Default for Chain<N> {
     }
 }
 
-/// The driver did wrong: what, is in the chain.
+/// Error of a function that stored a [`DriverFault`] in the chain.
 ///
-/// Noted there at once, off the path on which all is well, an error weighs nothing on that path.
+/// The fault is stored where it is found, on a cold path. The error itself has size zero, so that a
+/// `Result` costs the fast path nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Faulted;
 
-/// What a chain is but for its segments.
+/// All of a chain except its segments.
 #[derive(Clone, Debug)]
 pub(crate) struct ChainHeader {
-    /// How many segments there are, and how many of them the device may read.
+    /// Number of segments.
     pub(super) count: u16,
+    /// Number of device-readable segments.
     pub(super) readable: u16,
+    /// See [`Chain::head`].
     pub(super) head: u16,
-    /// Bytes, at most [`MAX_LEN`] together.
+    /// Device-readable bytes.
     pub(super) readable_len: u64,
+    /// Device-writable bytes. With the readable bytes, at most [`MAX_LEN`].
     pub(super) writable_len: u64,
-    /// Which chain it is, so that a clone of an earlier one with the same head is told apart; a
-    /// queue has it again after 2^29 chains at the earliest.
+    /// Serial number of the chain, or [`NO_CHAIN`]. It distinguishes the chain from clones of
+    /// earlier chains with the same head. A queue accepts the same number again after 2^29 chains
+    /// at the earliest. See the module `serial`.
     serial: u32,
-    /// Why there is no chain, if `pop` found the driver at fault.
+    /// The fault that `pop` found.
     pub(super) fault: Option<DriverFault>,
 }
 
 impl ChainHeader {
-    /// That of no chain.
+    /// The header of an empty buffer.
     pub(super) const NONE: Self = Self {
         count: 0,
         readable: 0,
-        // No head of any queue.
+        // No queue has this head.
         head: u16::MAX,
         readable_len: 0,
         writable_len: 0,
@@ -250,7 +260,8 @@ impl ChainHeader {
         fault: None,
     };
 
-    /// A chain is to come. What else is in the buffer stays until `end_readable` and `end`, or `blame`.
+    /// Starts a chain with this head. The other fields keep their values until `end_readable` and
+    /// `end`, or `set_fault`.
     #[inline(always)]
     pub(crate) fn begin(&mut self, head: u16) {
         self.head = head;
@@ -265,11 +276,13 @@ impl ChainHeader {
         self.serial = serial;
     }
 
-    /// Notes what the driver did wrong. What was in the buffer cannot be given back: its head may be
-    /// that of a chain which the driver did nothing wrong with.
+    /// Stores a fault and makes the buffer empty.
+    ///
+    /// The buffer loses its serial number, because its head may be the head of another chain, with
+    /// which nothing is wrong. So the buffer cannot be marked as used.
     #[cold]
     #[inline(never)]
-    pub(crate) fn blame(&mut self, fault: DriverFault) -> Faulted {
+    pub(crate) fn set_fault(&mut self, fault: DriverFault) -> Faulted {
         self.serial = NO_CHAIN;
         self.count = 0;
         self.readable = 0;
@@ -282,7 +295,7 @@ impl ChainHeader {
     #[cold]
     #[inline(never)]
     pub(crate) fn unmapped(&mut self, addr: u64, len: u32, permission: Permission) -> Faulted {
-        self.blame(DriverFault::BufferUnmapped {
+        self.set_fault(DriverFault::BufferUnmapped {
             addr,
             len,
             writable: permission == Permission::Write,
@@ -292,56 +305,61 @@ impl ChainHeader {
     #[cold]
     #[inline(never)]
     pub(crate) fn bad_next(&mut self, next: u16) -> Faulted {
-        self.blame(DriverFault::NextOutOfRange { next })
+        self.set_fault(DriverFault::NextOutOfRange { next })
     }
 
     #[cold]
     #[inline(never)]
     pub(crate) fn too_long(&mut self, head: u16) -> Faulted {
-        self.blame(DriverFault::ChainTooLong { head })
+        self.set_fault(DriverFault::ChainTooLong { head })
     }
 
     #[cold]
     #[inline(never)]
     pub(crate) fn bad_order(&mut self, head: u16) -> Faulted {
-        self.blame(DriverFault::ReadableAfterWritable { head })
+        self.set_fault(DriverFault::ReadableAfterWritable { head })
     }
 
     #[cold]
     #[inline(never)]
     fn overflow(&mut self) -> Faulted {
-        self.blame(DriverFault::LengthOverflow { head: self.head })
+        self.set_fault(DriverFault::LengthOverflow { head: self.head })
     }
 
-    /// How many segments there are.
+    /// Returns the number of segments.
     #[cfg(feature = "packed")]
     #[inline(always)]
     pub(crate) fn count(&self) -> u16 {
         self.count
     }
 
-    /// How many segments there are, and how many bytes; and whether the last is for writing.
+    /// Returns the number of segments, the number of bytes, and whether the last segment is
+    /// device-writable.
     pub(crate) fn progress(&self) -> (u16, u64, bool) {
         let len = self.readable_len.wrapping_add(self.writable_len);
         (self.count, len, self.count > self.readable)
     }
 
-    /// The first `count` segments are what the device may read, with `len` bytes.
+    /// Ends the device-readable part of the chain: the first `count` segments, with `len` bytes.
     #[inline(always)]
     pub(crate) fn end_readable(&mut self, count: u16, len: u64) {
         self.readable = count;
         self.readable_len = len;
     }
 
-    /// There are `count` segments with `len` bytes; the device may write what is behind the readable
-    /// ones. This is the name that the chain has.
+    /// Ends the chain: it has this head and `count` segments with `len` bytes. The segments after
+    /// the readable ones are device-writable.
+    ///
+    /// # Errors
+    /// `len` is above [`MAX_LEN`].
     #[inline(always)]
     pub(crate) fn end(&mut self, head: u16, count: u16, len: u64) -> Result<(), Faulted> {
         self.head = head;
         self.count = count;
         self.writable_len = len.wrapping_sub(self.readable_len);
         if num::high(len) != 0 {
-            // A question of its own: a comparison with `MAX_LEN` alone takes an instruction more.
+            // Two tests are cheaper on the fast path than one comparison with `MAX_LEN`, which
+            // takes one more instruction.
             cold_path();
             if len != MAX_LEN {
                 return Err(self.overflow());

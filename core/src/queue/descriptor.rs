@@ -1,4 +1,4 @@
-//! The way of a chain through a descriptor table.
+//! Descriptors, and the walk of a chain through a descriptor table.
 
 use core::hint::cold_path;
 
@@ -15,13 +15,15 @@ pub(super) const NEXT: u16 = DescF::NEXT.bits().to_ne();
 pub(super) const WRITE: u16 = DescF::WRITE.bits().to_ne();
 const INDIRECT: u16 = DescF::INDIRECT.bits().to_ne();
 
-/// One descriptor, fetched once, of a packed ring or in the format of a table.
+/// One descriptor, fetched once: of a packed ring if `PACKED`, else in the format of a descriptor
+/// table.
 #[derive(Clone, Copy)]
 pub(super) struct Desc<const PACKED: bool> {
     pub(super) addr: u64,
-    /// 32 bits, widened once.
+    /// Length in bytes. The 32 bits are widened once, here.
     len: u64,
-    /// Flags, and `next` above them; in a packed ring the buffer id, and flags above it.
+    /// Table: flags in the low half, `next` in the high half. Packed ring: buffer id in the low
+    /// half, flags in the high half.
     rest: u32,
 }
 
@@ -36,7 +38,8 @@ impl<const PACKED: bool> Desc<PACKED> {
         }
     }
 
-    /// The same buffer without flags but these, and with another `next`, as in a table.
+    /// Returns a descriptor of the same buffer in the format of a table. Its flags are the flags of
+    /// this descriptor in `keep`, and `add`. Its `next` field is `next`.
     #[inline(always)]
     pub(super) fn with(self, keep: u16, add: u16, next: u16) -> Desc<false> {
         let flags = if PACKED {
@@ -56,7 +59,7 @@ impl<const PACKED: bool> Desc<PACKED> {
         num::low(self.len)
     }
 
-    /// The `next` field; in a packed ring, the buffer id.
+    /// Returns the `next` field, or in a packed ring the buffer id.
     #[inline(always)]
     pub(super) fn next(&self) -> u16 {
         if PACKED {
@@ -66,24 +69,26 @@ impl<const PACKED: bool> Desc<PACKED> {
         }
     }
 
-    /// The name of a chain that ends here: in a packed ring the buffer id, else what it was before.
+    /// Returns the head of a chain whose last descriptor is this one: in a packed ring the buffer
+    /// id of this descriptor, else `head`.
     #[inline(always)]
-    fn name(&self, head: u16) -> u16 {
+    fn head_or(&self, head: u16) -> u16 {
         if PACKED { self.next() } else { head }
     }
 
-    /// Whether of `these` flags it has `flag` only.
+    /// Returns whether `flag` is the only flag in `mask` that is set.
     #[inline(always)]
-    fn is_only(&self, flag: u16, these: u16) -> bool {
-        let (flag, these) = (u32::from(flag), u32::from(these));
-        let (flag, these) = if PACKED {
-            (flag << 16, these << 16)
+    fn is_only(&self, flag: u16, mask: u16) -> bool {
+        let (flag, mask) = (u32::from(flag), u32::from(mask));
+        let (flag, mask) = if PACKED {
+            (flag << 16, mask << 16)
         } else {
-            (flag, these)
+            (flag, mask)
         };
-        self.rest & these == flag
+        self.rest & mask == flag
     }
 
+    /// Returns whether one of the flags in `flag` is set.
     #[inline(always)]
     pub(super) fn has(&self, flag: u16) -> bool {
         let flag = u32::from(flag);
@@ -91,10 +96,12 @@ impl<const PACKED: bool> Desc<PACKED> {
     }
 }
 
-/// Takes one descriptor's buffer in, after every check that a buffer gets but that of the sum of
-/// lengths.
+/// Adds the buffer of a descriptor to the chain at index `at`. Returns the next index.
+///
+/// Every check of a buffer is made here, except the check of the total length, which
+/// [`ChainHeader::end`](super::chain::ChainHeader::end) makes.
 #[inline(always)]
-fn take<M: DriverMem, const N: usize, const PACKED: bool>(
+fn add_buffer<M: DriverMem, const N: usize, const PACKED: bool>(
     mem: &M,
     chain: &mut Chain<N>,
     at: u16,
@@ -102,7 +109,7 @@ fn take<M: DriverMem, const N: usize, const PACKED: bool>(
     permission: Permission,
 ) -> Result<u16, Faulted> {
     let (addr, len) = (desc.addr, desc.len());
-    // Where a buffer without bytes is does not matter.
+    // A buffer of length 0 may have any address.
     if !mem.is_mapped(addr, len, permission) {
         cold_path();
         if len != 0 {
@@ -111,33 +118,37 @@ fn take<M: DriverMem, const N: usize, const PACKED: bool>(
     }
     let segment = Segment { addr, len };
     if PACKED {
-        // A chain has no more descriptors than its ring, and so never more than `N`.
+        // A chain has no more descriptors than the ring, so never more than `N`.
         chain.put_modulo(at, segment);
     } else if !chain.put(at, segment) {
-        return Err(chain.header.too_long(desc.name(chain.head())));
+        return Err(chain.header.too_long(desc.head_or(chain.head())));
     }
     Ok(at.wrapping_add(1))
 }
 
-/// How far a chain could be followed.
+/// Where [`follow`] stopped.
 pub(super) enum End<const PACKED: bool> {
-    /// To its end.
+    /// At the last descriptor of the chain.
     Last,
-    /// To an INDIRECT descriptor.
+    /// At an INDIRECT descriptor.
     Table(Desc<PACKED>),
-    /// `next` has no more descriptors. [`Chain::progress`] says how far.
+    /// In the middle of the chain, because `next` has no more descriptors.
+    /// [`ChainHeader::progress`](super::chain::ChainHeader::progress) has the state of the chain.
     Open,
 }
 
-/// Follows a chain from `desc` on to its end. `next` fetches what follows a descriptor with NEXT, by
-/// its `next` field; in a packed ring, what lies behind it.
+/// Follows a chain from `desc` to its end.
 ///
-/// The readable descriptors and the writable ones behind them have a loop each, so that what
-/// differs between them is not asked again for each. A chain that loops ends when the buffer is
-/// full, after `N` descriptors.
+/// `next` fetches the descriptor that follows a descriptor with NEXT: in a table, the descriptor
+/// with the index in the `next` field; in a packed ring, the next descriptor of the ring.
 ///
-/// `(count, len, writing)` is how far the chain has come before. The id of a packed chain is that of
-/// its last descriptor, and becomes its head.
+/// `(count, len, writing)` is the progress of the chain before `desc`: segments, bytes, and whether
+/// the last segment is device-writable. In a packed ring, the buffer id of the last descriptor
+/// becomes the head of the chain.
+///
+/// The readable descriptors and the writable descriptors have a loop each, so that neither loop
+/// tests the direction of each descriptor. A cyclic chain ends with a fault when the chain buffer
+/// is full, after `N` descriptors.
 #[inline(always)]
 pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
     mem: &M,
@@ -148,13 +159,13 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
 ) -> Result<End<PACKED>, Faulted> {
     if !writing {
         while !desc.has(WRITE | INDIRECT) {
-            count = take(mem, chain, count, &desc, Permission::Read)?;
+            count = add_buffer(mem, chain, count, &desc, Permission::Read)?;
             len = len.wrapping_add(desc.len);
             if !desc.has(NEXT) {
                 chain.header.end_readable(count, len);
                 return chain
                     .header
-                    .end(desc.name(chain.head()), count, len)
+                    .end(desc.head_or(chain.head()), count, len)
                     .map(|()| End::Last);
             }
             desc = match next(desc.next()) {
@@ -163,7 +174,7 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
                     chain.header.end_readable(count, len);
                     return chain
                         .header
-                        .end(desc.name(chain.head()), count, len)
+                        .end(desc.head_or(chain.head()), count, len)
                         .map(|()| End::Open);
                 }
                 None => return Err(chain.header.bad_next(desc.next())),
@@ -171,15 +182,15 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
         }
         chain.header.end_readable(count, len);
     }
-    // What ended the first loop is for writing, if it is a buffer.
-    let mut odd = desc.has(INDIRECT) || writing && !desc.has(WRITE);
-    while !odd {
-        count = take(mem, chain, count, &desc, Permission::Write)?;
+    // Without INDIRECT, the descriptor that ended the first loop is device-writable.
+    let mut stop = desc.has(INDIRECT) || writing && !desc.has(WRITE);
+    while !stop {
+        count = add_buffer(mem, chain, count, &desc, Permission::Write)?;
         len = len.wrapping_add(desc.len);
         if !desc.has(NEXT) {
             return chain
                 .header
-                .end(desc.name(chain.head()), count, len)
+                .end(desc.head_or(chain.head()), count, len)
                 .map(|()| End::Last);
         }
         desc = match next(desc.next()) {
@@ -187,25 +198,26 @@ pub(super) fn follow<M: DriverMem, const N: usize, const PACKED: bool>(
             None if PACKED => {
                 return chain
                     .header
-                    .end(desc.name(chain.head()), count, len)
+                    .end(desc.head_or(chain.head()), count, len)
                     .map(|()| End::Open);
             }
             None => return Err(chain.header.bad_next(desc.next())),
         };
-        odd = !desc.is_only(WRITE, WRITE | INDIRECT);
+        stop = !desc.is_only(WRITE, WRITE | INDIRECT);
     }
     if !desc.has(INDIRECT) {
-        return Err(chain.header.bad_order(desc.name(chain.head())));
+        return Err(chain.header.bad_order(desc.head_or(chain.head())));
     }
     chain
         .header
-        .end(desc.name(chain.head()), count, len)
+        .end(desc.head_or(chain.head()), count, len)
         .map(|()| End::Table(desc))
 }
 
-/// Follows a chain on through the table of an indirect descriptor.
+/// Continues to follow a chain through the table of an indirect descriptor.
 ///
-/// In a packed ring its entries are consecutive, and of their flags only WRITE counts (packed-17).
+/// With `PACKED` the chain consists of consecutive entries of the table, and WRITE is the only flag
+/// that has a meaning (packed-17). `negotiated` says whether indirect descriptors were negotiated.
 #[inline(never)]
 pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
     mem: &M,
@@ -217,18 +229,21 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
     if !negotiated {
         return Err(chain
             .header
-            .blame(DriverFault::IndirectNotNegotiated { head }));
+            .set_fault(DriverFault::IndirectNotNegotiated { head }));
     }
     if table.has(NEXT) {
-        return Err(chain.header.blame(DriverFault::IndirectWithNext { head }));
+        return Err(chain
+            .header
+            .set_fault(DriverFault::IndirectWithNext { head }));
     }
     let (addr, len) = (table.addr, table.len());
     let count = num::index(len >> 4);
-    // Bounded by the buffer rather than by the queue: a driver whose queue is smaller than the
-    // device's largest may still count on requests of the size that the device announced.
+    // The limit is the chain buffer, not the size of the queue. A driver may choose a queue that is
+    // smaller than the device's maximum and still send requests of the size that the device
+    // announced.
     let room = N.saturating_sub(chain.segments().len());
     if count == 0 || count > room || len & 15 != 0 {
-        return Err(chain.header.blame(DriverFault::IndirectLength { len }));
+        return Err(chain.header.set_fault(DriverFault::IndirectLength { len }));
     }
     let view = DriverRange::new(addr, len)
         .filter(|_| mem.is_mapped(addr, len, Permission::Read))
@@ -245,7 +260,7 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
             return None;
         }
         let at = u32::from(index).wrapping_mul(16);
-        // The view has no such descriptor if the table spans regions.
+        // The view does not have the whole descriptor if the table spans two memory regions.
         let words = view
             .descriptor(num::index(at))
             .or_else(|| gather(mem, range.skip(at)));
@@ -262,11 +277,11 @@ pub(super) fn walk_table<M: DriverMem, const N: usize, const PACKED: bool>(
     };
     match follow(mem, chain, chain.header.progress(), first, fetch)? {
         End::Last => Ok(()),
-        _ => Err(chain.header.blame(DriverFault::IndirectNested { head })),
+        _ => Err(chain.header.set_fault(DriverFault::IndirectNested { head })),
     }
 }
 
-/// The 16 bytes of a descriptor that lies across the border of two regions.
+/// Reads the 16 bytes of a descriptor that spans two memory regions.
 #[cold]
 fn gather<M: DriverMem>(mem: &M, from: DriverRange) -> Option<RawDescriptor> {
     let mut bytes = [0; 16];

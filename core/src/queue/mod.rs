@@ -1,7 +1,12 @@
-//! The rings: chains out of the driver's memory, used elements into it.
+//! The virtqueues: chains are read from the driver's rings, used elements are written to them.
 //!
-//! A [`Virtqueue`] is one contract over two formats, of which the driver chooses by negotiation and
-//! a small build by the features `split` and `packed`.
+//! A [`Virtqueue`] has one interface for both ring formats. The driver chooses the format by
+//! feature negotiation. A build chooses the formats that it contains by the features `split` and
+//! `packed`.
+//!
+//! A chain is *in flight* from the moment when it is popped until it is marked as used or
+//! abandoned. An *abandoned* chain is never marked as used: the device keeps it until the queue is
+//! reset.
 
 mod batch;
 mod chain;
@@ -35,35 +40,36 @@ use crate::{
 #[cfg(not(any(feature = "split", feature = "packed")))]
 compile_error!("a device needs a ring format: enable the feature `split`, `packed` or both");
 
-/// What `pop` found.
+/// Result of [`Virtqueue::pop`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Popped {
-    /// A chain, in the buffer.
+    /// A chain is in the buffer.
     Chain,
-    /// Nothing available.
+    /// No chain is available.
     Empty,
-    /// The driver's misdeed, in the buffer.
+    /// A protocol violation of the ring is in the buffer.
     Fault,
-    /// The same, of a chain that could not be taken. It counts as lost, unless it is
-    /// [refused](Virtqueue::refuse) at once.
+    /// A protocol violation of the next chain is in the buffer. A split queue counts the chain as
+    /// abandoned, unless the chain is [rejected](Virtqueue::reject) at once. A packed queue does
+    /// not advance past the chain.
     Broken,
 }
 
-/// A virtqueue of up to `N` elements, in the format that was negotiated.
+/// A virtqueue of up to `N` elements, in the negotiated format.
 ///
-/// It is made only from a [`CheckedQueue`]. Methods that find the driver at fault leave the queue
-/// as it is: whoever owns the queue stops it.
+/// A virtqueue is created only from a [`CheckedQueue`]. A method that finds the driver at fault
+/// reports the fault and does not stop the queue. The owner of the queue stops it.
 #[derive(Debug)]
 pub enum Virtqueue<W, const N: usize> {
-    /// Without `VIRTIO_F_RING_PACKED`.
+    /// The format without `VIRTIO_F_RING_PACKED`.
     #[cfg(feature = "split")]
     Split(SplitQueue<W, N>),
-    /// With `VIRTIO_F_RING_PACKED`.
+    /// The format with `VIRTIO_F_RING_PACKED`.
     #[cfg(feature = "packed")]
     Packed(PackedQueue<W, N>),
 }
 
-/// The same of either format.
+/// Evaluates one expression for the queue of either format.
 macro_rules! either {
     ($self:expr, $queue:ident => $work:expr) => {
         match $self {
@@ -76,12 +82,13 @@ macro_rules! either {
 }
 
 impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
-    /// The queue at its start, to [`begin`](Self::begin) with. `life` tells it from those that the
-    /// device had before.
+    /// Creates a queue at its start position. The caller calls [`begin`](Self::begin) next.
+    ///
+    /// `generation` distinguishes this queue from earlier queues of the device.
     #[inline(always)]
-    pub(crate) fn new(checked: CheckedQueue<W>, life: u32) -> Self {
-        // Serial numbers of chains begin far from where those of other lives do.
-        let serial = life.wrapping_mul(0x9e37_0000);
+    pub(crate) fn new(checked: CheckedQueue<W>, generation: u32) -> Self {
+        // The factor keeps the first serial numbers of different generations far apart.
+        let serial = generation.wrapping_mul(0x9e37_0000);
         #[cfg(all(feature = "split", feature = "packed"))]
         if checked.is_packed() {
             return Self::Packed(PackedQueue::new(checked, serial));
@@ -92,22 +99,26 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
         return Self::Packed(PackedQueue::new(checked, serial));
     }
 
-    /// One store to its device area: the first memory access of a queue's life.
+    /// Initializes the device area with one store. This is the first memory access of a queue.
     #[inline(always)]
     pub(crate) fn begin(&mut self) {
         either!(self, queue => queue.begin());
     }
 
-    /// The queue where a snapshot has it, with so many chains yet to be [adopted](Self::adopt);
-    /// `None` if the positions cannot be. No memory access.
+    /// Creates a queue at the positions of a snapshot. The caller then [adopts](Self::adopt)
+    /// `chains` chains.
+    ///
+    /// Returns `None` if the positions contradict each other, or contradict the size of the queue
+    /// or `chains`. No memory access.
     pub(crate) fn restored(
         checked: CheckedQueue<W>,
-        life: u32,
+        generation: u32,
         ring: &RingSnapshot,
         chains: u16,
     ) -> Option<Self> {
-        // Room for the chains before, and none of the values that are no serial number.
-        let serial = (u32::from(num::low16(life) & 0x3fff)).wrapping_add(2) << 16;
+        // At least 2^17, so that the adopted chains get lower numbers without a wrap. At most
+        // 2^30 + 2^16, which is a valid serial number of a split queue.
+        let serial = (u32::from(num::low16(generation) & 0x3fff)).wrapping_add(2) << 16;
         #[cfg(all(feature = "split", feature = "packed"))]
         if checked.is_packed() {
             return PackedQueue::restored(checked, serial, ring).map(Self::Packed);
@@ -121,12 +132,13 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
         }
     }
 
-    /// The rings have moved in host memory; their contents have not changed.
+    /// Sets the windows, after the rings moved in host memory. The contents of the rings are
+    /// unchanged.
     pub(crate) fn set_windows(&mut self, windows: Windows<W>) {
         either!(self, queue => queue.set_windows(windows));
     }
 
-    /// Takes the next available chain, copied and validated, into `chain`.
+    /// Pops the next available chain: validates the chain and copies it into `chain`.
     ///
     /// At most `N + 2` ring accesses and `N` descriptors of an indirect table.
     #[inline(always)]
@@ -134,63 +146,75 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
         either!(self, queue => queue.pop(mem, chain))
     }
 
-    /// Gives a chain back with `written` bytes in it; false, and nothing is given, if it is not in
-    /// flight: it was given back or lost, or its queue is another. Two stores.
+    /// Marks a chain as used, with `written` bytes in it. Two stores.
+    ///
+    /// Returns false and stores nothing if the chain is not in flight: the chain was marked as used
+    /// or abandoned before, or belongs to another queue. With IN_ORDER the result is always false;
+    /// see [`push_in_order`](Self::push_in_order).
     #[inline(always)]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
         either!(self, queue => queue.push_used(chain, written))
     }
 
-    /// Gives the chain back that `pop` has just found broken, with nothing written in it. False, and
-    /// nothing is given, if older ones have to go first, or were lost, or if it has no end.
+    /// Marks the chain as used that `pop` has just reported as [`Popped::Broken`], with 0 bytes
+    /// written.
     ///
-    /// Two stores; two more with IN_ORDER. In a packed ring up to `N` loads before, for its end.
+    /// Returns false and stores nothing
+    /// - with IN_ORDER, if an older chain is in flight or was abandoned,
+    /// - in a packed ring, if the chain has no end, or if its buffer id is in flight.
+    ///
+    /// Two stores, with IN_ORDER two more. In a packed ring up to `N` loads before, to find the end
+    /// of the chain.
     #[cold]
-    pub(crate) fn refuse(&mut self, chain: &mut Chain<N>) -> bool {
-        either!(self, queue => queue.refuse(chain))
+    pub(crate) fn reject(&mut self, chain: &mut Chain<N>) -> bool {
+        either!(self, queue => queue.reject(chain))
     }
 
-    /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
-    /// hears of it at the latest when [`needs_interrupt`](Self::needs_interrupt) is asked.
+    /// Marks a chain as used in a queue with IN_ORDER, with `written` bytes in it. The chain has to
+    /// be the one that [`is_next`](Self::is_next).
+    ///
+    /// The element is stored in the ring at once or later, at the latest by
+    /// [`needs_interrupt`](Self::needs_interrupt). Returns false if the chain is not in flight.
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
         either!(self, queue => queue.push_in_order(chain, written))
     }
 
-    /// Whether the driver wants an interrupt for what was given back since this was last asked. One
-    /// load.
+    /// Returns whether the driver wants an interrupt for the chains that were marked as used since
+    /// the last call. One load.
     #[inline(always)]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
         either!(self, queue => queue.needs_interrupt())
     }
 
-    /// Tells the driver that kicks are not needed while we look anyway.
+    /// Tells the driver that no kicks are needed while the device polls the queue.
     pub(crate) fn disable_kicks(&mut self) {
         either!(self, queue => queue.disable_kicks());
     }
 
-    /// Asks for a kick with the next buffer, then looks once more: true if more came meanwhile.
+    /// Asks the driver for a kick with the next chain, then checks the ring once more. Returns true
+    /// if a chain became available meanwhile.
     ///
     /// # Errors
-    /// As for `pop`.
+    /// The available index is too far ahead (split ring only).
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
         either!(self, queue => queue.enable_kicks())
     }
 }
 
 impl<W, const N: usize> Virtqueue<W, N> {
-    /// While it is quiet, whether the driver wants an interrupt is answered with no, and without a
-    /// look at the rings.
+    /// Makes the queue quiet, or ends that. While the queue is quiet,
+    /// [`needs_interrupt`](Self::needs_interrupt) returns false without an access to the rings.
     pub(crate) fn set_quiet(&mut self, quiet: bool) {
         either!(self, queue => queue.set_quiet(quiet));
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     #[must_use]
     pub const fn size(&self) -> u16 {
         either!(self, queue => queue.size())
     }
 
-    /// Whether it is packed.
+    /// Returns whether the queue is packed.
     #[must_use]
     pub const fn is_packed(&self) -> bool {
         match self {
@@ -201,64 +225,73 @@ impl<W, const N: usize> Virtqueue<W, N> {
         }
     }
 
-    /// Whether chains are to be given back in the order in which they came.
+    /// Returns whether IN_ORDER was negotiated: chains are marked as used in the order in which
+    /// they were popped.
     #[inline(always)]
     pub(crate) const fn is_in_order(&self) -> bool {
         either!(self, queue => queue.is_in_order())
     }
 
-    /// Whether a chain is the one to be given back next, with IN_ORDER.
+    /// Returns whether a chain is the next one to be marked as used, in a queue with IN_ORDER.
     pub(crate) fn is_next(&self, chain: &Chain<N>) -> bool {
         either!(self, queue => queue.is_next(chain))
     }
 
-    /// Whether a chain was popped and may still be given back.
+    /// Returns whether a chain is in flight.
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
         either!(self, queue => queue.is_in_flight(chain))
     }
 
-    /// Whether nothing more can be given back: with IN_ORDER, after a chain was lost.
+    /// Returns whether the queue is stuck: IN_ORDER was negotiated, and a chain was abandoned. No
+    /// chain that was popped after it can be marked as used.
     pub(crate) fn is_stuck(&self) -> bool {
         either!(self, queue => queue.is_stuck())
     }
 
-    /// How far it is.
+    /// Returns the positions of the queue.
     pub(crate) fn snapshot(&self) -> RingSnapshot {
         either!(self, queue => queue.snapshot())
     }
 
-    /// Slots of a packed ring that a chain in flight takes; 1 in a split one.
+    /// Returns the number of ring slots that a chain in flight occupies in a packed ring, and 1 in
+    /// a split ring.
     pub(crate) fn slots_of(&self, chain: &Chain<N>) -> u16 {
         either!(self, queue => queue.slots_of(chain))
     }
 
-    /// How long ago a chain in flight was popped, in chains or more.
+    /// Returns the age of a chain in flight. The chain itself and each chain popped after it count
+    /// 1 in a split ring and 2 in a packed ring. An older chain has a higher age.
     pub(crate) fn age(&self, chain: &Chain<N>) -> u32 {
         either!(self, queue => queue.age(chain))
     }
 
-    /// A chain that a snapshot has in hand, after all older ones; false if it cannot be.
+    /// Adds a chain from a snapshot to the chains in flight. The caller adopts the chains oldest
+    /// first.
+    ///
+    /// Returns false if the head is in flight already or beyond the size of the queue, or if
+    /// `slots` contradicts the positions of the queue.
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
         either!(self, queue => queue.adopt(chain, slots))
     }
 
-    /// Whether the positions fit the chains that were adopted.
+    /// Returns whether the adopted chains account for everything between the positions of the
+    /// queue.
     pub(crate) fn is_whole(&self) -> bool {
         either!(self, queue => queue.is_whole())
     }
 
-    /// Chains that were popped and may still be given back.
+    /// Returns the number of chains in flight.
     pub(crate) fn in_flight(&self) -> u16 {
         either!(self, queue => queue.in_flight())
     }
 
-    /// A popped chain will not be given back. Nothing, if it is not in flight.
+    /// Abandons a chain. Does nothing if the chain is not in flight.
     #[cold]
     pub(crate) fn abandon(&mut self, chain: &Chain<N>) {
         either!(self, queue => queue.abandon(chain));
     }
 
-    /// No popped chain will be given back.
+    /// Abandons every chain in flight.
     pub(crate) fn abandon_all(&mut self) {
         either!(self, queue => queue.abandon_all());
     }

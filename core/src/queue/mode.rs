@@ -1,14 +1,18 @@
-//! What was negotiated of interrupts and order, in either format.
+//! The negotiated interrupt and order features of a queue, in either format.
 
 use crate::features::Features;
 use crate::features::built;
 
-/// In one byte, so that the good path asks once.
+/// Interrupt and order mode of a queue.
+///
+/// The mode is one byte, so that the fast path compares it once with [`EVENT_IDX`](Self::EVENT_IDX)
+/// instead of testing three flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mode(u8);
 
 impl Mode {
-    /// EVENT_IDX was negotiated, IN_ORDER was not, and the rings may be looked at.
+    /// The mode of the fast path: EVENT_IDX was negotiated, IN_ORDER was not, and the queue is not
+    /// quiet.
     pub(super) const EVENT_IDX: Self = Self(1);
     const IN_ORDER: u8 = 2;
     const QUIET: u8 = 4;
@@ -27,7 +31,7 @@ impl Mode {
         built::IN_ORDER && self.0 & Self::IN_ORDER != 0
     }
 
-    /// Whether the rings are no longer to be looked at.
+    /// Returns whether the device must not access the rings any more.
     pub(super) const fn is_quiet(self) -> bool {
         self.0 & Self::QUIET != 0
     }

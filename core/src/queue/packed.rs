@@ -1,13 +1,23 @@
 //! The packed virtqueue, from the device's side.
 //!
-//! For each chain the shared memory is touched exactly so often: each descriptor once, one used
-//! descriptor, and one suppression word; once more per batch to find its end. Nothing is read twice,
-//! but for how far a chain goes that is refused ([`FaultPolicy::Refuse`](crate::error::FaultPolicy)).
+//! # Memory accesses
 //!
-//! A descriptor is the driver's until its flags say otherwise for the round that the wrap counter
-//! stands for; only the first of a chain is asked, as it is published last (packed-06). A driver can
-//! make no more available than it has slots: the slots of a chain in flight are the device's, so a
-//! chain that would reach into them is a fault.
+//! For each chain the device accesses shared memory exactly as often as this:
+//! - each descriptor once,
+//! - one used descriptor,
+//! - one suppression word.
+//!
+//! One more access per batch finds the end of the batch. Nothing is read twice, with one exception:
+//! when a chain is rejected ([`FaultPolicy::Refuse`](crate::error::FaultPolicy)), its descriptors
+//! are read again to find its end.
+//!
+//! # Ownership of slots
+//!
+//! A descriptor belongs to the driver until its flags match the wrap counter of the current round.
+//! The device checks only the first descriptor of a chain, because the driver publishes the first
+//! descriptor last (packed-06). The slots of a chain in flight belong to the device. A driver can
+//! make no more slots available than it owns: a chain that reaches into slots of the device is a
+//! fault.
 //!
 //! Clauses: packed-01 to packed-24.
 
@@ -36,47 +46,48 @@ use position::{BOTH, Position};
 
 /// `RING_EVENT_FLAGS_DISABLE`, in the high half of the event suppression word.
 const DISABLE: u32 = 1 << 16;
-/// `RING_EVENT_FLAGS_DESC`
+/// `RING_EVENT_FLAGS_DESC`, in the high half of the event suppression word.
 const DESC: u32 = 2 << 16;
-/// Both bits of the flags; the others are reserved.
+/// Mask of the two flag bits. The other bits of the high half are reserved.
 const FLAGS: u32 = 3 << 16;
 
 /// A packed virtqueue of up to `N` elements, over three ring windows.
 ///
-/// It is made only from a [`CheckedQueue`]. Methods that find the driver at fault leave the queue
-/// as it is: whoever owns the queue stops it.
+/// A queue is created only from a [`CheckedQueue`]. A method that finds the driver at fault reports
+/// the fault and does not stop the queue. The owner of the queue stops it.
 #[derive(Debug)]
 pub struct PackedQueue<W, const N: usize> {
     windows: Windows<W>,
     size: u16,
     next_avail: Position,
     next_used: Position,
-    /// Slots of the driver's that are not taken.
+    /// Slots that no popped chain occupies.
     room: u16,
-    /// Slots that were given back since interrupts were last considered, modulo 2^32.
-    given: u32,
-    /// Slots of chains that will not be given back.
+    /// Slots that were marked as used since the last interrupt decision, modulo 2^32.
+    unsignalled: u32,
+    /// Slots of abandoned chains.
     abandoned: u16,
+    /// Whether indirect descriptors were negotiated.
     indirect: bool,
-    /// The driver was told not to kick, by the flags.
+    /// Whether the flags of the device area tell the driver not to kick.
     kicks_off: bool,
     mode: Mode,
-    /// The serial number of the next chain; odd, as none is that stands for no chain.
+    /// Serial number of the next chain. It is odd, because every reserved value is even.
     serial: u32,
-    /// The serial number of the chain to be given back next, with IN_ORDER.
+    /// With IN_ORDER, the serial number of the next chain to be marked as used.
     oldest: u32,
     batch: Batch,
-    flights: InFlight<N>,
+    in_flight: InFlight<N>,
 }
 
 impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
-    /// The queue at its start, to [`begin`](Self::begin) with.
+    /// Creates a queue at its start position. The caller calls [`begin`](Self::begin) next.
     pub(crate) fn new(checked: CheckedQueue<W>, serial: u32) -> Self {
         const {
-            // `InFlight` finds its places by a mask.
+            // `InFlight` computes home entries with a mask.
             assert!(
                 N.is_power_of_two() && N <= 32768,
-                "a queue has room for 2^k elements, k <= 15"
+                "the capacity `N` of a packed queue must be a power of two, at most 32768"
             );
         }
         let mode = Mode::of(checked.features);
@@ -86,7 +97,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             next_avail: Position::start(AVAIL),
             next_used: Position::start(BOTH),
             room: checked.size,
-            given: 0,
+            unsignalled: 0,
             abandoned: 0,
             indirect: checked.features.contains(Features::INDIRECT_DESC),
             kicks_off: false,
@@ -94,11 +105,11 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             serial: serial | 1,
             oldest: serial | 1,
             batch: Batch::EMPTY,
-            flights: InFlight::new(mode.in_order()),
+            in_flight: InFlight::new(mode.in_order()),
         }
     }
 
-    /// Writes its device area: the first memory access of a queue's life.
+    /// Writes the device area. This is the first memory access of a queue.
     pub(crate) fn begin(&mut self) {
         self.windows.device.store_suppression(0);
     }
@@ -110,8 +121,8 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         ring: &RingSnapshot,
     ) -> Option<Self> {
         let size = checked.size;
-        let next_avail = Position::from_word(ring.next_avail, AVAIL, size)?;
-        let next_used = Position::from_word(ring.next_used, BOTH, size)?;
+        let next_avail = Position::from_halfword(ring.next_avail, AVAIL, size)?;
+        let next_used = Position::from_halfword(ring.next_used, BOTH, size)?;
         let taken = next_used.distance(next_avail, size)?;
         if ring.abandoned > taken || ring.unsignalled > size {
             return None;
@@ -120,22 +131,23 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         queue.next_avail = next_avail;
         queue.next_used = next_used;
         queue.room = size.wrapping_sub(taken);
-        queue.given = ring.unsignalled.into();
+        queue.unsignalled = ring.unsignalled.into();
         queue.abandoned = ring.abandoned;
         queue.kicks_off = ring.kicks_off;
         Some(queue)
     }
 
+    /// See [`Virtqueue::set_windows`](super::Virtqueue::set_windows).
     pub(crate) fn set_windows(&mut self, windows: Windows<W>) {
         self.windows = windows;
     }
 
-    /// Takes the next available chain, copied and validated, into `chain`.
+    /// Pops the next available chain: validates the chain and copies it into `chain`.
     ///
     /// At most `N + 1` ring accesses and `N` descriptors of an indirect table.
     ///
     /// # Errors
-    /// The driver's misdeed is in `chain`, which is of no other use then.
+    /// The protocol violation is in `chain`, which is otherwise empty.
     #[inline]
     pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
         let (slot, flags) = (self.next_avail.slot(), self.next_avail.flags());
@@ -162,15 +174,16 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             }
             Ok(_) => {
                 let head = chain.head();
-                chain.header.blame(DriverFault::HeadInFlight { head });
+                chain.header.set_fault(DriverFault::HeadInFlight { head });
                 Popped::Fault
             }
             Err(_) => Popped::Broken,
         }
     }
 
-    /// Follows a chain from its first descriptor on, through those `behind` it up to the end of the
-    /// ring; the slots that it takes.
+    /// Follows a chain from its first descriptor through the descriptors `behind` it, up to the end
+    /// of the ring, and from there on from the start of the ring. Returns the number of slots that
+    /// the chain occupies.
     #[inline(always)]
     fn walk<M: DriverMem>(
         &self,
@@ -187,7 +200,8 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         }
     }
 
-    /// Follows a chain on from the start of the ring, no farther than to its first slot.
+    /// Continues to follow a chain from the start of the ring, at most up to the first slot of the
+    /// chain.
     #[cold]
     #[inline(never)]
     fn walk_around<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>) -> Result<u16, Faulted> {
@@ -205,22 +219,23 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         }
     }
 
-    /// Follows a chain into its table.
+    /// Follows a chain into its indirect table.
     fn walk_indirect<M: DriverMem>(
         &self,
         mem: &M,
         chain: &mut Chain<N>,
         table: Desc<true>,
     ) -> Result<u16, Faulted> {
-        // One for the table itself.
+        // The descriptor of the table occupies one slot.
         let slots = self.within_room(chain, 1)?;
-        // WRITE means nothing beside INDIRECT (packed-18).
+        // WRITE has no meaning in a descriptor with INDIRECT (packed-18).
         let table = table.with(NEXT, 0, 0);
         walk_table::<_, N, true>(mem, chain, table, self.indirect)?;
         Ok(slots)
     }
 
-    /// The slots of a chain: one for each segment, and so many `more`. They have to be the driver's.
+    /// Returns the number of slots of a chain: one for each segment, and `more`. The driver has to
+    /// own all of them.
     #[inline(always)]
     fn within_room(&self, chain: &mut Chain<N>, more: u16) -> Result<u16, Faulted> {
         let slots = chain.header.count().wrapping_add(more);
@@ -230,27 +245,28 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         Ok(slots)
     }
 
-    /// See [`Virtqueue::refuse`](super::Virtqueue::refuse).
+    /// See [`Virtqueue::reject`](super::Virtqueue::reject).
     ///
-    /// The walk stopped somewhere. How far the chain goes its descriptors say once more; nothing else
-    /// of them is used, so a driver that changes them meanwhile misleads itself.
-    pub(crate) fn refuse(&mut self, chain: &mut Chain<N>) -> bool {
-        if self.is_in_order() && (self.flights.count() != 0 || self.abandoned != 0) {
+    /// `pop` stopped at the fault, which may be before the end of the chain. This method reads the
+    /// descriptors again to find the end. The method uses only the NEXT flags and the buffer id of
+    /// the last descriptor, so a driver that changes the descriptors meanwhile harms only itself.
+    pub(crate) fn reject(&mut self, chain: &mut Chain<N>) -> bool {
+        if self.is_in_order() && (self.in_flight.count() != 0 || self.abandoned != 0) {
             return false;
         }
-        let mut place = self.next_avail.around(self.size);
+        let mut position = self.next_avail.around(self.size);
         for slots in 1..=self.room {
-            let Some(desc) = self.windows.desc.load_descriptor(place.slot()) else {
+            let Some(desc) = self.windows.desc.load_descriptor(position.slot()) else {
                 return false;
             };
-            place.advance(1);
-            place = place.around(self.size);
+            position.advance(1);
+            position = position.around(self.size);
             let desc = Desc::<true>::new(desc);
             if desc.has(NEXT) {
                 continue;
             }
-            // A name in flight is another chain's.
-            if self.flights.has(desc.next()) {
+            // A buffer id in flight names another chain.
+            if self.in_flight.has(desc.next()) {
                 return false;
             }
             chain.header.begin(desc.next());
@@ -259,7 +275,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
                 self.serial = self.serial.wrapping_add(2);
                 self.oldest = self.serial;
             }
-            self.next_avail = place;
+            self.next_avail = position;
             self.room = self.room.wrapping_sub(slots);
             self.put_used(desc.next(), slots, 0);
             return true;
@@ -267,36 +283,40 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         false
     }
 
-    /// Gives a chain back with `written` bytes in it: one used descriptor for all of it, its flags
-    /// last. False, and nothing is given, if the chain is not in flight. Two stores.
+    /// Marks a chain as used, with `written` bytes in it. Two stores.
+    ///
+    /// One used descriptor stands for the whole chain, and its flags are stored last. Returns false
+    /// and stores nothing if the chain is not in flight, or with IN_ORDER.
     #[inline]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
         match self
-            .flights
-            .remove_near(chain.head(), chain.header.serial())
+            .in_flight
+            .remove_fast(chain.head(), chain.header.serial())
         {
             Some(slots) => {
                 self.put_used(chain.head(), slots, written);
                 true
             }
-            None => self.push_used_far(chain, written),
+            None => self.push_used_slow(chain, written),
         }
     }
 
+    /// Slow path of [`push_used`](Self::push_used). With IN_ORDER the chain has to be given to
+    /// [`push_in_order`](Self::push_in_order) instead.
     #[cold]
     #[inline(never)]
-    fn push_used_far(&mut self, chain: &Chain<N>, written: u32) -> bool {
+    fn push_used_slow(&mut self, chain: &Chain<N>, written: u32) -> bool {
         if self.is_in_order() {
             return false;
         }
-        let slots = self.flights.remove(chain.head(), chain.header.serial());
+        let slots = self.in_flight.remove(chain.head(), chain.header.serial());
         if let Some(slots) = slots {
             self.put_used(chain.head(), slots, written);
         }
         slots.is_some()
     }
 
-    /// One used descriptor, for so many slots.
+    /// Stores one used descriptor, and advances by `slots` slots.
     #[inline(always)]
     fn put_used(&mut self, id: u16, slots: u16, written: u32) {
         if !self.store_used(id, written) {
@@ -304,7 +324,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         }
         self.next_used.advance(slots);
         self.room = self.room.wrapping_add(slots);
-        self.given = self.given.wrapping_add(slots.into());
+        self.unsignalled = self.unsignalled.wrapping_add(slots.into());
     }
 
     #[cold]
@@ -314,7 +334,8 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         self.store_used(id, written);
     }
 
-    /// False, and nothing is stored, if the position is behind the end of the ring.
+    /// Stores one used descriptor. Returns false and stores nothing if the position is beyond the
+    /// end of the ring.
     #[inline(always)]
     fn store_used(&self, id: u16, written: u32) -> bool {
         let (slot, flags) = (self.next_used.slot(), self.next_used.flags());
@@ -323,10 +344,13 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         desc.store_used_descriptor(slot, id, written, flags)
     }
 
-    /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
-    /// hears of it at the latest with [`publish`](Self::publish).
+    /// Marks a chain as used in a queue with IN_ORDER, with `written` bytes in it. The chain has to
+    /// be the one that [`is_next`](Self::is_next).
+    ///
+    /// The chain joins the batch, which [`publish`](Self::publish) stores in the ring. Returns
+    /// false if the chain is not in flight.
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let Some(slots) = self.flights.remove(chain.head(), chain.header.serial()) else {
+        let Some(slots) = self.in_flight.remove(chain.head(), chain.header.serial()) else {
             return false;
         };
         self.oldest = self.oldest.wrapping_add(2);
@@ -335,14 +359,15 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             id: chain.head(),
             len: written,
         };
-        // A chain that is not full cannot be passed over: its length would be lost.
+        // The driver assumes that every chain but the last of a batch is full. So a chain that is
+        // not full ends the batch.
         if u64::from(written) != chain.writable_len() {
             self.publish();
         }
         true
     }
 
-    /// Puts what was given back in order into the ring. Two stores, or none.
+    /// Stores the batch in the ring. Two stores; none if the batch is empty.
     #[cold]
     #[inline(never)]
     pub(crate) fn publish(&mut self) {
@@ -352,11 +377,12 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         }
     }
 
-    /// Whether the driver wants an interrupt for what was given back since this was last asked.
+    /// Returns whether the driver wants an interrupt for the chains that were marked as used since
+    /// the last call. One load.
     ///
-    /// The full fence keeps the driver's suppression word from being read before the used
-    /// descriptor is written: a driver that turns interrupts on and then looks at the descriptor
-    /// sees one or the other. One load.
+    /// The full fence orders the store of the used descriptor before the load of the driver's
+    /// suppression word. If the driver enables interrupts and then reads the descriptor, then
+    /// either the driver sees that it is used, or the device sees that interrupts are enabled.
     #[inline]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
         if self.mode == Mode::EVENT_IDX {
@@ -378,20 +404,22 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         self.is_wanted(self.mode.event_idx())
     }
 
+    /// Returns whether the driver wants an interrupt. `event_idx` says whether EVENT_IDX was
+    /// negotiated.
     #[inline(always)]
     fn is_wanted(&mut self, event_idx: bool) -> bool {
-        let given = core::mem::take(&mut self.given);
+        let given = core::mem::take(&mut self.unsignalled);
         self.windows.device.full_fence();
         let word = self.windows.driver.load_suppression();
         if event_idx && word & FLAGS == DESC {
             return self.next_used.has_passed(word, given, self.size);
         }
-        // What is reserved, or not negotiated, asks for nothing less than an interrupt.
+        // Flags that are reserved or not negotiated count as a request for every interrupt.
         word & FLAGS != DISABLE && given != 0
     }
 
-    /// Tells the driver that kicks are not needed while we look anyway. With EVENT_IDX the stale
-    /// event does that by itself.
+    /// Tells the driver that no kicks are needed while the device polls the queue. With EVENT_IDX
+    /// nothing is stored: the stale event already suppresses kicks.
     pub(crate) fn disable_kicks(&mut self) {
         if !self.mode.event_idx() && !self.kicks_off {
             self.kicks_off = true;
@@ -399,10 +427,12 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         }
     }
 
-    /// Asks for a kick with the next buffer, then looks once more: true if more came meanwhile.
+    /// Asks the driver for a kick with the next chain, then checks the ring once more. Returns true
+    /// if a chain became available meanwhile.
     ///
-    /// The full fence keeps the descriptor's flags from being read before the request is visible: a
-    /// driver that publishes and then looks whether to kick sees one or the other.
+    /// The full fence orders the store of the request before the load of the descriptor's flags. If
+    /// the driver publishes a chain and then checks whether to kick, then either the driver sees
+    /// the request, or the device sees the chain.
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
         let next = self.next_avail.around(self.size);
         if self.mode.event_idx() {
@@ -411,7 +441,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             self.kicks_off = false;
             self.windows.device.store_suppression(0);
         } else {
-            // Kicks were never off: whatever came was or will be announced.
+            // Kicks are not turned off, so the driver kicks for every chain.
             return Ok(false);
         }
         self.windows.device.full_fence();
@@ -425,7 +455,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
         self.mode.set_quiet(quiet);
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     #[must_use]
     pub const fn size(&self) -> u16 {
         self.size
@@ -435,7 +465,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
         RingSnapshot {
             next_avail: self.next_avail.around(self.size).halfword(),
             next_used: self.next_used.around(self.size).halfword(),
-            unsignalled: num::clamp_u16(num::index(self.given)).min(self.size),
+            unsignalled: num::clamp_u16(num::index(self.unsignalled)).min(self.size),
             abandoned: self.abandoned,
             kicks_off: self.kicks_off,
         }
@@ -443,7 +473,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     pub(crate) fn slots_of(&self, chain: &Chain<N>) -> u16 {
         let serial = chain.header.serial();
-        self.flights.get(chain.head(), serial).unwrap_or(0)
+        self.in_flight.get(chain.head(), serial).unwrap_or(0)
     }
 
     pub(crate) const fn age(&self, chain: &Chain<N>) -> u32 {
@@ -451,20 +481,22 @@ impl<W, const N: usize> PackedQueue<W, N> {
     }
 
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
-        // As many as there are, and no more slots than lie between the positions.
+        // The chain occupies at least one slot, and no more slots than the positions leave for it.
         let taken = self.size.wrapping_sub(self.room);
-        let so_far = self.flights.slots().saturating_add(self.abandoned);
+        let so_far = self.in_flight.slots().saturating_add(self.abandoned);
         if slots == 0 || slots > taken.saturating_sub(so_far) {
             return false;
         }
         self.admit(chain, slots)
     }
 
-    /// Notes a chain that came; false if its id is in flight already.
+    /// Adds a popped chain to the chains in flight. Returns false if its id is in flight already.
     #[inline(always)]
     fn admit(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
         let serial = self.serial;
-        if !self.flights.insert_near(chain.head(), slots, serial) && !self.admit_far(chain, slots) {
+        if !self.in_flight.insert_fast(chain.head(), slots, serial)
+            && !self.admit_slow(chain, slots)
+        {
             return false;
         }
         chain.header.set_serial(serial);
@@ -474,50 +506,54 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     #[cold]
     #[inline(never)]
-    fn admit_far(&mut self, chain: &Chain<N>, slots: u16) -> bool {
-        self.flights.insert(chain.head(), slots, self.serial)
+    fn admit_slow(&mut self, chain: &Chain<N>, slots: u16) -> bool {
+        self.in_flight.insert(chain.head(), slots, self.serial)
     }
 
     pub(crate) fn is_whole(&self) -> bool {
-        let slots = self.flights.slots().saturating_add(self.abandoned);
+        let slots = self.in_flight.slots().saturating_add(self.abandoned);
         slots == self.size.wrapping_sub(self.room)
     }
 
     pub(crate) fn in_flight(&self) -> u16 {
-        self.flights.count()
+        self.in_flight.count()
     }
 
-    /// Whether chains are to be given back in the order in which they came (rsvd-05).
+    /// Returns whether IN_ORDER was negotiated: chains are marked as used in the order in which
+    /// they were popped (rsvd-05).
     #[inline(always)]
     pub(crate) const fn is_in_order(&self) -> bool {
         self.mode.in_order()
     }
 
-    /// Whether a chain is the one to be given back next. Never again after one was lost.
+    /// Returns whether a chain is the next one to be marked as used. If a chain was abandoned, no
+    /// chain that was popped after it is ever the next one.
     pub(crate) const fn is_next(&self, chain: &Chain<N>) -> bool {
         chain.header.serial() == self.oldest
     }
 
-    /// Whether a chain was popped and may still be given back.
+    /// Returns whether a chain is in flight.
     #[cold]
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
         let serial = chain.header.serial();
-        self.flights.get(chain.head(), serial).is_some()
+        self.in_flight.get(chain.head(), serial).is_some()
     }
 
-    /// Whether nothing more can be given back, because an older chain was lost.
+    /// Returns whether the queue is stuck: IN_ORDER was negotiated, and a chain was abandoned. No
+    /// chain that was popped after it can be marked as used.
     pub(crate) const fn is_stuck(&self) -> bool {
         self.is_in_order() && self.abandoned != 0
     }
 
-    /// A popped chain will not be given back. Its slots stay the device's.
+    /// Abandons a chain. Its slots stay with the device. Does nothing if the chain is not in
+    /// flight.
     pub(crate) fn abandon(&mut self, chain: &Chain<N>) {
-        let slots = self.flights.remove(chain.head(), chain.header.serial());
+        let slots = self.in_flight.remove(chain.head(), chain.header.serial());
         self.abandoned = self.abandoned.wrapping_add(slots.unwrap_or(0));
     }
 
     pub(crate) fn abandon_all(&mut self) {
-        self.abandoned = self.abandoned.wrapping_add(self.flights.slots());
-        self.flights.clear();
+        self.abandoned = self.abandoned.wrapping_add(self.in_flight.slots());
+        self.in_flight.clear();
     }
 }

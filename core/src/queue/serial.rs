@@ -1,31 +1,57 @@
-//! Serial numbers of chains, and the words that stand where there is none.
+//! Serial numbers of chains, and the reserved values that are never serial numbers.
 //!
-//! A chain is told from a clone of an earlier one with the same head by its number. That of a chain in
-//! a split ring is below 2^31 + 2^16, with IN_ORDER after one bit was [turned](SPLIT_IN_ORDER_XOR); in a packed
-//! ring it is odd. What stands for no chain is none of these in either format, so that a chain of
-//! another life gives nothing back, whatever the format was then.
+//! A queue gives each chain that it pops a serial number. The number is kept twice: in the chain,
+//! and in the queue's table of chains in flight. The queue takes a chain back only if both numbers
+//! agree. A clone of an earlier chain has an older number and is rejected, even if a new chain with
+//! the same head is in flight.
+//!
+//! | format | serial numbers |
+//! |---|---|
+//! | split | below 2^31 + 2^16, see [`SPLIT_WRAP`]; the low half is the index of the available entry |
+//! | packed | odd |
+//!
+//! The reserved values stand in a chain or in a table entry that has no serial number. In either
+//! format and with either XOR constant, a reserved value never equals a serial number. A chain of
+//! an earlier generation of the queue is therefore rejected even if that generation had the other
+//! format.
+//!
+//! # How the XOR constants disable the fast path
+//!
+//! The fast path takes a chain back after one comparison: the number in the table entry against the
+//! number in the chain. Sometimes the fast path must not be taken: a queue with IN_ORDER has to
+//! check the order first, and a packed queue has to search for an id that is not in its home entry.
+//! A flag for these cases would cost the fast path a second test. Instead one of the two copies is
+//! XORed with a constant, so that the comparison fails. The slow path undoes the XOR. A split queue
+//! changes the copy in the chain ([`SPLIT_IN_ORDER_XOR`]), a packed queue the copies in its table
+//! ([`PACKED_SLOW_XOR`]).
 
-/// In place of the number of a chain that was never popped, or was taken back.
+/// Serial number of a chain buffer that holds no chain: nothing was popped into it, or the last pop
+/// found a fault.
 pub(super) const NO_CHAIN: u32 = u32::MAX - 1;
-/// In place of that of a chain in flight: there is none.
+/// Table entry without a chain in flight.
 pub(super) const FREE: u32 = u32::MAX - 3;
-/// The same in a split ring with IN_ORDER.
-pub(super) const ORDERED: u32 = u32::MAX - 5;
-/// The same: the head is beyond the size of a split ring.
-pub(super) const ABSENT: u32 = u32::MAX - 7;
-/// Numbers of a batch in a split ring begin below this.
-pub(super) const SPLIT_END: u32 = 1 << 31;
-/// What is turned in a split ring with IN_ORDER: a chain has another number than is noted of it, so
-/// that it is not given back without asking for its turn.
+/// Table entry without a chain in flight, in a split queue with IN_ORDER.
+pub(super) const FREE_IN_ORDER: u32 = u32::MAX - 5;
+/// Table entry of a head that is beyond the size of a split queue.
+pub(super) const BEYOND_SIZE: u32 = u32::MAX - 7;
+/// The serial numbers of a split queue wrap here. They wrap only when the available index is read:
+/// the chains that one read makes available count on, by at most 2^15.
+pub(super) const SPLIT_WRAP: u32 = 1 << 31;
+/// XORed into the serial number in a chain of a split queue with IN_ORDER. The table keeps the
+/// plain number. [`SplitQueue::push_used`](super::SplitQueue::push_used) then fails, and only
+/// `push_in_order` takes the chain back.
 pub(super) const SPLIT_IN_ORDER_XOR: u32 = 1 << 30;
-/// The same in a packed ring where not all chains are in their places, of [`FREE`], too.
-pub(super) const PACKED_FAR_XOR: u32 = 1 << 30;
+/// XORed into every entry of the in-flight table of a packed queue, the free ones included, while
+/// chains have to take the slow path.
+pub(super) const PACKED_SLOW_XOR: u32 = 1 << 30;
 
 const _: () = {
-    // The highest number in a split ring, and the highest after the turn.
-    let highest = SPLIT_END | SPLIT_IN_ORDER_XOR | 0xffff;
-    assert!(ABSENT > highest);
-    let (free, plain) = (FREE ^ PACKED_FAR_XOR, SPLIT_END | 0xffff);
-    assert!(free > plain && free < SPLIT_END | SPLIT_IN_ORDER_XOR);
-    assert!((ABSENT | ORDERED | FREE | NO_CHAIN | free) & 1 == 0);
+    // The highest serial number of a split queue, after the XOR.
+    let highest = SPLIT_WRAP | SPLIT_IN_ORDER_XOR | 0xffff;
+    assert!(BEYOND_SIZE > highest);
+    // `FREE` after the XOR lies between the two ranges of a split queue, plain and XORed.
+    let (free, plain) = (FREE ^ PACKED_SLOW_XOR, SPLIT_WRAP | 0xffff);
+    assert!(free > plain && free < SPLIT_WRAP | SPLIT_IN_ORDER_XOR);
+    // No reserved value is odd, so none is a serial number of a packed queue.
+    assert!((BEYOND_SIZE | FREE_IN_ORDER | FREE | NO_CHAIN | free) & 1 == 0);
 };

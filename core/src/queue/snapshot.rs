@@ -1,4 +1,4 @@
-//! How far a queue is, and its chains in hand, as plain values.
+//! The positions of a queue and its chains in flight, as plain values.
 
 use heapless::Vec;
 #[cfg(feature = "serde")]
@@ -6,40 +6,46 @@ use serde::{Deserialize, Serialize};
 
 use super::Segment;
 
-/// How far a queue has come. Before the driver is live all of it is as at the start.
+/// The positions of a queue in its rings.
+///
+/// Before DRIVER_OK every field has the value that it has at the start of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct RingSnapshot {
-    /// Where the device looks next. Split: the index of the next available entry. Packed: the slot,
-    /// and the wrap counter in bit 15.
+    /// Position from which the device takes the next available chain.
+    ///
+    /// Split: the index of the next available entry. Packed: the slot in bits 0 to 14, the wrap
+    /// counter in bit 15.
     pub next_avail: u16,
-    /// Where it gives back next, in the same way.
+    /// Position at which the device stores the next used element, in the format of `next_avail`.
     pub next_used: u16,
-    /// What was given back since interrupts were last considered: elements, or slots; at most the
-    /// queue's size.
+    /// Chains (split) or slots (packed) that were marked as used since the device last decided
+    /// whether to interrupt the driver. At most the size of the queue.
     pub unsignalled: u16,
-    /// What was taken and will not be given back: chains, or slots.
+    /// Chains (split) or slots (packed) that were popped and abandoned: the device never marks them
+    /// as used.
     pub abandoned: u16,
-    /// The driver was told by flags not to kick.
+    /// Whether the device told the driver not to kick, by the flags of the device area.
     pub kicks_off: bool,
 }
 
-/// A chain in hand.
+/// A chain that the device holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct ChainSnapshot<const N: usize> {
     /// Queue number.
     pub queue: u16,
-    /// Index of its head descriptor; in a packed ring, its buffer id.
+    /// Split: index of the head descriptor. Packed: buffer id.
     pub head: u16,
-    /// Slots of a packed ring that it takes, at most as many as it has buffers; 1 in a split one.
+    /// Packed: ring slots that the chain occupies, at most its number of buffers. Split: 1.
     pub slots: u16,
-    /// With IN_ORDER: it was answered with so many bytes, and waits for an older one.
+    /// Bytes written, if the model has answered the chain and the chain waits for an older one
+    /// (IN_ORDER only).
     pub answered: Option<u32>,
-    /// How many of its segments the device may read; they come first.
+    /// Number of device-readable segments. They come first in `segments`.
     pub readable: u16,
-    /// Its buffers: at least one.
+    /// The buffers of the chain, at least one.
     pub segments: Vec<Segment, N>,
 }

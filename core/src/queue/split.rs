@@ -1,12 +1,22 @@
 //! The split virtqueue, from the device's side.
 //!
-//! For each chain the shared memory is touched exactly so often: the available index once per
-//! batch, one ring entry, each descriptor once, one used element, the used index, and one
-//! suppression field. Nothing is read twice.
+//! # Memory accesses
 //!
-//! In-flight chains are tracked in one word per descriptor: the serial number of the chain that has
-//! it as its head, so that a clone of an earlier one gives nothing back. A chain buffer takes four
-//! times as much.
+//! For each chain the device accesses shared memory exactly as often as this:
+//! - one entry of the available ring,
+//! - each descriptor once,
+//! - one used element,
+//! - the used index,
+//! - one suppression field.
+//!
+//! The available index is read once per batch. Nothing is read twice.
+//!
+//! # Chains in flight
+//!
+//! The table `in_flight` has one word per descriptor: the serial number of the chain in flight
+//! whose head is this descriptor. A chain is marked as used only if its own serial number equals
+//! the word, so a clone of an earlier chain is rejected. A chain buffer takes four times as much
+//! memory as the table. The module `serial` describes the serial numbers.
 //!
 //! Clauses: split-desc-01..05, split-indirect-01, split-indirect-02, split-avail-01..03,
 //! split-used-01..06, split-usedsup-01..06, split-availsup-01..05.
@@ -18,7 +28,7 @@ use super::{
     chain::Chain,
     descriptor::{Desc, End, follow, walk_table},
     mode::Mode,
-    serial::{ABSENT, FREE, ORDERED, SPLIT_END, SPLIT_IN_ORDER_XOR},
+    serial::{BEYOND_SIZE, FREE, FREE_IN_ORDER, SPLIT_IN_ORDER_XOR, SPLIT_WRAP},
 };
 use crate::{
     error::DriverFault,
@@ -35,38 +45,41 @@ const NO_NOTIFY: u16 = 1;
 
 /// A split virtqueue of up to `N` elements, over three ring windows.
 ///
-/// It is made only from a [`CheckedQueue`]. Methods that find the driver at fault leave the queue
-/// as it is: whoever owns the queue stops it.
+/// A queue is created only from a [`CheckedQueue`]. A method that finds the driver at fault reports
+/// the fault and does not stop the queue. The owner of the queue stops it.
 #[derive(Debug)]
 pub struct SplitQueue<W, const N: usize> {
     windows: Windows<W>,
-    /// One less than the number of elements.
+    /// Number of elements minus 1.
     mask: u16,
-    /// The serial number of the next chain, whose low half is the index of its entry.
+    /// Serial number of the next chain. Its low half is the index of the next available entry.
     next: u32,
-    /// The available index as last read.
+    /// Available index at the last read.
     avail_idx: u16,
+    /// Index of the next used element.
     next_used: u16,
-    /// Chains that were popped and will not be given back.
+    /// Number of abandoned chains.
     abandoned: u16,
-    /// `next_used` when interrupts were last considered.
+    /// `next_used` at the last interrupt decision.
     signalled: u16,
     mode: Mode,
+    /// Whether indirect descriptors were negotiated.
     indirect: bool,
-    /// The driver was told not to kick, by the used ring's flags.
+    /// Whether the flags of the used ring tell the driver not to kick.
     kicks_off: bool,
     batch: Batch,
+    /// For each head, the serial number of its chain in flight or a reserved value.
     in_flight: [u32; N],
 }
 
 impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
-    /// The queue at its start, to [`begin`](Self::begin) with.
+    /// Creates a queue at its start position. The caller calls [`begin`](Self::begin) next.
     #[inline(always)]
     pub(crate) fn new(checked: CheckedQueue<W>, serial: u32) -> Self {
         const {
             assert!(
                 N.is_power_of_two() && N <= 32768,
-                "a split queue holds 2^k elements, k <= 15"
+                "the capacity `N` of a split queue must be a power of two, at most 32768"
             );
         }
         Self {
@@ -85,22 +98,22 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         }
     }
 
-    /// Writes the used ring's flags: the first memory access of a queue's life.
+    /// Writes the flags of the used ring. This is the first memory access of a queue.
     #[inline(always)]
     pub(crate) fn begin(&mut self) {
-        self.mark();
+        self.mark_heads();
         self.windows.device.store_flags(0);
     }
 
-    /// Tells the heads that the driver has from those that are none.
+    /// Marks each head as free, or as beyond the size of the queue.
     #[inline(always)]
-    fn mark(&mut self) {
+    fn mark_heads(&mut self) {
         if self.mode.in_order() {
-            self.in_flight = [ORDERED; N];
+            self.in_flight = [FREE_IN_ORDER; N];
         }
         let size = usize::from(self.size());
         if let Some(beyond) = self.in_flight.get_mut(size..) {
-            beyond.fill(ABSENT);
+            beyond.fill(BEYOND_SIZE);
         }
     }
 
@@ -117,8 +130,8 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             return None;
         }
         let mut queue = Self::new(checked, serial);
-        queue.mark();
-        // The oldest chain in hand came as many entries before.
+        queue.mark_heads();
+        // The oldest chain to adopt was popped `chains` entries before the next one.
         queue.next = serial | u32::from(ring.next_avail);
         queue.next = queue.next.wrapping_sub(chains.into());
         queue.avail_idx = ring.next_avail;
@@ -129,13 +142,15 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         Some(queue)
     }
 
-    /// The rings have moved in host memory; their contents have not changed.
+    /// See [`Virtqueue::set_windows`](super::Virtqueue::set_windows).
     pub(crate) fn set_windows(&mut self, windows: Windows<W>) {
         self.windows = windows;
     }
 
-    /// Reads the available index: once per batch. The acquire keeps the entries and descriptors
-    /// that the driver wrote before it from being read earlier.
+    /// Reads the available index, once per batch. Returns whether a chain is available.
+    ///
+    /// The load is an acquire: the device reads the entries and descriptors that the driver wrote
+    /// before the index only after the index.
     #[inline(always)]
     fn refill(&mut self) -> Result<bool, DriverFault> {
         let idx = self.windows.driver.load_idx();
@@ -144,17 +159,17 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         if ahead > self.size() {
             return Err(DriverFault::jump(idx, next));
         }
-        self.next &= SPLIT_END.wrapping_sub(1);
+        self.next &= SPLIT_WRAP.wrapping_sub(1);
         self.avail_idx = idx;
         Ok(ahead != 0)
     }
 
-    /// Takes the next available chain, copied and validated, into `chain`.
+    /// Pops the next available chain: validates the chain and copies it into `chain`.
     ///
     /// At most `N + 2` ring accesses and `N` descriptors of an indirect table.
     ///
     /// # Errors
-    /// The driver's misdeed is in `chain`, which is of no other use then.
+    /// The protocol violation is in `chain`, which is otherwise empty.
     #[inline(always)]
     pub(crate) fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Popped {
         if self.next_avail() == self.avail_idx {
@@ -162,7 +177,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
                 Ok(true) => {}
                 Ok(false) => return Popped::Empty,
                 Err(fault) => {
-                    chain.header.blame(fault);
+                    chain.header.set_fault(fault);
                     return Popped::Fault;
                 }
             }
@@ -170,8 +185,8 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         let serial = self.next;
         let head = self.windows.driver.load_entry(num::low16(serial));
         match self.in_flight.get_mut(usize::from(head)) {
-            Some(there) if *there == FREE => {
-                *there = serial;
+            Some(entry) if *entry == FREE => {
+                *entry = serial;
                 chain.header.set_serial(serial);
             }
             _ => {
@@ -184,15 +199,17 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         if self.walk(mem, chain, head) {
             return Popped::Chain;
         }
-        // Asked of the chain: to keep the head would cost the good path a register.
+        // The head is read from the chain, because a variable that lives until here would cost the
+        // fast path a register.
         self.abandon_head(chain.head());
         Popped::Broken
     }
 
-    /// See [`Virtqueue::refuse`](super::Virtqueue::refuse).
-    pub(crate) fn refuse(&mut self, chain: &Chain<N>) -> bool {
+    /// See [`Virtqueue::reject`](super::Virtqueue::reject).
+    pub(crate) fn reject(&mut self, chain: &Chain<N>) -> bool {
         if self.mode.in_order() {
-            // It is lost itself; another that was, would be passed over.
+            // `pop` has counted this chain as abandoned. The driver would take any other abandoned
+            // chain for used.
             if self.in_flight() != 0 || self.abandoned != 1 {
                 return false;
             }
@@ -206,30 +223,33 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         true
     }
 
-    /// With IN_ORDER a free head is another word; without, the driver is at fault.
+    /// Slow path of `pop` for a head that is not [`FREE`]: with IN_ORDER the head may be
+    /// [`FREE_IN_ORDER`]. Otherwise the driver is at fault.
     #[cold]
     #[inline(never)]
     fn admit_in_order(&mut self, chain: &mut Chain<N>, head: u16, serial: u32) -> bool {
         match self.in_flight.get_mut(usize::from(head)) {
-            Some(there) if built::IN_ORDER && *there == ORDERED => {
-                *there = serial;
+            Some(entry) if built::IN_ORDER && *entry == FREE_IN_ORDER => {
+                *entry = serial;
                 chain.header.set_serial(serial ^ SPLIT_IN_ORDER_XOR);
                 true
             }
             _ => {
-                chain.header.blame(DriverFault::bad_head(head, self.size()));
+                chain
+                    .header
+                    .set_fault(DriverFault::bad_head(head, self.size()));
                 false
             }
         }
     }
 
-    /// Follows a chain through the descriptor table; false if the driver is at fault.
+    /// Follows a chain through the descriptor table. Returns false if the driver is at fault.
     #[inline(always)]
     fn walk<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>, head: u16) -> bool {
         let table = &self.windows.desc;
         let fetch = |index: u16| table.load_descriptor(index).map(Desc::new);
         chain.header.begin(head);
-        // The head was checked, so it is there.
+        // `pop` has checked the head, so the descriptor exists.
         let Some(first) = fetch(head) else {
             chain.header.bad_next(head);
             return false;
@@ -243,15 +263,17 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         }
     }
 
-    /// Gives a chain back with `written` bytes in it: element first, then the index, so that the
-    /// driver never sees an index without its element. False, and nothing is given, if the chain
-    /// is not in flight. Two stores, one of an element.
+    /// Marks a chain as used, with `written` bytes in it. Two stores, one of them an element.
+    ///
+    /// The element is stored before the index, so that the driver never sees an index without its
+    /// element. Returns false and stores nothing if the chain is not in flight, or with IN_ORDER.
     #[inline(always)]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        // The head of a chain that is in flight is below `N`: the mask stands for a comparison.
+        // The head of a chain in flight is below `N`, so the mask does not change it. The mask
+        // saves a bounds check.
         let head = chain.head() & const { num::clamp_u16(N).wrapping_sub(1) };
         match self.in_flight.get_mut(usize::from(head)) {
-            Some(there) if *there == chain.header.serial() => *there = FREE,
+            Some(entry) if *entry == chain.header.serial() => *entry = FREE,
             _ => return false,
         }
         self.windows
@@ -261,13 +283,16 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         true
     }
 
-    /// The same for a queue with IN_ORDER and the chain that [`is_next`](Self::is_next): the ring
-    /// hears of it at the latest with [`publish`](Self::publish).
+    /// Marks a chain as used in a queue with IN_ORDER, with `written` bytes in it. The chain has to
+    /// be the one that [`is_next`](Self::is_next).
+    ///
+    /// The chain joins the batch, which [`publish`](Self::publish) stores in the ring. Returns
+    /// false if the chain is not in flight.
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
         let serial = chain.header.serial() ^ SPLIT_IN_ORDER_XOR;
-        let there = self.in_flight.get_mut(usize::from(chain.head()));
-        match there.filter(|there| **there == serial) {
-            Some(there) => *there = ORDERED,
+        let entry = self.in_flight.get_mut(usize::from(chain.head()));
+        match entry.filter(|entry| **entry == serial) {
+            Some(entry) => *entry = FREE_IN_ORDER,
             None => return false,
         }
         self.batch = Batch {
@@ -275,14 +300,16 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             id: chain.head(),
             len: written,
         };
-        // A chain that is not full cannot be passed over: its length would be lost.
+        // The driver assumes that every chain but the last of a batch is full. So a chain that is
+        // not full ends the batch.
         if u64::from(written) != chain.writable_len() {
             self.publish();
         }
         true
     }
 
-    /// Puts what was given back in order into the ring. Two stores, one of an element, or none.
+    /// Stores the batch in the ring. Two stores, one of them an element; none if the batch is
+    /// empty.
     pub(crate) fn publish(&mut self) {
         let Batch { count, id, len } = core::mem::replace(&mut self.batch, Batch::EMPTY);
         if count != 0 {
@@ -293,11 +320,12 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         }
     }
 
-    /// Whether the driver wants an interrupt for what was given back since this was last asked.
+    /// Returns whether the driver wants an interrupt for the chains that were marked as used since
+    /// the last call. One load.
     ///
-    /// The full fence keeps the driver's suppression field from being read before the used index
-    /// is written: a driver that turns interrupts on and then looks at the index sees one or the
-    /// other. One load.
+    /// The full fence orders the store of the used index before the load of the driver's
+    /// suppression field. If the driver enables interrupts and then reads the used index, then
+    /// either the driver sees the new index, or the device sees that interrupts are enabled.
     #[inline(always)]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
         if self.mode == Mode::EVENT_IDX {
@@ -331,12 +359,12 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         self.signalled = new;
         self.windows.device.full_fence();
         let event = self.windows.driver.load_event();
-        // Never if nothing was given back.
+        // Never true if no chain was marked as used.
         new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
     }
 
-    /// Tells the driver that kicks are not needed while we look anyway. With EVENT_IDX the stale
-    /// event index does that by itself.
+    /// Tells the driver that no kicks are needed while the device polls the queue. With EVENT_IDX
+    /// nothing is stored: the stale event index already suppresses kicks.
     pub(crate) fn disable_kicks(&mut self) {
         if !self.mode.event_idx() && !self.kicks_off {
             self.kicks_off = true;
@@ -344,13 +372,15 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         }
     }
 
-    /// Asks for a kick with the next buffer, then looks once more: true if more came meanwhile.
+    /// Asks the driver for a kick with the next chain, then checks the ring once more. Returns true
+    /// if a chain became available meanwhile.
     ///
-    /// The full fence keeps the available index from being read before the request is visible: a
-    /// driver that publishes and then looks whether to kick sees one or the other.
+    /// The full fence orders the store of the request before the load of the available index. If
+    /// the driver publishes a chain and then checks whether to kick, then either the driver sees
+    /// the request, or the device sees the chain.
     ///
     /// # Errors
-    /// As for `pop`.
+    /// The available index is too far ahead.
     #[inline(never)]
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
         if self.mode.event_idx() {
@@ -359,7 +389,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             self.kicks_off = false;
             self.windows.device.store_flags(0);
         } else {
-            // Kicks were never off: whatever came was or will be announced.
+            // Kicks are not turned off, so the driver kicks for every chain.
             return Ok(false);
         }
         self.windows.device.full_fence();
@@ -373,13 +403,13 @@ impl<W, const N: usize> SplitQueue<W, N> {
         self.mode.set_quiet(quiet);
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     #[must_use]
     pub const fn size(&self) -> u16 {
         self.mask.wrapping_add(1)
     }
 
-    /// The index of the next entry of the available ring.
+    /// Returns the index of the next entry of the available ring.
     #[inline(always)]
     fn next_avail(&self) -> u16 {
         num::low16(self.next)
@@ -400,7 +430,8 @@ impl<W, const N: usize> SplitQueue<W, N> {
     }
 
     pub(crate) fn age(&self, chain: &Chain<N>) -> u32 {
-        // Serial numbers skip a turn from time to time; their low halves never do.
+        // `refill` makes serial numbers wrap, so their difference may be wrong. The low halves
+        // count on without a gap.
         self.next_avail()
             .wrapping_sub(num::low16(chain.header.serial()))
             .into()
@@ -409,7 +440,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
         let (serial, free, xor) = (self.next, self.free(), self.serial_xor());
         match self.in_flight.get_mut(usize::from(chain.head())) {
-            Some(there) if *there == free && slots == 1 => *there = serial,
+            Some(entry) if *entry == free && slots == 1 => *entry = serial,
             _ => return false,
         }
         chain.header.set_serial(serial ^ xor);
@@ -421,7 +452,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
         self.next_avail() == self.avail_idx
     }
 
-    /// Chains that were popped and may still be given back.
+    /// Returns the number of chains in flight.
     pub(crate) fn in_flight(&self) -> u16 {
         self.next_avail()
             .wrapping_sub(self.next_used)
@@ -429,18 +460,20 @@ impl<W, const N: usize> SplitQueue<W, N> {
             .wrapping_sub(self.batch.count)
     }
 
-    /// Whether chains are to be given back in the order in which they came (rsvd-05).
+    /// Returns whether IN_ORDER was negotiated: chains are marked as used in the order in which
+    /// they were popped (rsvd-05).
     #[inline(always)]
     pub(crate) const fn is_in_order(&self) -> bool {
         self.mode.in_order()
     }
 
-    /// Whether a chain is the one to be given back next. Never again after one was lost.
+    /// Returns whether a chain is the next one to be marked as used. If a chain was abandoned, no
+    /// chain that was popped after it is ever the next one.
     pub(crate) fn is_next(&self, chain: &Chain<N>) -> bool {
         num::low16(chain.header.serial()) == self.next_used.wrapping_add(self.batch.count)
     }
 
-    /// A popped chain will not be given back. Nothing, if it is not in flight.
+    /// Abandons a chain. Does nothing if the chain is not in flight.
     #[cold]
     pub(crate) fn abandon(&mut self, chain: &Chain<N>) {
         if self.is_in_flight(chain) {
@@ -448,19 +481,20 @@ impl<W, const N: usize> SplitQueue<W, N> {
         }
     }
 
-    /// Whether a chain was popped and may still be given back.
+    /// Returns whether a chain is in flight.
     #[cold]
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
-        let there = self.in_flight.get(usize::from(chain.head()));
-        there.is_some_and(|there| *there == chain.header.serial() ^ self.serial_xor())
+        let entry = self.in_flight.get(usize::from(chain.head()));
+        entry.is_some_and(|entry| *entry == chain.header.serial() ^ self.serial_xor())
     }
 
-    /// Whether nothing more can be given back, because an older chain was lost.
+    /// Returns whether the queue is stuck: IN_ORDER was negotiated, and a chain was abandoned. No
+    /// chain that was popped after it can be marked as used.
     pub(crate) const fn is_stuck(&self) -> bool {
         self.mode.in_order() && self.abandoned != 0
     }
 
-    /// What turns a serial number into that of a chain.
+    /// Returns the constant that is XORed into the serial number in a chain.
     const fn serial_xor(&self) -> u32 {
         if self.mode.in_order() {
             SPLIT_IN_ORDER_XOR
@@ -469,27 +503,35 @@ impl<W, const N: usize> SplitQueue<W, N> {
         }
     }
 
-    /// What stands for a head that is with the driver.
+    /// Returns the table entry of a head that is not in flight.
     const fn free(&self) -> u32 {
-        if self.mode.in_order() { ORDERED } else { FREE }
+        if self.mode.in_order() {
+            FREE_IN_ORDER
+        } else {
+            FREE
+        }
     }
 
-    /// A head that is in flight will not be given back.
+    /// Abandons the chain in flight with this head.
     #[cold]
     #[inline(never)]
     fn abandon_head(&mut self, head: u16) {
         let free = self.free();
-        if let Some(there) = self.in_flight.get_mut(usize::from(head)) {
-            *there = free;
+        if let Some(entry) = self.in_flight.get_mut(usize::from(head)) {
+            *entry = free;
             self.abandoned = self.abandoned.wrapping_add(1);
         }
     }
 
-    /// No popped chain will be given back.
+    /// Abandons every chain in flight.
     pub(crate) fn abandon_all(&mut self) {
         let free = self.free();
-        for there in self.in_flight.iter_mut().filter(|there| **there < ABSENT) {
-            *there = free;
+        for entry in self
+            .in_flight
+            .iter_mut()
+            .filter(|entry| **entry < BEYOND_SIZE)
+        {
+            *entry = free;
             self.abandoned = self.abandoned.wrapping_add(1);
         }
     }

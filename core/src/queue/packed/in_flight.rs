@@ -1,76 +1,86 @@
-//! The chains of a packed queue that the device has: their buffer ids and lengths.
+//! The chains of a packed queue that are in flight, by buffer id.
 //!
-//! Any 16-bit id is legal, so an id cannot be an index. It is looked for from `id % N` on, as far as
-//! any id ever had to go since nothing was in flight: one step for drivers that count their ids from
-//! 0, at most `N` for any other.
+//! A driver may use any 16-bit number as a buffer id, so an id cannot be an index. The table is an
+//! open-addressing hash table with linear probing. The home entry of an id is entry `id % N`. A
+//! search starts there and goes at most as far as any id was displaced since the table was last
+//! empty. It is one step for drivers that count their ids from 0, and at most `N` steps for others.
 //!
-//! As long as each is in its place, they are near, and what that makes short is asked first. Else
-//! they are far: then other words stand in the places, so that what is asked first finds nothing. To
-//! turn them is `N` steps, and is due when the first comes that has to go, and when all have gone.
+//! # Fast path and slow path
+//!
+//! While every id is in its home entry, a lookup is one comparison of serial numbers:
+//! [`insert_fast`](InFlight::insert_fast) and [`remove_fast`](InFlight::remove_fast). After the
+//! first collision every entry is XORed with
+//! [`PACKED_SLOW_XOR`](crate::queue::serial::PACKED_SLOW_XOR), free entries included, so that the
+//! fast path finds nothing and the caller takes the slow path, [`insert`](InFlight::insert) and
+//! [`remove`](InFlight::remove). The first insertion into an empty table undoes the XOR. Each
+//! switch costs `N` steps. A queue with IN_ORDER has to check the order of its chains first and
+//! always takes the slow path. The module `serial` says why there is an XOR and not a flag.
 
-use crate::queue::serial::{FREE, PACKED_FAR_XOR};
+use crate::queue::serial::{FREE, PACKED_SLOW_XOR};
 
-/// A chain in flight.
+/// An entry of the table: a chain in flight, or free.
 #[derive(Clone, Copy, Debug)]
-struct Flight {
+struct TableEntry {
     id: u16,
-    /// Slots of the ring that it takes.
-    len: u16,
-    /// Which of those that had this id it is: an odd number, xor if they are far. Even, there is no
-    /// chain.
+    /// Ring slots that the chain occupies.
+    slots: u16,
+    /// Serial number of the chain, XORed with [`InFlight::xor`]. Odd if there is a chain, even if
+    /// the entry is free.
     serial: u32,
 }
 
-/// Up to `N` of them, a power of two.
+/// Table of up to `N` chains in flight. `N` is a power of two.
 #[derive(Debug)]
 pub(super) struct InFlight<const N: usize> {
-    flights: [Flight; N],
+    entries: [TableEntry; N],
     count: u16,
-    /// The farthest that an id is from its place.
+    /// Longest distance of an id from its home entry, in entries, since the table was last empty.
     farthest: u16,
-    /// [`PACKED_FAR_XOR`], or 0 while all are near.
-    far: u32,
-    /// They never are.
-    always_far: bool,
+    /// [`PACKED_SLOW_XOR`] while chains have to take the slow path, else 0.
+    xor: u32,
+    /// Whether every chain takes the slow path.
+    always_slow: bool,
 }
 
 impl<const N: usize> InFlight<N> {
-    /// None. If `far`, no chain is ever put in by [`insert_near`](Self::insert_near), or taken out by
-    /// [`remove_near`](Self::remove_near).
-    pub(super) fn new(far: bool) -> Self {
-        let xor = if far { PACKED_FAR_XOR } else { 0 };
+    /// Creates an empty table. With `always_slow`, [`insert_fast`](Self::insert_fast) and
+    /// [`remove_fast`](Self::remove_fast) never succeed.
+    pub(super) fn new(always_slow: bool) -> Self {
+        let xor = if always_slow { PACKED_SLOW_XOR } else { 0 };
         Self {
-            flights: [Flight {
+            entries: [TableEntry {
                 id: 0,
-                len: 0,
+                slots: 0,
                 serial: FREE ^ xor,
             }; N],
             count: 0,
             farthest: 0,
-            far: xor,
-            always_far: far,
+            xor,
+            always_slow,
         }
     }
 
-    /// How many.
+    /// Returns the number of chains in flight.
     pub(super) const fn count(&self) -> u16 {
         self.count
     }
 
+    /// Returns the entry that is `step` entries after the home entry of an id.
     #[inline(always)]
-    fn at(&mut self, id: u16, step: u16) -> Option<&mut Flight> {
+    fn at(&mut self, id: u16, step: u16) -> Option<&mut TableEntry> {
         let mask = N.wrapping_sub(1);
         let at = usize::from(id).wrapping_add(usize::from(step)) & mask;
-        self.flights.get_mut(at)
+        self.entries.get_mut(at)
     }
 
-    /// Adds a chain of `len` slots if all are near and its place is free; else false, and
-    /// [`insert`](Self::insert) is to be asked.
+    /// Adds a chain of `slots` slots on the fast path. Returns false and adds nothing if the home
+    /// entry is occupied or the table is on the slow path. The caller then calls
+    /// [`insert`](Self::insert).
     #[inline(always)]
-    pub(super) fn insert_near(&mut self, id: u16, len: u16, serial: u32) -> bool {
+    pub(super) fn insert_fast(&mut self, id: u16, slots: u16, serial: u32) -> bool {
         match self.at(id, 0) {
-            Some(place) if place.serial == FREE => {
-                *place = Flight { id, len, serial };
+            Some(entry) if entry.serial == FREE => {
+                *entry = TableEntry { id, slots, serial };
                 self.count = self.count.wrapping_add(1);
                 true
             }
@@ -78,22 +88,23 @@ impl<const N: usize> InFlight<N> {
         }
     }
 
-    /// Adds a chain of `len` slots; false if its id is in flight already.
-    pub(super) fn insert(&mut self, id: u16, len: u16, serial: u32) -> bool {
-        // Once nothing is in flight, all is near again.
+    /// Adds a chain of `slots` slots on the slow path. Returns false if its id is in flight
+    /// already.
+    pub(super) fn insert(&mut self, id: u16, slots: u16, serial: u32) -> bool {
+        // In an empty table no id is displaced.
         if self.count == 0 {
-            self.set_far(self.initial_far());
+            self.set_xor(self.initial_xor());
             self.farthest = 0;
         }
         let mut free = None;
         for step in 0..crate::num::clamp_u16(N) {
             let farthest = self.farthest;
             match self.at(id, step) {
-                Some(flight) if flight.is_free() => free = free.or(Some(step)),
-                Some(flight) if flight.id == id => return false,
+                Some(entry) if entry.is_free() => free = free.or(Some(step)),
+                Some(entry) if entry.id == id => return false,
                 _ => {}
             }
-            // Nothing is farther away, and there is a place.
+            // No id is displaced farther, so this id is not in flight, and a free entry was found.
             if step >= farthest && free.is_some() {
                 break;
             }
@@ -102,92 +113,99 @@ impl<const N: usize> InFlight<N> {
             return false;
         };
         if step != 0 {
-            self.set_far(PACKED_FAR_XOR);
+            self.set_xor(PACKED_SLOW_XOR);
             self.farthest = self.farthest.max(step);
         }
-        let serial = serial ^ self.far;
-        if let Some(place) = self.at(id, step) {
-            *place = Flight { id, len, serial };
+        let serial = serial ^ self.xor;
+        if let Some(entry) = self.at(id, step) {
+            *entry = TableEntry { id, slots, serial };
         }
         self.count = self.count.wrapping_add(1);
         true
     }
 
-    const fn initial_far(&self) -> u32 {
-        if self.always_far { PACKED_FAR_XOR } else { 0 }
+    /// Returns the XOR constant of an empty table.
+    const fn initial_xor(&self) -> u32 {
+        if self.always_slow { PACKED_SLOW_XOR } else { 0 }
     }
 
-    /// Makes them far, or near.
-    fn set_far(&mut self, far: u32) {
-        let change = self.far ^ far;
+    /// Changes the XOR constant, and with it every entry.
+    fn set_xor(&mut self, xor: u32) {
+        let change = self.xor ^ xor;
         if change != 0 {
-            self.far = far;
-            for flight in &mut self.flights {
-                flight.serial ^= change;
+            self.xor = xor;
+            for entry in &mut self.entries {
+                entry.serial ^= change;
             }
         }
     }
 
-    /// Takes a chain out if all are near; the slots that it takes.
+    /// Removes a chain on the fast path and returns its number of slots. Returns `None` and removes
+    /// nothing if the chain is not in flight or the table is on the slow path. The caller then
+    /// calls [`remove`](Self::remove).
     #[inline(always)]
-    pub(super) fn remove_near(&mut self, id: u16, serial: u32) -> Option<u16> {
+    pub(super) fn remove_fast(&mut self, id: u16, serial: u32) -> Option<u16> {
         self.remove_at(id, 0, serial, FREE)
     }
 
-    /// Takes a chain out; the slots that it takes, or `None` if it is not in flight with this serial.
+    /// Removes a chain on the slow path and returns its number of slots. Returns `None` if the
+    /// chain is not in flight with this serial number.
     pub(super) fn remove(&mut self, id: u16, serial: u32) -> Option<u16> {
-        let far = self.far;
-        // One that is even is no chain's.
+        let xor = self.xor;
+        // An even number is no serial number, but may equal the word of a free entry.
         let mut steps = (0..=self.farthest).filter(|_| serial & 1 != 0);
-        steps.find_map(|step| self.remove_at(id, step, serial ^ far, FREE ^ far))
+        steps.find_map(|step| self.remove_at(id, step, serial ^ xor, FREE ^ xor))
     }
 
+    /// Removes the chain in one entry if the entry has this serial number, and stores `free` there.
+    /// Both words are as the table stores them, after the XOR.
     #[inline(always)]
     fn remove_at(&mut self, id: u16, step: u16, serial: u32, free: u32) -> Option<u16> {
-        // No two chains in flight have one serial number, so it says which it is.
-        let place = self.at(id, step)?;
-        if place.serial != serial {
+        // The serial number alone identifies the chain: no two chains in flight share one.
+        let entry = self.at(id, step)?;
+        if entry.serial != serial {
             return None;
         }
-        let len = place.len;
-        place.serial = free;
+        let slots = entry.slots;
+        entry.serial = free;
         self.count = self.count.wrapping_sub(1);
-        Some(len)
+        Some(slots)
     }
 
-    fn in_flight(&self) -> impl Iterator<Item = &Flight> {
-        self.flights.iter().filter(|flight| !flight.is_free())
+    fn in_flight(&self) -> impl Iterator<Item = &TableEntry> {
+        self.entries.iter().filter(|entry| !entry.is_free())
     }
 
-    /// The slots that a chain takes, if it is in flight.
+    /// Returns the number of slots of a chain, or `None` if the chain is not in flight.
     pub(super) fn get(&self, id: u16, serial: u32) -> Option<u16> {
-        let serial = serial ^ self.far;
-        let there = |flight: &&Flight| flight.id == id && flight.serial == serial;
-        self.in_flight().find(there).map(|flight| flight.len)
+        let serial = serial ^ self.xor;
+        let is_chain = |entry: &&TableEntry| entry.id == id && entry.serial == serial;
+        self.in_flight().find(is_chain).map(|entry| entry.slots)
     }
 
-    /// Whether a chain of this name is in flight.
+    /// Returns whether a chain with this buffer id is in flight.
     pub(super) fn has(&self, id: u16) -> bool {
-        self.in_flight().any(|flight| flight.id == id)
+        self.in_flight().any(|entry| entry.id == id)
     }
 
-    /// The slots of all together.
+    /// Returns the number of slots of all chains in flight together.
     pub(super) fn slots(&self) -> u16 {
-        let sum = |sum: u16, flight: &Flight| sum.wrapping_add(flight.len);
+        let sum = |sum: u16, entry: &TableEntry| sum.wrapping_add(entry.slots);
         self.in_flight().fold(0, sum)
     }
 
+    /// Removes every chain.
     pub(super) fn clear(&mut self) {
-        self.far = self.initial_far();
-        for flight in &mut self.flights {
-            flight.serial = FREE ^ self.far;
+        self.xor = self.initial_xor();
+        for entry in &mut self.entries {
+            entry.serial = FREE ^ self.xor;
         }
         self.count = 0;
         self.farthest = 0;
     }
 }
 
-impl Flight {
+impl TableEntry {
     fn is_free(&self) -> bool {
         self.serial & 1 == 0
     }
@@ -200,9 +218,9 @@ mod tests {
     use std::{collections::HashMap, vec};
 
     #[test]
-    fn a_chain_of_a_split_ring_or_of_none_is_not_in_flight() {
-        let xor = super::FREE ^ super::PACKED_FAR_XOR;
-        // Some split numbers, plain and xor, are one bit from a word that stands for no chain.
+    fn a_serial_of_a_split_queue_or_of_no_chain_is_not_in_flight() {
+        let xor = super::FREE ^ super::PACKED_SLOW_XOR;
+        // Some of these serial numbers of split queues differ in one bit from a reserved value.
         let split = [
             0x3fff_fffc,
             0x7fff_fffc,
@@ -210,14 +228,14 @@ mod tests {
             0x8000_7fff,
             0x4000_0000,
         ];
-        for far in [false, true] {
-            let mut flights = InFlight::<8>::new(far);
+        for always_slow in [false, true] {
+            let mut table = InFlight::<8>::new(always_slow);
             for serial in split.into_iter().chain([u32::MAX - 1]) {
-                assert_eq!(flights.remove_near(0, serial), None, "{serial:#x}");
-                assert_eq!(flights.remove(0, serial), None, "{serial:#x}");
+                assert_eq!(table.remove_fast(0, serial), None, "{serial:#x}");
+                assert_eq!(table.remove(0, serial), None, "{serial:#x}");
                 assert!(serial != super::FREE && serial != xor);
             }
-            assert_eq!(flights.count(), 0);
+            assert_eq!(table.count(), 0);
         }
     }
 
@@ -225,23 +243,23 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn flights_are_a_map_of_ids(far in any::<bool>(), steps in vec((any::<bool>(), 0u16..40, 1u16..4, 0usize..12), 0..200)) {
-            let mut flights = InFlight::<8>::new(far);
+        fn the_table_behaves_like_a_hash_map(always_slow in any::<bool>(), steps in vec((any::<bool>(), 0u16..40, 1u16..4, 0usize..12), 0..200)) {
+            let mut table = InFlight::<8>::new(always_slow);
             let mut model = HashMap::new();
-            // One after the other, as a queue counts them; old ones are tried, too, and that of no chain.
+            // Serial numbers count up as in a queue. Old ones are tried too, and `NO_CHAIN`.
             let (mut serials, mut next) = (vec![u32::MAX - 1], 1_u32);
-            for (insert, id, len, back) in steps {
-                // Ids that collide, and far apart.
+            for (insert, id, slots, back) in steps {
+                // Ids that collide, and ids far apart.
                 let id = id.wrapping_mul(0x0803);
                 if insert && model.len() < 8 {
                     let serial = next;
                     next = next.wrapping_add(2);
                     serials.push(serial);
                     let fresh = !model.contains_key(&id);
-                    let near = flights.insert_near(id, len, serial);
-                    prop_assert!(!(near && far));
-                    prop_assert_eq!(near || flights.insert(id, len, serial), fresh);
-                    model.entry(id).or_insert((len, serial));
+                    let fast = table.insert_fast(id, slots, serial);
+                    prop_assert!(!(fast && always_slow));
+                    prop_assert_eq!(fast || table.insert(id, slots, serial), fresh);
+                    model.entry(id).or_insert((slots, serial));
                 } else {
                     let current = model.get(&id).map(|there| there.1);
                     let serial = match (current, serials.iter().nth_back(back)) {
@@ -250,17 +268,17 @@ mod tests {
                         _ => continue,
                     };
                     let there = model.get(&id).filter(|there| there.1 == serial).map(|there| there.0);
-                    prop_assert_eq!(flights.get(id, serial), there);
+                    prop_assert_eq!(table.get(id, serial), there);
                     if there.is_some() {
                         model.remove(&id);
                     }
-                    let near = flights.remove_near(id, serial);
-                    prop_assert!(!(near.is_some() && far));
-                    prop_assert_eq!(near.or_else(|| flights.remove(id, serial)), there);
+                    let fast = table.remove_fast(id, serial);
+                    prop_assert!(!(fast.is_some() && always_slow));
+                    prop_assert_eq!(fast.or_else(|| table.remove(id, serial)), there);
                 }
-                prop_assert_eq!(flights.has(id), model.contains_key(&id));
-                prop_assert_eq!(usize::from(flights.count()), model.len());
-                prop_assert_eq!(flights.slots(), model.values().map(|there| there.0).sum::<u16>());
+                prop_assert_eq!(table.has(id), model.contains_key(&id));
+                prop_assert_eq!(usize::from(table.count()), model.len());
+                prop_assert_eq!(table.slots(), model.values().map(|there| there.0).sum::<u16>());
             }
         }
     }

@@ -9,7 +9,8 @@ use crate::{
 
 static RAM: Ram<4096> = Ram::new();
 
-/// A queue of 4 whose serial numbers begin here, and a driver with a chain at head 2.
+/// Creates a queue of size 4 whose first serial number is `serial`, and a driver with a chain at
+/// head 2.
 fn queue(
     start: u64,
     features: Features,
@@ -27,7 +28,7 @@ fn queue(
 }
 
 #[test]
-fn serial_numbers_go_round_and_are_never_those_of_no_chain() -> Result<(), DeviceError> {
+fn serial_numbers_wrap_and_never_equal_a_reserved_value() -> Result<(), DeviceError> {
     let (mut queue, mut driver) = queue(0, Features::empty(), 0xfffe_0000)?;
     let (mem, mut chain) = (RAM.flat(0), Chain::new());
     for _ in 0..200_000 {
@@ -42,7 +43,7 @@ fn serial_numbers_go_round_and_are_never_those_of_no_chain() -> Result<(), Devic
 }
 
 #[test]
-fn serials_of_chains_in_order_are_never_that_of_no_chain() -> Result<(), DeviceError> {
+fn serial_numbers_in_order_never_equal_a_reserved_value() -> Result<(), DeviceError> {
     let (mut queue, mut driver) = queue(1024, Features::IN_ORDER, 0x7fff_0000)?;
     let (mem, mut chain, mut none) = (RAM.flat(0), Chain::new(), Chain::new());
     for _ in 0..200_000 {
