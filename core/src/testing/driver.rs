@@ -76,7 +76,7 @@ pub struct Buffer {
     pub addr: u64,
     /// Length in bytes.
     pub len: u32,
-    /// Whether the device may write to it.
+    /// True for a device-writable buffer, false for a device-readable one.
     pub writable: bool,
 }
 
@@ -287,7 +287,7 @@ impl<M: DriverMem> FakeDriver<M> {
         self.set_avail_idx(self.next_avail);
     }
 
-    /// Writes a chain, offers it and publishes it.
+    /// Writes a chain into the descriptor table, and makes the chain available.
     pub fn send(&mut self, head: u16, buffers: &[Buffer]) {
         self.write_chain(head, buffers);
         self.offer(head);

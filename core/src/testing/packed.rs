@@ -147,7 +147,7 @@ impl<M: DriverMem> PackedDriver<M> {
         self.next_avail = position;
     }
 
-    /// Writes a chain, and makes it available.
+    /// Writes a chain into the ring, and makes the chain available.
     pub fn send(&mut self, id: u16, buffers: &[Buffer]) {
         let last = buffers.len().wrapping_sub(1);
         self.put(
@@ -161,7 +161,7 @@ impl<M: DriverMem> PackedDriver<M> {
     }
 
     /// Writes an indirect table at address `table`, and makes a descriptor available that refers to
-    /// it. The descriptor has INDIRECT and the given `flags`.
+    /// the table. The descriptor has INDIRECT and the given `flags`.
     pub fn send_indirect(&mut self, id: u16, table: u64, buffers: &[Buffer], flags: u16) {
         for (at, buffer) in buffers.iter().enumerate() {
             let addr = table.wrapping_add(num::wide(at).wrapping_mul(16));

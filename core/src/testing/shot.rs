@@ -76,8 +76,8 @@ impl<'r, const BYTES: usize> Shot<'r, BYTES> {
         self.base.wrapping_add(num::wide(at))
     }
 
-    /// Returns the offset of the first byte from offset `at` on that differs from the shot, or that
-    /// equals it if `differs` is false.
+    /// Returns the offset of the first byte from offset `at` on that differs from the shot. If
+    /// `differs` is false, returns the offset of the first byte that equals the shot.
     fn find(&self, mut at: usize, differs: bool) -> Option<usize> {
         loop {
             let mut now = [0; 64];

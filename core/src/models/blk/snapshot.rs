@@ -25,8 +25,8 @@ impl BlockSnapshot {
     pub const VERSION: u16 = 1;
 }
 
-/// A request that was pending at the time of the snapshot is executed again from its start. To
-/// execute a request twice has the same result as to execute it once.
+/// A request that was pending at the time of the snapshot is executed again from its start.
+/// Executing a request twice has the same result as executing it once.
 impl<B: BlockBackend> SaveModel for Block<B> {
     type Snapshot = BlockSnapshot;
 

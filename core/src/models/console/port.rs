@@ -81,8 +81,7 @@ pub struct Port<T> {
     is_console: bool,
     plugged: bool,
     open: bool,
-    /// The driver knows the port: the device sent DEVICE_ADD, or the driver sent PORT_READY without
-    /// it.
+    /// The driver knows the port: the device sent DEVICE_ADD, or the driver sent PORT_READY.
     announced: bool,
     /// The device sent DEVICE_REMOVE, and no DEVICE_ADD since then. Messages of the driver
     /// therefore refer to the removed port.
@@ -297,7 +296,7 @@ impl<T> Port<T> {
             self.announced = true;
             self.owed.remove(Owed::ADD);
         } else {
-            // Value 0 reports a failure of the driver. DEVICE_ADD stays due if it was not sent.
+            // Value 0 reports a failure of the driver. An unsent DEVICE_ADD stays set.
             self.owed = self.owed.intersection(Owed::ADD);
         }
         if ready && !self.ready {

@@ -15,8 +15,7 @@ pub struct PortSnapshot {
     pub open: bool,
     /// The size of the port.
     pub size: Option<ConsoleSize>,
-    /// The driver knows the port: the device sent DEVICE_ADD, or the driver sent PORT_READY without
-    /// it.
+    /// The driver knows the port: the device sent DEVICE_ADD, or the driver sent PORT_READY.
     pub announced: bool,
     /// The device sent DEVICE_REMOVE, and no DEVICE_ADD since then.
     pub removed: bool,
