@@ -1,12 +1,11 @@
-//! How to use this crate: layers, the life of a chain, writing a device, sizes, stale handles, worst
-//! cases.
+//! How to use this crate: layers, chains, writing a device, sizes, stale handles, worst cases.
 //!
-//! This module holds documentation only.
+//! This module contains only documentation.
 //!
 //! # Layers
 //!
-//! A driver reaches a device through one of several transports. Each transport turns what the driver
-//! does into the same [`Message`]s, so one set of checks serves them all.
+//! A driver reaches a device through one of several transports. Every transport translates the
+//! driver's accesses into the same [`Message`]s, so one set of checks covers all transports.
 //!
 //! ```text
 //!   virtio-mmio registers    messages (a channel, vhost-user)
@@ -14,106 +13,109 @@
 //!               v               v
 //!                    Message                 ConfigureQueue, Ready, ResetQueue, Reset, ..
 //!                       |
-//!            checks, and QueueCheck          the only way to a queue
+//!            checks, and QueueCheck          every queue passes them
 //!                       |
 //!                    Device                  queues, kicks, interrupts
 //!                       |
-//!              split or packed ring          chains out, used elements in
+//!              split or packed ring          chains in, used elements out
 //!                       |
-//!                  DeviceModel               what the device does with a request
+//!                  DeviceModel               serves each request
 //! ```
 //!
 //! | you have | use |
 //! |---|---|
 //! | register accesses, from a bus, a trap or a mailbox | [`Engine`]: [`access`](Engine::access) and [`poll`](Engine::poll) |
-//! | a transport that speaks in messages | [`Configuring`], then [`Device`] |
+//! | a transport that sends messages | [`Configuring`], then [`Device`] |
 //! | a second core or thread for one queue | [`Engine::take_queue`], then [`TakenQueue`] |
 //! | a device type that [`models`] lacks | [`DeviceModel`] |
 //!
-//! An [`Engine`] consists of a model, a [`Device`], a [`Transport`](crate::transport::Transport) and
-//! chain slots. Nothing in it blocks, allocates or spawns; the caller steps it.
+//! An [`Engine`] consists of a model, a [`Device`], a [`Transport`](crate::transport::Transport)
+//! and chain slots. An engine never blocks, allocates or starts a thread. It runs only inside the
+//! calls of the host.
 //!
-//! # The life of a chain
+//! # Lifecycle of a chain
 //!
 //! | step | who | call | what happens |
 //! |---|---|---|---|
 //! | 1 | driver | | writes descriptors and makes the chain available in the ring |
-//! | 2 | driver | QueueNotify | [`Engine::access`] rings the [`Doorbell`]; no memory is touched |
-//! | 3 | host | [`Engine::poll`] | drains the doorbell and takes the next queue in turn |
-//! | 4 | device | | copies the chain into a free [`ChainSlot`], reading each descriptor once, and checks it |
+//! | 2 | driver | QueueNotify | [`Engine::access`] rings the [`Doorbell`] and accesses no driver memory |
+//! | 3 | host | [`Engine::poll`] | drains the doorbell and selects the next queue, round-robin |
+//! | 4 | device | | reads each descriptor once, copies the chain into a free [`ChainSlot`] and checks it |
 //! | 5 | model | [`DeviceModel::serve`] | reads [`Request::readable`], writes [`Request::writable`] |
 //! | 6a | model | [`Answer::Done`] | the device writes the used element and frees the slot |
-//! | 6b | model | [`Answer::Pending`] | the chain keeps its slot; [`Request::token`] names it |
+//! | 6b | model | [`Answer::Pending`] | the chain keeps its slot; [`Request::token`] identifies the chain |
 //! | 7 | host | [`Engine::complete`], [`Engine::backend_ready`] | a pending chain is served again, from its start |
-//! | 8 | device | | at the end of `poll`: one interrupt for all chains used, if the driver wants one |
+//! | 8 | device | | at the end of `poll`: one interrupt for all used chains, if the driver wants an interrupt |
 //!
-//! After step 4 the driver can no longer change what the device sees of the chain, except for the bytes
-//! in its buffers. A model reads those bytes once.
+//! After step 4 the device works on its copy of the chain. The driver can still change the bytes in
+//! the buffers, so a model reads each byte only once.
 //!
-//! If step 4 finds a fault, the model never sees the chain: [`FaultPolicy`] decides whether the chain is
-//! given back unserved, the queue stops, or the device asks for a reset.
+//! If step 4 finds a fault, the model is not given the chain. [`FaultPolicy`] decides whether the
+//! chain is given back unserved, the queue stops, or the device asks for a reset.
 //!
 //! # Writing a device
 //!
-//! Implement [`DeviceConfig`] (what a driver can see before DRIVER_OK) and [`DeviceModel`] (what the
-//! device does with a request). `core/examples/echo.rs` is a complete device.
+//! Implement [`DeviceConfig`] (what a driver can see before DRIVER_OK) and [`DeviceModel`] (how the
+//! device serves a request). `core/examples/echo.rs` is a complete device.
 //!
 //! - Return [`Answer::Done`] with the number of bytes written, counted from the start of
 //!   [`Request::writable`].
-//! - Return `Err(`[`DriverFault`]`)` only if the driver broke the protocol. If the host failed, call
-//!   [`Request::report`] and answer with an error status, as the device type defines it.
-//! - Return [`Answer::Pending`] if the answer is not there yet. The chain keeps its slot. Keep the
-//!   token; call [`Engine::complete`] with it later, or let the model say so with
-//!   [`DeviceModel::due`]. The chain is then served again from its start, so a model must not have
-//!   consumed anything that it needs again.
-//! - Return false from [`DeviceModel::can_serve`] while chains of a queue would be of no use, such as
-//!   receive buffers without input. The chains stay in the ring and take no slots.
-//! - Settle what waits for a next request in [`DeviceModel::drained`]: the queue is empty, or no slot
-//!   is left for it.
-//! - Return true from [`DeviceModel::may_sleep`] for a queue whose pending chains may wait for ever, so
-//!   that a suspension does not wait for them.
-//! - Implement [`SaveModel`] if the model keeps anything between two requests.
+//! - Return `Err(`[`DriverFault`]`)` only if the driver broke the protocol. If the host failed,
+//!   call [`Request::report`] and answer with the error status that the device type defines.
+//! - Return [`Answer::Pending`] if the answer is not available yet. The chain keeps its slot. Keep
+//!   the token, and pass it to [`Engine::complete`] later or return it from [`DeviceModel::due`].
+//!   The chain is then served again from its start, so the model must still have every input that
+//!   it needs.
+//! - Return false from [`DeviceModel::can_serve`] while the model cannot use chains of a queue,
+//!   such as receive buffers when there is no input. The chains stay in the ring and take no slots.
+//! - If the model holds an answer back until the next request arrives, complete the answer in
+//!   [`DeviceModel::drained`]. That method is called when the queue is empty, or no slot is left
+//!   for the queue.
+//! - Return true from [`DeviceModel::may_sleep`] for a queue whose pending chains may wait forever.
+//!   A suspension then does not wait for those chains.
+//! - Implement [`SaveModel`] if the model keeps state between two requests.
 //!
 //! # Sizing
 //!
 //! | parameter | meaning | choose |
 //! |---|---|---|
-//! | `Q` | number of queues | what the device type needs; one more queue of 16 elements costs 384 bytes on a 64-bit target, 296 with split rings alone |
-//! | `N` | largest queue size in elements, a power of two for split rings, at most 32768 | the largest chain the driver sends, and the queue size you want to offer |
-//! | slots | chains that may be in hand at once | one for a model that always answers at once; otherwise one for each queue that the driver may use, and one for each further chain that may be pending: see [`ChainSlot`] |
+//! | `Q` | number of queues | as many as the device type needs; one more queue of 16 elements costs 384 bytes on a 64-bit target, 296 with only split rings |
+//! | `N` | largest queue size in elements, a power of two for split rings, at most 32768 | the length of the longest chain that the driver sends, and the queue size to offer |
+//! | slots | number of chains that the device can hold at once | one for a model that always answers at once; otherwise one for each queue that the driver may use, and one for each further chain that may be pending: see [`ChainSlot`] |
 //!
-//! A slot holds `16 * N` bytes and a few words. A packed queue of `N` elements needs `8 * N` bytes more
-//! to know which ids are in flight, a split one `4 * N`.
+//! A slot takes `16 * N` bytes and a few words. A queue of `N` elements also stores which ids are
+//! in flight: a packed queue takes `8 * N` bytes for this, a split queue `4 * N` bytes.
 //!
 //! # Stale handles
 //!
-//! A handle outlives what it names when the driver resets a queue or the device in between. Each handle
-//! carries a number that makes it void then.
+//! A driver can reset a queue or the device while the host holds a handle to a chain, a queue or an
+//! access. The handle is then stale. Each handle contains a number by which the device recognises a
+//! stale handle.
 //!
-//! | handle | void after | recognised by | a stale one gives |
+//! | handle | stale after | recognised by | result of a stale handle |
 //! |---|---|---|---|
-//! | [`Token`] | its chain was answered, or its queue stopped or was reset | serial number of the slot | [`Refusal::StaleToken`] |
-//! | [`Chain`] of a [`TakenQueue`] | it was completed or abandoned, or its queue stopped | serial number of the chain | [`Refusal::StaleToken`] |
-//! | [`TakenQueue`] | its queue was reset, or it was at fault | generation of the queue, epoch of the device | [`Refusal::StaleToken`] from [`put_back`](Device::put_back) |
+//! | [`Token`] | the chain was answered, or its queue stopped or was reset | serial number of the slot | [`Refusal::StaleToken`] |
+//! | [`Chain`] of a [`TakenQueue`] | the chain was completed or abandoned, or its queue stopped | serial number of the chain | [`Refusal::StaleToken`] |
+//! | [`TakenQueue`] | the queue was reset, or its driver was at fault | generation of the queue, epoch of the device | [`Refusal::StaleToken`] from [`put_back`](Device::put_back) |
 //! | [`ReadyResponder`] | a device reset, or another answer | epoch of the device | [`accept`](ReadyResponder::accept) returns false |
-//! | [`Ticket`](crate::transport::Ticket) | its access completed | ticket number | [`Refusal::StaleTicket`] |
+//! | [`Ticket`](crate::transport::Ticket) | the access completed | ticket number | [`Refusal::StaleTicket`] |
 //!
-//! The *epoch* counts resets of the device and lives in the [`Shared`] block. The *generation* counts
-//! stops of one queue. Both wrap; a handle would have to be kept over 2^29 resets or 2^32 stops to be
-//! mistaken for a valid one.
+//! The *epoch* counts resets of the device and is stored in the [`Shared`] block. The *generation*
+//! counts stops of one queue. Both counters wrap: a stale handle is mistaken for a valid handle
+//! only if the host keeps the handle over 2^29 resets or 2^32 stops.
 //!
 //! # Worst cases
 //!
-//! Every call may be made from an interrupt handler: it returns whatever the driver does, and it neither
-//! waits nor allocates. Calls on [`&Shared`](Shared) are lock-free. Calls on `&mut Engine` need exclusive
-//! access: give the engine to one handler, or put it in an `EngineCell`, which disables interrupts during
-//! the call.
+//! Every call may be made from an interrupt handler. A call returns whatever the driver does, and
+//! it neither waits nor allocates. Calls on [`&Shared`](Shared) are lock-free. Calls on `&mut
+//! Engine` need exclusive access: give the engine to one handler, or put it in an `EngineCell`,
+//! which disables interrupts during the call.
 //!
-//! `Q` is the number of queues and `N` their largest size. *Accesses* are accesses to the driver's rings
-//! and tables; a *table* is one of indirect descriptors. *Instructions* and *stack* (bytes) are the most
-//! that `tests/tools/worst` measured on a Cortex-M4F at opt-level s, with one queue of 16 elements, a
-//! model that gives one byte, and no interrupt. The model's work and that of [`DriverNotify::assert`] come
-//! on top.
+//! `Q` is the number of queues and `N` their largest size. *Accesses* are accesses to the driver's
+//! rings and tables; a *table* is a table of indirect descriptors. *Instructions* and *stack* (in
+//! bytes) are the largest values that `tests/tools/worst` measured on a Cortex-M4F at opt-level s,
+//! with one queue of 16 elements, a model that answers with one byte, and no interrupt. The cost of
+//! the model and of [`DriverNotify::assert`] is not included.
 //!
 //! | call | needs | accesses, at most | instructions | stack |
 //! |---|---|---|---|---|
@@ -169,5 +171,5 @@
 //! [`TakenQueue::flush`]: crate::device::TakenQueue::flush
 //! [`TakenQueue::pop`]: crate::device::TakenQueue::pop
 
-#[allow(unused_imports, reason = "the links of this page")]
+#[allow(unused_imports, reason = "links in the text above")]
 use crate::*;

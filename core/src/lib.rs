@@ -1,9 +1,9 @@
-//! The device side of VirtIO 1.4 for places with no heap and no operating system.
+//! The device side of VirtIO 1.4, for systems without a heap or an operating system.
 //!
 //! `virtside` is a synchronous, allocation-free, polled state machine. It takes a driver's register
-//! accesses (or set-up messages), checks every queue that the driver wants, and then runs the
-//! queues. It never blocks, and every call has a worst case that is written in its documentation,
-//! so that it can be stepped from an interrupt handler.
+//! accesses or set-up messages, checks every queue that the driver configures, and serves the
+//! queues. No call blocks. The documentation of each call states its worst case, so a device can
+//! run in an interrupt handler.
 //!
 //! ```text
 //!  virtio-mmio registers     vhost-user messages     a channel of messages
@@ -21,41 +21,63 @@
 //!
 //! # Where to start
 //!
-//! The [`guide`] explains the layers, the life of a chain, how to write a device, sizes and worst cases.
+//! The [`guide`] explains the layers, the lifecycle of a chain, how to write a device, sizes and
+//! worst cases.
 //!
 //! * A device behind virtio-mmio: [`Engine`], [`Engine::access`] and [`Engine::poll`].
-//! * A device of your own: [`DeviceModel`]; the ready ones are in [`models`].
-//! * A transport that speaks in messages: [`Configuring`] and [`Device`].
-//! * What went wrong: [`Refusal`], [`DriverFault`], [`HostFault`].
+//! * A device type of your own: [`DeviceModel`]. The ready-made models are in [`models`].
+//! * A transport that sends messages: [`Configuring`] and [`Device`].
+//! * Errors: [`Refusal`], [`DriverFault`] and [`HostFault`].
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | chain | one request of the driver: a list of buffers, device-readable buffers first |
+//! | driver | the software that owns the rings and sends requests; not trusted |
+//! | engine | a device model with its queues, register block and slots: an [`Engine`] |
+//! | epoch | time between two resets of the device; identified by a number |
+//! | generation | time between two stops of one queue; identified by a number |
+//! | host | the software that runs this crate and supplies the back end |
+//! | in hand, in flight | taken from a ring and not yet given back to the driver |
+//! | kick | the driver's notification that a queue has new chains (QueueNotify) |
+//! | model | code of one device type that answers requests: a [`DeviceModel`] |
+//! | phase | stage of the device's lifecycle, from reset to live, suspended or failed: a [`Phase`](transport::Phase) |
+//! | segment | one buffer of a chain: driver address and length |
+//! | slot | storage for one chain that the device serves: a [`ChainSlot`] |
+//! | suspended | state after SUSPEND: the device accesses no driver memory and sends no interrupts |
+//! | token | identifies a chain that a model answers later: a [`Token`] |
 //!
 //! # What is supported
 //!
-//! The modern interface of virtio-mmio (version 2), split and packed rings with indirect descriptors
-//! and EVENT_IDX, the devices in [`models`]. RING_RESET and SUSPEND are offered by every ready-made
-//! device; IN_ORDER, NOTIFICATION_DATA, ACCESS_PLATFORM and ORDER_PLATFORM where the host asks for
-//! them ([`Offer`]). Shared memory regions are the model's to name
-//! ([`DeviceConfig::shared_memory`]). A device can be saved and restored ([`EngineSnapshot`]).
-//! Never: the legacy interface.
+//! * The modern interface of virtio-mmio (version 2). The legacy interface is not supported.
+//! * Split and packed rings, indirect descriptors and EVENT_IDX.
+//! * The device types in [`models`].
+//! * RING_RESET and SUSPEND: every ready-made model offers them.
+//! * IN_ORDER, NOTIFICATION_DATA, ACCESS_PLATFORM and ORDER_PLATFORM: offered if the host adds them
+//!   ([`Offer`]).
+//! * Shared memory regions, which a model defines ([`DeviceConfig::shared_memory`]).
+//! * Saving and restoring a device ([`EngineSnapshot`]).
 //!
 //! # Other crates in signatures
 //!
-//! `bitflags`, `embedded_io`, `heapless`, `virtio_spec` and, with its feature, `embedded_hal` show in
-//! signatures and are re-exported: a user needs no matching versions of its own. So is
-//! [`DeviceStatus`](transport::DeviceStatus), in [`transport`].
+//! `bitflags`, `embedded_io`, `heapless`, `virtio_spec` and, with its feature, `embedded_hal`
+//! appear in signatures. This crate re-exports them, so that a user needs no matching versions.
+//! [`DeviceStatus`](transport::DeviceStatus) of `virtio_spec` is also re-exported in [`transport`].
 //!
 //! # Features
 //!
-//! * `split`, `packed` (default): the ring formats that are built in, at least one.
-//! * `ring-reset`, `suspend`, `in-order` (default): what is built in of RING_RESET, SUSPEND, IN_ORDER.
-//!   A small build does without.
-//! * `defmt`: `defmt::Format` on errors, events, states, configurations and snapshots; `DefmtTrace`, a
-//!   device's events through defmt.
-//! * `critical-section`: `EngineCell`; atomics on targets without compare-and-swap, by critical
-//!   section.
-//! * `embedded-hal`: `IrqLine`, the driver's interrupt as an output pin, and the models over
-//!   embedded-hal: i2c, spi, gpio.
-//! * `log`: `LogTrace`, a device's events through the `log` crate.
-//! * `serde`: snapshots that serialise.
+//! * `split`, `packed` (default): the ring formats that are built in. At least one is required.
+//! * `ring-reset`, `suspend`, `in-order` (default): build in RING_RESET, SUSPEND and IN_ORDER.
+//!   Disable them for a smaller build.
+//! * `defmt`: `defmt::Format` for errors, events, states, configurations and snapshots;
+//!   `DefmtTrace`, which writes a device's events through defmt.
+//! * `critical-section`: `EngineCell`. On targets without compare-and-swap, atomics use critical
+//!   sections.
+//! * `embedded-hal`: `IrqLine`, which drives the interrupt as an output pin; the models i2c, spi
+//!   and gpio over embedded-hal.
+//! * `log`: `LogTrace`, which writes a device's events through the `log` crate.
+//! * `serde`: `Serialize` and `Deserialize` for snapshots.
 //! * `testing`: a fake driver and memories for tests and fuzzing.
 //!
 //! [`EngineSnapshot`]: crate::snapshot::EngineSnapshot
@@ -104,14 +126,18 @@ pub use queue_set::QueueSet;
 pub use setup::{Configuring, DeviceBuilder, ReadyResponder};
 pub use shared::Shared;
 
-/// Sets of flags such as [`InterruptStatus`](crate::shared::InterruptStatus): the trait `Flags` and the iterators.
+/// Flag sets such as [`InterruptStatus`](crate::shared::InterruptStatus): the trait `Flags` and its
+/// iterators.
 pub use bitflags;
-/// The buses and pins that models and [`IrqLine`](crate::interrupt::IrqLine) are made of.
+/// Buses and pins for the models and for [`IrqLine`](crate::interrupt::IrqLine).
 #[cfg(feature = "embedded-hal")]
 pub use embedded_hal;
-/// `Read` and `Write` of [`ReadableChain`](crate::queue::ReadableChain) and [`WritableChain`](crate::queue::WritableChain), and the kinds of [`ChainError`](crate::queue::ChainError).
+/// `Read` and `Write` for [`ReadableChain`](crate::queue::ReadableChain) and
+/// [`WritableChain`](crate::queue::WritableChain), and the error kinds of
+/// [`ChainError`](crate::queue::ChainError).
 pub use embedded_io;
-/// The vectors in snapshots.
+/// Vectors of fixed capacity, which snapshots contain.
 pub use heapless;
-/// The specification's flags and numbers: [`Features::from_spec`], [`transport::DeviceStatus`].
+/// Flags and constants of the specification: see [`Features::from_spec`] and
+/// [`transport::DeviceStatus`].
 pub use virtio_spec;

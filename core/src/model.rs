@@ -1,4 +1,4 @@
-//! What a device is to the engine.
+//! Device models: the traits to implement, requests and answers.
 
 use crate::{
     error::{DriverFault, HostFault},
@@ -10,147 +10,177 @@ use crate::{
     snapshot::SnapshotError,
 };
 
-/// The face of a device that a driver sees before it goes live: identity, features, queues, and
-/// the device configuration space.
+/// What a driver can see of a device before DRIVER_OK: identity, features, queues and the device
+/// configuration space.
 ///
 /// Clauses: features-01..05, config-01..03, mmio-16, mmio-19, mmio-20, mmio-29.
 pub trait DeviceConfig {
-    /// Device type, as in the specification's "Device Types"; 0 is a placeholder slot.
+    /// Returns the device type, as numbered in the specification's "Device Types". 0 marks a
+    /// placeholder slot.
     fn device_id(&self) -> u32;
 
-    /// Vendor; the specification gives no values.
+    /// Returns the vendor id. The specification assigns no values. The default is `side` as
+    /// little-endian bytes.
     fn vendor_id(&self) -> u32 {
         u32::from_le_bytes(*b"side")
     }
 
-    /// What the device would like to offer: bits of its type, and of [`Features::RING`]. What is
-    /// not implemented is left out of the offer (see [`Features::offer`]).
+    /// Returns the features that the device wants to offer: bits of its device type, and a set of
+    /// ring and transport features such as [`Features::RING`].
+    ///
+    /// Features that are not implemented are left out of the offer (see [`Features::offer`]).
     fn features(&self) -> Features;
 
-    /// Ring and transport features that this device does not work with: they are not offered, whatever
-    /// a host adds by [`Offer`](crate::features::Offer). [`Features::IN_ORDER`] of a device whose answers come
-    /// when something happens, for one: they would wait for older ones that may never come. None by
-    /// default; of no effect on what is [`REQUIRED`](Features::REQUIRED). Not to change before a reset.
-    /// A state in which one of them was accepted is not restored. Where features are agreed upon elsewhere
-    /// ([`Message::Ready`](crate::Message::Ready)), the host keeps to it.
+    /// Returns the ring and transport features that the device does not work with. The default is
+    /// none.
+    ///
+    /// Excluded features are not offered, even if a host adds them by
+    /// [`Offer`](crate::features::Offer). An example is [`Features::IN_ORDER`] on a device that
+    /// answers when an external event happens: an answer would wait for older answers that may
+    /// never come.
+    ///
+    /// - Features in [`REQUIRED`](Features::REQUIRED) cannot be excluded.
+    /// - The set must not change between two resets.
+    /// - A saved state in which the driver accepted an excluded feature is not restored.
+    /// - If features are negotiated elsewhere ([`Message::Ready`](crate::Message::Ready)), the host
+    ///   must leave the excluded features out.
     fn excluded(&self) -> Features {
         Features::empty()
     }
 
-    /// There is room for this many queues of this many elements. Called before the driver's first
-    /// access: a device that would offer more has to stay within it.
+    /// Tells the model the engine's capacity, once, before the driver sees a value that depends on
+    /// it.
+    ///
+    /// The engine has room for `queues` queues of `elements` elements each. A device that would
+    /// offer more must stay within this capacity.
     fn set_capacity(&mut self, queues: u16, elements: u16) {
         let _ = (queues, elements);
     }
 
-    /// Largest size in elements of this queue; 0 if there is no such queue. The capacity of the
-    /// engine bounds it further, and it is rounded down to a power of two.
+    /// Returns the largest size of this queue in elements, or 0 if there is no such queue.
+    ///
+    /// The engine limits the value to its capacity and rounds it down to a power of two.
     fn queue_size_max(&self, queue: u16) -> u16;
 
-    /// Features that a driver has to accept, beside [`Features::REQUIRED`]. A driver that does not is
-    /// told so by [`FeaturesMissing`](crate::Refusal::FeaturesMissing), and FEATURES_OK stays clear.
-    /// They have to be among the offer. None by default. Where features are agreed upon elsewhere
-    /// ([`Message::Ready`](crate::Message::Ready)), the host keeps to it.
+    /// Returns the features that a driver must accept in addition to [`Features::REQUIRED`]. The
+    /// default is none.
+    ///
+    /// The required features must be in the offer. If the driver does not accept all of them,
+    /// FEATURES_OK stays clear and the refusal is
+    /// [`FeaturesMissing`](crate::Refusal::FeaturesMissing). If features are negotiated elsewhere
+    /// ([`Message::Ready`](crate::Message::Ready)), the host must enforce the set.
     fn required(&self) -> Features {
         Features::empty()
     }
 
-    /// The driver accepted this subset of the offer, with what is [`required`](Self::required) in it.
-    /// False declines it: FEATURES_OK stays clear, and the refusal is
-    /// [`FeaturesDeclined`](crate::Refusal::FeaturesDeclined).
+    /// Accepts or declines the features that the driver chose.
+    ///
+    /// `features` is a subset of the offer and includes all [`required`](Self::required) features.
+    /// If the model returns false, FEATURES_OK stays clear and the refusal is
+    /// [`FeaturesDeclined`](crate::Refusal::FeaturesDeclined). The default returns true.
     fn negotiate(&mut self, features: Features) -> bool {
         let _ = features;
         true
     }
 
-    /// Copies configuration bytes out, little-endian, from `offset` on. False if the space ends
-    /// before `bytes` does. By default there is no configuration space.
+    /// Copies configuration bytes, in little-endian order, from `offset` on into `bytes`.
+    ///
+    /// Returns false if the configuration space ends before `bytes` is full. By default there is no
+    /// configuration space.
     fn read_config(&self, offset: u32, bytes: &mut [u8]) -> bool {
         let _ = (offset, bytes);
         false
     }
 
-    /// Whether a driver may write the field at `offset` while the device is not in use: before
-    /// FEATURES_OK, and after FAILED. A console's `emerg_wr` is such a field. By default there is none.
+    /// Returns whether a driver may write the field at `offset` while the device is not in use:
+    /// before FEATURES_OK, and after FAILED.
+    ///
+    /// `offset` is in bytes from the start of the configuration space. A console's `emerg_wr` is
+    /// such a field. The default returns false.
     ///
     /// | phase | a write reaches [`write_config`](Self::write_config) |
     /// |---|---|
-    /// | `Reset`, `Negotiating`, `Failed` | if this is true for its first byte |
-    /// | `SettingUp`, `Live` | always; this is not asked |
+    /// | `Reset`, `Negotiating`, `Failed` | if this method returns true for its first byte |
+    /// | `SettingUp`, `Live` | always; this method is not called |
     /// | `Suspending`, `Suspended` | never (suspend-02) |
     ///
-    /// A write that does not reach it is refused with
-    /// [`ConfigReadOnly`](crate::Refusal::ConfigReadOnly). `offset` is in bytes from the start of the
-    /// configuration space.
+    /// A write that does not reach `write_config` is refused with
+    /// [`ConfigReadOnly`](crate::Refusal::ConfigReadOnly).
     fn is_always_writable(&self, offset: u32) -> bool {
         let _ = offset;
         false
     }
 
-    /// Writes configuration bytes from `offset` on, all or none; false if they cannot be written.
+    /// Writes configuration bytes from `offset` on: all of them or none.
+    ///
+    /// Returns false if the bytes cannot be written. The default returns false.
     fn write_config(&mut self, offset: u32, bytes: &[u8]) -> bool {
         let _ = (offset, bytes);
         false
     }
 
-    /// The shared memory region of this id (`shmid`, SHMSel), if there is one (mmio-27, mmio-28).
-    /// What ids mean is the device type's to say. It must hold neither what controls the device nor
-    /// streamed data (shm-01, shm-02).
+    /// Returns the shared memory region with this id (`shmid`, SHMSel), if there is one (mmio-27,
+    /// mmio-28).
+    ///
+    /// The device type defines the meaning of the ids. A region must contain neither control fields
+    /// of the device nor streamed data (shm-01, shm-02).
     fn shared_memory(&self, id: u32) -> Option<SharedMemory> {
         let _ = id;
         None
     }
 }
 
-/// How a request ended.
+/// Result of serving a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Answer {
-    /// Answered; the first `written` device-writable bytes hold the answer.
+    /// The request is answered. The first `written` device-writable bytes hold the answer.
     Done {
-        /// Bytes, at most the chain's writable length.
+        /// Number of bytes, at most the chain's writable length.
         written: u32,
     },
-    /// Not yet: the chain keeps its slot, and is served again from the start after
-    /// `complete(token)` or `backend_ready(queue)`, or when the model says that it is
-    /// [`due`](DeviceModel::due).
+    /// The request is not answered yet. The chain keeps its slot.
     ///
-    /// A queue may keep as many chains as there are [slots](crate::ChainSlot) for. A queue that keeps
-    /// chains does not get the slots that are reserved for the other queues, so a model may keep
-    /// chains for as long as it likes.
+    /// The chain is served again, from its start, after `complete(token)` or
+    /// `backend_ready(queue)`, or when [`due`](DeviceModel::due) returns its token.
+    ///
+    /// A queue may keep as many chains as there are [slots](crate::ChainSlot) for. A queue that
+    /// keeps chains does not get the slots that are reserved for other queues, so a model may keep
+    /// a chain for any length of time.
     Pending,
 }
 
-/// Whether the device starts when the driver is ready.
+/// Decision of a model at DRIVER_OK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Start {
-    /// It does.
+    /// The device starts.
     Accept,
-    /// It cannot: DRIVER_OK is set, and DEVICE_NEEDS_RESET.
+    /// The device cannot start. DRIVER_OK and DEVICE_NEEDS_RESET are set.
     Refuse,
-    /// A [`ReadyResponder`](crate::ReadyResponder) will say; the driver's write waits.
+    /// A [`ReadyResponder`](crate::ReadyResponder) answers later. Until then the driver's write is
+    /// not complete.
     Later,
 }
 
 /// One chain, as a device model sees it.
 #[derive(Debug)]
 pub struct Request<'a, M> {
-    /// The queue it came from.
+    /// Number of the queue that the chain came from.
     pub queue: u16,
-    /// Its name while it is pending.
+    /// Identifies the chain while it is pending.
     pub token: Token,
-    /// Index of its head descriptor, for faults that name it.
+    /// Index of the head descriptor, for a [`DriverFault`] that names the chain.
     pub head: u16,
-    /// What the driver sent.
+    /// Bytes that the driver sent.
     pub readable: ReadableChain<'a, M>,
-    /// Where the answer goes.
+    /// Space for the answer.
     pub writable: WritableChain<'a, M>,
     pub(crate) fault: Option<HostFault>,
 }
 
 impl<M: DriverMem> Request<'_, M> {
-    /// Notes that something of ours failed. The request is still to be answered.
+    /// Records a host fault. The model must still answer the request.
     pub fn report(&mut self, fault: HostFault) {
         self.fault = Some(fault);
     }
@@ -165,9 +195,9 @@ impl From<ChainError> for HostFault {
     }
 }
 
-/// A device: its configuration, and what it does with a request.
+/// A device: its configuration, and how it serves a request.
 ///
-/// A model is a page of code without unsafe, rings or registers in it:
+/// A model is a page of safe code that needs no rings and no registers:
 ///
 /// ```
 /// use virtside::embedded_io::{Read, Write};
@@ -193,65 +223,89 @@ impl From<ChainError> for HostFault {
 /// }
 /// ```
 pub trait DeviceModel: DeviceConfig {
-    /// The device's own check of which queues it wants, beyond what every queue is checked for. Asked
-    /// for whenever one is to be made.
+    /// Returns the device's own check of its queues, in addition to the checks that every queue
+    /// gets.
+    ///
+    /// Called whenever queues are checked. The default accepts every queue.
     fn queue_check(&self) -> impl QueueCheck {
         ..
     }
 
-    /// The driver wants to go live with these features and these queues, each of which passed
-    /// [`queue_check`](Self::queue_check). Asked by an engine; a device built of messages has its
-    /// [`ReadyResponder`](crate::ReadyResponder) from the start. Of a device that is restored live,
-    /// the queues that the driver has not stopped since.
+    /// Decides whether the device starts with these features and queues.
+    ///
+    /// Each queue passed [`queue_check`](Self::queue_check). An engine makes this call at
+    /// DRIVER_OK. For a device that is built of messages, the
+    /// [`ReadyResponder`](crate::ReadyResponder) decides instead.
+    ///
+    /// The call is also made when a live device is restored. `queues` then lacks the queues that
+    /// the driver has stopped since DRIVER_OK.
     fn ready(&mut self, features: Features, queues: ReadyQueues<'_>) -> Start {
         let _ = (features, queues);
         Start::Accept
     }
 
-    /// The driver reset the device. Nothing pending will be completed.
+    /// Called when the driver resets the device. Pending chains will not be completed.
     fn reset(&mut self) {}
 
-    /// The driver stopped this queue, or broke it. Nothing pending on it will be completed.
+    /// Called when the driver stops this queue, or the queue fails. Pending chains of this queue
+    /// will not be completed.
     fn queue_stopped(&mut self, queue: u16) {
         let _ = queue;
     }
 
-    /// Whether a chain of this queue could be served now. If false, chains are left in the ring, and
-    /// a poll ends with [`Step::Blocked`](crate::Step::Blocked) if the queue was kicked. Every poll
-    /// asks again; call `backend_ready` when polling is worthwhile.
+    /// Returns whether the model could serve a chain of this queue now.
+    ///
+    /// If false, chains are left in the ring, and a poll ends with
+    /// [`Step::Blocked`](crate::Step::Blocked) if the queue was kicked. Every poll asks again; call
+    /// `backend_ready` when polling is worthwhile. The default returns true.
     fn can_serve(&self, queue: u16) -> bool {
         let _ = queue;
         true
     }
 
-    /// A pending chain that can be answered now. `poll` serves it again, and asks until there is
-    /// none; one that is no longer pending counts as none. Asked before each chain and each look into
-    /// an empty queue, twice more for each chain that is due only since it was
-    /// [`drained`](Self::drained) with every slot in use, and up to `Q + 3` times more in a poll: at
-    /// most `2 * budget + Q + 3` times.
+    /// Returns a pending chain that the model can answer now.
+    ///
+    /// `poll` serves that chain again, and repeats the call until the result is `None`. A token
+    /// that is no longer pending counts as `None`.
+    ///
+    /// One poll makes at most `2 * budget + Q + 3` calls:
+    ///
+    /// - one before each chain and before each look into an empty queue,
+    /// - two more for each chain that became due only when [`drained`](Self::drained) was called
+    ///   with every slot in use,
+    /// - up to `Q + 3` more.
     fn due(&self) -> Option<Token> {
         None
     }
 
-    /// Whether the next chain of this queue might be answered with [`Answer::Pending`]. Asked where
-    /// the queue has chains in hand, and only a slot is free that is reserved for another queue. If
-    /// true, the chain stays in the ring; if false, it is served in that slot, and has to be answered
-    /// at once. Not asked with IN_ORDER, where a chain that is answered may still wait for its turn.
+    /// Returns whether the model might answer the next chain of this queue with
+    /// [`Answer::Pending`].
+    ///
+    /// Called if the queue has chains in hand and every free slot is reserved for another queue. If
+    /// true, the next chain stays in the ring. If false, the next chain is served in a reserved
+    /// slot, and the model must answer it at once. The default returns true.
+    ///
+    /// Not called with IN_ORDER, where an answered chain may still wait for its turn.
     fn may_keep(&self, queue: u16) -> bool {
         let _ = queue;
         true
     }
 
-    /// Nothing more of this queue comes before its pending chains are answered: it is empty, or no
-    /// slot is left for it. The place to settle what waited for the next request. It may be told more than
-    /// once.
+    /// Called when no further chain of this queue comes before its pending chains are answered.
+    ///
+    /// The queue is empty, no slot is left for the queue, or the device is being suspended. A model
+    /// that holds an answer back until the next request completes the answer here. The call may be
+    /// repeated.
     fn drained(&mut self, queue: u16) {
         let _ = queue;
     }
 
-    /// Whether pending chains of this queue wait for what may never come, such as input: the device
-    /// is suspended with them in hand, and goes on with them when it resumes. Otherwise a suspension
-    /// waits until they are answered (suspend-11).
+    /// Returns whether pending chains of this queue wait for an event that may never come, such as
+    /// input.
+    ///
+    /// If true, the device is suspended with these chains in hand, and continues with them when it
+    /// resumes. If false, a suspension waits until these chains are answered (suspend-11). The
+    /// default returns false.
     fn may_sleep(&self, queue: u16) -> bool {
         let _ = queue;
         false
@@ -260,12 +314,14 @@ pub trait DeviceModel: DeviceConfig {
     /// Serves one request.
     ///
     /// # Errors
-    /// The driver broke the protocol: the queue stops, and DEVICE_NEEDS_RESET is set.
+    /// [`DriverFault`] if the driver broke the protocol. By default the queue stops and
+    /// DEVICE_NEEDS_RESET is set; see [`FaultPolicy`](crate::error::FaultPolicy).
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault>;
 }
 
-/// The name of a pending chain. It is void once the chain is answered, or its queue was stopped or
-/// reset.
+/// Identifies a pending chain.
+///
+/// A token is stale after the chain is answered, and after its queue is stopped or reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Token {
@@ -279,10 +335,10 @@ impl Token {
     }
 }
 
-/// Where a shared memory region is in the driver's address space.
+/// Location of a shared memory region in the driver's address space.
 ///
-/// The two sides refer to what is in it by offsets from its start (shm-03): [`at`](Self::at) checks
-/// one that came from the driver.
+/// Driver and device refer to the contents of a region by offsets from its start (shm-03).
+/// [`at`](Self::at) checks an offset that came from the driver.
 ///
 /// ```
 /// use virtside::model::SharedMemory;
@@ -293,14 +349,14 @@ impl Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SharedMemory {
-    /// Address of its first byte, as the driver sees it.
+    /// Driver address of the first byte.
     pub base: u64,
     /// Length in bytes.
     pub len: u64,
 }
 
 impl SharedMemory {
-    /// The `len` bytes from `offset` on, if they are within the region.
+    /// Returns the `len` bytes from `offset` on, or `None` if they are not within the region.
     #[must_use]
     pub fn at(&self, offset: u64, len: u32) -> Option<DriverRange> {
         let end = offset.checked_add(len.into())?;
@@ -311,10 +367,11 @@ impl SharedMemory {
     }
 }
 
-/// A model whose state can be saved: what a driver made of it, and nothing of how its host made it.
+/// A model whose state can be saved.
 ///
-/// Implemented by every one of [`models`](crate::models), and for a model of your own that keeps
-/// something between two requests:
+/// A saved state contains what the driver's requests changed, and nothing that the host configured.
+/// Every model in [`models`](crate::models) implements this trait. Implement it for a model of your
+/// own that keeps state between two requests:
 ///
 /// ```
 /// use virtside::{
@@ -352,27 +409,32 @@ impl SharedMemory {
 /// # }
 /// ```
 pub trait SaveModel: DeviceModel {
-    /// The state as a plain value. One that may outlive the program begins with a version.
+    /// The state as a plain value. A type whose values may outlive the program begins with a
+    /// version.
     type Snapshot: Clone;
 
-    /// The state between two polls.
+    /// Returns the state between two polls.
     fn save(&self) -> Self::Snapshot;
 
-    /// Takes a state that [`save`](Self::save) gave, and puts a back end where it was: it is to be as
-    /// after [`negotiate`](crate::DeviceConfig::negotiate), and to have served nothing. Whatever it had
-    /// in hand is served again from its start, before anything new of its queue, with other tokens.
+    /// Takes a state that [`save`](Self::save) returned, and puts the back end into that state.
+    ///
+    /// The caller has called [`negotiate`](crate::DeviceConfig::negotiate) before, and the model
+    /// has served no request. Chains that were in hand in the saved state are served again from
+    /// their start, with other tokens, before any new chain of their queue.
     ///
     /// # Errors
-    /// [`SnapshotError`]; nothing changed then, but for a back end that failed on the way: it is as
-    /// after a reset.
+    /// [`SnapshotError`]. The model is then unchanged, unless its back end failed during the
+    /// restore. In that case the model is as after a reset.
     fn restore(&mut self, snapshot: &Self::Snapshot, with: SavedWith) -> Result<(), SnapshotError>;
 }
 
-/// What the device was that a model's state was saved with: a state that only a driver's requests
-/// can make is refused where there were none.
+/// State of the device with which a model's state was saved.
+///
+/// A model refuses a state that only a driver's requests can produce, if the device was not
+/// started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SavedWith {
-    /// DRIVER_OK was accepted since the last reset.
+    /// DRIVER_OK was set since the last reset.
     pub started: bool,
 }
