@@ -1,12 +1,13 @@
-//! Errors by blame: who has to change for it not to happen again.
+//! Error types, grouped by who is at fault: the driver's request, the driver's ring, or the host.
 //!
-//! * [`Refusal`]: the driver asked for something that is not allowed; nothing changed.
-//! * [`DriverFault`]: the driver broke the protocol of a ring; the queue stops and the device
-//!   shows DEVICE_NEEDS_RESET.
-//! * [`HostFault`]: our back end or our memory failed; the request fails, the device lives.
+//! * [`Refusal`]: the driver asked for something that is not allowed. Nothing changed.
+//! * [`DriverFault`]: the driver broke the protocol of a ring. [`FaultPolicy`] decides what
+//!   follows; by default the queue stops and DEVICE_NEEDS_RESET is set.
+//! * [`HostFault`]: the back end or the host's memory failed. The request fails and the device
+//!   continues.
 //!
-//! [`DeviceError`] is what the set-up conversation returns: one of these, or an error of the
-//! conversation itself.
+//! [`DeviceError`] is the error type of set-up by messages. It contains one of the above, or an
+//! error of the conversation itself.
 
 mod display;
 #[cfg(test)]
@@ -14,11 +15,11 @@ mod tests;
 
 use crate::{features::Features, message::Message};
 
-/// One of the three areas of a queue.
+/// One of the three memory areas of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Area {
-    /// Descriptor area.
+    /// Descriptor area (descriptor table or ring).
     Descriptor,
     /// Driver area (available ring).
     Driver,
@@ -34,98 +35,104 @@ pub enum Frozen {
     QueueReady,
     /// The device is live, and the queue was not reset.
     Live,
-    /// The device is suspended, or about to be.
+    /// The device is suspended or suspending.
     Suspended,
-    /// The driver gave the device up (FAILED).
+    /// The driver has set FAILED.
     Failed,
 }
 
-/// Something was asked for that is not allowed. Nothing changed, unless a variant says so.
+/// A request that is not allowed. Nothing changed, unless the variant says otherwise.
 ///
-/// Every `offset` is counted from the start of the register block, as in the access itself: on
-/// virtio-mmio the configuration space begins at [`Register::CONFIG`](crate::mmio::Register::CONFIG).
+/// Every `offset` is counted from the start of the register block, as in the access itself. On
+/// virtio-mmio the configuration space begins at
+/// [`Register::CONFIG`](crate::mmio::Register::CONFIG).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Refusal {
-    /// No register at this offset.
+    /// There is no register at this offset.
     NoSuchRegister {
         /// Offset in bytes.
         offset: u32,
     },
-    /// A register was accessed with a width other than 4 bytes, or off its alignment.
+    /// A register was accessed with a width other than 4 bytes, or at an unaligned offset.
     BadWidth {
         /// Offset in bytes.
         offset: u32,
         /// Width in bytes.
         width: u8,
     },
-    /// A read of a write-only register; it gives 0.
+    /// A write-only register was read. The read returns 0.
     WriteOnly {
         /// Offset in bytes.
         offset: u32,
     },
-    /// A write to a read-only register.
+    /// A read-only register was written.
     ReadOnly {
         /// Offset in bytes.
         offset: u32,
     },
-    /// The device configuration space ends before the access does.
+    /// The access runs past the end of the device configuration space.
     OutsideConfig {
         /// Offset in bytes.
         offset: u32,
         /// Width in bytes.
         width: u8,
     },
-    /// The configuration field cannot be written, at this offset, in this width or at this time.
+    /// The configuration field cannot be written at this offset, in this width, or in this phase.
     ConfigReadOnly {
         /// Offset in bytes.
         offset: u32,
         /// Width in bytes.
         width: u8,
     },
-    /// The value has no meaning for this register.
+    /// The value is not defined for this register.
     BadValue {
         /// Offset in bytes.
         offset: u32,
-        /// What was written.
+        /// The value that was written.
         value: u32,
     },
-    /// Status bits were left out that the driver may not clear one by one. A driver that writes each
-    /// bit alone, without the earlier ones, ends here.
+    /// A write to Status would clear bits that only a reset may clear.
+    ///
+    /// A driver that writes each status bit alone, without the earlier bits, gets this refusal.
     StatusBitsCleared {
         /// The bits that would have been cleared.
         missing: u8,
     },
     /// Features were written after FEATURES_OK.
     FeaturesFixed,
-    /// The driver did not accept what it has to: FEATURES_OK stays clear, other bits of the write
-    /// stand. A driver that is older than VirtIO 1.0 lacks VERSION_1; a device type may need more
+    /// The driver did not accept all required features. FEATURES_OK stays clear; other bits of the
+    /// write take effect.
+    ///
+    /// A driver older than VirtIO 1.0 lacks VERSION_1. A device type may require more features
     /// ([`DeviceConfig::required`](crate::DeviceConfig::required)).
     FeaturesMissing {
-        /// Required but not accepted.
+        /// Features that are required and were not accepted.
         missing: Features,
     },
-    /// The driver accepted what was not offered: FEATURES_OK stays clear, other bits of the write
-    /// stand.
+    /// The driver accepted features that were not offered. FEATURES_OK stays clear; other bits of
+    /// the write take effect.
     FeaturesNotOffered {
-        /// Accepted but never offered; empty if that is only true of bits from 128 up.
+        /// Features that were accepted and never offered. Empty if all such features are bits from
+        /// 128 up.
         not_offered: Features,
     },
-    /// The device does not work with this subset of its offer
-    /// ([`DeviceConfig::negotiate`](crate::DeviceConfig::negotiate)): FEATURES_OK stays clear, other
-    /// bits of the write stand.
+    /// The model declined this subset of its offer
+    /// ([`DeviceConfig::negotiate`](crate::DeviceConfig::negotiate)). FEATURES_OK stays clear;
+    /// other bits of the write take effect.
     FeaturesDeclined,
-    /// DRIVER_OK without FEATURES_OK has no effect; other bits of the write stand.
+    /// DRIVER_OK was written without FEATURES_OK, and is ignored. Other bits of the write take
+    /// effect.
     FeaturesNotNegotiated,
-    /// The device is live already, or not live yet, or given up.
+    /// The device's phase does not allow the operation.
     WrongPhase,
-    /// There is no such queue.
+    /// The device has no queue with this number.
     NoSuchQueue {
-        /// The number, in full width.
+        /// Queue number, in full 32-bit width.
         queue: u32,
     },
-    /// The queue was configured before.
+    /// The queue is already configured.
     QueueExists {
         /// Queue number.
         queue: u16,
@@ -135,125 +142,131 @@ pub enum Refusal {
         /// Queue number.
         queue: u16,
     },
-    /// The queue is moved out and was not put back.
+    /// The queue was moved out of the device and was not put back.
     QueueTaken {
         /// Queue number.
         queue: u16,
     },
-    /// Chains of the queue are pending.
+    /// Chains of the queue are pending, or more chains are pending than a snapshot has room for.
     QueueBusy {
         /// Queue number.
         queue: u16,
     },
-    /// The queue's parameters may not be written now.
+    /// The queue's parameters cannot be written now.
     QueueFrozen {
         /// Queue number.
         queue: u16,
-        /// Why.
+        /// The reason.
         why: Frozen,
     },
-    /// A queue size of zero, above the maximum, or (split) no power of two.
+    /// The queue size is zero, above the maximum or, for a split queue, not a power of two.
     QueueSize {
         /// Queue number.
         queue: u16,
-        /// Elements asked for, in full width.
+        /// Number of elements asked for, in full 32-bit width.
         size: u32,
-        /// Largest size.
+        /// Largest size in elements.
         max: u16,
     },
-    /// An area is not aligned.
+    /// An area is not aligned, either in the driver's address space or in host memory.
     Misaligned {
         /// Queue number.
         queue: u16,
-        /// Which.
+        /// The area.
         area: Area,
-        /// Its driver address.
+        /// Driver address of the area.
         start: u64,
     },
     /// An area runs past the end of the address space.
     Wraps {
         /// Queue number.
         queue: u16,
-        /// Which.
+        /// The area.
         area: Area,
-        /// Its driver address.
+        /// Driver address of the area.
         start: u64,
     },
-    /// An area is not wholly mapped with the right access, or not in one piece.
+    /// An area is not mapped in one piece with the required access.
     Unmapped {
         /// Queue number.
         queue: u16,
-        /// Which.
+        /// The area.
         area: Area,
-        /// Its driver address.
+        /// Driver address of the area.
         start: u64,
-        /// Its length in bytes.
+        /// Length of the area in bytes.
         len: u32,
     },
     /// Two areas share bytes.
     Overlap {
         /// Queue number.
         queue: u16,
-        /// Which of its areas.
+        /// The area of this queue.
         area: Area,
-        /// The queue it collides with; the same number if both areas are its own.
+        /// Number of the queue with the other area. Equal to `queue` if both areas belong to this
+        /// queue.
         with: u16,
     },
-    /// The device's own check ([`QueueCheck`](crate::QueueCheck)) does not want this queue.
+    /// The device's own check ([`QueueCheck`](crate::QueueCheck)) refuses this queue.
     Policy {
         /// Queue number.
         queue: u16,
     },
-    /// The device's own check ([`QueueCheck::check_ready`](crate::QueueCheck::check_ready)) does not
-    /// want to go live with these queues: one is missing, or they do not go together.
+    /// The device's own check ([`QueueCheck::check_ready`](crate::QueueCheck::check_ready)) refuses
+    /// to go live with this set of queues: a queue is missing, or the queues do not fit together.
     QueueSet,
-    /// A capability that was not negotiated, or is not implemented.
+    /// The capability was not negotiated or is not implemented.
     NotNegotiated,
-    /// At DRIVER_OK a queue that the driver wanted was refused or had been, or the set of its queues
-    /// was, or the device refused to start. DRIVER_OK is set, and so is DEVICE_NEEDS_RESET.
+    /// The device did not start at DRIVER_OK. DRIVER_OK and DEVICE_NEEDS_RESET are set.
+    ///
+    /// A queue of the driver was refused at DRIVER_OK or before, the set of queues was refused, the
+    /// model refused to start, or DEVICE_NEEDS_RESET was already set.
     NotReady,
     /// IN_ORDER was negotiated, and the chain is not the oldest in flight.
     OutOfOrder {
-        /// Its head.
+        /// Head of the chain.
         head: u16,
     },
-    /// The token's chain is not in flight any more: its queue was stopped or reset.
+    /// The token's chain is no longer in flight: it was answered, or its queue was stopped or
+    /// reset.
     StaleToken,
-    /// The ticket is not the one outstanding.
+    /// The ticket does not belong to the outstanding access.
     StaleTicket,
 }
 
-/// The driver broke the protocol of a ring. The queue stops; DEVICE_NEEDS_RESET is set.
+/// A protocol violation of the driver in a ring or a request.
+///
+/// [`FaultPolicy`] decides what follows. By default the queue stops and DEVICE_NEEDS_RESET is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum DriverFault {
-    /// The available index ran ahead by more than the queue holds.
+    /// The available index advanced by more than the queue size.
     AvailIndexJump {
-        /// The index read.
+        /// Available index that the device read.
         idx: u16,
         /// The device's own position.
         next: u16,
     },
-    /// An available entry names no descriptor (split).
+    /// An available entry is not a valid descriptor index (split ring).
     HeadOutOfRange {
-        /// What it names.
+        /// The invalid index.
         head: u16,
     },
     /// A chain was made available while it was in flight.
     HeadInFlight {
-        /// Its head; in a packed ring, its buffer id, as in all of these.
+        /// Head of the chain. In a packed ring, this field and every other `head` is the buffer id.
         head: u16,
     },
-    /// A `next` field names no descriptor of its table.
+    /// A `next` field is not a valid descriptor index of its table.
     NextOutOfRange {
-        /// What it names.
+        /// The invalid index.
         next: u16,
     },
-    /// A chain is longer than the largest queue, or loops; in a packed ring, it goes on into slots
-    /// that are in flight.
+    /// A chain is longer than the largest queue, or loops. In a packed ring, a chain continues into
+    /// slots that are in flight.
     ChainTooLong {
-        /// Its head.
+        /// Head of the chain.
         head: u16,
     },
     /// A device-readable descriptor follows a device-writable one.
@@ -261,49 +274,49 @@ pub enum DriverFault {
         /// Head of the chain.
         head: u16,
     },
-    /// The lengths of one chain add up to more than 2^32.
+    /// The buffer lengths of a chain add up to more than 2^32 bytes.
     LengthOverflow {
         /// Head of the chain.
         head: u16,
     },
-    /// A buffer is not mapped, or not with the right access.
+    /// A buffer is not mapped with the required access.
     BufferUnmapped {
         /// Driver address.
         addr: u64,
         /// Length in bytes.
         len: u32,
-        /// Whether the device was to write to it.
+        /// Whether the buffer is device-writable.
         writable: bool,
     },
-    /// INDIRECT without having negotiated it.
+    /// A descriptor has INDIRECT, which was not negotiated.
     IndirectNotNegotiated {
         /// Head of the chain.
         head: u16,
     },
-    /// INDIRECT together with NEXT.
+    /// A descriptor has both INDIRECT and NEXT.
     IndirectWithNext {
         /// Head of the chain.
         head: u16,
     },
-    /// INDIRECT inside an indirect table.
+    /// A descriptor in an indirect table has INDIRECT.
     IndirectNested {
         /// Head of the chain.
         head: u16,
     },
-    /// An indirect table of length 0, of no whole number of descriptors, or with more than there is
-    /// room for.
+    /// The length of an indirect table is 0 or not a multiple of the descriptor size, or the table
+    /// has more descriptors than the device has room for.
     IndirectLength {
-        /// Its length in bytes.
+        /// Length of the table in bytes.
         len: u32,
     },
-    /// A request that leaves the device no room to answer, or lacks its header.
+    /// A request lacks its header, or room for the answer.
     BadRequest {
         /// Head of the chain.
         head: u16,
     },
 }
 
-/// Constructors that keep the assembly of an error off the path on which there is none.
+/// Constructors that keep the construction of an error off the fault-free path.
 #[cfg(feature = "split")]
 impl DriverFault {
     #[cold]
@@ -322,40 +335,43 @@ impl DriverFault {
     }
 }
 
-/// Our own back end or memory failed. The request fails; the device lives.
+/// A failure of the host: its back end or its memory.
+///
+/// The request fails and the device continues, except for a queue that [`RingGone`](Self::RingGone)
+/// stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum HostFault {
     /// The back end reported an error.
     Backend,
-    /// The model claims to have written more than the chain holds.
+    /// The model reported more written bytes than the chain's writable length.
     WrittenTooMuch {
-        /// Claimed bytes.
+        /// Number of bytes that the model reported.
         written: u32,
-        /// Writable bytes.
+        /// The chain's writable length in bytes.
         writable: u32,
     },
-    /// Memory that was mapped when the chain was taken is gone.
+    /// Memory that was mapped when the chain was taken is no longer mapped.
     MemoryGone {
         /// Driver address.
         addr: u64,
     },
-    /// The memory under a queue's rings is gone since
-    /// [`memory_changed`](crate::Engine::memory_changed); the queue is stopped.
+    /// The memory of a queue's rings is no longer mapped after
+    /// [`memory_changed`](crate::Engine::memory_changed). The queue stops.
     RingGone {
         /// Queue number.
         queue: u16,
     },
 }
 
-/// What can go wrong between the first message and a working device.
+/// An error of set-up by messages, from the first message to a working device.
 ///
 /// ```
 /// use virtside::{QueueCheck, Refusal, error::DeviceError};
 /// let error = (0..1).check_queue(7, core::iter::empty()).unwrap_err();
 /// assert_eq!(error, DeviceError::InvalidQueue(7));
-/// // Any error of blame is one of these.
+/// // Refusals and faults convert into a `DeviceError`.
 /// let error = DeviceError::from(Refusal::NoSuchQueue { queue: 0x1_0007 });
 /// assert!(matches!(error, DeviceError::Refused(_)));
 /// ```
@@ -363,30 +379,32 @@ pub enum HostFault {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// The queue is not one that this operation can be done on.
+    /// The operation is not possible on this queue.
     InvalidQueue(u16),
     /// The configuration of this queue was refused.
     BadQueueConfig(u16, Refusal),
-    /// A message that has no place here.
+    /// The message is not allowed at this point of the conversation.
     UnexpectedMessage(Message),
     /// The conversation ended before the device was ready.
     UnexpectedEndOfStream,
     /// The driver asked for something that is not allowed.
     Refused(Refusal),
-    /// The driver broke the protocol.
+    /// The driver broke the protocol of a ring.
     Driver(DriverFault),
-    /// Something of ours failed.
+    /// The host failed.
     Host(HostFault),
 }
 
 impl DeviceError {
-    /// What a driver is told whose `queue` was refused for this.
+    /// Returns the refusal that the driver gets for its `queue`.
+    ///
+    /// This is the refusal in the error, or [`Refusal::Policy`] if the error contains none.
     #[must_use]
     pub fn refusal(&self, queue: u16) -> Refusal {
         self.refusal_or(Refusal::Policy { queue })
     }
 
-    /// The refusal in this error, or `other` if there is none.
+    /// Returns the refusal in this error, or `other` if there is none.
     #[inline(never)]
     pub(crate) fn refusal_or(&self, other: Refusal) -> Refusal {
         match self {
@@ -414,21 +432,24 @@ impl From<HostFault> for DeviceError {
     }
 }
 
-/// What becomes of a driver that breaks the protocol: the same on every transport.
+/// Reaction of a device to a driver that breaks the protocol. It is the same on every transport.
 ///
-/// | | a queue that does not pass | a chain that cannot be taken | other faults of a ring |
+/// | | a queue that fails its checks | a chain that cannot be taken | other faults of a ring |
 /// |---|---|---|---|
-/// | [`Refuse`](Self::Refuse) | is not there | is given back, the queue goes on | the queue stops |
-/// | [`StopQueue`](Self::StopQueue) | is not there | the queue stops | the queue stops |
-/// | [`NeedsReset`](Self::NeedsReset) | DEVICE_NEEDS_RESET at DRIVER_OK | the queue stops, DEVICE_NEEDS_RESET | the same |
+/// | [`Refuse`](Self::Refuse) | the device works without the queue | the chain is given back, the queue continues | the queue stops |
+/// | [`StopQueue`](Self::StopQueue) | the device works without the queue | the queue stops | the queue stops |
+/// | [`NeedsReset`](Self::NeedsReset) | DEVICE_NEEDS_RESET at DRIVER_OK | the queue stops, DEVICE_NEEDS_RESET | the queue stops, DEVICE_NEEDS_RESET |
 ///
-/// In each case the others go on, and a queue that stopped comes back with a queue
-/// reset (RING_RESET) or a device reset. What it was, a [`Trace`](crate::trace::Trace) hears as
-/// [`DriverFault`] or [`Refusal`]; a queue that stopped says it by
-/// [`driver_fault`](crate::Device::driver_fault), a taken one by [`Stop`](crate::device::Stop). Of chains that
-/// were refused, `Counters::refused` is the number and
-/// [`last_refused`](crate::Device::last_refused) the last reason. A driver is told of DEVICE_NEEDS_RESET by a configuration
-/// interrupt, and of the rest by silence: it may wait for ever for a queue that has stopped.
+/// The other queues continue in every case. A stopped queue works again after a queue reset
+/// (RING_RESET) or a device reset. Faults are reported as follows:
+///
+/// - A [`Trace`](crate::trace::Trace) is told of every [`DriverFault`] and [`Refusal`].
+/// - [`driver_fault`](crate::Device::driver_fault) returns the fault that stopped a queue. A taken
+///   queue returns the fault in [`Stop`](crate::device::Stop).
+/// - `Counters::refused` counts the chains that were given back unserved, and
+///   [`last_refused`](crate::Device::last_refused) returns the most recent reason.
+/// - The driver is told of DEVICE_NEEDS_RESET by a configuration interrupt. The driver is not told
+///   of other faults: it may wait forever for a queue that has stopped.
 ///
 /// ```
 /// use virtside::{ChainSlot, Engine, Shared, error::FaultPolicy, memory::Ram, models::Entropy};
@@ -444,15 +465,20 @@ impl From<HostFault> for DeviceError {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum FaultPolicy {
-    /// What was asked for is refused, and that is all: a chain that cannot be taken, or that the model
-    /// finds fault with, is given back with nothing written in it. Where there is no chain to give
-    /// back (an available index too far ahead, a head that is none or in flight; with IN_ORDER, while
-    /// older ones are in flight; in a packed ring, a chain without an end) the queue stops. So it does
-    /// for what the owner of a taken queue [reports](crate::device::TakenQueue::report): it can give the chain
-    /// back with nothing written itself.
+    /// Only the faulty queue or chain is refused. A chain that cannot be taken, or in which the
+    /// model finds a fault, is given back with nothing written.
     ///
-    /// In a packed ring the end of such a chain is looked for once more, so a call that refuses one
-    /// takes up to `N` ring accesses more than its documentation says.
+    /// If there is no chain to give back, the queue stops:
+    ///
+    /// - The available index is too far ahead.
+    /// - The head is not a descriptor of the queue, or is in flight.
+    /// - With IN_ORDER, older chains are in flight.
+    /// - In a packed ring, the chain has no end.
+    /// - The owner of a taken queue [reports](crate::device::TakenQueue::report) the fault. The
+    ///   owner can instead give the chain back with nothing written.
+    ///
+    /// In a packed ring the device searches for the end of a refused chain again. A call that
+    /// refuses a chain therefore takes up to `N` ring accesses more than its documentation states.
     Refuse,
     /// The queue stops.
     StopQueue,

@@ -1,36 +1,46 @@
-//! A device's whole state as a plain value: for a snapshot, a migration, or a restart in place.
+//! Saved state of a device as plain values, for snapshots, migration and restarts.
 //!
-//! [`Engine::save`](crate::Engine::save) makes one, `restore` of a device in reset takes it: set-up,
-//! ring positions, the chains in hand, interrupt status, and what the driver made of
-//! a model that is a [`SaveModel`], as every one of [`models`](crate::models) is. It is as trustworthy
-//! as a driver: everything in it is checked as what a driver says, and what does not pass is refused,
-//! with the device in reset.
+//! [`Engine::save`](crate::Engine::save) returns the state, and `restore` of a device in reset
+//! takes it. The state contains the set-up, the ring positions, the chains in hand, the interrupt
+//! status, and the state of a model that implements [`SaveModel`]. Every model in
+//! [`models`](crate::models) implements that trait.
+//!
+//! A saved state is not trusted. Every value is checked in the same way as a value from a driver. A
+//! state that fails a check is refused, and the device is then in reset.
 //!
 //! [`Device::save`](crate::Device::save) leaves the model out. A host without an engine calls
-//! [`negotiate`](crate::DeviceConfig::negotiate), `Device::restore`, and then [`SaveModel::restore`].
+//! [`negotiate`](crate::DeviceConfig::negotiate), `Device::restore` and [`SaveModel::restore`], in
+//! this order.
 //!
-//! Not in it, and so for the host to carry or to do:
+//! # What the state does not contain
 //!
-//! - the driver's memory, which has to be the same;
-//! - how the host made the model, and its back end: it has to offer what it offered, and have the
-//!   queues that it had; tokens that a back end kept are void;
-//! - the offer, if the host changed it;
-//! - kicks, for which every queue counts as notified: poll once after a restore, kicked or not;
-//! - counters, the last refusal, and why a queue was stopped (that it was is in it).
+//! - The driver's memory. The host must restore it unchanged.
+//! - The configuration of the model, and its back end. The model must offer the same features and
+//!   have the same queues. Tokens that a back end kept are stale.
+//! - The offer, if the host changed it.
+//! - Kicks. Every queue counts as notified, so poll once after a restore.
+//! - Counters, the last refusal, and the fault that stopped a queue. (The state contains whether a
+//!   queue is stopped.)
 //!
-//! Chains in hand are served again from their start: what the back end had not answered is done once
-//! more, and each is answered once. One whose buffers are no longer in the memory is refused.
+//! # Chains in hand
 //!
-//! What a device came to by itself can be restored, but for two cases:
+//! Chains in hand are served again from their start. The back end repeats the work that it had not
+//! answered, and each chain is answered once. A chain whose buffers are no longer mapped is
+//! refused.
 //!
-//! - A live device whose driver has stopped a queue, and not set it up again, without which the model's
-//!   [`queue_check`](crate::DeviceModel::queue_check) does not want the others ([`SnapshotError::Queue`],
-//!   [`SnapshotError::Queues`]): it is asked as when the driver goes live, about the queues of the state.
-//! - A queue whose rings were gone before the driver was live, and which does not fit the features that
-//!   it accepted later. (A queue that is ready waits for DRIVER_OK with the features that it was
-//!   checked with, also here.)
+//! # States that cannot be restored
 //!
-//! With the feature `serde` each of these is `Serialize` and `Deserialize`.
+//! Every state that a device reaches by itself can be restored, with two exceptions:
+//!
+//! - The device is live, its driver has stopped a queue and not set it up again, and the model's
+//!   [`queue_check`](crate::DeviceModel::queue_check) refuses the other queues without that queue
+//!   ([`SnapshotError::Queue`], [`SnapshotError::Queues`]). The check is asked about the queues of
+//!   the state, as when the driver goes live.
+//! - The rings of a queue were gone before the driver was live, and the queue does not fit the
+//!   features that the driver accepted later. (Until DRIVER_OK, a ready queue keeps the features
+//!   with which it was checked. A restore does not change this.)
+//!
+//! With the feature `serde`, every snapshot type is `Serialize` and `Deserialize`.
 //!
 //! [`SaveModel`]: crate::model::SaveModel
 //! [`SaveModel::restore`]: crate::model::SaveModel::restore
@@ -45,116 +55,120 @@ use crate::{error::Refusal, message::QueueConfig};
 #[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
-/// The version of the layout of [`DeviceSnapshot`] and [`EngineSnapshot`]; others are refused.
+/// Version of the layout of [`DeviceSnapshot`] and [`EngineSnapshot`]. A restore refuses other
+/// versions.
 pub const SNAPSHOT_VERSION: u16 = 1;
 
-/// The state of a [`Device`](crate::Device) with up to `P` chains in hand.
+/// State of a [`Device`](crate::Device) with up to `P` chains in hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct DeviceSnapshot<const Q: usize, const N: usize, const P: usize> {
-    /// [`SNAPSHOT_VERSION`] when it was made.
+    /// Value of [`SNAPSHOT_VERSION`] when the state was saved.
     pub version: u16,
-    /// What was negotiated: bits 0 to 63, and 64 to 127. Behind registers, 0 before DRIVER_OK.
+    /// Negotiated features: bits 0 to 63, and 64 to 127. Behind a register block, 0 before
+    /// DRIVER_OK.
     pub features: [u64; 2],
-    /// Whether the driver is live (DRIVER_OK was accepted, and FAILED not written since).
+    /// Whether the driver is live: DRIVER_OK was accepted, and FAILED was not set since.
     pub live: bool,
-    /// Whether it is suspended or about to be; a device that is not live is neither.
+    /// Suspension state. [`Suspension::Awake`] if the device is not live.
     pub suspension: Suspension,
-    /// DEVICE_NEEDS_RESET.
+    /// Whether DEVICE_NEEDS_RESET is set.
     pub needs_reset: bool,
-    /// InterruptStatus.
+    /// Value of InterruptStatus.
     pub interrupt: u32,
-    /// A configuration change that the driver hears of when it is live, or awake, again.
+    /// Whether a configuration change is held back. The driver is told when it goes live, or when
+    /// it resumes the device.
     pub config_changed: bool,
-    /// The configured queues. `save` gives them lowest first; `restore` takes them in any order.
+    /// Configured queues. `save` returns them lowest number first; `restore` accepts any order.
     pub queues: Vec<QueueSnapshot, Q>,
-    /// The chains in hand; those of one queue oldest first.
+    /// Chains in hand. The chains of one queue are ordered oldest first.
     pub chains: Vec<ChainSnapshot<N>, P>,
 }
 
 impl<const Q: usize, const N: usize, const P: usize> DeviceSnapshot<Q, N, P> {
-    /// Of another version nothing else is looked at.
+    /// Refuses other versions before any other field is read.
     pub(crate) const fn check_version(&self) -> Result<(), SnapshotError> {
         check_version(self.version, SNAPSHOT_VERSION)
     }
 }
 
-/// Whether a device is suspended.
+/// Suspension state of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub enum Suspension {
-    /// It is not.
+    /// The device is not suspended.
     #[default]
     Awake,
-    /// SUSPEND was written, and chains are in hand still.
+    /// SUSPEND was written, and chains are still in hand.
     Suspending,
-    /// It is.
+    /// The device is suspended.
     Suspended,
 }
 
-/// The state of one configured queue.
+/// State of one configured queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct QueueSnapshot {
-    /// How the driver laid it out.
+    /// Layout that the driver wrote.
     pub config: QueueConfig,
-    /// How far it is; `None` if it is stopped until it or the device is reset.
+    /// Ring positions. `None` if the queue is stopped until a reset of the queue or the device.
     pub ring: Option<RingSnapshot>,
-    /// Before the driver is live, what it had accepted when the queue was made ready (DRIVER_OK checks
-    /// it again with what it has accepted then): bits 0 to 63, and 64 to 127. Else 0.
+    /// Before the driver is live: the features that the driver had accepted when the queue was made
+    /// ready, bits 0 to 63, and 64 to 127. DRIVER_OK checks the queue again with the final
+    /// features. 0 when the driver is live.
     pub checked: [u64; 2],
 }
 
-/// The state of a register block.
+/// State of a register block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct RegisterSnapshot<const Q: usize> {
-    /// Status, without DEVICE_NEEDS_RESET.
+    /// Value of Status, without DEVICE_NEEDS_RESET.
     pub status: u8,
-    /// DeviceFeaturesSel
+    /// Value of DeviceFeaturesSel.
     pub device_features_sel: u32,
-    /// DriverFeaturesSel
+    /// Value of DriverFeaturesSel.
     pub driver_features_sel: u32,
-    /// What the driver accepted so far: bits 0 to 63, and 64 to 127.
+    /// Features that the driver accepted so far: bits 0 to 63, and 64 to 127.
     pub driver_features: [u64; 2],
-    /// It accepted bits from 128 up, too.
+    /// Whether the driver accepted bits from 128 up.
     pub beyond: bool,
-    /// QueueSel
+    /// Value of QueueSel.
     pub queue_sel: u32,
-    /// SHMSel
+    /// Value of SHMSel.
     pub shm_sel: u32,
-    /// ConfigGeneration. Who restores goes on with a later one.
+    /// Value of ConfigGeneration. A restored device continues with a later value.
     pub generation: u32,
-    /// The driver made a queue ready that there is not.
+    /// Whether the driver tried to make a queue ready that does not exist.
     pub refused_beyond: bool,
-    /// What the driver wrote of each queue, from queue 0 on.
+    /// Registers of each queue, from queue 0 on.
     pub queues: Vec<QueueRegisters, Q>,
 }
 
-/// What the driver wrote of one queue.
+/// Registers of one queue, as the driver wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct QueueRegisters {
-    /// QueueSize
+    /// Value of QueueSize.
     pub size: u32,
-    /// QueueDesc
+    /// Value of QueueDesc.
     pub desc: u64,
-    /// QueueDriver
+    /// Value of QueueDriver.
     pub driver: u64,
-    /// QueueDevice
+    /// Value of QueueDevice.
     pub device: u64,
-    /// QueueReady and QueueReset.
+    /// State of QueueReady and QueueReset.
     pub stage: Stage,
-    /// It was made ready, and refused.
+    /// Whether the driver made the queue ready and the queue was refused.
     pub refused: bool,
 }
 
-/// Where a queue is between QueueReady and QueueReset.
+/// State of QueueReady and QueueReset of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
@@ -164,16 +178,18 @@ pub enum Stage {
     Off,
     /// QueueReady is 1.
     Ready,
-    /// QueueReady and QueueReset are 1: its taken queue is still at work.
+    /// QueueReady and QueueReset are 1: the taken queue has not stopped yet.
     Resetting,
-    /// QueueReady is 0 since a queue reset: it may be set up again, though the device is live.
+    /// QueueReady is 0 after a queue reset. The queue may be set up again, even if the device is
+    /// live.
     WasReset,
 }
 
-/// The state of an [`Engine`](crate::Engine) and of its model, with up to `P` chains in hand.
+/// State of an [`Engine`](crate::Engine) and its model, with up to `P` chains in hand.
 ///
-/// It is a plain value of at most `96 + 96 * Q + P * (16 * N + 24)` bytes, and the model's
-/// state, which `save` leaves in its caller's frame or static:
+/// The value takes at most `96 + 96 * Q + P * (16 * N + 24)` bytes, plus the size of the model's
+/// state. `save` returns it into the caller's stack frame or static. Sizes without the model's
+/// state:
 ///
 /// | `Q` | `N` | `P` | bytes |
 /// |---|---|---|---|
@@ -182,21 +198,21 @@ pub enum Stage {
 /// | 1 | 128 | 16 | 33,344 |
 /// | 8 | 256 | 64 | 264,544 |
 ///
-/// Where that is too much for a stack, choose a smaller `P`: `save` is refused while more chains are in
-/// hand, and can be repeated when they were answered.
+/// If the value is too large for the stack, choose a smaller `P`. `save` is refused while more than
+/// `P` chains are in hand, and succeeds after enough of them are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct EngineSnapshot<S, const Q: usize, const N: usize, const P: usize> {
-    /// The register block.
+    /// State of the register block.
     pub registers: RegisterSnapshot<Q>,
-    /// The device behind it.
+    /// State of the device.
     pub device: DeviceSnapshot<Q, N, P>,
-    /// What the driver made of the model: [`SaveModel::Snapshot`](crate::model::SaveModel::Snapshot).
+    /// State of the model: [`SaveModel::Snapshot`](crate::model::SaveModel::Snapshot).
     pub model: S,
 }
 
-/// Of another version nothing else is looked at.
+/// Refuses a version other than `known`.
 pub(crate) const fn check_version(version: u16, known: u16) -> Result<(), SnapshotError> {
     if version == known {
         Ok(())
@@ -205,57 +221,57 @@ pub(crate) const fn check_version(version: u16, known: u16) -> Result<(), Snapsh
     }
 }
 
-/// Why a state was refused.
+/// Why a saved state was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// It is of another version.
+    /// The state has an unknown version.
     Version {
-        /// Which.
+        /// Version of the state.
         version: u16,
     },
-    /// The device that is to take it is not in reset, or a queue of it is ready: it is left as it is.
-    /// Or its model is at work.
+    /// The device is not in reset or one of its queues is ready, and the device is unchanged. Or
+    /// the model is busy.
     NotInReset,
-    /// Bits of Status or InterruptStatus that there are not, or that do not go together, or not with
-    /// the rest of the state.
+    /// Status or InterruptStatus has unknown bits, or contradicts itself or the rest of the
+    /// snapshot.
     Status,
-    /// The features were not offered, lack VERSION_1, or the model does not want them.
+    /// The features were not offered, do not include VERSION_1, or were declined by the model.
     Features,
-    /// A queue does not pass the checks of a set-up, or is not what its registers say.
+    /// A queue fails the set-up checks, or does not match its registers.
     Queue {
         /// Queue number.
         queue: u16,
-        /// Why, as its driver would have been told.
+        /// The refusal that the driver would have got.
         why: Refusal,
     },
-    /// The model does not want to be live with these queues: see
+    /// The model refuses to go live with this set of queues: see
     /// [`QueueCheck::check_ready`](crate::QueueCheck::check_ready).
     Queues {
-        /// Why, as their driver would have been told.
+        /// The refusal that the driver would have got.
         why: Refusal,
     },
-    /// The positions of a queue do not fit each other, its size, or its chains in hand.
+    /// The ring positions of a queue contradict each other, its size, or its chains in hand.
     Positions {
         /// Queue number.
         queue: u16,
     },
-    /// A chain in hand could not have been taken from its queue.
+    /// A chain in hand cannot have come from its queue.
     Chain {
-        /// Which of the state's chains, from 0.
+        /// Index of the chain in the state, from 0.
         at: u16,
     },
-    /// There are fewer chain slots than chains in hand.
+    /// The state has more chains in hand than the device has chain slots.
     NoRoom,
-    /// A driver could not have made that of the model.
+    /// No driver can bring the model into this state.
     Model {
-        /// Which line or port; 0 of a model that has none.
+        /// Line or port with the fault; 0 if the model has no lines or ports.
         at: u16,
     },
-    /// The back end of the model could not be put where it was.
+    /// The back end of the model could not be put into the saved state.
     Backend {
-        /// Which line; 0 of a model that has none.
+        /// Line with the fault; 0 if the model has no lines.
         at: u16,
     },
 }
@@ -264,15 +280,15 @@ impl core::fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Version { version } => write!(f, "the snapshot has the unknown version {version}"),
-            Self::NotInReset => f.write_str("the device is not in reset, or its model is at work"),
+            Self::NotInReset => f.write_str("the device is not in reset, or its model is busy"),
             Self::Status => f.write_str(
                 "the bits of Status or InterruptStatus contradict each other or the rest of the snapshot",
             ),
-            Self::Features => f.write_str("the features in the snapshot do not fit the offer"),
+            Self::Features => f.write_str("the features in the snapshot do not match the offer"),
             Self::Queue { queue, .. } => {
                 write!(f, "the registers of queue {queue} in the snapshot were refused")
             }
-            Self::Queues { .. } => f.write_str("the queues in the snapshot were refused together"),
+            Self::Queues { .. } => f.write_str("the set of queues in the snapshot was refused"),
             Self::Positions { queue } => write!(
                 f,
                 "the positions of queue {queue} contradict each other, its size, or its chains"

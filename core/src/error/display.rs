@@ -1,4 +1,4 @@
-//! Errors as sentences.
+//! `Display` and `Error` of the error types.
 
 use core::{error::Error, fmt};
 
@@ -22,7 +22,7 @@ impl fmt::Display for Frozen {
             Self::QueueReady => "QueueReady is 1",
             Self::Live => "the device is live and the queue was not reset",
             Self::Suspended => "the device is suspended",
-            Self::Failed => "the driver has given the device up",
+            Self::Failed => "the driver has set FAILED",
         })
     }
 }
@@ -53,12 +53,12 @@ impl fmt::Display for Refusal {
             ),
             Self::BadValue { offset, value } => write!(
                 f,
-                "the value {value:#x} has no meaning for the register at offset {offset:#x}"
+                "the value {value:#x} is not defined for the register at offset {offset:#x}"
             ),
             Self::StatusBitsCleared { missing } => {
-                f.write_str("a write to the status left out ")?;
+                f.write_str("the write to Status would clear ")?;
                 bitflags::parser::to_writer(&DeviceStatus::from_bits_retain(*missing), &mut *f)?;
-                f.write_str(", which only a reset clears")
+                f.write_str(", which only a reset may clear")
             }
             Self::FeaturesFixed => f.write_str("features were written after FEATURES_OK"),
             Self::FeaturesMissing { missing } => {
@@ -72,15 +72,15 @@ impl fmt::Display for Refusal {
                 "the driver accepted features that were not offered: {not_offered}"
             ),
             Self::FeaturesDeclined => {
-                f.write_str("the device does not work with the features that the driver accepted")
+                f.write_str("the device declined the features that the driver accepted")
             }
             Self::FeaturesNotNegotiated => f.write_str("DRIVER_OK was written without FEATURES_OK"),
-            Self::WrongPhase => f.write_str("the device is in a phase that does not allow this"),
+            Self::WrongPhase => f.write_str("the device is in a phase that does not allow the operation"),
             Self::NoSuchQueue { queue } => write!(f, "there is no queue {queue}"),
-            Self::QueueExists { queue } => write!(f, "queue {queue} was configured before"),
+            Self::QueueExists { queue } => write!(f, "queue {queue} is already configured"),
             Self::QueueNotReady { queue } => write!(f, "queue {queue} is not ready"),
             Self::QueueTaken { queue } => {
-                write!(f, "queue {queue} was taken and is not put back")
+                write!(f, "queue {queue} is taken and was not put back")
             }
             Self::QueueBusy { queue } => write!(f, "queue {queue} has pending chains"),
             Self::QueueFrozen { queue, why } => {
@@ -107,7 +107,7 @@ impl fmt::Display for Refusal {
                 };
                 write!(f, "queue {queue}: {area} at {start:#x} is not aligned ")?;
                 if start & align.wrapping_sub(1) == 0 {
-                    f.write_str("in the memory of the host")
+                    f.write_str("in host memory")
                 } else {
                     write!(f, "to {align} bytes")
                 }
@@ -124,7 +124,7 @@ impl fmt::Display for Refusal {
             } => write!(
                 f,
                 "queue {queue}: {area} of {len} bytes at {start:#x} is not mapped in one piece \
-                 with the access it needs"
+                 with the required access"
             ),
             Self::Overlap { queue, area, with } if queue == with => {
                 write!(
@@ -135,20 +135,26 @@ impl fmt::Display for Refusal {
             Self::Overlap { queue, area, with } => {
                 write!(f, "queue {queue}: {area} overlaps an area of queue {with}")
             }
-            Self::Policy { queue } => write!(f, "the device does not want queue {queue}"),
-            Self::QueueSet => f.write_str("the device does not want to go live with these queues"),
+            Self::Policy { queue } => {
+                write!(f, "the queue check of the device refuses queue {queue}")
+            },
+            Self::QueueSet => {
+                f.write_str("the queue check of the device refuses this set of queues")
+            },
             Self::NotNegotiated => {
                 f.write_str("the capability was not negotiated or is not implemented")
             }
             Self::NotReady => f.write_str(
-                "the device did not start, because a queue was refused or it refused itself",
+                "the device did not start, because a queue or the start was refused or a reset is required",
             ),
             Self::OutOfOrder { head } => write!(
                 f,
                 "chain {head} is not the oldest in flight, which IN_ORDER requires"
             ),
-            Self::StaleToken => f.write_str("the token's chain is not in flight any more"),
-            Self::StaleTicket => f.write_str("the ticket is not the one outstanding"),
+            Self::StaleToken => f.write_str("the chain of the token is no longer in flight"),
+            Self::StaleTicket => {
+                f.write_str("the ticket does not belong to the outstanding access")
+            },
         }
     }
 }
@@ -160,7 +166,7 @@ impl fmt::Display for DriverFault {
         match self {
             Self::AvailIndexJump { idx, next } => write!(
                 f,
-                "the available index {idx} is further ahead of {next} than the queue is long"
+                "the available index advanced from {next} to {idx}, by more than the queue size"
             ),
             Self::HeadOutOfRange { head } => write!(
                 f,
@@ -178,12 +184,12 @@ impl fmt::Display for DriverFault {
             }
             Self::ReadableAfterWritable { head } => write!(
                 f,
-                "chain {head} has a readable descriptor behind a writable one"
+                "chain {head} has a readable descriptor after a writable one"
             ),
             Self::LengthOverflow { head } => {
                 write!(
                     f,
-                    "the lengths of chain {head} add up to 2^32 bytes or more"
+                    "the lengths of chain {head} add up to more than 2^32 bytes"
                 )
             }
             Self::BufferUnmapped {
@@ -199,7 +205,7 @@ impl fmt::Display for DriverFault {
             }
             Self::IndirectNotNegotiated { head } => write!(
                 f,
-                "chain {head} has an indirect table, which was not negotiated"
+                "chain {head} has an indirect table, but INDIRECT_DESC was not negotiated"
             ),
             Self::IndirectWithNext { head } => write!(
                 f,
@@ -210,11 +216,11 @@ impl fmt::Display for DriverFault {
             }
             Self::IndirectLength { len } => write!(
                 f,
-                "an indirect table of {len} bytes is empty, too long, or no whole number of descriptors"
+                "an indirect table of {len} bytes is empty, too long, or not a whole number of descriptors"
             ),
             Self::BadRequest { head } => write!(
                 f,
-                "the request of chain {head} lacks its header, or room for the answer"
+                "the request of chain {head} lacks its header or room for the answer"
             ),
         }
     }
@@ -228,16 +234,13 @@ impl fmt::Display for HostFault {
             Self::Backend => f.write_str("the back end reported an error"),
             Self::WrittenTooMuch { written, writable } => write!(
                 f,
-                "the model claims to have written {written} bytes where there is room for {writable}"
+                "the model reported {written} written bytes for a chain of {writable} writable bytes"
             ),
             Self::MemoryGone { addr } => {
-                write!(f, "the memory at {addr:#x} is not mapped any more")
+                write!(f, "the memory at {addr:#x} is no longer mapped")
             }
             Self::RingGone { queue } => {
-                write!(
-                    f,
-                    "queue {queue}: the memory of a ring is not mapped any more"
-                )
+                write!(f, "queue {queue}: the memory of a ring is no longer mapped")
             }
         }
     }
@@ -249,16 +252,16 @@ impl fmt::Display for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidQueue(queue) => {
-                write!(f, "queue {queue} is not one that this can be done with")
+                write!(f, "the operation is not possible on queue {queue}")
             }
             Self::BadQueueConfig(queue, _) => {
                 write!(f, "the configuration of queue {queue} was refused")
             }
-            Self::UnexpectedMessage(message) => write!(f, "a message came unexpectedly: {message}"),
+            Self::UnexpectedMessage(message) => write!(f, "unexpected message: {message}"),
             Self::UnexpectedEndOfStream => {
                 f.write_str("the stream ended before the device was ready")
             }
-            Self::Refused(_) => f.write_str("what the driver asked for was refused"),
+            Self::Refused(_) => f.write_str("the request of the driver was refused"),
             Self::Driver(_) => f.write_str("the driver broke the protocol"),
             Self::Host(_) => f.write_str("the host failed"),
         }

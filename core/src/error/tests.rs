@@ -1,4 +1,4 @@
-//! Every error in words.
+//! The text of every error.
 
 use core::error::Error;
 use std::string::ToString;
@@ -6,7 +6,7 @@ use std::string::ToString;
 use super::*;
 use crate::{memory::MemFault, message::QueueConfig, snapshot::SnapshotError};
 
-/// Checks the text of each value. Does not compile unless every variant is in the table.
+/// Checks the text of each value. Fails to compile if a variant is missing from the table.
 macro_rules! texts {
     ($type:ident { $($value:expr => $text:expr,)* } for $($variant:pat,)*) => {
         #[deny(unreachable_patterns)]
@@ -37,9 +37,9 @@ fn refusals_are_sentences_with_values() {
         ConfigReadOnly { offset, width } =>
             "the configuration space cannot be written at offset 0x104 with 2 bytes now",
         BadValue { offset: 0x44, value: 7 } =>
-            "the value 0x7 has no meaning for the register at offset 0x44",
+            "the value 0x7 is not defined for the register at offset 0x44",
         StatusBitsCleared { missing: 3 } =>
-            "a write to the status left out ACKNOWLEDGE | DRIVER, which only a reset clears",
+            "the write to Status would clear ACKNOWLEDGE | DRIVER, which only a reset may clear",
         FeaturesFixed => "features were written after FEATURES_OK",
         FeaturesMissing { missing: Features::VERSION_1 } =>
             "the driver did not accept required features: VERSION_1",
@@ -48,13 +48,13 @@ fn refusals_are_sentences_with_values() {
         FeaturesNotOffered { not_offered: Features::empty() } =>
             "the driver accepted features that were not offered: bits from 128 up",
         FeaturesDeclined =>
-            "the device does not work with the features that the driver accepted",
+            "the device declined the features that the driver accepted",
         FeaturesNotNegotiated => "DRIVER_OK was written without FEATURES_OK",
-        WrongPhase => "the device is in a phase that does not allow this",
+        WrongPhase => "the device is in a phase that does not allow the operation",
         NoSuchQueue { queue: 0x1_0007 } => "there is no queue 65543",
-        QueueExists { queue } => "queue 3 was configured before",
+        QueueExists { queue } => "queue 3 is already configured",
         QueueNotReady { queue } => "queue 3 is not ready",
-        QueueTaken { queue } => "queue 3 was taken and is not put back",
+        QueueTaken { queue } => "queue 3 is taken and was not put back",
         QueueBusy { queue } => "queue 3 has pending chains",
         QueueFrozen { queue, why: Frozen::QueueReady } =>
             "queue 3 cannot be set up: QueueReady is 1",
@@ -63,7 +63,7 @@ fn refusals_are_sentences_with_values() {
         QueueFrozen { queue, why: Frozen::Suspended } =>
             "queue 3 cannot be set up: the device is suspended",
         QueueFrozen { queue, why: Frozen::Failed } =>
-            "queue 3 cannot be set up: the driver has given the device up",
+            "queue 3 cannot be set up: the driver has set FAILED",
         QueueSize { queue, size: 0, max } => "queue 3: the size is 0",
         QueueSize { queue, size: 32, max } => "queue 3: size 32 is above the maximum of 16",
         QueueSize { queue, size: 12, max } => "queue 3: size 12 is not a power of two",
@@ -76,23 +76,25 @@ fn refusals_are_sentences_with_values() {
         Misaligned { queue, area: Area::Device, start: 0x202 } =>
             "queue 3: device area at 0x202 is not aligned to 4 bytes",
         Misaligned { queue, area: Area::Device, start: 0x200 } =>
-            "queue 3: device area at 0x200 is not aligned in the memory of the host",
+            "queue 3: device area at 0x200 is not aligned in host memory",
         Wraps { queue, area, start } =>
             "queue 3: driver area at 0x201 runs past the end of the address space",
         Unmapped { queue, area, start, len: 38 } =>
-            "queue 3: driver area of 38 bytes at 0x201 is not mapped in one piece with the access \
-             it needs",
+            "queue 3: driver area of 38 bytes at 0x201 is not mapped in one piece with the \
+             required access",
         Overlap { queue, area, with: 3 } =>
             "queue 3: driver area overlaps another area of the queue",
         Overlap { queue, area, with: 1 } => "queue 3: driver area overlaps an area of queue 1",
-        Policy { queue } => "the device does not want queue 3",
-        QueueSet => "the device does not want to go live with these queues",
+        Policy { queue } => "the queue check of the device refuses queue 3",
+        QueueSet => "the queue check of the device refuses this set of queues",
         NotNegotiated => "the capability was not negotiated or is not implemented",
-        NotReady => "the device did not start, because a queue was refused or it refused itself",
+        NotReady =>
+            "the device did not start, because a queue or the start was refused or a reset is \
+             required",
         OutOfOrder { head: 9 } =>
             "chain 9 is not the oldest in flight, which IN_ORDER requires",
-        StaleToken => "the token's chain is not in flight any more",
-        StaleTicket => "the ticket is not the one outstanding",
+        StaleToken => "the chain of the token is no longer in flight",
+        StaleTicket => "the ticket does not belong to the outstanding access",
     } for
         NoSuchRegister { .. }, BadWidth { .. }, WriteOnly { .. }, ReadOnly { .. },
         OutsideConfig { .. }, ConfigReadOnly { .. }, BadValue { .. }, StatusBitsCleared { .. },
@@ -109,7 +111,7 @@ fn driver_faults_are_sentences_with_values() {
     let head = 9;
     texts!(DriverFault {
         AvailIndexJump { idx: 40, next: 7 } =>
-            "the available index 40 is further ahead of 7 than the queue is long",
+            "the available index advanced from 7 to 40, by more than the queue size",
         HeadOutOfRange { head: 77 } =>
             "the available ring names descriptor 77, which the queue does not have",
         HeadInFlight { head } => "chain 9 was made available while it was in flight",
@@ -117,21 +119,21 @@ fn driver_faults_are_sentences_with_values() {
             "a descriptor links to descriptor 99, which its table does not have",
         ChainTooLong { head } => "chain 9 is longer than the largest queue, or loops",
         ReadableAfterWritable { head } =>
-            "chain 9 has a readable descriptor behind a writable one",
-        LengthOverflow { head } => "the lengths of chain 9 add up to 2^32 bytes or more",
+            "chain 9 has a readable descriptor after a writable one",
+        LengthOverflow { head } => "the lengths of chain 9 add up to more than 2^32 bytes",
         BufferUnmapped { addr: 0x8000, len: 64, writable: false } =>
             "the buffer of 64 bytes at 0x8000 is not mapped for reading",
         BufferUnmapped { addr: 0x8000, len: 64, writable: true } =>
             "the buffer of 64 bytes at 0x8000 is not mapped for writing",
         IndirectNotNegotiated { head } =>
-            "chain 9 has an indirect table, which was not negotiated",
+            "chain 9 has an indirect table, but INDIRECT_DESC was not negotiated",
         IndirectWithNext { head } =>
             "chain 9 has a descriptor with both INDIRECT and NEXT",
         IndirectNested { head } => "chain 9 has an indirect table inside another",
         IndirectLength { len: 17 } =>
-            "an indirect table of 17 bytes is empty, too long, or no whole number of descriptors",
+            "an indirect table of 17 bytes is empty, too long, or not a whole number of descriptors",
         BadRequest { head } =>
-            "the request of chain 9 lacks its header, or room for the answer",
+            "the request of chain 9 lacks its header or room for the answer",
     } for
         AvailIndexJump { .. }, HeadOutOfRange { .. }, HeadInFlight { .. }, NextOutOfRange { .. },
         ChainTooLong { .. }, ReadableAfterWritable { .. }, LengthOverflow { .. },
@@ -145,9 +147,9 @@ fn host_faults_are_sentences_with_values() {
     texts!(HostFault {
         Backend => "the back end reported an error",
         WrittenTooMuch { written: 9, writable: 8 } =>
-            "the model claims to have written 9 bytes where there is room for 8",
-        MemoryGone { addr: 0x8000 } => "the memory at 0x8000 is not mapped any more",
-        RingGone { queue: 3 } => "queue 3: the memory of a ring is not mapped any more",
+            "the model reported 9 written bytes for a chain of 8 writable bytes",
+        MemoryGone { addr: 0x8000 } => "the memory at 0x8000 is no longer mapped",
+        RingGone { queue: 3 } => "queue 3: the memory of a ring is no longer mapped",
     } for Backend, WrittenTooMuch { .. }, MemoryGone { .. }, RingGone { .. },);
 }
 
@@ -160,21 +162,21 @@ fn device_errors_are_sentences_with_a_source() {
         ..Default::default()
     };
     texts!(DeviceError {
-        InvalidQueue(3) => "queue 3 is not one that this can be done with",
+        InvalidQueue(3) => "the operation is not possible on queue 3",
         BadQueueConfig(3, refusal) => "the configuration of queue 3 was refused",
         UnexpectedMessage(Message::ConfigureQueue(config)) =>
-            "a message came unexpectedly: configure queue 3",
+            "unexpected message: configure queue 3",
         UnexpectedMessage(Message::ResetQueue(3)) =>
-            "a message came unexpectedly: reset queue 3",
+            "unexpected message: reset queue 3",
         UnexpectedMessage(Message::Ready { features: Features::VERSION_1 }) =>
-            "a message came unexpectedly: ready with features VERSION_1",
+            "unexpected message: ready with features VERSION_1",
         UnexpectedMessage(Message::NotifyQueue(3)) =>
-            "a message came unexpectedly: notify queue 3",
-        UnexpectedMessage(Message::Suspend) => "a message came unexpectedly: suspend",
-        UnexpectedMessage(Message::Resume) => "a message came unexpectedly: resume",
-        UnexpectedMessage(Message::Reset) => "a message came unexpectedly: reset",
+            "unexpected message: notify queue 3",
+        UnexpectedMessage(Message::Suspend) => "unexpected message: suspend",
+        UnexpectedMessage(Message::Resume) => "unexpected message: resume",
+        UnexpectedMessage(Message::Reset) => "unexpected message: reset",
         UnexpectedEndOfStream => "the stream ended before the device was ready",
-        Refused(refusal) => "what the driver asked for was refused",
+        Refused(refusal) => "the request of the driver was refused",
         Driver(fault) => "the driver broke the protocol",
         Host(HostFault::Backend) => "the host failed",
     } for
@@ -202,13 +204,13 @@ fn snapshot_errors_are_sentences_with_a_source() {
     let why = Refusal::Policy { queue: 3 };
     texts!(SnapshotError {
         Version { version: 9 } => "the snapshot has the unknown version 9",
-        NotInReset => "the device is not in reset, or its model is at work",
+        NotInReset => "the device is not in reset, or its model is busy",
         Status =>
             "the bits of Status or InterruptStatus contradict each other or the rest of the \
              snapshot",
-        Features => "the features in the snapshot do not fit the offer",
+        Features => "the features in the snapshot do not match the offer",
         Queue { queue: 3, why } => "the registers of queue 3 in the snapshot were refused",
-        Queues { why } => "the queues in the snapshot were refused together",
+        Queues { why } => "the set of queues in the snapshot was refused",
         Positions { queue: 3 } =>
             "the positions of queue 3 contradict each other, its size, or its chains",
         Chain { at: 2 } => "chain 2 of the snapshot cannot come from its queue",
@@ -223,7 +225,10 @@ fn snapshot_errors_are_sentences_with_a_source() {
     );
     for error in [Queue { queue: 3, why }, Queues { why }] {
         let source = error.source().map(ToString::to_string);
-        assert_eq!(source.as_deref(), Some("the device does not want queue 3"));
+        assert_eq!(
+            source.as_deref(),
+            Some("the queue check of the device refuses queue 3")
+        );
     }
     assert!(NoRoom.source().is_none());
 }
