@@ -1,14 +1,14 @@
-//! The device's doorbell: which queues were kicked since the last poll.
+//! The doorbell: a device's lock-free set of kicked queues.
 
 use portable_atomic::{AtomicU32, Ordering};
 
 use crate::queue_set::{QueueSet, bits, used};
 
-/// A lock-free set of queues that were kicked: numbers below `Q`.
+/// A lock-free set of the queues that were kicked, with numbers below `Q`.
 ///
-/// An interrupt handler (or a thread behind an ioeventfd) [`ring`](Self::ring)s it; `poll` drains
-/// it. Ringing is one atomic operation on one word; every other operation looks at `Q.div_ceil(32)`
-/// words.
+/// An interrupt handler, or a thread behind an ioeventfd, calls [`ring`](Self::ring). `poll` drains
+/// the doorbell. Ringing takes one atomic operation on one word. [`drain`](Self::drain) and
+/// [`is_silent`](Self::is_silent) read `Q.div_ceil(32)` words.
 ///
 /// ```
 /// use virtside::doorbell::Doorbell;
@@ -19,13 +19,13 @@ use crate::queue_set::{QueueSet, bits, used};
 /// ```
 #[derive(Debug)]
 pub struct Doorbell<const Q: usize> {
-    /// More words than needed, for want of `[AtomicU32; Q.div_ceil(32)]` in stable Rust. The words
-    /// behind the first `Q.div_ceil(32)` stay 0.
+    /// Only the first `Q.div_ceil(32)` words are used; the others stay 0. Stable Rust has no
+    /// `[AtomicU32; Q.div_ceil(32)]`.
     words: [AtomicU32; Q],
 }
 
 impl<const Q: usize> Doorbell<Q> {
-    /// Silent.
+    /// Creates a doorbell without kicks.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -37,7 +37,7 @@ impl<const Q: usize> Doorbell<Q> {
         self.words.get(..used(Q)).unwrap_or(&[])
     }
 
-    /// Notes a kick, unless there is no such queue. Says whether it was noted.
+    /// Records a kick. Returns false if there is no such queue.
     pub fn ring(&self, queue: u16) -> bool {
         match self.words.get(usize::from(queue >> 5)) {
             Some(word) if usize::from(queue) < Q => {
@@ -48,7 +48,7 @@ impl<const Q: usize> Doorbell<Q> {
         }
     }
 
-    /// Takes one queue's kick; says whether there was one.
+    /// Takes the kick of one queue. Returns whether the queue was kicked.
     pub fn take(&self, queue: u16) -> bool {
         let bit = 1 << (queue & 31);
         match self.words.get(usize::from(queue >> 5)) {
@@ -59,14 +59,14 @@ impl<const Q: usize> Doorbell<Q> {
         }
     }
 
-    /// Whether anything rang since the last drain.
+    /// Returns whether no queue was kicked since the last drain.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         let mut words = self.words().iter();
         words.all(|word| word.load(Ordering::Acquire) == 0)
     }
 
-    /// Takes what rang since the last drain. Up to two atomic operations on each word.
+    /// Removes and returns all kicks. Takes at most two atomic operations for each word.
     pub fn drain(&self) -> QueueSet<Q> {
         let mut set = QueueSet::new();
         for (word, taken) in self.words().iter().zip(set.words_mut()) {
@@ -77,17 +77,17 @@ impl<const Q: usize> Doorbell<Q> {
         set
     }
 
-    /// Takes the kicks of those queues that rang and are `wanted`; each is asked for once. For one
-    /// caller at a time.
+    /// Takes the kicks of the kicked queues for which `wanted` returns true. `wanted` is called
+    /// once for each kicked queue. Only one caller at a time may call this function.
     #[inline(always)]
     pub(crate) fn drain_where(&self, mut wanted: impl FnMut(u16) -> bool) {
         let mut first = 0_u16;
         for word in self.words() {
-            // A plain load first: most polls find nothing, and a write dirties the line.
+            // Most polls find no kick, and a load does not dirty the cache line.
             let rang = word.load(Ordering::Acquire);
             let mut taken = 0;
             if Q == 1 {
-                // There is no other bit.
+                // Only bit 0 can be set.
                 if rang != 0 && wanted(0) {
                     taken = rang;
                 }
@@ -99,7 +99,7 @@ impl<const Q: usize> Doorbell<Q> {
                 }
             }
             first = first.wrapping_add(32);
-            // The rings are looked at after this, so a kick that came since is heard with those.
+            // The rings are read after this, so the chains of a kick in between are found.
             if taken != 0 {
                 word.fetch_and(!taken, Ordering::AcqRel);
             }

@@ -22,7 +22,7 @@ use crate::{
     model::{DeviceModel, Start, Token},
     num,
     setup::ReadyResponder,
-    shared::{Answer, Shared, SharedHandle},
+    shared::{Shared, SharedHandle, StartAnswer},
     trace::{Event, NoTrace, Trace},
     transport::{Outstanding, Phase, Reply, Ticket, Transport},
 };
@@ -447,7 +447,7 @@ where
         let max = |queue| model.queue_size_max(queue);
         let drops = |queue, unwanted: &Unwanted| {
             if goes_on {
-                transport.dropped(queue, unwanted.refusal());
+                transport.drop_queue(queue, unwanted.refusal());
             }
             goes_on
         };
@@ -458,7 +458,7 @@ where
                 self.model.ready(features, self.device.table.queues())
             }
             Err(unwanted) => {
-                self.transport.not_wanted(unwanted.refusal());
+                self.transport.record_refusal(unwanted.refusal());
                 Start::Refuse
             }
         };
@@ -517,13 +517,13 @@ where
                 return reply;
             }
             Some(Outstanding::Ready) => match device.shared.answer() {
-                Answer::Accepted => device.start_if_live(),
-                Answer::Refused => {
+                StartAnswer::Accepted => device.start_if_live(),
+                StartAnswer::Refused => {
                     return self
                         .transport
                         .settle(Err(Refusal::NotReady), &device.shared);
                 }
-                Answer::Waiting => false,
+                StartAnswer::Waiting => false,
             },
             _ => false,
         };

@@ -1,4 +1,4 @@
-//! Feature bits: what is offered, what the driver accepted, and whether the two fit.
+//! Feature bits, the offer of a device, and the host's changes to the offer.
 //!
 //! Clauses: features-01..05, rsvd-01, rsvd-02, mmio-16, mmio-17, mmio-34.
 
@@ -6,7 +6,7 @@ use virtio_spec::{F, le128};
 
 use crate::num;
 
-/// A set of feature bits, 0 to 127. Bits from 128 up are reserved by the specification and read 0.
+/// A set of feature bits, 0 to 127. The specification reserves bits from 128 up; they read 0.
 ///
 /// ```
 /// use virtside::Features;
@@ -17,12 +17,12 @@ use crate::num;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Features {
-    // Two words rather than one of 128 bits: no alignment to 16 in every error that carries a set.
+    // Two words instead of a u128, so that errors that contain a set are not aligned to 16 bytes.
     low: u64,
     high: u64,
 }
 
-/// Whether a part of the specification is built in: what is not, folds away.
+/// Parts of the specification that are built in. Code of the other parts is eliminated.
 pub(crate) mod built {
     pub(crate) const RING_RESET: bool = cfg!(feature = "ring-reset");
     pub(crate) const SUSPEND: bool = cfg!(feature = "suspend");
@@ -40,9 +40,12 @@ impl Features {
     pub const ACCESS_PLATFORM: Self = Self::from_spec(F::ACCESS_PLATFORM.bits());
     /// `VIRTIO_F_RING_PACKED`
     pub const RING_PACKED: Self = Self::from_spec(F::RING_PACKED.bits());
-    /// `VIRTIO_F_IN_ORDER`: no buffer goes back before every older one of its queue. A model that
-    /// answers when something happens rules it out by
-    /// [`excluded`](crate::DeviceConfig::excluded): an answer would wait for what may never come.
+    /// `VIRTIO_F_IN_ORDER`: the device uses the buffers of a queue in the order in which they were
+    /// made available.
+    ///
+    /// A model that answers when an external event happens excludes this feature
+    /// ([`excluded`](crate::DeviceConfig::excluded)). Otherwise an answer may wait for an older
+    /// answer that never comes.
     pub const IN_ORDER: Self = Self::from_spec(F::IN_ORDER.bits());
     /// `VIRTIO_F_ORDER_PLATFORM`
     pub const ORDER_PLATFORM: Self = Self::from_spec(F::ORDER_PLATFORM.bits());
@@ -53,28 +56,32 @@ impl Features {
     /// `VIRTIO_F_SUSPEND`
     pub const SUSPEND: Self = Self::from_spec(F::SUSPEND.bits());
 
-    /// Bits that belong to a device type: 0 to 23, 42 and 50 to 127. (41 is `ADMIN_VQ`, which
+    /// Bits that belong to a device type: 0 to 23, 42 and 50 to 127. (Bit 41 is `ADMIN_VQ`, which
     /// virtio-mmio reserves.)
     pub const DEVICE_TYPE: Self =
         Self::from_bits(0x00ff_ffff | (1 << 42) | (u128::MAX ^ ((1 << 50) - 1)));
 
-    /// Ring and transport features that suit a device which answers by itself, whichever the ring
-    /// format. One that keeps chains until something happens outside says so by
-    /// [`may_sleep`](crate::DeviceModel::may_sleep), or leaves SUSPEND out: it would never be suspended.
+    /// Ring and transport features for a device that answers every chain by itself, in any ring
+    /// format.
+    ///
+    /// A device that keeps chains until an external event happens returns true from
+    /// [`may_sleep`](crate::DeviceModel::may_sleep) or leaves SUSPEND out. Otherwise a suspension
+    /// of the device never completes.
     pub const RING: Self = Self::INDIRECT_DESC
         .union(Self::EVENT_IDX)
         .union(Self::VERSION_1)
         .union(Self::if_built(built::RING_RESET, Self::RING_RESET))
         .union(Self::if_built(built::SUSPEND, Self::SUSPEND));
 
-    /// The same and RING_PACKED, if it is built in: what the ready-made devices offer.
+    /// [`RING`](Self::RING), and RING_PACKED if it is built in. The ready-made models offer this
+    /// set.
     pub const ALL_RINGS: Self = Self::RING.union(Self::FORMATS);
 
     const fn if_built(built: bool, feature: Self) -> Self {
         if built { feature } else { Self::empty() }
     }
 
-    /// What a host may add to a device's offer, or withhold from it: see [`Offer`].
+    /// Features that a host may add to a device's offer or withhold from it: see [`Offer`].
     const HOSTS: Self = Self::RING
         .union(Self::FORMATS)
         .union(Self::NOTIFICATION_DATA)
@@ -82,30 +89,31 @@ impl Features {
         .union(Self::ACCESS_PLATFORM)
         .union(Self::ORDER_PLATFORM);
 
-    /// The ring formats that are built in beside, or instead of, the split ring.
+    /// Features of the ring formats that are built in, other than the split ring.
     const FORMATS: Self = Self::if_built(cfg!(feature = "packed"), Self::RING_PACKED);
 
-    /// What every driver has to accept: VERSION_1, and RING_PACKED where no other format is built
-    /// in.
+    /// Features that every driver must accept: VERSION_1, and RING_PACKED if the split ring is not
+    /// built in.
     pub const REQUIRED: Self = if cfg!(feature = "split") {
         Self::VERSION_1
     } else {
         Self::VERSION_1.union(Self::RING_PACKED)
     };
 
-    /// No bits.
+    /// Returns the empty set.
     #[must_use]
     pub const fn empty() -> Self {
         Self { low: 0, high: 0 }
     }
 
-    /// From the specification's 128-bit little-endian flags, e.g. `virtio_spec::blk::F::RO.bits()`.
+    /// Returns the set of the specification's 128-bit little-endian flags, e.g.
+    /// `virtio_spec::blk::F::RO.bits()`.
     #[must_use]
     pub const fn from_spec(bits: le128) -> Self {
         Self::from_bits(bits.to_ne())
     }
 
-    /// From native bits.
+    /// Returns the set for a value in native byte order.
     #[must_use]
     pub const fn from_bits(bits: u128) -> Self {
         let [a, b, c, d, e, f, g, h, rest @ ..] = bits.to_le_bytes();
@@ -115,7 +123,7 @@ impl Features {
         }
     }
 
-    /// The native bits.
+    /// Returns the set as a value in native byte order.
     #[must_use]
     pub const fn bits(self) -> u128 {
         let [a, b, c, d, e, f, g, h] = self.low.to_le_bytes();
@@ -131,19 +139,19 @@ impl Features {
         Self { low, high }
     }
 
-    /// Whether there is no bit in this set.
+    /// Returns whether the set contains no bit.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.low == 0 && self.high == 0
     }
 
-    /// Whether all of `other` is in this set.
+    /// Returns whether the set contains every bit of `other`.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.low & other.low == other.low && self.high & other.high == other.high
     }
 
-    /// Both sets together.
+    /// Returns the bits that are in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self {
@@ -152,7 +160,7 @@ impl Features {
         }
     }
 
-    /// What the two sets share.
+    /// Returns the bits that are in both sets.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self {
@@ -161,7 +169,7 @@ impl Features {
         }
     }
 
-    /// This set without `other`.
+    /// Returns the bits of this set that are not in `other`.
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self {
@@ -170,7 +178,7 @@ impl Features {
         }
     }
 
-    /// Bits `32 * word ..= 32 * word + 31`; 0 beyond bit 127.
+    /// Returns bits `32 * word ..= 32 * word + 31`, or 0 beyond bit 127.
     #[must_use]
     pub const fn word(self, word: u32) -> u32 {
         let half = match word {
@@ -186,17 +194,17 @@ impl Features {
         }
     }
 
-    /// Bits 0 to 63.
+    /// Returns bits 0 to 63.
     pub(crate) const fn lower(self) -> u64 {
         self.low
     }
 
-    /// The same bits from 64 on, and these before.
+    /// Returns the set with bits 0 to 63 replaced by `low`.
     pub(crate) const fn with_lower(self, low: u64) -> Self {
         Self { low, ..self }
     }
 
-    /// Replaces bits `32 * word ..= 32 * word + 31`. False where there is no such word.
+    /// Replaces bits `32 * word ..= 32 * word + 31`. Returns false if the word is beyond bit 127.
     pub(crate) fn set_word(&mut self, word: u32, value: u32) -> bool {
         match word {
             0 => self.low = num::with_low(self.low, value),
@@ -208,11 +216,12 @@ impl Features {
         true
     }
 
-    /// What a device that asks for `wanted` may offer: its own type's bits, the ring and transport
-    /// features that are built in, ACCESS_PLATFORM and ORDER_PLATFORM where the host asks for them,
-    /// and always what is [`REQUIRED`](Self::REQUIRED) (features-04, rsvd-01).
+    /// Returns the features that a device may offer if it wants `wanted`: the bits of its device
+    /// type, the ring and transport features that are built in, ACCESS_PLATFORM and ORDER_PLATFORM
+    /// if `wanted` contains them, and always [`REQUIRED`](Self::REQUIRED) (features-04, rsvd-01).
     ///
-    /// Never NOTIF_CONFIG_DATA, which has no form on virtio-mmio, and never ADMIN_VQ (mmio-34).
+    /// The result never contains NOTIF_CONFIG_DATA, which virtio-mmio does not define, nor ADMIN_VQ
+    /// (mmio-34).
     #[must_use]
     pub const fn offer(wanted: Self) -> Self {
         let allowed = Self::DEVICE_TYPE.union(Self::HOSTS);
@@ -220,9 +229,11 @@ impl Features {
     }
 }
 
-/// What a host changes in a device's offer: ring and transport features that depend on where the
-/// device is, not on what it is. What the model [excludes](crate::DeviceConfig::excluded) is not
-/// offered even so, of which [`Engine::offer`](crate::Engine::offer) tells.
+/// Changes of a host to a device's offer.
+///
+/// The changes apply to ring and transport features that depend on the device's environment, not on
+/// its type. Features that the model [excludes](crate::DeviceConfig::excluded) are not offered even
+/// if the host adds them. [`Engine::offer`](crate::Engine::offer) returns the resulting offer.
 ///
 /// ```
 /// use virtside::{Features, features::Offer};
@@ -234,30 +245,31 @@ impl Features {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Offer {
-    // Ring and transport features are all among bits 24 to 55.
+    // Bits 24 to 55: they contain every ring and transport feature.
     more: u32,
     fewer: u32,
 }
 
 const _: () = assert!(spread(middle(Features::HOSTS)) == Features::HOSTS.low);
 
-/// Bits 24 to 55.
+/// Returns bits 24 to 55.
 const fn middle(features: Features) -> u32 {
     let [_, _, _, a, b, c, d, _] = features.low.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }
 
-/// The same where they were.
+/// Returns the lower half of a set whose bits 24 to 55 are `middle`.
 const fn spread(middle: u32) -> u64 {
     let [a, b, c, d] = middle.to_le_bytes();
     u64::from_le_bytes([0, 0, 0, a, b, c, d, 0])
 }
 
 impl Offer {
-    /// What the model asks for.
+    /// No change: the device offers what its model wants.
     pub const AS_IS: Self = Self { more: 0, fewer: 0 };
 
-    /// Offers these, too. Of no effect on bits of a device type, and on what is not implemented.
+    /// Adds features to the offer. Bits of a device type and features that are not implemented are
+    /// ignored.
     #[must_use]
     pub const fn with(self, features: Features) -> Self {
         let these = middle(features.intersection(Features::HOSTS));
@@ -267,8 +279,8 @@ impl Offer {
         }
     }
 
-    /// Does not offer these. Of no effect on what is [`REQUIRED`](Features::REQUIRED), and on bits
-    /// of a device type.
+    /// Withholds features from the offer. Bits of a device type and
+    /// [`REQUIRED`](Features::REQUIRED) features are ignored.
     #[must_use]
     pub const fn without(self, features: Features) -> Self {
         let these = middle(features.intersection(Features::HOSTS));
@@ -278,7 +290,7 @@ impl Offer {
         }
     }
 
-    /// What is offered of a device that asks for `wanted`; see [`Features::offer`].
+    /// Returns the offer of a device that wants `wanted`; see [`Features::offer`].
     #[must_use]
     pub const fn of(self, wanted: Features) -> Features {
         Features::offer(Features {
@@ -288,7 +300,8 @@ impl Offer {
     }
 }
 
-/// The ring and transport features by name, all others by number: `bit 1, EVENT_IDX, VERSION_1`.
+/// Writes ring and transport features by name and all others by number, as in
+/// `bit 1, EVENT_IDX, VERSION_1`.
 ///
 /// ```
 /// use virtside::Features;

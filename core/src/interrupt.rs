@@ -1,29 +1,29 @@
-//! The driver's interrupt: what a device raises when it has used buffers or changed its configuration.
+//! The driver's interrupt: the trait [`DriverNotify`] and ready-made interrupt lines.
 
 use portable_atomic::{AtomicU32, Ordering, fence};
 
 /// The driver's interrupt.
 ///
-/// [`assert`](Self::assert) is called when a bit of InterruptStatus was set,
-/// [`deassert`](Self::deassert) when the driver acknowledged the last one, so a level line follows
-/// InterruptStatus (mmio-32). An edge or a message is sent by `assert` alone. Both may be called
-/// from any thread or handler that has a queue, and must not block.
+/// A level line follows InterruptStatus (mmio-32): [`assert`](Self::assert) is called when a bit of
+/// InterruptStatus is set, and [`deassert`](Self::deassert) when the driver has acknowledged the
+/// last bit. An edge-triggered interrupt or a message uses only `assert`. Both methods may be
+/// called from any thread or handler that owns a queue, and must not block.
 ///
-/// Where the line is, and what is called when the device comes there:
+/// The table shows the level of the line, and the calls at each transition of the device:
 ///
-/// | the device | a level line | called |
+/// | the device | level line | calls |
 /// |---|---|---|
 /// | is in reset, or DRIVER_OK was not written yet | low: InterruptStatus is 0 | `deassert` at the reset |
-/// | is live, suspending or failed | high while InterruptStatus is not 0 (mmio-32) | `assert` for each event; once more after an InterruptACK that leaves bits |
-/// | was live and is suspended | the same; InterruptACK alone changes it | no `assert` (suspend-03, suspend-06) |
-/// | was restored as live, suspending or failed | high while InterruptStatus is not 0 | `assert` if it is not 0 |
-/// | was restored as suspended, and is so still | low, whatever InterruptStatus says | no `assert` (suspend-03) |
-/// | is resumed | high while InterruptStatus is not 0 | one `assert` for what was held back (suspend-07) |
-/// | is suspended, and gets FAILED | high while InterruptStatus is not 0 | one `assert` for what was held back |
+/// | is live, suspending or failed | high while InterruptStatus is not 0 (mmio-32) | `assert` for each event; once more after an InterruptACK that leaves bits set |
+/// | was live and is suspended | high while InterruptStatus is not 0; only InterruptACK changes it | no `assert` (suspend-03, suspend-06) |
+/// | was restored as live, suspending or failed | high while InterruptStatus is not 0 | `assert` if InterruptStatus is not 0 |
+/// | was restored as suspended, and is still suspended | low, whatever InterruptStatus is | no `assert` (suspend-03) |
+/// | is resumed | high while InterruptStatus is not 0 | one `assert` for the held-back interrupts (suspend-07) |
+/// | is suspended, and the driver sets FAILED | high while InterruptStatus is not 0 | one `assert` for the held-back interrupts |
 ///
-/// Held back is what a suspended device was restored with, what an InterruptACK left pending
-/// meanwhile, and a change of the configuration. A driver that writes FAILED is not told of the last:
-/// it has given the device up.
+/// A suspended device holds back the interrupts with which it was restored, the interrupts that an
+/// InterruptACK left pending, and a change of its configuration. A driver that sets FAILED is not
+/// told of a change of the configuration.
 ///
 /// ```
 /// use virtside::{DriverNotify, interrupt::CountingNotify};
@@ -34,25 +34,28 @@ use portable_atomic::{AtomicU32, Ordering, fence};
 /// assert!(!line.is_high());
 /// ```
 pub trait DriverNotify {
-    /// Raise the interrupt.
+    /// Raises the interrupt.
     fn assert(&self);
 
-    /// Nothing is pending any more. An edge-triggered interrupt has nothing to do.
+    /// Lowers the line: no interrupt is pending. An edge-triggered interrupt needs no action.
     fn deassert(&self) {}
 }
 
-/// Lets a level line follow what is `wanted`, after it was driven `high` or low. Several cores may
-/// drive it: each looks after it has driven, so the last one leaves it right.
+/// Sets a level line to the level that `wanted` returns, after the caller has driven it `high` or
+/// low.
+///
+/// Several cores may drive the line at once. Each core reads the wanted level again after it has
+/// driven the line, so the last core leaves the line at the right level.
 #[inline(always)]
-pub(crate) fn follow<I: DriverNotify>(notify: &I, high: bool, wanted: impl Fn() -> bool) {
-    // The line is driven before it is looked whether that was right.
+pub(crate) fn sync_level<I: DriverNotify>(notify: &I, high: bool, wanted: impl Fn() -> bool) {
+    // Orders the drive of the line before the load of the wanted level.
     fence(Ordering::SeqCst);
     if wanted() != high {
         drive(notify, !high, wanted);
     }
 }
 
-/// More than one round only if another core changes what is wanted meanwhile.
+/// Repeats only if another core changes the wanted level in between.
 #[cold]
 #[inline(never)]
 fn drive<I: DriverNotify>(notify: &I, mut high: bool, wanted: impl Fn() -> bool) {
@@ -70,7 +73,7 @@ fn drive<I: DriverNotify>(notify: &I, mut high: bool, wanted: impl Fn() -> bool)
     }
 }
 
-/// No interrupt: a driver that polls.
+/// No interrupt, for a driver that polls.
 impl DriverNotify for () {
     fn assert(&self) {}
 }
@@ -84,7 +87,7 @@ impl<N: DriverNotify + ?Sized> DriverNotify for &N {
     }
 }
 
-/// A line that counts: for tests and statistics.
+/// An interrupt line that counts, for tests and statistics.
 #[derive(Debug, Default)]
 pub struct CountingNotify {
     asserted: AtomicU32,
@@ -92,7 +95,7 @@ pub struct CountingNotify {
 }
 
 impl CountingNotify {
-    /// Low, nothing counted.
+    /// Creates a low line with a count of 0.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -101,13 +104,13 @@ impl CountingNotify {
         }
     }
 
-    /// How often the interrupt was raised (modulo 2^32).
+    /// Returns how often the interrupt was raised, modulo 2^32.
     #[must_use]
     pub fn asserted(&self) -> u32 {
         self.asserted.load(Ordering::Acquire)
     }
 
-    /// Whether the line is high now.
+    /// Returns whether the line is high.
     #[must_use]
     pub fn is_high(&self) -> bool {
         self.high.load(Ordering::Acquire) != 0
@@ -124,7 +127,8 @@ impl DriverNotify for CountingNotify {
     }
 }
 
-/// Holds interrupts back until [`flush`](Self::flush), so that a batch costs one.
+/// An interrupt line that holds interrupts back until [`flush`](Self::flush), so that a batch costs
+/// one interrupt.
 ///
 /// ```
 /// use virtside::{DriverNotify, interrupt::{BufferedNotify, CountingNotify}};
@@ -139,17 +143,17 @@ impl DriverNotify for CountingNotify {
 #[derive(Debug, Default)]
 pub struct BufferedNotify<N> {
     inner: N,
-    /// WAITING, HIGH.
+    /// Flags WAITING and HIGH.
     state: AtomicU32,
 }
 
 /// An interrupt is held back.
 const WAITING: u32 = 1;
-/// The last one was let through, and is not acknowledged.
+/// The last interrupt was passed on and is not acknowledged yet.
 const HIGH: u32 = 2;
 
 impl<N: DriverNotify> BufferedNotify<N> {
-    /// Holds back what is meant for `inner`.
+    /// Wraps the interrupt line `inner`.
     pub const fn new(inner: N) -> Self {
         Self {
             inner,
@@ -160,18 +164,18 @@ impl<N: DriverNotify> BufferedNotify<N> {
     /// Raises the interrupt if it was asserted since the last flush.
     pub fn flush(&self) {
         let waiting = |state| (state & WAITING != 0).then_some(HIGH);
-        let turned = self
+        let flushed = self
             .state
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, waiting);
-        if turned.is_ok() {
+        if flushed.is_ok() {
             self.inner.assert();
-            self.follow(true);
+            self.sync_level(true);
         }
     }
 
-    fn follow(&self, high: bool) {
-        let let_through = || self.state.load(Ordering::Acquire) & HIGH != 0;
-        follow(&self.inner, high, let_through);
+    fn sync_level(&self, high: bool) {
+        let is_high = || self.state.load(Ordering::Acquire) & HIGH != 0;
+        sync_level(&self.inner, high, is_high);
     }
 }
 
@@ -182,14 +186,14 @@ impl<N: DriverNotify> DriverNotify for BufferedNotify<N> {
     fn deassert(&self) {
         self.state.store(0, Ordering::Release);
         self.inner.deassert();
-        self.follow(false);
+        self.sync_level(false);
     }
 }
 
-/// The interrupt as an output pin: high while anything is pending.
+/// An interrupt as an output pin. The pin is high while an interrupt is pending.
 ///
-/// The pin sits in a critical-section mutex, so that `main` and handlers may share the line. A pin
-/// that fails to switch is counted, not hidden: see [`failures`](IrqLine::failures).
+/// A critical-section mutex protects the pin, so `main` and handlers can share the line.
+/// [`failures`](IrqLine::failures) counts the failed attempts to switch the pin.
 #[cfg(feature = "embedded-hal")]
 pub struct IrqLine<P> {
     pin: critical_section::Mutex<core::cell::RefCell<P>>,
@@ -215,7 +219,7 @@ impl<P> defmt::Format for IrqLine<P> {
 
 #[cfg(feature = "embedded-hal")]
 impl<P: embedded_hal::digital::OutputPin> IrqLine<P> {
-    /// The line on this pin. The pin is not driven until the first interrupt.
+    /// Creates a line on this pin. The pin is not driven before the first interrupt or reset.
     pub const fn new(pin: P) -> Self {
         Self {
             pin: critical_section::Mutex::new(core::cell::RefCell::new(pin)),
@@ -223,14 +227,14 @@ impl<P: embedded_hal::digital::OutputPin> IrqLine<P> {
         }
     }
 
-    /// How often the pin failed to switch (modulo 2^32).
+    /// Returns how often the pin failed to switch, modulo 2^32.
     pub fn failures(&self) -> u32 {
         self.failures.load(Ordering::Acquire)
     }
 
     fn drive(&self, set: impl FnOnce(&mut P) -> Result<(), P::Error>) {
         let done = critical_section::with(|token| {
-            // Borrowed only here, and the critical section excludes a second borrower.
+            // The pin is borrowed only here, and the critical section excludes a second borrow.
             self.pin
                 .borrow(token)
                 .try_borrow_mut()

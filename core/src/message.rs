@@ -1,11 +1,11 @@
-//! The narrow waist: what every transport says to a device, in one vocabulary.
+//! Messages from a transport to a device, and the layout of a queue.
 
 use crate::features::Features;
 
-/// How a driver laid out one queue. Nothing in it is trusted until it has been checked.
+/// Layout of one queue, as the driver wrote it. No field is trusted until the queue is checked.
 ///
-/// `size` is in elements, as the driver wrote it (all 32 bits, so that no check sees a truncated
-/// value); the areas are driver addresses in bytes.
+/// `size` is in elements and keeps all 32 bits, so that no check sees a truncated value. The areas
+/// are driver addresses in bytes.
 ///
 /// ```
 /// use virtside::QueueConfig;
@@ -20,16 +20,16 @@ pub struct QueueConfig {
     pub queue: u16,
     /// Number of elements.
     pub size: u32,
-    /// Descriptor area.
+    /// Driver address of the descriptor area.
     pub desc: u64,
-    /// Driver area: the available ring of a split queue.
+    /// Driver address of the driver area: the available ring of a split queue.
     pub driver: u64,
-    /// Device area: the used ring of a split queue.
+    /// Driver address of the device area: the used ring of a split queue.
     pub device: u64,
 }
 
 impl QueueConfig {
-    /// No queue: a checked one has a size.
+    /// Entry of an unconfigured queue. A checked queue has a non-zero size.
     pub(crate) const ABSENT: Self = Self {
         queue: 0,
         size: 0,
@@ -52,50 +52,54 @@ impl QueueConfig {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ReadyQueues<'a> {
-    /// By queue number; of size 0 where there is none.
+    /// Indexed by queue number. The size is 0 if the queue is not ready.
     pub(crate) configs: &'a [QueueConfig],
 }
 
 impl<'a> ReadyQueues<'a> {
-    /// The queues, lowest number first. One step for each queue that the device has room for.
+    /// Returns the ready queues, lowest number first. Takes one step for each queue that the device
+    /// has room for.
     pub fn iter(self) -> impl Iterator<Item = &'a QueueConfig> + Clone {
         self.configs.iter().filter(|config| config.size != 0)
     }
 
-    /// The queue of this number, if it is ready. One step.
+    /// Returns the queue with this number, if it is ready. Takes one step.
     #[must_use]
     pub fn get(self, queue: u16) -> Option<&'a QueueConfig> {
         let config = self.configs.get(usize::from(queue))?;
         (config.size != 0).then_some(config)
     }
 
-    /// The ready queues but this one.
+    /// Returns the ready queues other than `queue`.
     pub(crate) fn beside(self, queue: u16) -> impl Iterator<Item = &'a QueueConfig> + Clone {
         self.iter().filter(move |other| other.queue != queue)
     }
 }
 
-/// One step of the conversation between a driver and a device, whichever way it came.
+/// One request of a driver to a device, independent of the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Message {
     /// Check this queue and make it ready.
     ConfigureQueue(QueueConfig),
-    /// Stop this queue. Its memory is not touched once the message is acknowledged.
+    /// Stop this queue. The device does not access the memory of the queue after it acknowledges
+    /// the message.
     ResetQueue(u16),
-    /// Set-up is complete; the driver goes live with these features.
+    /// Set-up is complete, and the driver goes live with these features.
     Ready {
-        /// What was negotiated.
+        /// The negotiated features.
         features: Features,
     },
-    /// Buffers may have been made available on this queue.
+    /// The driver may have made chains available on this queue.
     NotifyQueue(u16),
-    /// Take nothing more, finish what is in hand, announce it, and rest (SUSPEND).
+    /// Suspend the device (SUSPEND). The device takes no further chains, finishes the chains in
+    /// hand, sends their interrupts, and is then suspended.
     Suspend,
-    /// Go on (DRIVER_OK, after a [`Suspend`](Self::Suspend)).
+    /// Resume the device (DRIVER_OK after [`Suspend`](Self::Suspend)).
     Resume,
-    /// Forget everything. No memory of the driver is touched once the message is acknowledged.
+    /// Reset the device. The device does not access the driver's memory after it acknowledges the
+    /// message.
     Reset,
 }
 

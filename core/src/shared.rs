@@ -1,13 +1,13 @@
-//! The one block of atomics that a device, its taken queues and its interrupt handlers share.
+//! Atomics that a device shares with its taken queues and interrupt handlers.
 //!
-//! Everything else has one owner at a time. What is here is single words with single meanings, so
-//! there is no lock: a taken queue's hot path loads one of them.
+//! All other state has one owner at a time. Each shared value is a single word, so no lock is
+//! needed. The hot path of a taken queue loads one of these words.
 
 use portable_atomic::{AtomicU32, Ordering};
 
 use crate::{
     doorbell::Doorbell,
-    interrupt::{DriverNotify, follow},
+    interrupt::{DriverNotify, sync_level},
     num,
 };
 
@@ -29,41 +29,47 @@ impl defmt::Format for InterruptStatus {
     }
 }
 
-/// What became of the driver's DRIVER_OK.
+/// The device's answer to DRIVER_OK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum StartAnswer {
     Waiting,
     Accepted,
     Refused,
 }
 
-/// With the number of takes in the bits from [`COUNT`] on.
+/// State of a taken queue: quiet, or not taken. The bits from [`COUNT`] on count the takes.
 const STOPPED: u32 = 0;
+/// State of a taken queue: at work.
 const RUNNING: u32 = 1;
+/// State of a taken queue: asked to stop.
 const STOPPING: u32 = 2;
-/// As STOPPED, and its owner dropped it.
+/// State of a taken queue: quiet, and dropped by its owner.
 const DROPPED: u32 = 3;
-/// One take. It is in the word only while none is at work, so that RUNNING is one value.
+/// One take. The word contains the count only while the queue is not at work, so that RUNNING is a
+/// single value.
 const COUNT: u32 = 4;
 
-/// Beside the bits of InterruptStatus: the driver is to be told of them when the device leaves its
-/// suspension.
+/// Flag beside the bits of InterruptStatus: the pending interrupts are held back until the device
+/// leaves its suspension.
 const HELD: u32 = 1 << 31;
 
+/// Answer to DRIVER_OK: not given yet.
 const WAITING: u32 = 0;
+/// Answer to DRIVER_OK: the device starts.
 const ACCEPTED: u32 = 1;
+/// Answer to DRIVER_OK: the device does not start.
 const REFUSED: u32 = 2;
-/// Being refused: DEVICE_NEEDS_RESET comes before the answer.
+/// Answer to DRIVER_OK: not given yet, and DEVICE_NEEDS_RESET is being set before the refusal.
 const REFUSING: u32 = 3;
-/// The driver gave up (FAILED).
-const OVER: u32 = 7;
-/// The answer's bits of `Shared::epoch_and_answer`; the others count resets.
+/// The driver set FAILED.
+const FAILED: u32 = 7;
+/// Mask of the answer in `Shared::epoch_and_answer`. The other bits count resets.
 const ANSWER: u32 = 7;
 
-/// What a device of up to `Q` queues shares with its taken queues and interrupt handlers.
+/// The state that a device of up to `Q` queues shares with its taken queues and interrupt handlers.
 ///
-/// It outlives the device by construction: the device holds a handle to it, which in firmware is a
-/// `&'static Shared<Q>` and on a host an `Arc<Shared<Q>>`; both implement [`SharedHandle`].
+/// The device holds a handle to the block, so the block outlives the device. Firmware uses a
+/// `&'static Shared<Q>`, and a host an `Arc<Shared<Q>>`. Both implement [`SharedHandle`].
 ///
 /// ```
 /// use virtside::Shared;
@@ -76,21 +82,21 @@ pub struct Shared<const Q: usize> {
     doorbell: Doorbell<Q>,
     interrupt: AtomicU32,
     needs_reset: AtomicU32,
-    /// The answer to DRIVER_OK and the number of resets, in one word: an answer is given once, and
-    /// one from before a reset is void.
+    /// The answer to DRIVER_OK and the number of resets. Both are in one word, so that an answer is
+    /// given only once, and an answer from before a reset has no effect.
     epoch_and_answer: AtomicU32,
-    /// STOPPED, RUNNING, STOPPING or DROPPED, per queue: RUNNING and STOPPING are written by the
-    /// device, the others by the queue.
+    /// STOPPED, RUNNING, STOPPING or DROPPED, for each queue. The device writes RUNNING and
+    /// STOPPING, and the taken queue writes STOPPED and DROPPED.
     taken: [AtomicU32; Q],
 }
 
-/// A way to the [`Shared`] block that can be handed to another thread or handler.
+/// A handle to the [`Shared`] block that can be given to another thread or handler.
 pub trait SharedHandle<const Q: usize>: core::ops::Deref<Target = Shared<Q>> + Clone {}
 
 impl<const Q: usize, H> SharedHandle<Q> for H where H: core::ops::Deref<Target = Shared<Q>> + Clone {}
 
 impl<const Q: usize> Shared<Q> {
-    /// For a device in reset.
+    /// Creates the shared block of a device in reset.
     #[must_use]
     pub const fn new() -> Self {
         const {
@@ -105,13 +111,14 @@ impl<const Q: usize> Shared<Q> {
         }
     }
 
-    /// The kicks that were not looked at yet. Ring it from wherever kicks arrive.
+    /// Returns the doorbell with the kicks that no poll has taken yet. Ring it wherever kicks
+    /// arrive.
     #[must_use]
     pub const fn doorbell(&self) -> &Doorbell<Q> {
         &self.doorbell
     }
 
-    /// What is pending, as the driver reads it (mmio-03, mmio-04).
+    /// Returns the pending interrupts, as the driver reads them (mmio-03, mmio-04).
     #[must_use]
     pub fn interrupt_status(&self) -> InterruptStatus {
         InterruptStatus::from_bits_truncate(self.interrupt.load(Ordering::Acquire))
@@ -121,16 +128,17 @@ impl<const Q: usize> Shared<Q> {
     pub(crate) fn raise<I: DriverNotify>(&self, bits: InterruptStatus, notify: &I) {
         self.interrupt.fetch_or(bits.bits(), Ordering::AcqRel);
         notify.assert();
-        self.follow(true, notify);
+        self.sync_level(true, notify);
     }
 
-    /// Lets a level line follow what is pending, after it was driven `high` or low.
+    /// Sets a level line to the level of InterruptStatus, after the caller has driven it `high` or
+    /// low.
     #[inline(always)]
-    fn follow<I: DriverNotify>(&self, high: bool, notify: &I) {
-        follow(notify, high, || !self.interrupt_status().is_empty());
+    fn sync_level<I: DriverNotify>(&self, high: bool, notify: &I) {
+        sync_level(notify, high, || !self.interrupt_status().is_empty());
     }
 
-    /// Sets pending bits, of which the driver is told when it resumes the device or gives it up.
+    /// Sets pending bits and holds the interrupt back until the device is resumed or failed.
     #[cold]
     #[inline(never)]
     pub(crate) fn hold(&self, bits: InterruptStatus) {
@@ -138,7 +146,7 @@ impl<const Q: usize> Shared<Q> {
             .fetch_or(bits.bits() | HELD, Ordering::AcqRel);
     }
 
-    /// Raises the interrupt for what was held and is still pending, if anything.
+    /// Raises the interrupt for the held-back bits that are still pending, if there are any.
     pub(crate) fn release_held<I: DriverNotify>(&self, notify: &I) {
         let held = self.take_held();
         if !held.is_empty() {
@@ -146,7 +154,7 @@ impl<const Q: usize> Shared<Q> {
         }
     }
 
-    /// What was held, and is still pending.
+    /// Stops holding interrupts back. Returns the held-back bits that are still pending.
     pub(crate) fn take_held(&self) -> InterruptStatus {
         let pending = self.interrupt.fetch_and(!HELD, Ordering::AcqRel);
         if pending & HELD == 0 {
@@ -155,56 +163,59 @@ impl<const Q: usize> Shared<Q> {
         InterruptStatus::from_bits_truncate(pending)
     }
 
-    /// Clears pending bits, and lets a level line follow what is left. An interrupt that is an edge
-    /// is sent again for that: `now`, or when the device leaves its suspension.
+    /// Clears pending bits and adjusts the level line.
+    ///
+    /// If bits stay pending, an edge-triggered interrupt must be sent again: at once if `raise_now`
+    /// returns true, otherwise when the device leaves its suspension.
     #[inline(always)]
     pub(crate) fn acknowledge<I: DriverNotify>(
         &self,
         bits: InterruptStatus,
-        now: impl FnOnce() -> bool,
+        raise_now: impl FnOnce() -> bool,
         notify: &I,
     ) {
         let left = self.interrupt.fetch_and(!bits.bits(), Ordering::AcqRel) & !bits.bits();
         let left = InterruptStatus::from_bits_truncate(left);
         if left.is_empty() {
             notify.deassert();
-            self.follow(false, notify);
+            self.sync_level(false, notify);
         } else {
-            self.remind(left, now(), notify);
+            self.raise_again(left, raise_now(), notify);
         }
     }
 
-    /// What the driver did not acknowledge.
+    /// Raises the interrupt again for the bits that the driver did not acknowledge, or holds it
+    /// back.
     #[cold]
     #[inline(never)]
-    fn remind<I: DriverNotify>(&self, left: InterruptStatus, now: bool, notify: &I) {
-        if now {
+    fn raise_again<I: DriverNotify>(&self, left: InterruptStatus, raise_now: bool, notify: &I) {
+        if raise_now {
             notify.assert();
         } else {
             self.hold(left);
         }
-        self.follow(true, notify);
+        self.sync_level(true, notify);
     }
 
-    /// Whether the driver is live: DRIVER_OK was written and accepted.
+    /// Returns whether the driver is live: DRIVER_OK was written and accepted.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.epoch_and_answer.load(Ordering::Acquire) & ANSWER == ACCEPTED
     }
 
-    /// The driver wrote FAILED: not live until reset.
+    /// Records that the driver set FAILED. The driver is not live again before a reset.
     pub(crate) fn give_up(&self) {
-        self.epoch_and_answer.fetch_or(OVER, Ordering::AcqRel);
+        self.epoch_and_answer.fetch_or(FAILED, Ordering::AcqRel);
     }
 
-    /// Whether DEVICE_NEEDS_RESET is set.
+    /// Returns whether DEVICE_NEEDS_RESET is set.
     #[must_use]
     pub fn needs_reset(&self) -> bool {
         self.needs_reset.load(Ordering::Acquire) != 0
     }
 
-    /// Sets DEVICE_NEEDS_RESET; the first time after DRIVER_OK, with the configuration interrupt
-    /// that has to follow it (status-03, status-04); says whether there was one.
+    /// Sets DEVICE_NEEDS_RESET. Returns whether a configuration interrupt was raised for it: the
+    /// first time after DRIVER_OK (status-03, status-04).
     pub(crate) fn fail<I: DriverNotify>(&self, driver_ok: bool, notify: &I) -> bool {
         let before = self.needs_reset.swap(1, Ordering::AcqRel);
         let first = before == 0 && driver_ok;
@@ -214,24 +225,27 @@ impl<const Q: usize> Shared<Q> {
         first
     }
 
-    /// Sets DEVICE_NEEDS_RESET, or announces that it was set before DRIVER_OK.
+    /// Sets DEVICE_NEEDS_RESET at DRIVER_OK and raises the configuration interrupt, even if
+    /// DEVICE_NEEDS_RESET was set before.
     pub(crate) fn fail_at_driver_ok<I: DriverNotify>(&self, notify: &I) {
         self.needs_reset.store(1, Ordering::Release);
         self.raise(InterruptStatus::CONFIG_CHANGE, notify);
     }
 
-    /// Names the time between two resets.
+    /// Returns the epoch, which identifies the time between two resets of the device.
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch_and_answer.load(Ordering::Acquire) & !ANSWER
     }
 
-    /// Accepts DRIVER_OK; false if it was answered before, or in another epoch.
+    /// Accepts DRIVER_OK. Returns false if DRIVER_OK was already answered, or in another epoch.
     pub(crate) fn accept(&self, epoch: u32) -> bool {
         self.transition(epoch | WAITING, epoch | ACCEPTED)
     }
 
-    /// Refuses DRIVER_OK, unless it was answered before, or in another epoch: DEVICE_NEEDS_RESET
-    /// and its interrupt first, so that a reset after the answer finds both.
+    /// Refuses DRIVER_OK, unless it was already answered, or in another epoch.
+    ///
+    /// DEVICE_NEEDS_RESET and its interrupt come before the answer, so that a reset after the
+    /// answer clears both.
     pub(crate) fn refuse<I: DriverNotify>(&self, epoch: u32, notify: &I) {
         if self.transition(epoch | WAITING, epoch | REFUSING) {
             self.fail(true, notify);
@@ -239,7 +253,7 @@ impl<const Q: usize> Shared<Q> {
         }
     }
 
-    /// Whether DEVICE_NEEDS_RESET and its interrupt are just coming.
+    /// Returns whether a refusal is setting DEVICE_NEEDS_RESET and raising its interrupt now.
     pub(crate) fn is_refusing(&self) -> bool {
         self.epoch_and_answer.load(Ordering::Acquire) & ANSWER == REFUSING
     }
@@ -252,11 +266,11 @@ impl<const Q: usize> Shared<Q> {
         transitioned.is_ok()
     }
 
-    pub(crate) fn answer(&self) -> Answer {
+    pub(crate) fn answer(&self) -> StartAnswer {
         match self.epoch_and_answer.load(Ordering::Acquire) & ANSWER {
-            WAITING | REFUSING => Answer::Waiting,
-            ACCEPTED => Answer::Accepted,
-            _ => Answer::Refused,
+            WAITING | REFUSING => StartAnswer::Waiting,
+            ACCEPTED => StartAnswer::Accepted,
+            _ => StartAnswer::Refused,
         }
     }
 
@@ -264,7 +278,8 @@ impl<const Q: usize> Shared<Q> {
         self.taken.get(usize::from(queue))
     }
 
-    /// A queue is taken: names this take, for [`quiet`](Self::quiet) and [`dropped`](Self::dropped).
+    /// Records that a queue is taken. Returns a number that identifies the take, for
+    /// [`quiet`](Self::quiet) and [`dropped`](Self::dropped).
     pub(crate) fn start(&self, queue: u16) -> u32 {
         let Some(state) = self.taken(queue) else {
             return 0;
@@ -273,36 +288,38 @@ impl<const Q: usize> Shared<Q> {
         (before & !DROPPED).wrapping_add(COUNT)
     }
 
-    /// Asks a taken queue to stop; true if it is quiet already.
+    /// Asks a taken queue to stop. Returns whether the queue is quiet already.
     #[inline(never)]
     pub(crate) fn stop(&self, queue: u16) -> bool {
         let Some(state) = self.taken(queue) else {
             return true;
         };
-        // Only RUNNING may become STOPPING: the queue may fall quiet at this moment.
+        // The queue may become quiet at this moment, so only RUNNING may change to STOPPING.
         let asked = state.compare_exchange(RUNNING, STOPPING, Ordering::AcqRel, Ordering::Acquire);
         if asked.is_ok() {
-            // Its owner may be waiting for a kick.
+            // The queue's owner may be waiting for a kick.
             self.ring(queue);
         }
         asked.is_err_and(|now| now != STOPPING)
     }
 
-    /// Whether a taken queue has to stop. The hot path's one load.
+    /// Returns whether a taken queue must stop. This is the one load of its hot path.
     #[inline(always)]
     pub(crate) fn must_stop(&self, queue: u16) -> bool {
         self.taken(queue)
             .is_none_or(|state| state.load(Ordering::Acquire) != RUNNING)
     }
 
-    /// From the taken queue: it will touch no memory of the driver any more.
+    /// Called by a taken queue that becomes quiet: the queue will not access the driver's memory
+    /// again.
     pub(crate) fn quiet(&self, queue: u16, take: u32) {
         if let Some(state) = self.taken(queue) {
             state.store(take | STOPPED, Ordering::Release);
         }
     }
 
-    /// From the taken queue: it is gone. If it was quiet before, the number may have another owner.
+    /// Called by a taken queue that is dropped. `was_quiet` tells whether the queue was quiet
+    /// before; the number of a quiet queue may already have a new owner.
     pub(crate) fn dropped(&self, queue: u16, take: u32, was_quiet: bool) {
         let Some(state) = self.taken(queue) else {
             return;
@@ -315,13 +332,13 @@ impl<const Q: usize> Shared<Q> {
         }
     }
 
-    /// Whether the queue that was last taken under this number was dropped.
+    /// Returns whether the last taken queue with this number was dropped.
     pub(crate) fn was_dropped(&self, queue: u16) -> bool {
         self.taken(queue)
             .is_some_and(|state| state.load(Ordering::Acquire) & DROPPED == DROPPED)
     }
 
-    /// Device reset, after every taken queue is quiet (mmio-05).
+    /// Resets the block. Every taken queue must be quiet (mmio-05).
     pub(crate) fn reset<I: DriverNotify>(&self, notify: &I) {
         let next = self.epoch().wrapping_add(ANSWER.wrapping_add(1));
         self.epoch_and_answer
@@ -332,12 +349,12 @@ impl<const Q: usize> Shared<Q> {
         notify.deassert();
     }
 
-    /// Notes a kick if there is such a queue.
+    /// Records a kick. Returns false if there is no such queue.
     pub(crate) fn ring(&self, queue: u16) -> bool {
         self.doorbell.ring(queue)
     }
 
-    /// Asks every taken queue to stop; true if all are quiet.
+    /// Asks every taken queue to stop. Returns whether all are quiet.
     pub(crate) fn stop_all(&self) -> bool {
         let mut quiet = true;
         for queue in 0..num::clamp_u16(Q) {

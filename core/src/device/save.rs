@@ -13,7 +13,7 @@ use crate::{
     model::{DeviceModel, Start},
     num,
     queue_set::{QueueBits, QueueSet},
-    shared::{Answer, InterruptStatus, SharedHandle},
+    shared::{InterruptStatus, SharedHandle, StartAnswer},
     snapshot::{
         ChainSnapshot, DeviceSnapshot, QueueSnapshot, SNAPSHOT_VERSION, SnapshotError, Suspension,
     },
@@ -165,7 +165,7 @@ where
     pub(crate) fn is_fresh(&self, slots: &[ChainSlot<N>]) -> bool {
         !self.started
             && self.table.configured().is_empty()
-            && self.shared.answer() == Answer::Waiting
+            && self.shared.answer() == StartAnswer::Waiting
             && slots.iter().all(ChainSlot::is_free)
     }
 

@@ -1,11 +1,11 @@
-//! What a driver does to the register block, and what it is answered.
+//! Register accesses of a driver, and the trait of a register block.
 
 use crate::transport::{Reply, Ticket};
 
-/// A driver's access to the register block.
+/// An access of a driver to the register block.
 ///
-/// Offsets are in bytes from the start of the block, widths in bytes; values are native, as the bus
-/// carries them.
+/// Offsets are in bytes from the start of the block, and widths are in bytes. Values are in native
+/// byte order, as the bus carries them.
 ///
 /// ```
 /// use virtside::mmio::Access;
@@ -28,19 +28,19 @@ pub enum Access {
         offset: u32,
         /// 1, 2, 4 or 8.
         width: u8,
-        /// What is stored; bits beyond the width are ignored.
+        /// Value to store. Bits beyond the width are ignored.
         value: u64,
     },
 }
 
 impl Access {
-    /// A 32-bit load.
+    /// Returns a 32-bit load.
     #[must_use]
     pub const fn read(offset: u32) -> Self {
         Self::Read { offset, width: 4 }
     }
 
-    /// A 32-bit store.
+    /// Returns a 32-bit store.
     #[must_use]
     pub fn write(offset: u32, value: u32) -> Self {
         Self::Write {
@@ -51,10 +51,11 @@ impl Access {
     }
 }
 
-/// Something that takes register accesses: an [`Engine`](crate::Engine), or what stands for one.
+/// A block of registers: an [`Engine`](crate::Engine), or a replacement for one.
 pub trait RegisterBlock {
-    /// See [`Engine::access`](crate::Engine::access).
+    /// Takes one register access. See [`Engine::access`](crate::Engine::access).
     fn access(&mut self, access: Access) -> Reply;
-    /// See [`Engine::finish`](crate::Engine::finish).
+    /// Asks again whether a pending access is complete. See
+    /// [`Engine::finish`](crate::Engine::finish).
     fn finish(&mut self, ticket: Ticket) -> Reply;
 }

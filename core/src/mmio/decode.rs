@@ -1,4 +1,4 @@
-//! From offsets to registers: what a driver's access to the block asks of the transport.
+//! Decoding of register offsets: translates an access into calls of the transport.
 
 use super::{Access, Register, registers::at};
 use crate::{
@@ -11,10 +11,11 @@ use crate::{
 };
 
 impl<const Q: usize> Transport<Q> {
-    /// Takes one access.
+    /// Takes one register access.
     ///
-    /// [`Reply::Pending`] means that there is a [`message`](Self::message) to carry out first, and
-    /// that no access is taken before. A kick rings the doorbell of `shared` and needs no message.
+    /// After [`Reply::Pending`] there is a [`message`](Self::message) to carry out. Until then
+    /// every further access is [`Reply::Busy`]. A kick rings the doorbell of `shared` and needs no
+    /// message.
     #[inline(always)]
     pub fn access<C: DeviceConfig, I: DriverNotify>(
         &mut self,
@@ -182,7 +183,8 @@ impl<const Q: usize> Transport<Q> {
     }
 }
 
-/// An access that no register takes: `refusal` if there is one, for the other direction.
+/// Refuses an access that no register accepts. The reason is `refusal` if there is a register at
+/// the offset.
 #[cold]
 #[inline(never)]
 fn misplaced(offset: u32, refusal: Refusal) -> Reply {

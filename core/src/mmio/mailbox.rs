@@ -1,27 +1,27 @@
 //! Register accesses through a mailbox in shared RAM, for two sides without traps: two cores of a
 //! chip, or `main` and an interrupt handler.
 //!
-//! The mailbox is eight little-endian words, 4-aligned; each side writes only its own:
+//! The mailbox is eight little-endian words, 4-aligned; each side writes only its own words:
 //!
 //! | byte | word | written by | meaning |
 //! |---|---|---|---|
 //! | 0 | request | driver | sequence number, stored last, after the words of the request |
 //! | 4 | kind | driver | width in bytes in bits 0 to 7; bit 31 is set for a store |
 //! | 8 | offset | driver | offset in bytes from the start of the register block |
-//! | 12, 16 | value | driver | low and high half of what is stored |
+//! | 12, 16 | value | driver | low and high half of the stored value |
 //! | 20 | answer | device | the request's sequence number, stored last, after the value |
-//! | 24, 28 | value | device | low and high half of what is loaded |
+//! | 24, 28 | value | device | low and high half of the loaded value |
 //!
-//! The driver writes a request, raises the doorbell (an interrupt to the other side; the mailbox
-//! knows nothing of it), and waits until `answer` equals `request`. There is one request at a time.
-//! Both numbers are 0 at the start; a request's number is one more than the last.
+//! The driver writes a request, raises the doorbell, and waits until `answer` equals `request`. The
+//! doorbell is an interrupt to the other side, and is not part of the mailbox. There is one request
+//! at a time. Both numbers are 0 at the start; a request's number is one more than the last number.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Access, RegisterBlock, Reply, Ticket};
 use crate::num;
 
-/// Bit of `kind` that says store.
+/// Bit of `kind` that marks a store.
 const STORE: u32 = 1 << 31;
 
 /// A mailbox in shared RAM. See the [module](self) for its layout.
@@ -69,7 +69,7 @@ fn get(words: &[AtomicU32; 2]) -> u64 {
 }
 
 impl Mailbox {
-    /// With nothing asked and nothing answered.
+    /// Creates a mailbox without a request.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -82,8 +82,8 @@ impl Mailbox {
         }
     }
 
-    /// The driver's side: writes a request; gives its number. The doorbell comes next. Five stores
-    /// and a load.
+    /// Writes a request, and returns its number. Called by the driver's side, before it raises the
+    /// doorbell. Five stores and a load.
     pub fn ask(&self, access: Access) -> u32 {
         let (kind, offset, value) = match access {
             Access::Read { offset, width } => (u32::from(width), offset, 0),
@@ -102,14 +102,15 @@ impl Mailbox {
         number
     }
 
-    /// The driver's side: what the access gave, once it was answered. Up to three loads.
+    /// Returns the result of an access, once it is answered. Called by the driver's side. Up to
+    /// three loads.
     #[must_use]
     pub fn answer(&self, request: u32) -> Option<u64> {
         let answer = u32::from_le(self.answer.load(Ordering::Acquire));
         (answer == request).then(|| get(&self.loaded))
     }
 
-    /// The device's side: the request that was not answered yet. Up to six loads.
+    /// Returns the request that is not answered yet. Called by the device's side. Up to six loads.
     fn asked(&self) -> Option<(u32, Access)> {
         let number = u32::from_le(self.request.load(Ordering::Acquire));
         if number == u32::from_le(self.answer.load(Ordering::Relaxed)) {
@@ -130,7 +131,7 @@ impl Mailbox {
         Some((number, access))
     }
 
-    /// The device's side: completes a request. Three stores.
+    /// Completes a request. Called by the device's side. Three stores.
     fn complete(&self, number: u32, value: u64) {
         put(&self.loaded, value);
         self.answer.store(number.to_le(), Ordering::Release);
@@ -141,12 +142,12 @@ impl Mailbox {
 #[derive(Debug)]
 pub struct MailboxServer<'m> {
     mailbox: &'m Mailbox,
-    /// The request that the device is not done with.
+    /// The request that the device has not completed.
     pending: Option<(u32, Ticket)>,
 }
 
 impl<'m> MailboxServer<'m> {
-    /// Serves this mailbox.
+    /// Creates a server for this mailbox.
     pub const fn new(mailbox: &'m Mailbox) -> Self {
         Self {
             mailbox,
@@ -154,11 +155,12 @@ impl<'m> MailboxServer<'m> {
         }
     }
 
-    /// Takes the request in the mailbox, if there is one, and answers it; called when the doorbell
-    /// rang. Says whether a request was answered. At most nine accesses of the mailbox.
+    /// Takes the request in the mailbox, if there is one, and answers it. Returns whether a request
+    /// was answered.
     ///
-    /// While the engine's reply is pending, nothing is answered; call this again then, from
-    /// whatever makes progress.
+    /// Call this method when the doorbell rings. While the engine's reply is pending, no request is
+    /// answered; call the method again after each step that can complete the access. At most nine
+    /// accesses of the mailbox.
     pub fn step(&mut self, engine: &mut impl RegisterBlock) -> bool {
         let (number, reply) = match self.pending.take() {
             Some((number, ticket)) => (number, engine.finish(ticket)),
@@ -172,7 +174,7 @@ impl<'m> MailboxServer<'m> {
                 self.pending = Some((number, ticket));
                 false
             }
-            // Something else is outstanding: the request stays in the mailbox.
+            // Another access is outstanding. The request stays in the mailbox.
             Reply::Busy => false,
             Reply::Done(_) | Reply::Refused(_) => {
                 self.mailbox

@@ -1,6 +1,6 @@
-//! What each offset is.
+//! Registers and their offsets.
 
-/// A control register of the block, numbered by its offset. All are 32 bits wide and little-endian
+/// A control register, numbered by its offset. All registers are 32 bits wide and little-endian
 /// (mmio-15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -8,69 +8,69 @@
 pub enum Register {
     /// 0x000, "virt" (mmio-01).
     MagicValue = 0x000,
-    /// 0x004, 2 (mmio-02).
+    /// 0x004, version of the interface: 2 (mmio-02).
     Version = 0x004,
     /// 0x008, device type (mmio-29).
     DeviceId = 0x008,
-    /// 0x00c
+    /// 0x00c, vendor id.
     VendorId = 0x00c,
-    /// 0x010, a word of the offer (mmio-16).
+    /// 0x010, the selected word of the offered features (mmio-16).
     DeviceFeatures = 0x010,
-    /// 0x014
+    /// 0x014, selects a word of the offered features.
     DeviceFeaturesSel = 0x014,
-    /// 0x020, a word of what the driver accepts (mmio-17).
+    /// 0x020, the selected word of the accepted features (mmio-17).
     DriverFeatures = 0x020,
-    /// 0x024
+    /// 0x024, selects a word of the accepted features.
     DriverFeaturesSel = 0x024,
-    /// 0x030 (mmio-18)
+    /// 0x030, selects a queue (mmio-18).
     QueueSel = 0x030,
-    /// 0x034 (mmio-19, mmio-20)
+    /// 0x034, largest size of the selected queue (mmio-19, mmio-20).
     QueueSizeMax = 0x034,
-    /// 0x038
+    /// 0x038, size of the selected queue.
     QueueSize = 0x038,
-    /// 0x044 (mmio-06, mmio-08, mmio-21)
+    /// 0x044, makes the selected queue ready or stops it (mmio-06, mmio-08, mmio-21).
     QueueReady = 0x044,
-    /// 0x050 (mmio-22)
+    /// 0x050, kicks a queue (mmio-22).
     QueueNotify = 0x050,
-    /// 0x060 (mmio-03 to mmio-05)
+    /// 0x060, pending interrupts (mmio-03 to mmio-05).
     InterruptStatus = 0x060,
-    /// 0x064
+    /// 0x064, acknowledges interrupts.
     InterruptAck = 0x064,
-    /// 0x070 (mmio-24, mmio-25)
+    /// 0x070, device status (mmio-24, mmio-25).
     Status = 0x070,
-    /// 0x080 (mmio-26)
+    /// 0x080, descriptor area of the selected queue, bits 0 to 31 (mmio-26).
     QueueDescLow = 0x080,
-    /// 0x084
+    /// 0x084, descriptor area of the selected queue, bits 32 to 63.
     QueueDescHigh = 0x084,
-    /// 0x090
+    /// 0x090, driver area of the selected queue, bits 0 to 31.
     QueueDriverLow = 0x090,
-    /// 0x094
+    /// 0x094, driver area of the selected queue, bits 32 to 63.
     QueueDriverHigh = 0x094,
-    /// 0x0a0
+    /// 0x0a0, device area of the selected queue, bits 0 to 31.
     QueueDeviceLow = 0x0a0,
-    /// 0x0a4
+    /// 0x0a4, device area of the selected queue, bits 32 to 63.
     QueueDeviceHigh = 0x0a4,
-    /// 0x0ac
+    /// 0x0ac, selects a shared memory region.
     ShmSel = 0x0ac,
-    /// 0x0b0 (mmio-27)
+    /// 0x0b0, length of the selected region, bits 0 to 31 (mmio-27).
     ShmLenLow = 0x0b0,
-    /// 0x0b4
+    /// 0x0b4, length of the selected region, bits 32 to 63.
     ShmLenHigh = 0x0b4,
-    /// 0x0b8
+    /// 0x0b8, address of the selected region, bits 0 to 31.
     ShmBaseLow = 0x0b8,
-    /// 0x0bc
+    /// 0x0bc, address of the selected region, bits 32 to 63.
     ShmBaseHigh = 0x0bc,
-    /// 0x0c0
+    /// 0x0c0, resets the selected queue.
     QueueReset = 0x0c0,
-    /// 0x0fc (mmio-07, mmio-31)
+    /// 0x0fc, configuration generation (mmio-07, mmio-31).
     ConfigGeneration = 0x0fc,
 }
 
 impl Register {
-    /// Where the device configuration space starts (mmio-30).
+    /// Offset of the device configuration space (mmio-30).
     pub const CONFIG: u32 = 0x100;
 
-    /// The register at an offset, if there is one.
+    /// Returns the register at an offset, if there is one.
     #[inline(always)]
     #[must_use]
     pub const fn at(offset: u32) -> Option<Self> {
@@ -108,14 +108,14 @@ impl Register {
         })
     }
 
-    /// Its offset in bytes.
+    /// Returns the offset in bytes.
     #[must_use]
     #[allow(clippy::as_conversions, reason = "the discriminant is the offset")]
     pub const fn offset(self) -> u32 {
         self as u32
     }
 
-    /// The specification's name.
+    /// Returns the specification's name of the register.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -152,7 +152,7 @@ impl Register {
     }
 }
 
-/// Offsets as patterns.
+/// Register offsets as constants, for use in patterns.
 pub(super) mod at {
     use super::Register;
 

@@ -1,15 +1,15 @@
-//! The device configuration space.
+//! Access to the device configuration space.
 
 use super::{Phase, Transport};
 use crate::{model::DeviceConfig, num};
 
 impl<const Q: usize> Transport<Q> {
-    /// The configuration space changed (config-04, mmio-07).
+    /// Records a change of the configuration space (config-04, mmio-07).
     pub fn bump_generation(&mut self) {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    /// Tells the device how much room there is, before the driver first sees what depends on it.
+    /// Tells the model the capacity, once, before the driver sees a value that depends on it.
     pub(super) fn set_capacity<C: DeviceConfig>(&mut self, config: &mut C) {
         if !self.capacity_told {
             self.capacity_told = true;
@@ -17,8 +17,8 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
-    /// Copies configuration bytes out from `offset` on, counted from the start of the space. False
-    /// if the space ends before `bytes` does.
+    /// Copies configuration bytes from `offset` on into `bytes`. `offset` is counted from the start
+    /// of the configuration space. Returns false if the space ends before `bytes` is full.
     #[inline(always)]
     pub fn read_config<C: DeviceConfig>(
         &mut self,
@@ -30,8 +30,8 @@ impl<const Q: usize> Transport<Q> {
         config.read_config(offset, bytes)
     }
 
-    /// Writes configuration bytes from `offset` on, counted from the start of the space. False if
-    /// the field is read-only, now or always.
+    /// Writes configuration bytes from `offset` on. `offset` is counted from the start of the
+    /// configuration space. Returns false if the field cannot be written, in this phase or at all.
     #[inline(always)]
     pub fn write_config<C: DeviceConfig>(
         &mut self,
@@ -39,10 +39,10 @@ impl<const Q: usize> Transport<Q> {
         bytes: &[u8],
         config: &mut C,
     ) -> bool {
-        // A driver reads, but does not write, before it accepted the device (driver-02).
+        // A driver does not write configuration fields before FEATURES_OK (driver-02).
         let allowed = match self.phase() {
             Phase::SettingUp | Phase::Live => true,
-            // Not even what may be written at any time (suspend-02).
+            // This includes the fields that are otherwise always writable (suspend-02).
             Phase::Suspending | Phase::Suspended => false,
             _ => config.is_always_writable(offset),
         };

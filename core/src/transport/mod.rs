@@ -1,8 +1,9 @@
-//! What every transport needs: status, features, queue registers, configuration, outstanding request.
+//! Driver-visible registers of a device, independent of their layout on a bus.
 //!
-//! A [`Transport`] holds what a driver has written, in no particular layout. A decoder such as
-//! [`mmio`](crate::mmio) turns accesses into calls of it, and the messages that come out are the same
-//! for each. The calls check the phase; see the table in [`mmio`](crate::mmio).
+//! A [`Transport`] stores what a driver has written: status, features, queue registers and the
+//! outstanding request. A decoder such as [`mmio`](crate::mmio) translates register accesses into
+//! calls of the transport. The calls check the phase (see the table in [`mmio`](crate::mmio)) and
+//! produce the same [`Message`]s for every decoder.
 
 mod config;
 mod notification;
@@ -29,19 +30,19 @@ use crate::{
     shared::{InterruptStatus, Shared},
 };
 
-/// What has to happen before the driver's write completes.
+/// What must happen before the driver's access completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) enum Outstanding {
     Configure(u16),
     Stop(u16),
-    /// QueueReset was written, or a register that tells of its progress is read.
+    /// QueueReset was written, or QueueReady or QueueReset is read during the reset.
     QueueReset {
         queue: u16,
         reading: bool,
     },
     Ready,
-    /// SUSPEND was written, or Status is read to see how far it is.
+    /// SUSPEND was written, or Status is read while the device is suspending.
     Suspend {
         reading: bool,
     },
@@ -49,21 +50,21 @@ pub(crate) enum Outstanding {
     Reset,
 }
 
-/// The driver-visible registers of a device with up to `Q` queues, whatever their layout.
+/// The registers of a device with up to `Q` queues, independent of their layout.
 ///
-/// On its own it turns a driver's writes into [`Message`]s for a set-up conversation; an
-/// [`Engine`](crate::Engine) has one inside.
+/// On its own, a transport turns a driver's writes into [`Message`]s for set-up by messages. An
+/// [`Engine`](crate::Engine) contains a transport.
 #[derive(Debug)]
 pub struct Transport<const Q: usize> {
     handshake: Handshake,
     queues: Queues<Q>,
-    /// Lives on across a reset, so that it never repeats.
+    /// Not changed by a reset, so that a value never repeats.
     generation: u32,
-    /// The device was told how much room there is.
+    /// Whether the model was told the capacity.
     capacity_told: bool,
     outstanding: Option<Outstanding>,
     ticket: u32,
-    /// Largest queue that there is room for.
+    /// Largest queue size that there is room for.
     capacity: u16,
     offer: Offer,
     policy: FaultPolicy,
@@ -71,7 +72,7 @@ pub struct Transport<const Q: usize> {
 }
 
 impl<const Q: usize> Transport<Q> {
-    /// As after reset, for queues of up to `capacity` elements.
+    /// Creates a register block in reset, for queues of up to `capacity` elements.
     #[must_use]
     pub const fn new(capacity: u16) -> Self {
         Self {
@@ -88,27 +89,27 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
-    /// The same register block, with a changed offer.
+    /// Sets the changes of the host to the offer.
     #[must_use]
     pub const fn offering(mut self, offer: Offer) -> Self {
         self.offer = offer;
         self
     }
 
-    /// The same register block, with another policy for queues that do not pass.
+    /// Sets the policy for queues that fail their checks.
     #[must_use]
     pub const fn with_policy(mut self, policy: FaultPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// What becomes of a driver that breaks the protocol.
+    /// Returns the reaction to a driver that breaks the protocol.
     #[must_use]
     pub const fn policy(&self) -> FaultPolicy {
         self.policy
     }
 
-    /// Largest queue that there is room for, in elements.
+    /// Returns the largest queue size that there is room for, in elements.
     #[must_use]
     pub const fn capacity(&self) -> u16 {
         self.capacity
@@ -118,7 +119,7 @@ impl<const Q: usize> Transport<Q> {
         self.outstanding
     }
 
-    /// Names the message that was not settled yet, for a [`Reply::Pending`].
+    /// Returns the ticket of the message that is not settled yet, for a [`Reply::Pending`].
     #[must_use]
     pub const fn ticket(&self) -> Ticket {
         Ticket(self.ticket)
@@ -130,8 +131,8 @@ impl<const Q: usize> Transport<Q> {
         Reply::Pending(self.ticket())
     }
 
-    /// What is to be done before the outstanding access completes, if one is: carry it out, then
-    /// [`settle`](Self::settle).
+    /// Returns the message that must be carried out before the outstanding access completes, if
+    /// there is one. After the message is carried out, call [`settle`](Self::settle).
     #[must_use]
     pub fn message(&self) -> Option<Message> {
         Some(match self.outstanding? {
@@ -148,7 +149,7 @@ impl<const Q: usize> Transport<Q> {
         })
     }
 
-    /// The shared memory region that SHMSel names, if there is one.
+    /// Returns the shared memory region that SHMSel selects, if there is one.
     pub fn shared_memory<C: DeviceConfig>(&self, config: &C) -> Option<SharedMemory> {
         config.shared_memory(self.shm_sel)
     }
@@ -159,13 +160,13 @@ impl<const Q: usize> Transport<Q> {
         self.shm_sel = id;
     }
 
-    /// Selects a word of the offer.
+    /// Selects a 32-bit word of the offered features.
     #[inline(always)]
     pub fn select_device_features(&mut self, word: u32) {
         self.handshake.device_features_sel = word;
     }
 
-    /// Selects a word of what the driver accepts.
+    /// Selects a 32-bit word of the accepted features.
     #[inline(always)]
     pub fn select_driver_features(&mut self, word: u32) {
         self.handshake.driver_features_sel = word;
@@ -177,14 +178,14 @@ impl<const Q: usize> Transport<Q> {
         self.queues.sel = queue;
     }
 
-    /// The configuration generation (mmio-07, config-04).
+    /// Returns the configuration generation (mmio-07, config-04).
     #[inline(always)]
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// The driver has handled these interrupts.
+    /// Handles a write to InterruptACK: the driver has handled these interrupts.
     #[inline(always)]
     pub fn acknowledge<I: DriverNotify>(
         &self,
@@ -192,12 +193,12 @@ impl<const Q: usize> Transport<Q> {
         shared: &Shared<Q>,
         notify: &I,
     ) {
-        // suspend-03: a level line stays as it is, and an edge comes when the device leaves its suspension.
-        let now = || !built::SUSPEND || self.phase() != Phase::Suspended;
-        shared.acknowledge(bits, now, notify);
+        // A suspended device sends no interrupt before it leaves its suspension (suspend-03).
+        let raise_now = || !built::SUSPEND || self.phase() != Phase::Suspended;
+        shared.acknowledge(bits, raise_now, notify);
     }
 
-    /// The driver reads Status.
+    /// Handles a read of Status.
     #[inline(always)]
     pub fn read_status(&mut self, shared: &Shared<Q>) -> Reply {
         if built::SUSPEND && self.phase() == Phase::Suspending {
@@ -206,7 +207,7 @@ impl<const Q: usize> Transport<Q> {
         Reply::Done(self.status(shared).bits().into())
     }
 
-    /// The driver reads QueueReady of the selected queue.
+    /// Handles a read of QueueReady of the selected queue.
     #[inline(always)]
     pub fn read_queue_ready(&mut self) -> Reply {
         match self.resetting() {
@@ -215,7 +216,7 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
-    /// The driver reads QueueReset of the selected queue.
+    /// Handles a read of QueueReset of the selected queue.
     #[inline(always)]
     pub fn read_queue_reset(&mut self) -> Reply {
         match self.resetting() {
@@ -232,8 +233,10 @@ impl<const Q: usize> Transport<Q> {
         })
     }
 
-    /// The outstanding message was carried out, or refused; the driver's access completes with this
-    /// reply. (Stopping a queue, suspending, resuming and a reset cannot be refused.)
+    /// Completes the outstanding access after its message was carried out or refused. Returns the
+    /// reply to the driver.
+    ///
+    /// The messages that stop a queue, suspend, resume or reset the device cannot be refused.
     pub fn settle(&mut self, verdict: Result<(), Refusal>, shared: &Shared<Q>) -> Reply {
         let Some(outstanding) = self.outstanding.take() else {
             return DONE;
@@ -248,19 +251,19 @@ impl<const Q: usize> Transport<Q> {
                 if let Err(why) = verdict
                     && why != Refusal::NotReady
                 {
-                    self.not_wanted(why);
+                    self.record_refusal(why);
                 }
                 self.go_live();
             }
             Outstanding::Suspend { reading } if built::SUSPEND => {
                 self.suspended();
                 if reading {
-                    // A fault on the way shows in it, too.
+                    // Includes DEVICE_NEEDS_RESET of a fault during the suspension.
                     return Reply::Done(self.status(shared).bits().into());
                 }
             }
             Outstanding::Resume if built::SUSPEND => self.resumed(),
-            // What is not built in is not expected.
+            // `expect` is never called for a feature that is not built in.
             Outstanding::QueueReset { .. } | Outstanding::Suspend { .. } | Outstanding::Resume => {}
             Outstanding::Reset => self.abandon(),
         }
@@ -270,9 +273,11 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
-    /// The outstanding message takes its time. Where the driver looks again by itself (QueueReset and
-    /// SUSPEND, which are complete when their registers say so), its access completes with this
-    /// reply, and the next look brings the message again; any other stays [`Reply::Pending`].
+    /// Handles a message that is not carried out yet. Returns the reply to the driver.
+    ///
+    /// - QueueReset and SUSPEND are complete when their registers read so. The driver's access
+    ///   completes now, and the next read of the register produces the message again.
+    /// - Any other access stays [`Reply::Pending`].
     pub fn defer(&mut self, shared: &Shared<Q>) -> Reply {
         match self.outstanding {
             Some(Outstanding::QueueReset { reading, .. }) if built::RING_RESET => {

@@ -1,12 +1,12 @@
-//! What a driver writes to QueueNotify with NOTIFICATION_DATA.
+//! Decoding of QueueNotify with NOTIFICATION_DATA.
 
 use crate::num;
 
-/// A kick that says how far the driver is (`VIRTIO_F_NOTIFICATION_DATA`, mmio-23).
+/// A kick with the position of the driver in the ring (`VIRTIO_F_NOTIFICATION_DATA`, mmio-23).
 ///
-/// It is a hint: the driver may send the same one again (driver-21), and the ring itself is what
-/// counts. A host that catches kicks before the register block (ioeventfd) has to match on the
-/// lower 16 bits alone.
+/// The position is a hint: the driver may send the same value again (driver-21), and the device
+/// reads the position from the ring. A host that matches kicks before the register block
+/// (ioeventfd) must match on the lower 16 bits only.
 ///
 /// ```
 /// use virtside::mmio::Notification;
@@ -18,15 +18,16 @@ use crate::num;
 pub struct Notification {
     /// Queue number: bits 0 to 15.
     pub queue: u16,
-    /// Where the driver will put its next descriptor; in a split ring, the low 15 bits of the
-    /// available index: bits 16 to 30.
+    /// Offset of the next descriptor that the driver will write. In a split ring, the low 15 bits
+    /// of the available index. Bits 16 to 30.
     pub next_off: u16,
-    /// The driver's wrap counter there; in a split ring, bit 15 of the available index: bit 31.
+    /// Wrap counter of the driver at that offset. In a split ring, bit 15 of the available index.
+    /// Bit 31.
     pub next_wrap: bool,
 }
 
 impl Notification {
-    /// Where the queue number is in a value of QueueNotify.
+    /// Mask of the queue number in a value of QueueNotify.
     pub const QUEUE: u32 = 0xffff;
 
     /// Decodes a value of QueueNotify.

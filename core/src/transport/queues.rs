@@ -1,4 +1,4 @@
-//! What the driver says of its queues: parameters, QueueReady and QueueNotify.
+//! Queue registers: parameters, QueueReady, QueueReset and QueueNotify.
 
 use super::{DONE, Notification, Outstanding, Phase, Reply, Transport};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     snapshot::{QueueRegisters, Stage},
 };
 
-/// A parameter of the selected queue, as 32-bit halves.
+/// A parameter of the selected queue. Addresses are split into 32-bit halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Parameter {
@@ -46,7 +46,8 @@ impl QueueRegisters {
         self.stage == Stage::Ready || (built::RING_RESET && self.stage == Stage::Resetting)
     }
 
-    /// As after a reset; field by field, so that nothing is built elsewhere and copied.
+    /// Resets the registers and sets the stage. Fields are set one by one, so that no second value
+    /// is built and copied.
     fn clear(&mut self, stage: Stage) {
         self.size = 0;
         self.desc = 0;
@@ -57,15 +58,15 @@ impl QueueRegisters {
     }
 }
 
-/// The queue registers, and what became of the queues that were made ready.
+/// The queue registers and the last refusal of a queue.
 #[derive(Debug)]
 pub(super) struct Queues<const Q: usize> {
     pub(super) sel: u32,
     registers: [QueueRegisters; Q],
     pub(super) refused_beyond: bool,
     refusal: Option<Refusal>,
-    /// The bits of QueueNotify that count. With NOTIFICATION_DATA the others say where the driver
-    /// goes on, which it also says in the ring (mmio-22, mmio-23).
+    /// Mask of the queue number in QueueNotify. With NOTIFICATION_DATA, the other bits are the
+    /// position of the driver, which is also in the ring (mmio-22, mmio-23).
     kick: u32,
 }
 
@@ -80,7 +81,7 @@ impl<const Q: usize> Queues<Q> {
         }
     }
 
-    /// What was negotiated says how kicks look.
+    /// Sets the format of QueueNotify after features are negotiated.
     pub(super) fn negotiated(&mut self, features: Features) {
         self.kick = if features.contains(Features::NOTIFICATION_DATA) {
             Notification::QUEUE
@@ -89,7 +90,7 @@ impl<const Q: usize> Queues<Q> {
         };
     }
 
-    /// As after reset.
+    /// Resets all registers.
     pub(super) fn reset(&mut self) {
         self.sel = 0;
         for registers in &mut self.registers {
@@ -100,12 +101,12 @@ impl<const Q: usize> Queues<Q> {
         self.kick = u32::MAX;
     }
 
-    /// Whether the driver wanted a queue that it did not get.
+    /// Returns whether a queue that the driver made ready was refused.
     pub(super) fn any_refused(&self) -> bool {
         self.refused_beyond || self.registers.iter().any(|queue| queue.refused)
     }
 
-    /// What is to be checked.
+    /// Returns the layout of a queue, for its checks.
     pub(super) fn config(&self, queue: u16) -> Option<QueueConfig> {
         let QueueRegisters {
             size,
@@ -123,20 +124,20 @@ impl<const Q: usize> Queues<Q> {
         })
     }
 
-    /// What the driver wrote for a queue.
+    /// Returns the registers of a queue.
     pub(super) fn registers(&self, queue: u16) -> QueueRegisters {
         let registers = self.registers.get(usize::from(queue));
         *registers.unwrap_or(&QueueRegisters::RESET)
     }
 
-    /// Takes what [`registers`](Self::registers) gave.
+    /// Restores the registers that [`registers`](Self::registers) returned.
     pub(super) fn restore(&mut self, queue: u16, registers: &QueueRegisters) {
-        if let Some(place) = self.queue(queue) {
-            *place = *registers;
+        if let Some(current) = self.queue(queue) {
+            *current = *registers;
         }
     }
 
-    /// The queue was checked.
+    /// Records the result of the checks of a queue.
     pub(super) fn checked(&mut self, queue: u16, verdict: Result<(), Refusal>) {
         match verdict {
             Ok(()) => {
@@ -157,10 +158,10 @@ impl<const Q: usize> Queues<Q> {
         }
     }
 
-    /// The queue has stopped.
+    /// Records that a queue has stopped.
     pub(super) fn stopped(&mut self, queue: u16) {
         match self.queue(queue) {
-            // That is what its reset waited for.
+            // The queue reset waited for this.
             Some(registers) if built::RING_RESET && registers.stage == Stage::Resetting => {
                 registers.clear(Stage::WasReset);
             }
@@ -169,7 +170,7 @@ impl<const Q: usize> Queues<Q> {
         }
     }
 
-    /// The queue was reset: its registers are as after a device reset (vqreset-03).
+    /// Records a queue reset: the registers are as after a device reset (vqreset-03).
     pub(super) fn was_reset(&mut self, queue: u16) {
         if let Some(registers) = self.queue(queue) {
             registers.clear(Stage::WasReset);
@@ -182,21 +183,21 @@ impl<const Q: usize> Queues<Q> {
 }
 
 impl<const Q: usize> Transport<Q> {
-    /// Why a queue, or the set of queues at DRIVER_OK, was last refused, until every refused queue is
-    /// ready or the device is reset.
+    /// Returns why a queue, or the set of queues at DRIVER_OK, was last refused. Cleared when every
+    /// refused queue is ready, and by a device reset.
     #[must_use]
     pub fn last_refusal(&self) -> Option<Refusal> {
         self.queues.refusal
     }
 
-    /// Records why the queues do not pass at DRIVER_OK.
-    pub(crate) fn not_wanted(&mut self, refusal: Refusal) {
+    /// Records why the queues were refused at DRIVER_OK.
+    pub(crate) fn record_refusal(&mut self, refusal: Refusal) {
         self.queues.refusal = Some(refusal);
     }
 
-    /// Records why a queue does not pass at DRIVER_OK. The device continues without it.
-    pub(crate) fn dropped(&mut self, queue: u16, refusal: Refusal) {
-        self.not_wanted(refusal);
+    /// Records why a queue was refused at DRIVER_OK. The device continues without the queue.
+    pub(crate) fn drop_queue(&mut self, queue: u16, refusal: Refusal) {
+        self.record_refusal(refusal);
         self.queues.stopped(queue);
     }
 
@@ -207,8 +208,8 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
-    /// The largest size of the selected queue in elements, a power of two; 0 if there is no such
-    /// queue (mmio-19, mmio-20).
+    /// Returns the largest size of the selected queue in elements, a power of two. Returns 0 if
+    /// there is no such queue (mmio-19, mmio-20).
     #[inline(never)]
     pub fn queue_size_max<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
         self.set_capacity(config);
@@ -223,7 +224,7 @@ impl<const Q: usize> Transport<Q> {
             .is_some_and(QueueRegisters::is_ready)
     }
 
-    /// The selected queue, while its reset takes its time.
+    /// Returns the selected queue, if its reset is not complete.
     #[inline(always)]
     pub(super) fn resetting(&self) -> Option<u16> {
         if !built::RING_RESET {
@@ -239,10 +240,12 @@ impl<const Q: usize> Transport<Q> {
         self.queues.registers.get(usize::from(selected))
     }
 
-    /// Writes a parameter of the selected queue. It is checked when the queue is made ready.
+    /// Writes a parameter of the selected queue. The parameter is checked when the queue is made
+    /// ready.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchQueue`], or [`Refusal::QueueFrozen`] where the phase or QueueReady forbids it.
+    /// [`Refusal::NoSuchQueue`], or [`Refusal::QueueFrozen`] if the phase or QueueReady forbids the
+    /// write.
     #[inline(never)]
     pub fn set_parameter<C: DeviceConfig>(
         &mut self,
@@ -281,8 +284,9 @@ impl<const Q: usize> Transport<Q> {
         Ok(())
     }
 
-    /// Writes QueueReady of the selected queue: 1 asks for its checks ([`Message::ConfigureQueue`]),
-    /// 0 stops it ([`Message::ResetQueue`]). `offset` names the register in a refusal.
+    /// Writes QueueReady of the selected queue. 1 asks for the checks of the queue
+    /// ([`Message::ConfigureQueue`]), and 0 stops the queue ([`Message::ResetQueue`]). `offset` is
+    /// the offset of the register in a refusal.
     ///
     /// [`Message::ConfigureQueue`]: crate::Message::ConfigureQueue
     /// [`Message::ResetQueue`]: crate::Message::ResetQueue
@@ -298,15 +302,15 @@ impl<const Q: usize> Transport<Q> {
             return Refusal::BadValue { offset, value }.into();
         }
         let phase = self.phase();
-        // A queue that is ready can be stopped even if what was negotiated since hides it.
-        let made = u16::try_from(self.queues.sel).unwrap_or(u16::MAX);
+        // A ready queue can be stopped even if the features negotiated since then hide it.
+        let number = u16::try_from(self.queues.sel).unwrap_or(u16::MAX);
         if value == 0
             && self
                 .queues
-                .queue(made)
+                .queue(number)
                 .is_some_and(|registers| registers.is_ready())
         {
-            return self.expect(Outstanding::Stop(made));
+            return self.expect(Outstanding::Stop(number));
         }
         let selected = self.selected(config);
         let absent = Refusal::NoSuchQueue {
@@ -322,7 +326,7 @@ impl<const Q: usize> Transport<Q> {
             return absent.into();
         };
         if value == 0 {
-            // It goes on without this queue, then.
+            // The driver gives up this queue, so its refusal no longer prevents a start.
             if let Some(registers) = self.queues.queue(queue) {
                 registers.refused = false;
             }
@@ -345,8 +349,8 @@ impl<const Q: usize> Transport<Q> {
         Refusal::QueueFrozen { queue, why }.into()
     }
 
-    /// Writes QueueReset of the selected queue: 1 starts its reset (mmio-11), which is complete when
-    /// QueueReset reads 0. `offset` names the register in a refusal.
+    /// Writes QueueReset of the selected queue. 1 starts the reset of the queue (mmio-11), which is
+    /// complete when QueueReset reads 0. `offset` is the offset of the register in a refusal.
     #[inline(never)]
     pub fn write_queue_reset<C: DeviceConfig>(
         &mut self,
@@ -363,21 +367,21 @@ impl<const Q: usize> Transport<Q> {
         if self.phase() == Phase::Failed {
             return Refusal::WrongPhase.into();
         }
-        // A queue that is ready can be reset even if what was negotiated since hides it.
-        let made = u16::try_from(self.queues.sel).unwrap_or(u16::MAX);
-        let there = self.selected(config).is_some();
-        match self.queues.queue(made) {
-            Some(registers) if registers.is_ready() || there => {
+        // A ready queue can be reset even if the features negotiated since then hide it.
+        let number = u16::try_from(self.queues.sel).unwrap_or(u16::MAX);
+        let exists = self.selected(config).is_some();
+        match self.queues.queue(number) {
+            Some(registers) if registers.is_ready() || exists => {
                 if value == 1 && registers.stage == Stage::Ready {
                     registers.stage = Stage::Resetting;
                     return self.expect(Outstanding::QueueReset {
-                        queue: made,
+                        queue: number,
                         reading: false,
                     });
                 }
                 if value == 1 && !registers.is_ready() {
-                    // Once more, too: what was written since the last reset is forgotten.
-                    self.queues.was_reset(made);
+                    // A repeated reset discards the values written since the last reset.
+                    self.queues.was_reset(number);
                 }
                 DONE
             }
@@ -388,8 +392,8 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
-    /// The driver kicks a queue: rings the doorbell of `shared` (mmio-22). With NOTIFICATION_DATA
-    /// `value` is a [`Notification`], else a queue number.
+    /// Handles a write to QueueNotify: rings the doorbell of `shared` (mmio-22). With
+    /// NOTIFICATION_DATA, `value` is a [`Notification`], otherwise a queue number.
     #[inline]
     pub fn queue_notify(&mut self, value: u32, shared: &Shared<Q>) -> Reply {
         let number = value & self.queues.kick;
@@ -399,7 +403,7 @@ impl<const Q: usize> Transport<Q> {
             Some(registers) if registers.stage != Stage::Ready => {
                 Refusal::QueueNotReady { queue }.into()
             }
-            // At DRIVER_OK every queue counts as notified, so an early kick needs no note.
+            // At DRIVER_OK every queue counts as notified, so an early kick is not recorded.
             Some(_) if self.phase() != Phase::Live => Refusal::WrongPhase.into(),
             Some(_) => {
                 shared.ring(queue);

@@ -1,31 +1,35 @@
-//! What a driver is answered.
+//! Replies to register accesses.
 
 use crate::error::Refusal;
 
-/// An answer that the driver still waits for.
+/// Identifies a register access that is not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Ticket(pub(super) u32);
 
-/// The answer to a register access.
+/// The reply to a register access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use]
 pub enum Reply {
-    /// Complete it; a load gives this value, a store 0.
+    /// The access is complete. A load returns this value; the value of a store is 0.
     Done(u64),
-    /// Complete it; a load gives 0. It was not allowed, and why.
+    /// The access is complete and was refused for this reason. A load returns 0.
     Refused(Refusal),
-    /// Do not complete it yet: the driver may reuse memory that a taken queue still works on, or
-    /// the device is not ready to start. `finish(ticket)` says when.
+    /// The access is not complete; do not answer the driver yet. Otherwise the driver could reuse
+    /// memory that a taken queue still accesses, or could take the device as started before it is
+    /// ready. Call `finish(ticket)` to ask again.
     Pending(Ticket),
-    /// An earlier access is not complete. This one was not looked at: offer it again afterwards.
+    /// An earlier access is not complete, and this access was ignored. Repeat it after the earlier
+    /// access is complete.
     Busy,
 }
 
 impl Reply {
-    /// The value to complete the access with on the bus: for a load what it gives, 0 if it was
-    /// refused. `None` if the access is not complete.
+    /// Returns the value with which the access completes on the bus, or `None` if the access is not
+    /// complete.
+    ///
+    /// A refused load completes with 0.
     ///
     /// ```
     /// use virtside::{Refusal, mmio::Reply};
@@ -43,8 +47,8 @@ impl Reply {
         }
     }
 
-    /// The value of an access that was carried out: of a load what it gives, of a store 0. `None` if
-    /// the access was refused or is not complete.
+    /// Returns the value of an access that was carried out: the loaded value, or 0 for a store.
+    /// Returns `None` if the access was refused or is not complete.
     #[must_use]
     pub const fn value(&self) -> Option<u64> {
         match self {
@@ -53,7 +57,7 @@ impl Reply {
         }
     }
 
-    /// Why the access was refused, if it was.
+    /// Returns why the access was refused, if it was refused.
     #[must_use]
     pub const fn refusal(&self) -> Option<Refusal> {
         match self {

@@ -1,4 +1,4 @@
-//! A register block as a plain value, and back.
+//! Saving and restoring a register block.
 
 use virtio_spec::DeviceStatus;
 
@@ -12,7 +12,8 @@ use crate::{
 };
 
 impl<const Q: usize> Transport<Q> {
-    /// What the driver wrote, and how far it came; `None` while an access is outstanding.
+    /// Returns the registers and the phase as a plain value, or `None` while an access is
+    /// outstanding.
     #[must_use]
     pub fn save(&self) -> Option<RegisterSnapshot<Q>> {
         if self.outstanding().is_some() {
@@ -28,7 +29,7 @@ impl<const Q: usize> Transport<Q> {
         } = self.handshake;
         let mut queues = heapless::Vec::new();
         for queue in 0..num::clamp_u16(Q) {
-            // There is room for `Q`.
+            // The vector has room for `Q` entries.
             let _ = queues.push(self.queues.registers(queue));
         }
         Some(RegisterSnapshot {
@@ -45,23 +46,23 @@ impl<const Q: usize> Transport<Q> {
         })
     }
 
-    /// Takes what [`save`](Self::save) gave, of the register block of this `device`. (An
-    /// [`Engine`](crate::Engine) does that, and restores the device, too.)
+    /// Takes a state that [`save`](Self::save) returned for the register block of this `device`.
+    /// (An [`Engine`](crate::Engine) calls this method, and also restores the device.)
     ///
     /// # Errors
-    /// [`SnapshotError`]; the register block is of no use then before a reset.
+    /// [`SnapshotError`]. The register block must then be reset before it is used.
     pub fn restore<C: DeviceConfig, const N: usize, const P: usize>(
         &mut self,
         snapshot: &RegisterSnapshot<Q>,
         device: &DeviceSnapshot<Q, N, P>,
         config: &mut C,
     ) -> Result<(), SnapshotError> {
-        let (live, failed, rest) = (device.live, device.needs_reset, device.suspension);
+        let (live, failed, suspension) = (device.live, device.needs_reset, device.suspension);
         self.abandon();
         self.set_capacity(config);
         let bad = SnapshotError::Status;
-        let phase = phase(snapshot.status, rest).ok_or(bad)?;
-        // A driver whose DRIVER_OK was refused is told to reset.
+        let phase = phase(snapshot.status, suspension).ok_or(bad)?;
+        // DRIVER_OK without a live device means that the start was refused.
         let is_live = matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended);
         if live && !is_live || !live && is_live && !failed {
             return Err(bad);
@@ -80,47 +81,49 @@ impl<const Q: usize> Transport<Q> {
                 .map_err(|_| SnapshotError::Features)?;
             self.queues.negotiated(features);
         }
-        let rested = self.handshake.status.contains(DeviceStatus::SUSPEND);
-        if (rested || rest != Suspension::Awake) && !self.has_negotiated(Features::SUSPEND) {
+        let has_suspend = self.handshake.status.contains(DeviceStatus::SUSPEND);
+        if (has_suspend || suspension != Suspension::Awake)
+            && !self.has_negotiated(Features::SUSPEND)
+        {
             return Err(bad);
         }
         let resets = self.has_negotiated(Features::RING_RESET);
-        for (latch, queue) in snapshot.queues.iter().zip(0u16..) {
-            let possible = match latch.stage {
+        for (registers, queue) in snapshot.queues.iter().zip(0u16..) {
+            let possible = match registers.stage {
                 Stage::Off => true,
-                Stage::Ready => !latch.refused,
-                // Only a queue at work is waited for.
-                Stage::Resetting => resets && self.was_started() && !latch.refused,
+                Stage::Ready => !registers.refused,
+                // Only a queue of a started device can be busy during its reset.
+                Stage::Resetting => resets && self.was_started() && !registers.refused,
                 Stage::WasReset => resets,
             };
             if !possible {
                 return Err(SnapshotError::Positions { queue });
             }
-            self.queues.restore(queue, latch);
+            self.queues.restore(queue, registers);
         }
         self.queues.sel = snapshot.queue_sel;
         self.queues.refused_beyond = snapshot.refused_beyond;
         self.shm_sel = snapshot.shm_sel;
-        // Later than any that the driver has read, here or there.
+        // Later than every value that the driver can have read from either device.
         self.generation = self.generation.max(snapshot.generation).wrapping_add(1);
         Ok(())
     }
 
-    /// Whether DRIVER_OK was written since the reset.
+    /// Returns whether DRIVER_OK was set since the reset.
     pub(crate) const fn was_started(&self) -> bool {
-        // A suspended device shows it as 0.
+        // A suspended device shows DRIVER_OK as 0.
         let either = DeviceStatus::DRIVER_OK.union(DeviceStatus::SUSPEND);
         self.handshake.status.intersects(either)
     }
 
-    /// As after reset, whatever was outstanding.
+    /// Resets the register block and abandons an outstanding access.
     pub(crate) fn abandon(&mut self) {
         self.handshake = Handshake::NEW;
         self.queues.reset();
         self.shm_sel = 0;
     }
 
-    /// How the driver laid a queue out whose QueueReady is 1, and whether it is being reset.
+    /// Returns the layout of a queue whose QueueReady is 1, and whether the queue is being reset.
     pub(crate) fn ready(&self, queue: u16) -> Option<(QueueConfig, bool)> {
         let resetting = match self.queues.registers(queue).stage {
             Stage::Ready => false,
@@ -131,10 +134,10 @@ impl<const Q: usize> Transport<Q> {
     }
 }
 
-/// The phase in which Status looks so.
-fn phase(status: u8, rest: Suspension) -> Option<Phase> {
+/// Returns the phase that matches a value of Status.
+fn phase(status: u8, suspension: Suspension) -> Option<Phase> {
     let status = DeviceStatus::from_bits_retain(status);
-    // Not DEVICE_NEEDS_RESET, which the device says, nor what there is not.
+    // Neither DEVICE_NEEDS_RESET, which is a separate field of the snapshot, nor unknown bits.
     let known = DeviceStatus::ACKNOWLEDGE
         | DeviceStatus::DRIVER
         | DeviceStatus::FEATURES_OK
@@ -149,7 +152,7 @@ fn phase(status: u8, rest: Suspension) -> Option<Phase> {
         has(DeviceStatus::FEATURES_OK),
         has(DeviceStatus::DRIVER_OK),
         has(DeviceStatus::SUSPEND),
-        rest,
+        suspension,
     ) {
         (false, false, false, Suspension::Awake) if status.is_empty() => Phase::Reset,
         (false, false, false, Suspension::Awake) => Phase::Negotiating,
@@ -157,7 +160,7 @@ fn phase(status: u8, rest: Suspension) -> Option<Phase> {
         (true, true, false, Suspension::Awake) => Phase::Live,
         (true, true, false, Suspension::Suspending) => Phase::Suspending,
         (true, false, true, Suspension::Suspended) => Phase::Suspended,
-        // It was when the driver gave it up.
+        // The device was suspended when the driver set FAILED.
         (true, false, true, Suspension::Awake) if has(DeviceStatus::FAILED) => Phase::Suspended,
         _ => return None,
     };

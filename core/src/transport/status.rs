@@ -1,4 +1,4 @@
-//! How driver and device come to terms: the status field, its phases, and the features.
+//! Device status and feature negotiation.
 
 use virtio_spec::DeviceStatus;
 
@@ -12,7 +12,9 @@ use crate::{
     shared::Shared,
 };
 
-/// Where a device is in its life. Not derived from the status bits: a suspended device shows
+/// Phase of the device.
+///
+/// The phase is stored and not derived from the status bits, because a suspended device shows
 /// DRIVER_OK as 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -20,18 +22,18 @@ use crate::{
 pub enum Phase {
     /// Status is 0.
     Reset,
-    /// The driver has found the device.
+    /// The driver has found the device and set a status bit.
     Negotiating,
-    /// FEATURES_OK stands.
+    /// FEATURES_OK is set.
     SettingUp,
-    /// DRIVER_OK stands.
+    /// DRIVER_OK is set.
     Live,
-    /// SUSPEND was written; what is in hand is being finished. Status shows no change yet.
+    /// SUSPEND was written, and the chains in hand are being finished. Status is unchanged.
     Suspending,
-    /// SUSPEND stands, and DRIVER_OK does not: nothing of the driver's is touched, and no
-    /// notification sent.
+    /// SUSPEND is set and DRIVER_OK is clear. The device does not access the driver's memory and
+    /// sends no notification.
     Suspended,
-    /// The driver gave up.
+    /// The driver set FAILED.
     Failed,
 }
 
@@ -45,27 +47,29 @@ impl Phase {
     }
 }
 
-/// What a write to Status asks for, beside ACKNOWLEDGE and DRIVER.
+/// Change that a write to Status asks for, other than ACKNOWLEDGE and DRIVER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StatusChange {
     Nothing,
     Fail,
     Suspend,
     Resume,
-    /// FEATURES_OK or DRIVER_OK is new.
+    /// FEATURES_OK or DRIVER_OK is added.
     SetUp,
 }
 
-/// What writing a non-zero value to Status means in this phase: the bits that it adds, and the change
-/// it asks for. The driver may only add bits that are its own, and may clear none.
+/// Returns the bits that a non-zero write to Status adds in this phase, and the change that it asks
+/// for.
+///
+/// The driver may add only its own bits, and may clear no bit.
 fn decide(
     status: DeviceStatus,
     phase: Phase,
     written: DeviceStatus,
     can_suspend: bool,
 ) -> Result<(DeviceStatus, StatusChange), Refusal> {
-    // DEVICE_NEEDS_RESET is the device's. SUSPEND is ignored before DRIVER_OK, and where it was not
-    // negotiated (suspend-01).
+    // DEVICE_NEEDS_RESET belongs to the device. SUSPEND is ignored before DRIVER_OK, and if it was
+    // not negotiated (suspend-01).
     let mut drivers = DeviceStatus::ACKNOWLEDGE
         | DeviceStatus::DRIVER
         | DeviceStatus::FEATURES_OK
@@ -73,10 +77,10 @@ fn decide(
         | DeviceStatus::FAILED;
     drivers.set(DeviceStatus::SUSPEND, can_suspend);
     let new = written.intersection(drivers);
-    // A bit that is set may be written again, even if the driver may no longer add it.
+    // A set bit may be written again, even if the driver may no longer add it.
     let mut missing = status.difference(written);
     if can_suspend && (phase != Phase::Live || new.contains(DeviceStatus::SUSPEND)) {
-        // From the start of a suspension to its end the device changes these two.
+        // During a suspension the device changes these two bits itself.
         missing.remove(DeviceStatus::SUSPEND | DeviceStatus::DRIVER_OK);
     }
     if !missing.is_empty() {
@@ -106,7 +110,7 @@ fn decide(
     Ok((added, change))
 }
 
-/// How far driver and device have come.
+/// Status, phase and selected features.
 #[derive(Debug)]
 pub(super) struct Handshake {
     pub(super) status: DeviceStatus,
@@ -114,7 +118,7 @@ pub(super) struct Handshake {
     pub(super) device_features_sel: u32,
     pub(super) driver_features_sel: u32,
     pub(super) driver_features: Features,
-    /// Non-zero bits were accepted in a word that no feature is in.
+    /// Whether the driver wrote non-zero bits to a feature word beyond bit 127.
     pub(super) beyond: bool,
 }
 
@@ -130,13 +134,13 @@ impl Handshake {
 }
 
 impl<const Q: usize> Transport<Q> {
-    /// Where the device is in its life.
+    /// Returns the phase of the device.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         self.handshake.phase
     }
 
-    /// The device status field, as the driver reads it.
+    /// Returns the device status field, as the driver reads it.
     #[must_use]
     pub fn status(&self, shared: &Shared<Q>) -> DeviceStatus {
         let mut status = self.handshake.status;
@@ -144,13 +148,13 @@ impl<const Q: usize> Transport<Q> {
         status
     }
 
-    /// What the driver accepted so far.
+    /// Returns the features that the driver accepted so far.
     #[must_use]
     pub const fn driver_features(&self) -> Features {
         self.handshake.driver_features
     }
 
-    /// The selected 32-bit word of the offer (mmio-16).
+    /// Returns the selected 32-bit word of the offer (mmio-16).
     #[inline(never)]
     pub fn device_features<C: DeviceConfig>(&mut self, config: &mut C) -> u32 {
         self.set_capacity(config);
@@ -161,7 +165,7 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
-    /// What the driver of this device is offered.
+    /// Returns the features that the driver is offered.
     pub fn offer<C: DeviceConfig>(&mut self, config: &mut C) -> Features {
         self.set_capacity(config);
         self.offer_of(config)
@@ -171,15 +175,15 @@ impl<const Q: usize> Transport<Q> {
         Features::offer(config.features()).with_lower(self.lower_offer(config))
     }
 
-    /// The lower half of the offer, which is what the host may change.
+    /// Returns the lower half of the offer. A host may change only this half.
     #[inline(never)]
     fn lower_offer<C: DeviceConfig>(&self, config: &C) -> u64 {
         let offer = self.offer.without(config.excluded());
         offer.of(config.features()).lower()
     }
 
-    /// The driver accepts the features in the selected 32-bit word (mmio-17). Refused from
-    /// FEATURES_OK on.
+    /// Writes the selected 32-bit word of the accepted features (mmio-17). Refused after
+    /// FEATURES_OK.
     #[inline(never)]
     pub fn accept_features(&mut self, value: u32) -> Reply {
         if !matches!(self.handshake.phase, Phase::Reset | Phase::Negotiating) {
@@ -190,14 +194,14 @@ impl<const Q: usize> Transport<Q> {
             .driver_features
             .set_word(self.handshake.driver_features_sel, value)
         {
-            // Until reset: which words they were in is not noted.
+            // Stays set until reset, because the written words are not stored.
             self.handshake.beyond |= value != 0;
         }
         DONE
     }
 
-    /// Writes Status (mmio-24, mmio-25, status-01, suspend-01). 0 asks for a reset. `offset` names the
-    /// register in a refusal.
+    /// Writes Status (mmio-24, mmio-25, status-01, suspend-01). 0 asks for a reset. `offset` is the
+    /// offset of the register in a refusal.
     #[inline(never)]
     pub fn write_status<C: DeviceConfig, I: DriverNotify>(
         &mut self,
@@ -214,7 +218,7 @@ impl<const Q: usize> Transport<Q> {
         let Ok(byte) = u8::try_from(value) else {
             return Refusal::BadValue { offset, value }.into();
         };
-        // A device whose DRIVER_OK was refused does not run.
+        // A device whose DRIVER_OK was refused does not run and cannot be suspended.
         let can_suspend = built::SUSPEND
             && shared.is_live()
             && self.handshake.phase.is_started()
@@ -247,7 +251,7 @@ impl<const Q: usize> Transport<Q> {
                 self.handshake.phase = Phase::Failed;
                 shared.give_up();
                 shared.stop_all();
-                // A suspended device is one no longer.
+                // FAILED ends a suspension.
                 shared.release_held(notify);
                 DONE
             }
@@ -257,7 +261,7 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
-    /// FEATURES_OK, DRIVER_OK or both were added.
+    /// Handles a write that adds FEATURES_OK, DRIVER_OK or both.
     fn set_up<C: DeviceConfig, I: DriverNotify>(
         &mut self,
         added: DeviceStatus,
@@ -285,7 +289,8 @@ impl<const Q: usize> Transport<Q> {
         refusal.map_or(DONE, Reply::from)
     }
 
-    /// Whether the driver's choice is a valid subset of the offer, with what is required in it.
+    /// Checks that the accepted features are a subset of the offer, include the required features,
+    /// and are accepted by the model.
     pub(super) fn negotiate<C: DeviceConfig>(&self, config: &mut C) -> Result<(), Refusal> {
         let accepted = self.handshake.driver_features;
         let required = Features::REQUIRED.union(config.required());
@@ -312,7 +317,7 @@ impl<const Q: usize> Transport<Q> {
         self.expect(Outstanding::Ready)
     }
 
-    /// Whether the driver's choice was accepted, and has all of these.
+    /// Returns whether FEATURES_OK is set and the driver accepted all of `features`.
     pub(super) fn has_negotiated(&self, features: Features) -> bool {
         let Handshake {
             status,
@@ -326,14 +331,14 @@ impl<const Q: usize> Transport<Q> {
         self.handshake.phase = Phase::Suspending;
     }
 
-    /// Done: what the driver waits for (suspend-13).
+    /// Sets SUSPEND and clears DRIVER_OK: the suspension is complete (suspend-13).
     pub(super) fn suspended(&mut self) {
         self.handshake.phase = Phase::Suspended;
         self.handshake.status.remove(DeviceStatus::DRIVER_OK);
         self.handshake.status.insert(DeviceStatus::SUSPEND);
     }
 
-    /// Done: what the driver waits for (suspend-14).
+    /// Clears SUSPEND and sets DRIVER_OK: the resume is complete (suspend-14).
     pub(super) fn resumed(&mut self) {
         self.handshake.status.remove(DeviceStatus::SUSPEND);
         self.go_live();
