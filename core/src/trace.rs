@@ -1,15 +1,27 @@
-//! A look at what a device does, for a probe or a log; it costs nothing where nobody looks.
+//! Tracing of device events; free when unused.
 //!
 //! A device made with [`Engine::traced`](crate::Engine::traced) or
-//! [`Device::with_trace`](crate::Device::with_trace) tells its [`Trace`] each register access and
-//! what became of it, the queues that were set up, each chain, each interrupt and every fault. With
-//! [`NoTrace`], the default, no event is made. (A device that was built of messages has no registers
-//! and no phases, and was told its queues by the host: of these it tells nothing but the stops.)
+//! [`Device::with_trace`](crate::Device::with_trace) tells its [`Trace`] of these events:
 //!
-//! Ready-made: `DefmtTrace` (feature `defmt`) and `LogTrace` (feature `log`; subscribers of
-//! `tracing` hear it through their bridge for `log`). Any closure is one too. What happens on a
-//! taken queue is its owner's to tell. `LogTrace` departs from the rule that nothing but defmt logs
-//! in this crate, because hosts without defmt need the same trace; it is off by default.
+//! - each register access and its reply,
+//! - each queue that is ready or stopped,
+//! - each chain, each interrupt and each fault.
+//!
+//! With [`NoTrace`], the default, no event is created.
+//!
+//! Two kinds of events are not traced:
+//!
+//! - Register accesses, phases and ready queues of a device that is built of messages. Such a
+//!   device has no registers and no phases, and the host configured its queues.
+//! - Events of a taken queue. The owner of the queue must report them.
+//!
+//! # Trace sinks
+//!
+//! - `DefmtTrace` (feature `defmt`) writes events through defmt.
+//! - `LogTrace` (feature `log`) writes events through `log`. Subscribers of `tracing` get them
+//!   through their bridge for `log`. The rest of this crate logs only through defmt; `LogTrace`
+//!   exists for hosts without defmt, and its feature is off by default.
+//! - Any closure that takes an event.
 
 use crate::{
     error::{DriverFault, HostFault},
@@ -20,89 +32,92 @@ use crate::{
     transport::{Phase, Reply},
 };
 
-/// What happened.
+/// An event of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// The driver accessed a register. [`Reply::Pending`] is followed by
     /// [`Completed`](Self::Completed).
     Access {
-        /// Which, and how.
+        /// The access.
         access: Access,
-        /// What it got.
+        /// The reply to the access.
         reply: Reply,
     },
-    /// An access that had to wait is complete.
+    /// A pending access is complete.
     Completed {
-        /// What it got.
+        /// The reply to the access.
         reply: Reply,
     },
-    /// The device is in another phase of its life.
+    /// The device changed its phase.
     Phase {
-        /// Before.
+        /// The previous phase.
         from: Phase,
-        /// Now.
+        /// The new phase.
         to: Phase,
     },
     /// A queue passed every check and is ready.
     QueueReady {
-        /// How the driver laid it out.
+        /// Layout of the queue.
         config: QueueConfig,
     },
-    /// A queue was stopped by the driver.
+    /// The driver stopped a queue.
     QueueStopped {
         /// Queue number.
         queue: u16,
     },
-    /// A chain was taken, and is about to be served.
+    /// A chain was taken from a queue and is served next.
     Popped {
         /// Queue number.
         queue: u16,
-        /// Index of its head descriptor.
+        /// Index of the head descriptor.
         head: u16,
-        /// Device-readable bytes.
+        /// Number of device-readable bytes.
         readable: u64,
-        /// Device-writable bytes.
+        /// Number of device-writable bytes.
         writable: u64,
     },
     /// A chain waits for its back end.
     Pending {
         /// Queue number.
         queue: u16,
-        /// Its name meanwhile.
+        /// Identifies the chain while it is pending.
         token: Token,
     },
-    /// A chain was given back.
+    /// A chain was given back to the driver.
     Used {
         /// Queue number.
         queue: u16,
-        /// Index of its head descriptor.
+        /// Index of the head descriptor.
         head: u16,
-        /// Bytes that were written.
+        /// Number of bytes written.
         written: u32,
     },
-    /// The driver's interrupt was raised for this. (That of a refused DRIVER_OK shows in the reply
-    /// alone; one that is sent again for an InterruptACK or FAILED is not traced.)
+    /// The driver's interrupt was raised.
+    ///
+    /// Two interrupts are not traced: the interrupt of a refused DRIVER_OK, which shows only in the
+    /// reply, and an interrupt that is raised again after an InterruptACK or FAILED.
     Interrupt {
-        /// Which bits of InterruptStatus were set.
+        /// Bits of InterruptStatus that were set.
         status: InterruptStatus,
     },
-    /// The driver broke the protocol; the queue is stopped.
+    /// The driver broke the protocol. The queue is stopped, or the chain was given back
+    /// ([`FaultPolicy::Refuse`](crate::error::FaultPolicy::Refuse)).
     DriverFault {
         /// Queue number.
         queue: u16,
-        /// What it did.
+        /// The protocol violation.
         fault: DriverFault,
     },
-    /// Something of ours failed.
+    /// The host failed.
     HostFault {
-        /// What.
+        /// The failure.
         fault: HostFault,
     },
 }
 
 impl Event {
-    /// How much it matters.
+    /// Returns the importance of the event.
     #[must_use]
     pub const fn level(&self) -> Level {
         match self {
@@ -122,7 +137,7 @@ impl Event {
     }
 }
 
-/// How much an [`Event`] matters, most first.
+/// Importance of an [`Event`], most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Level {
@@ -136,10 +151,10 @@ pub enum Level {
     Traffic,
 }
 
-/// Hears what a device does.
+/// A trace sink: it is told every event of a device.
 ///
-/// It is called from wherever the device is stepped, so it must not block if that is an interrupt
-/// handler.
+/// The device calls the sink from the context in which the device runs. If that is an interrupt
+/// handler, the sink must not block.
 ///
 /// ```
 /// use virtside::{
@@ -159,7 +174,7 @@ pub enum Level {
 /// assert_eq!(seen, ["Status := 0x1", "phase: Reset -> Negotiating", "Status = 0x1"]);
 /// ```
 pub trait Trace {
-    /// This happened.
+    /// Called for each event.
     fn event(&mut self, event: &Event);
 }
 
@@ -170,7 +185,7 @@ impl<F: FnMut(&Event)> Trace for F {
     }
 }
 
-/// Nobody looks.
+/// A trace sink that discards every event.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct NoTrace;
@@ -180,7 +195,8 @@ impl Trace for NoTrace {
     fn event(&mut self, _: &Event) {}
 }
 
-/// Events through defmt, each with the name of its device. [`Level`] says at which level.
+/// A trace sink that writes events through defmt, each with the name of its device. [`Level`] lists
+/// the defmt levels.
 #[cfg(feature = "defmt")]
 #[derive(Clone, Copy, Debug, defmt::Format)]
 pub struct DefmtTrace(
@@ -200,8 +216,8 @@ impl Trace for DefmtTrace {
     }
 }
 
-/// Events through `log`, with target `virtside` and the name of their device. [`Level`] says at
-/// which level.
+/// A trace sink that writes events through `log`, each with the name of its device. The target is
+/// `virtside`. [`Level`] lists the log levels.
 ///
 /// ```
 /// use virtside::{HostFault, trace::{Event, LogTrace, Trace}};
@@ -228,10 +244,10 @@ impl Trace for LogTrace {
     }
 }
 
-/// A reply in words.
-struct Answered<'r>(&'r Reply);
+/// Formats a reply as text.
+struct ReplyText<'r>(&'r Reply);
 
-impl core::fmt::Display for Answered<'_> {
+impl core::fmt::Display for ReplyText<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self.0 {
             Reply::Done(value) => write!(f, "{value:#x}"),
@@ -242,58 +258,58 @@ impl core::fmt::Display for Answered<'_> {
     }
 }
 
-/// Where an access goes.
+/// Target of an access.
 #[derive(Clone, Copy)]
-enum Place {
+enum Target {
     Register(Register),
     Config(u32),
-    Nowhere(u32),
+    Unknown(u32),
 }
 
-impl Place {
+impl Target {
     fn of(offset: u32) -> Self {
         match (offset.checked_sub(Register::CONFIG), Register::at(offset)) {
             (Some(offset), _) => Self::Config(offset),
             (None, Some(register)) => Self::Register(register),
-            (None, None) => Self::Nowhere(offset),
+            (None, None) => Self::Unknown(offset),
         }
     }
 }
 
-impl core::fmt::Display for Place {
+impl core::fmt::Display for Target {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Register(register) => f.write_str(register.name()),
             Self::Config(offset) => write!(f, "Config+{offset}"),
-            Self::Nowhere(offset) => write!(f, "{offset:#05x}"),
+            Self::Unknown(offset) => write!(f, "{offset:#05x}"),
         }
     }
 }
 
-/// As in a conversation: `QueueSel := 0x0`, `QueueReady = 0x1`.
+/// Writes accesses as assignments: `QueueSel := 0x0` for a write, `QueueReady = 0x1` for a read.
 impl core::fmt::Display for Event {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Access { access, reply } => match (access, reply) {
                 (Access::Read { offset, .. }, Reply::Done(value)) => {
-                    write!(f, "{} = {value:#x}", Place::of(*offset))
+                    write!(f, "{} = {value:#x}", Target::of(*offset))
                 }
                 (Access::Read { offset, .. }, reply) => {
-                    write!(f, "{}: {}", Place::of(*offset), Answered(reply))
+                    write!(f, "{}: {}", Target::of(*offset), ReplyText(reply))
                 }
                 (Access::Write { offset, value, .. }, Reply::Done(_)) => {
-                    write!(f, "{} := {value:#x}", Place::of(*offset))
+                    write!(f, "{} := {value:#x}", Target::of(*offset))
                 }
                 (Access::Write { offset, value, .. }, reply) => {
                     write!(
                         f,
                         "{} := {value:#x}: {}",
-                        Place::of(*offset),
-                        Answered(reply)
+                        Target::of(*offset),
+                        ReplyText(reply)
                     )
                 }
             },
-            Self::Completed { reply } => write!(f, "completed: {}", Answered(reply)),
+            Self::Completed { reply } => write!(f, "completed: {}", ReplyText(reply)),
             Self::Phase { from, to } => write!(f, "phase: {from:?} -> {to:?}"),
             Self::QueueReady { config } => write!(
                 f,
@@ -332,12 +348,12 @@ impl core::fmt::Display for Event {
 }
 
 #[cfg(feature = "defmt")]
-impl defmt::Format for Place {
+impl defmt::Format for Target {
     fn format(&self, f: defmt::Formatter<'_>) {
         match self {
             Self::Register(register) => defmt::write!(f, "{}", register),
             Self::Config(offset) => defmt::write!(f, "Config+{=u32}", offset),
-            Self::Nowhere(offset) => defmt::write!(f, "{=u32:#05x}", offset),
+            Self::Unknown(offset) => defmt::write!(f, "{=u32:#05x}", offset),
         }
     }
 }
@@ -348,16 +364,16 @@ impl defmt::Format for Event {
         match self {
             Self::Access { access, reply } => match (access, reply) {
                 (Access::Read { offset, .. }, Reply::Done(value)) => {
-                    defmt::write!(f, "{} = {=u64:#x}", Place::of(*offset), value);
+                    defmt::write!(f, "{} = {=u64:#x}", Target::of(*offset), value);
                 }
                 (Access::Read { offset, .. }, reply) => {
-                    defmt::write!(f, "{}: {}", Place::of(*offset), reply);
+                    defmt::write!(f, "{}: {}", Target::of(*offset), reply);
                 }
                 (Access::Write { offset, value, .. }, Reply::Done(_)) => {
-                    defmt::write!(f, "{} := {=u64:#x}", Place::of(*offset), value);
+                    defmt::write!(f, "{} := {=u64:#x}", Target::of(*offset), value);
                 }
                 (Access::Write { offset, value, .. }, reply) => {
-                    defmt::write!(f, "{} := {=u64:#x}: {}", Place::of(*offset), value, reply);
+                    defmt::write!(f, "{} := {=u64:#x}: {}", Target::of(*offset), value, reply);
                 }
             },
             Self::Completed { reply } => defmt::write!(f, "completed: {}", reply),
