@@ -89,13 +89,17 @@ use crate::{
 /// ```
 /// use virtside::{Features, QueueCheck, QueueConfig, Refusal, error::DeviceError};
 ///
-/// /// Queue 0 must be there, and queue 1 must not be larger.
+/// /// Queue 0 must exist, and queue 1 must not be larger than queue 0.
 /// struct Paired;
 ///
 /// impl QueueCheck for Paired {
 ///     type Error = DeviceError;
 ///
-///     fn check_queue(&self, queue: u16, existing: impl Iterator<Item = u16>) -> Result<(), DeviceError> {
+///     fn check_queue(
+///         &self,
+///         queue: u16,
+///         existing: impl Iterator<Item = u16>,
+///     ) -> Result<(), DeviceError> {
 ///         (0..2).check_queue(queue, existing)
 ///     }
 ///
@@ -103,10 +107,11 @@ use crate::{
 ///         &self,
 ///         config: &QueueConfig,
 ///         _: Features,
-///         mut existing: impl Iterator<Item = &'a QueueConfig> + Clone,
+///         existing: impl Iterator<Item = &'a QueueConfig> + Clone,
 ///     ) -> Result<(), DeviceError> {
 ///         self.check_queue(config.queue, existing.clone().map(|other| other.queue))?;
-///         if config.queue == 1 && existing.any(|other| other.queue == 0 && other.size < config.size) {
+///         let mut smaller = existing.filter(|other| other.size < config.size);
+///         if config.queue == 1 && smaller.any(|other| other.queue == 0) {
 ///             return Err(Refusal::Policy { queue: 1 }.into());
 ///         }
 ///         Ok(())
@@ -117,7 +122,11 @@ use crate::{
 ///         mut queues: impl Iterator<Item = &'a QueueConfig> + Clone,
 ///         _: Features,
 ///     ) -> Result<(), DeviceError> {
-///         if queues.any(|config| config.queue == 0) { Ok(()) } else { Err(Refusal::QueueSet.into()) }
+///         if queues.any(|config| config.queue == 0) {
+///             Ok(())
+///         } else {
+///             Err(Refusal::QueueSet.into())
+///         }
 ///     }
 /// }
 ///
@@ -133,8 +142,7 @@ pub trait QueueCheck {
 
     /// Checks whether the device accepts a queue with this number beside the `existing` queues.
     ///
-    /// `existing` has the numbers of other queues, lowest first. It does not include `queue`
-    /// itself.
+    /// `existing` has the numbers of the other queues, lowest first. `queue` is not among them.
     ///
     /// # Errors
     /// The reason why the queue is refused. The queue is then not configured.
@@ -148,7 +156,7 @@ pub trait QueueCheck {
     /// `existing` queues. The queue has passed every other check.
     ///
     /// `features` are the features that are known so far. `existing` has the other queues, lowest
-    /// number first. It does not include the queue itself. The provided method calls
+    /// number first. This queue is not among them. The provided method calls
     /// [`check_queue`](Self::check_queue).
     ///
     /// # Errors

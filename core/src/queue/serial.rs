@@ -1,9 +1,9 @@
 //! Serial numbers of chains, and the reserved values that are never serial numbers.
 //!
 //! A queue gives each chain that it pops a serial number. The number is kept twice: in the chain,
-//! and in the queue's table of chains in flight. The queue takes a chain back only if both numbers
-//! agree. A clone of an earlier chain has an older number and is rejected, even if a new chain with
-//! the same head is in flight.
+//! and in the queue's table of chains in flight. The queue marks a chain as used only if both
+//! numbers agree. A clone of an earlier chain has an older number and is rejected, even if a new
+//! chain with the same head is in flight.
 //!
 //! | format | serial numbers |
 //! |---|---|
@@ -17,13 +17,17 @@
 //!
 //! # How the XOR constants disable the fast path
 //!
-//! The fast path takes a chain back after one comparison: the number in the table entry against the
-//! number in the chain. Sometimes the fast path must not be taken: a queue with IN_ORDER has to
-//! check the order first, and a packed queue has to search for an id that is not in its home entry.
-//! A flag for these cases would cost the fast path a second test. Instead one of the two copies is
-//! XORed with a constant, so that the comparison fails. The slow path undoes the XOR. A split queue
+//! The fast path of `push_used` is one comparison: the number in the table entry against the number
+//! in the chain. Sometimes the fast path must not be taken: a queue with IN_ORDER has to check the
+//! order first, and a packed queue has to search for an id that is not in its home entry. A flag
+//! for these cases would cost the fast path a second test. Instead one of the two copies is XORed
+//! with a constant, so that the comparison fails. The slow path undoes the XOR. A split queue
 //! changes the copy in the chain ([`SPLIT_IN_ORDER_XOR`]), a packed queue the copies in its table
 //! ([`PACKED_SLOW_XOR`]).
+//!
+//! The XOR inverts bit 30, so the fast path confuses two serial numbers that differ in bit 30 only.
+//! The numbers of a packed queue count up by 2. Such chains are therefore at least 2^29 chains
+//! apart.
 
 /// Serial number of a chain buffer that holds no chain: nothing was popped into it, or the last pop
 /// found a fault.
@@ -34,12 +38,12 @@ pub(super) const FREE: u32 = u32::MAX - 3;
 pub(super) const FREE_IN_ORDER: u32 = u32::MAX - 5;
 /// Table entry of a head that is beyond the size of a split queue.
 pub(super) const BEYOND_SIZE: u32 = u32::MAX - 7;
-/// The serial numbers of a split queue wrap here. They wrap only when the available index is read:
-/// the chains that one read makes available count on, by at most 2^15.
+/// The serial numbers of a split queue wrap here. They wrap only when the available index is read.
+/// The numbers of the chains that one read makes available exceed this value by at most 2^15.
 pub(super) const SPLIT_WRAP: u32 = 1 << 31;
 /// XORed into the serial number in a chain of a split queue with IN_ORDER. The table keeps the
 /// plain number. [`SplitQueue::push_used`](super::SplitQueue::push_used) then fails, and only
-/// `push_in_order` takes the chain back.
+/// `push_in_order` accepts the chain.
 pub(super) const SPLIT_IN_ORDER_XOR: u32 = 1 << 30;
 /// XORed into every entry of the in-flight table of a packed queue, the free ones included, while
 /// chains have to take the slow path.
