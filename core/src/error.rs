@@ -432,7 +432,7 @@ impl From<HostFault> for DeviceError {
     }
 }
 
-/// Reaction of a device to a driver that breaks the protocol. It is the same on every transport.
+/// Reaction of a device to a driver that breaks the protocol, the same on every transport.
 ///
 /// | | a queue that fails its checks | a chain that cannot be taken | other faults of a ring |
 /// |---|---|---|---|
@@ -449,7 +449,7 @@ impl From<HostFault> for DeviceError {
 /// - `Counters::refused` counts the chains that were given back unserved, and
 ///   [`last_refused`](crate::Device::last_refused) returns the most recent reason.
 /// - The driver is told of DEVICE_NEEDS_RESET by a configuration interrupt. The driver is not told
-///   of other faults: it may wait forever for a queue that has stopped.
+///   of other faults, and may wait forever for a queue that has stopped.
 ///
 /// ```
 /// use virtside::{ChainSlot, Engine, Shared, error::FaultPolicy, memory::Ram, models::Entropy};

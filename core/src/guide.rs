@@ -106,10 +106,10 @@
 //!
 //! # Worst cases
 //!
-//! Every call may be made from an interrupt handler. A call returns whatever the driver does, and
-//! it neither waits nor allocates. Calls on [`&Shared`](Shared) are lock-free. Calls on `&mut
-//! Engine` need exclusive access: give the engine to one handler, or put it in an `EngineCell`,
-//! which disables interrupts during the call.
+//! Every call may be made from an interrupt handler. No behaviour of the driver keeps a call from
+//! returning, and no call waits or allocates. Calls on [`&Shared`](Shared) are lock-free. Calls on
+//! `&mut Engine` need exclusive access: give the engine to one handler, or put it in an
+//! `EngineCell`, which disables interrupts during the call.
 //!
 //! `Q` is the number of queues and `N` their largest size. *Accesses* are accesses to the driver's
 //! rings and tables; a *table* is a table of indirect descriptors. *Instructions* and *stack* (in

@@ -214,8 +214,8 @@ impl<const Q: usize> Shared<Q> {
         self.needs_reset.load(Ordering::Acquire) != 0
     }
 
-    /// Sets DEVICE_NEEDS_RESET. Returns whether a configuration interrupt was raised for it: the
-    /// first time after DRIVER_OK (status-03, status-04).
+    /// Sets DEVICE_NEEDS_RESET. Raises a configuration interrupt if this is the first time and
+    /// DRIVER_OK was written (status-03, status-04), and returns whether it did.
     pub(crate) fn fail<I: DriverNotify>(&self, driver_ok: bool, notify: &I) -> bool {
         let before = self.needs_reset.swap(1, Ordering::AcqRel);
         let first = before == 0 && driver_ok;
@@ -242,7 +242,7 @@ impl<const Q: usize> Shared<Q> {
         self.transition(epoch | WAITING, epoch | ACCEPTED)
     }
 
-    /// Refuses DRIVER_OK, unless it was already answered, or in another epoch.
+    /// Refuses DRIVER_OK. Has no effect if DRIVER_OK was already answered, or in another epoch.
     ///
     /// DEVICE_NEEDS_RESET and its interrupt come before the answer, so that a reset after the
     /// answer clears both.

@@ -151,7 +151,7 @@ pub enum Level {
     Traffic,
 }
 
-/// A trace sink: it is told every event of a device.
+/// A trace sink, which is told every event of a device.
 ///
 /// The device calls the sink from the context in which the device runs. If that is an interrupt
 /// handler, the sink must not block.

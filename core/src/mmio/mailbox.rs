@@ -82,8 +82,8 @@ impl Mailbox {
         }
     }
 
-    /// Writes a request, and returns its number. Called by the driver's side, before it raises the
-    /// doorbell. Five stores and a load.
+    /// Writes a request and returns its number. The driver's side calls this method and then raises
+    /// the doorbell. Takes five stores and a load.
     pub fn ask(&self, access: Access) -> u32 {
         let (kind, offset, value) = match access {
             Access::Read { offset, width } => (u32::from(width), offset, 0),
@@ -97,20 +97,21 @@ impl Mailbox {
         self.offset.store(offset.to_le(), Ordering::Relaxed);
         put(&self.stored, value);
         let number = u32::from_le(self.request.load(Ordering::Relaxed)).wrapping_add(1);
-        // The device reads the words of the request after it has seen the number.
+        // The device loads the number before it loads the words of the request.
         self.request.store(number.to_le(), Ordering::Release);
         number
     }
 
-    /// Returns the result of an access, once it is answered. Called by the driver's side. Up to
-    /// three loads.
+    /// Returns the result of an access, once it is answered. The driver's side calls this method.
+    /// Takes up to three loads.
     #[must_use]
     pub fn answer(&self, request: u32) -> Option<u64> {
         let answer = u32::from_le(self.answer.load(Ordering::Acquire));
         (answer == request).then(|| get(&self.loaded))
     }
 
-    /// Returns the request that is not answered yet. Called by the device's side. Up to six loads.
+    /// Returns the request that is not answered yet. The device's side calls this method. Takes up
+    /// to six loads.
     fn asked(&self) -> Option<(u32, Access)> {
         let number = u32::from_le(self.request.load(Ordering::Acquire));
         if number == u32::from_le(self.answer.load(Ordering::Relaxed)) {
@@ -131,7 +132,7 @@ impl Mailbox {
         Some((number, access))
     }
 
-    /// Completes a request. Called by the device's side. Three stores.
+    /// Completes a request. The device's side calls this method. Takes three stores.
     fn complete(&self, number: u32, value: u64) {
         put(&self.loaded, value);
         self.answer.store(number.to_le(), Ordering::Release);
@@ -156,11 +157,10 @@ impl<'m> MailboxServer<'m> {
     }
 
     /// Takes the request in the mailbox, if there is one, and answers it. Returns whether a request
-    /// was answered.
+    /// was answered. Makes at most nine accesses to the mailbox.
     ///
     /// Call this method when the doorbell rings. While the engine's reply is pending, no request is
-    /// answered; call the method again after each step that can complete the access. At most nine
-    /// accesses of the mailbox.
+    /// answered; call the method again after each step that can complete the access.
     pub fn step(&mut self, engine: &mut impl RegisterBlock) -> bool {
         let (number, reply) = match self.pending.take() {
             Some((number, ticket)) => (number, engine.finish(ticket)),

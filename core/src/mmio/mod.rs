@@ -1,5 +1,4 @@
-//! virtio-mmio (version 2) of VirtIO 1.4: the registers, and the effect of a driver's access in
-//! each phase.
+//! Registers of virtio-mmio version 2 (VirtIO 1.4), and the effect of each access in each phase.
 //!
 //! # Which queue registers may be written
 //!
