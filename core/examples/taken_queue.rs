@@ -44,7 +44,8 @@ fn work(mut queue: Queue, memory: FlatMem) -> u32 {
             }
             // One chain was rejected; the queue goes on.
             Err(Stop::Refused(_)) => {}
-            // The driver stopped the queue or broke the protocol: dropping it lets the driver go on.
+            // The driver stopped the queue or broke the protocol: dropping it lets the driver go
+            // on.
             Err(_) => return served,
         }
     }

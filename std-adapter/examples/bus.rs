@@ -1,5 +1,5 @@
-//! Two devices of different models on one bus: one loop serves both, and unmodified `virtio-drivers`
-//! find each at its own address.
+//! Two devices of different models on one bus: one loop serves both, and unmodified
+//! `virtio-drivers` find each at its own address.
 //!
 //! `cargo run -p virtside-std --features guest --example bus`
 

@@ -1,16 +1,16 @@
-//! Register accesses as a stream: where they come from, and how they are answered.
+//! Sources of register accesses, and how an access is completed.
 
 use std::{fmt, io, time::Duration};
 
 use virtside::mmio::Access;
 
-/// What a source of register accesses has to tell.
+/// The result of waiting for a register access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The driver waits for this access to be completed.
     Access(Access),
-    /// No access yet: the time is up, or somebody woke the source because there is other work. It
-    /// may also come for no reason.
+    /// No access: the timeout has passed, or another thread woke the source because there is other
+    /// work. Spurious wakes are allowed.
     Woken,
     /// There will be no more accesses.
     End,
@@ -18,37 +18,40 @@ pub enum Event {
 
 /// A blocking source of register accesses: a channel, a vCPU's exits, a socket.
 ///
-/// Implement [`wait`](Self::wait) and [`complete`](Self::complete); users call
-/// [`next`](Self::next), whose [`RegisterAccess`] sees to it that every access is answered once, and
-/// before the next one is taken. A source that is dropped while an access is outstanding has to
-/// tell the driver that its device is gone, if it can.
+/// Implement [`wait`](Self::wait) and [`complete`](Self::complete). Callers use
+/// [`next`](Self::next): its [`RegisterAccess`] can be completed only once, and borrows the source
+/// until then.
+///
+/// A source may be dropped while an access is outstanding. The source should then tell the driver
+/// that its device is gone, if the transport can carry this.
 pub trait AccessSource {
-    /// Waits for the next access. Not called while an access is outstanding.
+    /// Waits for the next access. Must not be called while an access is outstanding.
     ///
-    /// | `timeout` | there is an access | the source was woken | the stream has ended | none of them |
+    /// | `timeout` | an access is waiting | the source was woken | the stream has ended | none of these |
     /// |---|---|---|---|---|
     /// | `Some(Duration::ZERO)` | `Access` | `Woken` | `End` | `Woken`, at once |
     /// | `Some(time)` | `Access` | `Woken` | `End` | waits; `Woken` when `time` has passed |
     /// | `None` | `Access` | `Woken` | `End` | waits |
     ///
-    /// * Where several columns apply, the leftmost does. An access that is there is never held up by
-    ///   a wake, and a wake is still there for the next call.
-    /// * A zero timeout never sleeps. The loop uses it between two rounds of its queues.
-    /// * A wake that comes while nobody waits ends the next wait. Wakes that come before it are one.
-    /// * [`Event::Woken`] promises nothing: the caller looks what there is to do, and waits again.
-    /// * [`Event::End`] is final: every later call gives it again.
+    /// * If several columns apply, the leftmost one counts. A wake never delays an access that is
+    ///   waiting. The wake is kept for the next call.
+    /// * A call with a zero timeout never sleeps. The loop uses it between two rounds of its
+    ///   queues.
+    /// * A wake that arrives between two calls ends the next call. Several such wakes count as one.
+    /// * [`Event::Woken`] promises nothing: the caller checks for work, and waits again.
+    /// * [`Event::End`] is final: every later call returns it again.
     ///
     /// # Errors
     /// The source failed; there will be no more accesses.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Event>;
 
-    /// Completes the outstanding access; a load gives `value`.
+    /// Completes the outstanding access. A load returns `value` to the driver.
     ///
     /// # Errors
     /// The source failed; there will be no more accesses.
     fn complete(&mut self, value: u64) -> io::Result<()>;
 
-    /// [`wait`](Self::wait), with the access as a value that wants an answer.
+    /// Waits as [`wait`](Self::wait) does; returns the access as a value that must be completed.
     ///
     /// # Errors
     /// As for [`wait`](Self::wait).
@@ -87,8 +90,8 @@ pub enum Next<'s, S: ?Sized> {
 
 /// A register access that the driver waits for.
 ///
-/// It borrows its source, so no other access can be taken before this one is completed. Dropping it
-/// leaves the driver waiting until the source is dropped as well.
+/// The value borrows its source, so no other access can be taken before this one is completed. If
+/// the value is dropped, the driver waits until the source is dropped as well.
 #[must_use = "the driver waits for its access to be completed"]
 pub struct RegisterAccess<'s, S: ?Sized> {
     access: Access,
@@ -96,13 +99,13 @@ pub struct RegisterAccess<'s, S: ?Sized> {
 }
 
 impl<S: AccessSource + ?Sized> RegisterAccess<'_, S> {
-    /// What the driver does.
+    /// Returns the access: a load or a store.
     #[must_use]
     pub const fn access(&self) -> Access {
         self.access
     }
 
-    /// Lets the driver go on; a load gives `value`.
+    /// Completes the access, so that the driver continues. A load returns `value` to the driver.
     ///
     /// # Errors
     /// The source failed, and the driver may not have been told.

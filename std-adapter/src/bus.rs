@@ -13,26 +13,32 @@ use virtside::{
 
 use crate::serve::Served;
 
-/// Bytes of a register block without a configuration space.
+/// Length of a register block without its configuration space, in bytes.
 const REGISTERS: u32 = 0x100;
 
-/// Devices at ranges of addresses, behind one [`AccessSource`](crate::AccessSource) that gives
-/// absolute addresses.
+/// Several devices, each at its own address range, behind one
+/// [`AccessSource`](crate::AccessSource).
 ///
-/// A bus is [`Served`] like one device: [`serve`](crate::serve) runs all of its devices in one loop.
-/// `D` owns or borrows a device: `Box<dyn Served + Send>` or `&mut dyn Served` for devices of
-/// different models, `&mut Engine<..>` for devices of one type.
+/// The source supplies absolute addresses. A bus implements [`Served`], so [`serve`](crate::serve)
+/// runs all of its devices in one loop.
 ///
-/// Addresses are 32 bits: a source of 64-bit addresses subtracts the start of its window.
+/// `D` owns or borrows a device:
 ///
-/// * An access goes to the device in whose range all of its bytes are, with an offset from the start
-///   of that range.
-/// * An access to no device is refused ([`Refusal::NoSuchRegister`] with the absolute address): a load
-///   reads as 0, a store has no effect, and the [`Observer`](crate::Observer) is told.
-/// * The ticket of a [`Reply::Pending`] is the one of the device that was accessed. Until it is
-///   finished, every access is [`Reply::Busy`], and all devices are polled.
-/// * [`poll`](Served::poll) serves at most `budget` chains of all devices together, in turns: each
-///   device gets an equal share, at least one chain, and the next call goes on behind the last device.
+/// * `Box<dyn Served + Send>` or `&mut dyn Served` for devices of different models;
+/// * `&mut Engine<..>` for devices of one type.
+///
+/// Addresses have 32 bits. A source of 64-bit addresses subtracts the start of its window.
+///
+/// * An access goes to the device whose range contains all bytes of the access. The device receives
+///   the offset from the start of its range.
+/// * An access outside every range is refused with [`Refusal::NoSuchRegister`], which holds the
+///   absolute address. A load reads as 0, a store has no effect, and the
+///   [`Observer`](crate::Observer) is told.
+/// * The ticket of a [`Reply::Pending`] belongs to the device that was accessed. Until that reply
+///   is finished, every other access gets [`Reply::Busy`]. All devices are still polled.
+/// * [`poll`](Served::poll) serves at most `budget` chains of all devices together. Each device
+///   gets an equal share, which is at least one chain. If the budget is spent before every device
+///   was polled, the next call starts with the first device that was left out.
 ///
 /// ```
 /// use std::{sync::Arc, thread};
@@ -62,39 +68,40 @@ const REGISTERS: u32 = 0x100;
 /// ```
 #[derive(Debug)]
 pub struct Bus<D> {
-    /// By first address.
+    /// Devices by first address.
     devices: BTreeMap<u32, Attached<D>>,
     /// First address of the device whose reply is pending.
     outstanding: Option<u32>,
-    /// Where the next round of polling begins.
-    turn: u32,
+    /// First address at which the next `poll` starts.
+    next_poll: u32,
 }
 
 #[derive(Debug)]
 struct Attached<D> {
-    /// First address behind the device.
+    /// First address after the device.
     end: u32,
     device: D,
 }
 
-/// Why a device cannot be at a range of addresses.
+/// Reason why a device cannot be attached to an address range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BusError {
     /// The range is shorter than the registers of a device.
     TooShort {
-        /// Which.
+        /// The requested range.
         range: Range<u32>,
     },
-    /// The start of the range is no multiple of 4, so that no register in it could be accessed.
+    /// The start of the range is not a multiple of 4, so no register of the device could be
+    /// accessed.
     Misaligned {
-        /// Which.
+        /// The requested start.
         start: u32,
     },
-    /// Another device has some of these addresses.
+    /// Another device uses some of these addresses.
     Overlap {
-        /// Which were asked for.
+        /// The requested range.
         range: Range<u32>,
-        /// Which are in use.
+        /// The range of the other device.
         with: Range<u32>,
     },
 }
@@ -127,21 +134,22 @@ impl fmt::Display for BusError {
 impl std::error::Error for BusError {}
 
 impl<D> Bus<D> {
-    /// A bus without devices.
+    /// Creates a bus without devices.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             devices: BTreeMap::new(),
             outstanding: None,
-            turn: 0,
+            next_poll: 0,
         }
     }
 
-    /// Puts a device at a range of addresses, whose first one names it from then on. 0x100 bytes are
-    /// registers, what follows is the configuration space.
+    /// Attaches a device at an address range. The first address of the range identifies the device.
+    ///
+    /// The first 0x100 bytes of the range are registers. The configuration space follows.
     ///
     /// # Errors
-    /// [`BusError`]; the bus is as it was then, and the device is dropped.
+    /// [`BusError`]: the bus is unchanged, and the device is dropped.
     pub fn attach(&mut self, range: Range<u32>, device: D) -> Result<(), BusError> {
         let Range { start, end } = range;
         if end.checked_sub(start).is_none_or(|len| len < REGISTERS) {
@@ -150,7 +158,7 @@ impl<D> Bus<D> {
         if start % 4 != 0 {
             return Err(BusError::Misaligned { start });
         }
-        // Ranges do not overlap, so the last one that begins before the end ends last.
+        // Attached ranges do not overlap: of those that start before `end`, the last ends last.
         let before = self.devices.range(..end).next_back();
         if let Some((from, other)) = before.filter(|(_, other)| other.end > start) {
             let with = *from..other.end;
@@ -160,8 +168,10 @@ impl<D> Bus<D> {
         Ok(())
     }
 
-    /// Takes the device away whose first address this is. `None` if there is none, or if the driver
-    /// waits for its reply.
+    /// Removes the device whose first address is `start`.
+    ///
+    /// Returns `None` if there is no such device, or if the driver waits for a reply of this
+    /// device.
     pub fn detach(&mut self, start: u32) -> Option<D> {
         if self.outstanding == Some(start) {
             return None;
@@ -169,25 +179,26 @@ impl<D> Bus<D> {
         self.devices.remove(&start).map(|attached| attached.device)
     }
 
-    /// The device whose first address this is.
+    /// Returns the device whose first address is `start`.
     #[must_use]
     pub fn device(&self, start: u32) -> Option<&D> {
         self.devices.get(&start).map(|attached| &attached.device)
     }
 
-    /// The device whose first address this is.
+    /// Returns the device whose first address is `start`, mutably.
     pub fn device_mut(&mut self, start: u32) -> Option<&mut D> {
         let attached = self.devices.get_mut(&start);
         attached.map(|attached| &mut attached.device)
     }
 
-    /// The devices and their addresses, lowest first.
+    /// Returns the devices and their address ranges, lowest address first.
     pub fn devices(&self) -> impl Iterator<Item = (Range<u32>, &D)> {
         let devices = self.devices.iter();
         devices.map(|(start, attached)| (*start..attached.end, &attached.device))
     }
 
-    /// The first address of the device that an access of `width` bytes at `address` goes to.
+    /// Returns the first address of the device that receives an access of `width` bytes at
+    /// `address`.
     #[must_use]
     pub fn device_at(&self, address: u32, width: u8) -> Option<u32> {
         let (start, attached) = self.devices.range(..=address).next_back()?;
@@ -218,33 +229,33 @@ where
         let Some(device) = self.device_mut(start) else {
             return Reply::Refused(Refusal::NoSuchRegister { offset });
         };
-        let reply = device.access(moved(access, start));
+        let reply = device.access(relative(access, start));
         if matches!(reply, Reply::Pending(_)) {
             self.outstanding = Some(start);
         }
         reply
     }
 
-    /// Asks the device whose reply is pending.
+    /// Asks the device whose reply is pending to finish the access.
     fn finish(&mut self, ticket: Ticket) -> Reply {
         let outstanding = self.outstanding;
         let Some(device) = outstanding.and_then(|start| self.device_mut(start)) else {
             return Reply::Refused(Refusal::StaleTicket);
         };
         let reply = device.finish(ticket);
-        let goes_on = matches!(
+        let still_pending = matches!(
             reply,
             Reply::Pending(_) | Reply::Refused(Refusal::StaleTicket)
         );
-        if !goes_on {
+        if !still_pending {
             self.outstanding = None;
         }
         reply
     }
 }
 
-/// The same access, with an offset from `start`.
-const fn moved(mut access: Access, start: u32) -> Access {
+/// Returns the access with its offset counted from `start`.
+const fn relative(mut access: Access, start: u32) -> Access {
     let (Access::Read { offset, .. } | Access::Write { offset, .. }) = &mut access;
     *offset = offset.wrapping_sub(start);
     access
@@ -255,35 +266,36 @@ where
     D: DerefMut,
     D::Target: Served,
 {
-    /// At most `budget` chains, and at most one call of each device's `poll`. [`Step::More`] also if
-    /// the budget was spent before every device had its turn.
+    /// Serves at most `budget` chains, and calls `poll` of each device at most once.
+    ///
+    /// Returns [`Step::More`] also if the budget was spent before every device was polled.
     fn poll(&mut self, budget: u16) -> Step {
         let count = u16::try_from(self.devices.len()).unwrap_or(u16::MAX);
         let share = budget.checked_div(count).unwrap_or(0).max(1);
         let mut left = budget;
         let mut step = Step::Idle;
-        // From the turn to the last device, then from the first one to the turn.
-        let from = self.turn;
+        // From `next_poll` to the last device, then from the first device to `next_poll`.
+        let from = self.next_poll;
         for part in [
             (Bound::Included(from), Bound::Unbounded),
             (Bound::Unbounded, Bound::Excluded(from)),
         ] {
             for (start, attached) in self.devices.range_mut(part) {
                 if left == 0 {
-                    self.turn = *start;
+                    self.next_poll = *start;
                     return Step::More;
                 }
                 let chains = share.min(left);
                 left = left.saturating_sub(chains);
-                step = later(step, attached.device.poll(chains));
+                step = combined(step, attached.device.poll(chains));
             }
         }
         step
     }
 }
 
-/// What is to be done about two devices.
-const fn later(one: Step, other: Step) -> Step {
+/// Combines the results of two devices: the busier one counts.
+const fn combined(one: Step, other: Step) -> Step {
     match (one, other) {
         (Step::More, _) | (_, Step::More) => Step::More,
         (Step::Blocked, _) | (_, Step::Blocked) => Step::Blocked,

@@ -1,9 +1,9 @@
 //! An in-process source of register accesses: a bus between driver threads and a device thread.
 //!
-//! It is what a vCPU thread's MMIO exits become when the device has a thread of its own: the driver
-//! side blocks in [`DriverPort::read`] and [`DriverPort::write`] until the device side has completed
-//! the access. One access is on the bus at a time. Both sides look for each other some tens of
-//! microseconds before they sleep.
+//! A VMM uses it when the device runs in its own thread: each MMIO exit of a vCPU becomes one
+//! access on the bus. The driver's side blocks in [`DriverPort::read`] or [`DriverPort::write`]
+//! until the device's side has completed the access. The bus carries one access at a time. Before a
+//! side sleeps, it spins for some tens of microseconds.
 
 use std::{
     fmt, hint, io,
@@ -21,7 +21,7 @@ use crate::access::{AccessSource, Event};
 #[cfg(feature = "guest")]
 use crate::guest::UsedRing;
 
-/// Looks at the other side this often before sleeping: some tens of microseconds, which is what
+/// Iterations of spinning before a side sleeps: some tens of microseconds, about the time that
 /// waking a thread takes.
 const SPINS: u32 = 2000;
 
@@ -37,7 +37,7 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
-/// A bus: the driver's side and the device's.
+/// Creates a bus: returns the driver's side and the device's side.
 ///
 /// ```
 /// use std::thread;
@@ -60,7 +60,7 @@ impl std::error::Error for Closed {}
 #[must_use]
 pub fn channel() -> (DriverPort, ChannelSource) {
     let line = Arc::new(Line {
-        turn: Mutex::new(()),
+        access_lock: Mutex::new(()),
         slot: Mutex::new(Slot {
             request: None,
             reply: None,
@@ -94,14 +94,15 @@ pub fn channel() -> (DriverPort, ChannelSource) {
 
 #[derive(Debug)]
 struct Line {
-    /// Held by a driver for a whole access.
-    turn: Mutex<()>,
+    /// Held by a driver for the duration of one access.
+    access_lock: Mutex<()>,
     slot: Mutex<Slot>,
     to_device: Condvar,
     to_driver: Condvar,
-    /// Hint for the device: there is something in the slot. Written with the slot locked.
+    /// Hint for the device: the slot has a request, a wake or the end. Written with the slot
+    /// locked.
     called: AtomicBool,
-    /// Hint for the driver: there is a reply, or there will be none.
+    /// Hint for the driver: there is a reply, or the source was dropped.
     answered: AtomicBool,
     spins: u32,
 }
@@ -113,17 +114,17 @@ struct Slot {
     woken: bool,
     /// The source was dropped.
     closed: bool,
-    /// Ports that there are.
+    /// Number of ports.
     drivers: usize,
     device_sleeps: bool,
     driver_sleeps: bool,
-    /// Where drivers wait without an access.
+    /// Used rings on which drivers wait without a register access.
     #[cfg(feature = "guest")]
     rings: Vec<UsedRing>,
 }
 
 impl Slot {
-    /// No request of a device that is gone is answered any more.
+    /// If the device is gone, ends the requests that wait on a used ring.
     fn end_requests(&mut self) {
         #[cfg(feature = "guest")]
         if self.closed {
@@ -150,7 +151,7 @@ impl Line {
 
     fn call_device(&self, slot: &Slot) {
         self.called.store(true, Ordering::Release);
-        // Waking nobody costs a system call all the same.
+        // Notifying without a waiter costs a system call too.
         if slot.device_sleeps {
             self.to_device.notify_one();
         }
@@ -164,9 +165,9 @@ impl Line {
     }
 }
 
-/// The driver's side of a bus. Clones are other vCPUs on the same bus.
+/// The driver's side of a bus. Each clone is another vCPU on the same bus.
 ///
-/// When the last one is dropped, the device's stream ends.
+/// When the last clone is dropped, the device's stream ends.
 #[derive(Debug)]
 pub struct DriverPort {
     line: Arc<Line>,
@@ -175,8 +176,8 @@ pub struct DriverPort {
 }
 
 impl DriverPort {
-    /// Another port on the same bus, for a driver whose registers begin `base` bytes behind those of
-    /// this port: a device of a [`Bus`](crate::Bus).
+    /// Returns another port on the same bus, whose offsets start `base` bytes after this port's
+    /// offsets. Use it for one device of a [`Bus`](crate::Bus).
     #[must_use]
     pub fn window(&self, base: u32) -> Self {
         let mut port = self.clone();
@@ -184,24 +185,24 @@ impl DriverPort {
         port
     }
 
-    /// The bytes between the start of the bus and this port's registers.
+    /// Returns the distance from the start of the bus to this port's registers, in bytes.
     #[cfg(feature = "guest")]
     pub(crate) const fn base(&self) -> u32 {
         self.base
     }
 
-    /// Loads `width` bytes from `offset`; waits until the device has answered.
+    /// Loads `width` bytes from `offset`. Blocks until the device has completed the load.
     ///
     /// # Errors
-    /// [`Closed`]
+    /// [`Closed`]: the device is gone.
     pub fn read(&self, offset: u32, width: u8) -> Result<u64, Closed> {
         self.access(Access::Read { offset, width })
     }
 
-    /// Stores `width` bytes at `offset`; waits until the device has completed the store.
+    /// Stores `width` bytes at `offset`. Blocks until the device has completed the store.
     ///
     /// # Errors
-    /// [`Closed`]
+    /// [`Closed`]: the device is gone.
     pub fn write(&self, offset: u32, width: u8, value: u64) -> Result<(), Closed> {
         let access = Access::Write {
             offset,
@@ -211,30 +212,35 @@ impl DriverPort {
         self.access(access).map(drop)
     }
 
-    /// Whether the device is gone.
+    /// Returns whether the device is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.line.lock().closed
     }
 
-    /// Changes the list of rings whose requests end when the device goes; of a device that is gone
-    /// they end at once.
+    /// Changes the list of used rings whose requests end when the device goes away.
+    ///
+    /// If the device is gone already, the requests end during this call.
     #[cfg(feature = "guest")]
-    pub(crate) fn rings(&self, change: impl FnOnce(&mut Vec<UsedRing>)) {
+    pub(crate) fn with_rings(&self, change: impl FnOnce(&mut Vec<UsedRing>)) {
         let mut slot = self.line.lock();
         change(&mut slot.rings);
         slot.end_requests();
     }
 
-    /// Puts any access on the bus and waits for its reply.
+    /// Performs any access. Blocks until the device has completed it, and returns the value of a
+    /// load.
     ///
     /// # Errors
-    /// [`Closed`]
+    /// [`Closed`]: the device is gone.
     pub fn access(&self, mut access: Access) -> Result<u64, Closed> {
         let (Access::Read { offset, .. } | Access::Write { offset, .. }) = &mut access;
         *offset = offset.wrapping_add(self.base);
         let line = &*self.line;
-        let _turn = line.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = line
+            .access_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         {
             let mut slot = line.lock();
             if slot.closed {
@@ -283,15 +289,15 @@ impl Drop for DriverPort {
     }
 }
 
-/// Wakes a [`ChannelSource`] from any thread: a doorbell rang, a back end is done.
+/// Wakes a [`ChannelSource`] from any thread, for instance after a back end has finished.
 #[derive(Clone, Debug)]
 pub struct Waker {
     line: Arc<Line>,
 }
 
 impl Waker {
-    /// The source's wait ends with [`Event::Woken`], this one or the next. Wakes that come before
-    /// it are one.
+    /// Ends the source's current or next wait with [`Event::Woken`]. Several wakes before that
+    /// count as one.
     pub fn wake(&self) {
         let mut slot = self.line.lock();
         slot.woken = true;
@@ -301,7 +307,7 @@ impl Waker {
 
 /// The device's side of a bus.
 ///
-/// Dropping it gives [`Closed`] to the driver that waits, and to every later access.
+/// When the source is dropped, the waiting driver and every later access get [`Closed`].
 #[derive(Debug)]
 pub struct ChannelSource {
     line: Arc<Line>,
@@ -309,7 +315,7 @@ pub struct ChannelSource {
 }
 
 impl ChannelSource {
-    /// A way to wake this source.
+    /// Returns a handle that wakes this source.
     #[must_use]
     pub fn waker(&self) -> Waker {
         Waker {

@@ -1,13 +1,15 @@
-//! The other side: unmodified `virtio-drivers` over a [`channel`](crate::channel).
+//! The driver's side: unmodified `virtio-drivers` over a [`channel`](crate::channel).
 //!
-//! [`ChannelTransport`] makes the register accesses that `virtio_drivers`' own `MmioTransport` makes,
-//! in the same order and widths; that one needs registers in memory. [`GuestHal`] is the memory that
-//! both sides share.
+//! [`ChannelTransport`] makes the same register accesses as `MmioTransport` of `virtio_drivers`, in
+//! the same order and widths. `MmioTransport` itself cannot be used, because it needs registers in
+//! memory. [`GuestHal`] is the memory that both sides share.
 //!
-//! A driver of `virtio-drivers` that waits for a request looks at nothing but its used ring. When the
-//! device's side of the channel is dropped, the next element of each such ring is therefore one with
-//! an id that no request has: the request that waits, and each later one of this queue, fails with
-//! [`virtio_drivers::Error::WrongToken`].
+//! # When the device goes away
+//!
+//! A driver of `virtio-drivers` that waits for a request reads only its used ring. When the
+//! device's side of the channel is dropped, the channel therefore adds a used element to each used
+//! ring. The element has an id that no request has. The waiting request and all later requests of
+//! that queue then fail with [`virtio_drivers::Error::WrongToken`].
 
 mod transport;
 
@@ -19,7 +21,7 @@ use crate::channel::{Closed, DriverPort};
 pub use crate::memory::dma::GuestHal;
 pub use transport::{Port, PortTransport};
 
-/// Why there is no device to drive.
+/// Reason why no device was found on a channel.
 pub type ProbeError = transport::ProbeError<Closed>;
 
 /// A `virtio_drivers` transport over a channel.
@@ -44,38 +46,38 @@ impl Port for DriverPort {
             size,
             used,
         };
-        self.rings(|rings| rings.push(ring));
+        self.with_rings(|rings| rings.push(ring));
     }
 
     fn queue_unset(&self, queue: Option<u16>) {
         let base = self.base();
-        let is_it =
+        let is_unset =
             |ring: &UsedRing| ring.base == base && queue.is_none_or(|queue| queue == ring.queue);
-        self.rings(|rings| rings.retain(|ring| !is_it(ring)));
+        self.with_rings(|rings| rings.retain(|ring| !is_unset(ring)));
     }
 }
 
-/// Where a driver waits for its requests.
+/// The used ring of a queue, on which a driver waits for its requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UsedRing {
-    /// Names the device on its bus.
+    /// First address of the device on its bus.
     base: u32,
     queue: u16,
-    /// Elements, a power of two.
+    /// Number of elements, a power of two.
     size: u32,
     /// Address of the used ring.
     used: u64,
 }
 
-/// Bytes of flags and idx, which stand before the elements of a used ring.
-const HEAD: u64 = 4;
-/// Bytes of an element: id and len.
+/// Length of flags and idx, which precede the elements of a used ring, in bytes.
+const HEADER: u64 = 4;
+/// Length of an element (id and len), in bytes.
 const ELEMENT: u64 = 8;
 /// An id that no chain of a split queue has.
 const NO_CHAIN: u32 = u32::MAX;
 
 impl UsedRing {
-    /// The device is gone: whoever waits for this ring finds an element that is no answer.
+    /// Adds an element with an id that no request has, because the device is gone.
     pub(crate) fn end(&self) {
         let Ok(memory) = GuestHal::memory() else {
             return;
@@ -86,7 +88,7 @@ impl UsedRing {
         };
         let at = u16::from_le(at);
         let slot = u64::from(at).checked_rem(self.size.into()).unwrap_or(0);
-        let element = slot.saturating_mul(ELEMENT).saturating_add(HEAD);
+        let element = slot.saturating_mul(ELEMENT).saturating_add(HEADER);
         let element = GuestAddress(self.used.saturating_add(element));
         if memory.write_obj(NO_CHAIN, element).is_ok() {
             let _ = memory.store(at.wrapping_add(1).to_le(), idx, Ordering::Release);

@@ -14,12 +14,12 @@ pub struct StdReader<'a, M>(pub ReadableChain<'a, M>);
 
 /// The device-writable bytes of a chain as [`io::Write`].
 ///
-/// A full chain is [`io::ErrorKind::StorageFull`], never `Ok(0)`.
+/// Writing to a full chain fails with [`io::ErrorKind::StorageFull`]; it never returns `Ok(0)`.
 #[derive(Debug)]
 pub struct StdWriter<'a, M>(pub WritableChain<'a, M>);
 
-/// The kind of a [`ChainError`], with the error itself inside.
-fn carry(error: ChainError) -> io::Error {
+/// Wraps a [`ChainError`] in an [`io::Error`] of the matching kind.
+fn to_io_error(error: ChainError) -> io::Error {
     let kind = match error {
         ChainError::Full => io::ErrorKind::StorageFull,
         _ => io::ErrorKind::Other,
@@ -29,13 +29,13 @@ fn carry(error: ChainError) -> io::Error {
 
 impl<M: DriverMem> io::Read for StdReader<'_, M> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.0.read(bytes).map_err(carry)
+        self.0.read(bytes).map_err(to_io_error)
     }
 }
 
 impl<M: DriverMem> io::Write for StdWriter<'_, M> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(carry)
+        self.0.write(bytes).map_err(to_io_error)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,5 +1,5 @@
-//! [`virtside`] on a host: a blocking message loop over MMIO register accesses, and what it needs
-//! around it.
+//! [`virtside`] on a host: a blocking loop over MMIO register accesses, guest memory, interrupts
+//! and back ends.
 //!
 //! ```text
 //!  vCPU exits, a socket, a channel          vhost-user, a channel of messages
@@ -13,19 +13,21 @@
 //!           VmMem, FileDisk, OsEntropy, EventFdNotify, CondvarNotify
 //! ```
 //!
-//! * [`serve`] runs an [`Engine`](virtside::Engine) over an [`AccessSource`], e.g. the
+//! * [`serve`] runs an [`Engine`](virtside::Engine) over an [`AccessSource`], such as a
 //!   [`channel`].
-//! * [`Bus`] puts several devices behind one such source.
-//! * [`config_builder_from_stream`] makes a [`Device`](virtside::Device) of a conversation in
-//!   messages; [`MmioMessages`] makes such a conversation of register accesses.
+//! * [`Bus`] puts several devices behind one [`AccessSource`].
+//! * [`config_builder_from_stream`] sets a [`Device`](virtside::Device) up from a stream of
+//!   messages. [`MmioMessages`] turns register accesses into such a stream.
 //! * [`VmMem`] is driver memory over `vm-memory`.
+//! * [`FileDisk`] and [`OsEntropy`] are back ends for the block and entropy models.
+//! * [`EventFdNotify`] and [`CondvarNotify`] deliver the driver's interrupt.
 //!
 //! # Features
 //!
-//! * `packed` (default): packed rings, beside split ones.
-//! * `guest`: the other side: unmodified `virtio-drivers` over a [`channel`].
+//! * `packed` (default): packed rings, beside split rings.
+//! * `guest`: the driver's side: unmodified `virtio-drivers` over a [`channel`].
 //!
-//! The `virtside` command is a package of its own, `virtside-cli`.
+//! The `virtside` command is in the package `virtside-cli`.
 #![deny(unsafe_code, missing_docs, missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

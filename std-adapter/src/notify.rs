@@ -1,4 +1,4 @@
-//! The driver's interrupt on a host: an eventfd, or a condition variable.
+//! Delivery of the driver's interrupt on a host: by an eventfd or a condition variable.
 
 use std::{
     io,
@@ -12,9 +12,10 @@ use std::{
 use virtside::DriverNotify;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-/// An interrupt that is one write to an eventfd, e.g. a KVM irqfd or vhost-user's call descriptor.
+/// An interrupt by eventfd, such as a KVM irqfd or the call descriptor of vhost-user.
 ///
-/// It is edge-triggered: InterruptACK has nothing to lower. Clones signal the same eventfd.
+/// The interrupt is edge-triggered: `assert` writes to the eventfd, and `deassert` does nothing.
+/// Clones signal the same eventfd.
 #[derive(Clone, Debug)]
 pub struct EventFdNotify {
     inner: Arc<EventFdLine>,
@@ -27,22 +28,23 @@ struct EventFdLine {
 }
 
 impl EventFdNotify {
-    /// A new, non-blocking eventfd.
+    /// Creates a non-blocking eventfd.
     ///
     /// # Errors
-    /// The system has no more descriptors.
+    /// The system cannot create the eventfd, for instance because it has no more descriptors.
     pub fn new() -> io::Result<Self> {
         Ok(Self::from(EventFd::new(EFD_NONBLOCK)?))
     }
 
-    /// The eventfd, for whoever delivers the interrupt.
+    /// Returns the eventfd, for the code that delivers the interrupt.
     #[must_use]
     pub fn event(&self) -> &EventFd {
         &self.inner.event
     }
 
-    /// How often the eventfd could not be written. (A full counter is no failure: an interrupt is
-    /// pending then.)
+    /// Returns how many writes to the eventfd failed.
+    ///
+    /// A write to a full counter does not count as a failure, because an interrupt is pending then.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.inner.failures.load(Ordering::Relaxed)
@@ -50,7 +52,7 @@ impl EventFdNotify {
 }
 
 impl From<EventFd> for EventFdNotify {
-    /// Interrupts by this eventfd, which should be non-blocking.
+    /// Uses an existing eventfd, which should be non-blocking.
     fn from(event: EventFd) -> Self {
         let failures = AtomicU64::new(0);
         Self {
@@ -70,7 +72,7 @@ impl DriverNotify for EventFdNotify {
     }
 }
 
-/// A level interrupt line that threads can wait for. Clones are the same line.
+/// A level-triggered interrupt line that threads can wait for. Clones share the line.
 ///
 /// ```
 /// use std::time::Duration;
@@ -103,7 +105,7 @@ struct Line {
 }
 
 impl CondvarNotify {
-    /// Low.
+    /// Creates a line that is low.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -114,19 +116,19 @@ impl CondvarNotify {
         state.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether an interrupt is pending.
+    /// Returns whether the line is high: an interrupt is pending.
     #[must_use]
     pub fn is_high(&self) -> bool {
         self.lock().high
     }
 
-    /// How often the interrupt was raised.
+    /// Returns how many times [`assert`](DriverNotify::assert) was called.
     #[must_use]
     pub fn asserted(&self) -> u64 {
         self.lock().asserted
     }
 
-    /// Waits until an interrupt is pending, at most this long; says whether one is.
+    /// Waits at most `timeout` for a pending interrupt. Returns whether one is pending.
     #[must_use]
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         let start = Instant::now();
@@ -150,7 +152,7 @@ impl DriverNotify for CondvarNotify {
         let mut line = self.lock();
         line.high = true;
         line.asserted = line.asserted.wrapping_add(1);
-        // Waking nobody costs a system call all the same.
+        // Notifying without a waiter costs a system call too.
         if line.waiting != 0 {
             self.inner.raised.notify_all();
         }

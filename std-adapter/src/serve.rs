@@ -1,4 +1,4 @@
-//! The blocking loop: accesses in, replies out, and the queues served in between.
+//! The blocking loop: completes register accesses, and serves the queues between them.
 
 use std::{
     io,
@@ -16,24 +16,25 @@ use virtside::{
 
 use crate::access::{AccessSource, Next};
 
-/// Chains served before the source is asked for an access again, so that no vCPU waits behind an
-/// endless queue.
+/// Number of chains that the loop serves before it checks the source for an access again. The limit
+/// keeps an endless queue from delaying a vCPU.
 pub const BUDGET: u16 = 64;
 
-/// Why [`serve`], or [`MmioDevice::run`](crate::MmioDevice::run), returned.
+/// Reason why [`serve`] or [`MmioDevice::run`](crate::MmioDevice::run) returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The driver reset a device that was set up by messages: the next conversation begins.
+    /// The driver reset a device that was set up by messages. The next conversation can begin.
     Reset,
-    /// There will be no more accesses.
+    /// The source ended: there will be no more accesses.
     Stream,
-    /// The observer left ([`Observer::stops`]): the source goes on.
+    /// [`Observer::stops`] returned true. The source has not ended.
     Left,
 }
 
-/// What [`serve`] runs: a register block with queues behind it. An [`Engine`] is one.
+/// A register block with queues, which [`serve`] can run. [`Engine`] and [`Bus`](crate::Bus)
+/// implement it.
 pub trait Served: RegisterBlock {
-    /// See [`Engine::poll`].
+    /// Serves up to `budget` chains; see [`Engine::poll`].
     fn poll(&mut self, budget: u16) -> Step;
 }
 
@@ -51,22 +52,24 @@ where
     }
 }
 
-/// Looks on while [`serve`] runs `E`. `()` does not.
+/// Callbacks of [`serve`] while it runs `E`. The observer `()` does nothing.
 pub trait Observer<E: ?Sized> {
-    /// An access got this reply, which the driver is about to see.
+    /// Called after each access, before the driver receives the reply.
     fn accessed(&mut self, served: &E, access: Access, reply: Reply) {
         let _ = (served, access, reply);
     }
 
-    /// Called before each round of the queues: the place for `complete`, `backend_ready` and
-    /// `memory_changed`, after waking the source.
+    /// Called before each round of the queues. Call `complete`, `backend_ready` and
+    /// `memory_changed` of the engine here, after another thread has woken the source.
     fn before_poll(&mut self, served: &mut E) {
         let _ = served;
     }
 
-    /// Whether to leave the loop although the source goes on, to save the device for instance. Asked
-    /// between two accesses, the next of which stays in the source, and whenever the source is woken: do
-    /// that after this has become true, as the loop may be asleep in the source.
+    /// Returns whether to leave the loop before the source ends, for instance to save the device.
+    ///
+    /// The loop asks between two accesses, and whenever the source is woken. The next access stays
+    /// in the source. The loop may sleep in the source: wake the source after the result has become
+    /// true.
     fn stops(&mut self) -> bool {
         false
     }
@@ -86,7 +89,7 @@ impl<E: ?Sized, O: Observer<E> + ?Sized> Observer<E> for &mut O {
     }
 }
 
-/// Leaves the loop once this is set; then wake the source.
+/// An observer that leaves the loop once the flag is set. Wake the source after setting the flag.
 #[derive(Clone, Copy, Debug)]
 pub struct Until<'a>(pub &'a AtomicBool);
 
@@ -96,7 +99,7 @@ impl<E: ?Sized> Observer<E> for Until<'_> {
     }
 }
 
-/// A closure that sees each access and its reply.
+/// An observer that calls a closure with each access and its reply.
 #[derive(Clone, Copy, Debug)]
 pub struct OnAccess<F>(pub F);
 
@@ -108,13 +111,14 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 
 /// Serves register accesses and queues until the source ends.
 ///
-/// Accesses are completed in their order. One that is [`Reply::Pending`] is completed as soon as it
-/// can be; queues are served meanwhile, but no later access is decoded, and the loop is not left.
-/// After each access, and whenever the source is woken, up to [`BUDGET`] chains are served; while
-/// there are more, the source is only asked whether an access has come.
+/// * Accesses are completed in order.
+/// * While an access is [`Reply::Pending`], queues are served, but no later access is taken and the
+///   loop does not end. The access is completed as soon as the device can finish it.
+/// * After each access, and whenever the source is woken, up to [`BUDGET`] chains are served. While
+///   more chains are waiting, the loop only checks the source for an access and does not sleep.
 ///
-/// The end of the stream is a clean end, and so is an observer's ([`Observer::stops`]): what was served
-/// can be used afterwards, e.g. with another source, or be saved:
+/// After the loop has ended, by the end of the stream or by [`Observer::stops`], `served` can still
+/// be used: with another source, or to save it:
 ///
 /// ```
 /// # use std::{sync::{Arc, atomic::{AtomicBool, Ordering}}, thread};
@@ -128,7 +132,7 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// type Disk = Engine<Block<FileDisk>, VmMem, CondvarNotify, 1, 64, [ChainSlot<64>; 4], Arc<Shared<1>>>;
 /// type State = EngineSnapshot<BlockSnapshot, 1, 64, 4>;
 ///
-/// /// A device in reset.
+/// /// Creates a device in reset.
 /// fn disk(file: FileDisk, memory: VmMem) -> Disk {
 ///     let model = Block::new(file, BlockOptions::new(64));
 ///     Engine::new(model, memory, CondvarNotify::new(), [const { ChainSlot::new() }; 4], Arc::default())
@@ -147,7 +151,7 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// #     port.write(0x70, 4, 3).unwrap();
 /// #     STOP.store(true, Ordering::Release);
 /// #     waker.wake();
-/// #     // Whenever that is: it is answered by the next one.
+/// #     // The second device answers this access.
 /// #     port.read(0x70, 4).unwrap()
 /// # });
 /// let mut device = disk(FileDisk::open(&image)?, memory());
@@ -155,7 +159,7 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// let state: State = device.save()?;
 /// std::fs::write(&file, postcard::to_stdvec(&state)?)?;
 ///
-/// // Another goes on where it was, over the same memory.
+/// // Another process restores the state, over the same memory.
 /// # STOP.store(false, Ordering::Release);
 /// let state: State = postcard::from_bytes(&std::fs::read(&file)?)?;
 /// let mut device = disk(FileDisk::open(&image)?, memory());
@@ -165,12 +169,13 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A restored device is served from the start, kicked or not. (`postcard` is one format of many: with
-/// `virtside`'s feature `serde` a state has any.)
+/// The queues of a restored device are polled at once, even without a kick. With the feature
+/// `serde` of `virtside`, a state can be written in any `serde` format; the example uses
+/// `postcard`.
 ///
 /// # Errors
-/// What the source says. [`io::ErrorKind::ResourceBusy`] if an access was outstanding already when
-/// the loop was entered.
+/// The error of the source. [`io::ErrorKind::ResourceBusy`] if an access was outstanding when the
+/// loop was entered.
 pub fn serve<E, S, O>(served: &mut E, source: &mut S, observer: &mut O) -> io::Result<Ended>
 where
     E: Served + ?Sized,
@@ -180,7 +185,7 @@ where
     serve_until(served, source, observer, |_| false)
 }
 
-/// [`serve`], until the device `is_over`: asked before each access.
+/// Runs [`serve`] until `is_over` returns true, which is asked before each access.
 pub(crate) fn serve_until<E, S, O>(
     served: &mut E,
     source: &mut S,
@@ -205,8 +210,8 @@ where
             Next::End => return Ok(Ended::Stream),
             Next::Woken => {}
             Next::Access(access) => {
-                let asked = access.access();
-                let mut reply = served.access(asked);
+                let request = access.access();
+                let mut reply = served.access(request);
                 let mut pause = Pause::default();
                 while let Reply::Pending(ticket) = reply {
                     pause.take();
@@ -217,7 +222,7 @@ where
                 if reply == Reply::Busy {
                     return Err(io::ErrorKind::ResourceBusy.into());
                 }
-                observer.accessed(served, asked, reply);
+                observer.accessed(served, request, reply);
                 access.complete(reply.bus_value().unwrap_or(0))?;
             }
         }
@@ -226,8 +231,8 @@ where
     }
 }
 
-/// Waits for something that tells nobody when it is done: briefly at first, up to a millisecond
-/// later.
+/// Back-off for polling a result that has no wake-up: yields first, then sleeps up to a
+/// millisecond.
 #[derive(Debug, Default)]
 pub(crate) struct Pause {
     taken: u32,

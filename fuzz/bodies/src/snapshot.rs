@@ -259,8 +259,8 @@ fn change_ring(ring: &mut RingSnapshot, input: &mut Input<'_>) {
     }
 }
 
-/// What must hold of a device that took a state, whatever was in it. `is_silent` is true for one that
-/// is suspended since it was restored.
+/// What must hold of a device that took a state, whatever was in it. `is_silent` is true for one
+/// that is suspended since it was restored.
 fn check(engine: &mut Fuzzed<'_, FlatMem>, shared: &Shared<Q>, is_silent: bool) {
     let phase = engine.phase();
     let at_work = matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended);

@@ -15,8 +15,8 @@ const MIB: std::ops::RangeInclusive<u64> = 4..=4096;
 /// Lets unmodified virtio drivers do real I/O through virtside's block and entropy devices, and
 /// shows that guest and host see the same files.
 ///
-/// Exit code: 0 if both sides see the same files, 1 if they do not or the work failed, 2 for a wrong
-/// command line or an image that cannot be used.
+/// Exit code: 0 if both sides see the same files, 1 if they do not or the work failed, 2 for a
+/// wrong command line or an image that cannot be used.
 #[derive(Debug, Parser)]
 #[command(name = "virtside", version)]
 pub(crate) struct Args {

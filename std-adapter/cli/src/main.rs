@@ -1,4 +1,5 @@
-//! The `virtside` command: unmodified `virtio-drivers` against devices of `virtside`, in one process.
+//! The `virtside` command: unmodified `virtio-drivers` against devices of `virtside`, in one
+//! process.
 //!
 //! Modules import from those above them only:
 //!

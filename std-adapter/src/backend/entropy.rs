@@ -2,7 +2,8 @@
 
 use virtside::models::{EntropyError, EntropySource};
 
-/// The operating system's random numbers, for [`Entropy`](virtside::models::Entropy).
+/// An [`EntropySource`] over the operating system's random numbers, for
+/// [`Entropy`](virtside::models::Entropy).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsEntropy;
 

@@ -1,4 +1,4 @@
-//! A disk in a file.
+//! A block back end over a file.
 
 use std::{
     fmt,
@@ -20,8 +20,13 @@ use crate::memory;
 
 /// A disk image in a file, with positioned I/O between the file and guest memory.
 ///
-/// The capacity is the file's length at opening, in whole sectors. FLUSH is `fdatasync`, DISCARD
-/// punches a hole, WRITE_ZEROES zeroes a range or, where the file system cannot, writes zeros.
+/// The capacity is the length of the file when it is opened, in whole sectors.
+///
+/// | request | system call |
+/// |---|---|
+/// | FLUSH | `fdatasync` |
+/// | DISCARD | punches a hole |
+/// | WRITE_ZEROES | punches a hole if the driver allows it (`unmap`), else zeroes the range; writes zeros if the file system can do neither |
 #[derive(Debug)]
 pub struct FileDisk {
     file: File,
@@ -30,27 +35,27 @@ pub struct FileDisk {
     error: Option<DiskError>,
 }
 
-/// Why a request failed that the driver was only told `IOERR` of.
+/// A failed operation on the file. The driver only learns that its request failed (`IOERR`).
 #[derive(Debug)]
 pub struct DiskError {
-    /// What was done to the file.
+    /// The operation.
     pub operation: DiskOperation,
-    /// Where in the file it began, in bytes; 0 of a flush.
+    /// Offset in the file, in bytes; 0 for a flush.
     pub offset: u64,
-    /// How much was asked for, in bytes; 0 of a flush.
+    /// Requested length, in bytes; 0 for a flush.
     pub len: u64,
-    /// What the system says.
+    /// The error of the operating system.
     pub error: io::Error,
 }
 
-/// What a [`FileDisk`] does to its file.
+/// An operation of a [`FileDisk`] on its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskOperation {
     /// `pread`
     Read,
     /// `pwrite`
     Write,
-    /// `fallocate`, or `pwrite` of zeroes
+    /// `fallocate`, or `pwrite` of zeros
     WriteZeroes,
     /// `fdatasync`
     Flush,
@@ -81,35 +86,37 @@ impl std::error::Error for DiskError {
 }
 
 impl FileDisk {
-    /// An existing image, to be read and written.
+    /// Opens an existing image for reading and writing. Creates nothing and writes nothing.
     ///
     /// # Errors
-    /// What the system says; [`io::ErrorKind::PermissionDenied`] also if the file has no write
-    /// permission for anybody, whoever asks; [`io::ErrorKind::InvalidData`] if it holds no whole
-    /// sector. Nothing is created, and nothing is written.
+    /// * The error of the operating system.
+    /// * [`io::ErrorKind::PermissionDenied`], even for root, if no user has write permission.
+    /// * [`io::ErrorKind::InvalidData`] if the file is shorter than one sector.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        // Root may open it all the same, but somebody meant it.
+        // Root could open the file, but its owner made it read-only on purpose.
         if file.metadata()?.permissions().readonly() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         Self::new(file, false)
     }
 
-    /// An existing image, offered as read-only.
+    /// Opens an existing image as a read-only disk.
     ///
     /// # Errors
-    /// What the system says; [`io::ErrorKind::InvalidData`] if it holds no whole sector.
+    /// The error of the operating system; [`io::ErrorKind::InvalidData`] if the file is shorter
+    /// than one sector.
     pub fn open_read_only(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::new(File::open(path)?, true)
     }
 
-    /// An open file, which has to be readable, and writable unless `read_only`.
+    /// Uses an open file, which must be readable, and writable unless `read_only`.
     ///
     /// # Errors
-    /// What the system says; [`io::ErrorKind::InvalidData`] if it holds no whole sector.
+    /// The error of the operating system; [`io::ErrorKind::InvalidData`] if the file is shorter
+    /// than one sector.
     pub fn new(mut file: File, read_only: bool) -> io::Result<Self> {
-        // A block special file has no length of its own, but an end.
+        // The metadata of a block special file has length 0, but seeking finds its end.
         let len = io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
         let sectors = len / u64::from(SECTOR);
         if sectors == 0 {
@@ -126,12 +133,12 @@ impl FileDisk {
         })
     }
 
-    /// Takes the most recent failure of the file.
+    /// Takes the most recent error of the file.
     pub fn take_error(&mut self) -> Option<DiskError> {
         self.error.take()
     }
 
-    fn note(
+    fn record(
         &mut self,
         operation: DiskOperation,
         offset: u64,
@@ -149,8 +156,8 @@ impl FileDisk {
         })
     }
 
-    /// For the driver this cannot happen: the model refuses what changes a read-only disk.
-    fn changeable(&self) -> Result<(), BlockError> {
+    /// Fails if the disk is read-only. The model has already rejected such a request of a driver.
+    fn check_writable(&self) -> Result<(), BlockError> {
         if self.read_only {
             Err(BlockError::Io)
         } else {
@@ -180,23 +187,23 @@ impl BlockBackend for FileDisk {
 
     fn read(&mut self, offset: u64, to: &DeviceRange<'_>) -> Result<(), BlockError> {
         let result = memory::read_at(&self.file, offset, to);
-        self.note(DiskOperation::Read, offset, bytes(to), result)
+        self.record(DiskOperation::Read, offset, bytes(to), result)
     }
 
     fn write(&mut self, offset: u64, from: &DeviceRange<'_>) -> Result<(), BlockError> {
-        self.changeable()?;
+        self.check_writable()?;
         let result = memory::write_at(&self.file, offset, from);
-        self.note(DiskOperation::Write, offset, bytes(from), result)
+        self.record(DiskOperation::Write, offset, bytes(from), result)
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
         let result = self.file.sync_data();
-        self.note(DiskOperation::Flush, 0, 0, result)
+        self.record(DiskOperation::Flush, 0, 0, result)
     }
 
-    /// Advice: where no hole can be punched, nothing is done.
+    /// Punches a hole. A discard is a hint: if the file system cannot punch holes, nothing is done.
     fn discard(&mut self, offset: u64, len: u64) -> Result<(), BlockError> {
-        self.changeable()?;
+        self.check_writable()?;
         if len != 0 {
             self.punch(offset, len);
         }
@@ -204,14 +211,14 @@ impl BlockBackend for FileDisk {
     }
 
     fn write_zeroes(&mut self, offset: u64, len: u64, unmap: bool) -> Result<(), BlockError> {
-        self.changeable()?;
+        self.check_writable()?;
         if len == 0 || (unmap && self.punch(offset, len)) {
             return Ok(());
         }
         let result = usize::try_from(len)
             .map_err(|_| io::ErrorKind::InvalidInput.into())
             .and_then(|len| self.file.write_all_zeroes_at(offset, len));
-        self.note(DiskOperation::WriteZeroes, offset, len, result)
+        self.record(DiskOperation::WriteZeroes, offset, len, result)
     }
 }
 

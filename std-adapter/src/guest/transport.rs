@@ -1,7 +1,7 @@
-//! Unmodified `virtio-drivers` over register accesses of any kind.
+//! A transport for unmodified `virtio-drivers` over any way to reach registers.
 //!
-//! Only `core`, `virtio-drivers` and `zerocopy` are used here: `tests/firmware` compiles this file
-//! for its image too.
+//! This file uses only `core`, `virtio-drivers` and `zerocopy`, because `tests/firmware` compiles
+//! it for its image too.
 
 use core::{
     fmt,
@@ -30,51 +30,52 @@ const QUEUE_NOTIFY: u32 = 0x050;
 const INTERRUPT_STATUS: u32 = 0x060;
 const INTERRUPT_ACK: u32 = 0x064;
 const STATUS: u32 = 0x070;
-/// Low halves of the descriptor, driver and device area; each high half follows.
+/// Low halves of the addresses of the descriptor, driver and device area. Each high half follows.
 const QUEUE_AREAS: [u32; 3] = [0x080, 0x090, 0x0a0];
 const CONFIG_GENERATION: u32 = 0x0fc;
 const CONFIG: u32 = 0x100;
 
-/// Bytes of the configuration space, as of a register block of 512 bytes.
+/// Length of the configuration space of a register block of 512 bytes.
 const CONFIG_LEN: usize = 0x100;
 
-/// A way to the registers. An access returns when the device has completed it.
+/// Access to the registers of a device. A call returns when the device has completed the access.
 pub trait Port {
-    /// The device is gone.
+    /// The error of an access to a device that is gone.
     type Closed;
 
     /// Loads `width` bytes (1, 2, 4 or 8) from `offset`.
     ///
     /// # Errors
-    /// [`Self::Closed`](Port::Closed)
+    /// [`Self::Closed`](Port::Closed): the device is gone.
     fn read(&self, offset: u32, width: u8) -> core::result::Result<u64, Self::Closed>;
 
     /// Stores `width` bytes (1, 2, 4 or 8) at `offset`.
     ///
     /// # Errors
-    /// [`Self::Closed`](Port::Closed)
+    /// [`Self::Closed`](Port::Closed): the device is gone.
     fn write(&self, offset: u32, width: u8, value: u64) -> core::result::Result<(), Self::Closed>;
 
-    /// The driver is about to use a queue of `size` elements whose used ring is at `used`.
+    /// Called before the driver uses a queue of `size` elements with its used ring at `used`.
     ///
-    /// A driver that waits for a request looks at this ring and makes no register access. A port
-    /// whose device may vanish can end the wait there. By default it does nothing.
+    /// A driver that waits for a request reads this ring and makes no register access. A port whose
+    /// device may vanish can end the wait by writing to the ring. The default does nothing.
     fn queue_set(&self, queue: u16, size: u32, used: u64) {
         let _ = (queue, size, used);
     }
 
-    /// The driver is done with this queue, and is about to reuse its memory; with `None`, with all.
+    /// Called before the driver reuses the memory of `queue`, or of all queues if `queue` is
+    /// `None`.
     fn queue_unset(&self, queue: Option<u16>) {
         let _ = queue;
     }
 }
 
-/// Why there is no device to drive.
+/// Reason why no device was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeError<C> {
     /// The device is gone.
     Closed(C),
-    /// Not a virtio-mmio device of version 2.
+    /// The registers are not those of a virtio-mmio device of version 2.
     NotVirtio {
         /// MagicValue
         magic: u32,
@@ -110,19 +111,18 @@ impl<C> From<C> for ProbeError<C> {
 
 /// A `virtio_drivers` transport over a [`Port`].
 ///
-/// It makes the register accesses that `virtio_drivers`' own `MmioTransport` makes, in the same
-/// order and widths; that one needs registers in memory.
+/// It makes the same register accesses as `MmioTransport` of `virtio_drivers`, in the same order
+/// and widths. `MmioTransport` itself needs registers in memory.
 ///
-/// The methods of `Transport` have no error for a device that is gone. Once an access has failed
-/// ([`is_gone`](Self::is_gone)), no further one is made, and
+/// Most methods of `Transport` cannot return an error if the device is gone. After the first access
+/// that failed ([`is_gone`](Self::is_gone)), the transport makes no further access:
 ///
-/// * the status reads as DEVICE_NEEDS_RESET,
-/// * every other register reads as 0, so that no loop waits for the device and no queue is set up,
-/// * accesses to the configuration space give [`Error::IoError`],
-/// * writes have no effect, so that drivers can be dropped.
+/// * The status reads as DEVICE_NEEDS_RESET.
+/// * Every other register reads as 0, so that no loop waits for the device and no queue is set up.
+/// * Accesses to the configuration space return [`Error::IoError`].
+/// * Writes have no effect, so that drivers can be dropped.
 ///
-/// A request whose device vanishes is ended by the [`Port`], if it can
-/// ([`queue_set`](Port::queue_set)).
+/// The [`Port`] can end a request whose device has vanished: see [`queue_set`](Port::queue_set).
 #[derive(Debug)]
 pub struct PortTransport<P: Port> {
     port: P,
@@ -131,10 +131,10 @@ pub struct PortTransport<P: Port> {
 }
 
 impl<P: Port> PortTransport<P> {
-    /// Looks for a device.
+    /// Probes the registers for a device.
     ///
     /// # Errors
-    /// There is none, or it is not one that `virtio_drivers` knows.
+    /// [`ProbeError`]: there is no device, or `virtio_drivers` does not know its type.
     pub fn new(port: P) -> core::result::Result<Self, ProbeError<P::Closed>> {
         let read = |offset| port.read(offset, 4).map(low);
         let magic = read(MAGIC_VALUE)?;
@@ -151,14 +151,17 @@ impl<P: Port> PortTransport<P> {
         })
     }
 
-    /// Whether the device is gone: an access has failed.
+    /// Returns whether the device is gone: an access has failed.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
     }
 
-    /// What an access gave; `None` from the first one on that failed.
-    fn reach<T>(&self, access: impl FnOnce(&P) -> core::result::Result<T, P::Closed>) -> Option<T> {
+    /// Makes an access. Returns `None` if this access or an earlier one failed.
+    fn try_access<T>(
+        &self,
+        access: impl FnOnce(&P) -> core::result::Result<T, P::Closed>,
+    ) -> Option<T> {
         if self.is_gone() {
             return None;
         }
@@ -169,18 +172,18 @@ impl<P: Port> PortTransport<P> {
         result
     }
 
-    /// VendorID
+    /// Returns the register VendorID.
     #[must_use]
     pub fn vendor_id(&self) -> u32 {
         self.read(VENDOR_ID)
     }
 
     fn read(&self, offset: u32) -> u32 {
-        self.reach(|port| port.read(offset, 4)).map_or(0, low)
+        self.try_access(|port| port.read(offset, 4)).map_or(0, low)
     }
 
     fn write(&self, offset: u32, value: u32) {
-        let _ = self.reach(|port| port.write(offset, 4, value.into()));
+        let _ = self.try_access(|port| port.write(offset, 4, value.into()));
     }
 
     fn write_areas(&self, areas: [PhysAddr; 3]) {
@@ -190,12 +193,13 @@ impl<P: Port> PortTransport<P> {
         }
     }
 
-    /// Checks a field of the configuration space; gives its offset and the width of one access.
+    /// Checks that a field is inside the configuration space. Returns the offset of its first
+    /// register access and the width of each access.
     fn field<T>(offset: usize) -> Result<(u32, usize)> {
         let end = offset.checked_add(size_of::<T>());
         match (u32::try_from(offset), end) {
             (Ok(at), Some(end)) if end <= CONFIG_LEN => {
-                // Fields are accessed whole; what is no register's width goes in aligned parts.
+                // One access for a field of a register's width, else aligned parts of the field.
                 let width = match size_of::<T>() {
                     width @ (1 | 2 | 4 | 8) => width,
                     _ => align_of::<T>(),
@@ -216,7 +220,7 @@ fn width(part: &[u8]) -> u8 {
     u8::try_from(part.len()).unwrap_or(0)
 }
 
-/// Offsets of the parts of a field.
+/// Returns the offsets of the parts of a field.
 fn parts(start: u32, width: usize) -> impl Iterator<Item = u32> {
     (start..).step_by(width.max(1))
 }
@@ -265,7 +269,7 @@ impl<P: Port> Transport for PortTransport<P> {
     }
 
     fn set_guest_page_size(&mut self, _: u32) {
-        // A register of the legacy interface.
+        // Only the legacy interface has this register.
     }
 
     fn requires_legacy_layout(&self) -> bool {
@@ -318,7 +322,7 @@ impl<P: Port> Transport for PortTransport<P> {
         let mut value = T::new_zeroed();
         let bytes = value.as_mut_bytes();
         for (part, at) in bytes.chunks_mut(size.max(1)).zip(parts(start, size)) {
-            let loaded = self.reach(|port| port.read(at, width(part)));
+            let loaded = self.try_access(|port| port.read(at, width(part)));
             let loaded = loaded.ok_or(Error::IoError)?;
             for (byte, loaded) in part.iter_mut().zip(loaded.to_le_bytes()) {
                 *byte = loaded;
@@ -339,7 +343,7 @@ impl<P: Port> Transport for PortTransport<P> {
                 *byte = *value;
             }
             let value = u64::from_le_bytes(stored);
-            self.reach(|port| port.write(at, width(part), value))
+            self.try_access(|port| port.write(at, width(part), value))
                 .ok_or(Error::IoError)?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Memory of a guest that runs in this process: `virtio-drivers`' `Hal`.
+//! Memory of a guest that runs in this process: the `Hal` of `virtio-drivers`.
 
 use std::{
     ptr::NonNull,
@@ -9,17 +9,18 @@ use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 use vm_allocator::{AddressAllocator, AllocPolicy};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-/// Buffers: two regions that touch, so that large buffers span both.
+/// Start and length of the buffer memory: two adjacent regions, so that large buffers span both.
 const BUFFERS: (u64, u64) = (0x4000_0000, 8 << 20);
-/// Length of the first of the two.
+/// Length of the first of the two regions.
 const FIRST: u64 = 16 << 10;
-/// Rings: above 4 GiB, behind a hole, so that the high halves of addresses count.
+/// Start and length of the ring memory. It is above 4 GiB, after a hole, so that the high halves of
+/// addresses matter.
 const RINGS: (u64, u64) = (0x1_0000_0000, 4 << 20);
 
 /// Memory of a guest that runs in this process, for unmodified `virtio-drivers`.
 ///
-/// Rings are allocated in it; buffers are copied into and out of it, as a guest with bounce buffers
-/// does. There is one such memory for each process, because `Hal` has no `self`.
+/// Rings are allocated in this memory. Buffers are copied into and out of it, as in a guest with
+/// bounce buffers. Each process has one such memory, because the functions of `Hal` have no `self`.
 #[derive(Clone, Copy, Debug)]
 pub struct GuestHal;
 
@@ -30,10 +31,10 @@ struct GuestRam {
 }
 
 impl GuestHal {
-    /// The memory, for the device.
+    /// Returns the memory, for the device.
     ///
     /// # Errors
-    /// It could not be mapped; the text says why.
+    /// The memory could not be mapped; the text says why.
     pub fn memory() -> Result<&'static GuestMemoryMmap, &'static str> {
         ram().map(|ram| &ram.memory)
     }
@@ -81,8 +82,8 @@ fn release(to: &Mutex<AddressAllocator>, start: u64, len: usize) -> bool {
     range.is_some_and(|range| allocator.free(&range).is_ok())
 }
 
-/// A page-aligned run of zeroed pages, or nothing.
-fn pages(count: usize) -> Option<(PhysAddr, NonNull<u8>)> {
+/// Allocates adjacent, zeroed pages.
+fn allocate_pages(count: usize) -> Option<(PhysAddr, NonNull<u8>)> {
     let ram = ram().ok()?;
     let len = count.checked_mul(PAGE_SIZE)?;
     let start = allocate(&ram.rings, len, u64::try_from(PAGE_SIZE).ok()?)?;
@@ -93,12 +94,13 @@ fn pages(count: usize) -> Option<(PhysAddr, NonNull<u8>)> {
     Some((start, NonNull::new(host)?))
 }
 
-// SAFETY: `dma_alloc` gives zeroed pages of one mapping that lives for ever, each to one caller at
-// a time; a guest address of a page-aligned region is as aligned as its host address.
+// SAFETY: `dma_alloc` returns zeroed pages of one mapping that lives for ever. Each page belongs to
+// one caller at a time. Regions are page-aligned, so a guest address is as aligned as its host
+// address.
 unsafe impl Hal for GuestHal {
     fn dma_alloc(count: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
-        // Address 0 is how an allocation fails here.
-        pages(count).unwrap_or((0, NonNull::dangling()))
+        // `Hal` reports a failed allocation by address 0.
+        allocate_pages(count).unwrap_or((0, NonNull::dangling()))
     }
 
     unsafe fn dma_dealloc(paddr: PhysAddr, _: NonNull<u8>, count: usize) -> i32 {
@@ -110,8 +112,8 @@ unsafe impl Hal for GuestHal {
     }
 
     unsafe fn mmio_phys_to_virt(_: PhysAddr, _: usize) -> NonNull<u8> {
-        // Only the PCI transport asks, whose registers are not in this memory.
-        panic!("there are no registers in memory here")
+        // Only the PCI transport calls this; its registers are not in this memory.
+        panic!("this memory has no registers")
     }
 
     unsafe fn share(buffer: NonNull<[u8]>, direction: BufferDirection) -> PhysAddr {
@@ -119,13 +121,13 @@ unsafe impl Hal for GuestHal {
             let ram = ram().ok()?;
             let start = allocate(&ram.buffers, buffer.len(), 16)?;
             if direction != BufferDirection::DeviceToDriver {
-                // SAFETY: the caller's buffer is valid, and nobody else accesses it during this call.
+                // SAFETY: the caller's buffer is valid, and no other code uses it meanwhile.
                 let bytes = unsafe { buffer.as_ref() };
                 ram.memory.write_slice(bytes, GuestAddress(start)).ok()?;
             }
             Some(start)
         };
-        // The device refuses this address, instead of the driver being told: `Hal` has no error.
+        // `Hal` has no error to return. This address is not mapped, so the device rejects it.
         shared().unwrap_or(u64::MAX)
     }
 
@@ -135,7 +137,7 @@ unsafe impl Hal for GuestHal {
         };
         if direction != BufferDirection::DriverToDevice {
             let mut buffer = buffer;
-            // SAFETY: the caller's buffer is valid, and nobody else accesses it during this call.
+            // SAFETY: the caller's buffer is valid, and no other code uses it meanwhile.
             let bytes = unsafe { buffer.as_mut() };
             let _ = ram.memory.read_slice(bytes, GuestAddress(paddr));
         }

@@ -1,6 +1,6 @@
-//! Guest memory: the driver's memory over `vm-memory`, and files read and written in place.
+//! Guest memory: the driver's memory over `vm-memory`, and file I/O directly to and from it.
 //!
-//! This is the only module of the crate with `unsafe`.
+//! This is the only module of the crate that uses `unsafe`.
 #![allow(unsafe_code, reason = "the memory module is where unsafe lives")]
 
 #[cfg(feature = "guest")]
@@ -28,12 +28,13 @@ use vm_memory::{
 
 /// Driver memory in the regions of a [`GuestMemoryMmap`].
 ///
-/// The region that was hit last is tried first, then the one that a table has for the address, then a
-/// binary search finds it. Clones see the same memory and have a hint of their own, so each thread
-/// should have one. Regions that the host may not write are read-only for the device, ones that it may
-/// not read are not there.
-///
-/// What the device writes is marked in the regions' bitmaps, if they have them (`B` is not `()`).
+/// * Lookup tries the region of the last hit, then the region that a table holds for the address,
+///   then a binary search.
+/// * Clones share the memory. Each clone has its own last hit, so each thread should have its own
+///   clone.
+/// * A region that the host may only read is read-only for the device. A region that the host may
+///   not read is not mapped for the device.
+/// * Writes of the device are marked in the dirty bitmap of the region, unless `B` is `()`.
 ///
 /// ```
 /// use virtside::{DriverMem, memory::Permission};
@@ -48,52 +49,52 @@ use vm_memory::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct VmMem<B = ()> {
-    /// The spot that was hit last, in the table or the list of `map`.
-    last: AtomicPtr<Spot>,
+    /// The extent of the last hit, in `table` or `extents` of `map`.
+    last: AtomicPtr<Extent>,
     map: Arc<Map<B>>,
 }
 
-/// Where regions are; it never changes.
+/// The regions of a memory. A map is immutable.
 struct Map<B> {
-    /// An address is looked up by [`SLOT_BITS`] bits of it, from this one on.
+    /// Lowest of the [`SLOT_BITS`] address bits that index `table`.
     shift: u32,
-    /// For each slot a region that is in it, or an empty spot.
-    table: [Spot; SLOTS],
-    /// Sorted, and free of overlaps.
-    spots: Box<[Spot]>,
-    /// The mappings of `spots`, in their order.
-    regions: Box<[Arc<MmapRegion<B>>]>,
+    /// For each slot, a region with an address in that slot, or an empty extent.
+    table: [Extent; SLOTS],
+    /// Sorted by address, without overlaps.
+    extents: Box<[Extent]>,
+    /// The mappings of `extents`, in the same order.
+    mappings: Box<[Arc<MmapRegion<B>>]>,
 }
 
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 
-/// One region, as the hot path wants it. Its [`Map`] keeps the mapping alive.
+/// The bounds of one region, laid out for the hot path. The [`Map`] keeps the mapping alive.
 #[derive(Clone, Copy)]
-struct Spot {
-    /// The address after its last byte.
+struct Extent {
+    /// The address after the last byte.
     end: u64,
     len: u64,
-    /// `len`, or 0 if it is read-only.
+    /// `len`, or 0 if the region is read-only.
     writable_len: u64,
     ptr: NonNull<u8>,
-    /// Where its mapping is in [`Map::regions`].
-    at: usize,
+    /// Index of the mapping in [`Map::mappings`].
+    index: usize,
 }
 
-// SAFETY: `ptr` is the start of a mapping, which is Send and Sync itself; memory that is shared with
-// a guest is accessed through raw pointers and atomics only.
-unsafe impl Send for Spot {}
+// SAFETY: `ptr` is the start of a mapping, which is Send and Sync itself. Memory that is shared
+// with a guest is accessed only through raw pointers and atomics.
+unsafe impl Send for Extent {}
 // SAFETY: as above.
-unsafe impl Sync for Spot {}
+unsafe impl Sync for Extent {}
 
-impl Spot {
+impl Extent {
     const EMPTY: Self = Self {
         end: 0,
         len: 0,
         writable_len: 0,
         ptr: NonNull::dangling(),
-        at: usize::MAX,
+        index: usize::MAX,
     };
 
     #[inline(always)]
@@ -102,7 +103,7 @@ impl Spot {
             Permission::Read => self.len,
             Permission::Write => self.writable_len,
         };
-        // From there to the end: one subtraction for both comparisons.
+        // The distance to the end serves both comparisons with one subtraction.
         let room = self.end.wrapping_sub(start);
         room <= most && u64::from(len) <= room
     }
@@ -111,9 +112,10 @@ impl Spot {
         self.end.wrapping_sub(self.len)
     }
 
-    /// Where the range starts here, and how many bytes of it are here.
+    /// Returns the host address of the start of `range`, and how many bytes of `range` are in this
+    /// region.
     #[inline(always)]
-    fn part(
+    fn clip(
         &self,
         range: DriverRange,
         permission: Permission,
@@ -135,70 +137,76 @@ impl Spot {
 }
 
 impl<B> Map<B> {
-    fn new(spots: Box<[Spot]>, regions: Box<[Arc<MmapRegion<B>>]>) -> Self {
-        let longest = spots.iter().map(|spot| spot.len).max().unwrap_or(0);
-        // With a lower shift, the longest region would be in each slot more than once.
+    fn new(extents: Box<[Extent]>, mappings: Box<[Arc<MmapRegion<B>>]>) -> Self {
+        let longest = extents.iter().map(|extent| extent.len).max().unwrap_or(0);
+        // With a lower shift, the longest region would wrap around the table.
         let least = (u64::BITS - longest.leading_zeros()).saturating_sub(SLOT_BITS);
-        let (mut shift, mut table, mut best) = (0, [Spot::EMPTY; SLOTS], 0);
-        for at in least..=u64::BITS - SLOT_BITS {
-            let (filled, worth) = fill(&spots, at);
-            if worth > best {
-                (shift, table, best) = (at, filled, worth);
+        let (mut shift, mut table, mut best) = (0, [Extent::EMPTY; SLOTS], 0);
+        for candidate in least..=u64::BITS - SLOT_BITS {
+            let (filled, score) = fill(&extents, candidate);
+            if score > best {
+                (shift, table, best) = (candidate, filled, score);
             }
         }
         Self {
             shift,
             table,
-            spots,
-            regions,
+            extents,
+            mappings,
         }
     }
 
-    /// The region that the address is in, if it is in the one that the table has for its slot.
+    /// Returns the extent that the table holds for the slot of `start`. It need not contain
+    /// `start`.
     #[inline(always)]
-    fn guess(&self, start: u64) -> &Spot {
+    fn guess(&self, start: u64) -> &Extent {
         &self.table[slot(start >> self.shift)]
     }
 
-    /// The only region that the address can be in: the first that ends after it. None ends at 2^64:
-    /// `vm-memory` refuses it.
-    fn search(&self, start: u64) -> Option<&Spot> {
-        self.spots
-            .get(self.spots.partition_point(|spot| spot.end <= start))
+    /// Returns the only region that can contain `start`: the first region that ends after `start`.
+    ///
+    /// No region ends at 2^64, because `vm-memory` does not accept such a region.
+    fn search(&self, start: u64) -> Option<&Extent> {
+        self.extents
+            .get(self.extents.partition_point(|extent| extent.end <= start))
     }
 }
 
-/// Always less than [`SLOTS`].
+/// Returns the table slot of a cell. The result is always less than [`SLOTS`].
 #[inline(always)]
 fn slot(cell: u64) -> usize {
     usize::try_from(cell % SLOTS as u64).unwrap_or(0)
 }
 
-/// The table for one shift, and what it is worth. A byte of a region is worth the less the longer the
-/// region: long ones count more, but do not take from a short one the only slot that it is in.
-fn fill(spots: &[Spot], shift: u32) -> ([Spot; SLOTS], u64) {
-    let (mut table, mut worths) = ([Spot::EMPTY; SLOTS], [0; SLOTS]);
-    for spot in spots {
-        let (first, last) = (spot.start(), spot.end.wrapping_sub(1));
-        let scale = spot.len.isqrt().max(1);
+/// Builds the table for one shift, and returns it with its score.
+///
+/// Each slot goes to the region with the highest score there: the region's bytes in the slot,
+/// divided by the square root of the region's length. Long regions therefore score more in total,
+/// but a long region seldom takes the only slot of a short region. The score of the table is the
+/// sum over all slots.
+fn fill(extents: &[Extent], shift: u32) -> ([Extent; SLOTS], u64) {
+    let (mut table, mut scores) = ([Extent::EMPTY; SLOTS], [0; SLOTS]);
+    for extent in extents {
+        let (first, last) = (extent.start(), extent.end.wrapping_sub(1));
+        let scale = extent.len.isqrt().max(1);
         for cell in (first >> shift..=last >> shift).take(SLOTS) {
             let from = first.max(cell << shift);
             let to = last.min(cell << shift | ((1 << shift) - 1));
-            let worth = (to - from) / scale + 1;
-            let at = slot(cell);
-            if worth > worths[at] {
-                (table[at], worths[at]) = (*spot, worth);
+            let score = (to - from) / scale + 1;
+            let slot = slot(cell);
+            if score > scores[slot] {
+                (table[slot], scores[slot]) = (*extent, score);
             }
         }
     }
-    (table, worths.iter().sum())
+    (table, scores.iter().sum())
 }
 
 impl<B: Bitmap> VmMem<B> {
-    /// The memory as it is now; regions are shared, not copied.
+    /// Creates driver memory from the current regions. The regions are shared, not copied.
     #[must_use]
     pub fn new(memory: &GuestMemoryMmap<B>) -> Self {
-        let (mut spots, mut regions) = (Vec::new(), Vec::new());
+        let (mut extents, mut mappings) = (Vec::new(), Vec::new());
         // `GuestMemoryMmap` keeps its regions sorted.
         for region in memory.iter() {
             let mapping = region.get_mmap();
@@ -209,24 +217,25 @@ impl<B: Bitmap> VmMem<B> {
                 continue;
             }
             let writable = mapping.prot() & libc::PROT_WRITE != 0;
-            spots.push(Spot {
+            extents.push(Extent {
                 end: region.start_addr().raw_value().wrapping_add(region.len()),
                 len: region.len(),
                 writable_len: if writable { region.len() } else { 0 },
                 ptr,
-                at: regions.len(),
+                index: mappings.len(),
             });
-            regions.push(mapping);
+            mappings.push(mapping);
         }
-        let map = Arc::new(Map::new(spots.into(), regions.into()));
+        let map = Arc::new(Map::new(extents.into(), mappings.into()));
         Self {
             last: AtomicPtr::new(ptr::from_ref(map.guess(0)).cast_mut()),
             map,
         }
     }
 
-    /// Other memory in place of this. Then tell the engine: `memory_changed()`. Windows of live
-    /// queues keep their old mappings until then; clones keep theirs.
+    /// Replaces the memory. Call `memory_changed()` of the engine afterwards.
+    ///
+    /// Windows of live queues keep their old mappings until that call. Clones keep their memory.
     pub fn replace(&mut self, memory: &GuestMemoryMmap<B>) {
         *self = Self::new(memory);
     }
@@ -234,39 +243,39 @@ impl<B: Bitmap> VmMem<B> {
 
 impl<B> VmMem<B> {
     #[inline(always)]
-    fn last(&self) -> &Spot {
-        // SAFETY: `new`, `clone` and `set_last` put only spots of `map` there, which never changes
-        // and lives as long as `self`. Whoever has `self` has seen `map` made, so that no order is
-        // needed for the pointer.
+    fn last(&self) -> &Extent {
+        // SAFETY: `new`, `clone` and `set_last` store only extents of `map`, which is immutable and
+        // lives as long as `self`. A thread that has `self` has synchronised with the creation of
+        // `map`, so the pointer needs no ordering.
         unsafe { &*self.last.load(Ordering::Relaxed) }
     }
 
-    /// From now on, this spot is tried first. It must be one of `map`.
+    /// Makes `extent`, which must be one of `map`, the extent that is tried first.
     #[inline(always)]
-    fn set_last(&self, spot: &Spot) {
+    fn set_last(&self, extent: &Extent) {
         self.last
-            .store(ptr::from_ref(spot).cast_mut(), Ordering::Relaxed);
+            .store(ptr::from_ref(extent).cast_mut(), Ordering::Relaxed);
     }
 
-    /// The only region that the address can be in, which becomes the one that is tried first.
+    /// Returns the only region that can contain `start`, and makes it the last hit.
     #[inline(always)]
-    fn find(&self, start: u64) -> Option<&Spot> {
-        let mut spot = self.map.guess(start);
-        if !spot.holds(start, 1, Permission::Read) {
-            spot = self.map.search(start)?;
+    fn find(&self, start: u64) -> Option<&Extent> {
+        let mut extent = self.map.guess(start);
+        if !extent.holds(start, 1, Permission::Read) {
+            extent = self.map.search(start)?;
         }
-        self.set_last(spot);
-        Some(spot)
+        self.set_last(extent);
+        Some(extent)
     }
 
-    /// The mapping of a spot of `map`.
+    /// Returns the mapping of an extent of `map`.
     #[inline(always)]
-    fn region(&self, spot: &Spot) -> Option<&Arc<MmapRegion<B>>> {
-        self.map.regions.get(spot.at)
+    fn mapping(&self, extent: &Extent) -> Option<&Arc<MmapRegion<B>>> {
+        self.map.mappings.get(extent.index)
     }
 
     #[inline(always)]
-    fn spot(&self, range: DriverRange, permission: Permission) -> Option<&Spot> {
+    fn extent(&self, range: DriverRange, permission: Permission) -> Option<&Extent> {
         let last = self.last();
         if last.holds(range.start(), range.len(), permission) {
             return Some(last);
@@ -274,45 +283,47 @@ impl<B> VmMem<B> {
         self.find(range.start())
     }
 
-    /// Whether it is in a region that the table does not have there, or across a border.
+    /// Slow path of `is_mapped`: the region is not in the table, or the range crosses regions.
     #[cold]
     #[inline(never)]
-    fn is_elsewhere(&self, start: u64, len: u32, permission: Permission) -> bool {
+    fn is_mapped_slow(&self, start: u64, len: u32, permission: Permission) -> bool {
         match self.map.search(start) {
-            Some(spot) if spot.holds(start, len, permission) => {
-                self.set_last(spot);
+            Some(extent) if extent.holds(start, len, permission) => {
+                self.set_last(extent);
                 true
             }
-            _ => self.is_in_pieces(start, len, permission),
+            _ => self.is_mapped_across(start, len, permission),
         }
     }
 
     #[inline(never)]
-    fn is_in_pieces(&self, start: u64, len: u32, permission: Permission) -> bool {
-        DriverRange::new(start, len).is_some_and(|range| self.pieces(range, permission, |_, _| {}))
+    fn is_mapped_across(&self, start: u64, len: u32, permission: Permission) -> bool {
+        DriverRange::new(start, len)
+            .is_some_and(|range| self.for_each_piece(range, permission, |_, _| {}))
     }
 
-    /// Calls `each` for the piece of the range in each region; false if some byte is in none.
-    fn pieces(
+    /// Calls `each` with the piece of `range` in each region. Returns false at the first byte that
+    /// is in no region.
+    fn for_each_piece(
         &self,
         range: DriverRange,
         permission: Permission,
-        mut each: impl FnMut(&Spot, DriverRange),
+        mut each: impl FnMut(&Extent, DriverRange),
     ) -> bool {
         let mut rest = range;
         while !rest.is_empty() {
-            let Some(spot) = self.spot(rest, permission) else {
+            let Some(extent) = self.extent(rest, permission) else {
                 return false;
             };
-            let Ok((_, here)) = spot.part(rest, permission) else {
+            let Ok((_, here)) = extent.clip(rest, permission) else {
                 return false;
             };
-            // A piece of a range is as long as the range at most.
+            // A piece is at most as long as the range, so it fits.
             let here = u32::try_from(here).unwrap_or(u32::MAX);
             let Some(piece) = DriverRange::new(rest.start(), here) else {
                 return false;
             };
-            each(spot, piece);
+            each(extent, piece);
             rest = rest.skip(here);
         }
         true
@@ -330,15 +341,15 @@ impl<B> Clone for VmMem<B> {
 
 impl<B> fmt::Debug for VmMem<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let regions = self.map.spots.iter().map(|spot| {
-            let access = if spot.writable_len != 0 { "rw" } else { "r" };
-            format!("{:#x}+{:#x} {access}", spot.start(), spot.len)
+        let regions = self.map.extents.iter().map(|extent| {
+            let access = if extent.writable_len != 0 { "rw" } else { "r" };
+            format!("{:#x}+{:#x} {access}", extent.start(), extent.len)
         });
         f.debug_list().entries(regions).finish()
     }
 }
 
-/// What a kept window holds on to: its mapping, which it marks dirty.
+/// Hooks of a ring window: keep the window's mapping alive, and mark writes in its dirty bitmap.
 pub struct KeptRegion<B = ()> {
     region: Arc<MmapRegion<B>>,
     start: u64,
@@ -382,8 +393,8 @@ impl<B: Bitmap + Send + Sync> DriverMem for VmMem<B> {
         range: DriverRange,
         permission: Permission,
     ) -> Result<PtrWindow<KeptRegion<B>>, MemFault> {
-        let spot = self.find(range.start()).ok_or(MemFault::Unmapped)?;
-        let (ptr, here) = spot.part(range, permission)?;
+        let extent = self.find(range.start()).ok_or(MemFault::Unmapped)?;
+        let (ptr, here) = extent.clip(range, permission)?;
         if u32::try_from(here) != Ok(range.len()) {
             return Err(MemFault::Unmapped);
         }
@@ -392,11 +403,11 @@ impl<B: Bitmap + Send + Sync> DriverMem for VmMem<B> {
             return Err(MemFault::Misaligned);
         }
         let hooks = KeptRegion {
-            region: Arc::clone(self.region(spot).ok_or(MemFault::Unmapped)?),
-            start: spot.start(),
+            region: Arc::clone(self.mapping(extent).ok_or(MemFault::Unmapped)?),
+            start: extent.start(),
         };
-        // SAFETY: `part` found all of the range in the mapping, with this access; the hooks keep
-        // the mapping for as long as the window lives.
+        // SAFETY: `clip` found the whole range in the mapping, with this permission. The hooks keep
+        // the mapping alive as long as the window.
         unsafe { PtrWindow::new(ptr, range, permission, hooks) }.ok_or(MemFault::Misaligned)
     }
 
@@ -407,12 +418,13 @@ impl<B: Bitmap + Send + Sync> DriverMem for VmMem<B> {
         permission: Permission,
     ) -> Result<DeviceRange<'_>, MemFault> {
         if range.is_empty() {
-            // SAFETY: no bytes, so nothing has to be valid.
+            // SAFETY: an empty range needs no valid memory.
             return Ok(unsafe { DeviceRange::from_raw(NonNull::dangling(), 0, permission) });
         }
-        let spot = self.spot(range, permission).ok_or(MemFault::Unmapped)?;
-        let (ptr, here) = spot.part(range, permission)?;
-        // SAFETY: `here` bytes from `ptr` are in the mapping, with this access; `self` keeps it.
+        let extent = self.extent(range, permission).ok_or(MemFault::Unmapped)?;
+        let (ptr, here) = extent.clip(range, permission)?;
+        // SAFETY: `here` bytes from `ptr` are in the mapping, with this permission; `self` keeps
+        // it.
         Ok(unsafe { DeviceRange::from_raw(ptr, here, permission) })
     }
 
@@ -421,21 +433,21 @@ impl<B: Bitmap + Send + Sync> DriverMem for VmMem<B> {
         if self.last().holds(start, len, permission) {
             return true;
         }
-        let spot = self.map.guess(start);
-        if spot.holds(start, len, permission) {
-            self.set_last(spot);
+        let extent = self.map.guess(start);
+        if extent.holds(start, len, permission) {
+            self.set_last(extent);
             return true;
         }
-        self.is_elsewhere(start, len, permission)
+        self.is_mapped_slow(start, len, permission)
     }
 
     #[inline(always)]
     fn after_write(&self, range: DriverRange) {
-        // A bitmap without a byte of state is `()`.
+        // Only the bitmap `()` has size 0.
         if size_of::<B>() != 0 {
-            self.pieces(range, Permission::Write, |spot, piece| {
-                if let Some(region) = self.region(spot) {
-                    mark(region, spot.start(), piece);
+            self.for_each_piece(range, Permission::Write, |extent, piece| {
+                if let Some(region) = self.mapping(extent) {
+                    mark(region, extent.start(), piece);
                 }
             });
         }

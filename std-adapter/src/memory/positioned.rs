@@ -1,37 +1,38 @@
-//! Positioned file I/O in guest memory, without a copy.
+//! Positioned file I/O to and from guest memory, without a copy.
 
 use std::{fs::File, io, os::fd::AsRawFd};
 
 use virtside::memory::DeviceRange;
 
-/// Fills all of `to` from `offset` of the file on.
+/// Reads from the file, starting at `offset`, until `to` is full.
 ///
 /// # Errors
-/// What the system says; [`io::ErrorKind::UnexpectedEof`] if the file ends before.
+/// The error of the operating system; [`io::ErrorKind::UnexpectedEof`] if the file is too short.
 pub(crate) fn read_at(file: &File, offset: u64, to: &DeviceRange<'_>) -> io::Result<()> {
     if !to.is_writable() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    whole(offset, to, io::ErrorKind::UnexpectedEof, |rest, offset| {
-        // SAFETY: `rest` is `len` bytes of memory that may be written, and no Rust reference is to
-        // them; the kernel checks the mapping once more.
+    transfer_all(offset, to, io::ErrorKind::UnexpectedEof, |rest, offset| {
+        // SAFETY: `rest` is `len` bytes of writable memory, and no Rust reference points to these
+        // bytes. The kernel checks the mapping once more.
         unsafe { libc::pread64(file.as_raw_fd(), rest.as_ptr().cast(), rest.len(), offset) }
     })
 }
 
-/// Stores all of `from` at `offset` of the file.
+/// Writes all of `from` to the file, starting at `offset`.
 ///
 /// # Errors
-/// What the system says; [`io::ErrorKind::WriteZero`] if it takes no more.
+/// The error of the operating system; [`io::ErrorKind::WriteZero`] if it accepts no more bytes.
 pub(crate) fn write_at(file: &File, offset: u64, from: &DeviceRange<'_>) -> io::Result<()> {
-    whole(offset, from, io::ErrorKind::WriteZero, |rest, offset| {
-        // SAFETY: `rest` is `len` bytes of memory that may be read; the kernel copies them once.
+    transfer_all(offset, from, io::ErrorKind::WriteZero, |rest, offset| {
+        // SAFETY: `rest` is `len` bytes of readable memory; the kernel copies the bytes once.
         unsafe { libc::pwrite64(file.as_raw_fd(), rest.as_ptr().cast(), rest.len(), offset) }
     })
 }
 
-/// Repeats a system call that may be interrupted or do less than asked.
-fn whole(
+/// Repeats a system call, which may be interrupted or transfer fewer bytes, until all are
+/// transferred.
+fn transfer_all(
     offset: u64,
     range: &DeviceRange<'_>,
     none: io::ErrorKind,

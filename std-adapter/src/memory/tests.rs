@@ -105,7 +105,7 @@ fn writes_are_marked_in_the_bitmap() {
     );
     // What a ring window calls.
     let hooks = KeptRegion {
-        region: Arc::clone(mem.region(mem.find(0x6000).unwrap()).unwrap()),
+        region: Arc::clone(mem.mapping(mem.find(0x6000).unwrap()).unwrap()),
         start: 0x4000,
     };
     hooks.before_read(range(0x6000, 2));
@@ -350,13 +350,13 @@ fn the_table_has_the_regions_of_common_machines() {
         &[(0, 2 * GIB), (u64::MAX - GIB, GIB)],
     ];
     for machine in machines {
-        let spots = machine.iter().map(|&(start, len)| Spot {
+        let extents = machine.iter().map(|&(start, len)| Extent {
             end: start + len,
             len,
             writable_len: len,
-            ..Spot::EMPTY
+            ..Extent::EMPTY
         });
-        let map = Map::<()>::new(spots.collect(), Box::new([]));
+        let map = Map::<()>::new(extents.collect(), Box::new([]));
         for &(start, len) in machine.iter().filter(|(_, len)| *len >= GIB) {
             let right = (0..1000)
                 .map(|at| start + len / 1000 * at)

@@ -1,4 +1,4 @@
-//! A device that came of a conversation, and the source of its driver's accesses.
+//! A device that was set up by messages, with the source of its driver's accesses.
 
 use std::io;
 
@@ -17,12 +17,12 @@ use crate::{
 
 /// An [`Engine`] that was set up by messages, with the source of its driver's accesses.
 ///
-/// [`MmioMessages::start`] makes one of a conversation. [`into_messages`](Self::into_messages) gives
-/// the register block back for the next conversation.
+/// [`MmioMessages::start`] creates the device after a conversation.
+/// [`into_messages`](Self::into_messages) returns the register block for the next conversation.
 ///
-/// A saved device needs no conversation: restore an [`Engine`] with
-/// [`Engine::restore`], and serve it with [`serve`](crate::serve), or as an `MmioDevice` if the
-/// driver's next set-up shall be a conversation again.
+/// A saved device needs no conversation. Restore an [`Engine`] with [`Engine::restore`], and serve
+/// it with [`serve`](crate::serve). Use an `MmioDevice` instead if the driver's next set-up must be
+/// a conversation again.
 #[derive(Debug)]
 pub struct MmioDevice<S, E> {
     source: S,
@@ -30,22 +30,22 @@ pub struct MmioDevice<S, E> {
 }
 
 impl<S, E> MmioDevice<S, E> {
-    /// A device that needs no conversation: one that was restored.
+    /// Creates a device without a conversation, from a restored engine.
     pub const fn new(source: S, engine: E) -> Self {
         Self { source, engine }
     }
 
-    /// The device.
+    /// Returns the engine.
     pub const fn engine(&self) -> &E {
         &self.engine
     }
 
-    /// The device, to take a queue or to save it.
+    /// Returns the engine mutably, for instance to take a queue or to save the device.
     pub const fn engine_mut(&mut self) -> &mut E {
         &mut self.engine
     }
 
-    /// The source and the device.
+    /// Returns the source and the engine.
     pub fn into_parts(self) -> (S, E) {
         (self.source, self.engine)
     }
@@ -62,16 +62,17 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// Completes the driver's DRIVER_OK as soon as the
-    /// [`ReadyResponder`](virtside::ReadyResponder) has answered, then serves the device as
-    /// [`serve`](crate::serve) does, until the driver resets it, the stream ends or the observer
-    /// leaves.
+    /// Completes the driver's write of DRIVER_OK, then serves the device.
     ///
-    /// The observer is not called before DRIVER_OK is complete. It can be called again after
-    /// [`Ended::Left`].
+    /// The write is completed as soon as the [`ReadyResponder`](virtside::ReadyResponder) has
+    /// answered. The device is then served as by [`serve`](crate::serve), until the driver resets
+    /// the device, the stream ends, or [`Observer::stops`] returns true. After [`Ended::Left`],
+    /// `run` can be called again.
+    ///
+    /// The observer is not called before the write of DRIVER_OK is complete.
     ///
     /// # Errors
-    /// What the source says.
+    /// The error of the source.
     pub fn run<O>(&mut self, observer: &mut O) -> io::Result<Ended>
     where
         O: Observer<Engine<D, M, I, Q, N, C, H, T>> + ?Sized,
@@ -92,11 +93,11 @@ where
         })
     }
 
-    /// The register block for the next conversation. The device is dropped, with whatever the driver
-    /// had set up: call this after [`Ended::Reset`].
+    /// Returns the register block for the next conversation. Call this after [`Ended::Reset`]: the
+    /// device is dropped, with everything that the driver has set up.
     pub fn into_messages(self) -> MmioMessages<S, D, I, H, Q> {
         let (model, device, transport, _) = self.engine.into_parts();
         let (notify, shared) = (device.notify().clone(), device.shared().clone());
-        MmioMessages::of(self.source, model, notify, shared, transport)
+        MmioMessages::from_transport(self.source, model, notify, shared, transport)
     }
 }

@@ -1,4 +1,4 @@
-//! Messages out of register accesses.
+//! Turns register accesses into messages.
 
 use std::io;
 
@@ -16,14 +16,17 @@ use crate::access::{AccessSource, Event};
 
 /// A virtio-mmio register block as a [`MessageSource`].
 ///
-/// Plain register accesses it answers itself; one that amounts to a message is completed when the
-/// message is acknowledged. After [`Message::Ready`], [`start`](Self::start) gives the device, whose
-/// [`run`](MmioDevice::run) completes the driver's DRIVER_OK and serves it until the driver resets
-/// it.
+/// A register access that does not amount to a message is completed at once. Any other access is
+/// completed when its message is acknowledged.
 ///
-/// After a refusal, unless the policy is another, the rest of that conversation is refused as well,
-/// until the driver resets. The reset is then the first message of the next conversation. `notify`
-/// and `shared` have to be those of the [`DeviceBuilder`](virtside::DeviceBuilder).
+/// After [`Message::Ready`], call [`start`](Self::start) to get the device. Its
+/// [`run`](MmioDevice::run) completes the driver's write of DRIVER_OK, and then serves the device
+/// until the driver resets it.
+///
+/// Under the default policy, everything after a refusal is refused too, until the driver resets the
+/// device. That reset is then the first message of the next conversation.
+///
+/// `notify` and `shared` must be the ones that the [`DeviceBuilder`](virtside::DeviceBuilder) has.
 #[derive(Debug)]
 pub struct MmioMessages<S, D, I, H, const Q: usize> {
     source: S,
@@ -32,15 +35,16 @@ pub struct MmioMessages<S, D, I, H, const Q: usize> {
     shared: H,
     transport: Transport<Q>,
     capacity: u16,
-    /// Waits for its acknowledgement.
-    asked: Option<Message>,
-    /// Something was refused since the last reset.
+    /// The message that was returned and is not acknowledged yet.
+    unacknowledged: Option<Message>,
+    /// A message was refused since the last reset.
     refused: bool,
     error: Option<io::Error>,
 }
 
 impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
-    /// A register block in reset, for queues of up to `capacity` elements (the device's `N`).
+    /// Creates a register block in reset, for queues of up to `capacity` elements (the device's
+    /// `N`).
     pub const fn new(source: S, model: D, notify: I, shared: H, capacity: u16) -> Self {
         Self {
             source,
@@ -49,14 +53,14 @@ impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
             shared,
             transport: Transport::new(capacity),
             capacity,
-            asked: None,
+            unacknowledged: None,
             refused: false,
             error: None,
         }
     }
 
-    /// The register block of a device that was served, ready for the next conversation.
-    pub(super) const fn of(
+    /// Reuses the register block of a device that was served.
+    pub(super) const fn from_transport(
         source: S,
         model: D,
         notify: I,
@@ -70,14 +74,14 @@ impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
             shared,
             capacity: transport.capacity(),
             transport,
-            asked: None,
+            unacknowledged: None,
             refused: false,
             error: None,
         }
     }
 
-    /// The same register block, with another policy for queues that do not pass; the
-    /// [`DeviceBuilder`](virtside::DeviceBuilder) has to have the same.
+    /// Sets the policy for queues that fail their checks. The
+    /// [`DeviceBuilder`](virtside::DeviceBuilder) must have the same policy.
     #[must_use]
     pub fn with_policy(self, policy: FaultPolicy) -> Self {
         Self {
@@ -86,22 +90,22 @@ impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
         }
     }
 
-    /// The model.
+    /// Returns the model.
     pub const fn model(&self) -> &D {
         &self.model
     }
 
-    /// The register block.
+    /// Returns the register block.
     pub const fn transport(&self) -> &Transport<Q> {
         &self.transport
     }
 
-    /// The source, for another register block to go on with.
+    /// Returns the source, so that another register block can use it.
     pub fn into_source(self) -> S {
         self.source
     }
 
-    /// Why the source failed, if the conversation ended for that.
+    /// Takes the error of the source, if the conversation ended because the source failed.
     pub const fn take_error(&mut self) -> Option<io::Error> {
         self.error.take()
     }
@@ -124,8 +128,8 @@ where
         done.map_err(|error| self.broken(error))
     }
 
-    /// A larger queue than the register block promises is refused here: the builder only knows how
-    /// much room there is.
+    /// Returns a refusal if the queue is larger than its QueueSizeMax. The builder cannot check
+    /// this: it only knows the capacity.
     fn too_large(&self, config: &QueueConfig) -> Option<Refusal> {
         let queue = config.queue;
         let max = self.model.queue_size_max(queue).min(self.capacity);
@@ -133,8 +137,9 @@ where
         (size > max.into()).then_some(Refusal::QueueSize { queue, size, max })
     }
 
-    /// Answers what is no message for the conversation; the rest comes back.
-    fn screen(&mut self, message: Message) -> Result<Option<Message>, DeviceError> {
+    /// Completes the access if its message must not reach the conversation. Returns any other
+    /// message.
+    fn filter(&mut self, message: Message) -> Result<Option<Message>, DeviceError> {
         let verdict = match message {
             Message::Reset => {
                 self.refused = false;
@@ -146,7 +151,7 @@ where
             Message::ConfigureQueue(config) => match self.too_large(&config) {
                 Some(refusal) => {
                     let error = DeviceError::BadQueueConfig(config.queue, refusal);
-                    self.asked = Some(message);
+                    self.unacknowledged = Some(message);
                     self.acknowledge(Err(&error))?;
                     return if self.refused { Err(error) } else { Ok(None) };
                 }
@@ -168,7 +173,7 @@ where
     H: SharedHandle<Q>,
 {
     fn next_message(&mut self) -> Result<Option<Message>, DeviceError> {
-        if let Some(message) = self.asked {
+        if let Some(message) = self.unacknowledged {
             return Err(DeviceError::UnexpectedMessage(message));
         }
         loop {
@@ -184,8 +189,8 @@ where
             match self.transport.message() {
                 None => self.complete(reply)?,
                 Some(message) => {
-                    if let Some(message) = self.screen(message)? {
-                        self.asked = Some(message);
+                    if let Some(message) = self.filter(message)? {
+                        self.unacknowledged = Some(message);
                         return Ok(Some(message));
                     }
                 }
@@ -194,7 +199,7 @@ where
     }
 
     fn acknowledge(&mut self, verdict: Result<(), &DeviceError>) -> Result<(), DeviceError> {
-        let Some(message) = self.asked.take() else {
+        let Some(message) = self.unacknowledged.take() else {
             return Ok(());
         };
         self.refused |= verdict.is_err() && self.transport.policy() == FaultPolicy::NeedsReset;
@@ -208,7 +213,7 @@ where
     }
 }
 
-/// What an error of the conversation is to the driver.
+/// Converts an error of the conversation to the refusal that the driver gets.
 fn refusal(error: &DeviceError, message: Message) -> Refusal {
     match (error, message) {
         (_, Message::ConfigureQueue(QueueConfig { queue, .. })) => error.refusal(queue),
@@ -219,11 +224,11 @@ fn refusal(error: &DeviceError, message: Message) -> Refusal {
 }
 
 impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
-    /// Puts together what the conversation made: the device, this register block, the model, and
-    /// room for the chains that the device works on.
+    /// Combines the device, this register block, the model and the chain slots into an
+    /// [`MmioDevice`].
     ///
-    /// The model is told that the driver is ready ([`DeviceModel::ready`]). What it says to that has
-    /// no effect: the [`ReadyResponder`](virtside::ReadyResponder) answers the driver.
+    /// Calls [`DeviceModel::ready`] of the model. The result has no effect, because the
+    /// [`ReadyResponder`](virtside::ReadyResponder) answers the driver.
     pub fn start<M, C, T, const N: usize>(
         mut self,
         device: Device<M, I, Q, N, H, T>,
@@ -237,7 +242,7 @@ impl<S, D, I, H, const Q: usize> MmioMessages<S, D, I, H, Q> {
         H: SharedHandle<Q>,
         T: Trace,
     {
-        if let Some(Message::Ready { features }) = self.asked {
+        if let Some(Message::Ready { features }) = self.unacknowledged {
             let _ = self.model.ready(features, device.ready_queues());
         }
         let engine = Engine::from_parts(self.model, device, self.transport, slots);

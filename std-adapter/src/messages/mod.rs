@@ -1,4 +1,4 @@
-//! The set-up conversation in messages, blocking.
+//! Device set-up by a blocking stream of messages.
 
 mod device;
 mod mmio;
@@ -15,31 +15,36 @@ use virtside::{
 
 /// A blocking source of messages from a driver or a VMM.
 pub trait MessageSource {
-    /// Waits for the next message; `None` is the end of the stream.
+    /// Waits for the next message. Returns `None` at the end of the stream.
     ///
     /// # Errors
-    /// The conversation is over. [`DeviceError::UnexpectedEndOfStream`] if the stream broke.
+    /// An error that ends the conversation. [`DeviceError::UnexpectedEndOfStream`] if the stream
+    /// failed.
     fn next_message(&mut self) -> Result<Option<Message>, DeviceError>;
 
-    /// The last message was carried out, or refused. Until then its sender waits.
+    /// Tells the sender whether the last message was executed or refused. The sender waits for
+    /// this.
     ///
     /// # Errors
-    /// [`DeviceError::UnexpectedEndOfStream`] if the stream broke.
+    /// [`DeviceError::UnexpectedEndOfStream`] if the stream failed.
     fn acknowledge(&mut self, verdict: Result<(), &DeviceError>) -> Result<(), DeviceError>;
 
-    /// What the driver has accepted, where that is known before [`Message::Ready`] says it: a queue is
-    /// then checked as what it will be, split or packed. Asked with each message. By default it is not
-    /// known.
+    /// Returns the features that the driver has accepted, if they are known before
+    /// [`Message::Ready`].
+    ///
+    /// With the features, a queue is checked for its real ring format, split or packed. Called for
+    /// each message. The default is `None`: not known.
     fn features(&self) -> Option<Features> {
         None
     }
 }
 
-/// Leads the set-up conversation to its end: a device, and the answer that the driver waits for.
+/// Reads messages until the driver is ready. Returns the device and the responder that answers the
+/// driver.
 ///
-/// A queue message is acknowledged only after its checks passed, `queues` among them. The last
-/// message, [`Message::Ready`], is not acknowledged here: the [`ReadyResponder`] answers it, and
-/// until then the driver is told nothing.
+/// A queue message is acknowledged after all its checks have passed, including the queue check
+/// `queues`. The last message, [`Message::Ready`], is not acknowledged here. The driver waits until
+/// the [`ReadyResponder`] answers it.
 ///
 /// ```
 /// # use virtside::{Message, QueueConfig, error::DeviceError};
@@ -68,9 +73,10 @@ pub trait MessageSource {
 /// ```
 ///
 /// # Errors
-/// [`DeviceError::UnexpectedEndOfStream`] if there is no `Ready`. A refused queue or message ends
-/// the conversation with its error, after its sender was told; with a
-/// [`FaultPolicy`](virtside::error::FaultPolicy) other than the default the conversation goes on without it.
+/// * [`DeviceError::UnexpectedEndOfStream`] if the stream ends before `Ready`.
+/// * The error of a refused queue or message, after its sender was told. This error ends the
+///   conversation under the default [`FaultPolicy`](virtside::error::FaultPolicy). Under any other
+///   policy, the conversation continues without that queue or message.
 #[allow(clippy::type_complexity, reason = "a device and its responder")]
 pub fn config_builder_from_stream<S, P, M, I, H, const Q: usize, const N: usize>(
     builder: DeviceBuilder<I, Q, H>,
