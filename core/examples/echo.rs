@@ -1,4 +1,4 @@
-//! A device of one's own: it sends back what it is sent.
+//! A device of your own: it returns the bytes that the driver sends.
 //!
 //! `cargo run -p virtside --features testing --example echo`
 
@@ -34,7 +34,7 @@ impl DeviceModel for Echo {
                 Err(error) => Err(error),
             };
             if let Err(error) = copied {
-                // The memory behind the chain is gone: the host's fault, not the driver's.
+                // The memory of the chain is gone: this is the host's fault, not the driver's.
                 request.report(HostFault::from(error));
                 break;
             }
@@ -51,7 +51,7 @@ fn main() {
     let mut device: Engine<_, _, _> =
         Engine::new(Echo, RAM.flat(0), (), [ChainSlot::new()], &SHARED);
 
-    // What a driver does: set the device up, send a chain, kick.
+    // The driver sets the device up, sends a chain, and kicks.
     let mut driver = fake_queue(RAM.flat(0), 0, 8);
     assert!(device.bring_up(Features::VERSION_1, &[driver.config(0)]));
     driver.write(0x1000, b"hello");

@@ -1,4 +1,4 @@
-//! A device that keeps chains: its event queue holds buffers until something happens.
+//! A device that keeps chains pending: its event queue holds buffers until an event happens.
 //!
 //! `cargo run -p virtside --features testing --example event_queue`
 
@@ -45,7 +45,7 @@ impl DeviceModel for Button {
         let written = request.writable.written();
         Ok(Answer::Done { written })
     }
-    /// A suspension does not wait for a button.
+    /// A suspension must not wait until somebody presses the button.
     fn may_sleep(&self, queue: u16) -> bool {
         queue == 1
     }
@@ -63,7 +63,7 @@ static RAM: Ram<8192> = Ram::new();
 static SHARED: Shared<2> = Shared::new();
 
 fn main() -> Result<(), virtside::Refusal> {
-    // Three slots: two event buffers may wait, and a command still gets through.
+    // Three slots: two event buffers may be pending, and a command is still served.
     let slots = [const { ChainSlot::new() }; 3];
     let mut device: Engine<_, _, _, 2, 16, _> =
         Engine::new(Button::default(), RAM.flat(0), (), slots, &SHARED);
@@ -79,12 +79,12 @@ fn main() -> Result<(), virtside::Refusal> {
     assert_eq!(events.take_used(), None, "nothing was pressed");
     assert_eq!(commands.take_used(), Some((0, 0)));
 
-    // The button is pressed: the host answers the oldest buffer.
+    // The button is pressed: the host completes the oldest buffer.
     device.model_mut().presses = 3;
     if let Some(token) = device.model_mut().waiting.pop_front() {
         device.complete(token)?;
     }
     assert_eq!(events.take_used(), Some((0, 1)));
-    println!("one event buffer was used, the others wait");
+    println!("one event buffer was used, the others are still pending");
     Ok(())
 }

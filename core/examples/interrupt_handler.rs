@@ -1,5 +1,5 @@
-//! A device in a static, stepped by two interrupt handlers: one for the register accesses of the
-//! driver's core, one for a timer that gives the device its time.
+//! A device in a `static`, shared by two interrupt handlers. One handler serves the register
+//! accesses of the driver's core. The other is a timer handler that polls the device.
 //!
 //! `cargo run -p virtside --features testing,critical-section --example interrupt_handler`
 
@@ -14,7 +14,7 @@ use virtside::{
     transport::Reply,
 };
 
-/// The driver's interrupt: here a flag, on a board the line to the other core.
+/// The driver's interrupt: a flag in this example, the line to the other core on a board.
 static PENDED: AtomicBool = AtomicBool::new(false);
 struct Irq;
 impl DriverNotify for Irq {
@@ -40,20 +40,20 @@ static DEVICE: EngineCell<Device> = EngineCell::new(Engine::new(
 ));
 
 fn random(bytes: &mut [u8]) -> Result<usize, EntropyError> {
-    bytes.fill(4); // ask the hardware
+    bytes.fill(4); // a board reads its hardware generator here
     Ok(bytes.len())
 }
 
-/// The handler for a register access of the driver.
+/// Handles the interrupt for a register access of the driver.
 fn on_access(access: Access) -> Reply {
     DEVICE
         .with(|device| device.access(access))
         .unwrap_or(Reply::Busy)
 }
 
-/// The handler of the timer; says whether it wants to run again at once.
+/// Handles the timer interrupt. Returns whether the handler must run again at once.
 fn on_timer() -> bool {
-    // A look at the doorbell needs no engine, and so no critical section.
+    // Reading the doorbell needs no engine, and therefore no critical section.
     !SHARED.doorbell().is_silent() && DEVICE.with(|device| device.poll(4)) == Some(Step::More)
 }
 
@@ -72,7 +72,10 @@ fn main() {
 
     driver.send(0, &[Buffer::writable(0x1000, 32)]);
     let _ = Bus.kick(0);
-    assert!(!PENDED.load(Ordering::Acquire), "a kick is only noted");
+    assert!(
+        !PENDED.load(Ordering::Acquire),
+        "a kick only rings the doorbell"
+    );
     while on_timer() {}
 
     assert!(PENDED.load(Ordering::Acquire));

@@ -1,4 +1,5 @@
-//! A device that moves: its state is saved in the middle of a request, and another one goes on.
+//! A device is saved while a request is pending. Another device is restored from the state and
+//! answers the request.
 //!
 //! `cargo run -p virtside --features testing --example snapshot`
 
@@ -27,7 +28,7 @@ fn device(source: Source, shared: &'static Shared<1>) -> Engine<Entropy<Source>,
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [here, there] = &SHARED;
-    // Its source has nothing to give: the request stays in hand.
+    // The entropy source returns no bytes, so the request stays pending.
     let mut old = device(|_| Ok(0), here);
     let mut driver = fake_queue(RAM.flat(0), 0, 8);
     assert!(old.bring_up(Features::VERSION_1, &[driver.config(0)]));
@@ -35,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let _ = old.kick(0);
     assert_eq!(old.poll(4), Step::Blocked);
 
-    // Room for one chain in hand. The model's state is part of the whole.
+    // The last parameter is the number of pending chains that the state can hold.
     let state: EngineSnapshot<_, 1, 16, 1> = old.save()?;
 
     let mut new = device(
@@ -45,11 +46,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         },
         there,
     );
-    // Everything in it is checked as if a driver had written it.
+    // `restore` checks every part of the state as if a driver had written it.
     new.restore(&state)?;
     // A poll serves the request again, from its start.
     let _ = new.poll(4);
     assert_eq!(driver.take_used(), Some((0, 32)));
-    println!("the request was answered once, by the device that took over");
+    println!("the request was answered once, by the restored device");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A queue that is served on a thread of its own, while the device stays where it is.
+//! A queue that is taken from its device and served on another thread.
 //!
 //! `cargo run -p virtside --features testing --example taken_queue`
 
@@ -19,7 +19,7 @@ static RAM: Ram<8192> = Ram::new();
 
 type Queue = TakenQueue<virtside::memory::PtrWindow, (), 1, 16, Arc<Shared<1>>>;
 
-/// Serves the queue until the driver stops it. No lock, and no call into the device.
+/// Serves the queue until the driver stops it. Uses no lock, and does not call the device.
 fn work(mut queue: Queue, memory: FlatMem) -> u32 {
     let mut chain = Chain::new();
     let mut served = 0;
@@ -35,17 +35,17 @@ fn work(mut queue: Queue, memory: FlatMem) -> u32 {
                     served = u32::wrapping_add(served, 1);
                 }
             }
-            // Nothing left: tell the driver what was used, then wait for a kick.
+            // No chain is available: notify the driver of the used chains, then wait for a kick.
             Ok(false) => {
                 queue.flush();
                 if queue.enable_kicks() == Ok(false) {
                     thread::yield_now();
                 }
             }
-            // One chain was rejected; the queue goes on.
+            // One chain was rejected; the queue continues.
             Err(Stop::Refused(_)) => {}
-            // The driver stopped the queue or broke the protocol: dropping it lets the driver go
-            // on.
+            // The driver stopped the queue or broke the protocol. The driver's write completes when
+            // the queue is dropped.
             Err(_) => return served,
         }
     }
@@ -72,7 +72,7 @@ fn main() -> Result<(), virtside::Refusal> {
         }
     }
 
-    // The driver resets the device. Its write completes when the worker has let go of the queue.
+    // The driver resets the device. The write completes when the worker has dropped the queue.
     let mut reply = device.store(0x70, 0);
     while let Reply::Pending(ticket) = reply {
         thread::yield_now();

@@ -1,5 +1,5 @@
-//! Two devices of different models on one bus: one loop serves both, and unmodified
-//! `virtio-drivers` find each at its own address.
+//! Two devices of different models on one bus. One loop serves both devices. Unmodified drivers of
+//! `virtio-drivers` find each device at its own address.
 //!
 //! `cargo run -p virtside-std --features guest --example bus`
 
@@ -17,12 +17,12 @@ use virtside_std::{
     serve,
 };
 
-/// Where the registers of each device are, and how many bytes.
+/// Addresses of the registers of each device, and their length in bytes.
 const DISK: u32 = 0x1000_0000;
 const ENTROPY: u32 = 0x1000_0200;
 const LEN: u32 = 0x200;
 
-/// A device with one queue of up to 16 elements, one chain at a time.
+/// Creates a device with one queue of up to 16 elements and one chain slot.
 fn device(model: impl DeviceModel + Send + 'static) -> Result<Box<dyn Served + Send>, Failed> {
     let memory = VmMem::new(GuestHal::memory()?);
     let (line, slots) = (CondvarNotify::new(), [ChainSlot::new()]);
@@ -43,14 +43,15 @@ fn main() -> Result<(), Failed> {
     bus.attach(ENTROPY..ENTROPY + LEN, device(Entropy::new(OsEntropy))?)?;
     let taken = bus.attach(DISK + 0x100..DISK + 0x300, device(Entropy::new(OsEntropy))?);
     println!(
-        "no third one: {}",
+        "a third device is refused: {}",
         taken.expect_err("these addresses are in use")
     );
 
     let (port, mut source) = channel();
     let devices = thread::spawn(move || serve(&mut bus, &mut source, &mut ()));
 
-    // The driver's side: random bytes of one device are written to the other and read back.
+    // The driver's side writes random bytes from the entropy device to the disk, and reads them
+    // back.
     let disk = ChannelTransport::new(port.window(DISK))?;
     let mut disk = VirtIOBlk::<GuestHal, _>::new(disk)?;
     let entropy = ChannelTransport::new(port.window(ENTROPY))?;
@@ -66,7 +67,7 @@ fn main() -> Result<(), Failed> {
     assert_eq!(read, random);
     println!("512 random bytes went to the disk and came back");
 
-    // The loop ends when the last driver and port are gone.
+    // The loop ends when the last driver and the last port are dropped.
     drop((disk, entropy, port));
     devices.join().expect("the loop does not panic")?;
     Ok(())

@@ -1,5 +1,5 @@
-//! A device in a server, behind a unix socket: each register access of the driver is a message,
-//! each reply 8 bytes. Driver and device share memory; here both are in one process.
+//! A device behind a Unix socket. Each register access of the driver is a message; each reply is 8
+//! bytes. Driver and device share memory. In this example both run in one process.
 //!
 //! `cargo run -p virtside-std --features guest --example unix_socket`
 
@@ -13,10 +13,10 @@ use virtside::{ChainSlot, Engine, Shared, mmio::Access, models::Entropy};
 use virtside_std::guest::{GuestHal, Port, PortTransport};
 use virtside_std::{AccessSource, Ended, Event, OsEntropy, VmMem, serve};
 
-/// Offset, width, and what is stored, if it is a store.
+/// Offset, width, and the value of a store; no value for a load.
 type Message = (u32, u8, Option<u64>);
 
-/// The device's end. A thread reads the socket, so that a wait can have any timeout.
+/// The device's end. A thread reads the socket, so that `wait` supports any timeout.
 struct Server {
     accesses: mpsc::Receiver<Access>,
     socket: UnixStream,
@@ -54,7 +54,7 @@ impl AccessSource for Server {
 struct Client(UnixStream);
 
 impl Client {
-    fn ask(&self, message: Message) -> io::Result<u64> {
+    fn request(&self, message: Message) -> io::Result<u64> {
         postcard::to_io(&message, &self.0).map_err(io::Error::other)?;
         let mut reply = [0; 8];
         (&self.0).read_exact(&mut reply)?;
@@ -65,10 +65,10 @@ impl Client {
 impl Port for Client {
     type Closed = io::Error;
     fn read(&self, offset: u32, width: u8) -> io::Result<u64> {
-        self.ask((offset, width, None))
+        self.request((offset, width, None))
     }
     fn write(&self, offset: u32, width: u8, value: u64) -> io::Result<()> {
-        self.ask((offset, width, Some(value))).map(drop)
+        self.request((offset, width, Some(value))).map(drop)
     }
 }
 

@@ -1,8 +1,9 @@
-//! What the fuzz targets do. Each function has the name of its target, takes any bytes, and asserts
-//! what must hold whatever a driver does.
+//! The code that the fuzz targets run. Each function is named after its target, accepts any bytes,
+//! and asserts the invariants that hold whatever a driver does.
 //!
-//! The targets of cargo-fuzz call these functions with what the fuzzer finds; `tests/fuzz_corpus`
-//! replays the corpora through them, on stable Rust and without a fuzzer.
+//! The targets of cargo-fuzz call these functions with the inputs of the fuzzer.
+//! `tests/fuzz_corpus` replays the corpora through the same functions, on stable Rust and without a
+//! fuzzer.
 
 mod snapshot;
 
@@ -21,26 +22,26 @@ use virtside::{
     transport::{Phase, Reply},
 };
 
-/// Memory of one fuzz run.
+/// The memory of one fuzz run.
 pub type FuzzRam = Ram<16384>;
 
-/// Queue elements.
+/// Maximum queue size, in elements.
 const N: usize = 8;
-/// Queues.
+/// Number of queues.
 const Q: usize = 2;
-/// The driver's name for the first byte of memory.
+/// The driver's address of the first byte of memory.
 const BASE: u64 = 0x1_0000;
-/// Chains per poll.
+/// Maximum number of chains in one poll.
 const BUDGET: u16 = 16;
-/// All rings are within so many bytes.
+/// Length of the memory at [`BASE`] that contains all rings, in bytes.
 const RINGS: usize = 0x400;
-/// Sectors of the disk.
+/// Capacity of the disk, in sectors.
 const SECTORS: usize = 8;
 
 type Disk = Block<RamDisk<[u8; SECTORS * 512]>>;
 type Fuzzed<'a, M> = Engine<Disk, M, &'a CountingNotify, Q, N, [ChainSlot<N>; 2], &'a Shared<Q>>;
 
-/// Bytes of the input, taken from the front; zeroes behind its end.
+/// The fuzz input, read from the front. After its end, it reads as zeros.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -96,7 +97,7 @@ fn zero(ram: &'static FuzzRam) {
     }
 }
 
-/// The offsets of registers, and some beside them.
+/// Offsets of registers, and some offsets that have no register.
 const OFFSETS: [u32; 40] = [
     0x00,
     0x04,
@@ -140,7 +141,7 @@ const OFFSETS: [u32; 40] = [
     0xffff_fffc,
 ];
 
-/// One step of a driver that knows where the registers are, and little else.
+/// Returns an access of a driver that knows the register offsets, but no rules.
 fn random_access(input: &mut Input<'_>) -> Access {
     let kind = input.byte();
     let offset = OFFSETS
@@ -162,7 +163,7 @@ fn random_access(input: &mut Input<'_>) -> Access {
         0x10 => u64::from(input.byte()),
         0x20 => 0,
         0x30 => 1,
-        // What a driver would write there.
+        // A valid value for the register.
         0x40 => match offset {
             0x70 => 0xf,
             0x38 => 8,
@@ -180,43 +181,43 @@ fn random_access(input: &mut Input<'_>) -> Access {
     }
 }
 
-/// DRIVER_OK was accepted, and not given up.
+/// Returns whether DRIVER_OK was accepted and the device was not reset or given up since.
 fn is_alive(phase: Phase) -> bool {
     matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended)
 }
 
-/// What must hold between any two steps.
+/// Asserts the invariants that hold between any two steps.
 fn check<M: DriverMem>(engine: &mut Fuzzed<'_, M>, shared: &Shared<Q>) {
     let status = engine.transport().status(shared);
     let phase = engine.phase();
-    let live = is_alive(phase);
+    let is_live = is_alive(phase);
     if phase != Phase::Failed {
         let ok = status.contains(DeviceStatus::DRIVER_OK);
         assert_eq!(ok, matches!(phase, Phase::Live | Phase::Suspending));
         let suspended = status.contains(DeviceStatus::SUSPEND);
         assert_eq!(suspended, phase == Phase::Suspended);
     }
-    assert!(!live || status.contains(DeviceStatus::FEATURES_OK));
-    assert!(live || !shared.is_live());
+    assert!(!is_live || status.contains(DeviceStatus::FEATURES_OK));
+    assert!(is_live || !shared.is_live());
     // A level line follows InterruptStatus.
     assert_eq!(
         engine.device().notify().is_high(),
         !shared.interrupt_status().is_empty()
     );
-    // The memory is always there and the disk never fails, so only an address that was used
-    // without its check could have led to this.
+    // The memory is always mapped and the disk never fails. A host fault would mean that the device
+    // used an unchecked address.
     assert_eq!(engine.take_host_fault(), None);
     for queue in 0..Q as u16 {
         let state = engine.queue_state(queue);
-        assert!(live || state != QueueState::Live || phase == Phase::Failed);
+        assert!(is_live || state != QueueState::Live || phase == Phase::Failed);
         if let Some(config) = engine.queue_config(queue) {
-            // Before FEATURES_OK nobody knows whether it will be a packed one.
+            // Before FEATURES_OK, the ring format is not known.
             let packed = engine
                 .transport()
                 .driver_features()
                 .contains(Features::RING_PACKED);
             assert!(config.size != 0 && config.size <= 8);
-            assert!(packed || !live || config.size.is_power_of_two());
+            assert!(packed || !is_live || config.size.is_power_of_two());
         }
         if engine.driver_fault(queue).is_some() {
             assert_eq!(state, QueueState::Failed);
@@ -232,7 +233,7 @@ fn configs<M: DriverMem>(engine: &Fuzzed<'_, M>) -> [Option<QueueConfig>; 2] {
     ]
 }
 
-/// Register accesses in any order, and polls between them.
+/// Makes register accesses in any order, with a poll after each access.
 ///
 /// # Panics
 /// If an invariant does not hold.
@@ -246,7 +247,7 @@ pub fn registers(ram: &'static FuzzRam, data: &[u8]) {
         let before = configs(&engine);
         let (phase, status) = (engine.phase(), engine.transport().status(&shared));
         let reply = engine.access(access);
-        // Nothing is taken, so nothing is ever withheld.
+        // No queue is taken, so every access gets its reply at once.
         assert!(
             reply.bus_value().is_some(),
             "{access:?} was answered {reply:?}"
@@ -263,11 +264,11 @@ pub fn registers(ram: &'static FuzzRam, data: &[u8]) {
             "{access:?} changed a queue"
         );
         if is_alive(phase) && !matches!(access, Access::Write { offset: 0x70, .. }) {
-            // A live queue can only stop, and come back after a queue reset.
-            let comes = matches!(access, Access::Write { offset: 0x44, .. })
+            // A live queue can only stop. It can return after a queue reset.
+            let may_return = matches!(access, Access::Write { offset: 0x44, .. })
                 && engine.features().contains(Features::RING_RESET);
             for (was, is) in before.iter().zip(configs(&engine)) {
-                assert!(is.is_none() || is == *was || (was.is_none() && comes));
+                assert!(is.is_none() || is == *was || (was.is_none() && may_return));
             }
         }
         if (matches!(access, Access::Read { .. }) || reply.refusal().is_some())
@@ -283,18 +284,18 @@ pub fn registers(ram: &'static FuzzRam, data: &[u8]) {
                 value,
             } if value as u32 != 0 => {
                 let both = DeviceStatus::DRIVER_OK | DeviceStatus::SUSPEND;
-                let moved = engine.features().contains(Features::SUSPEND) && is_alive(phase);
-                let lost = status.difference(is);
-                assert!(lost.is_empty() || (moved && both.contains(lost)));
+                let may_clear = engine.features().contains(Features::SUSPEND) && is_alive(phase);
+                let cleared = status.difference(is);
+                assert!(cleared.is_empty() || (may_clear && both.contains(cleared)));
             }
-            // A queue that does not come back as its driver believes.
+            // The re-enabling of a queue was refused: only DEVICE_NEEDS_RESET may change.
             Access::Write { offset: 0x44, .. } if is_alive(phase) && reply.refusal().is_some() => {
                 assert_eq!(
                     is.difference(DeviceStatus::DEVICE_NEEDS_RESET),
                     status.difference(DeviceStatus::DEVICE_NEEDS_RESET)
                 );
             }
-            // A reset.
+            // A device reset.
             Access::Write {
                 offset: 0x70,
                 width: 4,
@@ -315,7 +316,7 @@ pub fn registers(ram: &'static FuzzRam, data: &[u8]) {
     reset_and_work(&mut engine, ram);
 }
 
-/// Tells memories apart, by their first `len` bytes.
+/// Returns a digest of the first `len` bytes, to detect changes.
 fn digest(ram: &'static FuzzRam, len: usize) -> u64 {
     let mut sum: u64 = 0xcbf2_9ce4_8422_2325;
     let mut bytes = [0; 64];
@@ -329,7 +330,7 @@ fn digest(ram: &'static FuzzRam, len: usize) -> u64 {
     sum
 }
 
-/// Whatever happened, a reset cures it: a clean set-up and one request work.
+/// Resets the device, and asserts that a clean set-up and one request work after it.
 fn reset_and_work(engine: &mut Fuzzed<'_, FlatMem>, ram: &'static FuzzRam) {
     assert_eq!(engine.store(0x70, 0), Reply::Done(0));
     assert_eq!(engine.status(), DeviceStatus::empty());
@@ -354,7 +355,7 @@ fn reset_and_work(engine: &mut Fuzzed<'_, FlatMem>, ram: &'static FuzzRam) {
     assert_eq!(driver.take_used(), Some((3, 21)));
 }
 
-/// A live device whose memory, split rings included, is the input.
+/// Polls a live device with split rings, whose memory (rings included) comes from the input.
 ///
 /// # Panics
 /// If an invariant does not hold.
@@ -362,7 +363,7 @@ pub fn split_ring(ram: &'static FuzzRam, data: &[u8]) {
     ring(ram, data, Features::VERSION_1);
 }
 
-/// The same with packed rings.
+/// Polls a live device with packed rings, whose memory (rings included) comes from the input.
 ///
 /// # Panics
 /// If an invariant does not hold.
@@ -390,7 +391,7 @@ fn ring(ram: &'static FuzzRam, data: &[u8], mut features: Features) {
     assert!(engine.bring_up(features, &[layout(0).config(0)]));
     let mut last_used: u16 = 0;
     while !input.is_empty() {
-        // The next round's memory: up to 255 bytes from some offset on.
+        // The input of one round: up to 255 bytes for memory, at any offset.
         let (at, len) = (input.half(), input.byte());
         let at = usize::from(at) % 16384;
         for place in 0..usize::from(len) {
@@ -400,17 +401,17 @@ fn ring(ram: &'static FuzzRam, data: &[u8], mut features: Features) {
             ram.write(at.wrapping_add(place), &[input.byte()]);
         }
         let _ = engine.kick(0);
-        let dead = engine.driver_fault(0).is_some();
-        let before = if dead { digest(ram, 16384) } else { 0 };
+        let failed = engine.driver_fault(0).is_some();
+        let before = if failed { digest(ram, 16384) } else { 0 };
         let interrupts = line.asserted();
         let step = engine.poll(BUDGET);
-        // Used elements are given one for each chain, and no more than the budget.
+        // One used element for each chain, and at most the budget.
         let used = engine.counters().chains as u16;
         assert!(used.wrapping_sub(last_used) <= BUDGET);
-        // One interrupt for the batch, and one if the driver was found at fault.
+        // At most one interrupt for the batch, and one for a driver fault.
         let sent = line.asserted().wrapping_sub(interrupts);
         assert!(sent <= 2 && (sent < 2 || engine.driver_fault(0).is_some()));
-        if dead {
+        if failed {
             assert_eq!((digest(ram, 16384), sent, used), (before, 0, last_used));
             assert_eq!(step, Step::Idle);
         }
@@ -420,7 +421,8 @@ fn ring(ram: &'static FuzzRam, data: &[u8], mut features: Features) {
     reset_and_work(&mut engine, ram);
 }
 
-/// A live device, any registers, any rings, and memory that changes between two loads.
+/// Runs a live device with any register accesses and any rings, over memory that changes between
+/// two loads.
 ///
 /// # Panics
 /// If an invariant does not hold.

@@ -1,4 +1,4 @@
-//! A state that anybody may have made up, and a device that took it.
+//! Fuzzes `Engine::restore`: restores a changed state, then runs the device with any driver.
 
 use crate::{
     BASE, BUDGET, FuzzRam, Fuzzed, Input, N, Q, digest, engine, layout, random_access,
@@ -20,13 +20,13 @@ use virtside::{
     transport::Phase,
 };
 
-/// Chains of a state: more than there are slots.
+/// Maximum number of chains in a state: more than the device has slots.
 const P: usize = 3;
 
 type State = EngineSnapshot<BlockSnapshot, Q, N, P>;
 
-/// A device on its way, as far as the input says.
-fn begin(engine: &mut Fuzzed<'_, FlatMem>, input: &mut Input<'_>) {
+/// Sets the device up as far as the input says.
+fn set_up(engine: &mut Fuzzed<'_, FlatMem>, input: &mut Input<'_>) {
     let wanted = input.byte();
     let mut features = Features::VERSION_1;
     for (bit, feature) in [
@@ -40,11 +40,11 @@ fn begin(engine: &mut Fuzzed<'_, FlatMem>, input: &mut Input<'_>) {
         }
     }
     let configs = [layout(0).config(0), layout(1).config(1)];
-    // MQ: the disk has both queues then.
+    // Bit 12 is MQ: the disk then has both queues.
     let features = features.union(Features::from_bits(1 << 12));
-    // FLUSH and CONFIG_WCE: the driver has a choice.
-    let choice = wanted >= 0x80;
-    let features = if choice {
+    // Bits 9 and 11 are FLUSH and CONFIG_WCE: the driver then chooses the cache mode.
+    let has_cache_mode = wanted >= 0x80;
+    let features = if has_cache_mode {
         features.union(Features::from_bits(1 << 9 | 1 << 11))
     } else {
         features
@@ -71,11 +71,13 @@ fn begin(engine: &mut Fuzzed<'_, FlatMem>, input: &mut Input<'_>) {
     let _ = engine.poll(BUDGET);
 }
 
-fn some<'s, T>(all: &'s mut [T], input: &mut Input<'_>) -> Option<&'s mut T> {
+/// Returns the element of `all` that the input selects.
+fn pick<'s, T>(all: &'s mut [T], input: &mut Input<'_>) -> Option<&'s mut T> {
     let at = usize::from(input.byte());
     all.get_mut(at.checked_rem(all.len())?)
 }
 
+/// Returns a chain from the input.
 fn chain(input: &mut Input<'_>) -> ChainSnapshot<N> {
     let mut chain = ChainSnapshot {
         queue: u16::from(input.byte() & 1),
@@ -99,7 +101,7 @@ fn chain(input: &mut Input<'_>) -> ChainSnapshot<N> {
     chain
 }
 
-/// One change, large or small.
+/// Makes one change to the state.
 fn change(state: &mut State, input: &mut Input<'_>) {
     let EngineSnapshot {
         registers,
@@ -125,12 +127,12 @@ fn change(state: &mut State, input: &mut Input<'_>) {
             }
         }
         7 => {
-            if let Some(half) = some(&mut device.features, input) {
+            if let Some(half) = pick(&mut device.features, input) {
                 *half ^= 1_u64.wrapping_shl(u32::from(input.byte()));
             }
         }
         8 => {
-            if let Some(half) = some(&mut registers.driver_features, input) {
+            if let Some(half) = pick(&mut registers.driver_features, input) {
                 *half ^= 1_u64.wrapping_shl(u32::from(input.byte()));
             }
         }
@@ -142,8 +144,8 @@ fn change(state: &mut State, input: &mut Input<'_>) {
             let _ = registers.queues.pop();
         }
         14 | 15 => {
-            if let Some(latch) = some(&mut registers.queues, input) {
-                change_latch(latch, input);
+            if let Some(queue) = pick(&mut registers.queues, input) {
+                change_registers(queue, input);
             }
         }
         16 => {
@@ -166,7 +168,7 @@ fn change(state: &mut State, input: &mut Input<'_>) {
             });
         }
         18 => {
-            if let Some(queue) = some(&mut device.queues, input) {
+            if let Some(queue) = pick(&mut device.queues, input) {
                 let config = &mut queue.config;
                 match input.byte() & 3 {
                     0 => config.size = input.word(),
@@ -177,12 +179,12 @@ fn change(state: &mut State, input: &mut Input<'_>) {
             }
         }
         19 => {
-            if let Some(queue) = some(&mut device.queues, input) {
+            if let Some(queue) = pick(&mut device.queues, input) {
                 queue.ring = None;
             }
         }
         20..24 => {
-            let queue = some(&mut device.queues, input);
+            let queue = pick(&mut device.queues, input);
             if let Some(ring) = queue.and_then(|queue| queue.ring.as_mut()) {
                 change_ring(ring, input);
             }
@@ -193,11 +195,11 @@ fn change(state: &mut State, input: &mut Input<'_>) {
         25 => {
             let _ = device.chains.push(chain(input));
         }
-        // One that fits, if its buffers and head do.
+        // A chain that the ring position accounts for: valid if its buffers and its head are.
         26..30 => {
             let chain = chain(input);
-            let of_it = |queue: &&mut QueueSnapshot| queue.config.queue == chain.queue;
-            let queue = device.queues.iter_mut().find(of_it);
+            let same_queue = |queue: &&mut QueueSnapshot| queue.config.queue == chain.queue;
+            let queue = device.queues.iter_mut().find(same_queue);
             if let Some(ring) = queue.and_then(|queue| queue.ring.as_mut())
                 && device.chains.push(chain).is_ok()
             {
@@ -205,7 +207,7 @@ fn change(state: &mut State, input: &mut Input<'_>) {
             }
         }
         _ => {
-            if let Some(chain) = some(&mut device.chains, input) {
+            if let Some(chain) = pick(&mut device.chains, input) {
                 match input.byte() & 7 {
                     0 => chain.queue = input.half(),
                     1 => chain.head = input.half(),
@@ -216,7 +218,7 @@ fn change(state: &mut State, input: &mut Input<'_>) {
                         let _ = chain.segments.pop();
                     }
                     _ => {
-                        if let Some(segment) = some(&mut chain.segments, input) {
+                        if let Some(segment) = pick(&mut chain.segments, input) {
                             segment.addr = segment.addr.wrapping_add(u64::from(input.word()));
                             segment.len = input.word();
                         }
@@ -227,19 +229,21 @@ fn change(state: &mut State, input: &mut Input<'_>) {
     }
 }
 
-fn change_latch(latch: &mut QueueRegisters, input: &mut Input<'_>) {
+/// Makes one change to the registers of a queue.
+fn change_registers(queue: &mut QueueRegisters, input: &mut Input<'_>) {
     match input.byte() & 7 {
-        0 => latch.size = input.word(),
-        1 => latch.desc = u64::from(input.word()),
-        2 => latch.driver = u64::from(input.word()),
-        3 => latch.device = u64::from(input.word()),
-        4 => latch.refused = !latch.refused,
-        5 => latch.stage = Stage::WasReset,
-        6 => latch.stage = Stage::Resetting,
-        _ => latch.stage = Stage::Off,
+        0 => queue.size = input.word(),
+        1 => queue.desc = u64::from(input.word()),
+        2 => queue.driver = u64::from(input.word()),
+        3 => queue.device = u64::from(input.word()),
+        4 => queue.refused = !queue.refused,
+        5 => queue.stage = Stage::WasReset,
+        6 => queue.stage = Stage::Resetting,
+        _ => queue.stage = Stage::Off,
     }
 }
 
+/// Makes one change to a ring position.
 fn change_ring(ring: &mut RingSnapshot, input: &mut Input<'_>) {
     let value = match input.byte() {
         byte @ 0..64 => u16::from(byte),
@@ -251,7 +255,7 @@ fn change_ring(ring: &mut RingSnapshot, input: &mut Input<'_>) {
         2 => ring.unsignalled = value,
         3 => ring.abandoned = value,
         4 => ring.kicks_off = !ring.kicks_off,
-        // Both alike: a ring somewhere in its life.
+        // Advance both alike: the position of a ring that has been in use.
         _ => {
             ring.next_avail = ring.next_avail.wrapping_add(value);
             ring.next_used = ring.next_used.wrapping_add(value);
@@ -259,35 +263,35 @@ fn change_ring(ring: &mut RingSnapshot, input: &mut Input<'_>) {
     }
 }
 
-/// What must hold of a device that took a state, whatever was in it. `is_silent` is true for one
-/// that is suspended since it was restored.
+/// Asserts the invariants of a device after a restore, whatever the state contains. `is_silent` is
+/// true while the device has been suspended since the restore.
 fn check(engine: &mut Fuzzed<'_, FlatMem>, shared: &Shared<Q>, is_silent: bool) {
     let phase = engine.phase();
-    let at_work = matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended);
-    assert!(!shared.is_live() || at_work);
-    // As the table of `DriverNotify` says.
+    let is_running = matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended);
+    assert!(!shared.is_live() || is_running);
+    // See the table in the documentation of `DriverNotify`.
     let line = engine.device().notify();
     if is_silent {
         assert_eq!((line.is_high(), line.asserted()), (false, 0));
     } else {
         assert_eq!(line.is_high(), !shared.interrupt_status().is_empty());
     }
-    // Every buffer was checked.
+    // Every buffer was checked, so no access can fail.
     assert_eq!(engine.take_host_fault(), None);
     for queue in 0..Q as u16 {
-        let live = engine.queue_state(queue) == QueueState::Live;
-        assert!(!live || at_work || phase == Phase::Failed);
+        let is_live = engine.queue_state(queue) == QueueState::Live;
+        assert!(!is_live || is_running || phase == Phase::Failed);
         if let Some(config) = engine.queue_config(queue) {
             assert!(config.size.is_power_of_two() && config.size <= 8);
         }
         if engine.driver_fault(queue).is_some() {
-            assert!(!live && shared.needs_reset());
+            assert!(!is_live && shared.needs_reset());
         }
     }
 }
 
-/// A state that was taken: what is in hand could have been popped.
-fn check_taken(state: &State) {
+/// Asserts that the chains of an accepted state could have been taken from the rings.
+fn check_accepted(state: &State) {
     let mut seen = [[false; N]; Q];
     for chain in &state.device.chains {
         assert!(chain.slots == 1 && !chain.segments.is_empty());
@@ -297,12 +301,12 @@ fn check_taken(state: &State) {
         }
         let place = seen.get_mut(usize::from(chain.queue));
         let place = place.and_then(|heads| heads.get_mut(usize::from(chain.head)));
-        // Neither beyond the queue nor twice.
+        // No head is beyond the queue or occurs twice.
         assert!(place.is_some_and(|seen| !core::mem::replace(seen, true)));
     }
     for queue in &state.device.queues {
-        let of_it = |chain: &&ChainSnapshot<N>| chain.queue == queue.config.queue;
-        let chains = state.device.chains.iter().filter(of_it).count() as u16;
+        let same_queue = |chain: &&ChainSnapshot<N>| chain.queue == queue.config.queue;
+        let chains = state.device.chains.iter().filter(same_queue).count() as u16;
         if let Some(ring) = &queue.ring {
             let taken = ring.next_avail.wrapping_sub(ring.next_used);
             assert!(taken <= 8 && taken == ring.abandoned.wrapping_add(chains));
@@ -310,7 +314,7 @@ fn check_taken(state: &State) {
     }
 }
 
-/// A state from anywhere, restored; then a driver that does anything.
+/// Restores a changed state, then makes any accesses and changes any memory.
 ///
 /// # Panics
 /// If an invariant does not hold.
@@ -320,7 +324,7 @@ pub fn snapshot(ram: &'static FuzzRam, data: &[u8]) {
     let offer = Offer::AS_IS.with(Features::IN_ORDER);
     let (line, shared) = (CountingNotify::new(), Shared::new());
     let mut first = engine(ram.flat(BASE), &line, &shared).offering(offer);
-    begin(&mut first, &mut input);
+    set_up(&mut first, &mut input);
     let Ok(mut state) = first.save::<P>() else {
         return;
     };
@@ -341,9 +345,9 @@ pub fn snapshot(ram: &'static FuzzRam, data: &[u8]) {
         reset_and_work(&mut engine, ram);
         return;
     }
-    check_taken(&state);
+    check_accepted(&state);
     assert_eq!(engine.model().is_write_back(), state.model.write_back);
-    // What was taken is a state like any other.
+    // A restored device can be saved again.
     let again = engine.save::<P>();
     assert!(again.is_ok_and(|again| again.model == state.model
         && again.device.chains.len() == state.device.chains.len()
@@ -352,13 +356,16 @@ pub fn snapshot(ram: &'static FuzzRam, data: &[u8]) {
     let mut most = state.device.chains.len() as u16;
     loop {
         let step = engine.poll(BUDGET);
-        // No more than what was in hand and what was available.
+        // At most the pending chains and one budget for each poll.
         most = most.wrapping_add(BUDGET);
         assert!(engine.counters().chains <= u32::from(most));
         is_silent &= engine.phase() == Phase::Suspended;
         check(&mut engine, &shared, is_silent);
         if input.is_empty() {
-            assert!(step != Step::More || most < 0x400, "there is always more");
+            assert!(
+                step != Step::More || most < 0x400,
+                "poll always returns More"
+            );
             if step != Step::More {
                 break;
             }

@@ -1,4 +1,4 @@
-//! A device in a thread of its own, behind the blocking loop.
+//! A device that runs the blocking loop in its own thread.
 
 use std::{
     sync::{
@@ -24,30 +24,30 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::{
     failure::{Failure, Result},
-    screen::Screen,
+    trace::TracePrinter,
 };
 
-/// Elements of the largest queue.
+/// Maximum queue size, in elements.
 pub(crate) const QUEUE_MAX: u16 = 64;
 
 const N: usize = 64;
 
-type Machine<D> = Engine<D, VmMem, CondvarNotify, 1, N, [ChainSlot<N>; 1], Arc<Shared<1>>>;
+type DeviceEngine<D> = Engine<D, VmMem, CondvarNotify, 1, N, [ChainSlot<N>; 1], Arc<Shared<1>>>;
 
-/// What a device thread leaves behind.
-pub(crate) struct Served {
+/// The final counters of a device.
+pub(crate) struct DeviceReport {
     pub(crate) name: &'static str,
     pub(crate) counters: Counters,
     pub(crate) accesses: u64,
 }
 
-/// A device, as its driver has it: registers and an interrupt line.
-pub(crate) struct Side {
+/// The driver's side of a device: registers and an interrupt line.
+pub(crate) struct DriverSide {
     pub(crate) port: DriverPort,
     pub(crate) line: CondvarNotify,
 }
 
-/// What a driver set up.
+/// The features and queues that a driver has set up.
 pub(crate) struct SetUp {
     pub(crate) name: &'static str,
     pub(crate) id: u32,
@@ -55,8 +55,8 @@ pub(crate) struct SetUp {
     pub(crate) queues: Vec<QueueConfig>,
 }
 
-/// A device that runs.
-pub(crate) struct Spawned {
+/// A device with its running thread.
+pub(crate) struct RunningDevice {
     name: &'static str,
     port: DriverPort,
     line: CondvarNotify,
@@ -65,73 +65,73 @@ pub(crate) struct Spawned {
     thread: JoinHandle<Result<Counters>>,
 }
 
-/// Counts accesses, shows them, and tells when the driver is ready.
-struct Watch {
+/// Counts the accesses, prints them with `--trace`, and reports the set-up when the device is live.
+struct AccessObserver {
     name: &'static str,
     accesses: Arc<AtomicU64>,
-    /// With `--trace`.
-    screen: Option<Screen>,
-    /// Until it was told.
+    /// Set with `--trace`.
+    printer: Option<TracePrinter>,
+    /// Taken when the set-up is reported.
     ready: Option<mpsc::Sender<SetUp>>,
 }
 
-impl<D: DeviceModel> Observer<Machine<D>> for Watch {
-    fn accessed(&mut self, machine: &Machine<D>, access: Access, reply: Reply) {
+impl<D: DeviceModel> Observer<DeviceEngine<D>> for AccessObserver {
+    fn accessed(&mut self, engine: &DeviceEngine<D>, access: Access, reply: Reply) {
         self.accesses.fetch_add(1, Ordering::Relaxed);
-        if let Some(screen) = &mut self.screen {
-            screen.show(access, reply);
+        if let Some(printer) = &mut self.printer {
+            printer.show(access, reply);
         }
-        if machine.phase() == Phase::Live
+        if engine.phase() == Phase::Live
             && let Some(ready) = self.ready.take()
         {
-            let queues = machine.configured_queues();
-            // Nobody to be told is no reason to stop.
+            let queues = engine.configured_queues();
+            // The device continues even if nobody receives the report.
             let _ = ready.send(SetUp {
                 name: self.name,
-                id: machine.model().device_id(),
-                features: machine.features(),
+                id: engine.model().device_id(),
+                features: engine.features(),
                 queues: queues
-                    .filter_map(|queue| machine.queue_config(queue).copied())
+                    .filter_map(|queue| engine.queue_config(queue).copied())
                     .collect(),
             });
         }
     }
 
     fn stops(&mut self) -> bool {
-        self.screen.as_ref().is_some_and(Screen::has_failed)
+        self.printer.as_ref().is_some_and(TracePrinter::has_failed)
     }
 }
 
-/// A model and what is known of it.
-pub(crate) struct Plan<D> {
+/// Everything that is needed to start a device.
+pub(crate) struct DevicePlan<D> {
     pub(crate) name: &'static str,
     pub(crate) model: D,
     pub(crate) offer: Offer,
-    /// With `--trace`.
-    pub(crate) screen: Option<Screen>,
+    /// Set with `--trace`.
+    pub(crate) printer: Option<TracePrinter>,
     pub(crate) ready: mpsc::Sender<SetUp>,
-    /// Asked at the end: what failed behind the model.
-    pub(crate) trouble: fn(&mut D) -> Option<String>,
+    /// Called at the end: returns the error of the back end, if any.
+    pub(crate) backend_error: fn(&mut D) -> Option<String>,
 }
 
-impl Spawned {
+impl RunningDevice {
     pub(crate) fn new<D: DeviceModel + Send + 'static>(
-        plan: Plan<D>,
+        plan: DevicePlan<D>,
         memory: &GuestMemoryMmap,
     ) -> Result<Self> {
-        let Plan {
+        let DevicePlan {
             name,
             model,
             offer,
-            screen,
+            printer,
             ready,
-            trouble,
+            backend_error,
         } = plan;
         let (port, mut source) = channel::channel();
         let line = CondvarNotify::new();
         let shared = Arc::new(Shared::new());
         let accesses = Arc::new(AtomicU64::new(0));
-        let mut machine = Machine::new(
+        let mut engine = DeviceEngine::new(
             model,
             VmMem::new(memory),
             line.clone(),
@@ -139,20 +139,20 @@ impl Spawned {
             Arc::clone(&shared),
         )
         .offering(offer);
-        let mut watch = Watch {
+        let mut observer = AccessObserver {
             name,
             accesses: Arc::clone(&accesses),
-            screen,
+            printer,
             ready: Some(ready),
         };
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
-            serve(&mut machine, &mut source, &mut watch)?;
-            if let Some(error) = watch.screen.as_mut().and_then(Screen::take_error) {
+            serve(&mut engine, &mut source, &mut observer)?;
+            if let Some(error) = observer.printer.as_mut().and_then(TracePrinter::take_error) {
                 return Err(Failure::Output(error));
             }
-            match trouble(machine.model_mut()) {
+            match backend_error(engine.model_mut()) {
                 Some(why) => Err(Failure::Work(why)),
-                None => Ok(machine.counters()),
+                None => Ok(engine.counters()),
             }
         })?;
         Ok(Self {
@@ -169,9 +169,9 @@ impl Spawned {
         self.name
     }
 
-    /// A driver's side of it.
-    pub(crate) fn side(&self) -> Side {
-        Side {
+    /// Returns the driver's side of the device.
+    pub(crate) fn side(&self) -> DriverSide {
+        DriverSide {
             port: self.port.clone(),
             line: self.line.clone(),
         }
@@ -185,19 +185,20 @@ impl Spawned {
         self.shared.needs_reset()
     }
 
-    /// Ends the stream once the driver is gone, and waits for the loop to return.
-    pub(crate) fn join(self) -> Result<Served> {
+    /// Drops the last port, which ends the stream once the driver is gone too. Waits until the loop
+    /// has returned.
+    pub(crate) fn join(self) -> Result<DeviceReport> {
         drop(self.port);
         let counters = match self.thread.join() {
             Ok(counters) => counters?,
             Err(_) => {
                 return Err(Failure::Work(format!(
-                    "the thread of {} panicked",
+                    "the device thread {} panicked",
                     self.name
                 )));
             }
         };
-        Ok(Served {
+        Ok(DeviceReport {
             name: self.name,
             counters,
             accesses: self.accesses.load(Ordering::Relaxed),

@@ -12,21 +12,21 @@ use virtside_std::{
     guest::{ChannelTransport, GuestHal},
 };
 
-/// Bytes of a cached block.
+/// Length of a cached block, in bytes.
 const BLOCK: usize = 4096;
 
-/// Blocks cached at most: the parts of a FAT that are in use, and directories.
+/// Maximum number of cached blocks: enough for the parts of the FAT in use and for directories.
 const BLOCKS: usize = 64;
 
-/// What was asked of a driver, and how long it took.
+/// The number, size and total time of requests to a driver.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Work {
+pub(crate) struct Traffic {
     pub(crate) requests: u64,
     pub(crate) bytes: u64,
     pub(crate) time: Duration,
 }
 
-impl Work {
+impl Traffic {
     pub(crate) fn add(&mut self, bytes: usize, since: Instant) {
         self.requests = self.requests.saturating_add(1);
         self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(0));
@@ -34,11 +34,11 @@ impl Work {
     }
 }
 
-/// The driver, with an interrupt handler.
+/// The block driver, with its interrupt line.
 pub(crate) struct Disk {
     driver: VirtIOBlk<GuestHal, ChannelTransport>,
     line: CondvarNotify,
-    pub(crate) work: Work,
+    pub(crate) traffic: Traffic,
 }
 
 fn broken(error: virtio_drivers::Error) -> io::Error {
@@ -50,7 +50,7 @@ impl Disk {
         Ok(Self {
             driver: VirtIOBlk::new(transport).map_err(broken)?,
             line,
-            work: Work::default(),
+            traffic: Traffic::default(),
         })
     }
 
@@ -66,11 +66,11 @@ impl Disk {
     ) -> io::Result<()> {
         let start = Instant::now();
         request(&mut self.driver).map_err(broken)?;
-        // The driver polls; its interrupt is taken care of afterwards, as a kernel would.
+        // The driver polls for completion. Acknowledge the interrupt afterwards, as a kernel does.
         if self.line.is_high() {
             self.driver.ack_interrupt();
         }
-        self.work.add(bytes, start);
+        self.traffic.add(bytes, start);
         Ok(())
     }
 
@@ -93,11 +93,11 @@ struct Cached {
     used: u64,
 }
 
-/// The disk as a stream with a write-back cache for what is small; what is large goes by it.
+/// The disk as a stream. Small accesses use a write-back cache; large accesses bypass the cache.
 pub(crate) struct Stream<'a> {
     disk: &'a mut Disk,
     position: u64,
-    /// By block number.
+    /// Cached blocks by block number.
     cache: BTreeMap<usize, Cached>,
     clock: u64,
 }
@@ -112,8 +112,8 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Where the next access is, and how many bytes it may have.
-    fn place(&self, want: usize) -> io::Result<(usize, usize)> {
+    /// Returns the position of the next access, and how many of `want` bytes are left on the disk.
+    fn clip(&self, want: usize) -> io::Result<(usize, usize)> {
         let left = self.disk.len().saturating_sub(self.position);
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let at = usize::try_from(self.position).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -125,12 +125,13 @@ impl<'a> Stream<'a> {
         self.position = self.position.saturating_add(count);
     }
 
-    /// How much of an access can go to the device as it is: whole sectors, if they are many.
+    /// Returns how many bytes of an access bypass the cache: the whole sectors of an aligned access
+    /// of at least one block.
     fn direct(at: usize, len: usize) -> Option<usize> {
         (at.is_multiple_of(SECTOR_SIZE) && len >= BLOCK).then_some(len - len % SECTOR_SIZE)
     }
 
-    /// Sectors of a block; the last one of the disk may be short.
+    /// Returns the length of a block in bytes. The last block of the disk may be shorter.
     fn block_len(&self, block: usize) -> usize {
         let start = u64::try_from(block.saturating_mul(BLOCK)).unwrap_or(u64::MAX);
         let left = self.disk.len().saturating_sub(start);
@@ -146,7 +147,7 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Drops what is cached of a range that is about to be accessed directly.
+    /// Writes back and drops the cached blocks of a range that is about to bypass the cache.
     fn evict(&mut self, at: usize, len: usize) -> io::Result<()> {
         let blocks = at / BLOCK..=(at.saturating_add(len) - 1) / BLOCK;
         let cached: Vec<_> = self.cache.range(blocks).map(|(block, _)| *block).collect();
@@ -184,7 +185,7 @@ impl<'a> Stream<'a> {
 
 impl Read for Stream<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let (at, len) = self.place(bytes.len())?;
+        let (at, len) = self.clip(bytes.len())?;
         if len == 0 {
             return Ok(0);
         }
@@ -209,7 +210,7 @@ impl Read for Stream<'_> {
 
 impl Write for Stream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (at, len) = self.place(bytes.len())?;
+        let (at, len) = self.clip(bytes.len())?;
         if len == 0 {
             return Ok(0);
         }

@@ -1,4 +1,4 @@
-//! Why the command failed, and its exit code.
+//! Errors of the command, and their exit codes.
 
 use std::{fmt, io, process::ExitCode};
 
@@ -6,11 +6,11 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command line, or the image that it names. Nothing was done.
+    /// The command line is wrong, or the image cannot be used. Nothing was done.
     Usage(String),
-    /// The work failed, or its result is wrong.
+    /// The run failed, or its result is wrong.
     Work(String),
-    /// Nobody reads what is printed.
+    /// The output could not be written.
     Output(io::Error),
 }
 
@@ -19,12 +19,12 @@ impl Failure {
         Self::Work(why.to_string())
     }
 
-    /// What to say on stderr. A reader that left wants to hear nothing.
+    /// Returns the message for stderr. After a broken pipe there is none.
     pub(crate) fn text(&self) -> Option<String> {
         match self {
             Self::Usage(why) | Self::Work(why) => Some(why.clone()),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
-            Self::Output(error) => Some(format!("cannot print: {error}")),
+            Self::Output(error) => Some(format!("cannot write the output: {error}")),
         }
     }
 

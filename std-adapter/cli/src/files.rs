@@ -1,4 +1,4 @@
-//! Files in a FAT file system, from whichever side.
+//! Files in a FAT file system, for the guest and for the host.
 
 use std::io::{self, Read, SeekFrom};
 
@@ -6,12 +6,12 @@ use fatfs::{FileSystem, FormatVolumeOptions, FsOptions, ReadWriteSeek};
 
 use crate::failure::{Failure, Result};
 
-/// Bytes of a cluster, and so of the largest request.
+/// Length of a cluster, and therefore of the largest request, in bytes.
 const CLUSTER: u32 = 16 << 10;
 
-/// A file as one side sees it.
+/// Name, length and checksum of a file, as one side sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct FileSummary {
     pub(crate) name: String,
     pub(crate) len: u64,
     pub(crate) checksum: u32,
@@ -24,16 +24,17 @@ pub(crate) fn format(disk: impl ReadWriteSeek) -> io::Result<()> {
     fatfs::format_volume(disk, options)
 }
 
-/// Mounts the file system that begins with the first byte, wherever the stream is.
+/// Mounts the file system at the start of the stream, whatever the current position is.
 pub(crate) fn mount<D: ReadWriteSeek>(mut disk: D) -> io::Result<FileSystem<D>> {
     disk.seek(SeekFrom::Start(0))?;
     FileSystem::new(disk, FsOptions::new())
 }
 
-/// The first of `virtside`, `virtside-1`, .. that is not there yet, created.
+/// Creates the first directory of `virtside`, `virtside-1`, .. that does not exist; returns its
+/// name.
 pub(crate) fn new_directory<D: ReadWriteSeek>(fs: &FileSystem<D>) -> Result<String> {
     let root = fs.root_dir();
-    let there: Vec<String> = root
+    let existing: Vec<String> = root
         .iter()
         .map(|entry| entry.map(|entry| entry.file_name().to_lowercase()))
         .collect::<io::Result<_>>()?;
@@ -42,22 +43,22 @@ pub(crate) fn new_directory<D: ReadWriteSeek>(fs: &FileSystem<D>) -> Result<Stri
             0 => "virtside".to_owned(),
             number => format!("virtside-{number}"),
         };
-        if !there.contains(&name) {
+        if !existing.contains(&name) {
             root.create_dir(&name)?;
             return Ok(name);
         }
     }
     Err(Failure::work(
-        "the image has a thousand directories of this command already",
+        "the image already has 1000 directories of this command",
     ))
 }
 
-/// Reads and sums one file; `each` hears of every piece.
+/// Reads one file and computes its checksum. Calls `progress` with the length of each piece.
 pub(crate) fn read<R: Read>(
     name: &str,
     mut file: R,
-    mut each: impl FnMut(usize),
-) -> io::Result<Seen> {
+    mut progress: impl FnMut(usize),
+) -> io::Result<FileSummary> {
     let mut hasher = crc32fast::Hasher::new();
     let mut len = 0_u64;
     let mut piece = vec![0; 64 << 10];
@@ -68,17 +69,17 @@ pub(crate) fn read<R: Read>(
         }
         hasher.update(&piece[..count]);
         len = len.saturating_add(u64::try_from(count).unwrap_or(0));
-        each(count);
+        progress(count);
     }
-    Ok(Seen {
+    Ok(FileSummary {
         name: name.to_owned(),
         len,
         checksum: hasher.finalize(),
     })
 }
 
-/// Every file of a directory, by name.
-pub(crate) fn read_all<D: ReadWriteSeek>(disk: D, directory: &str) -> Result<Vec<Seen>> {
+/// Reads every file of a directory. The result is sorted by name.
+pub(crate) fn read_all<D: ReadWriteSeek>(disk: D, directory: &str) -> Result<Vec<FileSummary>> {
     let fs = mount(disk)?;
     let directory = fs.root_dir().open_dir(directory)?;
     let mut seen = Vec::new();

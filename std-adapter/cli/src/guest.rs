@@ -1,4 +1,4 @@
-//! The guest: drivers, a file system on the disk, and files of random bytes.
+//! The guest: runs the drivers, makes a file system on the disk, and writes files of random bytes.
 
 use std::{
     io::{self, Write},
@@ -10,58 +10,58 @@ use virtio_drivers::device::rng::VirtIORng;
 use virtside_std::guest::{ChannelTransport, GuestHal};
 
 use crate::{
-    device::Side,
-    disk::{Disk, Stream, Work},
+    device::DriverSide,
+    disk::{Disk, Stream, Traffic},
     failure::{Failure, Result},
-    files::{self, Seen},
+    files::{self, FileSummary},
 };
 
-/// Bytes of all files together, if there is room for twice as much.
+/// Total length of all files in bytes, if the free space is at least twice as large.
 const TOTAL: u64 = 16 << 20;
 
-/// Files of these sizes first, around the borders of sectors and clusters.
+/// Lengths of the first files, around multiples of the sector and cluster size.
 const SMALL: [u64; 8] = [0, 1, 511, 512, 513, 4096, 16383, 16385];
 
-/// What is left is shared by so many.
+/// Number of large files, which share the remaining bytes.
 const LARGE: u64 = 4;
 
-/// Bytes asked of the entropy device at once.
+/// Length of one entropy request, in bytes.
 const PIECE: usize = 32 << 10;
 
 pub(crate) struct Guest {
-    pub(crate) block: Side,
-    pub(crate) entropy: Side,
+    pub(crate) block: DriverSide,
+    pub(crate) entropy: DriverSide,
     pub(crate) format: bool,
     pub(crate) bar: ProgressBar,
 }
 
-/// What the guest did and saw.
+/// The result of a guest run.
 pub(crate) struct Outcome {
     pub(crate) directory: String,
-    /// What it wrote.
-    pub(crate) written: Vec<Seen>,
-    /// What it read back.
-    pub(crate) read: Vec<Seen>,
-    pub(crate) block: Work,
-    pub(crate) entropy: Work,
+    /// The files that the guest wrote.
+    pub(crate) written: Vec<FileSummary>,
+    /// The files that the guest read back.
+    pub(crate) read: Vec<FileSummary>,
+    pub(crate) block: Traffic,
+    pub(crate) entropy: Traffic,
     pub(crate) time: Duration,
 }
 
 /// The entropy driver as a source of bytes.
 struct Random {
     driver: VirtIORng<GuestHal, ChannelTransport>,
-    work: Work,
+    traffic: Traffic,
 }
 
 impl Random {
-    fn new(side: Side) -> Result<Self> {
+    fn new(side: DriverSide) -> Result<Self> {
         let transport = ChannelTransport::new(side.port).map_err(Failure::work)?;
         let mut driver = VirtIORng::new(transport).map_err(broken)?;
-        // It polls.
+        // The driver polls.
         driver.disable_interrupts();
         Ok(Self {
             driver,
-            work: Work::default(),
+            traffic: Traffic::default(),
         })
     }
 
@@ -70,7 +70,7 @@ impl Random {
         while !rest.is_empty() {
             let start = Instant::now();
             let count = self.driver.request_entropy(rest).map_err(broken)?;
-            self.work.add(count, start);
+            self.traffic.add(count, start);
             rest = rest.get_mut(count..).unwrap_or_default();
         }
         Ok(())
@@ -101,22 +101,22 @@ impl Guest {
             directory,
             written,
             read,
-            block: disk.work,
-            entropy: random.work,
+            block: disk.traffic,
+            entropy: random.traffic,
             time: start.elapsed(),
         })
     }
 }
 
-/// Names and lengths of files that fill half of what is free, at most.
+/// Returns names and lengths of the files. They fill at most half of the free space.
 fn plan(free: u64) -> Result<Vec<(String, u64)>> {
     let total = TOTAL.min(free / 2);
     let small: u64 = SMALL.iter().sum();
     let left = total.checked_sub(small);
     let left = left.ok_or_else(|| {
-        let (least, mib) = ((small * 2) >> 10, free >> 10);
+        let (least, free) = ((small * 2) >> 10, free >> 10);
         Failure::Work(format!(
-            "there are {mib} KiB free on the image, and at least {least} KiB are needed"
+            "the image has {free} KiB free, but at least {least} KiB are needed"
         ))
     })?;
     let large = std::iter::repeat_n(left / LARGE, usize::try_from(LARGE).map_err(Failure::work)?);
@@ -127,14 +127,18 @@ fn plan(free: u64) -> Result<Vec<(String, u64)>> {
         .collect())
 }
 
-/// Writes files into a new directory, and unmounts.
-fn write(disk: &mut Disk, random: &mut Random, bar: &ProgressBar) -> Result<(String, Vec<Seen>)> {
+/// Mounts the file system, writes files into a new directory, and unmounts.
+fn write(
+    disk: &mut Disk,
+    random: &mut Random,
+    bar: &ProgressBar,
+) -> Result<(String, Vec<FileSummary>)> {
     let mut stream = Stream::new(disk);
     let fs = files::mount(&mut stream)?;
     let stats = fs.stats()?;
     let free = u64::from(stats.free_clusters()).saturating_mul(stats.cluster_size().into());
     let plan = plan(free)?;
-    // Written once and read once.
+    // Each byte is written once and read once.
     bar.set_length(plan.iter().map(|(_, len)| len * 2).sum());
     let name = files::new_directory(&fs)?;
     let mut written = Vec::new();
@@ -155,7 +159,7 @@ fn write(disk: &mut Disk, random: &mut Random, bar: &ProgressBar) -> Result<(Str
             }
             file.flush()?;
             let checksum = hasher.finalize();
-            written.push(Seen {
+            written.push(FileSummary {
                 name,
                 len,
                 checksum,
@@ -167,17 +171,17 @@ fn write(disk: &mut Disk, random: &mut Random, bar: &ProgressBar) -> Result<(Str
     Ok((name, written))
 }
 
-/// Mounts again, without anything cached, and reads the files.
+/// Mounts the file system again, with an empty cache, and reads the files.
 fn read_back(
     disk: &mut Disk,
     directory: &str,
-    written: &[Seen],
+    written: &[FileSummary],
     bar: &ProgressBar,
-) -> Result<Vec<Seen>> {
+) -> Result<Vec<FileSummary>> {
     let fs = files::mount(Stream::new(disk))?;
     let directory = fs.root_dir().open_dir(directory)?;
     let mut read = Vec::new();
-    for Seen { name, .. } in written {
+    for FileSummary { name, .. } in written {
         let file = directory.open_file(name)?;
         read.push(files::read(name, file, |count| {
             bar.inc(u64::try_from(count).unwrap_or(0));

@@ -1,4 +1,4 @@
-//! The disk image: a temporary one, or one that must not lose anything.
+//! The disk image: a temporary image, or an existing image whose content must be kept.
 
 use std::{
     env, fmt,
@@ -14,13 +14,13 @@ use crate::{
     files,
 };
 
-/// The smallest image, in bytes: some files fit in a FAT file system on it.
+/// Minimum size of an image, in bytes: a FAT file system with some files fits.
 const SMALLEST: u64 = 1 << 20;
 
 pub(crate) struct Image {
     file: File,
     name: String,
-    /// What is on it.
+    /// Description of the content.
     content: &'static str,
     len: u64,
     blank: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Image {
 impl Image {
     pub(crate) fn open(args: &Args) -> Result<Self> {
         match &args.disk {
-            Some(path) => Self::given(path).map_err(|why| {
+            Some(path) => Self::existing(path).map_err(|why| {
                 let name = path.display();
                 Failure::Usage(format!("disk image {name}: {why}"))
             }),
@@ -37,17 +37,17 @@ impl Image {
         }
     }
 
-    /// One without a name: however the command ends, nothing stays behind.
+    /// Creates an image without a name, so that no file stays behind however the command ends.
     fn temporary(len: u64) -> Result<Self> {
         let folder = env::temp_dir();
-        let named = |error| {
+        let failure = |error| {
             let folder = folder.display();
             Failure::Usage(format!(
-                "cannot make a temporary image in {folder}: {error}"
+                "cannot create a temporary image in {folder}: {error}"
             ))
         };
-        let file = tempfile::tempfile_in(&folder).map_err(named)?;
-        file.set_len(len).map_err(named)?;
+        let file = tempfile::tempfile_in(&folder).map_err(failure)?;
+        file.set_len(len).map_err(failure)?;
         Ok(Self {
             file,
             name: format!("temporary disk image in {}", folder.display()),
@@ -57,15 +57,13 @@ impl Image {
         })
     }
 
-    /// Looks at an existing image; nothing is written.
-    fn given(path: &Path) -> std::result::Result<Self, String> {
-        let said = |error: io::Error| error.to_string();
-        // Before it is opened: that of a FIFO has effects.
-        let metadata = fs::metadata(path).map_err(said)?;
-        if let Some(kind) = unusable(metadata.file_type()) {
-            return Err(format!(
-                "is {kind}, and not a regular file or a block device"
-            ));
+    /// Opens, locks and checks an existing image. Writes nothing.
+    fn existing(path: &Path) -> std::result::Result<Self, String> {
+        let text = |error: io::Error| error.to_string();
+        // Check the type first: opening a FIFO has side effects.
+        let metadata = fs::metadata(path).map_err(text)?;
+        if let Some(kind) = unusable_type(metadata.file_type()) {
+            return Err(format!("is {kind}, not a regular file or a block device"));
         }
         if metadata.permissions().readonly() {
             return Err("is read-only".into());
@@ -74,23 +72,20 @@ impl Image {
             .read(true)
             .write(true)
             .open(path)
-            .map_err(said)?;
+            .map_err(text)?;
         file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => {
-                "cannot be locked by this process: another one uses it, and two would destroy it"
-                    .into()
-            }
+            TryLockError::WouldBlock => "is in use: another process has locked it".into(),
             TryLockError::Error(error) => format!("cannot be locked: {error}"),
         })?;
-        let len = io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(said)?;
+        let len = io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(text)?;
         if len < SMALLEST {
             return Err(format!(
-                "holds {len} bytes, and at least {SMALLEST} are needed"
+                "has {len} bytes, but at least {SMALLEST} bytes are needed"
             ));
         }
-        let blank = is_blank(&file).map_err(said)?;
+        let blank = is_blank(&file).map_err(text)?;
         if !blank && files::mount(&file).is_err() {
-            return Err("holds something that is not a FAT file system; it is left alone".into());
+            return Err("has content other than a FAT file system; it was not changed".into());
         }
         Ok(Self {
             file,
@@ -105,7 +100,7 @@ impl Image {
         })
     }
 
-    /// The open file, once more.
+    /// Returns another handle of the open file.
     pub(crate) fn file(&self) -> Result<File> {
         Ok(self.file.try_clone()?)
     }
@@ -114,7 +109,7 @@ impl Image {
         &self.name
     }
 
-    /// Whether it may be formatted.
+    /// Returns whether the image is empty, so that it may be formatted.
     pub(crate) fn is_blank(&self) -> bool {
         self.blank
     }
@@ -126,8 +121,8 @@ impl fmt::Display for Image {
     }
 }
 
-/// What a file is that cannot be a disk.
-fn unusable(kind: FileType) -> Option<&'static str> {
+/// Returns the name of a file type that cannot be a disk image.
+fn unusable_type(kind: FileType) -> Option<&'static str> {
     if kind.is_file() || kind.is_block_device() {
         None
     } else if kind.is_dir() {
@@ -141,7 +136,7 @@ fn unusable(kind: FileType) -> Option<&'static str> {
     }
 }
 
-/// Whether it is all zero, so that formatting it loses nothing.
+/// Returns whether all bytes are zero, so that formatting destroys nothing.
 fn is_blank(mut file: &File) -> io::Result<bool> {
     io::Seek::rewind(&mut file)?;
     let mut piece = vec![0; 1 << 20];

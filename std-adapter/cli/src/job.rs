@@ -1,4 +1,5 @@
-//! The main job: two devices, a driver that nobody here wrote, and the same files from both sides.
+//! The main job: starts two devices, runs a third-party driver against them, and compares the files
+//! that guest and host see.
 
 use std::{
     sync::mpsc,
@@ -16,60 +17,60 @@ use virtside_std::{FileDisk, OsEntropy, guest::GuestHal};
 
 use crate::{
     args::Args,
-    device::{Plan, QUEUE_MAX, SetUp, Spawned},
+    device::{DevicePlan, QUEUE_MAX, RunningDevice, SetUp},
     failure::{Failure, Result},
     files,
     guest::{Guest, Outcome},
     image::Image,
     report,
-    screen::Screen,
+    trace::TracePrinter,
 };
 
-/// A driver that makes no register access for so long is stuck.
-const STUCK: Duration = Duration::from_secs(20);
+/// A driver that makes no register access for this many seconds is stuck.
+const STUCK_SECONDS: u64 = 20;
 
-/// Bytes of one entropy request, at most.
+/// Maximum length of one entropy request, in bytes.
 const ENTROPY_LIMIT: u32 = 64 << 10;
 
-/// Both sides see the same files, or it is a failure.
+/// Runs the main job. Fails unless guest and host see the same files.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let image = Image::open(args)?;
     report::begin(&image)?;
     let template = "{msg:>8} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec}";
     let style = ProgressStyle::with_template(template).map_err(Failure::work)?;
     let bar = ProgressBar::new(0).with_style(style);
-    let screen = |name, model: &dyn Identified| {
+    let printer = |name, model: &dyn Identified| {
         let trace = args.trace.then_some(model.id());
-        trace.map(|id| Screen::new(name, id, bar.clone()))
+        trace.map(|id| TracePrinter::new(name, id, bar.clone()))
     };
     let memory = GuestHal::memory().map_err(Failure::work)?;
     let (ready, set_up) = mpsc::channel();
 
     let disk = FileDisk::new(image.file()?, false)?;
     let block = Block::new(disk, BlockOptions::new(QUEUE_MAX).with_id("virtside"));
-    let plan = Plan {
+    let plan = DevicePlan {
         name: "blk",
-        screen: screen("blk", &block),
+        printer: printer("blk", &block),
         model: block,
         offer: Offer::AS_IS,
         ready: ready.clone(),
-        trouble: |block| {
+        backend_error: |block| {
             let error = block.backend_mut().take_error();
             error.map(|error| error.to_string())
         },
     };
-    let block = Spawned::new(plan, memory)?;
+    let block = RunningDevice::new(plan, memory)?;
     let entropy = Entropy::new(OsEntropy).with_limit(ENTROPY_LIMIT);
-    let plan = Plan {
+    let plan = DevicePlan {
         name: "rng",
-        screen: screen("rng", &entropy),
+        printer: printer("rng", &entropy),
         model: entropy,
-        // Its driver suppresses by flags.
+        // The driver suppresses interrupts by ring flags, which EVENT_IDX replaces.
         offer: Offer::AS_IS.without(Features::EVENT_IDX),
         ready,
-        trouble: |_| None,
+        backend_error: |_| None,
     };
-    let entropy = Spawned::new(plan, memory)?;
+    let entropy = RunningDevice::new(plan, memory)?;
 
     let guest = Guest {
         block: block.side(),
@@ -77,14 +78,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         format: image.is_blank(),
         bar: bar.clone(),
     };
-    let tell = |set_up: &SetUp| bar.suspend(|| report::set_up(set_up));
-    let driven = drive(guest, &[&block, &entropy], &set_up, tell);
+    let report_set_up = |set_up: &SetUp| bar.suspend(|| report::set_up(set_up));
+    let driven = drive(guest, &[&block, &entropy], &set_up, report_set_up);
     bar.finish_and_clear();
     let outcome = match driven {
         Ok(outcome) => outcome,
-        Err(Ended::Stuck(why)) => return Err(why),
-        // What the device's side says is the cause of what the driver was told.
-        Err(Ended::Over(why)) => {
+        Err(GuestError::Stuck(why)) => return Err(why),
+        // An error on the device's side is the cause of the driver's error.
+        Err(GuestError::Ended(why)) => {
             let ends = [block.join(), entropy.join()];
             let cause = ends.into_iter().find_map(std::result::Result::err);
             return Err(match cause {
@@ -101,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     report::verdict(&outcome, &host)
 }
 
-/// A model, whichever.
+/// A model of any type.
 trait Identified {
     fn id(&self) -> u32;
 }
@@ -112,34 +113,35 @@ impl<D: DeviceConfig> Identified for D {
     }
 }
 
-/// Why there is no outcome.
-enum Ended {
-    /// The driver's thread is gone.
-    Over(Failure),
-    /// It would wait for ever, so it cannot be joined.
+/// Reason why the guest returned no outcome.
+enum GuestError {
+    /// The guest thread has ended with this error.
+    Ended(Failure),
+    /// The guest thread may never end, so it cannot be joined.
     Stuck(Failure),
 }
 
-/// Runs the guest in a thread of its own, tells what it sets up, and watches that it gets on.
+/// Runs the guest in its own thread. Meanwhile reports what the drivers set up, and stops if a
+/// driver makes no progress.
 fn drive(
     guest: Guest,
-    devices: &[&Spawned],
+    devices: &[&RunningDevice],
     set_up: &mpsc::Receiver<SetUp>,
-    tell: impl Fn(&SetUp) -> Result<()>,
-) -> std::result::Result<Outcome, Ended> {
+    report_set_up: impl Fn(&SetUp) -> Result<()>,
+) -> std::result::Result<Outcome, GuestError> {
     let guest = thread::Builder::new()
         .name("guest".into())
         .spawn(move || guest.run())
-        .map_err(|error| Ended::Over(error.into()))?;
-    let stuck = |why: String| Err(Ended::Stuck(Failure::Work(why)));
+        .map_err(|error| GuestError::Ended(error.into()))?;
+    let stuck = |why: String| Err(GuestError::Stuck(Failure::Work(why)));
     let mut seen = 0;
     let mut since = Instant::now();
     loop {
-        let over = guest.is_finished();
+        let is_finished = guest.is_finished();
         while let Ok(set_up) = set_up.try_recv() {
-            tell(&set_up).map_err(Ended::Stuck)?;
+            report_set_up(&set_up).map_err(GuestError::Stuck)?;
         }
-        if over {
+        if is_finished {
             break;
         }
         thread::sleep(Duration::from_millis(10));
@@ -150,12 +152,14 @@ fn drive(
         if let Some(device) = devices.iter().find(|device| device.needs_reset()) {
             return stuck(format!("{} set DEVICE_NEEDS_RESET", device.name()));
         }
-        if since.elapsed() > STUCK {
-            return stuck("the driver is stuck".into());
+        if since.elapsed() > Duration::from_secs(STUCK_SECONDS) {
+            return stuck(format!(
+                "the driver made no register access for {STUCK_SECONDS} s"
+            ));
         }
     }
     match guest.join() {
-        Ok(outcome) => outcome.map_err(Ended::Over),
-        Err(_) => Err(Ended::Over(Failure::work("the driver panicked"))),
+        Ok(outcome) => outcome.map_err(GuestError::Ended),
+        Err(_) => Err(GuestError::Ended(Failure::work("the driver panicked"))),
     }
 }

@@ -1,17 +1,17 @@
 //! The `virtside` command: unmodified `virtio-drivers` against devices of `virtside`, in one
 //! process.
 //!
-//! Modules import from those above them only:
+//! A module imports only from modules above it in this list:
 //!
 //! ```text
-//! failure             why the command failed, and its exit code
-//! output              lines to stdout and stderr
+//! failure             errors and exit codes
+//! output              lines on stdout and stderr
 //! args                the command line
-//! files, image        a FAT file system, and the disk image that it is on
-//! words, screen       register accesses in words
-//! device              a device behind its loop
+//! files, image        the FAT file system and its disk image
+//! words, trace        register accesses as text
+//! device              a device in its thread
 //! disk, guest         the driver's side
-//! report              the story, the table, the verdict
+//! report              the printed report and the verdict
 //! job                 the main job
 //! ```
 #![deny(unsafe_code)]
@@ -26,7 +26,7 @@ mod image;
 mod job;
 mod output;
 mod report;
-mod screen;
+mod trace;
 mod words;
 
 use std::process::ExitCode;
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(text) = failure.text() {
-                output::complain(&text);
+                output::print_error(&text);
             }
             failure.code()
         }

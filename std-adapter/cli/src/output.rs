@@ -1,4 +1,4 @@
-//! Lines to stdout and stderr.
+//! Lines on stdout and stderr.
 
 use std::{
     fmt,
@@ -7,25 +7,25 @@ use std::{
 
 use crate::failure::{Failure, Result};
 
-/// Prints a line of the story.
-pub(crate) fn say(line: impl fmt::Display) -> Result<()> {
+/// Prints a line on stdout.
+pub(crate) fn print_line(line: impl fmt::Display) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
         .map_err(Failure::Output)
 }
 
-/// Prints why the command failed. If that fails, too, the exit code still tells.
-pub(crate) fn complain(line: &str) {
+/// Prints an error on stderr. If printing fails too, the exit code still reports the error.
+pub(crate) fn print_error(line: &str) {
     let _ = writeln!(io::stderr(), "virtside: {line}");
 }
 
-/// Prints a line of the trace.
-pub(crate) fn trace(line: impl fmt::Display) -> io::Result<()> {
+/// Prints a line of the trace on stderr.
+pub(crate) fn print_trace(line: impl fmt::Display) -> io::Result<()> {
     writeln!(io::stderr(), "{line}")
 }
 
-/// Columns of the terminal; 80 where there is none.
+/// Returns the width of the terminal in columns, or 80 without a terminal.
 pub(crate) fn columns() -> u16 {
     let size = console::Term::stdout().size_checked();
     size.map_or(80, |(_, columns)| columns)

@@ -1,25 +1,25 @@
-//! The story: what was set up, what was done, and the verdict.
+//! The printed report: what was set up, the traffic of each device, and the verdict.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::{
-    device::{Served, SetUp},
-    disk::Work,
+    device::{DeviceReport, SetUp},
+    disk::Traffic,
     failure::{Failure, Result},
-    files::Seen,
+    files::FileSummary,
     guest::Outcome,
     image::Image,
-    output::{columns, say},
+    output::{columns, print_line},
     words,
 };
 
-/// What the driver's side is, and on what.
+/// Prints the disk image and the driver.
 pub(crate) fn begin(image: &Image) -> Result<()> {
-    say(format_args!("host    {image}"))?;
-    say("driver  the crate virtio-drivers, unmodified, in a thread of its own")
+    print_line(format_args!("host    {image}"))?;
+    print_line("driver  the unmodified crate virtio-drivers, in its own thread")
 }
 
-/// What a driver set up.
+/// Prints the features and queues that a driver has set up.
 pub(crate) fn set_up(set_up: &SetUp) -> Result<()> {
     let SetUp {
         name,
@@ -28,18 +28,18 @@ pub(crate) fn set_up(set_up: &SetUp) -> Result<()> {
         queues,
     } = set_up;
     let names = words::negotiated(*id, *features);
-    say(format_args!("{name:6}  {names}"))?;
+    print_line(format_args!("{name:6}  {names}"))?;
     for queue in queues {
         let (number, size, desc) = (queue.queue, queue.size, queue.desc);
-        say(format_args!(
+        print_line(format_args!(
             "{name:6}  queue {number} checked and live: {size} elements at {desc:#x}"
         ))?;
     }
     Ok(())
 }
 
-/// What each device did for its driver.
-pub(crate) fn table(work: &[&Work], served: &[Served]) -> Result<()> {
+/// Prints a table of the traffic of each device.
+pub(crate) fn table(traffic: &[&Traffic], served: &[DeviceReport]) -> Result<()> {
     let mut table = Table::new();
     table
         .load_preset(presets::UTF8_FULL_CONDENSED)
@@ -58,14 +58,13 @@ pub(crate) fn table(work: &[&Work], served: &[Served]) -> Result<()> {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    for (work, served) in work.iter().zip(served) {
-        // For the screen: rounding does not matter.
-        #[allow(clippy::cast_precision_loss, reason = "shown with a digit or two")]
-        let [requests, bytes] = [work.requests, work.bytes].map(|count| count as f64);
-        let seconds = work.time.as_secs_f64();
+    for (traffic, served) in traffic.iter().zip(served) {
+        #[allow(clippy::cast_precision_loss, reason = "printed with one digit at most")]
+        let [requests, bytes] = [traffic.requests, traffic.bytes].map(|count| count as f64);
+        let seconds = traffic.time.as_secs_f64();
         table.add_row([
             served.name.to_owned(),
-            work.requests.to_string(),
+            traffic.requests.to_string(),
             format!("{:.1}", bytes / 1e6),
             format!("{:.0}", bytes / seconds / 1e6),
             format!("{:.1}", seconds * 1e6 / requests),
@@ -74,20 +73,24 @@ pub(crate) fn table(work: &[&Work], served: &[Served]) -> Result<()> {
             served.counters.suppressed.to_string(),
         ]);
     }
-    say(format_args!("\n{table}"))
+    print_line(format_args!("\n{table}"))
 }
 
-/// Whether the files that were written are those that were read back, and those that the host sees.
-pub(crate) fn verdict(outcome: &Outcome, host: &[Seen]) -> Result<()> {
+/// Compares the written files with the files that the guest read back and the files that the host
+/// sees. Prints the verdict.
+///
+/// # Errors
+/// The files differ; the text lists each difference.
+pub(crate) fn verdict(outcome: &Outcome, host: &[FileSummary]) -> Result<()> {
     let directory = &outcome.directory;
     let sides = [("guest", outcome.read.as_slice()), ("host", host)];
     let mut wrong = Vec::new();
     for (side, seen) in sides {
         for written in &outcome.written {
             match seen.iter().find(|seen| seen.name == written.name) {
-                None => wrong.push(format!("{} is missing for the {side}", written.name)),
+                None => wrong.push(format!("{}: the {side} does not find it", written.name)),
                 Some(seen) if seen != written => wrong.push(format!(
-                    "{}: {} bytes with CRC {:08x} were written, and the {side} sees {} with {:08x}",
+                    "{}: wrote {} bytes with CRC {:08x}, the {side} reads {} bytes with CRC {:08x}",
                     written.name, written.len, written.checksum, seen.len, seen.checksum
                 )),
                 Some(_) => {}
@@ -96,20 +99,20 @@ pub(crate) fn verdict(outcome: &Outcome, host: &[Seen]) -> Result<()> {
         let more = seen.len().saturating_sub(outcome.written.len());
         if more != 0 {
             wrong.push(format!(
-                "the {side} sees {more} more files than were written"
+                "the {side} finds {more} more files than were written"
             ));
         }
     }
     if !wrong.is_empty() {
         let wrong = wrong.join("\n  ");
         return Err(Failure::Work(format!(
-            "the files in /{directory} are not the same from both sides:\n  {wrong}"
+            "guest and host do not see the same files in /{directory}:\n  {wrong}"
         )));
     }
     let count = outcome.written.len();
     let bytes: u64 = outcome.written.iter().map(|seen| seen.len).sum();
     let seconds = outcome.time.as_secs_f64();
-    say(format_args!(
-        "\n{count} files, {bytes} bytes in /{directory}: the same from both sides ({seconds:.2} s)"
+    print_line(format_args!(
+        "\n{count} files, {bytes} bytes in /{directory}: guest and host see the same ({seconds:.2} s)"
     ))
 }

@@ -1,4 +1,4 @@
-//! Register accesses in words.
+//! Formats register accesses as text.
 
 use virtio_spec::{DeviceStatus, F, blk, le128};
 use virtside::{
@@ -6,7 +6,7 @@ use virtside::{
     mmio::{Access, Register, Reply},
 };
 
-/// What the selector registers were last set to: the meaning of others depends on them.
+/// Current values of the selector registers, on which the meaning of other registers depends.
 #[derive(Default)]
 pub(crate) struct Selectors {
     device_features: u32,
@@ -14,7 +14,7 @@ pub(crate) struct Selectors {
 }
 
 impl Selectors {
-    pub(crate) fn follow(&mut self, access: Access) {
+    pub(crate) fn update(&mut self, access: Access) {
         let Access::Write { offset, value, .. } = access else {
             return;
         };
@@ -26,7 +26,7 @@ impl Selectors {
         }
     }
 
-    /// The access, and the value that it has stored or loaded.
+    /// Formats an access with the value that was stored or loaded.
     pub(crate) fn describe(&self, id: u32, access: Access, reply: Reply) -> String {
         let (offset, width, verb, value) = match access {
             Access::Read { offset, width } => (offset, width, "->", reply.bus_value().unwrap_or(0)),
@@ -86,7 +86,7 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(" | ")
 }
 
-/// The features that were negotiated, by name.
+/// Returns the names of the negotiated features.
 pub(crate) fn negotiated(id: u32, features: Features) -> String {
     let words = (0..4).map(|word| (word, features.word(word)));
     let some = words.filter(|(_, bits)| *bits != 0);
@@ -96,7 +96,7 @@ pub(crate) fn negotiated(id: u32, features: Features) -> String {
     names.join(" | ")
 }
 
-/// The features of one word, by name.
+/// Returns the names of the features in one 32-bit word.
 fn features(id: u32, word: u32, value: u32) -> String {
     let shift = word.saturating_mul(32);
     let bits = u128::from(value).checked_shl(shift).unwrap_or(0);

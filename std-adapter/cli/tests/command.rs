@@ -1,4 +1,4 @@
-//! The `virtside` command, from outside.
+//! Black-box tests of the `virtside` command.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ fn virtside(arguments: &[&str]) -> Output {
     Command::new(COMMAND).args(arguments).output().unwrap()
 }
 
-/// Runs it from a shell.
+/// Runs the command from a shell script, in which `$0` is the command.
 fn from_shell(script: &str, arguments: &[&str]) -> Output {
     let mut shell = Command::new("sh");
     shell.args(["-c", script, COMMAND]).args(arguments);
@@ -35,7 +35,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Exit code 2, nothing on stdout, and one line on stderr, which is returned.
+/// Asserts exit code 2, nothing on stdout and one line on stderr. Returns that line.
 fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert_eq!(stdout(output), "");
@@ -55,7 +55,7 @@ fn the_main_job_ends_with_the_same_files_on_both_sides() {
     let output = virtside(&["--mib", "8"]);
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(text.contains("the same from both sides"), "{text}");
+    assert!(text.contains("guest and host see the same"), "{text}");
     let lines: Vec<_> = text.lines().collect();
     let begins = ["host ", "driver ", "rng ", "rng ", "blk ", "blk "];
     for (line, begin) in lines.iter().zip(begins) {
@@ -134,7 +134,7 @@ fn a_read_only_image_is_refused_even_to_root() {
 }
 
 #[test]
-fn an_image_with_anything_but_a_file_system_is_left_alone() {
+fn an_image_without_a_file_system_is_refused_and_unchanged() {
     let image = image(8 << 20);
     let mut bytes = vec![0; 8 << 20];
     bytes[(8 << 20) - 1] = 1;
@@ -160,12 +160,12 @@ fn an_image_keeps_its_files_and_gets_a_new_directory() {
         .filter(|entry| entry.is_dir())
         .map(|entry| (entry.file_name(), entry.to_dir().iter().count()))
         .collect();
-    // Twelve files, and the two links of a directory.
+    // Twelve files, and the entries `.` and `..`.
     assert_eq!(names, [("virtside".into(), 14), ("virtside-1".into(), 14)]);
 }
 
 #[test]
-fn without_a_folder_for_the_image_there_is_one_line() {
+fn a_missing_image_folder_gives_one_line_and_exit_code_2() {
     let output = from_shell("TMPDIR=/nonexistent exec \"$0\"", &[]);
     let line = refused(&output);
     assert!(line.contains("/nonexistent"), "{line}");
@@ -173,7 +173,7 @@ fn without_a_folder_for_the_image_there_is_one_line() {
 }
 
 #[test]
-fn what_is_no_disk_is_refused_with_what_it_is() {
+fn a_file_of_another_type_is_refused_with_its_type() {
     let folder = TempDir::new().unwrap();
     assert!(refused(&with_disk(folder.path())).contains("is a directory"));
     let fifo = folder.path().join("fifo");
@@ -187,7 +187,7 @@ fn what_is_no_disk_is_refused_with_what_it_is() {
     assert!(refused(&with_disk(&fifo)).contains("is a FIFO"));
     assert!(refused(&with_disk(Path::new("/dev/null"))).contains("is a character device"));
     let small = image((1 << 20) - 512);
-    assert!(refused(&with_disk(small.path())).contains("at least 1048576 are needed"));
+    assert!(refused(&with_disk(small.path())).contains("at least 1048576 bytes are needed"));
 }
 
 #[test]
@@ -205,16 +205,16 @@ fn an_image_of_1_mib_is_used_until_it_is_full() {
             return;
         }
     }
-    panic!("it is never full");
+    panic!("the image is never full");
 }
 
 #[test]
-fn an_image_that_is_in_use_is_refused_and_left_alone() {
+fn an_image_in_use_is_refused_and_unchanged() {
     let image = image(8 << 20);
     image.as_file().lock().unwrap();
     let line = refused(&with_disk(image.path()));
     assert!(line.contains(image.path().to_str().unwrap()), "{line}");
-    assert!(line.contains("another one uses it"), "{line}");
+    assert!(line.contains("another process has locked it"), "{line}");
     assert!(
         fs::read(image.path())
             .unwrap()
@@ -226,9 +226,9 @@ fn an_image_that_is_in_use_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_write_that_fails_is_told_with_file_offset_and_reason() {
+fn a_failed_write_is_reported_with_file_offset_and_reason() {
     let image = image(8 << 20);
-    // No file may be longer than 2 MiB.
+    // `ulimit` allows no file longer than 2 MiB.
     let script = "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\"";
     let output = from_shell(script, &["--disk", image.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -236,7 +236,7 @@ fn a_write_that_fails_is_told_with_file_offset_and_reason() {
     assert_eq!(line.lines().count(), 1, "{line}");
     for part in [
         image.path().to_str().unwrap(),
-        "write, ",
+        "write of ",
         "at offset ",
         "File too large (os error 27)",
     ] {
@@ -272,7 +272,7 @@ fn a_closed_output_is_a_quiet_failure() {
     }
 }
 
-/// A command that runs, with its images in this folder.
+/// Starts the command, with its temporary image in `folder`.
 fn running(arguments: &[&str], folder: &Path) -> Child {
     let mut command = Command::new(COMMAND);
     command.args(arguments).env("TMPDIR", folder);
@@ -313,7 +313,7 @@ fn a_narrow_terminal_gets_a_narrow_table() {
     let script = Command::new("script")
         .args(["-qec", &command, "/dev/null"])
         .output();
-    // A machine without `script` cannot tell.
+    // Without the tool `script`, the test cannot make a terminal.
     let Ok(output) = script else {
         return;
     };

@@ -72,10 +72,10 @@ impl fmt::Display for DiskError {
         let operation = match operation {
             DiskOperation::Read => "read",
             DiskOperation::Write => "write",
-            DiskOperation::WriteZeroes => "write of zeroes",
+            DiskOperation::WriteZeroes => "zeroing",
             DiskOperation::Flush => return write!(f, "flush: {error}"),
         };
-        write!(f, "{operation}, {len} bytes at offset {offset}: {error}")
+        write!(f, "{operation} of {len} bytes at offset {offset}: {error}")
     }
 }
 
@@ -122,7 +122,7 @@ impl FileDisk {
         if sectors == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "a disk image holds at least one sector of 512 bytes",
+                "a disk image needs at least one sector of 512 bytes",
             ));
         }
         Ok(Self {

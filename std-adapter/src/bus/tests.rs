@@ -18,13 +18,13 @@ use crate::{
     serve,
 };
 
-/// A device that notes what it is asked.
+/// A device that records its accesses and polls.
 #[derive(Default)]
 struct Fake {
     accesses: Vec<Access>,
     polled: Vec<u16>,
     step: Option<Step>,
-    /// Answers `finish` this many times with `Pending`.
+    /// Number of calls of `finish` until the access is done.
     pends: u32,
 }
 
@@ -93,7 +93,7 @@ fn ranges_that_do_not_fit_are_refused_and_change_nothing() {
     assert_eq!(why, Err(BusError::Misaligned { start: 0x2002 }));
     let ranges: Vec<_> = bus.devices().map(|(range, _)| range).collect();
     assert_eq!(ranges, [0x1000..0x1200, 0x1200..0x1300]);
-    // The neighbours of what there is, to the end of the address space.
+    // Ranges adjacent to those in use, up to the end of the address space.
     bus.attach(0xf00..0x1000, Box::default()).unwrap();
     bus.attach(0x1300..u32::MAX, Box::default()).unwrap();
 }
@@ -119,7 +119,7 @@ fn an_access_goes_to_the_device_that_has_all_its_bytes() {
         assert_eq!(bus.access(Access::read(offset)), none(offset));
         assert_eq!(bus.access(Access::write(offset, 1)), none(offset));
     }
-    // Half of it is behind the device.
+    // The second half of the access is after the end of the device.
     let half = Access::Read {
         offset: 0x11fc,
         width: 8,
@@ -133,12 +133,12 @@ fn an_access_goes_to_the_device_that_has_all_its_bytes() {
 }
 
 #[test]
-fn a_pending_reply_is_its_devices_and_holds_up_the_rest() {
+fn a_pending_reply_blocks_accesses_to_every_device() {
     let mut fakes = [Fake::default(), Fake::default()];
     fakes[1].pends = 2;
     let mut bus = bus_of(&mut fakes);
     let Reply::Pending(ticket) = bus.access(Access::write(0x2070, 0)) else {
-        panic!("it is not pending");
+        panic!("the reply is not pending");
     };
     assert_eq!(bus.access(Access::read(0x1000)), Reply::Busy);
     assert!(bus.detach(0x2000).is_none());
@@ -166,14 +166,14 @@ fn a_poll_shares_its_budget_and_goes_on_where_it_stopped() {
     }
     assert_eq!(bus.poll(0), Step::More);
     drop(bus);
-    // Three of ten each, and then two each of three rounds of two.
+    // Three chains each of the first ten, then two chains each over three polls of two.
     for fake in &fakes {
         assert_eq!(fake.polled, [3, 1, 1]);
     }
 }
 
 #[test]
-fn a_poll_says_what_the_busiest_device_says() {
+fn a_poll_returns_the_step_of_the_busiest_device() {
     for (steps, step) in [
         ([Step::Idle, Step::Idle], Step::Idle),
         ([Step::Blocked, Step::Idle], Step::Blocked),
@@ -199,7 +199,7 @@ fn engine<D: DeviceModel>(model: D) -> Of<D> {
     Engine::new(model, RAM.flat(0), (), slots, Arc::new(Shared::new()))
 }
 
-/// Sets one queue of 8 up, at `ring` in [`RAM`].
+/// Sets up a queue of 8 elements at `ring` in [`RAM`], and makes the device live.
 fn bring_up(device: &DriverPort, ring: u64) {
     for (offset, value) in [
         (0x70, 3),
@@ -218,7 +218,7 @@ fn bring_up(device: &DriverPort, ring: u64) {
     assert_eq!(device.read(0x70, 4), Ok(15));
 }
 
-/// One descriptor.
+/// Writes descriptor `at` of the table at `ring`.
 fn describe(ring: u64, at: u64, buffer: u64, len: u32, flags: u16, next: u16) {
     let at = usize::try_from(ring + at * 16).unwrap();
     RAM.write(at, &buffer.to_le_bytes());
@@ -227,7 +227,7 @@ fn describe(ring: u64, at: u64, buffer: u64, len: u32, flags: u16, next: u16) {
     RAM.write(at + 14, &next.to_le_bytes());
 }
 
-/// Makes the chain of descriptor 0 available, kicks, and waits until it is used.
+/// Makes the chain at descriptor 0 available, kicks, and waits until the chain is used.
 fn request(device: &DriverPort, ring: usize) {
     RAM.write(ring + 0x202, &[1, 0]);
     device.write(0x50, 4, 0).unwrap();
@@ -251,12 +251,12 @@ fn two_models_do_io_for_their_drivers_behind_one_channel() {
         bus.attach(0x1_0000..0x1_0200, Box::new(engine(disk)))?;
         bus.attach(0x1000..0x1200, Box::new(entropy))?;
         let mut refused = Vec::new();
-        let mut look = OnAccess(|access, reply| {
+        let mut observer = OnAccess(|access, reply| {
             if let Reply::Refused(why) = reply {
                 refused.push((access, why));
             }
         });
-        serve(&mut bus, &mut source, &mut look)?;
+        serve(&mut bus, &mut source, &mut observer)?;
         Result::<_, Box<dyn std::error::Error + Send + Sync>>::Ok(refused)
     });
     let (entropy, disk) = (port.window(0x1000), port.window(0x1_0000));
@@ -274,7 +274,7 @@ fn two_models_do_io_for_their_drivers_behind_one_channel() {
     RAM.read(0x800, &mut bytes);
     assert_eq!(bytes, [9; 16]);
 
-    // Sector 1: header, data, status.
+    // A read of sector 1: header, data, status.
     RAM.write(0x1800, &[0; 8]);
     RAM.write(0x1808, &1_u64.to_le_bytes());
     RAM.write(0x1c00, &[0xff]);
@@ -294,7 +294,7 @@ fn two_models_do_io_for_their_drivers_behind_one_channel() {
     assert_eq!(refused, [(Access::read(0x8000), nothing)]);
 }
 
-/// Leaves the loop when the driver is live.
+/// Leaves the loop when the device is live.
 #[derive(Default)]
 struct WhenLive(bool);
 
@@ -341,5 +341,8 @@ fn a_reset_that_waits_lets_the_other_device_work() {
     assert_eq!(port.read(0x70, 4), Ok(0));
     drop(port);
     owner.join().unwrap();
-    assert!(devices.join().unwrap() > 6, "it was not polled meanwhile");
+    assert!(
+        devices.join().unwrap() > 6,
+        "the other device was not polled during the reset"
+    );
 }

@@ -58,7 +58,7 @@ fn a_wake_before_the_wait_is_not_lost() {
 }
 
 #[test]
-fn a_dropped_source_lets_the_waiting_driver_go() {
+fn a_dropped_source_unblocks_the_waiting_driver() {
     let (port, mut source) = channel();
     let driver = thread::spawn(move || (port.read(0, 4), port.read(0, 4)));
     assert_eq!(source.wait(None).unwrap(), Event::Access(Access::read(0)));
@@ -72,8 +72,8 @@ fn nothing_can_be_completed_without_an_access() {
     assert!(source.complete(1).is_err());
 }
 
-/// A bus with an access that waits for its reply.
-fn asked() -> (ChannelSource, thread::JoinHandle<Result<u64, Closed>>) {
+/// Creates a bus with an access that waits for its reply.
+fn with_waiting_access() -> (ChannelSource, thread::JoinHandle<Result<u64, Closed>>) {
     let (port, source) = channel();
     let line = Arc::clone(&source.line);
     let driver = thread::spawn(move || port.read(8, 4));
@@ -87,7 +87,7 @@ const TIMEOUTS: [Option<Duration>; 3] =
     [Some(Duration::ZERO), Some(Duration::from_secs(3600)), None];
 
 #[test]
-fn a_zero_timeout_finds_what_is_there_and_never_waits() {
+fn a_zero_timeout_returns_what_is_there_and_never_waits() {
     let zero = Some(Duration::ZERO);
     let (port, mut source) = channel();
     for _ in 0..3 {
@@ -95,7 +95,7 @@ fn a_zero_timeout_finds_what_is_there_and_never_waits() {
     }
     drop(port);
     assert_eq!(source.wait(zero).unwrap(), Event::End);
-    let (mut source, driver) = asked();
+    let (mut source, driver) = with_waiting_access();
     assert_eq!(source.wait(zero).unwrap(), Event::Access(Access::read(8)));
     source.complete(1).unwrap();
     assert_eq!(driver.join().unwrap(), Ok(1));
@@ -113,14 +113,14 @@ fn a_time_that_has_passed_is_a_wake() {
 #[test]
 fn an_access_comes_before_a_wake_and_a_wake_before_the_end() {
     for timeout in TIMEOUTS {
-        let (mut source, driver) = asked();
+        let (mut source, driver) = with_waiting_access();
         source.waker().wake();
         source.waker().wake();
         assert_eq!(
             source.wait(timeout).unwrap(),
             Event::Access(Access::read(8))
         );
-        // Woken while an access is outstanding: it is one wake with the others.
+        // A wake during an outstanding access is merged with the earlier wakes.
         source.waker().wake();
         source.complete(1).unwrap();
         assert_eq!(driver.join().unwrap(), Ok(1));

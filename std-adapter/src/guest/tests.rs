@@ -18,7 +18,8 @@ use virtside::{ChainSlot, Engine, Shared, mmio::Access, models::Entropy};
 use super::*;
 use crate::{AccessSource, OnAccess, OsEntropy, VmMem, access::Next, channel::channel, serve};
 
-/// What `MmioTransport` does for this driver: `offset` is a load, `offset=value` a store.
+/// The register accesses that `MmioTransport` makes for this driver: `offset` is a load,
+/// `offset=value` is a store.
 const EXPECTED: &str = "
     0 8 4
     70=0 70=3
@@ -64,19 +65,19 @@ fn the_transport_makes_the_register_accesses_of_mmio_transport() {
         let mut engine: Engine<_, _, _, 1, 16, _, _> =
             Engine::new(model, memory, (), slots, shared);
         let mut seen = Vec::new();
-        let mut look = OnAccess(|access: Access, _| seen.push(words(access)));
-        serve(&mut engine, &mut source, &mut look).unwrap();
+        let mut observer = OnAccess(|access: Access, _| seen.push(words(access)));
+        serve(&mut engine, &mut source, &mut observer).unwrap();
         (seen, engine.counters().chains)
     });
 
-    // The first page of the region has a low half of 0: not for a ring.
+    // The address of the first page has a low half of 0. Use that page up, so that no ring gets it.
     GuestHal::dma_alloc(1, BufferDirection::Both);
     let transport = ChannelTransport::new(port).unwrap();
     let mut driver = VirtIORng::<GuestHal, _>::new(transport).unwrap();
     let mut bytes = [0; 4096];
     assert_eq!(driver.request_entropy(&mut bytes), Ok(4096));
     assert!(bytes.iter().any(|byte| *byte != 0));
-    // The used ring moves before the interrupt.
+    // The device updates the used ring before it sends the interrupt.
     while raised.interrupt_status().is_empty() {
         thread::yield_now();
     }
@@ -92,7 +93,7 @@ fn the_transport_makes_the_register_accesses_of_mmio_transport() {
     );
 }
 
-/// A device that is gone when `last` says so of an access, which stays without an answer.
+/// Starts a device that vanishes at the first access for which `last` is true, without an answer.
 fn vanishing(last: impl Fn(Access) -> bool + Send + 'static) -> DriverPort {
     let (port, mut source) = channel();
     thread::spawn(move || {
@@ -116,7 +117,7 @@ fn vanishing(last: impl Fn(Access) -> bool + Send + 'static) -> DriverPort {
     port
 }
 
-/// What `work` gives, unless it takes for ever.
+/// Returns the result of `work`; panics if `work` takes more than ten seconds.
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, waiting) = mpsc::channel();
     thread::spawn(move || done.send(work()));
@@ -128,13 +129,13 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
 fn a_request_fails_when_its_device_vanishes() {
     for with_the_kick in [true, false] {
         let kicked = Arc::new(AtomicBool::new(false));
-        let noted = Arc::clone(&kicked);
+        let seen = Arc::clone(&kicked);
         let port = vanishing(move |access| match access {
             Access::Write { offset: 0x50, .. } => {
-                noted.store(true, Ordering::Release);
+                seen.store(true, Ordering::Release);
                 with_the_kick
             }
-            // Asked once more after the kick, below.
+            // The access that the thread `later` makes after the kick.
             Access::Read {
                 offset: 4,
                 width: 1,
@@ -147,7 +148,7 @@ fn a_request_fails_when_its_device_vanishes() {
             while !kicked.load(Ordering::Acquire) {
                 thread::sleep(Duration::from_millis(1));
             }
-            // The driver is spinning by now, or will be.
+            // By now the driver spins on its used ring, or is about to.
             thread::sleep(Duration::from_millis(20));
             waiting.read(4, 1)
         });

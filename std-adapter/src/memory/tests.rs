@@ -103,7 +103,7 @@ fn writes_are_marked_in_the_bitmap() {
         [0x2fff, 0x3fff, 0x4000, 0x5000].map(dirty),
         [false, true, true, false]
     );
-    // What a ring window calls.
+    // A ring window calls these hooks.
     let hooks = KeptRegion {
         region: Arc::clone(mem.mapping(mem.find(0x6000).unwrap()).unwrap()),
         start: 0x4000,
@@ -132,7 +132,7 @@ fn memory_that_the_host_may_not_write_is_read_only() {
     assert_eq!(fault.err(), Some(MemFault::Denied));
 }
 
-/// Numbers from a seed (SplitMix64).
+/// Random numbers from a seed (SplitMix64).
 struct Random(u64);
 
 impl Random {
@@ -148,14 +148,14 @@ impl Random {
         self.next() % limit
     }
 
-    /// Each order of magnitude is as likely.
+    /// Returns a number of up to `bits` bits. Each number of bits is equally likely.
     fn up_to_bits(&mut self, bits: u64) -> u64 {
         let bits = self.below(bits + 1);
         self.below(1 << bits)
     }
 }
 
-/// A region as a reader of [`VmMem`]'s documentation would note it down.
+/// A region of the simple model that [`VmMem`] is compared with.
 struct Area {
     start: u64,
     len: u64,
@@ -169,7 +169,7 @@ impl Area {
         self.prot & libc::PROT_READ != 0 && (!write || self.prot & libc::PROT_WRITE != 0)
     }
 
-    /// How many of `len` bytes from `start` on are here.
+    /// Returns how many of the `len` bytes at `start` are in this region.
     fn share(&self, start: u64, len: u32) -> u128 {
         let [start, end] = [start.into(), u128::from(start) + u128::from(len)];
         let [from, to]: [u128; 2] = [
@@ -180,8 +180,8 @@ impl Area {
     }
 }
 
-/// Regions side by side, near and far, from somewhere on, and at times up to the last address that
-/// `vm-memory` lets have one.
+/// Returns random regions: adjacent or with gaps, from a random start. In some layouts the last
+/// region ends at the highest address that `vm-memory` allows.
 fn random_areas(random: &mut Random) -> (Vec<Area>, GuestMemoryMmap) {
     let count = match random.below(8) {
         0 => random.below(2),
@@ -189,7 +189,7 @@ fn random_areas(random: &mut Random) -> (Vec<Area>, GuestMemoryMmap) {
         6 => random.below(40),
         _ => random.below(400),
     };
-    // No larger gaps and regions than this in this layout.
+    // Limits of this layout for gaps and regions.
     let (gap_bits, len_bits) = (random.below(60), random.below(34));
     let mut layout = Vec::new();
     let first_bits = if random.below(2) == 0 { 63 } else { 13 };
@@ -235,7 +235,7 @@ fn random_areas(random: &mut Random) -> (Vec<Area>, GuestMemoryMmap) {
     (areas, memory)
 }
 
-/// Near a border, or anywhere.
+/// Returns a random range, often near the bounds of a region.
 fn random_range(random: &mut Random, areas: &[Area]) -> (u64, u32) {
     let area = match areas.len() {
         0 => None,
@@ -252,19 +252,19 @@ fn random_range(random: &mut Random, areas: &[Area]) -> (u64, u32) {
     let len = match random.below(6) {
         0 => random.up_to_bits(32),
         1 | 2 => random.up_to_bits(8),
-        // Up to the end, a little less or more.
+        // Ends at the end of the region, or within two bytes of it.
         _ => left.wrapping_add(2).wrapping_sub(random.below(5)),
     };
     (start, u32::try_from(len).unwrap_or(u32::MAX))
 }
 
-/// Returns whether it is mapped.
+/// Compares all lookups of a range with a search over `areas`. Returns whether the range is mapped.
 fn check(mem: &VmMem, areas: &[Area], start: u64, len: u32, permission: Permission) -> bool {
     let allowed = areas.iter().filter(|area| area.allows(permission));
     let there: u128 = allowed.map(|area| area.share(start, len)).sum();
     let mapped = there == len.into();
-    let asked = format!("{start:#x}+{len:#x} {permission:?} in {mem:?}");
-    assert_eq!(mem.is_mapped(start, len, permission), mapped, "{asked}");
+    let context = format!("{start:#x}+{len:#x} {permission:?} in {mem:?}");
+    assert_eq!(mem.is_mapped(start, len, permission), mapped, "{context}");
     let range = match DriverRange::new(start, len) {
         Some(range) if len != 0 => range,
         _ => return mapped,
@@ -283,15 +283,15 @@ fn check(mem: &VmMem, areas: &[Area], start: u64, len: u32, permission: Permissi
     };
     let view = mem.translate(range, permission);
     let found = view.map(|view| (view.as_ptr(), view.len()));
-    assert_eq!(found, expected, "{asked}");
+    assert_eq!(found, expected, "{context}");
     let window = mem.window(range, permission);
     let whole = expected.is_ok_and(|(_, here)| here == len as usize);
     let aligned = window.as_ref().err() != Some(&MemFault::Misaligned);
-    assert_eq!(window.is_ok(), whole && aligned, "{asked}");
+    assert_eq!(window.is_ok(), whole && aligned, "{context}");
     mapped
 }
 
-/// As many layouts as `PROPTEST_CASES` says.
+/// Checks `PROPTEST_CASES` layouts, 128 by default.
 #[test]
 fn any_layout_of_regions_is_what_a_simple_search_says() {
     let cases = match std::env::var("PROPTEST_CASES") {
@@ -317,7 +317,7 @@ fn any_layout_of_regions_is_what_a_simple_search_says() {
             }
         }
     }
-    // Neither answer is rare, or much of the above was for nothing.
+    // Both answers must be common, or the test would show little.
     let [no, yes] = answers;
     assert!(no > yes / 4 && yes > no / 4, "{answers:?}");
 }
@@ -329,24 +329,24 @@ fn the_table_has_the_regions_of_common_machines() {
     let machines: [&[(u64, u64)]; 7] = [
         &[(0, 128 * KIB)],
         &[(0x8000_0000, 4 * GIB)],
-        // A hole below 4 GiB.
+        // With a hole below 4 GiB.
         &[(0, 3 * GIB), (4 * GIB, 13 * GIB)],
         &[(0, 3 * GIB), (4 * GIB, 1021 * GIB)],
-        // And one below 1 MiB, and firmware.
+        // With a second hole below 1 MiB, and with firmware.
         &[
             (0, 640 * KIB),
             (1024 * KIB, 3 * GIB - 1024 * KIB),
             (4 * GIB - 256 * KIB, 256 * KIB),
             (4 * GIB, 12 * GIB),
         ],
-        // Nodes, each with a hole.
+        // NUMA nodes with holes between them.
         &[
             (0, 2 * GIB),
             (1 << 40, 8 * GIB),
             (2 << 40, 8 * GIB),
             (3 << 40, 8 * GIB),
         ],
-        // The end of the address space.
+        // With a region at the end of the address space.
         &[(0, 2 * GIB), (u64::MAX - GIB, GIB)],
     ];
     for machine in machines {
@@ -368,7 +368,7 @@ fn the_table_has_the_regions_of_common_machines() {
 }
 
 #[test]
-fn a_clone_outlives_what_it_was_cloned_from() {
+fn a_clone_outlives_the_memory_it_was_cloned_from() {
     let mut mem = VmMem::new(&memory(&[(0x1000, 0x1000), (0x4000, 0x1000)]));
     assert!(mem.is_mapped(0x4000, 1, Permission::Write));
     let clone = mem.clone();

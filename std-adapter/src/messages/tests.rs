@@ -26,7 +26,7 @@ const QUEUE: QueueConfig = QueueConfig {
     device: 0x300,
 };
 
-/// Messages from a list, and what was acknowledged.
+/// A source that takes messages from a list, and records the acknowledgements.
 #[derive(Default)]
 struct Script {
     messages: Vec<Message>,
@@ -90,11 +90,11 @@ fn a_queue_is_acknowledged_after_its_checks_and_ready_is_not() {
 }
 
 #[test]
-fn a_refused_queue_ends_the_conversation_once_it_is_told() {
-    let crooked = QueueConfig { size: 7, ..QUEUE };
+fn a_refused_queue_ends_the_conversation_after_its_answer() {
+    let bad_size = QueueConfig { size: 7, ..QUEUE };
     for (config, error) in [
         (
-            crooked,
+            bad_size,
             DeviceError::BadQueueConfig(
                 0,
                 Refusal::QueueSize {
@@ -118,7 +118,7 @@ fn a_refused_queue_ends_the_conversation_once_it_is_told() {
     }
 }
 
-/// The registers that a driver writes before DRIVER_OK, for a queue of this size.
+/// Writes the registers that a driver writes before DRIVER_OK, for a queue of `size` elements.
 fn set_up(port: &DriverPort, size: u64) {
     for (offset, value) in [
         (0x70, 0),
@@ -201,7 +201,7 @@ fn a_device_set_up_over_registers_works_and_restarts() {
             assert_eq!(port.read(0x44, 4), Ok(1));
             port.write(0x70, 4, 0xf).unwrap();
             assert_eq!(port.read(0x70, 4), Ok(0xf));
-            // One writable buffer of 6 bytes at 0x1000: descriptor, ring entry, index.
+            // A writable buffer of 6 bytes at 0x1000: descriptor, ring entry, index.
             RAM.write(0, &0x1000_u64.to_le_bytes());
             RAM.write(8, &[6, 0, 0, 0, 2, 0]);
             RAM.write(0x202, &[1, 0]);
@@ -242,14 +242,14 @@ fn a_refusal_over_registers_lasts_until_reset() {
     let driver = thread::spawn(move || {
         for size in [32, 8, 8] {
             set_up(&port, size);
-            // Refused again, as the conversation is over.
+            // Refused again, because the conversation has ended.
             port.write(0x38, 4, 8).unwrap();
             port.write(0x44, 4, 1).unwrap();
             if port.read(0x44, 4) == Ok(1) {
                 port.write(0x70, 4, 0xf).unwrap();
                 return port.read(0x70, 4);
             }
-            // DRIVER_OK, then DEVICE_NEEDS_RESET with an interrupt; a reset clears both.
+            // DRIVER_OK sets DEVICE_NEEDS_RESET and sends an interrupt; a reset clears both.
             port.write(0x70, 4, 0xf).unwrap();
             assert_eq!(port.read(0x70, 4), Ok(0x4f));
             assert_eq!(port.read(0x60, 4), Ok(2));
@@ -295,7 +295,7 @@ fn a_refused_start_shows_needs_reset() {
     assert_eq!(driver.join().unwrap(), (Ok(0x4f), Ok(0)));
 }
 
-/// A source that fails.
+/// A source whose `wait` fails.
 struct Broken;
 
 impl AccessSource for Broken {
@@ -319,11 +319,11 @@ fn a_source_that_fails_ends_the_stream_and_keeps_the_reason() {
 }
 
 #[test]
-fn a_device_is_saved_and_goes_on_in_another_register_block() {
+fn a_saved_device_continues_in_another_register_block() {
     static RAM: Ram<8192> = Ram::new();
     type State = EngineSnapshot<(), 1, 16, 2>;
 
-    /// Leaves after this many accesses.
+    /// Leaves the loop after this many accesses.
     struct After(u32);
     impl<E: ?Sized> Observer<E> for After {
         fn accessed(&mut self, _: &E, _: Access, _: Reply) {
@@ -355,7 +355,7 @@ fn a_device_is_saved_and_goes_on_in_another_register_block() {
     });
     let (device, responder) = converse(&mut there, &shared, &line, &RAM, &..).unwrap();
     let mut device = there.start(device, [ChainSlot::new()]);
-    // Its DRIVER_OK was not answered yet.
+    // The write of DRIVER_OK is not answered yet.
     let early: Result<State, _> = device.engine_mut().save();
     assert_eq!(early.unwrap_err(), Refusal::WrongPhase);
     responder.accept();
@@ -363,7 +363,7 @@ fn a_device_is_saved_and_goes_on_in_another_register_block() {
     let (source, mut before) = device.into_parts();
     let state: State = before.save().unwrap();
 
-    // The same bus, whose driver does not notice.
+    // The driver stays on the same bus, and does not notice the change.
     let fresh = || {
         let model = Entropy::new(fives as Fill);
         let slots = [ChainSlot::new()];

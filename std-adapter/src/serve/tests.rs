@@ -10,13 +10,13 @@ use virtside::{
 use super::*;
 use crate::access::Event;
 
-/// Accesses from a list; says between which of them it was asked.
+/// A source that takes accesses from a list.
 #[derive(Default)]
 struct Script {
     accesses: VecDeque<Access>,
-    /// Asked this often without an access before each one.
+    /// Number of waits without an access before each access.
     gap: u32,
-    asked: u32,
+    waits: u32,
     completed: Vec<u64>,
     outstanding: bool,
 }
@@ -24,11 +24,11 @@ struct Script {
 impl AccessSource for Script {
     fn wait(&mut self, _: Option<Duration>) -> io::Result<Event> {
         assert!(!self.outstanding);
-        if self.asked < self.gap {
-            self.asked += 1;
+        if self.waits < self.gap {
+            self.waits += 1;
             return Ok(Event::Woken);
         }
-        self.asked = 0;
+        self.waits = 0;
         Ok(match self.accesses.pop_front() {
             Some(access) => {
                 self.outstanding = true;
@@ -105,7 +105,7 @@ fn an_access_that_was_outstanding_before_is_an_error() {
     assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
 }
 
-/// A device that says later whether it starts.
+/// A model that decides later whether the device starts.
 struct Slow;
 
 impl DeviceConfig for Slow {
@@ -131,7 +131,7 @@ impl DeviceModel for Slow {
 
 type Machine = Engine<Slow, FlatMem, (), 1, 16, [ChainSlot<16>; 1], Arc<Shared<1>>>;
 
-/// Accepts when it was asked a few times.
+/// Accepts DRIVER_OK after 20 rounds.
 #[derive(Default)]
 struct Hesitant {
     rounds: u32,
@@ -144,7 +144,7 @@ impl Observer<Machine> for Hesitant {
         self.seen.push((access, reply));
     }
     fn before_poll(&mut self, machine: &mut Machine) {
-        // Handed out once.
+        // The engine hands the responder out only once.
         if let Some(responder) = machine.responder() {
             assert!(self.responder.replace(responder).is_none());
         }
@@ -180,14 +180,14 @@ fn a_pending_access_is_completed_before_a_later_one_is_decoded() {
     assert_eq!(source.completed, [0, 0, 0, 0, 0, 0xf]);
     let seen = hesitant.seen.iter().map(|(access, _)| *access);
     assert!(seen.eq(accesses));
-    // The end of the stream leaves the engine as it is.
+    // The end of the stream does not change the engine.
     assert_eq!(machine.phase(), Phase::Live);
     assert_eq!(machine.access(Access::read(0x70)), Reply::Done(0xf));
 }
 
 #[test]
-fn the_loop_ends_between_two_accesses_and_loses_none() {
-    /// Counts accesses.
+fn the_loop_ends_between_two_accesses_and_drops_none() {
+    /// Leaves the loop after this many accesses.
     struct After(usize);
     impl<E: ?Sized> Observer<E> for After {
         fn accessed(&mut self, _: &E, _: Access, _: Reply) {
@@ -205,7 +205,7 @@ fn the_loop_ends_between_two_accesses_and_loses_none() {
     serve(&mut endless, &mut source, &mut After(4)).unwrap();
     assert!(source.completed.iter().copied().eq(0..4));
     assert!(!source.outstanding && source.accesses.len() == 6);
-    // At once: nothing is taken.
+    // The loop ends at once, and takes no access.
     serve(&mut endless, &mut source, &mut &mut After(0)).unwrap();
     assert_eq!(source.accesses.len(), 6);
     let stop = AtomicBool::new(true);

@@ -101,7 +101,7 @@ fn a_file_that_became_shorter_is_an_error_with_a_reason() {
     assert_eq!(error.error.kind(), io::ErrorKind::UnexpectedEof);
     assert_eq!(
         error.to_string(),
-        "read, 512 bytes at offset 512: unexpected end of file"
+        "read of 512 bytes at offset 512: unexpected end of file"
     );
     assert!(disk.take_error().is_none());
 }

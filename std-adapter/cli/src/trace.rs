@@ -1,4 +1,4 @@
-//! The trace: every register access in words.
+//! The trace: prints every register access as text.
 
 use std::io;
 
@@ -7,18 +7,18 @@ use virtside::mmio::{Access, Reply};
 
 use crate::{output, words::Selectors};
 
-/// Prints the accesses of one device.
-pub(crate) struct Screen {
+/// Prints the register accesses of one device.
+pub(crate) struct TracePrinter {
     name: &'static str,
-    /// DeviceID, for the names of its features.
+    /// DeviceID, which selects the names of the feature bits.
     id: u32,
     bar: ProgressBar,
     selectors: Selectors,
-    /// Nobody reads the trace.
+    /// The most recent error of writing the trace.
     failed: Option<io::Error>,
 }
 
-impl Screen {
+impl TracePrinter {
     pub(crate) fn new(name: &'static str, id: u32, bar: ProgressBar) -> Self {
         Self {
             name,
@@ -30,12 +30,12 @@ impl Screen {
     }
 
     pub(crate) fn show(&mut self, access: Access, reply: Reply) {
-        self.selectors.follow(access);
+        self.selectors.update(access);
         let line = self.selectors.describe(self.id, access, reply);
         let name = self.name;
         let shown = self
             .bar
-            .suspend(|| output::trace(format_args!("{name}  {line}")));
+            .suspend(|| output::print_trace(format_args!("{name}  {line}")));
         if let Err(error) = shown {
             self.failed = Some(error);
         }
