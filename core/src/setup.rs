@@ -1,7 +1,7 @@
-//! From set-up messages to a device: the conversation, without a transport.
+//! Building a device from set-up messages.
 //!
-//! A transport that speaks in messages (vhost-user, a channel) feeds [`Configuring::step`]; one
-//! that speaks in registers has the [`Engine`](crate::Engine) do the same.
+//! A transport of messages, such as vhost-user or a channel, passes each message to
+//! [`Configuring::step`]. Behind a register block, [`Engine`](crate::Engine) does the same work.
 
 mod responder;
 
@@ -21,7 +21,7 @@ use crate::{
     trace::NoTrace,
 };
 
-/// Collects what a device needs: the interrupt, the shared block, and the queues.
+/// Collects the parts of a device: the interrupt, the shared block and the queues.
 ///
 /// ```
 /// use virtside::{
@@ -50,7 +50,8 @@ pub struct DeviceBuilder<I, const Q: usize = 1, H = &'static Shared<Q>> {
 }
 
 impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), Q, H> {
-    /// No queues, no interrupt. `shared` holds the doorbell that stands for the driver's kicks.
+    /// Creates a builder without queues and interrupt. `shared` holds the doorbell for the driver's
+    /// kicks.
     pub const fn new(shared: H) -> Self {
         Self {
             notify: (),
@@ -63,11 +64,11 @@ impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), Q, H> {
 }
 
 impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
-    /// Replaces the interrupt by what `map` makes of it, e.g. wraps it in a
-    /// [`BufferedNotify`](crate::interrupt::BufferedNotify).
+    /// Replaces the interrupt by the result of `map`, such as a
+    /// [`BufferedNotify`](crate::interrupt::BufferedNotify) around the interrupt.
     ///
     /// # Errors
-    /// Whatever `map` says.
+    /// The error of `map`.
     pub fn map_notify<J>(
         self,
         map: impl FnOnce(I) -> Result<J, DeviceError>,
@@ -88,17 +89,16 @@ impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
         })
     }
 
-    /// What becomes of a driver that breaks the protocol.
+    /// Returns the same builder with another policy for drivers that break the protocol.
     #[must_use]
     pub fn with_policy(self, policy: FaultPolicy) -> Self {
         Self { policy, ..self }
     }
 
-    /// Notes a queue. That its number is new and below `Q` is all that is checked here; the rest
-    /// is [`build`](Self::build)'s, which has the memory.
+    /// Adds a queue. [`build`](Self::build) checks its layout, since it has the memory.
     ///
     /// # Errors
-    /// [`DeviceError::InvalidQueue`].
+    /// [`DeviceError::InvalidQueue`] if the number is not below `Q`, or was added before.
     pub fn add_queue(mut self, config: QueueConfig) -> Result<Self, DeviceError> {
         self.insert(config)?;
         Ok(self)
@@ -128,17 +128,17 @@ impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
         }
     }
 
-    /// The queues noted so far, lowest first.
+    /// Returns the queues that were added, lowest number first.
     pub fn configured_queues(&self) -> impl Iterator<Item = u16> + '_ {
         self.queues.iter()
     }
 
-    /// Checks every queue, lowest number first, and makes the device. It stays silent until the driver is live: see
-    /// [`ReadyResponder`].
+    /// Checks every queue, lowest number first, and creates the device. The device serves no chain
+    /// before the driver is live: see [`ReadyResponder`].
     ///
     /// # Errors
-    /// [`DeviceError::BadQueueConfig`] names the first queue that does not pass, and why; with a
-    /// [`FaultPolicy`] other than the default the device does without such queues instead.
+    /// [`DeviceError::BadQueueConfig`] with the first queue that does not pass, and the reason. With a
+    /// [`FaultPolicy`] other than the default, the device is created without such queues instead.
     pub fn build<M: DriverMem, const N: usize>(
         self,
         features: Features,
@@ -162,7 +162,7 @@ impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
                 continue;
             };
             match table.lay_out(config, u16::MAX, features, mem) {
-                // It goes on without this queue, then.
+                // The policy lets the device continue without this queue.
                 Err(_) if goes_on => {}
                 verdict => verdict.map_err(|refusal| name(refusal.into(), queue))?,
             }
@@ -178,7 +178,7 @@ impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
     }
 }
 
-/// A refusal of a configuration names its queue.
+/// Adds the queue number to a refusal.
 fn name(error: DeviceError, queue: u16) -> DeviceError {
     match error {
         DeviceError::Refused(refusal) => DeviceError::BadQueueConfig(queue, refusal),
@@ -186,26 +186,27 @@ fn name(error: DeviceError, queue: u16) -> DeviceError {
     }
 }
 
-/// How far the conversation is.
+/// The result of one message of the set-up conversation.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[must_use = "a queue message is to be acknowledged, a device to be started"]
+#[must_use = "acknowledge a queue message; start a device"]
 pub enum Progress<D, R> {
-    /// This queue passed every check: acknowledge the message.
+    /// The queue passed every check. Acknowledge the message.
     Configured(u16),
-    /// This queue is forgotten: acknowledge the message.
+    /// The queue was removed. Acknowledge the message.
     Removed(u16),
-    /// Everything so far is forgotten: acknowledge the message.
+    /// Every queue was removed. Acknowledge the message.
     Restarted,
-    /// The device, and the answer that the driver waits for.
+    /// The device is complete. The driver waits for the responder's answer.
     Ready(D, R),
 }
 
-/// What [`Configuring::step`] ends with.
+/// The result of [`Configuring::step`].
 pub type Built<M, I, const Q: usize = 1, const N: usize = 16, H = &'static Shared<Q>> =
     Progress<Device<M, I, Q, N, H>, ReadyResponder<I, Q, H>>;
 
-/// The polled set-up conversation: messages in, acknowledgements and at last a device out.
+/// The set-up conversation as a polled state machine: it takes messages, and returns
+/// acknowledgements and finally a device.
 ///
 /// ```
 /// use virtside::{
@@ -243,10 +244,10 @@ pub struct Configuring<
     const N: usize = 16,
     H = &'static Shared<Q>,
 > {
-    /// `None` once the device is built.
+    /// `None` after the device was built.
     parts: Option<(DeviceBuilder<I, Q, H>, M)>,
     queue_check: &'p C,
-    /// What is known of the features before `Ready`.
+    /// The features that queues are checked with before `Ready`.
     features: Features,
 }
 
@@ -257,7 +258,7 @@ where
     I: DriverNotify + Clone,
     H: SharedHandle<Q>,
 {
-    /// Starts a conversation in which `queue_check` decides which queues are wanted.
+    /// Starts a conversation. `queue_check` decides which queues the device accepts.
     pub const fn new(builder: DeviceBuilder<I, Q, H>, queue_check: &'p C, mem: M) -> Self {
         Self {
             parts: Some((builder, mem)),
@@ -266,34 +267,36 @@ where
         }
     }
 
-    /// The driver has accepted these features already. A transport that knows them before the first
-    /// queue says so here: a packed queue does not pass as a split one.
+    /// Sets the features that the driver has already accepted. A transport that knows the features
+    /// before the first queue calls this, so that a packed queue is checked as a packed queue.
     #[must_use]
     pub fn with_features(self, features: Features) -> Self {
         Self { features, ..self }
     }
 
-    /// Whether the conversation goes on after a queue was refused: the device does without it then.
+    /// Returns whether the conversation continues without a queue that was refused.
     pub fn goes_on(&self) -> bool {
         let builder = self.parts.as_ref().map(|(builder, _)| builder);
         builder.is_some_and(|builder| !builder.policy.needs_reset())
     }
 
-    /// The queues that passed so far, lowest first.
+    /// Returns the queues that have passed, lowest number first.
     pub fn configured_queues(&self) -> impl Iterator<Item = u16> + '_ {
         self.parts
             .iter()
             .flat_map(|(builder, _)| builder.configured_queues())
     }
 
-    /// Takes one message. Guest memory is not touched; a queue's checks take at most `9 * Q`
-    /// comparisons, three translations and a call of the [`QueueCheck`], `Ready` `Q` times that; see
-    /// there for its calls.
+    /// Takes one message.
+    ///
+    /// Guest memory is not accessed. A queue message takes at most `9 * Q` comparisons, three
+    /// translations and one call of the [`QueueCheck`]. `Ready` takes `Q` times that, and the calls
+    /// that [`QueueCheck`] states.
     ///
     /// # Errors
-    /// A refused queue leaves the conversation as it was: it may be configured differently.
-    /// [`DeviceError::UnexpectedMessage`] for a message that has no place here, and for any after
-    /// the device is built. If `Ready` fails, the conversation is over.
+    /// A refusal of a queue leaves the conversation unchanged, and the queue may be configured
+    /// differently. [`DeviceError::UnexpectedMessage`] for a message that is not part of a set-up, and
+    /// for any message after the device was built. After a failed `Ready` the conversation is over.
     pub fn step(&mut self, message: Message) -> Result<Built<M, I, Q, N, H>, DeviceError> {
         let Some((builder, mem)) = &mut self.parts else {
             return Err(DeviceError::UnexpectedMessage(message));
@@ -303,7 +306,7 @@ where
                 if usize::from(config.queue) >= Q || builder.queues.contains(config.queue) {
                     return Err(DeviceError::InvalidQueue(config.queue));
                 }
-                // They are final with `Ready`, which checks once more.
+                // The features are final with `Ready`, which checks every queue again.
                 let features = self.features;
                 let others = builder.ready_queues();
                 let max = num::clamp_u16(N);
@@ -329,7 +332,8 @@ where
                 Ok(Progress::Restarted)
             }
             Message::Ready { features } => {
-                // Nothing that is not implemented, and VERSION_1: as a transport would have offered.
+                // The same rule as for a register block: every required feature, and no feature that
+                // is not implemented.
                 let missing = Features::REQUIRED.difference(features);
                 let not_offered = features.difference(Features::offer(features));
                 if !missing.is_empty() {

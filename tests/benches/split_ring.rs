@@ -20,7 +20,7 @@ use virtside::testing::PackedDriver;
 use virtside::{
     ChainSlot, Device, DeviceBuilder, DriverMem, Engine, Features, FlatMem, Message, QueueConfig,
     Shared,
-    device::Taken,
+    device::TakenQueue,
     memory::Ram,
     mmio::Access,
     models::Entropy,
@@ -130,7 +130,7 @@ impl<M: DriverMem> Publish for Driver<M> {
     }
 }
 
-type Ours<'s, M> = Taken<M, (), 1, N, &'s Shared<1>>;
+type Ours<'s, M> = TakenQueue<<M as DriverMem>::Window, (), 1, N, &'s Shared<1>>;
 
 fn ours<'s, M: DriverMem + Clone>(
     mem: &M,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use virtside::{
-    ChainSlot, Device, DeviceBuilder, Features, FlatMem, ReadyResponder, Refusal, Shared, Step,
-    device::{QueueState, Taken},
+    ChainSlot, Device, DeviceBuilder, DriverMem, Features, FlatMem, ReadyResponder, Refusal,
+    Shared, Step,
+    device::{QueueState, TakenQueue},
     error::DeviceError,
     interrupt::CountingNotify,
     queue::Chain,
@@ -61,7 +62,10 @@ impl Live {
         self.device.poll(&mut self.model, &mut self.slots, 99)
     }
 
-    fn take(&mut self, queue: u16) -> Taken<FlatMem, Line, Q, N, Handle> {
+    fn take(
+        &mut self,
+        queue: u16,
+    ) -> TakenQueue<<FlatMem as DriverMem>::Window, Line, Q, N, Handle> {
         self.device.take_queue(queue).expect("it is there and live")
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use virtside::{
-    Features, FlatMem, Refusal, Shared, Step,
-    device::{QueueState, Stop, Taken},
+    DriverMem, Features, FlatMem, Refusal, Shared, Step,
+    device::{QueueState, Stop, TakenQueue},
     error::DeviceError,
     mmio::Reply,
     queue::Chain,
@@ -16,7 +16,7 @@ use virtside_tests::{
     reg,
 };
 
-type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
+type Queue = TakenQueue<<FlatMem as DriverMem>::Window, Line, Q, N, Arc<Shared<Q>>>;
 
 /// Queue 0, taken, and the chains that were popped from it.
 struct Out {

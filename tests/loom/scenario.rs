@@ -7,8 +7,8 @@ use loom::{
     thread,
 };
 use virtside::{
-    Configuring, DeviceBuilder, DriverNotify, Message, Shared, device::Taken, memory::Ram,
-    queue::Chain, setup::Progress, testing::Buffer,
+    Configuring, DeviceBuilder, DriverMem, DriverNotify, Message, Shared, device::TakenQueue,
+    memory::Ram, queue::Chain, setup::Progress, testing::Buffer,
 };
 
 use crate::{
@@ -39,7 +39,7 @@ impl DriverNotify for Bell {
     }
 }
 
-type Queue = Taken<Memory, Bell, 1, 2, Arc<Shared<1>>>;
+type Queue = TakenQueue<<Memory as DriverMem>::Window, Bell, 1, 2, Arc<Shared<1>>>;
 
 /// A live queue of two.
 fn take_queue(mem: Memory, kind: Kind, line: Bell) -> Queue {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use virtside::{
     Configuring, DeviceBuilder, DriverMem, Features, FlatMem, Message, Shared,
-    device::{Stop, Taken},
+    device::{Stop, TakenQueue},
     interrupt::CountingNotify,
     queue::Chain,
     setup::Progress,
@@ -28,7 +28,8 @@ use virtside_tests::{BASE, N, TestRam, ram};
 /// What every driver of these tests accepts.
 const PACKED: Features = Features::VERSION_1.union(Features::RING_PACKED);
 
-type Queue<M = FlatMem> = Taken<M, &'static CountingNotify, 1, N, Arc<Shared<1>>>;
+type Queue<M = FlatMem> =
+    TakenQueue<<M as DriverMem>::Window, &'static CountingNotify, 1, N, Arc<Shared<1>>>;
 
 /// A packed queue that was taken, and the driver at its ring.
 struct PackedRig<M: DriverMem = FlatMem> {

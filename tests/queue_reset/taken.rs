@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use virtside::{
-    DriverFault, Features, FlatMem, Refusal, Shared, Step,
-    device::{QueueState, Stop, Taken},
+    DriverFault, DriverMem, Features, FlatMem, Refusal, Shared, Step,
+    device::{QueueState, Stop, TakenQueue},
     mmio::Reply,
     queue::Chain,
     testing::{FakeDriver, Registers},
@@ -21,7 +21,7 @@ use virtside_tests::{
 
 use crate::{FEATURES, elsewhere, enable, live, resetting};
 
-type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
+type Queue = TakenQueue<<FlatMem as DriverMem>::Window, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A device whose queue 0 is taken, with one chain in flight, while the driver resets it.
 struct Busy {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use virtside::{
-    FlatMem, Refusal, Shared, Step,
-    device::{QueueState, Stop, Taken},
+    DriverMem, FlatMem, Refusal, Shared, Step,
+    device::{QueueState, Stop, TakenQueue},
     mmio::Reply,
     queue::Chain,
     testing::{FakeDriver, Registers},
@@ -19,7 +19,7 @@ use virtside_tests::{
 
 use crate::{begin, live, resume};
 
-type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
+type Queue = TakenQueue<<FlatMem as DriverMem>::Window, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A device that is asked to rest while a chain of its taken queue 0 is in flight.
 fn busy() -> (

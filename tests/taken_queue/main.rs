@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use virtside::{
     DriverMem, Features, FlatMem, Shared,
-    device::{Stop, Taken},
+    device::{Stop, TakenQueue},
     mmio::{Reply, Ticket},
     queue::Chain,
     testing::{FakeDriver, Registers},
@@ -25,7 +25,7 @@ use virtside_tests::{
 };
 
 /// A queue that is out of its device.
-type Queue = Taken<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
+type Queue = TakenQueue<<FlatMem as DriverMem>::Window, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A live device with queues 0 and 1, queue 0 taken.
 struct Out {

@@ -21,7 +21,7 @@ use std::{
 use virtside::testing::PackedDriver;
 use virtside::{
     ChainSlot, DriverFault, DriverMem, DriverNotify, Engine, Features, Refusal, Shared, Token,
-    device::{QueueState, Stop, Taken},
+    device::{QueueState, Stop, TakenQueue},
     error::FaultPolicy,
     mmio::{Access, Reply, Ticket},
     queue::Chain,
@@ -56,7 +56,7 @@ const CHAINS: u16 = SIZE / 2;
 const AREA: usize = 0x200;
 const NOTHING: u64 = 0x10;
 
-type Queue<M> = Taken<M, Bell, Q, N, Arc<Shared<Q>>>;
+type Queue<M> = TakenQueue<<M as DriverMem>::Window, Bell, Q, N, Arc<Shared<Q>>>;
 /// With a number of its own.
 type Out<M> = (u32, Queue<M>);
 type TestEngine<M> = Engine<Probe, M, Bell, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;

@@ -1,5 +1,10 @@
-//! A configured device: its queues, and what may be asked of them.
+//! A device whose queues are set up: serving, stopping, suspending, saving and restoring them.
+//!
+//! [`Device`] is the part of a device that every transport shares. [`Engine`](crate::Engine) puts a
+//! register block in front of it; a transport of messages uses it directly.
 
+mod queues;
+mod restore;
 mod save;
 mod serve;
 mod slots;
@@ -7,6 +12,7 @@ mod suspend;
 mod table;
 mod taken;
 
+pub(crate) use restore::RestoreFrom;
 pub use slots::{ChainSlot, Counters, Step};
 pub use table::QueueState;
 use table::QueueTable;
@@ -14,41 +20,37 @@ pub(crate) use table::Unwanted;
 pub use taken::{Stop, TakenQueue};
 
 use crate::{
-    error::{DeviceError, DriverFault, FaultPolicy, HostFault, Refusal},
-    features::{Features, built},
+    error::{DeviceError, DriverFault, FaultPolicy, HostFault},
+    features::Features,
     interrupt::DriverNotify,
     memory::DriverMem,
     message::{QueueConfig, ReadyQueues},
     model::DeviceModel,
     num,
-    queue::check::QueueCheck,
     queue_set::{QueueBits, QueueSet},
     shared::{InterruptStatus, Shared, SharedHandle},
     snapshot::Suspension,
     trace::{Event, NoTrace, Trace},
 };
 
-/// The queue type that [`Device::take_queue`] moves out.
-pub type Taken<M, I, const Q: usize = 1, const N: usize = 16, H = &'static Shared<Q>> =
-    TakenQueue<<M as DriverMem>::Window, I, Q, N, H>;
-
 /// A device with up to `Q` queues of up to `N` elements, over memory `M`, with interrupt `I`.
 ///
-/// It comes from [`DeviceBuilder::build`](crate::DeviceBuilder::build), or lives inside an
-/// [`Engine`](crate::Engine). It serves nothing before the driver is live.
+/// [`DeviceBuilder::build`](crate::DeviceBuilder::build) and
+/// [`Configuring::step`](crate::Configuring::step) make a device; an [`Engine`](crate::Engine) contains
+/// one. A device serves no chain before the driver is live.
 ///
 /// ```
 /// use virtside::{
-///     Configuring, DeviceBuilder, Features, queue::Chain, testing::{Buffer, fake_queue},
+///     Configuring, DeviceBuilder, Features, Message, QueueConfig, Shared, memory::Ram, queue::Chain,
+///     setup::Progress,
 /// };
-/// use virtside::{Message, Shared, memory::Ram, setup::Progress};
 /// static RAM: Ram<8192> = Ram::new();
 /// static SHARED: Shared<1> = Shared::new();
-/// let mut driver = fake_queue(RAM.flat(0), 0, 8);
 ///
 /// let builder = DeviceBuilder::new(&SHARED);
 /// let mut configuring = Configuring::<_, _, _, 1, 8, _>::new(builder, &(0..1), RAM.flat(0));
-/// let _ = configuring.step(Message::ConfigureQueue(driver.config(0)))?;
+/// let queue = QueueConfig { queue: 0, size: 8, desc: 0, driver: 0x200, device: 0x300 };
+/// let _ = configuring.step(Message::ConfigureQueue(queue))?;
 /// let Progress::Ready(mut device, responder) =
 ///     configuring.step(Message::Ready { features: Features::VERSION_1 })?
 /// else {
@@ -56,15 +58,17 @@ pub type Taken<M, I, const Q: usize = 1, const N: usize = 16, H = &'static Share
 /// };
 /// responder.accept();
 ///
-/// driver.send(3, &[Buffer::writable(0x1000, 4)]);
+/// // A driver makes descriptor 3 available, 4 writable bytes at 0x1000, and kicks.
+/// RAM.write(16 * 3, &[0, 0x10, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0]);
+/// RAM.write(0x202, &[1, 0, 3, 0]);
 /// device.notify_queue(0)?;
+///
 /// let mut queue = device.take_queue(0)?;
 /// let mut chain = Chain::new();
 /// assert!(queue.was_kicked());
 /// assert_eq!(queue.pop(device.memory(), &mut chain), Ok(true));
 /// queue.complete(&chain, 4)?;
 /// assert!(queue.flush(), "the driver wants an interrupt");
-/// assert_eq!(driver.take_used(), Some((3, 4)));
 /// assert!(device.put_back(queue).is_ok());
 /// # Ok::<(), virtside::error::DeviceError>(())
 /// ```
@@ -83,19 +87,21 @@ pub struct Device<
     pub(crate) features: Features,
     /// Queues that may have chains.
     notified: QueueBits<Q>,
-    /// Where the round-robin goes on.
-    turn: u16,
-    /// The most queues that the driver had at once since it went live: a slot is kept for each.
-    claims: u16,
-    /// The chains in hand that are not the first of their queue.
+    /// Where the round-robin continues.
+    next_queue: u16,
+    /// Slots that are reserved, one for each queue: the most queues that the driver had at once since
+    /// it went live.
+    reserved: u16,
+    /// Chains in hand that are not the first of their queue.
     extra: u16,
+    /// The queues were started for a live driver.
     started: bool,
-    /// The configuration changed under a driver that is not live, or is suspended: it hears of it
-    /// when it is.
+    /// The configuration changed before the driver was live, or while the device was suspended. The
+    /// driver is told when it goes live, or resumes.
     changed: bool,
     suspension: Suspension,
     pub(crate) policy: FaultPolicy,
-    /// Queues that the driver stops while their taken queues are still at work.
+    /// Queues that the driver stops while their owners are still at work.
     stopping: QueueSet<Q>,
     host_fault: Option<HostFault>,
     counters: Counters,
@@ -124,8 +130,8 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             table: QueueTable::new(),
             features: Features::empty(),
             notified: QueueBits::new(),
-            turn: 0,
-            claims: 0,
+            next_queue: 0,
+            reserved: 0,
             extra: 0,
             started: false,
             changed: false,
@@ -143,7 +149,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
         }
     }
 
-    /// The same device, but `trace` hears what it does.
+    /// Returns the same device with another trace sink.
     #[must_use]
     pub fn with_trace<U: Trace>(self, trace: U) -> Device<M, I, Q, N, H, U> {
         Device {
@@ -153,8 +159,8 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             table: self.table,
             features: self.features,
             notified: self.notified,
-            turn: self.turn,
-            claims: self.claims,
+            next_queue: self.next_queue,
+            reserved: self.reserved,
             extra: self.extra,
             started: self.started,
             changed: self.changed,
@@ -167,54 +173,53 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
         }
     }
 
-    /// The same device, with another policy for drivers that break the protocol.
+    /// Returns the same device with another policy for drivers that break the protocol.
     #[must_use]
     pub fn with_policy(self, policy: FaultPolicy) -> Self {
         Self { policy, ..self }
     }
 
-    /// What hears what the device does.
+    /// Returns the trace sink.
     pub const fn trace_mut(&mut self) -> &mut T {
         &mut self.trace
     }
 
-    /// The queues that the driver configured, lowest first.
+    /// Returns the queues that the driver configured, lowest number first.
     pub fn configured_queues(&self) -> impl Iterator<Item = u16> + '_ {
         self.table.configured().into_iter()
     }
 
-    /// How the driver laid out the queues that it configured, as
-    /// [`DeviceModel::ready`] is told.
+    /// Returns the layout of the configured queues, as [`DeviceModel::ready`] receives it.
     #[must_use]
     pub fn ready_queues(&self) -> ReadyQueues<'_> {
         self.table.queues()
     }
 
-    /// What was negotiated; empty before.
+    /// Returns the negotiated features; empty before the driver is live.
     #[must_use]
     pub const fn features(&self) -> Features {
         self.features
     }
 
-    /// The driver's interrupt.
+    /// Returns the driver's interrupt.
     #[must_use]
     pub const fn notify(&self) -> &I {
         &self.notify
     }
 
-    /// The block shared with handlers and taken queues.
+    /// Returns the block that the device shares with handlers and taken queues.
     #[must_use]
     pub const fn shared(&self) -> &H {
         &self.shared
     }
 
-    /// The driver's memory.
+    /// Returns the driver's memory.
     #[must_use]
     pub const fn memory(&self) -> &M {
         &self.mem
     }
 
-    /// Where a queue is.
+    /// Returns the state of a queue.
     #[must_use]
     pub fn queue_state(&self, queue: u16) -> QueueState
     where
@@ -226,31 +231,31 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
         }
     }
 
-    /// How the driver laid a queue out, if it did.
+    /// Returns the layout of a queue, if the driver configured it.
     #[must_use]
     pub fn queue_config(&self, queue: u16) -> Option<&QueueConfig> {
         self.table.config(queue)
     }
 
-    /// The misdeed that stopped a queue, until reset.
+    /// Returns the protocol violation that stopped a queue. A reset clears it.
     #[must_use]
     pub fn driver_fault(&self, queue: u16) -> Option<DriverFault> {
         self.table.fault(queue, true)
     }
 
-    /// Why a chain of a queue that goes on was last given back unserved
-    /// ([`FaultPolicy::Refuse`]), until the queue stops. Of a taken queue: when it is put back.
+    /// Returns the fault of the chain that the queue rejected last ([`FaultPolicy::Refuse`]), while the
+    /// queue goes on. The rejections of a taken queue show here after it is put back.
     #[must_use]
     pub fn last_refused(&self, queue: u16) -> Option<DriverFault> {
         self.table.fault(queue, false)
     }
 
-    /// What of ours failed last, since this was last asked.
+    /// Takes the most recent host fault.
     pub fn take_host_fault(&mut self) -> Option<HostFault> {
         self.host_fault.take()
     }
 
-    /// What was done since the start.
+    /// Returns what the device has done since it was made.
     #[must_use]
     pub const fn counters(&self) -> Counters {
         self.counters
@@ -264,10 +269,10 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// The driver kicked this queue, or the host wants it looked at.
+    /// Kicks a queue on behalf of the driver or the host: the next poll looks into it.
     ///
     /// # Errors
-    /// [`DeviceError::InvalidQueue`] if it was not configured.
+    /// [`DeviceError::InvalidQueue`] if the queue is not configured, or has failed.
     pub fn notify_queue(&self, queue: u16) -> Result<(), DeviceError> {
         match self.queue_state(queue) {
             QueueState::Off | QueueState::Failed => Err(DeviceError::InvalidQueue(queue)),
@@ -278,8 +283,8 @@ where
         }
     }
 
-    /// The queues become live as soon as the driver is (one store to each used ring), and each
-    /// counts as notified.
+    /// Starts the queues once the driver is live, with one store to each used ring. Every queue counts
+    /// as notified. Returns whether the driver is live.
     pub(crate) fn start_if_live(&mut self) -> bool {
         if !self.shared.is_live() {
             return false;
@@ -288,7 +293,7 @@ where
             self.started = true;
             self.table.start(self.shared.epoch());
             self.notified = QueueBits::of(self.table.configured());
-            self.claim();
+            self.reserve_slots();
             if core::mem::take(&mut self.changed) {
                 self.config_changed(true);
             }
@@ -296,21 +301,22 @@ where
         true
     }
 
-    /// From now on a slot is kept for each queue that is there. One that is stopped may come back.
-    fn claim(&mut self) {
+    /// Reserves a slot for each configured queue. A stopped queue keeps its slot, since the driver may
+    /// set the queue up again.
+    fn reserve_slots(&mut self) {
         if Q > 1 {
             let count = num::clamp_u16(self.table.configured().len());
-            self.claims = self.claims.max(count);
+            self.reserved = self.reserved.max(count);
         }
     }
 
-    /// Back to before any configuration. Every taken queue must be quiet.
+    /// Returns the device to the state before any configuration. Every taken queue must be quiet.
     fn reset(&mut self, slots: &mut [ChainSlot<N>]) {
         self.table.reset();
         self.features = Features::empty();
         self.notified.clear();
-        self.turn = 0;
-        self.claims = 0;
+        self.next_queue = 0;
+        self.reserved = 0;
         self.extra = 0;
         self.started = false;
         self.changed = false;
@@ -322,218 +328,19 @@ where
         self.shared.reset(&self.notify);
     }
 
-    /// Moves a queue out, to be served on another thread or core, or in another handler. Its
-    /// doorbell rings: the owner looks, and calls `enable_kicks` before it sleeps.
+    /// Sets DEVICE_NEEDS_RESET, and sends its configuration interrupt once (status-03, status-04). A
+    /// suspended device sends the interrupt when it resumes. No queue stops.
     ///
-    /// # Errors
-    /// [`Refusal::WrongPhase`] before the driver is live or while it is suspended,
-    /// [`Refusal::QueueBusy`] while chains of it are pending, [`Refusal::QueueTaken`],
-    /// [`Refusal::QueueNotReady`] (also while the driver stops it) or [`Refusal::NoSuchQueue`].
-    pub fn take_queue(&mut self, queue: u16) -> Result<Taken<M, I, Q, N, H>, Refusal>
-    where
-        I: Clone,
-    {
-        if !self.start_if_live() || self.is_suspending() {
-            return Err(Refusal::WrongPhase);
-        }
-        if self.is_stopping(queue) {
-            return Err(Refusal::QueueNotReady { queue });
-        }
-        let (live, generation) = self.table.take(queue)?;
-        self.notified.remove(queue);
-        // What was kicked before is the new owner's to find.
-        self.shared.ring(queue);
-        Ok(TakenQueue::new(
-            live,
-            queue,
-            self.of_life(generation),
-            self.policy,
-            self.shared.clone(),
-            self.notify.clone(),
-        ))
-    }
-
-    /// A queue's generation as its owner has it, and the other way round. The table of a device that
-    /// is built anew counts from 0 again, the resets of the shared block go on.
-    fn of_life(&self, generation: u32) -> u32 {
-        // The two count from opposite ends, so that they do not make up for each other.
-        generation ^ self.shared.epoch().reverse_bits()
-    }
-
-    /// Moves a taken queue back in; it counts as notified. Three translations, and what
-    /// [`flush`](TakenQueue::flush) takes: one load; two stores with IN_ORDER.
-    ///
-    /// # Errors
-    /// Gives the queue back while chains are in flight, or if it is another device's.
-    /// [`Refusal::StaleToken`] if the queue was reset meanwhile, or its driver was at fault, or a chain
-    /// of it was abandoned with IN_ORDER (DEVICE_NEEDS_RESET, unless the driver stops it): it is then
-    /// gone, and need not be put back.
-    #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
-    pub fn put_back(
-        &mut self,
-        taken: Taken<M, I, Q, N, H>,
-    ) -> Result<(), Result<Taken<M, I, Q, N, H>, Refusal>> {
-        if taken.in_flight() != 0 || !taken.shares(&self.shared) {
-            return Err(Ok(taken));
-        }
-        let (count, last) = taken.refusals();
-        let (queue, number, generation) = taken.dissolve();
-        let generation = self.of_life(generation);
-        self.counters.refused = self.counters.refused.wrapping_add(count);
-        if let Some(fault) = last
-            && self.table.is_out(number, generation)
-        {
-            self.table.refused(number, fault);
-        }
-        let queue = match queue {
-            Ok(queue) => queue,
-            Err(fault) => {
-                if self.table.is_out(number, generation) {
-                    self.table.stop_with(number, Some(fault));
-                    self.trace.event(&Event::DriverFault {
-                        queue: number,
-                        fault,
-                    });
-                    self.broke_protocol();
-                }
-                return Err(Err(Refusal::StaleToken));
-            }
-        };
-        let stuck = queue.is_stuck();
-        self.table
-            .put_back(number, generation, queue)
-            .map_err(Err)?;
-        if stuck {
-            self.table.stop_with(number, None);
-            // One that the driver stops goes no further anyway.
-            if !self.is_stopping(number) {
-                self.needs_reset();
-            }
-            return Err(Err(Refusal::StaleToken));
-        }
-        // The memory may have changed while it was out.
-        if self.table.translate_one(number, &self.mem) {
-            self.mark_notified(number);
-        } else {
-            self.ring_gone(number);
-        }
-        Ok(())
-    }
-
-    /// The memory has changed: rings are translated again, and a queue whose ring is gone stops
-    /// (DEVICE_NEEDS_RESET). True when done; false while a taken queue still works on the old
-    /// memory: it was asked to stop, so call again until its owner heard. A taken queue gets its
-    /// new translation when it is put back.
-    ///
-    /// Nothing else may be asked of the device between the change and the first call. At most
-    /// three translations for each queue.
-    pub fn memory_changed<D: DeviceModel>(
-        &mut self,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
-    ) -> bool {
-        let quiet = self.shared.stop_all();
-        for queue in self.table.translate_again(&self.mem) {
-            self.ring_gone(queue);
-            self.discard_pending(queue, model, slots);
-        }
-        quiet
-    }
-
-    fn ring_gone(&mut self, queue: u16) {
-        self.failed(HostFault::RingGone { queue });
-        self.table.stop_with(queue, None);
-        self.needs_reset();
-    }
-
-    /// Something of ours failed.
-    fn failed(&mut self, fault: HostFault) {
-        self.host_fault = Some(fault);
-        self.trace.event(&Event::HostFault { fault });
-    }
-
-    /// A queue stops for good; its pending chains are forgotten.
-    pub(crate) fn stop<D: DeviceModel>(
-        &mut self,
-        queue: u16,
-        fault: Option<DriverFault>,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
-    ) {
-        self.table.stop_with(queue, fault);
-        self.discard_pending(queue, model, slots);
-    }
-
-    /// The driver stops this queue ([`Message::ResetQueue`](crate::Message)): true when none of its
-    /// memory will be touched again. False while its taken queue works; it was asked to stop, so
-    /// call again until its owner heard, and acknowledge then.
-    #[must_use = "false means: call again"]
-    pub fn stop_queue<D: DeviceModel>(
-        &mut self,
-        queue: u16,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
-    ) -> bool {
-        let quiet = self.shared.stop(queue);
-        if quiet {
-            if built::RING_RESET {
-                self.stopping.remove(queue);
-            }
-            self.table.remove(queue);
-            self.discard_pending(queue, model, slots);
-            self.trace.event(&Event::QueueStopped { queue });
-        } else if built::RING_RESET {
-            // Even if it is put back, it does not go on.
-            let _ = self.stopping.insert(queue);
-        }
-        quiet
-    }
-
-    /// The driver sets a queue up again after it was stopped
-    /// ([`Message::ConfigureQueue`](crate::Message) after a queue reset): it is checked like any
-    /// other, and live at once. `max` is the largest size that is allowed. `queue_check` is asked about
-    /// every configured queue, as when the driver goes live. Three translations, `9 * Q` comparisons,
-    /// `Q + 1` calls of `queue_check`, and one store to its device area.
-    ///
-    /// # Errors
-    /// [`DeviceError::Refused`], which may name another queue that does not go together with this one,
-    /// or what `queue_check` says of this one; nothing changed then. [`Refusal::WrongPhase`] if the
-    /// device is not live, or suspended.
-    pub fn enable_queue<C: QueueCheck + ?Sized>(
-        &mut self,
-        config: &QueueConfig,
-        max: u16,
-        queue_check: &C,
-    ) -> Result<(), DeviceError> {
-        if !self.start_if_live() || self.is_suspending() {
-            return Err(Refusal::WrongPhase.into());
-        }
-        let (table, features) = (&mut self.table, self.features);
-        table.lay_out(config, max, features, &self.mem)?;
-        if let Err(unwanted) = table.check_wanted(features, queue_check, |_, _| false) {
-            table.remove(config.queue);
-            return Err(if unwanted.queue == Some(config.queue) {
-                unwanted.error
-            } else {
-                unwanted.refusal().into()
-            });
-        }
-        self.table.start(self.shared.epoch());
-        self.claim();
-        self.mark_notified(config.queue);
-        self.trace.event(&Event::QueueReady { config: *config });
-        Ok(())
-    }
-
-    /// The device cannot go on as the driver believes that it does: DEVICE_NEEDS_RESET, once with
-    /// its configuration interrupt (status-03, status-04; held back while suspended). Nothing stops.
+    /// Call it when the device cannot go on in the way that the driver expects.
     pub fn require_reset(&mut self) {
         self.needs_reset();
     }
 
-    /// The driver resets the device ([`Message::Reset`](crate::Message)): true when no memory of
-    /// the driver will be touched again; the device then has no queues and is of no more use. False
-    /// while taken queues work, as for [`stop_queue`](Self::stop_queue), or a
+    /// Resets the device for the driver ([`Message::Reset`](crate::Message)). Returns true when the
+    /// device will not touch the driver's memory again; it has no queues then, and serves no more.
+    ///
+    /// The call returns false while the owner of a taken queue works, as for
+    /// [`stop_queue`](Self::stop_queue), and while a
     /// [`ReadyResponder`](crate::ReadyResponder) is refusing.
     #[must_use = "false means: call again"]
     pub fn reset_all<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
@@ -545,46 +352,9 @@ where
         quiet
     }
 
-    /// The queue's pending chains and kicks are void.
-    fn discard_pending<D: DeviceModel>(
-        &mut self,
-        queue: u16,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
-    ) {
-        self.notified.remove(queue);
-        let mut first = true;
-        for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
-            slot.release();
-            if Q > 1 && !core::mem::take(&mut first) {
-                self.extra = self.extra.saturating_sub(1);
-            }
-        }
-        model.queue_stopped(queue);
-    }
-
-    /// The back end has something for this queue, or room again: ask the model once more, and
-    /// serve its pending chains again.
-    pub fn backend_ready(&mut self, queue: u16, slots: &mut [ChainSlot<N>]) {
-        for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
-            slot.again();
-        }
-        self.mark_notified(queue);
-    }
-
-    /// There may be chains in a queue, if it is here and to be served.
-    fn mark_notified(&mut self, queue: u16) {
-        if self.table.state(queue) == QueueState::Live && !self.is_stopping(queue) {
-            self.notified.insert(queue);
-        }
-    }
-
-    fn is_stopping(&self, queue: u16) -> bool {
-        built::RING_RESET && self.stopping.contains(queue)
-    }
-
-    /// Changes the model where it shows to the driver, and announces that if the driver is live. (A
-    /// transport has more to do: see [`Engine::update_config`](crate::Engine::update_config).)
+    /// Changes the model's configuration space, and sends a configuration interrupt if the driver is
+    /// live. A register block must count the change, too: see
+    /// [`Engine::update_config`](crate::Engine::update_config).
     pub fn update_config<D: DeviceModel, R>(
         &mut self,
         model: &mut D,
@@ -595,8 +365,8 @@ where
         result
     }
 
-    /// Announces a configuration change if the driver is live (notif-01), or as soon as it is if it
-    /// has `begun` to set up: it may have read what has changed.
+    /// Tells a live driver of a configuration change (notif-01). A driver that has `begun` its set-up
+    /// is told when it goes live, since it may have read the old values.
     pub(crate) fn config_changed(&mut self, begun: bool) {
         if !self.shared.is_live() {
             self.changed |= begun;
@@ -608,12 +378,18 @@ where
         }
     }
 
-    /// The driver broke the protocol, or was refused a queue that it believes it has:
-    /// [`require_reset`](Self::require_reset) if the [`FaultPolicy`] says so.
+    /// Calls [`require_reset`](Self::require_reset) if the [`FaultPolicy`] asks for it. Call it when
+    /// the driver broke the protocol, or was refused a queue that it believes to be ready.
     pub fn broke_protocol(&mut self) {
         if self.policy.needs_reset() {
             self.needs_reset();
         }
+    }
+
+    /// Records a failure of the host's side.
+    fn host_failed(&mut self, fault: HostFault) {
+        self.host_fault = Some(fault);
+        self.trace.event(&Event::HostFault { fault });
     }
 
     fn needs_reset(&mut self) {

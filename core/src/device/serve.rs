@@ -1,4 +1,5 @@
-//! Serving the queues: which chain is next, what the model makes of it, and who hears of it.
+//! Serving the queues: choosing the next chain, asking the model, giving the chain back, and
+//! notifying the driver.
 
 use super::Device;
 use crate::{
@@ -15,15 +16,15 @@ use crate::{
     trace::{Event, Trace},
 };
 
-/// What a poll has done so far.
+/// What one poll has done so far.
 struct Round<const Q: usize> {
-    /// Queues that chains were given back to.
+    /// Queues that got chains back.
     touched: QueueBits<Q>,
-    /// Chains of earlier requests are in hand, or were.
+    /// The poll has seen a chain in a slot that it did not answer.
     kept: bool,
-    /// A queue found no slot that it may take,
+    /// A queue was left alone because the free slots are reserved for other queues.
     short: bool,
-    /// and a slot has come free since.
+    /// A slot has become free since `short` was set.
     freed: bool,
 }
 
@@ -37,20 +38,20 @@ impl<const Q: usize> Round<Q> {
         }
     }
 
-    /// For a chain that was kept.
+    /// Starts a round that serves a chain from a slot.
     fn kept() -> Self {
         let mut round = Self::new();
         round.keep(true);
         round
     }
 
-    /// Whether the queues may be in the way of each other. Never, if there is one.
+    /// Returns whether one queue may use up the slots of another. Always false with one queue.
     #[inline(always)]
     fn is_shared(&self) -> bool {
         Q > 1 && self.kept
     }
 
-    /// A slot was looked at, which may be in use.
+    /// Records that a slot was seen, and whether it is in use.
     #[inline(always)]
     fn keep(&mut self, in_use: bool) {
         if Q > 1 {
@@ -66,15 +67,17 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// Serves up to `budget` chains or looks into as many empty queues, round-robin, one chain of
-    /// each in turn; interrupts are sent at the end.
+    /// Serves up to `budget` chains, one chain of each queue in turn, and sends interrupts at the end.
     ///
-    /// At most `budget * (N + 5) + 2 * min(budget, Q)` ring accesses, and `budget * (N + 1)`
-    /// descriptors of indirect tables, beside what the model reads and writes in buffers. With
-    /// IN_ORDER two more ring accesses for each chain that was answered before and has its turn now,
-    /// at most one for each slot. The first
-    /// poll after the driver went live by a [`ReadyResponder`](crate::ReadyResponder) stores once to
-    /// each ready queue's used ring, too.
+    /// A look into an empty queue counts as one chain. Worst case:
+    ///
+    /// * `budget * (N + 5) + 2 * min(budget, Q)` ring accesses,
+    /// * `budget * (N + 1)` descriptors of indirect tables,
+    /// * the buffer accesses of the model,
+    /// * with IN_ORDER two more ring accesses for each waiting chain whose turn has come, at most one
+    ///   chain for each slot,
+    /// * one store to the used ring of each ready queue, in the first poll after a
+    ///   [`ReadyResponder`](crate::ReadyResponder) has made the driver live.
     pub fn poll<D: DeviceModel>(
         &mut self,
         model: &mut D,
@@ -89,7 +92,7 @@ where
         let mut blocked = QueueBits::<Q>::new();
         let mut unready = QueueBits::<Q>::new();
         let mut round = Round::new();
-        // Chains that were pending and may be served now come first: they are older.
+        // Pending chains that can be served again come first, since they are older.
         for at in 0..slots.len() {
             if left == 0 {
                 break;
@@ -111,7 +114,7 @@ where
                 self.serve(at, queue, model, slots, &mut round);
                 continue;
             }
-            let Some(queue) = self.notified.next_from(self.turn, &blocked) else {
+            let Some(queue) = self.notified.next_from(self.next_queue, &blocked) else {
                 break;
             };
             if self.is_suspending() {
@@ -133,7 +136,7 @@ where
                 blocked.add(&self.notified);
                 break;
             };
-            self.turn = queue.wrapping_add(1);
+            self.next_queue = queue.wrapping_add(1);
             if self.take_one(at, queue, model, slots, &mut round) {
                 left = left.wrapping_sub(1);
             } else {
@@ -145,7 +148,7 @@ where
         if self.is_suspending() {
             return suspending_step(model, slots);
         }
-        // What one queue brought may be what another one waits for.
+        // A chain of one queue may let the model serve another queue.
         let again = unready.iter().any(|queue| model.can_serve(queue));
         if again || (Q > 1 && round.freed) || due(model, slots).is_some() {
             return Step::More;
@@ -153,7 +156,8 @@ where
         self.finish_poll(&blocked, &round.touched, slots)
     }
 
-    /// Takes the kicks of the queues that are here. Those of taken queues are not ours to hear.
+    /// Moves kicks from the doorbell to `notified`. Kicks of taken queues stay in the doorbell for
+    /// the queues' owners.
     fn drain_doorbell(&mut self) {
         let Self {
             shared,
@@ -171,8 +175,8 @@ where
         });
     }
 
-    /// Pops one chain of a queue into a free slot and serves it, or finds the queue empty. False, and
-    /// nothing is done, if the slot is kept for another queue.
+    /// Pops one chain of a queue into a free slot and serves it, or finds the queue empty. Returns
+    /// false without a memory access if the free slots are reserved for other queues.
     fn take_one<D: DeviceModel>(
         &mut self,
         at: usize,
@@ -185,9 +189,9 @@ where
             self.notified.remove(queue);
             return true;
         };
-        // Each queue that has no chain in hand has to find a slot afterwards.
+        // A slot remains for each queue that has no chain in hand.
         if round.is_shared()
-            && slots.len() <= usize::from(self.claims).wrapping_add(self.extra.into())
+            && slots.len() <= usize::from(self.reserved).wrapping_add(self.extra.into())
             && virtqueue.in_flight() != 0
             && (virtqueue.is_in_order() || model.may_keep(queue))
         {
@@ -223,7 +227,7 @@ where
             Popped::Broken if self.policy.refuses() && virtqueue.reject(slot.chain_mut()) => {
                 let head = slot.chain().head();
                 if let Some(fault) = slot.chain_mut().take_fault() {
-                    self.refused(queue, fault);
+                    self.rejected(queue, fault);
                 }
                 self.given(queue, head, 0, round);
             }
@@ -236,7 +240,7 @@ where
         true
     }
 
-    /// Lets the model serve the chain in a slot, and gives it back if it is done.
+    /// Lets the model serve the chain in a slot, and gives the chain back if the model has answered.
     fn serve<D: DeviceModel>(
         &mut self,
         at: usize,
@@ -263,7 +267,7 @@ where
         if let Err(fault) = answer
             && self.policy.refuses()
         {
-            self.refused(queue, fault);
+            self.rejected(queue, fault);
             answer = Ok(Answer::Done { written: 0 });
         }
         match answer {
@@ -277,12 +281,12 @@ where
             Err(fault) => self.fault(queue, fault, model, slots, round),
         }
         if let Some(fault) = host {
-            self.failed(fault);
+            self.host_failed(fault);
         }
     }
 
-    /// The chain in a slot is answered, with `written` bytes by the model's account: gives it back, or
-    /// keeps it until its turn.
+    /// Gives the chain in a slot back with the length that the model states, or keeps the answer until
+    /// the chain's turn (IN_ORDER).
     #[inline(always)]
     fn settle(
         &mut self,
@@ -296,7 +300,7 @@ where
         let (head, writable) = (slot.chain().head(), slot.chain().writable_len());
         let mut host = None;
         let written = if u64::from(written) > writable {
-            // Less than `written`, so none of it is cut off.
+            // `writable` is less than `written`, so it fits in 32 bits.
             let writable = num::low(writable);
             host = Some(HostFault::WrittenTooMuch { written, writable });
             0
@@ -315,7 +319,7 @@ where
             let given =
                 virtqueue.is_some_and(|virtqueue| virtqueue.push_used(slot.chain(), written));
             slot.release();
-            self.let_go(queue, round);
+            self.slot_freed(queue, round);
             if given {
                 self.given(queue, head, written, round);
             }
@@ -323,7 +327,8 @@ where
         host
     }
 
-    /// Gives back the chains of a queue whose turn it is (rsvd-05). At most one for each slot.
+    /// Gives back the answered chains of a queue whose turn has come (rsvd-05): at most one chain for
+    /// each slot.
     #[inline(never)]
     fn give_in_order(&mut self, queue: u16, slots: &mut [ChainSlot<N>], round: &mut Round<Q>) {
         loop {
@@ -340,23 +345,23 @@ where
             let head = slot.chain().head();
             let given = virtqueue.push_in_order(slot.chain(), written);
             slot.release();
-            self.let_go(queue, round);
+            self.slot_freed(queue, round);
             if given {
                 self.given(queue, head, written, round);
             }
         }
     }
 
-    /// The slot of a chain came free.
+    /// Records that a slot has become free.
     #[inline(always)]
-    fn let_go(&mut self, queue: u16, round: &mut Round<Q>) {
+    fn slot_freed(&mut self, queue: u16, round: &mut Round<Q>) {
         if round.is_shared() {
-            self.count_out(queue, round);
+            self.count_freed(queue, round);
         }
     }
 
     #[inline(never)]
-    fn count_out(&mut self, queue: u16, round: &mut Round<Q>) {
+    fn count_freed(&mut self, queue: u16, round: &mut Round<Q>) {
         round.freed |= round.short;
         if self
             .table
@@ -367,14 +372,14 @@ where
         }
     }
 
-    /// A chain is given back for what the driver did wrong.
-    fn refused(&mut self, queue: u16, fault: DriverFault) {
+    /// Records that a chain was rejected for a protocol violation.
+    fn rejected(&mut self, queue: u16, fault: DriverFault) {
         self.counters.refused = self.counters.refused.wrapping_add(1);
-        self.table.refused(queue, fault);
+        self.table.chain_rejected(queue, fault);
         self.trace.event(&Event::DriverFault { queue, fault });
     }
 
-    /// A chain was given back.
+    /// Records that a chain was given back.
     #[inline(always)]
     fn given(&mut self, queue: u16, head: u16, written: u32, round: &mut Round<Q>) {
         self.counters.chains = self.counters.chains.wrapping_add(1);
@@ -386,7 +391,7 @@ where
         });
     }
 
-    /// The driver broke the protocol of a queue.
+    /// Stops a queue whose driver broke the protocol.
     #[cold]
     fn fault<D: DeviceModel>(
         &mut self,
@@ -396,7 +401,8 @@ where
         slots: &mut [ChainSlot<N>],
         round: &mut Round<Q>,
     ) {
-        // What it gave back before is announced still (split-usedsup-03): it is not asked again.
+        // Chains that the queue gave back earlier still need an interrupt (split-usedsup-03), and the
+        // stopped queue is not asked again.
         if round.touched.remove(queue) {
             let mut last = QueueBits::new();
             last.insert(queue);
@@ -408,7 +414,8 @@ where
         self.broke_protocol();
     }
 
-    /// One interrupt for all that was given back, if any of the queues' drivers wants it.
+    /// Sends one interrupt for all chains that were given back, if the driver wants one for any of the
+    /// queues.
     fn notify_driver(&mut self, touched: &QueueBits<Q>) {
         let mut wanted = false;
         for queue in touched.iter() {
@@ -426,8 +433,9 @@ where
         }
     }
 
-    /// How a poll ends: kicks are not needed for queues that will be looked at anyway.
-    /// (Of those, the ones that gave something back now: no poll pays for more than its budget.)
+    /// Chooses the result of a poll. If the next poll looks into a queue anyway, turns off the kicks of
+    /// that queue. Only queues that got chains back in this poll are considered, so that the work stays
+    /// within the budget.
     fn finish_poll(
         &mut self,
         blocked: &QueueBits<Q>,
@@ -456,16 +464,16 @@ where
         }
     }
 
-    /// Serves a pending chain again, now that its back end is done with it.
+    /// Serves a pending chain again, because its back end has finished.
+    ///
+    /// If the device is suspended, the first poll after it resumes serves the chain.
+    ///
+    /// Worst case: four ring accesses; with IN_ORDER two more for each chain that waited for this one,
+    /// at most one chain for each slot.
     ///
     /// # Errors
-    /// [`Refusal::StaleToken`] if the chain is not pending: it was answered, its queue was stopped
-    /// or reset, or the driver gave the device up.
-    ///
-    /// While the device is suspended it is served no earlier than in the first poll after it resumed.
-    ///
-    /// At most four ring accesses; with IN_ORDER two more for each chain that waited for this one, at
-    /// most one for each slot.
+    /// [`Refusal::StaleToken`] if the chain is not pending: it was answered, its queue was stopped or
+    /// reset, or the driver set FAILED.
     pub fn complete<D: DeviceModel>(
         &mut self,
         token: Token,
@@ -475,7 +483,7 @@ where
         let suspended = self.is_suspended();
         let (at, queue) = self.pending(token, slots)?;
         if suspended {
-            // Its time comes when the driver resumes.
+            // The first poll after the resume serves the chain.
             if let Some(slot) = slots.get_mut(at) {
                 slot.again();
             }
@@ -487,18 +495,17 @@ where
         Ok(())
     }
 
-    /// Answers a pending chain: its first `written` device-writable bytes hold the answer. For a back
-    /// end that stored them itself, such as a thread of the host or a DMA controller.
+    /// Answers a pending chain without asking the model: the chain's first `written` device-writable
+    /// bytes hold the answer. It serves back ends that store the answer themselves, such as a host
+    /// thread or a DMA controller.
     ///
-    /// The model is not asked, so it must not wait for this token itself. More than the chain's
-    /// writable length counts as 0, and is a
-    /// [`HostFault::WrittenTooMuch`].
+    /// The model must not wait for this token itself. If `written` is larger than the chain's writable
+    /// length, the chain is given back with 0 bytes and [`HostFault::WrittenTooMuch`] is recorded.
+    /// Worst case: the ring accesses of [`complete`](Self::complete).
     ///
     /// # Errors
     /// [`Refusal::StaleToken`] as for [`complete`](Self::complete). [`Refusal::WrongPhase`] while the
     /// device is suspended: the chain stays pending, so answer it after the device has resumed.
-    ///
-    /// Ring accesses as for [`complete`](Self::complete).
     pub fn complete_with(
         &mut self,
         token: Token,
@@ -511,13 +518,13 @@ where
         }
         let mut round = Round::kept();
         if let Some(fault) = self.settle(at, queue, written, slots, &mut round) {
-            self.failed(fault);
+            self.host_failed(fault);
         }
         self.notify_driver(&round.touched);
         Ok(())
     }
 
-    /// The slot of a pending chain, and its queue.
+    /// Returns the slot and the queue of a pending chain.
     fn pending(&self, token: Token, slots: &[ChainSlot<N>]) -> Result<(usize, u16), Refusal> {
         let at = usize::from(token.slot());
         match slots.get(at) {
@@ -529,7 +536,7 @@ where
     }
 }
 
-/// How a poll ends that takes no chains.
+/// Returns the result of a poll of a device that is being suspended, which takes no chains.
 fn suspending_step<D: DeviceModel, const N: usize>(model: &D, slots: &[ChainSlot<N>]) -> Step {
     if slots.iter().any(ChainSlot::wants_again) || due(model, slots).is_some() {
         Step::More
@@ -540,7 +547,7 @@ fn suspending_step<D: DeviceModel, const N: usize>(model: &D, slots: &[ChainSlot
     }
 }
 
-/// The slot of the pending chain that the model wants served again, and its queue.
+/// Returns the slot and the queue of the pending chain that the model wants to serve again.
 fn due<D: DeviceModel, const N: usize>(model: &D, slots: &[ChainSlot<N>]) -> Option<(usize, u16)> {
     let token = model.due()?;
     let at = usize::from(token.slot());

@@ -1,23 +1,26 @@
-//! Where chains are while a device has them.
+//! The storage of chains in hand.
 
 use crate::{model::Token, queue::Chain};
 
-/// Room for one chain of up to `N` buffers: `16 * N` bytes and a few words.
+/// Storage for one chain of up to `N` buffers: `16 * N` bytes and a few words.
 ///
 /// The caller supplies the slots, and so decides how many chains may be pending at once. All queues
-/// share them:
+/// share the slots:
 ///
 /// * A model that always answers at once needs one slot, whatever the number of queues.
 /// * A model that keeps chains needs one slot for each queue that the driver may use, and one for each
 ///   further chain that is to be pending at the same time.
 ///
-/// One free slot is reserved for each queue that has no chain in hand. A queue that has one takes
-/// another slot only if the reserved ones remain. So with `S` slots, a device whose driver uses `n <= S`
-/// queues serves every queue, whatever chains the other queues keep, and a queue that is alone in its
-/// work keeps up to `S - (n - 1)` chains. A queue that was stopped or taken still counts among the `n`.
+/// One free slot is reserved for each queue that has no chain in hand. A queue with a chain in hand
+/// takes another slot only if the reserved slots remain free. With `S` slots and a driver that uses
+/// `n <= S` queues:
 ///
-/// With fewer slots than queues, no queue keeps more than one chain; the queues that keep one must be
-/// fewer than the slots, or the others wait.
+/// * Every queue is served, whatever chains the other queues keep.
+/// * If only one queue keeps chains, it keeps up to `S - (n - 1)` of them.
+/// * A queue that was stopped or taken still counts among the `n`.
+///
+/// With fewer slots than queues, no queue keeps more than one chain. If as many queues keep a chain as
+/// there are slots, the other queues wait.
 ///
 /// With IN_ORDER, a chain that is answered before its turn keeps its slot until its turn.
 #[derive(Clone, Debug)]
@@ -26,7 +29,7 @@ pub struct ChainSlot<const N: usize> {
     chain: Chain<N>,
     state: State,
     queue: u16,
-    /// Counts uses, so that a token of an earlier one is void.
+    /// Counts uses, so that a token of an earlier use is stale.
     serial: u32,
 }
 
@@ -35,14 +38,14 @@ pub struct ChainSlot<const N: usize> {
 enum State {
     Free,
     Pending,
-    /// Pending, and to be served again by the next poll.
+    /// Pending; the next poll serves the chain again.
     Again,
-    /// Answered with so many bytes, before its turn (IN_ORDER).
+    /// Answered with this many bytes before its turn (IN_ORDER).
     Answered(u32),
 }
 
 impl<const N: usize> ChainSlot<N> {
-    /// Free.
+    /// Creates a free slot.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -57,7 +60,7 @@ impl<const N: usize> ChainSlot<N> {
         self.state == State::Free
     }
 
-    /// Whether the model has it and may still answer.
+    /// Returns whether the model may still answer the chain.
     pub(crate) fn is_pending(&self) -> bool {
         matches!(self.state, State::Pending | State::Again)
     }
@@ -94,7 +97,7 @@ impl<const N: usize> ChainSlot<N> {
         }
     }
 
-    /// Its answer waits for those of older chains. Its token is void.
+    /// Keeps the answer until older chains are answered. The chain's token becomes stale.
     pub(crate) fn answer(&mut self, written: u32) {
         self.state = State::Answered(written);
         self.serial = self.serial.wrapping_add(1);
@@ -133,38 +136,39 @@ impl<const N: usize> Default for ChainSlot<N> {
     }
 }
 
-/// How a poll ended.
+/// The result of a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Step {
-    /// Nothing to do before the next kick.
+    /// The device has nothing to do until the next kick.
     Idle,
-    /// There is, or may be, more: poll again.
+    /// There may be more chains: poll again.
     More,
-    /// Nothing to do before the next kick, `complete` or `backend_ready`, or before the model has an
-    /// answer that it did not have. One of these holds:
+    /// The device has nothing to do until the next kick, `complete` or `backend_ready`, or until the
+    /// model has a new answer. One of these holds:
     ///
-    /// * A chain is pending or, with IN_ORDER, answered before an older one.
+    /// * A chain is pending or, with IN_ORDER, answered before an older chain.
     /// * A queue was kicked that the model cannot serve
-    ///   ([`can_serve`](crate::DeviceModel::can_serve)). Its ring is not looked into, so there may be no
-    ///   chain in it. Every ready queue counts as kicked at DRIVER_OK: a console that has no input is
-    ///   blocked from then on.
-    /// * A queue was kicked and the caller supplied no slots at all.
+    ///   ([`can_serve`](crate::DeviceModel::can_serve)). The device does not look into the ring, so the
+    ///   ring may be empty. Every ready queue counts as kicked at DRIVER_OK: a console without input
+    ///   is blocked from then on.
+    /// * A queue was kicked, and the caller supplied no slots.
     Blocked,
 }
 
-/// What a device did, modulo 2^32.
+/// Counts of what a device has done, modulo 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Counters {
-    /// Chains given back.
+    /// Chains that were given back.
     pub chains: u32,
-    /// Used-buffer interrupts sent. (Taken queues send their own.)
+    /// Used-buffer interrupts that were sent, without those of taken queues.
     pub interrupts: u32,
-    /// Times the driver did not want one.
+    /// Used-buffer interrupts that the driver did not want.
     pub suppressed: u32,
-    /// Chains given back because of what the driver did wrong
-    /// ([`FaultPolicy::Refuse`](crate::error::FaultPolicy::Refuse)). Those of a taken queue count when it is
-    /// put back; until then it [tells itself](crate::device::TakenQueue::refusals).
+    /// Chains that were rejected for a protocol violation
+    /// ([`FaultPolicy::Refuse`](crate::error::FaultPolicy::Refuse)). Chains that a taken queue rejected
+    /// count when the queue is put back; until then see
+    /// [`TakenQueue::refusals`](crate::device::TakenQueue::refusals).
     pub refused: u32,
 }

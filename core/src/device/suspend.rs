@@ -13,12 +13,18 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// The driver suspends the device ([`Message::Suspend`](crate::Message)): from now on no chain is
-    /// taken. True when it is suspended: every chain in hand was answered (but those that
-    /// [`may_sleep`](DeviceModel::may_sleep)), the driver was told, and taken queues are quiet. False
-    /// until then: they were asked to stop; call again after `complete`, or when an owner heard.
+    /// Suspends the device for the driver ([`Message::Suspend`](crate::Message)). The device takes no
+    /// more chains. Returns true when the device is suspended:
     ///
-    /// A taken queue that was not put back stays out, quiet, and serves nothing after a resume.
+    /// * every chain in hand is answered, except those of queues that
+    ///   [`may_sleep`](DeviceModel::may_sleep),
+    /// * the driver was notified of the answers, and
+    /// * taken queues are quiet.
+    ///
+    /// Until then the call returns false, and owners of taken queues were asked to stop. Call again
+    /// after `complete`, and when an owner has stopped.
+    ///
+    /// A taken queue that is not put back stays out and quiet. It serves no chain after a resume.
     #[must_use = "false means: call again"]
     pub fn suspend<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
         if !self.start_if_live() {
@@ -29,7 +35,7 @@ where
         }
         let mut done = self.shared.stop_all();
         for slot in slots.iter().filter(|slot| !slot.is_free()) {
-            // It will not be followed by another one.
+            // No chain of this queue follows until the driver resumes.
             model.drained(slot.queue());
             done &= model.may_sleep(slot.queue());
         }
@@ -39,9 +45,9 @@ where
         done
     }
 
-    /// The driver resumes a suspended device ([`Message::Resume`](crate::Message)): every queue
-    /// that is here counts as notified, and what was held back is announced (suspend-07), what an
-    /// acknowledgement left pending too. At most `Q` steps.
+    /// Resumes a suspended device for the driver ([`Message::Resume`](crate::Message)). Every queue that
+    /// is not moved out counts as notified. Interrupts that were held back are sent, including those
+    /// that an acknowledgement left pending (suspend-07). At most `Q` steps.
     pub fn resume(&mut self) {
         if self.suspension == Suspension::Awake {
             return;
@@ -62,7 +68,7 @@ where
         built::SUSPEND && self.suspension == Suspension::Suspended
     }
 
-    /// Whether no chain is to be taken.
+    /// Returns whether the device is suspended or being suspended, and so takes no chains.
     pub(super) fn is_suspending(&self) -> bool {
         built::SUSPEND && self.suspension != Suspension::Awake
     }

@@ -1,7 +1,8 @@
-//! The queues of a device: the sole owner of every queue that is not taken.
+//! The queue table: the sole owner of every queue that is not taken.
 //!
-//! An entry is off, ready (checked and translated, but not touched before the driver is live),
-//! live, taken, or stopped until reset. A queue gets in only as a [`CheckedQueue`].
+//! An entry is off, ready, live, taken or failed. The rings of a ready queue are checked and
+//! translated, but not accessed before the driver is live. A queue enters the table only as a
+//! [`CheckedQueue`].
 
 use crate::{
     error::{DeviceError, DriverFault, Refusal},
@@ -15,7 +16,7 @@ use crate::{
     snapshot::RingSnapshot,
 };
 
-/// Where a queue is.
+/// The state of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum QueueState {
@@ -23,31 +24,33 @@ pub enum QueueState {
     Off,
     /// Configured; the driver is not live yet.
     Ready,
-    /// In use, in the device's hands.
+    /// The device serves the queue.
     Live,
     /// Moved out with `take_queue`.
     Taken,
-    /// The driver broke its protocol, its memory is gone, or its taken queue was dropped: quiet
-    /// until reset.
+    /// Stopped until reset: the driver broke the protocol, the ring is no longer mapped, or the taken
+    /// queue was dropped.
     Failed,
 }
 
-/// Room for what is configured between two resets, a multiple of 8 apart.
-const fn generation_of(nth: u32, epoch: u32) -> u32 {
+/// Returns the generation that the serial numbers of a queue start from: the `nth` configuration
+/// since the table was made, in this epoch of the shared block. A table that is made anew counts
+/// configurations from 0 again, so the epoch keeps the generations of two tables apart.
+const fn serial_generation(nth: u32, epoch: u32) -> u32 {
     nth.wrapping_add(epoch.wrapping_mul(8))
 }
 
-/// What a [`QueueCheck`] refused while the driver goes live.
+/// A queue, or the set of queues, that a [`QueueCheck`] refused while the driver goes live.
 #[derive(Debug)]
 pub(crate) struct Unwanted {
-    /// Queue number; `None` if it was the set of all.
+    /// Queue number; `None` for the set of all queues.
     pub(crate) queue: Option<u16>,
     /// Why.
     pub(crate) error: DeviceError,
 }
 
 impl Unwanted {
-    /// What the driver is told.
+    /// Returns the refusal that the transport records.
     pub(crate) fn refusal(&self) -> Refusal {
         let by_the_device = match self.queue {
             Some(queue) => Refusal::Policy { queue },
@@ -69,18 +72,20 @@ pub(crate) enum Place<W, const N: usize> {
 #[derive(Debug)]
 struct Entry<W, const N: usize> {
     place: Place<W, N>,
-    /// Counts stops, so that tokens and taken queues from before one are void.
+    /// Counts stops, so that taken queues from before a stop are stale.
     generation: u32,
-    /// Counts configurations of the whole table, so that chains from before the last one are void.
+    /// The table's `configured` when this queue was configured, so that chains of an earlier
+    /// configuration are stale.
     nth: u32,
-    /// Of a dead queue what stopped it, of another one why a chain was last refused.
+    /// In a failed queue: the fault that stopped the queue. In any other: the fault of the chain that
+    /// was rejected last.
     fault: Option<DriverFault>,
 }
 
 #[derive(Debug)]
 pub(crate) struct QueueTable<W, const Q: usize, const N: usize> {
     entries: [Entry<W, N>; Q],
-    /// How each queue is laid out, by its number; size 0 where the entry is off.
+    /// Layouts by queue number. The size is 0 where the entry is off.
     configs: [QueueConfig; Q],
     /// Counts configurations.
     configured: u32,
@@ -127,14 +132,14 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         self.queues().get(queue)
     }
 
-    /// The queues that are configured, stopped ones included.
+    /// Returns the configured queues, including stopped ones.
     pub(crate) fn queues(&self) -> ReadyQueues<'_> {
         ReadyQueues {
             configs: &self.configs,
         }
     }
 
-    /// The features that a ready queue was checked with.
+    /// Returns the features that a ready queue was checked with.
     pub(crate) fn checked(&self, queue: u16) -> Option<Features> {
         match self.entry(queue).map(|entry| &entry.place) {
             Some(Place::Ready(checked)) => Some(checked.features),
@@ -142,15 +147,16 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// What stopped a queue, or if it was not `stopped` why a chain of it was last refused.
+    /// Returns the fault that stopped a queue if `stopped`, else the fault of the chain that the queue
+    /// rejected last.
     pub(crate) fn fault(&self, queue: u16, stopped: bool) -> Option<DriverFault> {
         self.entry(queue)
             .filter(|entry| matches!(entry.place, Place::Failed) == stopped)
             .and_then(|entry| entry.fault)
     }
 
-    /// A chain of a queue that goes on was refused.
-    pub(crate) fn refused(&mut self, queue: u16, fault: DriverFault) {
+    /// Records the fault of a rejected chain of a queue that goes on.
+    pub(crate) fn chain_rejected(&mut self, queue: u16, fault: DriverFault) {
         if let Some(entry) = self.entry_mut(queue) {
             entry.fault = Some(fault);
         }
@@ -163,24 +169,24 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// The queues that are moved out.
+    /// Returns the queues that are moved out.
     pub(crate) fn taken(&self) -> QueueSet<Q> {
         let mut set = QueueSet::new();
         for (entry, queue) in self.entries.iter().zip(0u16..) {
             if matches!(entry.place, Place::Taken) {
-                // `Q` words always hold `Q` numbers.
+                // A set of `Q` words holds every number below `Q`.
                 let _ = set.insert(queue);
             }
         }
         set
     }
 
-    /// The queues that are configured, stopped ones included.
+    /// Returns the configured queues, including stopped ones.
     pub(crate) fn configured(&self) -> QueueSet<Q> {
         let mut set = QueueSet::new();
         for (entry, queue) in self.entries.iter().zip(0u16..) {
             if !matches!(entry.place, Place::Off) {
-                // `Q` words always hold `Q` numbers.
+                // A set of `Q` words holds every number below `Q`.
                 let _ = set.insert(queue);
             }
         }
@@ -189,7 +195,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
 
     pub(crate) fn stop_with(&mut self, queue: u16, fault: Option<DriverFault>) {
         if let Some(entry) = self.entry_mut(queue) {
-            // What stopped it first stays.
+            // The first fault stays.
             if !matches!(entry.place, Place::Failed) || entry.fault.is_none() {
                 entry.fault = fault;
             }
@@ -198,15 +204,15 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// A queue whose rings are gone: stopped, though it could not be checked.
+    /// Adds a stopped queue whose rings are no longer mapped, without a check.
     pub(crate) fn mark_failed(&mut self, config: &QueueConfig) {
         if let Some(entry) = self.claim(config) {
             entry.place = Place::Failed;
         }
     }
 
-    /// Notes how a queue is laid out that is configured. Its place is the caller's to fill, so that
-    /// nothing of the size of a queue is moved about.
+    /// Records the layout of a configured queue. The caller fills `place` itself, so that no value of
+    /// the size of a queue is moved.
     fn claim(&mut self, config: &QueueConfig) -> Option<&mut Entry<W, N>> {
         let at = usize::from(config.queue);
         let entry = self.entries.get_mut(at)?;
@@ -216,7 +222,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         Some(entry)
     }
 
-    /// Forgets a queue. Its rings are not touched again.
+    /// Removes a queue. Its rings are not touched again.
     pub(crate) fn remove(&mut self, queue: u16) {
         if let Some(entry) = self.entry_mut(queue) {
             entry.place = Place::Off;
@@ -234,7 +240,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// Moves a live queue out, unless chains of it are in flight here: they would be lost.
+    /// Moves a live queue out, unless the device has chains of it in hand.
     pub(crate) fn take(&mut self, queue: u16) -> Result<(Virtqueue<W, N>, u32), Refusal> {
         let Some(entry) = self.entry_mut(queue) else {
             return Err(Refusal::NoSuchQueue {
@@ -255,7 +261,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// Moves a taken queue back in; `Err` if it was stopped or reset meanwhile.
+    /// Moves a taken queue back in. Fails if the queue was stopped or reset since it was taken.
     pub(crate) fn put_back(
         &mut self,
         queue: u16,
@@ -274,7 +280,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// Whether what was taken under this number and generation is what the queue still is.
+    /// Returns whether a queue that was taken with this generation is still out.
     pub(crate) fn is_out(&self, queue: u16, generation: u32) -> bool {
         self.entry(queue).is_some_and(|entry| {
             entry.generation == generation && matches!(entry.place, Place::Taken)
@@ -283,8 +289,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
 }
 
 impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
-    /// Checks a configuration against everything that is there, asks about it beside the queues that
-    /// are there, and makes it ready.
+    /// Checks a queue against the other queues, calls `queue_check` for it, and makes it ready.
     pub(crate) fn configure<M: DriverMem<Window = W>, C: QueueCheck + ?Sized>(
         &mut self,
         config: &QueueConfig,
@@ -302,7 +307,8 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         wanted.map_err(Into::into)
     }
 
-    /// The same, but the device's own check is left to [`check_wanted`](Self::check_wanted).
+    /// Checks a queue against the other queues, and makes it ready. The caller must call
+    /// [`check_wanted`](Self::check_wanted) afterwards.
     pub(crate) fn lay_out<M: DriverMem<Window = W>>(
         &mut self,
         config: &QueueConfig,
@@ -324,8 +330,9 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         Ok(())
     }
 
-    /// Checks a queue against the others with numbers below `end`, and makes it ready. One copy serves
-    /// both callers, and nothing is moved between them: it is the largest function of a set-up.
+    /// Checks a queue against the other queues with numbers below `end`, and makes it ready.
+    ///
+    /// This is the largest function of a set-up. It is kept out of line, so that there is one copy.
     #[inline(never)]
     fn install<M: DriverMem<Window = W>>(
         &mut self,
@@ -335,7 +342,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         mem: &M,
         end: u16,
     ) -> Result<(), Refusal> {
-        // The chain buffer bounds what may be offered, and so what may be asked for.
+        // A chain may be as long as the queue, and a chain buffer holds `N` segments.
         let max = largest(max, num::clamp_u16(N));
         let others = self.queues().iter().take_while(|other| other.queue < end);
         let checked = check::check(config, max, features, mem, others)?;
@@ -345,10 +352,11 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         Ok(())
     }
 
-    /// The features and the queues are final: every ready queue is checked again, lowest first, each
-    /// against those below it, and all that passed are asked about as
-    /// [`check_wanted`](Self::check_wanted) does. `drops` is told of each queue that did not pass, and
-    /// says whether to go on without it.
+    /// Checks every ready queue again at DRIVER_OK, when features and queues are final.
+    ///
+    /// Each queue is checked against the queues with lower numbers, lowest number first. Then
+    /// [`check_wanted`](Self::check_wanted) is called for the queues that passed. `drops` is called for
+    /// each queue that did not pass, and returns whether the device continues without that queue.
     pub(crate) fn check_again<M: DriverMem<Window = W>, C: QueueCheck + ?Sized>(
         &mut self,
         features: Features,
@@ -375,10 +383,12 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         self.check_wanted(features, queue_check, drops)
     }
 
-    /// Asks about each queue beside all others, lowest first, and then about the set of all. `drops`
-    /// is told of a queue that is not wanted, and says whether to go on without it; the others are
-    /// asked about again then. At most `Q * (Q + 1) / 2` calls for single queues, `Q` if nothing is
-    /// dropped.
+    /// Calls `queue_check` for each queue beside all others, lowest number first, and then for the set
+    /// of all queues.
+    ///
+    /// `drops` is called for a queue that is refused, and returns whether the device continues without
+    /// that queue. If so, `queue_check` is called for the remaining queues again. Worst case:
+    /// `Q * (Q + 1) / 2` calls for single queues; `Q` calls if no queue is dropped.
     pub(crate) fn check_wanted<C: QueueCheck + ?Sized>(
         &mut self,
         features: Features,
@@ -417,15 +427,17 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         })
     }
 
-    /// The driver is live: every ready queue becomes one, whose chains are of another life than any of
-    /// before this `epoch`, in this table or another. One store to each used ring.
+    /// Makes every ready queue live, with one store to each used ring. Serial numbers start at a value
+    /// that depends on `epoch`, so that chains of earlier epochs are stale, in this table and in any
+    /// other over the same shared block.
     pub(crate) fn start(&mut self, epoch: u32) {
         for entry in &mut self.entries {
             if let Place::Ready(_) = entry.place
                 && let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off)
             {
-                entry.place = Place::Live(Virtqueue::new(checked, generation_of(entry.nth, epoch)));
-                // In its place, so that nothing of it is moved about.
+                entry.place =
+                    Place::Live(Virtqueue::new(checked, serial_generation(entry.nth, epoch)));
+                // Called in place, so that the queue is not moved.
                 if let Place::Live(virtqueue) = &mut entry.place {
                     virtqueue.begin();
                 }
@@ -433,7 +445,8 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// A ready queue becomes one that is as far as a snapshot says; false if it cannot be.
+    /// Makes a ready queue live at the positions of a snapshot. Returns false if the positions are
+    /// impossible.
     pub(crate) fn start_at(
         &mut self,
         queue: u16,
@@ -447,7 +460,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off) else {
             return false;
         };
-        match Virtqueue::restored(checked, generation_of(entry.nth, epoch), ring, chains) {
+        match Virtqueue::restored(checked, serial_generation(entry.nth, epoch), ring, chains) {
             Some(virtqueue) if !virtqueue.is_stuck() => {
                 entry.place = Place::Live(virtqueue);
                 true
@@ -456,7 +469,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// Translates the rings of one queue again; false if they are gone.
+    /// Translates the rings of one queue again. Returns false if they are no longer mapped.
     pub(crate) fn translate_one<M: DriverMem<Window = W>>(&mut self, queue: u16, mem: &M) -> bool {
         let at = usize::from(queue);
         let (Some(entry), Some(config)) = (self.entries.get_mut(at), self.configs.get(at)) else {
@@ -478,13 +491,13 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         true
     }
 
-    /// Translates every ring again, after the memory changed; the set names the queues whose rings
-    /// are gone. Taken queues are not looked at.
+    /// Translates every ring again after the memory has changed. Returns the queues whose rings are no
+    /// longer mapped. Taken queues are skipped.
     pub(crate) fn translate_again<M: DriverMem<Window = W>>(&mut self, mem: &M) -> QueueSet<Q> {
         let mut gone = QueueSet::new();
         for queue in 0..num::clamp_u16(Q) {
             if !self.translate_one(queue, mem) {
-                // `Q` words always hold `Q` numbers.
+                // A set of `Q` words holds every number below `Q`.
                 let _ = gone.insert(queue);
             }
         }

@@ -1,4 +1,4 @@
-//! A queue that lives elsewhere: on another thread or core, in another interrupt's context.
+//! A queue that another thread, core or interrupt handler serves.
 
 use crate::{
     error::{DeviceError, DriverFault, FaultPolicy, HostFault, Refusal},
@@ -9,33 +9,35 @@ use crate::{
     shared::{InterruptStatus, Shared, SharedHandle},
 };
 
-/// Why a taken queue gives no chain.
+/// Why a taken queue returns no chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Stop {
-    /// The driver stopped or reset the queue, or the memory changed (its doorbell rang, too). Give back or
-    /// [`abandon`](TakenQueue::abandon) what is in flight and put the queue back or drop it: the
-    /// driver's write is not answered before.
+    /// The driver stops or resets the queue, or the memory has changed. The queue's doorbell rang, too.
+    /// Give back or [`abandon`](TakenQueue::abandon) the chains in flight, and put the queue back or
+    /// drop it: the driver's write is answered only then.
     Asked,
-    /// The driver broke the protocol. DEVICE_NEEDS_RESET is set, unless the device's
-    /// [`FaultPolicy`] is another; the queue is of no more use.
+    /// The driver broke the protocol, and the queue has stopped. DEVICE_NEEDS_RESET is set if the
+    /// device's [`FaultPolicy`] asks for it.
     Driver(DriverFault),
-    /// The driver broke the protocol, and that one chain was given back with nothing written in it
-    /// ([`FaultPolicy::Refuse`]): go on.
+    /// The driver broke the protocol with one chain. That chain was given back with nothing written
+    /// ([`FaultPolicy::Refuse`]), and the queue goes on.
     Refused(DriverFault),
 }
 
 /// A queue moved out of its device with `take_queue`.
 ///
-/// It is `Send`; its hot path takes no lock and shares one atomic load with the device. While it
-/// is out, the device answers Status = 0, QueueReady = 0 and `memory_changed` only when the queue
-/// is quiet, that is, when it was asked to stop and has nothing in flight, was put back, or was
-/// dropped. Dropping it marks it dead until reset.
+/// A taken queue is `Send`. Its hot path takes no lock, and makes one atomic load that it shares with
+/// the device.
 ///
-/// A quiet queue never touches the driver's memory again; neither may chains that were popped
-/// from it.
-// The queue is first, so that both are at one address.
+/// While the queue is out, the device completes Status = 0, QueueReady = 0 and `memory_changed` only
+/// when the queue is *quiet*. A queue is quiet when it was asked to stop and has no chain in flight,
+/// when it was put back, or when it was dropped. A dropped queue has failed until reset.
+///
+/// A quiet queue never touches the driver's memory again. Chains that were popped from it must not be
+/// read or written either.
+// `queue` comes first, so that a pointer to either is a pointer to both.
 #[derive(Debug)]
 #[repr(C)]
 pub struct TakenQueue<W, I, const Q: usize = 1, const N: usize = 16, H = &'static Shared<Q>>
@@ -44,20 +46,21 @@ where
 {
     queue: Virtqueue<W, N>,
     generation: u32,
-    /// The queue's number; one that there is not, once it was asked to stop or was at fault.
+    /// The queue's number until the queue is asked to stop or breaks the protocol; then `u16::MAX`,
+    /// which is no queue.
     watched: u16,
     fault: Option<DriverFault>,
     refused: u32,
     last_refused: Option<DriverFault>,
     policy: FaultPolicy,
     notify: I,
-    life: Life<H, Q>,
+    quiet: Quiet<H, Q>,
 }
 
 #[cold]
 #[inline(never)]
 fn too_much(written: u32, writable: u64) -> DeviceError {
-    // Less than `written`, so none of it is cut off.
+    // `writable` is less than `written`, so it fits in 32 bits.
     let writable = num::low(writable);
     HostFault::WrittenTooMuch { written, writable }.into()
 }
@@ -68,32 +71,32 @@ fn stale() -> DeviceError {
     Refusal::StaleToken.into()
 }
 
-/// Tells the device, once, that the queue is quiet: at the latest when it is dropped.
+/// Tells the device once that the queue is quiet, at the latest when the queue is dropped.
 #[derive(Debug)]
-struct Life<H, const Q: usize>
+struct Quiet<H, const Q: usize>
 where
     H: SharedHandle<Q>,
 {
     shared: H,
     number: u16,
-    /// Which take of it this is.
+    /// Distinguishes this take from earlier ones.
     take: u32,
-    /// Told already: the next user of this number may be running.
-    silent: bool,
+    /// The device was told. Another taken queue may have this number since.
+    told: bool,
 }
 
-impl<H: SharedHandle<Q>, const Q: usize> Life<H, Q> {
-    fn end(&mut self) {
-        if !self.silent {
-            self.silent = true;
+impl<H: SharedHandle<Q>, const Q: usize> Quiet<H, Q> {
+    fn tell(&mut self) {
+        if !self.told {
+            self.told = true;
             self.shared.quiet(self.number, self.take);
         }
     }
 }
 
-impl<H: SharedHandle<Q>, const Q: usize> Drop for Life<H, Q> {
+impl<H: SharedHandle<Q>, const Q: usize> Drop for Quiet<H, Q> {
     fn drop(&mut self) {
-        self.shared.dropped(self.number, self.take, self.silent);
+        self.shared.dropped(self.number, self.take, self.told);
     }
 }
 
@@ -113,11 +116,11 @@ where
     ) -> Self {
         let take = shared.start(number);
         let watched = number;
-        let life = Life {
+        let quiet = Quiet {
             shared,
             number,
             take,
-            silent: false,
+            told: false,
         };
         Self {
             queue,
@@ -128,44 +131,47 @@ where
             last_refused: None,
             policy,
             notify,
-            life,
+            quiet,
         }
     }
 
-    /// Queue number.
+    /// Returns the queue number.
     #[must_use]
     pub const fn number(&self) -> u16 {
-        self.life.number
+        self.quiet.number
     }
 
-    /// Chains popped that are neither given back nor abandoned.
+    /// Returns the number of chains that were popped and neither given back nor abandoned.
     #[must_use]
     pub fn in_flight(&self) -> u16 {
         self.queue.in_flight()
     }
 
-    /// How many chains were given back unserved, modulo 2^32, and why the last one was
-    /// ([`Stop::Refused`]). The device hears of both when the queue is put back.
+    /// Returns the number of rejected chains, modulo 2^32, and the fault of the last one
+    /// ([`Stop::Refused`]). The device takes over both when the queue is put back.
     #[must_use]
     pub const fn refusals(&self) -> (u32, Option<DriverFault>) {
         (self.refused, self.last_refused)
     }
 
-    /// Whether the queue was asked to stop.
+    /// Returns whether the queue was asked to stop.
     #[inline(always)]
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.life.shared.must_stop(self.watched)
+        self.quiet.shared.must_stop(self.watched)
     }
 
-    /// Takes the next available chain into `chain`; false if there is none.
+    /// Pops the next available chain into `chain`. Returns false if the ring is empty.
     ///
-    /// At most `N + 2` ring accesses and `N` descriptors of an indirect table; one more of each if
-    /// the chain has no end, and a load to announce what was given back before, or two stores if it
-    /// is refused; with IN_ORDER two more stores.
+    /// Worst case: `N + 2` ring accesses and `N` descriptors of an indirect table, and in addition
+    ///
+    /// * one more of each if the chain has no end,
+    /// * one load if the queue stops, to notify the driver of chains that were given back before,
+    /// * two stores if the chain is rejected,
+    /// * two stores with IN_ORDER.
     ///
     /// # Errors
-    /// [`Stop`]: nothing more will come from this queue, but after [`Stop::Refused`].
+    /// [`Stop`]. The queue returns no more chains, except after [`Stop::Refused`].
     #[inline]
     pub fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Result<bool, Stop> {
         if self.is_stopped() {
@@ -182,24 +188,27 @@ where
         }
     }
 
-    /// Gives a chain back with `written` bytes from its first writable byte on. It is not announced
-    /// before [`flush`](Self::flush). Two stores, one of an element; and the load of `flush`, if
-    /// this was the last one of a queue that was asked to stop.
+    /// Gives a chain back whose first `written` device-writable bytes hold the answer. The driver is
+    /// notified by [`flush`](Self::flush).
+    ///
+    /// Worst case: two stores, one of them of an element. The last chain of a queue that was asked to
+    /// stop adds the load of `flush`.
     ///
     /// # Errors
-    /// [`Refusal::StaleToken`] if the chain is not in flight: it was given back or abandoned, even if
-    /// another with its head was popped since, or it is of another queue of the device or of another
-    /// life of this one. [`HostFault::WrittenTooMuch`] if it
-    /// has less room, [`Refusal::OutOfOrder`] if IN_ORDER was negotiated and an older one is in flight
-    /// or was abandoned; it is then still in flight.
+    /// * [`Refusal::StaleToken`] if the chain is not in flight: it was given back or abandoned, or it
+    ///   comes from another queue or from an earlier configuration of this queue. A newer chain with
+    ///   the same head makes no difference.
+    /// * [`HostFault::WrittenTooMuch`] if the chain has fewer writable bytes. It stays in flight.
+    /// * [`Refusal::OutOfOrder`] if IN_ORDER was negotiated and an older chain is in flight or was
+    ///   abandoned. The chain stays in flight.
     #[inline]
     pub fn complete(&mut self, chain: &Chain<N>, written: u32) -> Result<(), DeviceError> {
         let writable = chain.writable_len();
         if u64::from(written) > writable {
             return Err(too_much(written, writable));
         }
-        // While a chain is in flight the queue is not quiet, so its rings are still the device's
-        // even if it was asked to stop; once it is quiet, no chain is in flight.
+        // A queue with a chain in flight is not quiet, so the device may still use its rings, even if
+        // the queue was asked to stop. A quiet queue has no chain in flight.
         if !self.queue.push_used(chain, written) {
             return self.complete_in_order(chain, written);
         }
@@ -209,7 +218,7 @@ where
         Ok(())
     }
 
-    /// What is not to be given back as it comes: with IN_ORDER, or not in flight.
+    /// Gives a chain back in its turn (IN_ORDER), or returns why the chain cannot be given back.
     #[cold]
     #[inline(never)]
     fn complete_in_order(&mut self, chain: &Chain<N>, written: u32) -> Result<(), DeviceError> {
@@ -229,14 +238,16 @@ where
         Ok(())
     }
 
-    /// Announces what was given back since the last flush, if the driver wants to hear of it; says
-    /// whether an interrupt was sent. With IN_ORDER the ring may hear of it no earlier (and not at all
-    /// if the queue is dropped before). One load; two stores with IN_ORDER.
+    /// Notifies the driver of the chains that were given back since the last flush, if the driver wants
+    /// an interrupt. Returns whether an interrupt was sent. One load.
+    ///
+    /// With IN_ORDER, `flush` may also publish the chains in the used ring, with two stores. Chains that
+    /// were not flushed when the queue is dropped may never be published.
     #[inline(always)]
     pub fn flush(&mut self) -> bool {
         let wanted = self.queue.needs_interrupt();
         if wanted {
-            self.life
+            self.quiet
                 .shared
                 .raise(InterruptStatus::USED_BUFFER, &self.notify);
         }
@@ -250,7 +261,8 @@ where
         }
     }
 
-    /// Asks for a kick with the next buffer; true if buffers came meanwhile and no kick will.
+    /// Asks the driver for a kick with the next buffer. Returns true if buffers have arrived in the
+    /// meantime: then pop again, since no kick may follow.
     ///
     /// # Errors
     /// As for [`pop`](Self::pop).
@@ -261,24 +273,27 @@ where
         self.queue.enable_kicks().map_err(|fault| self.fault(fault))
     }
 
-    /// Whether the driver kicked this queue since this was last asked. (The owner is woken by
-    /// whatever rings the doorbell, or polls.)
+    /// Returns whether the driver has kicked this queue since the last call. The host must wake the
+    /// owner when it rings the doorbell, or the owner polls.
     #[must_use]
     pub fn was_kicked(&self) -> bool {
-        // Once it is quiet, kicks are for the next user of this number.
-        !self.life.silent && self.life.shared.doorbell().take(self.life.number)
+        // Once the queue is quiet, kicks are for the next queue with this number.
+        !self.quiet.told && self.quiet.shared.doorbell().take(self.quiet.number)
     }
 
-    /// Stops the queue for a violation that the owner found in a request, as if
-    /// [`pop`](Self::pop) had found it: under every [`FaultPolicy`], for it is not said of which chain
-    /// it is. To go on under [`FaultPolicy::Refuse`], give the chain back with nothing written instead.
+    /// Stops the queue for a protocol violation that the owner found in a request.
+    ///
+    /// The queue stops under every [`FaultPolicy`], because the call does not name a chain. To go on
+    /// under [`FaultPolicy::Refuse`], give the chain back with 0 bytes instead.
     pub fn report(&mut self, fault: DriverFault) {
         self.fault(fault);
     }
 
-    /// Forgets a chain in flight that will not be given back. One that is not in flight is left
-    /// alone, as in [`complete`](Self::complete). With IN_ORDER no younger chain can be given back
-    /// then, and a queue that is put back is of no more use: give it back with 0 bytes where you can.
+    /// Abandons a chain in flight: it will not be given back. A chain that is not in flight has no
+    /// effect.
+    ///
+    /// With IN_ORDER no younger chain can be given back afterwards, and the queue fails when it is put
+    /// back. Prefer to give the chain back with 0 bytes.
     pub fn abandon(&mut self, chain: &Chain<N>) {
         self.queue.abandon(chain);
         if self.is_stopped() {
@@ -286,7 +301,7 @@ where
         }
     }
 
-    /// Forgets every chain in flight.
+    /// Abandons every chain in flight.
     pub fn abandon_all(&mut self) {
         self.queue.abandon_all();
         if self.is_stopped() {
@@ -294,7 +309,7 @@ where
         }
     }
 
-    /// Asked to stop: quiet as soon as nothing is in flight.
+    /// Makes the queue quiet as soon as no chain is in flight.
     #[cold]
     #[inline(never)]
     fn stop(&mut self) -> Stop {
@@ -331,41 +346,41 @@ where
     fn fault(&mut self, fault: DriverFault) -> Stop {
         self.watched = u16::MAX;
         self.fault = self.fault.or(Some(fault));
-        // Once it is quiet, the device may be in another life: then `put_back` decides.
-        if !self.life.silent && self.policy.needs_reset() {
-            let shared = &self.life.shared;
+        // Once the queue is quiet, the device may be in a later epoch. `put_back` decides then.
+        if !self.quiet.told && self.policy.needs_reset() {
+            let shared = &self.quiet.shared;
             shared.fail(shared.is_live(), &self.notify);
         }
         self.quiet_if_done();
         Stop::Driver(fault)
     }
 
-    /// Whether it was taken from a device with this block.
+    /// Returns whether the queue was taken from a device with this shared block.
     pub(crate) fn shares(&self, shared: &Shared<Q>) -> bool {
-        core::ptr::eq::<Shared<Q>>(&*self.life.shared, shared)
+        core::ptr::eq::<Shared<Q>>(&*self.quiet.shared, shared)
     }
 
     fn quiet_if_done(&mut self) {
         if self.queue.in_flight() == 0 {
-            // The driver hears of what was given back: its rings cannot be looked at later.
+            // The last chance to notify the driver: the rings must not be read later.
             self.flush();
             self.queue.set_quiet(true);
-            self.life.end();
+            self.quiet.tell();
         }
     }
 
-    /// Takes the queue apart for the device, which decides whether it may go on. One whose driver
-    /// was at fault may not.
+    /// Returns the parts of the queue to the device: the queue or the fault that stopped it, the number
+    /// and the generation.
     #[allow(clippy::type_complexity, reason = "either the queue or the fault")]
     pub(crate) fn dissolve(mut self) -> (Result<Virtqueue<W, N>, DriverFault>, u16, u32) {
-        // The driver hears of what was given back: nobody looks at it later.
+        // Notifies the driver now, since the device does not know which chains were given back.
         self.flush();
-        self.life.end();
+        self.quiet.tell();
         self.queue.set_quiet(false);
         let queue = match self.fault {
             None => Ok(self.queue),
             Some(fault) => Err(fault),
         };
-        (queue, self.life.number, self.generation)
+        (queue, self.quiet.number, self.generation)
     }
 }

@@ -1,13 +1,13 @@
-//! A place for an engine that `main` and interrupt handlers share.
+//! A cell for an engine that `main` and interrupt handlers share.
 
 use core::cell::RefCell;
 
 /// An engine (or anything else) in a static, reached from `main` and from handlers.
 ///
-/// Whoever has it works in a critical section: on one core nobody waits for it, and interrupts are
-/// off for as long (with more cores, others may wait for as long), which a small budget for `poll` bounds. What needs no engine needs no
-/// critical section: [`Doorbell::ring`](crate::doorbell::Doorbell::ring) and the rest of
-/// [`Shared`](crate::Shared).
+/// [`with`](Self::with) runs its closure in a critical section: interrupts are off during the call,
+/// and with several cores other cores may wait for it. A small budget of `poll` bounds that time.
+/// Calls on [`Shared`](crate::Shared), such as
+/// [`Doorbell::ring`](crate::doorbell::Doorbell::ring), need no engine and no critical section.
 ///
 /// ```
 /// use virtside::{mmio::Access, models::{Entropy, EntropyError}, ChainSlot, Engine, EngineCell};
@@ -25,22 +25,22 @@ use core::cell::RefCell;
 ///     &SHARED,
 /// ));
 ///
-/// // From `main` as from a handler:
+/// // `main` and handlers make the same call:
 /// let reply = DEVICE.with(|device| device.access(Access::read(0)).value());
 /// assert_eq!(reply, Some(Some(0x7472_6976)));
-/// // Inside, there is no second way in.
+/// // A nested call gets no engine.
 /// assert_eq!(DEVICE.with(|_| DEVICE.with(|_| ())), Some(None));
 /// ```
 pub struct EngineCell<E>(critical_section::Mutex<RefCell<E>>);
 
 impl<E> EngineCell<E> {
-    /// Around this engine.
+    /// Creates a cell with this engine.
     pub const fn new(engine: E) -> Self {
         Self(critical_section::Mutex::new(RefCell::new(engine)))
     }
 
-    /// Calls `work` in a critical section; `None`, without calling it, from inside another
-    /// `with` of the same cell.
+    /// Calls `work` with the engine in a critical section. Inside another `with` of the same cell,
+    /// returns `None` without calling `work`.
     pub fn with<R>(&self, work: impl FnOnce(&mut E) -> R) -> Option<R> {
         critical_section::with(|token| {
             let mut engine = self.0.borrow(token).try_borrow_mut().ok()?;
@@ -48,7 +48,7 @@ impl<E> EngineCell<E> {
         })
     }
 
-    /// The engine again.
+    /// Returns the engine.
     pub fn into_inner(self) -> E {
         self.0.into_inner().into_inner()
     }

@@ -1,9 +1,8 @@
-//! A whole device as a plain value, and back.
+//! Saving an engine and its model as a plain value, and restoring them.
 
 use super::Engine;
 use crate::{
-    device::QueueState,
-    device::{ChainSlot, Device},
+    device::{ChainSlot, Device, QueueState, RestoreFrom},
     error::Refusal,
     features::Features,
     interrupt::DriverNotify,
@@ -11,7 +10,7 @@ use crate::{
     model::{DeviceModel, SaveModel, SavedWith},
     num,
     shared::SharedHandle,
-    snapshot::{EngineSnapshot, QueueSnapshot, SnapshotError},
+    snapshot::{EngineSnapshot, SnapshotError},
     trace::Trace,
     transport::{Phase, Transport},
 };
@@ -25,9 +24,11 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// The state of the device and of its model as a plain value, with up to `P` chains in hand:
-    /// between two calls of this engine, whatever they are. See [`EngineSnapshot`], also for its size:
-    /// it is returned by value.
+    /// Returns the state of the device and of its model as a plain value, with up to `P` chains in
+    /// hand.
+    ///
+    /// `save` may be called between any two calls of the engine. The value is returned on the stack;
+    /// [`EngineSnapshot`] states its size.
     ///
     /// ```
     /// use virtside::{
@@ -44,7 +45,7 @@ where
     /// }
     /// let [there, here] = &SHARED;
     /// let mut old = disk(there);
-    /// // The driver takes VERSION_1, FLUSH and CONFIG_WCE, and turns the write cache off.
+    /// // The driver accepts VERSION_1, FLUSH and CONFIG_WCE, and turns the write cache off.
     /// for (offset, value) in [(0x70, 3), (0x20, 1 << 9 | 1 << 11), (0x24, 1), (0x20, 1), (0x70, 11)] {
     ///     let _ = old.access(Access::write(offset, value));
     /// }
@@ -59,13 +60,13 @@ where
     /// ```
     ///
     /// # Errors
-    /// As [`Device::save`](crate::Device::save), and [`Refusal::WrongPhase`] while an access is
+    /// As [`Device::save`](crate::Device::save), and [`Refusal::WrongPhase`] while a reply is
     /// [`Reply::Pending`](crate::mmio::Reply::Pending).
     pub fn save<const P: usize>(
         &mut self,
     ) -> Result<EngineSnapshot<D::Snapshot, Q, N, P>, Refusal> {
         let registers = self.transport.save().ok_or(Refusal::WrongPhase)?;
-        // The model may still be told here that the driver is ready.
+        // This may tell the model that the driver is ready, so it comes before the model is saved.
         let device = self.device.save(self.slots.as_mut())?;
         Ok(EngineSnapshot {
             registers,
@@ -74,12 +75,12 @@ where
         })
     }
 
-    /// Takes a state that [`save`](Self::save) gave: all of it, or nothing. See
+    /// Restores a state that [`save`](Self::save) returned, entirely or not at all. See
     /// [`Device::restore`](crate::Device::restore).
     ///
     /// # Errors
-    /// [`SnapshotError`], also what [`SaveModel::restore`] says: device and model are in reset then.
-    /// After [`SnapshotError::NotInReset`] they are as they were.
+    /// [`SnapshotError`], including those of [`SaveModel::restore`]. Device and model are then in
+    /// reset. After [`SnapshotError::NotInReset`] both are unchanged.
     pub fn restore<const P: usize>(
         &mut self,
         snapshot: &EngineSnapshot<D::Snapshot, Q, N, P>,
@@ -104,7 +105,7 @@ where
         });
         if restored.is_err() {
             transport.abandon();
-            // It is quiet: no queue was taken.
+            // A fresh device has no taken queue, so the reset completes.
             let _ = device.reset_all(model, slots);
         }
         self.trace_phase(from);
@@ -116,7 +117,7 @@ impl<S, const Q: usize, const N: usize, const P: usize> EngineSnapshot<S, Q, N, 
     fn try_restore<D, M, I, H, T>(
         &self,
         transport: &mut Transport<Q>,
-        there: &mut Device<M, I, Q, N, H, T>,
+        target: &mut Device<M, I, Q, N, H, T>,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), SnapshotError>
@@ -139,32 +140,33 @@ impl<S, const Q: usize, const N: usize, const P: usize> EngineSnapshot<S, Q, N, 
         if !(none || started && agreed == features) {
             return Err(SnapshotError::Features);
         }
-        // Nothing is announced before DRIVER_OK, and no change matters to a driver that is not there.
+        // No interrupt is sent before DRIVER_OK, and in reset no change is held back.
         if !started && device.interrupt != 0 || phase == Phase::Reset && device.config_changed {
             return Err(SnapshotError::Status);
         }
-        let silent = |queue: &&QueueSnapshot| queue.ring.is_none();
-        let silent = device.queues.iter().find(silent);
-        if let Some(queue) = silent.filter(|_| !started && !device.needs_reset) {
-            // One that stopped, of which the driver would not hear.
-            let queue = queue.config.queue;
+        let mut queues = device.queues.iter();
+        let stopped = queues.find(|queue| queue.ring.is_none());
+        if let Some(stopped) = stopped.filter(|_| !started && !device.needs_reset) {
+            // A queue that stops before DRIVER_OK sets DEVICE_NEEDS_RESET, or the driver would not
+            // learn of it.
+            let queue = stopped.config.queue;
             return Err(SnapshotError::Positions { queue });
         }
-        there.try_restore(device, features, true, model, slots)?;
-        // The registers and the device have to agree on what is ready.
+        target.try_restore(device, features, RestoreFrom::Registers, model, slots)?;
+        // The registers and the device must agree on the ready queues.
         for queue in 0..num::clamp_u16(Q) {
-            let laid_out = there.queue_config(queue).copied();
+            let laid_out = target.queue_config(queue).copied();
             let ready = transport.ready(queue);
-            // One that is being reset serves nothing any more.
-            let goes_on = there.queue_state(queue) == QueueState::Live
+            // A queue that is being reset serves no chain.
+            let serves_in_reset = target.queue_state(queue) == QueueState::Live
                 && ready.is_some_and(|(_, resetting)| resetting);
-            if ready.map(|(config, _)| config) != laid_out || goes_on {
+            if ready.map(|(config, _)| config) != laid_out || serves_in_reset {
                 return Err(SnapshotError::Positions { queue });
             }
         }
-        // DRIVER_OK was refused, or the driver gave up.
+        // The host refused DRIVER_OK, or the driver set FAILED.
         if !device.live && matches!(phase, Phase::Live | Phase::Failed) {
-            there.shared.give_up();
+            target.shared.give_up();
         }
         Ok(())
     }

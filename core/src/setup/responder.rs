@@ -1,14 +1,14 @@
-//! The answer to DRIVER_OK.
+//! The host's answer to DRIVER_OK.
 
 use crate::{
     interrupt::DriverNotify,
     shared::{Shared, SharedHandle},
 };
 
-/// The answer that a driver waits for after DRIVER_OK.
+/// The pending answer to a driver's DRIVER_OK.
 ///
-/// Until it is given, the driver's write has not completed, and the device serves nothing. Dropping
-/// it refuses.
+/// Until the host answers, the driver's write has not completed, and the device serves no chain.
+/// Dropping the responder refuses.
 ///
 /// ```
 /// use virtside::{
@@ -51,14 +51,14 @@ impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, Q, H
         }
     }
 
-    /// The device starts: every queue counts as notified. False if the driver reset meanwhile, or
-    /// another responder answered.
+    /// Starts the device. Every queue counts as notified. Returns false if the driver has reset the
+    /// device in the meantime, or another responder has answered.
     pub fn accept(mut self) -> bool {
         self.given = true;
         self.shared.accept(self.epoch)
     }
 
-    /// The device does not start: DEVICE_NEEDS_RESET and a configuration interrupt.
+    /// Refuses to start the device: sets DEVICE_NEEDS_RESET and sends a configuration interrupt.
     pub fn refuse(mut self) {
         self.deny();
     }

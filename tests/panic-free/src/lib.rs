@@ -13,7 +13,7 @@ use virtside::{ChainSlot, Configuring, Device, DeviceBuilder, DriverMem, Engine,
         console::Port,
         gpio::{GpioLine, InputLine, OpenDrainLine, OutputLine},
         spi::{FixedClock, SpiChip},
-    }, interrupt::CountingNotify, snapshot::{DeviceSnapshot, EngineSnapshot}, doorbell::Doorbell, memory::{Permission, Ram, Region, RegionMem}, setup::Progress, model::SaveModel, device::{Taken, TakenQueue}};
+    }, interrupt::CountingNotify, snapshot::{DeviceSnapshot, EngineSnapshot}, doorbell::Doorbell, memory::{Permission, Ram, Region, RegionMem}, setup::Progress, model::SaveModel, device::TakenQueue};
 
 unsafe extern "C" {
     safe fn virtside_must_not_panic() -> !;
@@ -117,7 +117,7 @@ fn scramble_device(state: &mut DeviceSnapshot<2, 16, 2>, input: &mut dyn FnMut()
     black_box(state);
 }
 
-fn elsewhere<M: DriverMem>(mut taken: Taken<M, &CountingNotify, 2, 16, &Shared<2>>, mem: &M) {
+fn elsewhere<M: DriverMem>(mut taken: TakenQueue<<M as DriverMem>::Window, &CountingNotify, 2, 16, &Shared<2>>, mem: &M) {
     let mut slot = virtside::queue::Chain::new();
     while let Ok(true) = TakenQueue::pop(&mut taken, mem, &mut slot) {
         let _ = taken.complete(&slot, 0);

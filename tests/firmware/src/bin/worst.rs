@@ -23,7 +23,7 @@ use firmware::{
 use virtside::{Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, DriverNotify, Engine, EngineCell, Features, FlatMem, Request, Shared, Step, Token, mmio::{
         Access, Reply,
         mailbox::{Mailbox, MailboxServer},
-    }, models::{Block, BlockOptions, Entropy, EntropyError, EntropySource, blk::RamDisk}, testing::{Buffer, FakeDriver, Layout, NEXT, Registers, WRITE}, queue::Chain, snapshot::{EngineSnapshot, SnapshotError}, interrupt::IrqLine, memory::Ram, model::{SaveModel, SavedWith}, device::{Stop, Taken}};
+    }, models::{Block, BlockOptions, Entropy, EntropyError, EntropySource, blk::RamDisk}, testing::{Buffer, FakeDriver, Layout, NEXT, Registers, WRITE}, queue::Chain, snapshot::{EngineSnapshot, SnapshotError}, interrupt::IrqLine, memory::Ram, model::{SaveModel, SavedWith}, device::{Stop, TakenQueue}};
 
 /// Elements of the queue, and of the largest chain.
 const SIZE: usize = 16;
@@ -523,7 +523,7 @@ fn rest(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
     engine.model_mut().ready(true);
 }
 
-type TheQueue = Taken<FlatMem, (), 1, SIZE, &'static Shared<1>>;
+type TheQueue = TakenQueue<<FlatMem as DriverMem>::Window, (), 1, SIZE, &'static Shared<1>>;
 
 fn pop(
     table: &mut Table,

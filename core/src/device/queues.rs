@@ -1,0 +1,270 @@
+//! The life of one queue: it is moved out and back, stopped, set up again, and translated again.
+
+use super::{Device, TakenQueue};
+use crate::{
+    device::{ChainSlot, QueueState},
+    error::{DeviceError, DriverFault, HostFault, Refusal},
+    features::built,
+    interrupt::DriverNotify,
+    memory::DriverMem,
+    message::QueueConfig,
+    model::DeviceModel,
+    queue::check::QueueCheck,
+    shared::SharedHandle,
+    trace::{Event, Trace},
+};
+
+impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H, T>
+where
+    M: DriverMem,
+    I: DriverNotify,
+    H: SharedHandle<Q>,
+    T: Trace,
+{
+    /// Moves a queue out, so that another thread, core or handler can serve it.
+    ///
+    /// The call rings the queue's doorbell: the owner pops until the queue is empty and calls
+    /// [`enable_kicks`](TakenQueue::enable_kicks) before it sleeps.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongPhase`] before the driver is live and while the device is suspended,
+    /// [`Refusal::QueueBusy`] while chains of the queue are pending, [`Refusal::QueueTaken`],
+    /// [`Refusal::QueueNotReady`] (also while the driver stops the queue) or
+    /// [`Refusal::NoSuchQueue`].
+    #[allow(clippy::type_complexity, reason = "a queue of this device")]
+    pub fn take_queue(&mut self, queue: u16) -> Result<TakenQueue<M::Window, I, Q, N, H>, Refusal>
+    where
+        I: Clone,
+    {
+        if !self.start_if_live() || self.is_suspending() {
+            return Err(Refusal::WrongPhase);
+        }
+        if self.is_stopping(queue) {
+            return Err(Refusal::QueueNotReady { queue });
+        }
+        let (virtqueue, generation) = self.table.take(queue)?;
+        self.notified.remove(queue);
+        // The new owner serves what was kicked before.
+        self.shared.ring(queue);
+        Ok(TakenQueue::new(
+            virtqueue,
+            queue,
+            self.in_epoch(generation),
+            self.policy,
+            self.shared.clone(),
+            self.notify.clone(),
+        ))
+    }
+
+    /// Combines a queue's generation with the device's epoch, or separates the two again.
+    ///
+    /// A device that is built anew over the same shared block counts generations from 0 again, while
+    /// the block goes on counting epochs. The two count from opposite ends of the word, so that one
+    /// cannot make up for the other.
+    fn in_epoch(&self, generation: u32) -> u32 {
+        generation ^ self.shared.epoch().reverse_bits()
+    }
+
+    /// Moves a taken queue back in. The queue counts as notified.
+    ///
+    /// Worst case: three translations and the accesses of [`flush`](TakenQueue::flush), which are one
+    /// load or, with IN_ORDER, one load and two stores.
+    ///
+    /// # Errors
+    /// `Err(Ok(queue))` returns the queue while chains of it are in flight, or if it was taken from
+    /// another device. `Err(Err(Refusal::StaleToken))` if the queue is gone and need not be put back:
+    ///
+    /// * the queue was reset since it was taken, or
+    /// * its driver broke the protocol, or
+    /// * with IN_ORDER, one of its chains was abandoned. This sets DEVICE_NEEDS_RESET, unless the
+    ///   driver is stopping the queue.
+    #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
+    pub fn put_back(
+        &mut self,
+        taken: TakenQueue<M::Window, I, Q, N, H>,
+    ) -> Result<(), Result<TakenQueue<M::Window, I, Q, N, H>, Refusal>> {
+        if taken.in_flight() != 0 || !taken.shares(&self.shared) {
+            return Err(Ok(taken));
+        }
+        let (rejected, last) = taken.refusals();
+        let (virtqueue, queue, generation) = taken.dissolve();
+        let generation = self.in_epoch(generation);
+        self.counters.refused = self.counters.refused.wrapping_add(rejected);
+        if let Some(fault) = last
+            && self.table.is_out(queue, generation)
+        {
+            self.table.chain_rejected(queue, fault);
+        }
+        let virtqueue = match virtqueue {
+            Ok(virtqueue) => virtqueue,
+            Err(fault) => {
+                if self.table.is_out(queue, generation) {
+                    self.table.stop_with(queue, Some(fault));
+                    self.trace.event(&Event::DriverFault { queue, fault });
+                    self.broke_protocol();
+                }
+                return Err(Err(Refusal::StaleToken));
+            }
+        };
+        let stuck = virtqueue.is_stuck();
+        self.table
+            .put_back(queue, generation, virtqueue)
+            .map_err(Err)?;
+        if stuck {
+            self.table.stop_with(queue, None);
+            if !self.is_stopping(queue) {
+                self.needs_reset();
+            }
+            return Err(Err(Refusal::StaleToken));
+        }
+        // The memory may have changed while the queue was out.
+        if self.table.translate_one(queue, &self.mem) {
+            self.mark_notified(queue);
+        } else {
+            self.ring_gone(queue);
+        }
+        Ok(())
+    }
+
+    /// Translates every ring again after the memory has changed. Returns true when done.
+    ///
+    /// A queue whose ring is no longer mapped stops, and DEVICE_NEEDS_RESET is set. The call returns
+    /// false while a taken queue still works on the old memory: the queue was asked to stop, so call
+    /// again until its owner has answered. A taken queue gets its new translation when it is put back.
+    ///
+    /// Make the first call directly after the change, before any other call of the device. Worst
+    /// case: three translations for each queue.
+    pub fn memory_changed<D: DeviceModel>(
+        &mut self,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> bool {
+        let quiet = self.shared.stop_all();
+        for queue in self.table.translate_again(&self.mem) {
+            self.ring_gone(queue);
+            self.discard_pending(queue, model, slots);
+        }
+        quiet
+    }
+
+    fn ring_gone(&mut self, queue: u16) {
+        self.host_failed(HostFault::RingGone { queue });
+        self.table.stop_with(queue, None);
+        self.needs_reset();
+    }
+
+    /// Stops a queue until reset, and discards its pending chains.
+    pub(super) fn stop<D: DeviceModel>(
+        &mut self,
+        queue: u16,
+        fault: Option<DriverFault>,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) {
+        self.table.stop_with(queue, fault);
+        self.discard_pending(queue, model, slots);
+    }
+
+    /// Stops a queue for the driver ([`Message::ResetQueue`](crate::Message)). Returns true when the
+    /// device will not touch the queue's memory again.
+    ///
+    /// The call returns false while the queue is taken and its owner works: the owner was asked to
+    /// stop. Call again until the owner has answered, and acknowledge the message then.
+    #[must_use = "false means: call again"]
+    pub fn stop_queue<D: DeviceModel>(
+        &mut self,
+        queue: u16,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> bool {
+        let quiet = self.shared.stop(queue);
+        if quiet {
+            if built::RING_RESET {
+                self.stopping.remove(queue);
+            }
+            self.table.remove(queue);
+            self.discard_pending(queue, model, slots);
+            self.trace.event(&Event::QueueStopped { queue });
+        } else if built::RING_RESET {
+            // A queue that is put back now serves nothing more.
+            let _ = self.stopping.insert(queue);
+        }
+        quiet
+    }
+
+    /// Sets a queue up again that was stopped ([`Message::ConfigureQueue`](crate::Message) after a
+    /// queue reset).
+    ///
+    /// The queue passes the same checks as any other, and is live at once. `max` is the largest size
+    /// that is allowed. `queue_check` is called for every configured queue, as when the driver goes
+    /// live. Worst case: three translations, `9 * Q` comparisons, `Q + 1` calls of `queue_check` and
+    /// one store to the device area.
+    ///
+    /// # Errors
+    /// [`DeviceError::Refused`], or what `queue_check` says of this queue; nothing has changed then. The
+    /// refusal may name another queue, which does not fit beside this one. [`Refusal::WrongPhase`] if
+    /// the device is not live, or is suspended.
+    pub fn enable_queue<C: QueueCheck + ?Sized>(
+        &mut self,
+        config: &QueueConfig,
+        max: u16,
+        queue_check: &C,
+    ) -> Result<(), DeviceError> {
+        if !self.start_if_live() || self.is_suspending() {
+            return Err(Refusal::WrongPhase.into());
+        }
+        let (table, features) = (&mut self.table, self.features);
+        table.lay_out(config, max, features, &self.mem)?;
+        if let Err(unwanted) = table.check_wanted(features, queue_check, |_, _| false) {
+            table.remove(config.queue);
+            return Err(if unwanted.queue == Some(config.queue) {
+                unwanted.error
+            } else {
+                unwanted.refusal().into()
+            });
+        }
+        self.table.start(self.shared.epoch());
+        self.reserve_slots();
+        self.mark_notified(config.queue);
+        self.trace.event(&Event::QueueReady { config: *config });
+        Ok(())
+    }
+
+    /// Discards the pending chains and kicks of a queue, and tells the model.
+    fn discard_pending<D: DeviceModel>(
+        &mut self,
+        queue: u16,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) {
+        self.notified.remove(queue);
+        let mut first = true;
+        for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
+            slot.release();
+            if Q > 1 && !core::mem::take(&mut first) {
+                self.extra = self.extra.saturating_sub(1);
+            }
+        }
+        model.queue_stopped(queue);
+    }
+
+    /// Asks the model again about a queue, and serves its pending chains again in the next poll.
+    /// Call it when the back end has data or room for the queue.
+    pub fn backend_ready(&mut self, queue: u16, slots: &mut [ChainSlot<N>]) {
+        for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
+            slot.again();
+        }
+        self.mark_notified(queue);
+    }
+
+    /// Lets the next poll look into a queue, if the queue is live and not moved out or stopping.
+    pub(super) fn mark_notified(&mut self, queue: u16) {
+        if self.table.state(queue) == QueueState::Live && !self.is_stopping(queue) {
+            self.notified.insert(queue);
+        }
+    }
+
+    fn is_stopping(&self, queue: u16) -> bool {
+        built::RING_RESET && self.stopping.contains(queue)
+    }
+}

@@ -1,0 +1,144 @@
+//! What a host sees of an engine, and the options of an engine.
+
+use super::Engine;
+use crate::{
+    device::{Counters, Device, QueueState},
+    error::{DriverFault, FaultPolicy, HostFault},
+    features::{Features, Offer},
+    memory::DriverMem,
+    message::QueueConfig,
+    shared::SharedHandle,
+    transport::{Phase, Transport},
+};
+
+impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, Q, N, S, H, T> {
+    /// Returns the same device with a changed offer, for features that depend on the platform, such as
+    /// ACCESS_PLATFORM.
+    ///
+    /// ```
+    /// use virtside::{
+    ///     ChainSlot, Engine, Features, Shared, features::Offer, memory::Ram, models::Entropy,
+    /// };
+    /// static RAM: Ram<65536> = Ram::new();
+    /// static SHARED: Shared<1> = Shared::new();
+    /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
+    /// let engine: Engine<_, _, _> =
+    ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], &SHARED)
+    ///         .offering(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
+    /// # let _ = engine;
+    /// ```
+    #[must_use]
+    pub fn offering(self, offer: Offer) -> Self {
+        Self {
+            transport: self.transport.offering(offer),
+            ..self
+        }
+    }
+
+    /// Returns the same device with another policy for drivers that break the protocol.
+    #[must_use]
+    pub fn with_policy(self, policy: FaultPolicy) -> Self {
+        Self {
+            transport: self.transport.with_policy(policy),
+            device: self.device.with_policy(policy),
+            ..self
+        }
+    }
+
+    /// Returns the same device without [`take_queue`](Self::take_queue), for a transport that cannot
+    /// withhold a reply. A driver reuses a ring's memory as soon as its write completes, while the
+    /// owner of a taken queue may still work on the ring.
+    #[must_use]
+    pub fn without_taking(self) -> Self {
+        Self {
+            may_take: false,
+            ..self
+        }
+    }
+
+    /// Returns the model.
+    pub const fn model(&self) -> &D {
+        &self.model
+    }
+
+    /// Returns the model for changes outside the configuration space. For changes of the
+    /// configuration space use [`update_config`](Self::update_config).
+    pub const fn model_mut(&mut self) -> &mut D {
+        &mut self.model
+    }
+
+    /// Returns the device behind the registers: its queues, faults and counters.
+    pub const fn device(&self) -> &Device<M, I, Q, N, H, T> {
+        &self.device
+    }
+
+    /// Returns the register block.
+    pub const fn transport(&self) -> &Transport<Q> {
+        &self.transport
+    }
+
+    /// Returns the trace sink.
+    pub const fn trace_mut(&mut self) -> &mut T {
+        &mut self.device.trace
+    }
+
+    /// Returns the driver's memory. After a change call [`memory_changed`](Self::memory_changed).
+    pub const fn memory_mut(&mut self) -> &mut M {
+        &mut self.device.mem
+    }
+
+    /// Returns the phase of the device.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.transport.phase()
+    }
+
+    /// Returns the negotiated features; empty before the driver is live.
+    #[must_use]
+    pub const fn features(&self) -> Features {
+        self.device.features()
+    }
+
+    /// Returns the queues that the driver configured, lowest number first.
+    pub fn configured_queues(&self) -> impl Iterator<Item = u16> + '_ {
+        self.device.configured_queues()
+    }
+
+    /// Returns the state of a queue.
+    #[must_use]
+    pub fn queue_state(&self, queue: u16) -> QueueState
+    where
+        H: SharedHandle<Q>,
+    {
+        self.device.queue_state(queue)
+    }
+
+    /// Returns the layout of a queue, if the driver configured it.
+    #[must_use]
+    pub fn queue_config(&self, queue: u16) -> Option<&QueueConfig> {
+        self.device.queue_config(queue)
+    }
+
+    /// Returns the protocol violation that stopped a queue. A reset clears it.
+    #[must_use]
+    pub fn driver_fault(&self, queue: u16) -> Option<DriverFault> {
+        self.device.driver_fault(queue)
+    }
+
+    /// Returns the fault of the chain that a queue rejected last. See [`Device::last_refused`].
+    #[must_use]
+    pub fn last_refused(&self, queue: u16) -> Option<DriverFault> {
+        self.device.last_refused(queue)
+    }
+
+    /// Takes the most recent host fault.
+    pub fn take_host_fault(&mut self) -> Option<HostFault> {
+        self.device.take_host_fault()
+    }
+
+    /// Returns what the device has done since it was made.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.device.counters()
+    }
+}
