@@ -44,8 +44,8 @@ fn work(mut queue: Queue, memory: FlatMem) -> u32 {
             }
             // One chain was rejected; the queue continues.
             Err(Stop::Refused(_)) => {}
-            // The driver stopped the queue or broke the protocol. The driver's write completes when
-            // the queue is dropped.
+            // The driver stopped the queue or broke the protocol. Dropping the queue lets a reset
+            // that waits for it complete.
             Err(_) => return served,
         }
     }

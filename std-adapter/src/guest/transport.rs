@@ -134,7 +134,7 @@ impl<P: Port> PortTransport<P> {
     /// Probes the registers for a device.
     ///
     /// # Errors
-    /// [`ProbeError`]: there is no device, or `virtio_drivers` does not know its type.
+    /// There is no device, or `virtio_drivers` does not know its type.
     pub fn new(port: P) -> core::result::Result<Self, ProbeError<P::Closed>> {
         let read = |offset| port.read(offset, 4).map(low);
         let magic = read(MAGIC_VALUE)?;
