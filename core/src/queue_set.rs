@@ -205,7 +205,7 @@ impl<const WORDS: usize> QueueSet<WORDS> {
         }
     }
 
-    /// Creates the set of these numbers. With `collect()`, use [`Collected`].
+    /// Creates the set of these numbers. To call `collect()` instead, collect into [`Collected`].
     ///
     /// # Errors
     /// [`QueueSetFull`] names the first number that does not fit.
@@ -373,7 +373,7 @@ impl<const Q: usize> QueueBits<Q> {
         behind.or_else(|| self.first_left(0, other))
     }
 
-    /// Returns the bits of a word that are not set in the other set.
+    /// Returns the bits of a word of this set that are not set in the other set.
     #[inline(always)]
     fn left(&self, word: usize, other: &Self) -> u32 {
         match (self.words().get(word), other.words().get(word)) {
@@ -382,7 +382,7 @@ impl<const Q: usize> QueueBits<Q> {
         }
     }
 
-    /// Returns the lowest member from the first number of `word` on that is not in the other set.
+    /// Returns the lowest member that is in word `word` or later and is not in the other set.
     #[inline(always)]
     fn first_left(&self, mut word: usize, other: &Self) -> Option<u16> {
         while word < used(Q) {

@@ -9,7 +9,7 @@ use super::{
 
 /// Driver memory in one contiguous, writable region.
 ///
-/// Examples are RAM that both sides of a chip share, and the only memory slot of a virtual machine.
+/// Examples are RAM that two cores of a chip share, and the RAM of a virtual machine without holes.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FlatMem<H = NoHooks> {

@@ -1,11 +1,12 @@
 //! Access to the driver's memory.
 //!
-//! This module holds all `unsafe` code of the crate. It has two kinds of view:
+//! This module holds all `unsafe` code of the crate. There are two kinds of view:
 //!
 //! * A [`RingWindow`] views one area of a queue. The window is translated once, when the queue
 //!   becomes ready, and is then kept. A window is an owned, `Send` value: in firmware a pointer and
-//!   a length, in a host a reference-counted mapping and an offset. An engine can therefore coexist
-//!   with memory that is remapped. Each access of a window is atomic and has one width.
+//!   a length, in a host a reference-counted mapping and an offset. A reference-counted mapping
+//!   stays valid while a window exists, so the host may remap memory and then call
+//!   [`memory_changed`](crate::Engine::memory_changed). Each access is atomic and has one width.
 //! * A [`DeviceRange`] views a piece of a buffer. The range is translated when the device accesses
 //!   the buffer, and is never held across a poll. A buffer that spans adjacent regions yields
 //!   several ranges.
@@ -171,8 +172,8 @@ pub trait DriverMem {
     /// Returns a kept view of exactly this range.
     ///
     /// The view is contiguous, and its host address is as aligned as its driver address, up to 16
-    /// bytes. The device finds the end of a packed ring by the window: the window returns no
-    /// descriptor beyond its own end.
+    /// bytes. The window must not return a descriptor beyond the end of the range, because the
+    /// device detects the end of a packed ring in this way.
     ///
     /// # Errors
     /// [`MemFault`] if any byte of the range is not accessible.
@@ -267,10 +268,29 @@ impl<M: DriverMem + ?Sized> DriverMem for &M {
     forward!();
 }
 
-/// Hooks around the accesses of [`FlatMem`] and [`RegionMem`], for dirty logging and cache
-/// maintenance.
+/// Hooks around the accesses to rings and buffers of [`FlatMem`] and [`RegionMem`], for dirty
+/// logging and cache maintenance.
 ///
 /// Ranges are driver addresses. The hooks do nothing by default.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use virtside::memory::{DriverMem, DriverRange, MemHooks, Permission, Ram, RingWindow};
+/// static DIRTY_PAGES: AtomicU64 = AtomicU64::new(0);
+/// #[derive(Clone)]
+/// struct DirtyLog;
+/// impl MemHooks for DirtyLog {
+///     fn after_write(&self, range: DriverRange) {
+///         DIRTY_PAGES.fetch_or(1 << (range.start() >> 12), Ordering::Relaxed);
+///     }
+/// }
+/// static RAM: Ram<8192> = Ram::new();
+/// let memory = RAM.flat(0).with_hooks(DirtyLog);
+/// let used_ring = DriverRange::new(0x1000, 70).unwrap();
+/// let window = memory.window(used_ring, Permission::Write).unwrap();
+/// window.store_flags(0);
+/// assert_eq!(DIRTY_PAGES.load(Ordering::Relaxed), 0b10);
+/// ```
 pub trait MemHooks: Clone + Send {
     /// Runs before the device reads these bytes.
     #[inline(always)]

@@ -79,7 +79,7 @@ impl Region {
             return Err(MemFault::Denied);
         }
         let here = u64::from(range.len()).min(self.len.wrapping_sub(offset));
-        // Both are at most the region's length, which was a `usize`.
+        // Both numbers are at most the region's length, which was a `usize`.
         match (usize::try_from(offset), usize::try_from(here)) {
             (Ok(offset), Ok(here)) => Ok((offset, here)),
             _ => Err(MemFault::Unmapped),
@@ -272,8 +272,8 @@ impl<const R: usize, H: MemHooks> DriverMem for RegionMem<R, H> {
 }
 
 impl<const R: usize, H: MemHooks> RegionMem<R, H> {
-    /// Returns whether the range is in a region other than the last one, or crosses the border
-    /// between adjacent regions. Translates at most `R` pieces.
+    /// Returns whether the range is mapped, without trying the region of the last hit first. The
+    /// range may cross the border between adjacent regions. Translates at most `R` pieces.
     fn is_mapped_slow(&self, start: u64, len: u32, permission: Permission) -> bool {
         self.find(start)
             .is_some_and(|region| region.holds(start, len, permission))

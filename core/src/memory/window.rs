@@ -179,7 +179,8 @@ impl AtomicAddr {
 /// A 64-bit address as two atomic halves, for targets without 64-bit atomics.
 ///
 /// The driver must not write an address while the device reads it. If the driver does so, the
-/// device may load halves of two different values. The device trusts neither value.
+/// device may load halves of two different addresses. That is harmless, because the device checks
+/// the combined address like any other.
 #[cfg(not(target_has_atomic = "64"))]
 #[repr(transparent)]
 struct AtomicAddr([AtomicU32; 2]);
@@ -234,9 +235,9 @@ impl<H: MemHooks> PtrWindow<H> {
     /// `ptr` is not aligned to 2 bytes.
     ///
     /// # Safety
-    /// `range.len()` bytes at `ptr` must be valid for reads, and for writes if `permission` says
-    /// so, from any thread for as long as the window lives, and be accessed by others only through
-    /// atomics, raw pointers, or from outside the program.
+    /// For as long as the window lives, the `range.len()` bytes at `ptr` must be valid for reads,
+    /// and for writes if `permission` says so, from any thread. The program must access them only
+    /// through raw pointers or atomics. A guest may access the bytes in any way.
     #[must_use]
     pub unsafe fn new(
         ptr: NonNull<u8>,
@@ -290,7 +291,7 @@ impl<H: MemHooks> PtrWindow<H> {
     #[inline(always)]
     unsafe fn half(&self, index: usize) -> &AtomicU16 {
         // SAFETY: `last` is the index of the last 2-byte unit inside the memory, which is
-        // 2-aligned; `new` has the rest.
+        // 2-aligned; the contract of `new` covers the rest.
         unsafe { self.ptr.cast::<AtomicU16>().add(index).as_ref() }
     }
 
@@ -320,7 +321,7 @@ impl<H: MemHooks> PtrWindow<H> {
             return None;
         }
         // SAFETY: `descriptors` counts the 16-byte units inside the memory, and is 0 unless it is
-        // 16-aligned; these are the words of one. `new` has the rest.
+        // 16-aligned; these are the words of one unit. The contract of `new` covers the rest.
         Some(unsafe { self.ptr.cast::<Words>().add(usize::from(index)).as_ref() })
     }
 
@@ -334,7 +335,8 @@ impl<H: MemHooks> PtrWindow<H> {
         let index = usize::from(index);
         let count = usize::from(self.descriptors).wrapping_sub(index);
         // SAFETY: `descriptors` counts the 16-byte units inside the memory, and is 0 unless it is
-        // 16-aligned; these are the words of the last ones, in atomics. `new` has the rest.
+        // 16-aligned; these are the words of the last units, in atomics. The contract of `new`
+        // covers the rest.
         unsafe {
             let first = self.ptr.cast::<Words>().add(index);
             core::slice::from_raw_parts(first.as_ptr(), count)
@@ -344,7 +346,8 @@ impl<H: MemHooks> PtrWindow<H> {
     /// Returns the first 4 bytes, or `None` if they are not aligned to 4 bytes.
     #[inline(always)]
     fn first_word(&self) -> Option<&AtomicU32> {
-        // SAFETY: the memory has 4 bytes at the least, which are aligned; `new` has the rest.
+        // SAFETY: the memory has at least 4 bytes, and they are aligned; the contract of `new`
+        // covers the rest.
         (self.bits & WORDS != 0).then(|| unsafe { self.ptr.cast::<AtomicU32>().as_ref() })
     }
 
@@ -370,26 +373,26 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
 
     #[inline(always)]
     fn load_flags(&self) -> u16 {
-        // SAFETY: `last` is at least 1: `new` takes no less than 4 bytes.
+        // SAFETY: `last` is at least 1, because `new` rejects less than 4 bytes.
         unsafe { self.load(0, Ordering::Relaxed) }
     }
 
     #[inline(always)]
     fn load_idx(&self) -> u16 {
-        // SAFETY: `last` is at least 1: `new` takes no less than 4 bytes.
+        // SAFETY: `last` is at least 1, because `new` rejects less than 4 bytes.
         unsafe { self.load(1, order::LOAD_IDX) }
     }
 
     #[inline(always)]
     fn load_entry(&self, index: u16) -> u16 {
         let entry = usize::from((index & self.entry_mask).wrapping_add(self.first.into()));
-        // SAFETY: where `first` is 2 the mask is at most `last - 3`, else both are 0.
+        // SAFETY: if `first` is 2, the mask is at most `last - 3`; otherwise both are 0.
         unsafe { self.load(entry, Ordering::Relaxed) }
     }
 
     #[inline(always)]
     fn load_event(&self) -> u16 {
-        // SAFETY: that is `last`.
+        // SAFETY: the index is `last`.
         unsafe { self.load(num::index(self.last), Ordering::Relaxed) }
     }
 
@@ -398,7 +401,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
         if self.bits & ELEMENTS == 0 {
             return;
         }
-        // SAFETY: `last` is at least 1, and there are elements.
+        // SAFETY: `last` is at least 1, and `ELEMENTS` is set.
         unsafe { self.store(0, flags, Ordering::Relaxed) }
     }
 
@@ -408,9 +411,9 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
             return;
         }
         let slot = usize::from(index & self.element_mask);
-        // SAFETY: `element_mask` is the index of the last of the 8-byte elements from byte 4 on
-        // that are inside the memory; there are some, so it is 4-aligned and may be written. `new`
-        // has the rest.
+        // SAFETY: `element_mask` is the index of the last 8-byte element from byte 4 on that is
+        // inside the memory. `ELEMENTS` is set, so the memory is 4-aligned and may be written. The
+        // contract of `new` covers the rest.
         let element = unsafe {
             let ring = self.ptr.cast::<AtomicU32>().add(1).cast::<[AtomicU32; 2]>();
             ring.add(slot).as_ref()
@@ -423,7 +426,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
             8,
             H::after_write,
         );
-        // SAFETY: `last` is at least 1, and there are elements.
+        // SAFETY: `last` is at least 1, and `ELEMENTS` is set.
         unsafe { self.store(1, index.wrapping_add(count), order::STORE_IDX) }
     }
 
@@ -432,7 +435,7 @@ impl<H: MemHooks> RingWindow for PtrWindow<H> {
         if self.bits & ELEMENTS == 0 {
             return;
         }
-        // SAFETY: that is `last`, and there are elements.
+        // SAFETY: the index is `last`, and `ELEMENTS` is set.
         unsafe { self.store(num::index(self.last), event, Ordering::Relaxed) }
     }
 

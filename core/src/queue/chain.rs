@@ -1,8 +1,8 @@
 //! A chain of buffers, copied once from the driver's memory.
 //!
-//! The descriptors of a chain are fetched exactly once, when the chain is popped, and validated
-//! there. Afterwards the device works with this copy. A driver that rewrites its ring meanwhile
-//! does not affect the copy.
+//! When a chain is popped, each of its descriptors is fetched exactly once and validated.
+//! Afterwards the device works with this copy. A driver that rewrites its ring does not affect the
+//! copy.
 //!
 //! Clauses: split-framing-01, split-desc-01, split-desc-02, driver-18.
 
@@ -36,7 +36,10 @@ pub struct Segment {
 /// A popped chain of up to `N` buffers: first the device-readable buffers, then the device-writable
 /// buffers.
 ///
-/// `N` is at least the size of the queue, which bounds the number of buffers in a chain.
+/// `N` is the capacity of the queue in elements. It bounds the number of buffers, even if the
+/// driver chose a smaller queue.
+///
+/// A `Chain` is also the *chain buffer* into which a queue pops its next chain.
 // `segments` comes first, so that the chain and its segments have the same address.
 #[derive(Clone, Debug)]
 #[repr(C)]
@@ -60,7 +63,7 @@ impl<const N: usize> defmt::Format for Chain<N> {
 }
 
 impl<const N: usize> Chain<N> {
-    /// Creates an empty buffer for a chain.
+    /// Creates an empty chain buffer.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -126,8 +129,8 @@ impl<const N: usize> Chain<N> {
         WritableChain::new(self.writable_segments(), num::low(self.writable_len()), mem)
     }
 
-    /// Fills the buffer with a chain from a snapshot, after the checks that a popped chain gets.
-    /// Returns false if the chain does not pass.
+    /// Fills the chain buffer with a chain from a snapshot, after the same checks as for a popped
+    /// chain. Returns false if the chain does not pass.
     pub(crate) fn restore<M: DriverMem>(&mut self, mem: &M, snapshot: &ChainSnapshot<N>) -> bool {
         let readable = snapshot.readable;
         if usize::from(readable) > snapshot.segments.len() {
@@ -156,7 +159,7 @@ impl<const N: usize> Chain<N> {
         self.header.end(snapshot.head, count, total).is_ok()
     }
 
-    /// Returns the chain for a snapshot.
+    /// Returns the chain as a value for a snapshot.
     pub(crate) fn snapshot(
         &self,
         queue: u16,
@@ -240,15 +243,15 @@ pub(crate) struct ChainHeader {
     /// Device-writable bytes. With the readable bytes, at most [`MAX_LEN`].
     pub(super) writable_len: u64,
     /// Serial number of the chain, or [`NO_CHAIN`]. It distinguishes the chain from clones of
-    /// earlier chains with the same head. A queue accepts the same number again after 2^29 chains
-    /// at the earliest. See the module `serial`.
+    /// earlier chains with the same head. At least 2^29 chains lie between two chains that a queue
+    /// confuses by their numbers. See the module `serial`.
     serial: u32,
     /// The fault that `pop` found.
     pub(super) fault: Option<DriverFault>,
 }
 
 impl ChainHeader {
-    /// The header of an empty buffer.
+    /// The header of an empty chain buffer.
     pub(super) const NONE: Self = Self {
         count: 0,
         readable: 0,
@@ -276,10 +279,10 @@ impl ChainHeader {
         self.serial = serial;
     }
 
-    /// Stores a fault and makes the buffer empty.
+    /// Stores a fault and makes the chain buffer empty.
     ///
-    /// The buffer loses its serial number, because its head may be the head of another chain, with
-    /// which nothing is wrong. So the buffer cannot be marked as used.
+    /// The serial number becomes [`NO_CHAIN`], so that the faulty chain cannot be marked as used:
+    /// its head may also be the head of a valid chain in flight.
     #[cold]
     #[inline(never)]
     pub(crate) fn set_fault(&mut self, fault: DriverFault) -> Faulted {

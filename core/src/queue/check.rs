@@ -10,11 +10,12 @@
 //! 3. The descriptor, driver and device areas are aligned to 16, 2 (packed: 4) and 4 bytes.
 //! 4. No area wraps around the end of the address space.
 //! 5. No two areas share a byte, neither within this queue nor with any other queue.
-//! 6. Every byte of every area is mapped with the access that it needs, in one piece.
+//! 6. Every area is mapped with the access that the device needs, and is contiguous in host memory.
 //! 7. The device's own [`QueueCheck`] accepts the queue.
 //!
-//! The worst case of rules 1 to 6 is `9 * Q` range comparisons and three translations for each
-//! queue. [`QueueCheck`] says how often rule 7 is applied. No check accesses driver memory.
+//! In a device with room for `Q` queues, rules 1 to 6 take at most `9 * Q` range comparisons and
+//! three translations for one queue. [`QueueCheck`] says how often rule 7 is applied. No check
+//! accesses driver memory.
 //!
 //! Clauses: split-desc-05, mmio-20, driver-11, driver-12.
 
@@ -38,7 +39,7 @@ use crate::{
 /// | a queue is made ready: QueueReady = 1 before DRIVER_OK, [`Message::ConfigureQueue`] | [`check_config`] for this queue | the queues that are ready at this time |
 /// | the driver goes live: DRIVER_OK, [`Message::Ready`], [`DeviceBuilder::build`] | [`check_config`] for every ready queue, lowest number first, then [`check_ready`] | every other ready queue |
 /// | a queue is set up again in a live device (queue reset) | [`check_config`] for every ready queue and for this one, then [`check_ready`] | every other queue, except queues that the driver has stopped |
-/// | a state is restored | [`check_config`] for every queue of the state, then [`check_ready`], with the features of the state; no calls if a later DRIVER_OK makes the calls | every other queue of the state |
+/// | a state is restored | [`check_config`] for every queue of the state, then [`check_ready`], with the features of the state. No calls for a register block before DRIVER_OK: DRIVER_OK makes them | every other queue of the state |
 ///
 /// The two checks of one queue see different `existing` sets. The first set may lack queues that
 /// the driver sets up later, and may contain queues that the driver stops again. The second set
@@ -46,17 +47,20 @@ use crate::{
 ///
 /// - A check that relates two queues is called for each of the two, with the other one in
 ///   `existing`. It is enough to refuse one of the two calls.
-/// - A check must not count the `existing` queues to impose an order of set-up: the second check
-///   would refuse the queues.
+/// - A check must not use the number of `existing` queues to impose an order of set-up. In the
+///   second check this number is the same for every queue, so the check would refuse some of them.
 ///
-/// A refused queue is not configured. If a queue is refused while the driver goes live, the device
-/// refuses to start. Under a [`FaultPolicy`] that continues without the queue, every remaining
-/// queue is checked again beside the other remaining queues. So when the driver goes live,
-/// `check_config` is called at most `Q` times, or at most `Q * (Q + 1) / 2` times under such a
-/// policy, and `check_ready` once.
+/// A refused queue is not configured. If a queue is refused while the driver goes live, the
+/// [`FaultPolicy`] decides what follows:
 ///
-/// No method is called when the driver stops a queue. A check finds the queue missing only when
-/// another queue is set up.
+/// - By default, the device refuses to start. `check_config` is called at most `Q` times.
+/// - Under a policy that continues without the queue, every remaining queue is checked again beside
+///   the other remaining queues. `check_config` is called at most `Q * (Q + 1) / 2` times.
+///
+/// In both cases `check_ready` is called at most once.
+///
+/// No method is called when the driver stops a queue. The next check sees that the queue is
+/// missing, and is made only when another queue is set up.
 ///
 /// # Ready-made checks
 ///
@@ -155,9 +159,9 @@ pub trait QueueCheck {
     /// Checks whether the device accepts a queue with this size and these addresses beside the
     /// `existing` queues. The queue has passed every other check.
     ///
-    /// `features` are the features that are known so far. `existing` has the other queues, lowest
-    /// number first. This queue is not among them. The provided method calls
-    /// [`check_queue`](Self::check_queue).
+    /// `features` are the features that the driver has accepted so far. They are final when the
+    /// driver goes live. `existing` has the other queues, lowest number first. This queue is not
+    /// among them. The provided method calls [`check_queue`](Self::check_queue).
     ///
     /// # Errors
     /// The reason why the queue is refused. The queue is then not configured.
@@ -178,10 +182,10 @@ pub trait QueueCheck {
     /// passed [`check_config`](Self::check_config). The provided method accepts any queues.
     ///
     /// # Errors
-    /// The reason why the device does not start. The device does not start whatever its
-    /// [`FaultPolicy`](crate::error::FaultPolicy) is: DRIVER_OK is refused ([`Refusal::NotReady`]),
-    /// or `Message::Ready` fails. A register block keeps the [`Refusal`] in this error as its last
-    /// refusal, or [`Refusal::QueueSet`] if there is none.
+    /// The reason why the device does not start. Under every
+    /// [`FaultPolicy`](crate::error::FaultPolicy), DRIVER_OK is refused ([`Refusal::NotReady`]), or
+    /// `Message::Ready` fails. A register block keeps the [`Refusal`] in this error as its last
+    /// refusal, or [`Refusal::QueueSet`] if the error contains no `Refusal`.
     fn check_ready<'a>(
         &self,
         queues: impl Iterator<Item = &'a QueueConfig> + Clone,
@@ -192,7 +196,7 @@ pub trait QueueCheck {
     }
 }
 
-/// Refuses a queue that is not allowed or exists already.
+/// Refuses a queue number that is not allowed or is among `existing`.
 fn check_new(
     allowed: bool,
     queue: u16,
@@ -271,7 +275,7 @@ where
     }
 }
 
-/// A queue whose configuration passed every check, with translated rings.
+/// A queue whose configuration passed every check, with windows of its three areas.
 ///
 /// The constructor is private to this module, so every value of this type was checked.
 #[derive(Debug)]
@@ -469,13 +473,14 @@ pub(crate) fn check<'a, M: DriverMem>(
 
 /// Checks one configuration by itself and translates its areas.
 ///
-/// Use this function for a device that keeps its queues itself. It checks that
+/// Use this function if your code keeps the queues itself, without a [`Device`](crate::Device). The
+/// function checks that
 ///
-/// 1. the size is a full 32-bit value from 1 to 32768, and a power of two for a split queue,
+/// 1. the size, as a full 32-bit value, is from 1 to 32768, and a power of two for a split queue,
 /// 2. the three areas are aligned,
 /// 3. no area wraps around the end of the address space,
 /// 4. no two areas overlap,
-/// 5. every byte of every area is mapped with the access that it needs, in one piece.
+/// 5. every area is mapped with the access that the device needs, and is contiguous in host memory.
 ///
 /// Other queues are not considered. The format is packed if `features` contains RING_PACKED. A
 /// build with one ring format always uses that format.

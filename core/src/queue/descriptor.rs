@@ -15,12 +15,12 @@ pub(super) const NEXT: u16 = DescF::NEXT.bits().to_ne();
 pub(super) const WRITE: u16 = DescF::WRITE.bits().to_ne();
 const INDIRECT: u16 = DescF::INDIRECT.bits().to_ne();
 
-/// One descriptor, fetched once: of a packed ring if `PACKED`, else in the format of a descriptor
-/// table.
+/// A descriptor, fetched once. It has the format of a packed ring if `PACKED`, otherwise the format
+/// of a descriptor table.
 #[derive(Clone, Copy)]
 pub(super) struct Desc<const PACKED: bool> {
     pub(super) addr: u64,
-    /// Length in bytes. The 32 bits are widened once, here.
+    /// Length in bytes, at most 32 bits. A `u64`, so that sums of lengths need no conversion.
     len: u64,
     /// Table: flags in the low half, `next` in the high half. Packed ring: buffer id in the low
     /// half, flags in the high half.
@@ -38,8 +38,8 @@ impl<const PACKED: bool> Desc<PACKED> {
         }
     }
 
-    /// Returns a descriptor of the same buffer in the format of a table. Its flags are the flags of
-    /// this descriptor in `keep`, and `add`. Its `next` field is `next`.
+    /// Returns a descriptor of the same buffer in the format of a table. It keeps the flags that
+    /// are in `keep`, and gets the flags in `add` and the `next` field `next`.
     #[inline(always)]
     pub(super) fn with(self, keep: u16, add: u16, next: u16) -> Desc<false> {
         let flags = if PACKED {
@@ -88,7 +88,7 @@ impl<const PACKED: bool> Desc<PACKED> {
         self.rest & mask == flag
     }
 
-    /// Returns whether one of the flags in `flag` is set.
+    /// Returns whether at least one of the flags in `flag` is set.
     #[inline(always)]
     pub(super) fn has(&self, flag: u16) -> bool {
         let flag = u32::from(flag);

@@ -1,8 +1,9 @@
-//! The virtqueues: chains are read from the driver's rings, used elements are written to them.
+//! The virtqueues. A virtqueue reads chains from the driver's rings, and writes used elements to
+//! the rings.
 //!
 //! A [`Virtqueue`] has one interface for both ring formats. The driver chooses the format by
-//! feature negotiation. A build chooses the formats that it contains by the features `split` and
-//! `packed`.
+//! negotiating `VIRTIO_F_RING_PACKED` or not. The Cargo features `split` and `packed` select the
+//! formats that are built in.
 //!
 //! A chain is *in flight* from the moment when it is popped until it is marked as used or
 //! abandoned. An *abandoned* chain is never marked as used: the device keeps it until the queue is
@@ -43,15 +44,16 @@ compile_error!("a device needs a ring format: enable the feature `split`, `packe
 /// Result of [`Virtqueue::pop`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Popped {
-    /// A chain is in the buffer.
+    /// The chain buffer contains a chain.
     Chain,
     /// No chain is available.
     Empty,
-    /// A protocol violation of the ring is in the buffer.
+    /// The ring violates the protocol. The chain buffer contains the fault.
     Fault,
-    /// A protocol violation of the next chain is in the buffer. A split queue counts the chain as
-    /// abandoned, unless the chain is [rejected](Virtqueue::reject) at once. A packed queue does
-    /// not advance past the chain.
+    /// The next chain violates the protocol. The chain buffer contains the fault.
+    ///
+    /// The caller may [reject](Virtqueue::reject) the chain at once. Otherwise a split queue counts
+    /// the chain as abandoned, and a packed queue does not advance past the chain.
     Broken,
 }
 
@@ -146,7 +148,7 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
         either!(self, queue => queue.pop(mem, chain))
     }
 
-    /// Marks a chain as used, with `written` bytes in it. Two stores.
+    /// Marks a chain as used, with `written` bytes in it. Two stores to the ring.
     ///
     /// Returns false and stores nothing if the chain is not in flight: the chain was marked as used
     /// or abandoned before, or belongs to another queue. With IN_ORDER the result is always false;
@@ -156,24 +158,24 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
         either!(self, queue => queue.push_used(chain, written))
     }
 
-    /// Marks the chain as used that `pop` has just reported as [`Popped::Broken`], with 0 bytes
-    /// written.
+    /// Gives a faulty chain back: marks it as used, with 0 bytes written. The last call of `pop`
+    /// must have returned [`Popped::Broken`] for this chain.
     ///
     /// Returns false and stores nothing
     /// - with IN_ORDER, if an older chain is in flight or was abandoned,
     /// - in a packed ring, if the chain has no end, or if its buffer id is in flight.
     ///
-    /// Two stores, with IN_ORDER two more. In a packed ring up to `N` loads before, to find the end
-    /// of the chain.
+    /// Makes two stores, or four with IN_ORDER. In a packed ring, the search for the end of the
+    /// chain makes up to `N` loads before the stores.
     #[cold]
     pub(crate) fn reject(&mut self, chain: &mut Chain<N>) -> bool {
         either!(self, queue => queue.reject(chain))
     }
 
-    /// Marks a chain as used in a queue with IN_ORDER, with `written` bytes in it. The chain has to
-    /// be the one that [`is_next`](Self::is_next).
+    /// Marks a chain as used in a queue with IN_ORDER, with `written` bytes in it.
+    /// [`is_next`](Self::is_next) must return true for the chain.
     ///
-    /// The element is stored in the ring at once or later, at the latest by
+    /// The used element may be stored later, but not later than in the next call of
     /// [`needs_interrupt`](Self::needs_interrupt). Returns false if the chain is not in flight.
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
         either!(self, queue => queue.push_in_order(chain, written))
@@ -202,8 +204,8 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
 }
 
 impl<W, const N: usize> Virtqueue<W, N> {
-    /// Makes the queue quiet, or ends that. While the queue is quiet,
-    /// [`needs_interrupt`](Self::needs_interrupt) returns false without an access to the rings.
+    /// Sets whether the queue is quiet: whether the device must not access its rings any more. In a
+    /// quiet queue, [`needs_interrupt`](Self::needs_interrupt) returns false without an access.
     pub(crate) fn set_quiet(&mut self, quiet: bool) {
         either!(self, queue => queue.set_quiet(quiet));
     }
@@ -243,7 +245,7 @@ impl<W, const N: usize> Virtqueue<W, N> {
     }
 
     /// Returns whether the queue is stuck: IN_ORDER was negotiated, and a chain was abandoned. No
-    /// chain that was popped after it can be marked as used.
+    /// chain that was popped after the abandoned chain can be marked as used.
     pub(crate) fn is_stuck(&self) -> bool {
         either!(self, queue => queue.is_stuck())
     }
@@ -259,8 +261,8 @@ impl<W, const N: usize> Virtqueue<W, N> {
         either!(self, queue => queue.slots_of(chain))
     }
 
-    /// Returns the age of a chain in flight. The chain itself and each chain popped after it count
-    /// 1 in a split ring and 2 in a packed ring. An older chain has a higher age.
+    /// Returns the age of a chain in flight: the number of chains that were popped from this chain
+    /// on, times 2 in a packed ring. An older chain has a higher age.
     pub(crate) fn age(&self, chain: &Chain<N>) -> u32 {
         either!(self, queue => queue.age(chain))
     }
@@ -274,8 +276,8 @@ impl<W, const N: usize> Virtqueue<W, N> {
         either!(self, queue => queue.adopt(chain, slots))
     }
 
-    /// Returns whether the adopted chains account for everything between the positions of the
-    /// queue.
+    /// Returns whether the adopted and the abandoned chains are all chains that the device holds
+    /// according to the positions of the queue.
     pub(crate) fn is_whole(&self) -> bool {
         either!(self, queue => queue.is_whole())
     }

@@ -2,22 +2,22 @@
 //!
 //! # Memory accesses
 //!
-//! For each chain the device accesses shared memory exactly as often as this:
-//! - each descriptor once,
-//! - one used descriptor,
-//! - one suppression word.
+//! For each chain the device makes at most these accesses to shared memory:
+//! - one load of each descriptor,
+//! - one store of a used descriptor,
+//! - one load of the suppression word.
 //!
-//! One more access per batch finds the end of the batch. Nothing is read twice, with one exception:
-//! when a chain is rejected ([`FaultPolicy::Refuse`](crate::error::FaultPolicy)), its descriptors
-//! are read again to find its end.
+//! One more load finds that no further chain is available. No part of a chain is read twice, with
+//! one exception: when a chain is rejected ([`FaultPolicy::Refuse`](crate::error::FaultPolicy)),
+//! its descriptors are read again to find its end.
 //!
 //! # Ownership of slots
 //!
-//! A descriptor belongs to the driver until its flags match the wrap counter of the current round.
-//! The device checks only the first descriptor of a chain, because the driver publishes the first
-//! descriptor last (packed-06). The slots of a chain in flight belong to the device. A driver can
-//! make no more slots available than it owns: a chain that reaches into slots of the device is a
-//! fault.
+//! In this module, a *slot* is the place of one descriptor in the ring. A slot belongs to the
+//! driver until the flags of its descriptor match the wrap counter of the current round. The device
+//! checks only the first descriptor of a chain, because the driver publishes the first descriptor
+//! last (packed-06). The slots of a chain in flight belong to the device. A chain that continues
+//! into slots of the device is a fault of the driver.
 //!
 //! Clauses: packed-01 to packed-24.
 
@@ -234,8 +234,10 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         Ok(slots)
     }
 
-    /// Returns the number of slots of a chain: one for each segment, and `more`. The driver has to
-    /// own all of them.
+    /// Returns the number of slots of a chain: one for each segment, plus `more`.
+    ///
+    /// # Errors
+    /// The driver does not own that many slots.
     #[inline(always)]
     fn within_room(&self, chain: &mut Chain<N>, more: u16) -> Result<u16, Faulted> {
         let slots = chain.header.count().wrapping_add(more);
@@ -301,8 +303,8 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         }
     }
 
-    /// Slow path of [`push_used`](Self::push_used). With IN_ORDER the chain has to be given to
-    /// [`push_in_order`](Self::push_in_order) instead.
+    /// Slow path of [`push_used`](Self::push_used). Returns false with IN_ORDER, where
+    /// [`push_in_order`](Self::push_in_order) must be called instead.
     #[cold]
     #[inline(never)]
     fn push_used_slow(&mut self, chain: &Chain<N>, written: u32) -> bool {
@@ -344,10 +346,10 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         desc.store_used_descriptor(slot, id, written, flags)
     }
 
-    /// Marks a chain as used in a queue with IN_ORDER, with `written` bytes in it. The chain has to
-    /// be the one that [`is_next`](Self::is_next).
+    /// Marks a chain as used in a queue with IN_ORDER, with `written` bytes in it.
+    /// [`is_next`](Self::is_next) must return true for the chain.
     ///
-    /// The chain joins the batch, which [`publish`](Self::publish) stores in the ring. Returns
+    /// The chain joins the batch. [`publish`](Self::publish) stores the batch in the ring. Returns
     /// false if the chain is not in flight.
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
         let Some(slots) = self.in_flight.remove(chain.head(), chain.header.serial()) else {
@@ -359,15 +361,15 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             id: chain.head(),
             len: written,
         };
-        // The driver assumes that every chain but the last of a batch is full. So a chain that is
-        // not full ends the batch.
+        // A chain that is not full ends the batch: the driver assumes that the earlier chains of a
+        // batch are full.
         if u64::from(written) != chain.writable_len() {
             self.publish();
         }
         true
     }
 
-    /// Stores the batch in the ring. Two stores; none if the batch is empty.
+    /// Stores the used descriptor of the batch. Two stores, or none if the batch is empty.
     #[cold]
     #[inline(never)]
     pub(crate) fn publish(&mut self) {
@@ -382,7 +384,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     ///
     /// The full fence orders the store of the used descriptor before the load of the driver's
     /// suppression word. If the driver enables interrupts and then reads the descriptor, then
-    /// either the driver sees that it is used, or the device sees that interrupts are enabled.
+    /// either the driver sees a used descriptor, or the device sees that interrupts are enabled.
     #[inline]
     pub(crate) fn needs_interrupt(&mut self) -> bool {
         if self.mode == Mode::EVENT_IDX {
@@ -419,7 +421,8 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     }
 
     /// Tells the driver that no kicks are needed while the device polls the queue. With EVENT_IDX
-    /// nothing is stored: the stale event already suppresses kicks.
+    /// nothing is stored: the driver kicks once for each event that
+    /// [`enable_kicks`](Self::enable_kicks) stores.
     pub(crate) fn disable_kicks(&mut self) {
         if !self.mode.event_idx() && !self.kicks_off {
             self.kicks_off = true;
@@ -430,9 +433,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// Asks the driver for a kick with the next chain, then checks the ring once more. Returns true
     /// if a chain became available meanwhile.
     ///
-    /// The full fence orders the store of the request before the load of the descriptor's flags. If
-    /// the driver publishes a chain and then checks whether to kick, then either the driver sees
-    /// the request, or the device sees the chain.
+    /// The full fence orders the store of the suppression word before the load of the descriptor's
+    /// flags. If the driver publishes a chain and then checks whether to kick, then either the
+    /// driver sees the stored word, or the device sees the chain.
     pub(crate) fn enable_kicks(&mut self) -> Result<bool, DriverFault> {
         let next = self.next_avail.around(self.size);
         if self.mode.event_idx() {
@@ -539,8 +542,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
         self.in_flight.get(chain.head(), serial).is_some()
     }
 
-    /// Returns whether the queue is stuck: IN_ORDER was negotiated, and a chain was abandoned. No
-    /// chain that was popped after it can be marked as used.
+    /// See [`Virtqueue::is_stuck`](super::Virtqueue::is_stuck).
     pub(crate) const fn is_stuck(&self) -> bool {
         self.is_in_order() && self.abandoned != 0
     }

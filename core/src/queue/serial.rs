@@ -7,13 +7,12 @@
 //!
 //! | format | serial numbers |
 //! |---|---|
-//! | split | below 2^31 + 2^16, see [`SPLIT_WRAP`]; the low half is the index of the available entry |
+//! | split | below 2^31 + 2^15, see [`SPLIT_WRAP`]; the low half is the index of the available entry |
 //! | packed | odd |
 //!
-//! The reserved values stand in a chain or in a table entry that has no serial number. In either
-//! format and with either XOR constant, a reserved value never equals a serial number. A chain of
-//! an earlier generation of the queue is therefore rejected even if that generation had the other
-//! format.
+//! A chain or a table entry without a serial number contains a reserved value. In either format and
+//! with either XOR constant, a reserved value never equals a serial number. A chain of an earlier
+//! generation of the queue is therefore rejected even if that generation had the other format.
 //!
 //! # How the XOR constants disable the fast path
 //!
@@ -26,8 +25,8 @@
 //! ([`PACKED_SLOW_XOR`]).
 //!
 //! The XOR inverts bit 30, so the fast path confuses two serial numbers that differ in bit 30 only.
-//! The numbers of a packed queue count up by 2. Such chains are therefore at least 2^29 chains
-//! apart.
+//! The numbers count up by 1 in a split and by 2 in a packed queue, so such chains are at least
+//! 2^29 chains apart. A clone of an earlier chain that is kept that long may be accepted.
 
 /// Serial number of a chain buffer that holds no chain: nothing was popped into it, or the last pop
 /// found a fault.
@@ -38,8 +37,8 @@ pub(super) const FREE: u32 = u32::MAX - 3;
 pub(super) const FREE_IN_ORDER: u32 = u32::MAX - 5;
 /// Table entry of a head that is beyond the size of a split queue.
 pub(super) const BEYOND_SIZE: u32 = u32::MAX - 7;
-/// The serial numbers of a split queue wrap here. They wrap only when the available index is read.
-/// The numbers of the chains that one read makes available exceed this value by at most 2^15.
+/// The serial numbers of a split queue wrap at this value, but only when the available index is
+/// read. One read makes at most 2^15 chains available, so every number is below this value + 2^15.
 pub(super) const SPLIT_WRAP: u32 = 1 << 31;
 /// XORed into the serial number in a chain of a split queue with IN_ORDER. The table keeps the
 /// plain number. [`SplitQueue::push_used`](super::SplitQueue::push_used) then fails, and only

@@ -20,17 +20,17 @@ pub struct RingSnapshot {
     pub next_avail: u16,
     /// Position at which the device stores the next used element, in the format of `next_avail`.
     pub next_used: u16,
-    /// Chains (split) or slots (packed) that were marked as used since the device last decided
-    /// whether to interrupt the driver. At most the size of the queue.
+    /// Number of chains (split) or ring slots (packed) that were marked as used since the device
+    /// last decided whether to interrupt the driver. At most the size of the queue.
     pub unsignalled: u16,
-    /// Chains (split) or slots (packed) that were popped and abandoned: the device never marks them
-    /// as used.
+    /// Number of chains (split) or ring slots (packed) that were popped and abandoned. The device
+    /// never marks them as used.
     pub abandoned: u16,
-    /// Whether the device told the driver not to kick, by the flags of the device area.
+    /// Whether the flags in the device area tell the driver not to kick.
     pub kicks_off: bool,
 }
 
-/// A chain that the device holds.
+/// A chain in hand: popped, and not yet given back to the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
@@ -41,8 +41,9 @@ pub struct ChainSnapshot<const N: usize> {
     pub head: u16,
     /// Packed: ring slots that the chain occupies, at most its number of buffers. Split: 1.
     pub slots: u16,
-    /// Bytes written, if the model has answered the chain and the chain waits for an older one
-    /// (IN_ORDER only).
+    /// Number of bytes written, if the model has answered the chain. `None` if the model has not
+    /// answered. With IN_ORDER, an answered chain stays in hand until every older chain is
+    /// answered. Without IN_ORDER, always `None`.
     pub answered: Option<u32>,
     /// Number of device-readable segments. They come first in `segments`.
     pub readable: u16,

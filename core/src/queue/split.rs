@@ -2,21 +2,22 @@
 //!
 //! # Memory accesses
 //!
-//! For each chain the device accesses shared memory exactly as often as this:
-//! - one entry of the available ring,
-//! - each descriptor once,
-//! - one used element,
-//! - the used index,
-//! - one suppression field.
+//! For each chain the device makes at most these accesses to shared memory:
+//! - one load of an entry of the available ring,
+//! - one load of each descriptor,
+//! - one store of a used element,
+//! - one store of the used index,
+//! - one load of a suppression field.
 //!
-//! The available index is read once per batch. Nothing is read twice.
+//! The available index is read once for all chains that it makes available, and once in
+//! [`SplitQueue::enable_kicks`]. No part of a chain is read twice.
 //!
 //! # Chains in flight
 //!
 //! The table `in_flight` has one word per descriptor: the serial number of the chain in flight
 //! whose head is this descriptor. A chain is marked as used only if its own serial number equals
-//! the word, so a clone of an earlier chain is rejected. A chain buffer takes four times as much
-//! memory as the table. The module `serial` describes the serial numbers.
+//! the word, so a clone of an earlier chain is rejected. The table takes `4 * N` bytes. The module
+//! `serial` describes the serial numbers.
 //!
 //! Clauses: split-desc-01..05, split-indirect-01, split-indirect-02, split-avail-01..03,
 //! split-used-01..06, split-usedsup-01..06, split-availsup-01..05.
@@ -147,10 +148,10 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         self.windows = windows;
     }
 
-    /// Reads the available index, once per batch. Returns whether a chain is available.
+    /// Reads the available index. Returns whether a chain is available.
     ///
-    /// The load is an acquire: the device reads the entries and descriptors that the driver wrote
-    /// before the index only after the index.
+    /// The load is an acquire load. The driver wrote entries and descriptors before it wrote the
+    /// index, and the device reads them after it has read the index.
     #[inline(always)]
     fn refill(&mut self) -> Result<bool, DriverFault> {
         let idx = self.windows.driver.load_idx();
@@ -208,8 +209,8 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// See [`Virtqueue::reject`](super::Virtqueue::reject).
     pub(crate) fn reject(&mut self, chain: &Chain<N>) -> bool {
         if self.mode.in_order() {
-            // `pop` has counted this chain as abandoned. The driver would take any other abandoned
-            // chain for used.
+            // `pop` has counted this chain as abandoned. If there were another abandoned chain, the
+            // driver would take it for used.
             if self.in_flight() != 0 || self.abandoned != 1 {
                 return false;
             }
@@ -263,7 +264,8 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         }
     }
 
-    /// Marks a chain as used, with `written` bytes in it. Two stores, one of them an element.
+    /// Marks a chain as used, with `written` bytes in it. Stores the used element and the used
+    /// index.
     ///
     /// The element is stored before the index, so that the driver never sees an index without its
     /// element. Returns false and stores nothing if the chain is not in flight, or with IN_ORDER.
@@ -283,10 +285,10 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         true
     }
 
-    /// Marks a chain as used in a queue with IN_ORDER, with `written` bytes in it. The chain has to
-    /// be the one that [`is_next`](Self::is_next).
+    /// Marks a chain as used in a queue with IN_ORDER, with `written` bytes in it.
+    /// [`is_next`](Self::is_next) must return true for the chain.
     ///
-    /// The chain joins the batch, which [`publish`](Self::publish) stores in the ring. Returns
+    /// The chain joins the batch. [`publish`](Self::publish) stores the batch in the ring. Returns
     /// false if the chain is not in flight.
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
         let serial = chain.header.serial() ^ SPLIT_IN_ORDER_XOR;
@@ -300,15 +302,15 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
             id: chain.head(),
             len: written,
         };
-        // The driver assumes that every chain but the last of a batch is full. So a chain that is
-        // not full ends the batch.
+        // A chain that is not full ends the batch: the driver assumes that the earlier chains of a
+        // batch are full.
         if u64::from(written) != chain.writable_len() {
             self.publish();
         }
         true
     }
 
-    /// Stores the batch in the ring. Two stores, one of them an element; none if the batch is
+    /// Stores the used element of the batch and the used index. Stores nothing if the batch is
     /// empty.
     pub(crate) fn publish(&mut self) {
         let Batch { count, id, len } = core::mem::replace(&mut self.batch, Batch::EMPTY);
@@ -364,7 +366,8 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     }
 
     /// Tells the driver that no kicks are needed while the device polls the queue. With EVENT_IDX
-    /// nothing is stored: the stale event index already suppresses kicks.
+    /// nothing is stored: the driver kicks once for each event index that
+    /// [`enable_kicks`](Self::enable_kicks) stores.
     pub(crate) fn disable_kicks(&mut self) {
         if !self.mode.event_idx() && !self.kicks_off {
             self.kicks_off = true;
@@ -375,9 +378,9 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// Asks the driver for a kick with the next chain, then checks the ring once more. Returns true
     /// if a chain became available meanwhile.
     ///
-    /// The full fence orders the store of the request before the load of the available index. If
-    /// the driver publishes a chain and then checks whether to kick, then either the driver sees
-    /// the request, or the device sees the chain.
+    /// The full fence orders the store of the event index or flags before the load of the available
+    /// index. If the driver publishes a chain and then checks whether to kick, then either the
+    /// driver sees the stored value, or the device sees the chain.
     ///
     /// # Errors
     /// The available index is too far ahead.
@@ -488,8 +491,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
         entry.is_some_and(|entry| *entry == chain.header.serial() ^ self.serial_xor())
     }
 
-    /// Returns whether the queue is stuck: IN_ORDER was negotiated, and a chain was abandoned. No
-    /// chain that was popped after it can be marked as used.
+    /// See [`Virtqueue::is_stuck`](super::Virtqueue::is_stuck).
     pub(crate) const fn is_stuck(&self) -> bool {
         self.mode.in_order() && self.abandoned != 0
     }

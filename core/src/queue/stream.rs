@@ -210,8 +210,8 @@ impl<'a, M: DriverMem> ReadableChain<'a, M> {
     /// Returns the next contiguous bytes, at most `max` bytes, and does not advance. Returns `None`
     /// at the end.
     ///
-    /// Use this method for a back end that takes memory and needs no copy. Call
-    /// [`skip`](Self::skip) afterwards for the bytes that the back end consumed.
+    /// Use this method for a back end that reads memory directly, without a copy. Then call
+    /// [`skip`](Self::skip) with the number of bytes that the back end read.
     ///
     /// # Errors
     /// [`ChainError::MemoryGone`] if the memory was unmapped since the chain was popped.
@@ -294,11 +294,11 @@ impl<'a, M: DriverMem> WritableChain<'a, M> {
         self.cursor.remaining()
     }
 
-    /// Returns the number of bytes written so far, or [`u32::MAX`] if there are more. The written
-    /// bytes are contiguous from the start of the writer.
+    /// Returns the number of bytes written so far, at most [`u32::MAX`]. The written bytes are
+    /// contiguous from the start of the writer.
     ///
-    /// The result is a valid used length: a used length may be less than the number of bytes
-    /// written (split-used-03).
+    /// The result is a valid used length even if more bytes were written: a used length may be less
+    /// than the number of bytes written (split-used-03).
     #[must_use]
     pub fn written(&self) -> u32 {
         self.written
@@ -307,8 +307,21 @@ impl<'a, M: DriverMem> WritableChain<'a, M> {
     /// Returns the next contiguous bytes, at most `max` bytes, and does not advance. Returns `None`
     /// at the end.
     ///
-    /// Use this method for a back end that fills memory and needs no copy. Call
-    /// [`commit`](Self::commit) afterwards for the bytes that the back end filled.
+    /// Use this method for a back end that writes memory directly, without a copy. Then call
+    /// [`commit`](Self::commit) with the number of bytes that the back end wrote.
+    ///
+    /// ```
+    /// # use virtside::{memory::Ram, testing::one_chain};
+    /// # static RAM: Ram<4096> = Ram::new();
+    /// # one_chain(&RAM, b"", 4, |mem, chain| {
+    /// let mut writer = chain.writable(mem);
+    /// let view = writer.view(512).unwrap().unwrap();
+    /// assert_eq!(view.len(), 4);
+    /// assert_eq!(view.copy_from(b"ab"), 2); // the back end
+    /// writer.commit(2);
+    /// assert_eq!((writer.written(), writer.remaining()), (2, 2));
+    /// # });
+    /// ```
     ///
     /// # Errors
     /// [`ChainError::MemoryGone`] if the memory was unmapped since the chain was popped.
@@ -334,6 +347,19 @@ impl<'a, M: DriverMem> WritableChain<'a, M> {
     /// end of a request. The driver may have split these bytes over several buffers.
     ///
     /// Returns `None` and changes nothing if fewer bytes remain.
+    ///
+    /// ```
+    /// # use virtside::{memory::Ram, testing::one_chain};
+    /// # static RAM: Ram<4096> = Ram::new();
+    /// use embedded_io::Write;
+    /// # one_chain(&RAM, b"", 5, |mem, chain| {
+    /// let mut data = chain.writable(mem);
+    /// let mut status = data.split_end(1).unwrap();
+    /// data.write_all(b"data").unwrap();
+    /// assert_eq!(data.remaining(), 0);
+    /// status.write_all(&[0]).unwrap();
+    /// # });
+    /// ```
     pub fn split_end(&mut self, count: u32) -> Option<Self> {
         Some(Self {
             cursor: self.cursor.split_end(count)?,

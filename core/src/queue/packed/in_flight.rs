@@ -2,8 +2,9 @@
 //!
 //! A driver may use any 16-bit number as a buffer id, so an id cannot be an index. The table is an
 //! open-addressing hash table with linear probing. The home entry of an id is entry `id % N`. A
-//! search starts there and goes at most as far as any id was displaced since the table was last
-//! empty. It is one step for drivers that count their ids from 0, and at most `N` steps for others.
+//! search starts at the home entry. It ends at the longest distance at which an id was stored since
+//! the table was last empty. A search takes one step if the driver counts its ids from 0, and at
+//! most `N` steps otherwise.
 //!
 //! # Fast path and slow path
 //!
@@ -34,7 +35,8 @@ struct TableEntry {
 pub(super) struct InFlight<const N: usize> {
     entries: [TableEntry; N],
     count: u16,
-    /// Longest distance of an id from its home entry, in entries, since the table was last empty.
+    /// Longest distance between an id and its home entry since the table was last empty, in
+    /// entries.
     farthest: u16,
     /// [`PACKED_SLOW_XOR`] while chains have to take the slow path, else 0.
     xor: u32,

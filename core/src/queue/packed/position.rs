@@ -11,9 +11,9 @@ pub(super) const BOTH: u16 = AVAIL | USED;
 
 /// A slot of the ring, and the wrap counter of a round.
 ///
-/// The low half is the slot. The high half has the flags AVAIL and USED that a descriptor at this
-/// position has when it is available (position of the next available chain) or used (position of
-/// the next used element). AVAIL equals the wrap counter.
+/// The low half is the slot. The high half contains the expected flags AVAIL and USED: the flags of
+/// an available descriptor in the position of the next available chain, and the flags of a used
+/// descriptor in the position of the next used element. AVAIL equals the wrap counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position(u32);
 
@@ -65,9 +65,8 @@ impl Position {
         self.slot() | if self.wrap() { 1 << 15 } else { 0 }
     }
 
-    /// Parses a [`halfword`](Self::halfword). `flags` are the flags of a round whose wrap counter
-    /// is
-    /// 1. Returns `None` if the slot is beyond the end of the ring.
+    /// Parses a [`halfword`](Self::halfword). `flags` are the flags of a round in which the wrap
+    /// counter is 1. Returns `None` if the slot is beyond the end of the ring.
     pub(super) fn from_halfword(halfword: u16, flags: u16, size: u16) -> Option<Self> {
         let (slot, wrap) = (halfword & 0x7fff, halfword >> 15 != 0);
         let flags = if wrap { flags } else { flags ^ BOTH };
