@@ -29,9 +29,9 @@ use crate::{
 /// `N` elements.
 ///
 /// `S` holds the chains that the device works on. A model that always answers at once needs
-/// `[ChainSlot<N>; 1]`. A model that answers later needs an array or a `&mut [ChainSlot<N>]` with at
-/// least one slot for each queue that the driver may use; see [`ChainSlot`]. `H` is the reference to
-/// the [`Shared`] block: `&'static Shared<Q>`, or an `Arc`.
+/// `[ChainSlot<N>; 1]`. A model that answers later needs an array or a `&mut [ChainSlot<N>]` with
+/// at least one slot for each queue that the driver may use; see [`ChainSlot`]. `H` is the
+/// reference to the [`Shared`] block: `&'static Shared<Q>`, or an `Arc`.
 ///
 /// | call | guest-memory accesses, at most |
 /// |---|---|
@@ -41,12 +41,16 @@ use crate::{
 /// | [`put_back`](Self::put_back) | 1 in rings |
 /// | [`save`](Self::save), [`restore`](Self::restore) | none |
 ///
-/// With IN_ORDER, `poll` and `complete` make two more ring accesses for each waiting chain whose turn
-/// has come, at most one chain for each slot. `put_back`, like [`TakenQueue::flush`], makes two more
-/// to publish chains that were given back.
+/// With IN_ORDER:
 ///
-/// If the model answers DRIVER_OK with [`Start::Later`](crate::model::Start::Later), the `Q` accesses of DRIVER_OK belong to the
-/// first call of [`finish`](Self::finish), `save` or `poll`.
+/// * A chain that was answered before its turn waits for older chains. `poll` and `complete` make
+///   two more ring accesses for each waiting chain that they give back: for at most as many chains
+///   as there are slots.
+/// * `put_back` makes two more ring accesses, to publish chains that the owner gave back.
+///
+/// If the model answers DRIVER_OK with [`Start::Later`](crate::model::Start::Later), the `Q` ring
+/// accesses of DRIVER_OK are made later, by the first call of [`finish`](Self::finish), `poll`,
+/// `take_queue` or `save` after the [`ReadyResponder`](crate::ReadyResponder) has accepted.
 ///
 /// ```
 /// use virtside::{ChainSlot, Engine, Shared, memory::Ram, mmio::{Access, Reply}, models::Entropy};
@@ -96,9 +100,10 @@ where
     S: AsMut<[ChainSlot<N>]>,
     H: SharedHandle<Q>,
 {
-    /// Creates a device in reset.
+    /// Creates an engine in reset.
     ///
-    /// The slots hold chains of `N` buffers, and the shared block has `Q` queues:
+    /// The compiler refuses slots for chains of another length than `N`, and a shared block for
+    /// another number of queues than `Q`:
     ///
     /// ```compile_fail,E0308
     /// # use virtside::{ChainSlot, Engine, Shared, memory::Ram, models::Entropy};
@@ -133,7 +138,7 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// Creates a device in reset with a trace sink.
+    /// Creates an engine in reset with a trace sink. See [`new`](Engine::new).
     pub const fn traced(model: D, mem: M, notify: I, slots: S, shared: H, trace: T) -> Self {
         const {
             assert!(
@@ -154,9 +159,9 @@ where
     /// Creates an engine from a device that was set up by messages, and from the register block
     /// `transport` that produced the messages.
     ///
-    /// DRIVER_OK may still be outstanding in `transport`. The
-    /// [`ReadyResponder`](crate::ReadyResponder) of the conversation answers it, and
-    /// [`finish`](Self::finish) completes it.
+    /// The driver's write of DRIVER_OK may still be outstanding in `transport`. The
+    /// [`ReadyResponder`](crate::ReadyResponder) that [`Configuring`](crate::Configuring) returned
+    /// answers the write, and [`finish`](Self::finish) completes it.
     ///
     /// ```
     /// use virtside::{models::Entropy, mmio::{Access, Reply, Transport}, ChainSlot, Configuring};
@@ -219,8 +224,10 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// Returns the features that the driver is offered: those of the model, as the host's
-    /// [`Offer`](crate::features::Offer) changes them, without those that the model
+    /// Returns the features that the driver is offered.
+    ///
+    /// The offer is the model's [`features`](crate::DeviceConfig::features), changed by the host's
+    /// [`Offer`](crate::features::Offer), without the features that the model
     /// [excludes](crate::DeviceConfig::excluded).
     ///
     /// ```
@@ -247,11 +254,26 @@ where
             .poll(&mut self.model, self.slots.as_mut(), budget)
     }
 
-    /// Changes the model's configuration space, counts the generation up, and sends a configuration
-    /// interrupt if the driver is live (config-04, notif-01, mmio-07).
+    /// Changes the model's configuration space, increments ConfigGeneration, and sends a
+    /// configuration interrupt if the driver is live (config-04, notif-01, mmio-07).
     ///
-    /// A suspended device sends the interrupt when it resumes (suspend-06, suspend-07). The driver
-    /// reads the new values at once.
+    /// Reads of the driver return the new values at once, even while the device is suspended. A
+    /// suspended device sends the interrupt when it resumes (suspend-06, suspend-07).
+    ///
+    /// ```
+    /// use virtside::{
+    ///     ChainSlot, Engine, Shared, memory::Ram, mmio::Access,
+    ///     models::{Block, BlockOptions, blk::RamDisk},
+    /// };
+    /// static RAM: Ram<65536> = Ram::new();
+    /// static SHARED: Shared<1> = Shared::new();
+    /// let model = Block::new(RamDisk::new(vec![0; 512]), BlockOptions::new(16));
+    /// let mut engine: Engine<_, _, _> =
+    ///     Engine::new(model, RAM.flat(0), (), [ChainSlot::new()], &SHARED);
+    /// assert_eq!(engine.access(Access::read(0x100)).value(), Some(1)); // sectors
+    /// engine.update_config(|model| *model.backend_mut() = RamDisk::new(vec![0; 1024]));
+    /// assert_eq!(engine.access(Access::read(0x100)).value(), Some(2));
+    /// ```
     pub fn update_config<R>(&mut self, change: impl FnOnce(&mut D) -> R) -> R {
         let result = change(&mut self.model);
         self.transport.bump_generation();
@@ -260,13 +282,14 @@ where
         result
     }
 
-    /// Asks the model again about a queue, because the back end has data or room for it. See
-    /// [`Device::backend_ready`].
+    /// Makes the next [`poll`](Self::poll) serve a queue again, because the back end has data or
+    /// room for the queue. See [`Device::backend_ready`].
     pub fn backend_ready(&mut self, queue: u16) {
         self.device.backend_ready(queue, self.slots.as_mut());
     }
 
-    /// Serves a pending chain again, because its back end has finished. See [`Device::complete`].
+    /// Serves a pending chain again at once, because the back end has finished with the chain. See
+    /// [`Device::complete`].
     ///
     /// # Errors
     /// [`Refusal::StaleToken`].
@@ -275,8 +298,8 @@ where
             .complete(token, &mut self.model, self.slots.as_mut())
     }
 
-    /// Answers a pending chain without asking the model: the chain's first `written` device-writable
-    /// bytes hold the answer. See [`Device::complete_with`].
+    /// Answers a pending chain without asking the model. The chain's first `written`
+    /// device-writable bytes hold the answer. See [`Device::complete_with`].
     ///
     /// ```
     /// use virtside::{DeviceModel, DriverMem, DriverNotify, Engine, Refusal, Token};
@@ -296,8 +319,8 @@ where
             .complete_with(token, written, self.slots.as_mut())
     }
 
-    /// Translates every ring again after the memory has changed. Returns true when no queue works on
-    /// the old memory. See [`Device::memory_changed`].
+    /// Translates every ring again after the memory has changed. Returns true when no queue works
+    /// on the old memory. See [`Device::memory_changed`].
     #[must_use = "false means: call again"]
     pub fn memory_changed(&mut self) -> bool {
         self.device
@@ -307,7 +330,8 @@ where
     /// Moves a live queue out. See [`Device::take_queue`].
     ///
     /// # Errors
-    /// As [`Device::take_queue`], and [`Refusal::NotNegotiated`] after [`without_taking`](Self::without_taking).
+    /// As [`Device::take_queue`], and [`Refusal::NotNegotiated`] after
+    /// [`without_taking`](Self::without_taking).
     pub fn take_queue(&mut self, queue: u16) -> Result<TakenQueue<M::Window, I, Q, N, H>, Refusal> {
         if !self.may_take {
             return Err(Refusal::NotNegotiated);

@@ -13,7 +13,7 @@
 //!               v               v
 //!                    Message                 ConfigureQueue, Ready, ResetQueue, Reset, ..
 //!                       |
-//!            checks, and QueueCheck          every queue passes them
+//!            checks, and QueueCheck          reject a bad queue
 //!                       |
 //!                    Device                  queues, kicks, interrupts
 //!                       |
@@ -45,7 +45,7 @@
 //! | 6a | model | [`Answer::Done`] | the device writes the used element and frees the slot |
 //! | 6b | model | [`Answer::Pending`] | the chain keeps its slot; [`Request::token`] identifies the chain |
 //! | 7 | host | [`Engine::complete`], [`Engine::backend_ready`] | a pending chain is served again, from its start |
-//! | 8 | device | | at the end of `poll`: one interrupt for all used chains, if the driver wants an interrupt |
+//! | 8 | device | | at the end of `poll`: one interrupt for all chains that were given back, if the driver wants an interrupt |
 //!
 //! After step 4 the device works on its copy of the chain. The driver can still change the bytes in
 //! the buffers, so a model reads each byte only once.
@@ -62,10 +62,10 @@
 //!   [`Request::writable`].
 //! - Return `Err(`[`DriverFault`]`)` only if the driver broke the protocol. If the host failed,
 //!   call [`Request::report`] and answer with the error status that the device type defines.
-//! - Return [`Answer::Pending`] if the answer is not available yet. The chain keeps its slot. Keep
-//!   the token, and pass it to [`Engine::complete`] later or return it from [`DeviceModel::due`].
-//!   The chain is then served again from its start, so the model must still have every input that
-//!   it needs.
+//! - Return [`Answer::Pending`] if the answer is not available yet. The chain keeps its slot. When
+//!   the answer is available, the host passes [`Request::token`] to [`Engine::complete`], or the
+//!   model returns the token from [`DeviceModel::due`]. The chain is then served again from its
+//!   start, so the model must still have every input that it needs.
 //! - Return false from [`DeviceModel::can_serve`] while the model cannot use chains of a queue,
 //!   such as receive buffers when there is no input. The chains stay in the ring and take no slots.
 //! - If the model holds an answer back until the next request arrives, complete the answer in
@@ -80,7 +80,7 @@
 //! | parameter | meaning | choose |
 //! |---|---|---|
 //! | `Q` | number of queues | as many as the device type needs; one more queue of 16 elements costs 384 bytes on a 64-bit target, 296 with only split rings |
-//! | `N` | largest queue size in elements, a power of two for split rings, at most 32768 | the length of the longest chain that the driver sends, and the queue size to offer |
+//! | `N` | largest queue size in elements, a power of two for split rings, at most 32768 | the queue size to offer; not less than the longest chain that the driver sends |
 //! | slots | number of chains that the device can hold at once | one for a model that always answers at once; otherwise one for each queue that the driver may use, and one for each further chain that may be pending: see [`ChainSlot`] |
 //!
 //! A slot takes `16 * N` bytes and a few words. A queue of `N` elements also stores which ids are
@@ -96,26 +96,31 @@
 //! |---|---|---|---|
 //! | [`Token`] | the chain was answered, or its queue stopped or was reset | serial number of the slot | [`Refusal::StaleToken`] |
 //! | [`Chain`] of a [`TakenQueue`] | the chain was completed or abandoned, or its queue stopped | serial number of the chain | [`Refusal::StaleToken`] |
-//! | [`TakenQueue`] | the queue was reset, or its driver was at fault | generation of the queue, epoch of the device | [`Refusal::StaleToken`] from [`put_back`](Device::put_back) |
+//! | [`TakenQueue`] | the queue was stopped or reset, or the device was reset | generation of the queue, epoch of the device | [`Refusal::StaleToken`] from [`put_back`](Device::put_back) |
 //! | [`ReadyResponder`] | a device reset, or another answer | epoch of the device | [`accept`](ReadyResponder::accept) returns false |
 //! | [`Ticket`](crate::transport::Ticket) | the access completed | ticket number | [`Refusal::StaleTicket`] |
 //!
-//! The *epoch* counts resets of the device and is stored in the [`Shared`] block. The *generation*
-//! counts stops of one queue. Both counters wrap: a stale handle is mistaken for a valid handle
-//! only if the host keeps the handle over 2^29 resets or 2^32 stops.
+//! The number of the *epoch* counts resets of the device, and is stored in the [`Shared`] block.
+//! The number of the *generation* counts stops of one queue. Both numbers wrap: a stale handle is
+//! mistaken for a valid handle only if the host keeps the handle over 2^29 resets or 2^32 stops. A
+//! [`Token`] is mistaken only if the host keeps it over 2^31 uses of its slot.
 //!
 //! # Worst cases
 //!
-//! Every call may be made from an interrupt handler. No behaviour of the driver keeps a call from
-//! returning, and no call waits or allocates. Calls on [`&Shared`](Shared) are lock-free. Calls on
-//! `&mut Engine` need exclusive access: give the engine to one handler, or put it in an
-//! `EngineCell`, which disables interrupts during the call.
+//! Every call may be made from an interrupt handler. Each call returns after a bounded number of
+//! steps, whatever the driver does. No call waits or allocates. Calls on [`&Shared`](Shared) are
+//! lock-free. Calls on `&mut Engine` need exclusive access: give the engine to one handler, or put
+//! it in an `EngineCell`, which disables interrupts during the call.
 //!
-//! `Q` is the number of queues and `N` their largest size. *Accesses* are accesses to the driver's
-//! rings and tables; a *table* is a table of indirect descriptors. *Instructions* and *stack* (in
-//! bytes) are the largest values that `tests/tools/worst` measured on a Cortex-M4F at opt-level s,
-//! with one queue of 16 elements, a model that answers with one byte, and no interrupt. The cost of
-//! the model and of [`DriverNotify::assert`] is not included.
+//! `Q` is the number of queues and `N` their largest size. The columns have these meanings:
+//!
+//! - *Accesses* are loads and stores in the driver's rings. Accesses "in tables" are loads from
+//!   tables of indirect descriptors. The numbers hold for the default [`FaultPolicy`] and without
+//!   IN_ORDER, unless the cell says otherwise. The documentation of each call states what IN_ORDER
+//!   adds.
+//! - *Instructions* and *stack* (in bytes) are the largest values that `tests/tools/worst` measured
+//!   on a Cortex-M4F at opt-level s, with one queue of 16 elements, a model that answers with one
+//!   byte, and no interrupt. The cost of the model and of [`DriverNotify::assert`] is not included.
 //!
 //! | call | needs | accesses, at most | instructions | stack |
 //! |---|---|---|---|---|
@@ -123,9 +128,9 @@
 //! | [`Shared::is_live`] | `&Shared` | none | 12 | 16 |
 //! | [`Shared::needs_reset`] | `&Shared` | none | 12 | 16 |
 //! | [`Engine::access`]: read of any register | `&mut Engine` | none | 199 | 300 |
-//! | [`Engine::access`]: write of any other | `&mut Engine` | none | 330 | 300 |
+//! | [`Engine::access`]: write of a register not listed here | `&mut Engine` | none | 330 | 300 |
 //! | [`Engine::access`]: QueueNotify | `&mut Engine` | none | 69 | 104 |
-//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none | 1005 | 796 |
+//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none; 1 after a queue reset | 1005 | 796 |
 //! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 250 | 300 |
 //! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 342 | 360 |
 //! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 1600 | 956 |
@@ -137,7 +142,7 @@
 //! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 78 | 104 |
 //! | [`Engine::finish`] | `&mut Engine` | `Q` | 289 | 144 |
 //! | [`Engine::poll`]`(1)`: no kick | `&mut Engine` | none | 145 | 224 |
-//! | [`Engine::poll`]`(1)`: a kick for nothing | `&mut Engine` | `N + 7` | 270 | 224 |
+//! | [`Engine::poll`]`(1)`: a kick, but an empty ring | `&mut Engine` | `N + 7` | 270 | 224 |
 //! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 870 | 604 |
 //! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1588 | 604 |
 //! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2362 | 604 |
@@ -148,17 +153,17 @@
 //! | [`Engine::update_config`] | `&mut Engine` | none | 41 | 16 |
 //! | [`Engine::notify_queue`] | `&Engine` | none | 24 | 28 |
 //! | [`Engine::memory_changed`] | `&mut Engine` | none | 578 | 268 |
-//! | [`Engine::take_queue`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1245 | 500 |
-//! | [`Engine::save`] | `&mut Engine` | `Q`, if it is the first call since a late answer | 1349 | 1172 |
+//! | [`Engine::take_queue`] | `&mut Engine` | `Q` as the first call after [`ReadyResponder::accept`], otherwise none | 1245 | 500 |
+//! | [`Engine::save`] | `&mut Engine` | `Q` as the first call after [`ReadyResponder::accept`], otherwise none | 1349 | 1172 |
 //! | [`Engine::restore`] | `&mut Engine` | none | 3017 | 1420 |
-//! | [`Engine::put_back`] | `&mut Engine` | 3 | 2607 | 1212 |
+//! | [`Engine::put_back`] | `&mut Engine` | 1, with IN_ORDER 3 | 2607 | 1212 |
 //! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1866 | 404 |
 //! | [`TakenQueue::complete`] | `&mut TakenQueue` | 3 | 136 | 112 |
-//! | [`TakenQueue::flush`] | `&mut TakenQueue` | 3 | 51 | 40 |
+//! | [`TakenQueue::flush`] | `&mut TakenQueue` | 1, with IN_ORDER 3 | 51 | 40 |
 //! | [`TakenQueue::enable_kicks`] | `&mut TakenQueue` | 2 | 64 | 64 |
 //! | `EngineCell::with`: an empty closure | `&EngineCell` | none | 11 | 16 |
 //! | `IrqLine::assert`: a pin of one store | `&IrqLine` | none | 14 | 8 |
-//! | `MailboxServer::step`: a read | `&mut` it and `Engine` | 9 of the mailbox | 90 | 104 |
+//! | `MailboxServer::step`: a read | `&mut MailboxServer`, `&mut Engine` | 9 of the mailbox | 90 | 104 |
 //!
 //! [`Chain`]: crate::queue::Chain
 //! [`Doorbell`]: crate::doorbell::Doorbell

@@ -2,8 +2,8 @@
 //!
 //! `virtside` is a synchronous, allocation-free, polled state machine. It takes a driver's register
 //! accesses or set-up messages, checks every queue that the driver configures, and serves the
-//! queues. No call blocks. The documentation of each call states its worst case, so a device can
-//! run in an interrupt handler.
+//! queues. No call blocks, and each call has a documented worst case. A device can therefore run in
+//! an interrupt handler.
 //!
 //! ```text
 //!  virtio-mmio registers     vhost-user messages     a channel of messages
@@ -33,9 +33,10 @@
 //!
 //! | term | meaning |
 //! |---|---|
+//! | back end | the host's code behind a model, such as a disk, a port or a bus |
 //! | chain | one request of the driver: a list of buffers, device-readable buffers first |
 //! | driver | the software that owns the rings and sends requests; not trusted |
-//! | engine | a device model with its queues, register block and slots: an [`Engine`] |
+//! | engine | a model with its queues, register block and slots: an [`Engine`] |
 //! | epoch | time between two resets of the device; identified by a number |
 //! | generation | time between two stops of one queue; identified by a number |
 //! | host | the software that runs this crate and supplies the back end |
@@ -43,6 +44,7 @@
 //! | kick | the driver's notification that a queue has new chains (QueueNotify) |
 //! | model | code of one device type that answers requests: a [`DeviceModel`] |
 //! | phase | stage of the device's lifecycle, from reset to live, suspended or failed: a [`Phase`](transport::Phase) |
+//! | pending chain | chain in a slot that its model has not answered yet ([`Answer::Pending`]) |
 //! | segment | one buffer of a chain: driver address and length |
 //! | slot | storage for one chain that the device serves: a [`ChainSlot`] |
 //! | suspended | state after SUSPEND: the device accesses no driver memory and sends no interrupts |
@@ -62,7 +64,8 @@
 //! # Other crates in signatures
 //!
 //! `bitflags`, `embedded_io`, `heapless`, `virtio_spec` and, with its feature, `embedded_hal`
-//! appear in signatures. This crate re-exports them, so that a user needs no matching versions.
+//! appear in signatures. This crate re-exports them, so that a user does not have to depend on the
+//! same versions.
 //! [`DeviceStatus`](transport::DeviceStatus) of `virtio_spec` is also re-exported in [`transport`].
 //!
 //! # Features

@@ -15,12 +15,12 @@ use crate::{
 ///
 /// Clauses: features-01..05, config-01..03, mmio-16, mmio-19, mmio-20, mmio-29.
 pub trait DeviceConfig {
-    /// Returns the device type, as numbered in the specification's "Device Types". 0 marks a
-    /// placeholder slot.
+    /// Returns the device type, as numbered in the specification's "Device Types". 0 is a
+    /// placeholder: the driver finds no device.
     fn device_id(&self) -> u32;
 
-    /// Returns the vendor id. The specification assigns no values. The default is `side` as
-    /// little-endian bytes.
+    /// Returns the vendor id. The specification assigns no values. The default is the ASCII text
+    /// `side`, first letter in the lowest byte.
     fn vendor_id(&self) -> u32 {
         u32::from_le_bytes(*b"side")
     }
@@ -51,8 +51,9 @@ pub trait DeviceConfig {
     /// Tells the model the engine's capacity, once, before the driver sees a value that depends on
     /// it.
     ///
-    /// The engine has room for `queues` queues of `elements` elements each. A device that would
-    /// offer more must stay within this capacity.
+    /// The engine has room for `queues` queues of `elements` elements each. Fields of the
+    /// configuration space that depend on the number or size of queues must stay within this
+    /// capacity. The engine itself limits the value of [`queue_size_max`](Self::queue_size_max).
     fn set_capacity(&mut self, queues: u16, elements: u16) {
         let _ = (queues, elements);
     }
@@ -237,8 +238,8 @@ pub trait DeviceModel: DeviceConfig {
     /// DRIVER_OK. For a device that is built of messages, the
     /// [`ReadyResponder`](crate::ReadyResponder) decides instead.
     ///
-    /// The call is also made when a live device is restored. `queues` then lacks the queues that
-    /// the driver has stopped since DRIVER_OK.
+    /// The call is also made when a live device is restored. The queues that the driver has stopped
+    /// since DRIVER_OK are then missing from `queues`.
     fn ready(&mut self, features: Features, queues: ReadyQueues<'_>) -> Start {
         let _ = (features, queues);
         Start::Accept
@@ -409,11 +410,11 @@ impl SharedMemory {
 /// # }
 /// ```
 pub trait SaveModel: DeviceModel {
-    /// The state as a plain value. A type whose values may outlive the program begins with a
-    /// version.
+    /// The state as a plain value. If another version of the program may read a stored value, the
+    /// first field should be a version number.
     type Snapshot: Clone;
 
-    /// Returns the state between two polls.
+    /// Returns the current state. Called between two polls.
     fn save(&self) -> Self::Snapshot;
 
     /// Takes a state that [`save`](Self::save) returned, and puts the back end into that state.
@@ -430,8 +431,8 @@ pub trait SaveModel: DeviceModel {
 
 /// State of the device with which a model's state was saved.
 ///
-/// A model refuses a state that only a driver's requests can produce, if the device was not
-/// started.
+/// If `started` is false, the driver has sent no request. The model should then refuse a state that
+/// only requests can produce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SavedWith {

@@ -137,8 +137,9 @@ impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
     /// before the driver is live: see [`ReadyResponder`].
     ///
     /// # Errors
-    /// [`DeviceError::BadQueueConfig`] with the first queue that does not pass, and the reason. With a
-    /// [`FaultPolicy`] other than the default, the device is created without such queues instead.
+    /// [`DeviceError::BadQueueConfig`] with the first queue that does not pass, and the reason.
+    /// With a [`FaultPolicy`] other than the default, the device is created without such queues
+    /// instead.
     pub fn build<M: DriverMem, const N: usize>(
         self,
         features: Features,
@@ -267,14 +268,16 @@ where
         }
     }
 
-    /// Sets the features that the driver has already accepted. A transport that knows the features
-    /// before the first queue calls this, so that a packed queue is checked as a packed queue.
+    /// Sets the features that the driver has already accepted. A transport calls this method if it
+    /// knows the features before the first queue. The default is [`Features::REQUIRED`], with which
+    /// [`step`](Self::step) checks a queue as a split queue.
     #[must_use]
     pub fn with_features(self, features: Features) -> Self {
         Self { features, ..self }
     }
 
-    /// Returns whether the conversation continues without a queue that was refused.
+    /// Returns whether the conversation continues without a queue that was refused: true unless the
+    /// policy is [`FaultPolicy::NeedsReset`] or the device was built.
     pub fn goes_on(&self) -> bool {
         let builder = self.parts.as_ref().map(|(builder, _)| builder);
         builder.is_some_and(|builder| !builder.policy.needs_reset())
@@ -289,14 +292,15 @@ where
 
     /// Takes one message.
     ///
-    /// Guest memory is not accessed. A queue message takes at most `9 * Q` comparisons, three
-    /// translations and one call of the [`QueueCheck`]. `Ready` takes `Q` times that, and the calls
-    /// that [`QueueCheck`] states.
+    /// The driver's memory is not accessed. A queue message takes at most `9 * Q` comparisons,
+    /// three translations and one call of the [`QueueCheck`]. `Ready` takes at most `9 * Q * Q`
+    /// comparisons, `3 * Q` translations and the calls that [`QueueCheck`] states.
     ///
     /// # Errors
     /// A refusal of a queue leaves the conversation unchanged, and the queue may be configured
-    /// differently. [`DeviceError::UnexpectedMessage`] for a message that is not part of a set-up, and
-    /// for any message after the device was built. After a failed `Ready` the conversation is over.
+    /// differently. [`DeviceError::UnexpectedMessage`] for a message that is not part of a set-up,
+    /// and for any message after the device was built. After a failed `Ready` the conversation is
+    /// over.
     pub fn step(&mut self, message: Message) -> Result<Built<M, I, Q, N, H>, DeviceError> {
         let Some((builder, mem)) = &mut self.parts else {
             return Err(DeviceError::UnexpectedMessage(message));
@@ -332,8 +336,8 @@ where
                 Ok(Progress::Restarted)
             }
             Message::Ready { features } => {
-                // The same rule as for a register block: every required feature, and no feature that
-                // is not implemented.
+                // The same rule as for a register block: every required feature, and no feature
+                // that is not implemented.
                 let missing = Features::REQUIRED.difference(features);
                 let not_offered = features.difference(Features::offer(features));
                 if !missing.is_empty() {

@@ -18,7 +18,7 @@
 //! - The configuration of the model, and its back end. The model must offer the same features and
 //!   have the same queues. Tokens that a back end kept are stale.
 //! - The offer, if the host changed it.
-//! - Kicks. Every queue counts as notified, so poll once after a restore.
+//! - Kicks. Every queue counts as kicked, so poll once after a restore.
 //! - Counters, the last refusal, and the fault that stopped a queue. (The state contains whether a
 //!   queue is stopped.)
 //!

@@ -116,7 +116,7 @@ fn a_queue_can_be_taken_and_put_back() {
     assert_eq!(queue.complete(&chain, 6), Ok(()));
     assert!(!queue.flush() || live.line.asserted() == 1);
     assert_eq!(live.drivers[1].take_used(), Some((1, 6)));
-    // Back again, it counts as notified.
+    // Back again, it counts as kicked.
     live.drivers[1].send(4, &[Buffer::writable(DATA, 2)]);
     assert!(live.device.put_back(queue).is_ok());
     assert_eq!(live.device.queue_state(2), QueueState::Live);

@@ -219,7 +219,7 @@ impl Board {
                 self.kicks += 1;
                 self.runs = true;
             }
-            // At DRIVER_OK every queue counts as notified.
+            // At DRIVER_OK every queue counts as kicked.
             Access::Write {
                 offset: reg::STATUS,
                 ..

@@ -1,7 +1,8 @@
 //! A device whose queues are set up: serving, stopping, suspending, saving and restoring them.
 //!
-//! [`Device`] is the part of a device that every transport shares. [`Engine`](crate::Engine) puts a
-//! register block in front of it; a transport of messages uses it directly.
+//! [`Device`] is the part of a device that does not depend on the transport. An
+//! [`Engine`](crate::Engine) puts a register block in front of a `Device`; a transport of messages
+//! uses the `Device` directly.
 
 mod queues;
 mod restore;
@@ -36,8 +37,8 @@ use crate::{
 /// A device with up to `Q` queues of up to `N` elements, over memory `M`, with interrupt `I`.
 ///
 /// [`DeviceBuilder::build`](crate::DeviceBuilder::build) and
-/// [`Configuring::step`](crate::Configuring::step) make a device; an [`Engine`](crate::Engine) contains
-/// one. A device serves no chain before the driver is live.
+/// [`Configuring::step`](crate::Configuring::step) make a device; an [`Engine`](crate::Engine)
+/// contains one. A device serves no chain before the driver is live.
 ///
 /// ```
 /// use virtside::{
@@ -89,8 +90,8 @@ pub struct Device<
     notified: QueueBits<Q>,
     /// Where the round-robin continues.
     next_queue: u16,
-    /// Slots that are reserved, one for each queue: the most queues that the driver had at once since
-    /// it went live.
+    /// Slots that are reserved, one for each queue: the most queues that the driver had at once
+    /// since it went live.
     reserved: u16,
     /// Chains in hand that are not the first of their queue.
     extra: u16,
@@ -184,7 +185,8 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
         &mut self.trace
     }
 
-    /// Returns the queues that the driver configured, lowest number first.
+    /// Returns the queues that the driver configured, lowest number first. Taken and failed queues
+    /// are included.
     pub fn configured_queues(&self) -> impl Iterator<Item = u16> + '_ {
         self.table.configured().into_iter()
     }
@@ -237,14 +239,16 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
         self.table.config(queue)
     }
 
-    /// Returns the protocol violation that stopped a queue. A reset clears it.
+    /// Returns the protocol violation that stopped a queue. A reset of the queue or of the device
+    /// clears it.
     #[must_use]
     pub fn driver_fault(&self, queue: u16) -> Option<DriverFault> {
         self.table.fault(queue, true)
     }
 
-    /// Returns the fault of the chain that the queue rejected last ([`FaultPolicy::Refuse`]), while the
-    /// queue goes on. The rejections of a taken queue show here after it is put back.
+    /// Returns the fault of the chain that the queue rejected last ([`FaultPolicy::Refuse`]);
+    /// `None` if the queue has failed since. Rejections of a taken queue are included after the
+    /// queue is put back.
     #[must_use]
     pub fn last_refused(&self, queue: u16) -> Option<DriverFault> {
         self.table.fault(queue, false)
@@ -255,7 +259,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
         self.host_fault.take()
     }
 
-    /// Returns what the device has done since it was made.
+    /// Returns the counters of the device's work. They start at 0 when the device is created.
     #[must_use]
     pub const fn counters(&self) -> Counters {
         self.counters
@@ -283,8 +287,8 @@ where
         }
     }
 
-    /// Starts the queues once the driver is live, with one store to each used ring. Every queue counts
-    /// as notified. Returns whether the driver is live.
+    /// Starts the queues once the driver is live, with one store to each used ring. Every queue
+    /// counts as kicked. Returns whether the driver is live.
     pub(crate) fn start_if_live(&mut self) -> bool {
         if !self.shared.is_live() {
             return false;
@@ -301,8 +305,8 @@ where
         true
     }
 
-    /// Reserves a slot for each configured queue. A stopped queue keeps its slot, since the driver may
-    /// set the queue up again.
+    /// Reserves a slot for each configured queue. A stopped queue keeps its slot, since the driver
+    /// may set the queue up again.
     fn reserve_slots(&mut self) {
         if Q > 1 {
             let count = num::clamp_u16(self.table.configured().len());
@@ -328,8 +332,8 @@ where
         self.shared.reset(&self.notify);
     }
 
-    /// Sets DEVICE_NEEDS_RESET, and sends its configuration interrupt once (status-03, status-04). A
-    /// suspended device sends the interrupt when it resumes. No queue stops.
+    /// Sets DEVICE_NEEDS_RESET, and sends its configuration interrupt once (status-03, status-04).
+    /// A suspended device sends the interrupt when it resumes. No queue stops.
     ///
     /// Call it when the device cannot go on in the way that the driver expects.
     pub fn require_reset(&mut self) {
@@ -337,11 +341,12 @@ where
     }
 
     /// Resets the device for the driver ([`Message::Reset`](crate::Message)). Returns true when the
-    /// device will not touch the driver's memory again; it has no queues then, and serves no more.
+    /// reset is complete: the device has no queues, and does not access the driver's memory.
     ///
-    /// The call returns false while the owner of a taken queue works, as for
-    /// [`stop_queue`](Self::stop_queue), and while a
-    /// [`ReadyResponder`](crate::ReadyResponder) is refusing.
+    /// Returns false while the owner of a taken queue works, as [`stop_queue`](Self::stop_queue)
+    /// does, or while another thread is inside
+    /// [`ReadyResponder::refuse`](crate::ReadyResponder::refuse). Call again then, and acknowledge
+    /// the message when the call returns true.
     #[must_use = "false means: call again"]
     pub fn reset_all<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
         let quiet = self.shared.stop_all() && !self.shared.is_refusing();
@@ -352,9 +357,9 @@ where
         quiet
     }
 
-    /// Changes the model's configuration space, and sends a configuration interrupt if the driver is
-    /// live. A register block must count the change, too: see
-    /// [`Engine::update_config`](crate::Engine::update_config).
+    /// Changes the model's configuration space, and sends a configuration interrupt if the driver
+    /// is live. The device has no ConfigGeneration; behind a register block, use
+    /// [`Engine::update_config`](crate::Engine::update_config), which increments that register.
     pub fn update_config<D: DeviceModel, R>(
         &mut self,
         model: &mut D,
@@ -365,8 +370,8 @@ where
         result
     }
 
-    /// Tells a live driver of a configuration change (notif-01). A driver that has `begun` its set-up
-    /// is told when it goes live, since it may have read the old values.
+    /// Tells a live driver of a configuration change (notif-01). A driver that has `begun` its
+    /// set-up is told when it goes live, since it may have read the old values.
     pub(crate) fn config_changed(&mut self, begun: bool) {
         if !self.shared.is_live() {
             self.changed |= begun;
@@ -378,8 +383,11 @@ where
         }
     }
 
-    /// Calls [`require_reset`](Self::require_reset) if the [`FaultPolicy`] asks for it. Call it when
-    /// the driver broke the protocol, or was refused a queue that it believes to be ready.
+    /// Applies the [`FaultPolicy`] to a fault that the transport found: sets DEVICE_NEEDS_RESET
+    /// under [`FaultPolicy::NeedsReset`], and does nothing under another policy.
+    ///
+    /// A transport of messages calls this method when the driver broke the protocol, or when a
+    /// queue was refused that the driver believes to be ready.
     pub fn broke_protocol(&mut self) {
         if self.policy.needs_reset() {
             self.needs_reset();

@@ -1,4 +1,5 @@
-//! The life of one queue: it is moved out and back, stopped, set up again, and translated again.
+//! Operations on one queue: moving it out and back, stopping it, setting it up again, and
+//! translating its rings again.
 
 use super::{Device, TakenQueue};
 use crate::{
@@ -44,7 +45,7 @@ where
         }
         let (virtqueue, generation) = self.table.take(queue)?;
         self.notified.remove(queue);
-        // The new owner serves what was kicked before.
+        // The kicks that came before are now the owner's.
         self.shared.ring(queue);
         Ok(TakenQueue::new(
             virtqueue,
@@ -58,24 +59,25 @@ where
 
     /// Combines a queue's generation with the device's epoch, or separates the two again.
     ///
-    /// A device that is built anew over the same shared block counts generations from 0 again, while
-    /// the block goes on counting epochs. The two count from opposite ends of the word, so that one
-    /// cannot make up for the other.
+    /// A device that is built anew over the same shared block counts generations from 0 again,
+    /// while the block goes on counting epochs. The two count from opposite ends of the word, so
+    /// that a change of one does not cancel a change of the other.
     fn in_epoch(&self, generation: u32) -> u32 {
         generation ^ self.shared.epoch().reverse_bits()
     }
 
-    /// Moves a taken queue back in. The queue counts as notified.
+    /// Moves a taken queue back in. The queue counts as kicked.
     ///
-    /// Worst case: three translations and the accesses of [`flush`](TakenQueue::flush), which are one
-    /// load or, with IN_ORDER, one load and two stores.
+    /// Worst case: three translations and the accesses of [`flush`](TakenQueue::flush), which are
+    /// one load or, with IN_ORDER, one load and two stores.
     ///
     /// # Errors
     /// `Err(Ok(queue))` returns the queue while chains of it are in flight, or if it was taken from
-    /// another device. `Err(Err(Refusal::StaleToken))` if the queue is gone and need not be put back:
+    /// another device. `Err(Err(Refusal::StaleToken))` means that the taken queue was discarded,
+    /// for one of these reasons:
     ///
-    /// * the queue was reset since it was taken, or
-    /// * its driver broke the protocol, or
+    /// * the queue was stopped or reset since it was taken, or
+    /// * the driver broke the protocol in this queue, or
     /// * with IN_ORDER, one of its chains was abandoned. This sets DEVICE_NEEDS_RESET, unless the
     ///   driver is stopping the queue.
     #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
@@ -126,11 +128,12 @@ where
         Ok(())
     }
 
-    /// Translates every ring again after the memory has changed. Returns true when done.
+    /// Translates every ring again after the memory has changed. Returns true when no queue works
+    /// on the old memory.
     ///
-    /// A queue whose ring is no longer mapped stops, and DEVICE_NEEDS_RESET is set. The call returns
-    /// false while a taken queue still works on the old memory: the queue was asked to stop, so call
-    /// again until its owner has answered. A taken queue gets its new translation when it is put back.
+    /// A queue whose ring is no longer mapped stops, and DEVICE_NEEDS_RESET is set. A taken queue
+    /// is asked to stop, and gets its new translation when it is put back. The call returns false
+    /// until every taken queue is quiet: call again then.
     ///
     /// Make the first call directly after the change, before any other call of the device. Worst
     /// case: three translations for each queue.
@@ -165,11 +168,11 @@ where
         self.discard_pending(queue, model, slots);
     }
 
-    /// Stops a queue for the driver ([`Message::ResetQueue`](crate::Message)). Returns true when the
-    /// device will not touch the queue's memory again.
+    /// Stops a queue for the driver ([`Message::ResetQueue`](crate::Message)). Returns true when
+    /// the device will not touch the queue's memory again.
     ///
-    /// The call returns false while the queue is taken and its owner works: the owner was asked to
-    /// stop. Call again until the owner has answered, and acknowledge the message then.
+    /// If the queue is taken, its owner is asked to stop, and the call returns false until the
+    /// queue is quiet. Call again then, and acknowledge the message when the call returns true.
     #[must_use = "false means: call again"]
     pub fn stop_queue<D: DeviceModel>(
         &mut self,
@@ -192,18 +195,21 @@ where
         quiet
     }
 
-    /// Sets a queue up again that was stopped ([`Message::ConfigureQueue`](crate::Message) after a
-    /// queue reset).
+    /// Sets up a queue of a live device again, after a queue reset
+    /// ([`Message::ConfigureQueue`](crate::Message)).
     ///
-    /// The queue passes the same checks as any other, and is live at once. `max` is the largest size
-    /// that is allowed. `queue_check` is called for every configured queue, as when the driver goes
-    /// live. Worst case: three translations, `9 * Q` comparisons, `Q + 1` calls of `queue_check` and
-    /// one store to the device area.
+    /// The device checks the queue as before DRIVER_OK, and serves the queue at once. `max` is the
+    /// largest size that is allowed, in elements. `queue_check` is called for every configured
+    /// queue, as when the driver goes live. Worst case: three translations, `9 * Q` comparisons, `Q
+    /// + 1` calls of `queue_check` and one store to the device area.
     ///
     /// # Errors
-    /// [`DeviceError::Refused`], or what `queue_check` says of this queue; nothing has changed then. The
-    /// refusal may name another queue, which does not fit beside this one. [`Refusal::WrongPhase`] if
-    /// the device is not live, or is suspended.
+    /// Nothing changes on an error.
+    ///
+    /// * The error of `queue_check`, if it refuses this queue.
+    /// * [`DeviceError::Refused`] with the refusal, if another check fails. If `queue_check`
+    ///   refuses another queue beside this one, the refusal names the other queue.
+    /// * [`Refusal::WrongPhase`] if the device is not live, or is suspended or being suspended.
     pub fn enable_queue<C: QueueCheck + ?Sized>(
         &mut self,
         config: &QueueConfig,
@@ -248,8 +254,8 @@ where
         model.queue_stopped(queue);
     }
 
-    /// Asks the model again about a queue, and serves its pending chains again in the next poll.
-    /// Call it when the back end has data or room for the queue.
+    /// Makes the next poll serve the pending chains of a queue again, and look into the queue if
+    /// the model can serve it. Call this method when the back end has data or room for the queue.
     pub fn backend_ready(&mut self, queue: u16, slots: &mut [ChainSlot<N>]) {
         for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
             slot.again();
@@ -257,7 +263,7 @@ where
         self.mark_notified(queue);
     }
 
-    /// Lets the next poll look into a queue, if the queue is live and not moved out or stopping.
+    /// Makes the next poll look into a queue, if the queue is live and neither taken nor stopping.
     pub(super) fn mark_notified(&mut self, queue: u16) {
         if self.table.state(queue) == QueueState::Live && !self.is_stopping(queue) {
             self.notified.insert(queue);

@@ -36,30 +36,30 @@ where
 {
     /// Restores a state that [`save`](Self::save) returned.
     ///
-    /// The device has the `Q` and `N` of the saved device, its model offers the same features and
-    /// queues, and the driver's memory has the same contents. Every value of the state is checked as
-    /// if the driver had written it.
+    /// Conditions: this device has the same `Q` and `N` as the saved device, its model offers the
+    /// same features and queues, and the driver's memory has the same contents. Every value of the
+    /// state is checked as if the driver had written it.
     ///
-    /// A device of messages is built without queues first: [`Configuring`](crate::Configuring) with
-    /// [`Message::Ready`](crate::Message) and nothing before. If the state is live, the responder of
-    /// that conversation has nothing left to answer.
+    /// To restore a device of messages, first build it without queues: send
+    /// [`Message::Ready`](crate::Message) to a new [`Configuring`](crate::Configuring). After the
+    /// restore of a live state, the responder of that conversation has no effect; drop it.
     ///
-    /// The caller tells the model the features ([`negotiate`](crate::DeviceConfig::negotiate)).
-    /// `restore` tells the model that the driver is [`ready`](DeviceModel::ready); any answer other
-    /// than [`Start::Refuse`] starts the device. Every queue counts as notified. Pending interrupts
-    /// are raised again. A suspended device raises them when it resumes or when its driver sets
-    /// FAILED (suspend-03; see the table of [`DriverNotify`]). If the driver's interrupt is a level
-    /// line that was restored as low, and
-    /// [`interrupt_status`](crate::Shared::interrupt_status) is not empty, the host may raise the
-    /// line itself.
+    /// The caller tells the model the features ([`negotiate`](crate::DeviceConfig::negotiate))
+    /// before the call. If the state is live, `restore` calls [`ready`](DeviceModel::ready), and
+    /// any answer other than [`Start::Refuse`] starts the device. Every queue counts as kicked.
     ///
-    /// Worst case: for each queue three translations, `9 * Q` comparisons and one call of the model's
-    /// [`queue_check`](DeviceModel::queue_check); for each segment of a chain one look-up. The
-    /// driver's memory is not accessed.
+    /// Pending interrupts are raised again. A suspended device raises them when it resumes or when
+    /// its driver sets FAILED (suspend-03; see the table of [`DriverNotify`]). Until then a level
+    /// line stays low even if [`interrupt_status`](crate::Shared::interrupt_status) is not empty;
+    /// the host may raise the line itself.
+    ///
+    /// Worst case: for each queue three translations, `9 * Q` comparisons and one call of the
+    /// model's [`queue_check`](DeviceModel::queue_check); for each segment of a chain one
+    /// translation. The driver's memory is not accessed.
     ///
     /// # Errors
-    /// [`SnapshotError`]. The device is then as after a reset, and needs a new conversation. After
-    /// [`SnapshotError::NotInReset`] the device is unchanged.
+    /// [`SnapshotError`]. The device is then in reset, and a device of messages must be built anew.
+    /// After [`SnapshotError::NotInReset`] the device is unchanged.
     pub fn restore<D: DeviceModel, const P: usize>(
         &mut self,
         snapshot: &DeviceSnapshot<Q, N, P>,
@@ -288,8 +288,8 @@ fn check_status<const Q: usize, const N: usize, const P: usize>(
     let live = snapshot.live;
     let suspended = snapshot.suspension == Suspension::Suspended;
     let awake = snapshot.suspension == Suspension::Awake;
-    // Only a live device is suspended or has chains in hand, and a live device that is not suspended
-    // announces a change at once.
+    // Only a live device is suspended or has chains in hand, and a live device that is not
+    // suspended announces a change at once.
     if !live && (!awake || !snapshot.chains.is_empty())
         || live && snapshot.config_changed && !suspended
     {

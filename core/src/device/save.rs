@@ -24,16 +24,17 @@ where
 {
     /// Returns the state of the device as a plain value, with up to `P` chains in hand.
     ///
-    /// The device may go on afterwards, but only one device may serve the driver: stop this device
-    /// before the state is restored elsewhere. Stop the back end first, too. Whoever restores the
-    /// state serves the chains in hand again, from their start. See [`DeviceSnapshot`].
+    /// This device may continue afterwards, but only one device may serve the driver: stop this
+    /// device and its back end before the state is restored elsewhere. The restored device serves
+    /// the chains in hand again, from their start. See [`DeviceSnapshot`].
     ///
-    /// The call makes no memory access, except for a device that has just gone live: then it makes
-    /// those of the first [`poll`](Self::poll).
+    /// The call accesses no driver memory, with one exception: if it is the first call after a
+    /// [`ReadyResponder`](crate::ReadyResponder) has made the driver live, it stores once to the
+    /// used ring of each ready queue.
     ///
     /// # Errors
-    /// [`Refusal::QueueTaken`] while a queue is moved out. A taken queue that was dropped is saved as
-    /// stopped. [`Refusal::QueueBusy`] if more than `P` chains are in hand.
+    /// [`Refusal::QueueTaken`] while a queue is moved out. A taken queue that was dropped is saved
+    /// as stopped. [`Refusal::QueueBusy`] if more than `P` chains are in hand.
     pub fn save<const P: usize>(
         &mut self,
         slots: &[ChainSlot<N>],

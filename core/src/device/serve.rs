@@ -20,7 +20,7 @@ use crate::{
 struct Round<const Q: usize> {
     /// Queues that got chains back.
     touched: QueueBits<Q>,
-    /// The poll has seen a chain in a slot that it did not answer.
+    /// The poll has seen a slot in use, so free slots may be scarce.
     kept: bool,
     /// A queue was left alone because the free slots are reserved for other queues.
     short: bool,
@@ -67,15 +67,16 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// Serves up to `budget` chains, one chain of each queue in turn, and sends interrupts at the end.
+    /// Serves up to `budget` chains, one chain of each queue in turn, and sends interrupts at the
+    /// end.
     ///
     /// A look into an empty queue counts as one chain. Worst case:
     ///
     /// * `budget * (N + 5) + 2 * min(budget, Q)` ring accesses,
     /// * `budget * (N + 1)` descriptors of indirect tables,
     /// * the buffer accesses of the model,
-    /// * with IN_ORDER two more ring accesses for each waiting chain whose turn has come, at most one
-    ///   chain for each slot,
+    /// * with IN_ORDER two more ring accesses for each waiting chain that the poll gives back, for
+    ///   at most as many chains as there are slots,
     /// * one store to the used ring of each ready queue, in the first poll after a
     ///   [`ReadyResponder`](crate::ReadyResponder) has made the driver live.
     pub fn poll<D: DeviceModel>(
@@ -240,7 +241,8 @@ where
         true
     }
 
-    /// Lets the model serve the chain in a slot, and gives the chain back if the model has answered.
+    /// Lets the model serve the chain in a slot, and gives the chain back if the model has
+    /// answered.
     fn serve<D: DeviceModel>(
         &mut self,
         at: usize,
@@ -285,8 +287,8 @@ where
         }
     }
 
-    /// Gives the chain in a slot back with the length that the model states, or keeps the answer until
-    /// the chain's turn (IN_ORDER).
+    /// Gives the chain in a slot back with the length that the model states, or keeps the answer
+    /// until the chain's turn (IN_ORDER).
     #[inline(always)]
     fn settle(
         &mut self,
@@ -327,8 +329,8 @@ where
         host
     }
 
-    /// Gives back the answered chains of a queue whose turn has come (rsvd-05): at most one chain for
-    /// each slot.
+    /// Gives back the answered chains of a queue whose turn has come (rsvd-05): at most one chain
+    /// for each slot.
     #[inline(never)]
     fn give_in_order(&mut self, queue: u16, slots: &mut [ChainSlot<N>], round: &mut Round<Q>) {
         loop {
@@ -401,8 +403,8 @@ where
         slots: &mut [ChainSlot<N>],
         round: &mut Round<Q>,
     ) {
-        // Chains that the queue gave back earlier still need an interrupt (split-usedsup-03), and the
-        // stopped queue is not asked again.
+        // Chains that the queue gave back earlier still need an interrupt (split-usedsup-03), and
+        // the stopped queue is not asked again.
         if round.touched.remove(queue) {
             let mut last = QueueBits::new();
             last.insert(queue);
@@ -414,8 +416,8 @@ where
         self.broke_protocol();
     }
 
-    /// Sends one interrupt for all chains that were given back, if the driver wants one for any of the
-    /// queues.
+    /// Sends one interrupt for all chains that were given back, if the driver wants one for any of
+    /// the queues.
     fn notify_driver(&mut self, touched: &QueueBits<Q>) {
         let mut wanted = false;
         for queue in touched.iter() {
@@ -433,9 +435,9 @@ where
         }
     }
 
-    /// Chooses the result of a poll. If the next poll looks into a queue anyway, turns off the kicks of
-    /// that queue. Only queues that got chains back in this poll are considered, so that the work stays
-    /// within the budget.
+    /// Chooses the result of a poll. If the next poll looks into a queue anyway, turns off the
+    /// kicks of that queue. Only queues that got chains back in this poll are considered, so that
+    /// the work stays within the budget.
     fn finish_poll(
         &mut self,
         blocked: &QueueBits<Q>,
@@ -464,16 +466,17 @@ where
         }
     }
 
-    /// Serves a pending chain again, because its back end has finished.
+    /// Serves a pending chain again, because its back end has finished with the chain.
     ///
-    /// If the device is suspended, the first poll after it resumes serves the chain.
+    /// The call serves the chain at once, and notifies the driver if the model answers. If the
+    /// device is suspended, the first poll after it resumes serves the chain.
     ///
-    /// Worst case: four ring accesses; with IN_ORDER two more for each chain that waited for this one,
-    /// at most one chain for each slot.
+    /// Worst case: four ring accesses; with IN_ORDER two more for each chain that waited for this
+    /// chain, for at most as many chains as there are slots.
     ///
     /// # Errors
-    /// [`Refusal::StaleToken`] if the chain is not pending: it was answered, its queue was stopped or
-    /// reset, or the driver set FAILED.
+    /// [`Refusal::StaleToken`] if the chain is not pending: it was answered, its queue was stopped
+    /// or reset, or the driver set FAILED.
     pub fn complete<D: DeviceModel>(
         &mut self,
         token: Token,
@@ -495,17 +498,18 @@ where
         Ok(())
     }
 
-    /// Answers a pending chain without asking the model: the chain's first `written` device-writable
-    /// bytes hold the answer. It serves back ends that store the answer themselves, such as a host
-    /// thread or a DMA controller.
+    /// Answers a pending chain without asking the model. The chain's first `written`
+    /// device-writable bytes hold the answer. Use this method for a back end that stores the answer
+    /// itself, such as a host thread or a DMA controller.
     ///
-    /// The model must not wait for this token itself. If `written` is larger than the chain's writable
-    /// length, the chain is given back with 0 bytes and [`HostFault::WrittenTooMuch`] is recorded.
-    /// Worst case: the ring accesses of [`complete`](Self::complete).
+    /// The model is not told of the answer, so it must not keep state for this token. If `written`
+    /// is larger than the chain's writable length, the chain is given back with 0 bytes and
+    /// [`HostFault::WrittenTooMuch`] is recorded. Worst case: the ring accesses of
+    /// [`complete`](Self::complete).
     ///
     /// # Errors
-    /// [`Refusal::StaleToken`] as for [`complete`](Self::complete). [`Refusal::WrongPhase`] while the
-    /// device is suspended: the chain stays pending, so answer it after the device has resumed.
+    /// [`Refusal::StaleToken`] as for [`complete`](Self::complete). [`Refusal::WrongPhase`] while
+    /// the device is suspended: the chain stays pending, so answer it after the device has resumed.
     pub fn complete_with(
         &mut self,
         token: Token,

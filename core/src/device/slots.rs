@@ -8,8 +8,8 @@ use crate::{model::Token, queue::Chain};
 /// share the slots:
 ///
 /// * A model that always answers at once needs one slot, whatever the number of queues.
-/// * A model that keeps chains needs one slot for each queue that the driver may use, and one for each
-///   further chain that is to be pending at the same time.
+/// * A model that keeps chains needs one slot for each queue that the driver may use, and one for
+///   each further chain that is to be pending at the same time.
 ///
 /// One free slot is reserved for each queue that has no chain in hand. A queue with a chain in hand
 /// takes another slot only if the reserved slots remain free. With `S` slots and a driver that uses
@@ -19,8 +19,8 @@ use crate::{model::Token, queue::Chain};
 /// * If only one queue keeps chains, it keeps up to `S - (n - 1)` of them.
 /// * A queue that was stopped or taken still counts among the `n`.
 ///
-/// With fewer slots than queues, no queue keeps more than one chain. If as many queues keep a chain as
-/// there are slots, the other queues wait.
+/// With fewer slots than queues, no queue keeps more than one chain. While every slot holds a
+/// chain, the queues without a chain wait.
 ///
 /// With IN_ORDER, a chain that is answered before its turn keeps its slot until its turn.
 #[derive(Clone, Debug)]
@@ -144,19 +144,19 @@ pub enum Step {
     Idle,
     /// There may be more chains: poll again.
     More,
-    /// The device has nothing to do until the next kick, `complete` or `backend_ready`, or until the
-    /// model has a new answer. One of these holds:
+    /// The device has nothing to do until the next kick, `complete` or `backend_ready`, or until
+    /// the model has a new answer. One of these holds:
     ///
     /// * A chain is pending or, with IN_ORDER, answered before an older chain.
     /// * A queue was kicked that the model cannot serve
-    ///   ([`can_serve`](crate::DeviceModel::can_serve)). The device does not look into the ring, so the
-    ///   ring may be empty. Every ready queue counts as kicked at DRIVER_OK: a console without input
-    ///   is blocked from then on.
+    ///   ([`can_serve`](crate::DeviceModel::can_serve)). The device does not look into the ring, so
+    ///   the ring may be empty. Every ready queue counts as kicked at DRIVER_OK: a console without
+    ///   input is blocked from then on.
     /// * A queue was kicked, and the caller supplied no slots.
     Blocked,
 }
 
-/// Counts of what a device has done, modulo 2^32.
+/// Counters of a device's work, modulo 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Counters {
@@ -164,11 +164,11 @@ pub struct Counters {
     pub chains: u32,
     /// Used-buffer interrupts that were sent, without those of taken queues.
     pub interrupts: u32,
-    /// Used-buffer interrupts that the driver did not want.
+    /// Used-buffer interrupts that were not sent, because the driver did not want them.
     pub suppressed: u32,
     /// Chains that were rejected for a protocol violation
-    /// ([`FaultPolicy::Refuse`](crate::error::FaultPolicy::Refuse)). Chains that a taken queue rejected
-    /// count when the queue is put back; until then see
+    /// ([`FaultPolicy::Refuse`](crate::error::FaultPolicy::Refuse)). Chains that a taken queue
+    /// rejected count when the queue is put back; until then see
     /// [`TakenQueue::refusals`](crate::device::TakenQueue::refusals).
     pub refused: u32,
 }

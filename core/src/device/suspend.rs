@@ -13,18 +13,19 @@ where
     H: SharedHandle<Q>,
     T: Trace,
 {
-    /// Suspends the device for the driver ([`Message::Suspend`](crate::Message)). The device takes no
-    /// more chains. Returns true when the device is suspended:
+    /// Suspends the device for the driver ([`Message::Suspend`](crate::Message)). The device takes
+    /// no more chains. Returns true when the device is suspended:
     ///
-    /// * every chain in hand is answered, except those of queues that
-    ///   [`may_sleep`](DeviceModel::may_sleep),
+    /// * every chain in hand is answered, except chains of queues for which
+    ///   [`may_sleep`](DeviceModel::may_sleep) returns true,
     /// * the driver was notified of the answers, and
     /// * taken queues are quiet.
     ///
-    /// Until then the call returns false, and owners of taken queues were asked to stop. Call again
+    /// Until then the call returns false. It asks the owners of taken queues to stop. Call again
     /// after `complete`, and when an owner has stopped.
     ///
-    /// A taken queue that is not put back stays out and quiet. It serves no chain after a resume.
+    /// A taken queue that was asked to stop serves no chain after a resume either. Put it back, and
+    /// take it again after the resume.
     #[must_use = "false means: call again"]
     pub fn suspend<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
         if !self.start_if_live() {
@@ -45,9 +46,14 @@ where
         done
     }
 
-    /// Resumes a suspended device for the driver ([`Message::Resume`](crate::Message)). Every queue that
-    /// is not moved out counts as notified. Interrupts that were held back are sent, including those
-    /// that an acknowledgement left pending (suspend-07). At most `Q` steps.
+    /// Resumes a suspended device for the driver ([`Message::Resume`](crate::Message)). Every queue
+    /// that is not taken counts as kicked.
+    ///
+    /// One interrupt is sent if the configuration changed during the suspension, or if an interrupt
+    /// was held back and is still pending. The device also holds back bits of InterruptStatus that
+    /// an InterruptACK left set during the suspension (suspend-07).
+    ///
+    /// Worst case: one step for each queue. The driver's memory is not accessed.
     pub fn resume(&mut self) {
         if self.suspension == Suspension::Awake {
             return;

@@ -28,8 +28,8 @@ pub enum QueueState {
     Live,
     /// Moved out with `take_queue`.
     Taken,
-    /// Stopped until reset: the driver broke the protocol, the ring is no longer mapped, or the taken
-    /// queue was dropped.
+    /// Stopped until a reset of the queue or of the device: the driver broke the protocol, the ring
+    /// is no longer mapped, or the taken queue was dropped.
     Failed,
 }
 
@@ -77,8 +77,8 @@ struct Entry<W, const N: usize> {
     /// The table's `configured` when this queue was configured, so that chains of an earlier
     /// configuration are stale.
     nth: u32,
-    /// In a failed queue: the fault that stopped the queue. In any other: the fault of the chain that
-    /// was rejected last.
+    /// In a failed queue: the fault that stopped the queue. In any other: the fault of the chain
+    /// that was rejected last.
     fault: Option<DriverFault>,
 }
 
@@ -132,7 +132,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         self.queues().get(queue)
     }
 
-    /// Returns the configured queues, including stopped ones.
+    /// Returns the configured queues, including taken and failed ones.
     pub(crate) fn queues(&self) -> ReadyQueues<'_> {
         ReadyQueues {
             configs: &self.configs,
@@ -147,8 +147,8 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// Returns the fault that stopped a queue if `stopped`, else the fault of the chain that the queue
-    /// rejected last.
+    /// Returns the fault that stopped a queue if `stopped`, else the fault of the chain that the
+    /// queue rejected last.
     pub(crate) fn fault(&self, queue: u16, stopped: bool) -> Option<DriverFault> {
         self.entry(queue)
             .filter(|entry| matches!(entry.place, Place::Failed) == stopped)
@@ -181,7 +181,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         set
     }
 
-    /// Returns the configured queues, including stopped ones.
+    /// Returns the configured queues, including taken and failed ones.
     pub(crate) fn configured(&self) -> QueueSet<Q> {
         let mut set = QueueSet::new();
         for (entry, queue) in self.entries.iter().zip(0u16..) {
@@ -211,8 +211,8 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// Records the layout of a configured queue. The caller fills `place` itself, so that no value of
-    /// the size of a queue is moved.
+    /// Records the layout of a configured queue. The caller fills `place` itself, so that no value
+    /// of the size of a queue is moved.
     fn claim(&mut self, config: &QueueConfig) -> Option<&mut Entry<W, N>> {
         let at = usize::from(config.queue);
         let entry = self.entries.get_mut(at)?;
@@ -355,8 +355,9 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     /// Checks every ready queue again at DRIVER_OK, when features and queues are final.
     ///
     /// Each queue is checked against the queues with lower numbers, lowest number first. Then
-    /// [`check_wanted`](Self::check_wanted) is called for the queues that passed. `drops` is called for
-    /// each queue that did not pass, and returns whether the device continues without that queue.
+    /// [`check_wanted`](Self::check_wanted) is called for the queues that passed. `drops` is called
+    /// for each queue that did not pass, and returns whether the device continues without that
+    /// queue.
     pub(crate) fn check_again<M: DriverMem<Window = W>, C: QueueCheck + ?Sized>(
         &mut self,
         features: Features,
@@ -383,12 +384,12 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         self.check_wanted(features, queue_check, drops)
     }
 
-    /// Calls `queue_check` for each queue beside all others, lowest number first, and then for the set
-    /// of all queues.
+    /// Calls `queue_check` for each queue beside all others, lowest number first, and then for the
+    /// set of all queues.
     ///
-    /// `drops` is called for a queue that is refused, and returns whether the device continues without
-    /// that queue. If so, `queue_check` is called for the remaining queues again. Worst case:
-    /// `Q * (Q + 1) / 2` calls for single queues; `Q` calls if no queue is dropped.
+    /// `drops` is called for a queue that is refused, and returns whether the device continues
+    /// without that queue. If so, `queue_check` is called for the remaining queues again. Worst
+    /// case: `Q * (Q + 1) / 2` calls for single queues; `Q` calls if no queue is dropped.
     pub(crate) fn check_wanted<C: QueueCheck + ?Sized>(
         &mut self,
         features: Features,
@@ -427,9 +428,9 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         })
     }
 
-    /// Makes every ready queue live, with one store to each used ring. Serial numbers start at a value
-    /// that depends on `epoch`, so that chains of earlier epochs are stale, in this table and in any
-    /// other over the same shared block.
+    /// Makes every ready queue live, with one store to each used ring. Serial numbers start at a
+    /// value that depends on `epoch`, so that chains of earlier epochs are stale, in this table and
+    /// in any other over the same shared block.
     pub(crate) fn start(&mut self, epoch: u32) {
         for entry in &mut self.entries {
             if let Place::Ready(_) = entry.place
@@ -491,8 +492,8 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         true
     }
 
-    /// Translates every ring again after the memory has changed. Returns the queues whose rings are no
-    /// longer mapped. Taken queues are skipped.
+    /// Translates every ring again after the memory has changed. Returns the queues whose rings are
+    /// no longer mapped. Taken queues are skipped.
     pub(crate) fn translate_again<M: DriverMem<Window = W>>(&mut self, mem: &M) -> QueueSet<Q> {
         let mut gone = QueueSet::new();
         for queue in 0..num::clamp_u16(Q) {

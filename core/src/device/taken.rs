@@ -14,9 +14,11 @@ use crate::{
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Stop {
-    /// The driver stops or resets the queue, or the memory has changed. The queue's doorbell rang, too.
-    /// Give back or [`abandon`](TakenQueue::abandon) the chains in flight, and put the queue back or
-    /// drop it: the driver's write is answered only then.
+    /// The driver stops, resets or suspends the queue or the device, or the memory has changed. The
+    /// device has also rung the queue's doorbell, because the owner may be waiting for a kick.
+    ///
+    /// Give back or [`abandon`](TakenQueue::abandon) the chains in flight: the driver's write
+    /// completes only then. Then put the queue back or drop it.
     Asked,
     /// The driver broke the protocol, and the queue has stopped. DEVICE_NEEDS_RESET is set if the
     /// device's [`FaultPolicy`] asks for it.
@@ -28,16 +30,20 @@ pub enum Stop {
 
 /// A queue moved out of its device with `take_queue`.
 ///
-/// A taken queue is `Send`. Its hot path takes no lock, and makes one atomic load that it shares with
-/// the device.
+/// A taken queue is `Send`. [`pop`](Self::pop) and [`complete`](Self::complete) take no lock.
+/// Until the queue is asked to stop, they share one atomic word with the device, which `pop` loads.
 ///
-/// While the queue is out, the device completes Status = 0, QueueReady = 0 and `memory_changed` only
-/// when the queue is *quiet*. A queue is quiet when it was asked to stop and has no chain in flight,
-/// when it was put back, or when it was dropped. A dropped queue has failed until reset.
+/// While the queue is taken, the device completes a reset, SUSPEND, QueueReset, QueueReady = 0 and
+/// `memory_changed` only when the queue is *quiet*. A taken queue becomes quiet
 ///
-/// A quiet queue never touches the driver's memory again. Chains that were popped from it must not be
-/// read or written either.
-// `queue` comes first, so that a pointer to either is a pointer to both.
+/// * when no chain is in flight, after `pop` or [`enable_kicks`](Self::enable_kicks) has returned
+///   [`Stop::Asked`] or [`Stop::Driver`],
+/// * when it is put back, or
+/// * when it is dropped. The queue has then failed, until a reset of the queue or of the device.
+///
+/// A quiet queue never touches the driver's memory again. Chains that were popped from it must not
+/// be read or written either. `core/examples/taken_queue.rs` serves a queue on another thread.
+// With `queue` first, one pointer serves for the whole value and for `queue`.
 #[derive(Debug)]
 #[repr(C)]
 pub struct TakenQueue<W, I, const Q: usize = 1, const N: usize = 16, H = &'static Shared<Q>>
@@ -165,7 +171,7 @@ where
     ///
     /// Worst case: `N + 2` ring accesses and `N` descriptors of an indirect table, and in addition
     ///
-    /// * one more of each if the chain has no end,
+    /// * one more of each if the chain is too long or loops,
     /// * one load if the queue stops, to notify the driver of chains that were given back before,
     /// * two stores if the chain is rejected,
     /// * two stores with IN_ORDER.
@@ -188,16 +194,15 @@ where
         }
     }
 
-    /// Gives a chain back whose first `written` device-writable bytes hold the answer. The driver is
-    /// notified by [`flush`](Self::flush).
+    /// Gives a chain back whose first `written` device-writable bytes hold the answer. The driver
+    /// is notified by [`flush`](Self::flush).
     ///
-    /// Worst case: two stores, one of them of an element. The last chain of a queue that was asked to
-    /// stop adds the load of `flush`.
+    /// Worst case: two stores, and one load for the last chain of a queue that was asked to stop.
     ///
     /// # Errors
-    /// * [`Refusal::StaleToken`] if the chain is not in flight: it was given back or abandoned, or it
-    ///   comes from another queue or from an earlier configuration of this queue. A newer chain with
-    ///   the same head makes no difference.
+    /// * [`Refusal::StaleToken`] if the chain is not in flight: it was given back or abandoned, or
+    ///   it comes from another queue or from an earlier configuration of this queue. A stale chain
+    ///   is recognised even if a newer chain with the same head is in flight.
     /// * [`HostFault::WrittenTooMuch`] if the chain has fewer writable bytes. It stays in flight.
     /// * [`Refusal::OutOfOrder`] if IN_ORDER was negotiated and an older chain is in flight or was
     ///   abandoned. The chain stays in flight.
@@ -207,8 +212,8 @@ where
         if u64::from(written) > writable {
             return Err(too_much(written, writable));
         }
-        // A queue with a chain in flight is not quiet, so the device may still use its rings, even if
-        // the queue was asked to stop. A quiet queue has no chain in flight.
+        // A queue with a chain in flight is not quiet, so the device may still use its rings, even
+        // if the queue was asked to stop. A quiet queue has no chain in flight.
         if !self.queue.push_used(chain, written) {
             return self.complete_in_order(chain, written);
         }
@@ -238,11 +243,13 @@ where
         Ok(())
     }
 
-    /// Notifies the driver of the chains that were given back since the last flush, if the driver wants
-    /// an interrupt. Returns whether an interrupt was sent. One load.
+    /// Notifies the driver of the chains that were given back since the last flush, if the driver
+    /// wants an interrupt. Returns whether an interrupt was sent.
     ///
-    /// With IN_ORDER, `flush` may also publish the chains in the used ring, with two stores. Chains that
-    /// were not flushed when the queue is dropped may never be published.
+    /// With IN_ORDER, the chains may not be in the used ring before `flush` stores them. If the
+    /// queue is dropped without a `flush`, the driver may never see these chains.
+    ///
+    /// Worst case: one load; with IN_ORDER also two stores.
     #[inline(always)]
     pub fn flush(&mut self) -> bool {
         let wanted = self.queue.needs_interrupt();
@@ -261,8 +268,8 @@ where
         }
     }
 
-    /// Asks the driver for a kick with the next buffer. Returns true if buffers have arrived in the
-    /// meantime: then pop again, since no kick may follow.
+    /// Asks the driver for a kick with the next chain. Returns true if chains have arrived in the
+    /// meantime: then pop again, since no kick may follow. Worst case: two ring accesses.
     ///
     /// # Errors
     /// As for [`pop`](Self::pop).
@@ -273,8 +280,8 @@ where
         self.queue.enable_kicks().map_err(|fault| self.fault(fault))
     }
 
-    /// Returns whether the driver has kicked this queue since the last call. The host must wake the
-    /// owner when it rings the doorbell, or the owner polls.
+    /// Returns whether the driver has kicked this queue since the last call. The device does not
+    /// wake the owner: the host wakes it after a QueueNotify, or the owner polls.
     #[must_use]
     pub fn was_kicked(&self) -> bool {
         // Once the queue is quiet, kicks are for the next queue with this number.
@@ -283,17 +290,17 @@ where
 
     /// Stops the queue for a protocol violation that the owner found in a request.
     ///
-    /// The queue stops under every [`FaultPolicy`], because the call does not name a chain. To go on
-    /// under [`FaultPolicy::Refuse`], give the chain back with 0 bytes instead.
+    /// The queue stops under every [`FaultPolicy`], because the call does not name a chain. To go
+    /// on under [`FaultPolicy::Refuse`], give the chain back with 0 bytes instead.
     pub fn report(&mut self, fault: DriverFault) {
         self.fault(fault);
     }
 
-    /// Abandons a chain in flight: it will not be given back. A chain that is not in flight has no
-    /// effect.
+    /// Abandons a chain in flight: it will not be given back. Does nothing if the chain is not in
+    /// flight.
     ///
-    /// With IN_ORDER no younger chain can be given back afterwards, and the queue fails when it is put
-    /// back. Prefer to give the chain back with 0 bytes.
+    /// With IN_ORDER no younger chain can be given back afterwards, and the queue fails when it is
+    /// put back. Prefer to give the chain back with 0 bytes.
     pub fn abandon(&mut self, chain: &Chain<N>) {
         self.queue.abandon(chain);
         if self.is_stopped() {
@@ -369,8 +376,8 @@ where
         }
     }
 
-    /// Returns the parts of the queue to the device: the queue or the fault that stopped it, the number
-    /// and the generation.
+    /// Returns the parts of the queue to the device: the queue or the fault that stopped it, the
+    /// number and the generation.
     #[allow(clippy::type_complexity, reason = "either the queue or the fault")]
     pub(crate) fn dissolve(mut self) -> (Result<Virtqueue<W, N>, DriverFault>, u16, u32) {
         // Notifies the driver now, since the device does not know which chains were given back.

@@ -131,8 +131,8 @@ where
         ReadyResponder::new(self.device.shared.clone(), self.device.notify.clone())
     }
 
-    /// Returns the responder that answers DRIVER_OK, if the model answered [`Start::Later`]. Each
-    /// DRIVER_OK has one responder.
+    /// Takes the responder that answers DRIVER_OK, if the model answered [`Start::Later`]. A second
+    /// call for the same DRIVER_OK returns `None`.
     pub fn responder(&mut self) -> Option<ReadyResponder<I, Q, H>> {
         match self.transport.outstanding() {
             Some(Outstanding::Ready) if core::mem::take(&mut self.unanswered) => {
@@ -142,7 +142,10 @@ where
         }
     }
 
-    /// Tries again to complete an access whose reply was [`Reply::Pending`]. At most `Q` steps.
+    /// Tries again to complete an access whose reply was [`Reply::Pending`].
+    ///
+    /// Returns [`Refusal::StaleTicket`] as the reply if `ticket` does not belong to the outstanding
+    /// access. Worst case: `Q` ring accesses if the access is DRIVER_OK, otherwise none.
     pub fn finish(&mut self, ticket: Ticket) -> Reply {
         if self.transport.outstanding().is_none() || self.transport.ticket() != ticket {
             return Reply::Refused(Refusal::StaleTicket);

@@ -27,8 +27,8 @@ where
     /// Returns the state of the device and of its model as a plain value, with up to `P` chains in
     /// hand.
     ///
-    /// `save` may be called between any two calls of the engine. The value is returned on the stack;
-    /// [`EngineSnapshot`] states its size.
+    /// `save` may be called between any two calls of the engine. The value is returned on the
+    /// stack; [`EngineSnapshot`] states its size.
     ///
     /// ```
     /// use virtside::{
@@ -53,7 +53,7 @@ where
     /// let state: EngineSnapshot<BlockSnapshot, 1, 16, 1> = old.save()?;
     ///
     /// let mut new = disk(here);
-    /// new.restore(&state).expect("what was saved is whole");
+    /// new.restore(&state).expect("the state was saved by an equal device");
     /// assert_eq!(new.access(Access::read(0x70)).value(), Some(11));
     /// assert!(!new.model().is_write_back());
     /// # Ok::<(), virtside::Refusal>(())
@@ -66,7 +66,6 @@ where
         &mut self,
     ) -> Result<EngineSnapshot<D::Snapshot, Q, N, P>, Refusal> {
         let registers = self.transport.save().ok_or(Refusal::WrongPhase)?;
-        // This may tell the model that the driver is ready, so it comes before the model is saved.
         let device = self.device.save(self.slots.as_mut())?;
         Ok(EngineSnapshot {
             registers,

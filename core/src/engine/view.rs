@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I, Q, N, S, H, T> {
-    /// Returns the same device with a changed offer, for features that depend on the platform, such as
-    /// ACCESS_PLATFORM.
+    /// Returns the same engine with a changed offer, for features that depend on the platform, such
+    /// as ACCESS_PLATFORM.
     ///
     /// ```
     /// use virtside::{
@@ -35,7 +35,7 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
         }
     }
 
-    /// Returns the same device with another policy for drivers that break the protocol.
+    /// Returns the same engine with another policy for drivers that break the protocol.
     #[must_use]
     pub fn with_policy(self, policy: FaultPolicy) -> Self {
         Self {
@@ -45,9 +45,11 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
         }
     }
 
-    /// Returns the same device without [`take_queue`](Self::take_queue), for a transport that cannot
-    /// withhold a reply. A driver reuses a ring's memory as soon as its write completes, while the
-    /// owner of a taken queue may still work on the ring.
+    /// Returns the same engine with [`take_queue`](Self::take_queue) disabled. A transport that
+    /// cannot withhold a reply needs this.
+    ///
+    /// A driver may reuse a ring's memory as soon as its write to a stop or reset register
+    /// completes. While the owner of a taken queue works on the ring, that write must not complete.
     #[must_use]
     pub fn without_taking(self) -> Self {
         Self {
@@ -99,7 +101,8 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
         self.device.features()
     }
 
-    /// Returns the queues that the driver configured, lowest number first.
+    /// Returns the queues that the driver configured, lowest number first. Taken and failed queues
+    /// are included.
     pub fn configured_queues(&self) -> impl Iterator<Item = u16> + '_ {
         self.device.configured_queues()
     }
@@ -119,7 +122,8 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
         self.device.queue_config(queue)
     }
 
-    /// Returns the protocol violation that stopped a queue. A reset clears it.
+    /// Returns the protocol violation that stopped a queue. A reset of the queue or of the device
+    /// clears it.
     #[must_use]
     pub fn driver_fault(&self, queue: u16) -> Option<DriverFault> {
         self.device.driver_fault(queue)
@@ -136,7 +140,7 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
         self.device.take_host_fault()
     }
 
-    /// Returns what the device has done since it was made.
+    /// Returns the counters of the device's work. They start at 0 when the engine is created.
     #[must_use]
     pub const fn counters(&self) -> Counters {
         self.device.counters()

@@ -51,7 +51,7 @@ impl<I: DriverNotify, H: SharedHandle<Q>, const Q: usize> ReadyResponder<I, Q, H
         }
     }
 
-    /// Starts the device. Every queue counts as notified. Returns false if the driver has reset the
+    /// Starts the device. Every queue counts as kicked. Returns false if the driver has reset the
     /// device in the meantime, or another responder has answered.
     pub fn accept(mut self) -> bool {
         self.given = true;

@@ -403,7 +403,7 @@ impl<const Q: usize> Transport<Q> {
             Some(registers) if registers.stage != Stage::Ready => {
                 Refusal::QueueNotReady { queue }.into()
             }
-            // At DRIVER_OK every queue counts as notified, so an early kick is not recorded.
+            // At DRIVER_OK every queue counts as kicked, so an early kick is not recorded.
             Some(_) if self.phase() != Phase::Live => Refusal::WrongPhase.into(),
             Some(_) => {
                 shared.ring(queue);

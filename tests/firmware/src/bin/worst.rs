@@ -338,13 +338,13 @@ fn registers<D: DeviceModel>(table: &mut Table, engine: &mut TheEngine<D>, featu
                     width,
                     value,
                 };
-                let _ = table.access("Engine::access: write of any other", engine, access);
+                let _ = table.access("Engine::access: write of a register not listed here", engine, access);
                 // It may have chosen another queue.
                 let _ = engine.store(0x30, 0);
             }
         }
         // The driver gives up.
-        let _ = table.store("Engine::access: write of any other", engine, 0x70, 0x8f);
+        let _ = table.store("Engine::access: write of a register not listed here", engine, 0x70, 0x8f);
         again(engine);
         for at in 0..0x60 {
             for width in [1, 2, 4, 8] {
@@ -369,7 +369,7 @@ fn polls(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) 
     live(engine, features);
     table.poll("Engine::poll(1): no kick", engine, 1);
     SHARED.doorbell().ring(0);
-    table.poll("Engine::poll(1): a kick for nothing", engine, 1);
+    table.poll("Engine::poll(1): a kick, but an empty ring", engine, 1);
     for (call, shape) in [
         ("Engine::poll(1): a chain of 1", Shape::Single),
         ("Engine::poll(1): a chain of 16", Shape::Longest),
