@@ -4,8 +4,8 @@ use crate::transport::{Reply, Ticket};
 
 /// An access of a driver to the register block.
 ///
-/// Offsets are in bytes from the start of the block, and widths are in bytes. Values are in native
-/// byte order, as the bus carries them.
+/// Offsets are in bytes from the start of the block, and widths are in bytes. A value is a number,
+/// not bytes: on every machine, its bits 0 to 7 are the byte at the lowest offset.
 ///
 /// ```
 /// use virtside::mmio::Access;
@@ -51,9 +51,10 @@ impl Access {
     }
 }
 
-/// A block of registers: an [`Engine`](crate::Engine), or a replacement for one.
+/// The registers of a device, as an [`Engine`](crate::Engine) implements them. Implement the trait
+/// for a wrapper of an engine, for several engines, or for a test.
 pub trait RegisterBlock {
-    /// Takes one register access. See [`Engine::access`](crate::Engine::access).
+    /// Handles one register access. See [`Engine::access`](crate::Engine::access).
     fn access(&mut self, access: Access) -> Reply;
     /// Asks again whether a pending access is complete. See
     /// [`Engine::finish`](crate::Engine::finish).

@@ -11,10 +11,11 @@ use crate::{
 };
 
 impl<const Q: usize> Transport<Q> {
-    /// Takes one register access.
+    /// Handles one register access.
     ///
-    /// After [`Reply::Pending`] there is a [`message`](Self::message) to carry out. Until then
-    /// every further access is [`Reply::Busy`]. A kick rings the doorbell of `shared` and needs no
+    /// After [`Reply::Pending`], [`message`](Self::message) returns the message to carry out. Until
+    /// [`settle`](Self::settle) or [`defer`](Self::defer) completes the access, the reply to every
+    /// further access is [`Reply::Busy`]. A kick rings the doorbell of `shared` and needs no
     /// message.
     #[inline(always)]
     pub fn access<C: DeviceConfig, I: DriverNotify>(

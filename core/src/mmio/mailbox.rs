@@ -1,5 +1,6 @@
-//! Register accesses through a mailbox in shared RAM, for two sides without traps: two cores of a
-//! chip, or `main` and an interrupt handler.
+//! Register accesses through a mailbox in shared RAM, for a driver whose accesses cannot be
+//! trapped: on another core of the chip, or in `main` while the device runs in an interrupt
+//! handler.
 //!
 //! The mailbox is eight little-endian words, 4-aligned; each side writes only its own words:
 //!
@@ -14,7 +15,8 @@
 //!
 //! The driver writes a request, raises the doorbell, and waits until `answer` equals `request`. The
 //! doorbell is an interrupt to the other side, and is not part of the mailbox. There is one request
-//! at a time. Both numbers are 0 at the start; a request's number is one more than the last number.
+//! at a time. `request` and `answer` start at 0. The sequence number of each request is the
+//! previous sequence number plus 1, modulo 2^32.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 

@@ -22,16 +22,14 @@
 //! | failed | 0 | refused | refused | no effect |
 //! | failed | 1 | refused | no effect | stops |
 //!
-//! With RING_RESET, QueueReset := 1 resets a queue in every phase except *failed*. The reset of a
-//! queue that is not ready completes at once. The parameters of the queue are then 0. Without
-//! RING_RESET the write is refused.
+//! If RING_RESET is negotiated, QueueReset := 1 resets a queue in every phase except *failed*. The
+//! reset of a queue that is not ready completes at once. After the reset, the parameters of the
+//! queue are 0. If RING_RESET is not negotiated, the write is refused.
 //!
-//! A queue that is checked before FEATURES_OK is checked again when the driver goes live, with the
-//! negotiated features.
+//! At DRIVER_OK, every ready queue is checked again, with the negotiated features.
 //!
-//! Rewriting queue registers after activation is the worst class of bugs that virtio devices have
-//! had. The device therefore copies a queue's parameters when it checks the queue, and uses only
-//! the copy.
+//! A device that reads a queue register after the check could use a value that was not checked. This
+//! device therefore copies a queue's parameters when it checks the queue, and uses only the copy.
 
 mod access;
 mod decode;

@@ -4,7 +4,8 @@ use super::{Phase, Transport};
 use crate::{model::DeviceConfig, num};
 
 impl<const Q: usize> Transport<Q> {
-    /// Records a change of the configuration space (config-04, mmio-07).
+    /// Increments ConfigGeneration. Call this after each change of the configuration space
+    /// (config-04, mmio-07).
     pub fn bump_generation(&mut self) {
         self.generation = self.generation.wrapping_add(1);
     }

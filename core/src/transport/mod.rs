@@ -1,9 +1,12 @@
 //! Driver-visible registers of a device, independent of their layout on a bus.
 //!
-//! A [`Transport`] stores what a driver has written: status, features, queue registers and the
-//! outstanding request. A decoder such as [`mmio`](crate::mmio) translates register accesses into
-//! calls of the transport. The calls check the phase (see the table in [`mmio`](crate::mmio)) and
-//! produce the same [`Message`]s for every decoder.
+//! A [`Transport`] stores what a driver has written: status, features and queue registers. A
+//! decoder such as [`mmio`](crate::mmio) translates register accesses into calls of the transport.
+//! The calls check the phase (see the table in [`mmio`](crate::mmio)) and produce the same
+//! [`Message`]s for every decoder.
+//!
+//! An access that produces a message is *outstanding* until the message is carried out or refused
+//! ([`Transport::settle`]). Its reply is [`Reply::Pending`] meanwhile.
 
 mod config;
 mod notification;
@@ -30,19 +33,21 @@ use crate::{
     shared::{InterruptStatus, Shared},
 };
 
-/// What must happen before the driver's access completes.
+/// The reason why the driver's access is outstanding: the message that must be carried out first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) enum Outstanding {
     Configure(u16),
     Stop(u16),
-    /// QueueReset was written, or QueueReady or QueueReset is read during the reset.
+    /// Produced by a write of QueueReset, and again by each read of QueueReady or QueueReset until
+    /// the queue reset is complete.
     QueueReset {
         queue: u16,
         reading: bool,
     },
     Ready,
-    /// SUSPEND was written, or Status is read while the device is suspending.
+    /// Produced by a write of SUSPEND, and again by each read of Status until the device is
+    /// suspended.
     Suspend {
         reading: bool,
     },
@@ -52,8 +57,9 @@ pub(crate) enum Outstanding {
 
 /// The registers of a device with up to `Q` queues, independent of their layout.
 ///
-/// On its own, a transport turns a driver's writes into [`Message`]s for set-up by messages. An
-/// [`Engine`](crate::Engine) contains a transport.
+/// An [`Engine`](crate::Engine) contains a transport. A host without an engine passes the
+/// [`Message`]s of the transport to [`Configuring`](crate::Configuring), then to
+/// [`Device`](crate::Device).
 #[derive(Debug)]
 pub struct Transport<const Q: usize> {
     handshake: Handshake,
@@ -64,7 +70,7 @@ pub struct Transport<const Q: usize> {
     capacity_told: bool,
     outstanding: Option<Outstanding>,
     ticket: u32,
-    /// Largest queue size that there is room for.
+    /// Largest queue size that the device supports, in elements.
     capacity: u16,
     offer: Offer,
     policy: FaultPolicy,
@@ -89,27 +95,29 @@ impl<const Q: usize> Transport<Q> {
         }
     }
 
-    /// Sets the changes of the host to the offer.
+    /// Sets which features the host adds to the offer or removes from it.
     #[must_use]
     pub const fn offering(mut self, offer: Offer) -> Self {
         self.offer = offer;
         self
     }
 
-    /// Sets the policy for queues that fail their checks.
+    /// Sets the policy for protocol violations. The register block applies the policy to queues
+    /// that fail their checks.
     #[must_use]
     pub const fn with_policy(mut self, policy: FaultPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Returns the reaction to a driver that breaks the protocol.
+    /// Returns the policy for protocol violations.
     #[must_use]
     pub const fn policy(&self) -> FaultPolicy {
         self.policy
     }
 
-    /// Returns the largest queue size that there is room for, in elements.
+    /// Returns the largest queue size that the device supports, in elements: the `N` of an
+    /// [`Engine`](crate::Engine).
     #[must_use]
     pub const fn capacity(&self) -> u16 {
         self.capacity
@@ -119,7 +127,7 @@ impl<const Q: usize> Transport<Q> {
         self.outstanding
     }
 
-    /// Returns the ticket of the message that is not settled yet, for a [`Reply::Pending`].
+    /// Returns the ticket of the most recent [`Reply::Pending`].
     #[must_use]
     pub const fn ticket(&self) -> Ticket {
         Ticket(self.ticket)
@@ -131,8 +139,11 @@ impl<const Q: usize> Transport<Q> {
         Reply::Pending(self.ticket())
     }
 
-    /// Returns the message that must be carried out before the outstanding access completes, if
-    /// there is one. After the message is carried out, call [`settle`](Self::settle).
+    /// Returns the message that must be carried out before the outstanding access completes, or
+    /// `None` if no access is outstanding.
+    ///
+    /// When the message is carried out or refused, call [`settle`](Self::settle). To wait for it,
+    /// call [`defer`](Self::defer).
     #[must_use]
     pub fn message(&self) -> Option<Message> {
         Some(match self.outstanding? {
@@ -236,7 +247,8 @@ impl<const Q: usize> Transport<Q> {
     /// Completes the outstanding access after its message was carried out or refused. Returns the
     /// reply to the driver.
     ///
-    /// The messages that stop a queue, suspend, resume or reset the device cannot be refused.
+    /// A message that stops a queue, or that suspends, resumes or resets the device cannot be
+    /// refused: the registers change even if `verdict` is `Err`.
     pub fn settle(&mut self, verdict: Result<(), Refusal>, shared: &Shared<Q>) -> Reply {
         let Some(outstanding) = self.outstanding.take() else {
             return DONE;
@@ -275,8 +287,8 @@ impl<const Q: usize> Transport<Q> {
 
     /// Handles a message that is not carried out yet. Returns the reply to the driver.
     ///
-    /// - QueueReset and SUSPEND are complete when their registers read so. The driver's access
-    ///   completes now, and the next read of the register produces the message again.
+    /// - For a queue reset or a suspension, the access completes now. The driver polls QueueReset
+    ///   or Status until the register shows the end, and each read produces the message again.
     /// - Any other access stays [`Reply::Pending`].
     pub fn defer(&mut self, shared: &Shared<Q>) -> Reply {
         match self.outstanding {

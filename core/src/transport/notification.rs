@@ -5,8 +5,8 @@ use crate::num;
 /// A kick with the position of the driver in the ring (`VIRTIO_F_NOTIFICATION_DATA`, mmio-23).
 ///
 /// The position is a hint: the driver may send the same value again (driver-21), and the device
-/// reads the position from the ring. A host that matches kicks before the register block
-/// (ioeventfd) must match on the lower 16 bits only.
+/// reads the position from the ring. A host that dispatches kicks itself, for instance by
+/// ioeventfd, must compare bits 0 to 15 only.
 ///
 /// ```
 /// use virtside::mmio::Notification;

@@ -183,8 +183,8 @@ impl<const Q: usize> Queues<Q> {
 }
 
 impl<const Q: usize> Transport<Q> {
-    /// Returns why a queue, or the set of queues at DRIVER_OK, was last refused. Cleared when every
-    /// refused queue is ready, and by a device reset.
+    /// Returns why a queue, or the set of queues at DRIVER_OK, was last refused. Cleared by a
+    /// device reset, and when a queue passes its checks and no other queue is refused.
     #[must_use]
     pub fn last_refusal(&self) -> Option<Refusal> {
         self.queues.refusal
@@ -224,7 +224,7 @@ impl<const Q: usize> Transport<Q> {
             .is_some_and(QueueRegisters::is_ready)
     }
 
-    /// Returns the selected queue, if its reset is not complete.
+    /// Returns the number of the selected queue if a reset of this queue is in progress.
     #[inline(always)]
     pub(super) fn resetting(&self) -> Option<u16> {
         if !built::RING_RESET {

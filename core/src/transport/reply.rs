@@ -16,9 +16,11 @@ pub enum Reply {
     Done(u64),
     /// The access is complete and was refused for this reason. A load returns 0.
     Refused(Refusal),
-    /// The access is not complete; do not answer the driver yet. Otherwise the driver could reuse
-    /// memory that a taken queue still accesses, or could take the device as started before it is
-    /// ready. Call `finish(ticket)` to ask again.
+    /// The access is not complete; do not answer the driver yet. To ask again, call
+    /// [`finish`](crate::mmio::RegisterBlock::finish) with this ticket.
+    ///
+    /// A driver that continued now could reuse memory that a taken queue still accesses, or could
+    /// use a device that has not started.
     Pending(Ticket),
     /// An earlier access is not complete, and this access was ignored. Repeat it after the earlier
     /// access is complete.

@@ -46,8 +46,10 @@ impl<const Q: usize> Transport<Q> {
         })
     }
 
-    /// Takes a state that [`save`](Self::save) returned for the register block of this `device`.
-    /// (An [`Engine`](crate::Engine) calls this method, and also restores the device.)
+    /// Restores the registers and the phase that [`save`](Self::save) returned. `device` is the
+    /// state of the device that was saved together with them.
+    ///
+    /// [`Engine::restore`](crate::Engine::restore) calls this method, and also restores the device.
     ///
     /// # Errors
     /// [`SnapshotError`]. The register block must then be reset before it is used.

@@ -22,7 +22,7 @@ use crate::{
 pub enum Phase {
     /// Status is 0.
     Reset,
-    /// The driver has found the device and set a status bit.
+    /// ACKNOWLEDGE or DRIVER is set.
     Negotiating,
     /// FEATURES_OK is set.
     SettingUp,
@@ -47,7 +47,7 @@ impl Phase {
     }
 }
 
-/// Change that a write to Status asks for, other than ACKNOWLEDGE and DRIVER.
+/// Change that a write to Status asks for. ACKNOWLEDGE and DRIVER only set their own bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StatusChange {
     Nothing,
@@ -175,7 +175,7 @@ impl<const Q: usize> Transport<Q> {
         Features::offer(config.features()).with_lower(self.lower_offer(config))
     }
 
-    /// Returns the lower half of the offer. A host may change only this half.
+    /// Returns bits 0 to 63 of the offer. A host may change only these bits.
     #[inline(never)]
     fn lower_offer<C: DeviceConfig>(&self, config: &C) -> u64 {
         let offer = self.offer.without(config.excluded());
