@@ -20,7 +20,7 @@ pub enum Event {
 ///
 /// Implement [`wait`](Self::wait) and [`complete`](Self::complete). Callers use
 /// [`next`](Self::next): its [`RegisterAccess`] can be completed only once, and borrows the source
-/// until then.
+/// until then. `examples/unix_socket.rs` implements a source over a socket.
 ///
 /// A source may be dropped while an access is outstanding. The source should then tell the driver
 /// that its device is gone, if the transport can carry this.
@@ -33,8 +33,8 @@ pub trait AccessSource {
     /// | `Some(time)` | `Access` | `Woken` | `End` | waits; `Woken` when `time` has passed |
     /// | `None` | `Access` | `Woken` | `End` | waits |
     ///
-    /// * If several columns apply, the leftmost one counts. A wake never delays an access that is
-    ///   waiting. The wake is kept for the next call.
+    /// * If several columns apply, the leftmost one counts: a waiting access is returned before a
+    ///   wake, and the wake is kept for the next call.
     /// * A call with a zero timeout never sleeps. The loop uses it between two rounds of its
     ///   queues.
     /// * A wake that arrives between two calls ends the next call. Several such wakes count as one.

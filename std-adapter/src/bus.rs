@@ -27,7 +27,7 @@ const REGISTERS: u32 = 0x100;
 /// * `Box<dyn Served + Send>` or `&mut dyn Served` for devices of different models;
 /// * `&mut Engine<..>` for devices of one type.
 ///
-/// Addresses have 32 bits. A source of 64-bit addresses subtracts the start of its window.
+/// Addresses have 32 bits. A source with 64-bit addresses subtracts a base address first.
 ///
 /// * An access goes to the device whose range contains all bytes of the access. The device receives
 ///   the offset from the start of its range.

@@ -1,9 +1,9 @@
-//! An in-process source of register accesses: a bus between driver threads and a device thread.
+//! An in-process source of register accesses: a channel between driver threads and a device thread.
 //!
-//! A VMM uses it when the device runs in its own thread: each MMIO exit of a vCPU becomes one
-//! access on the bus. The driver's side blocks in [`DriverPort::read`] or [`DriverPort::write`]
-//! until the device's side has completed the access. The bus carries one access at a time. Before a
-//! side sleeps, it spins for some tens of microseconds.
+//! A VMM uses a channel when the device runs in its own thread: each MMIO exit of a vCPU becomes
+//! one access. The driver's side blocks in [`DriverPort::read`] or [`DriverPort::write`] until the
+//! device's side has completed the access. The channel carries one access at a time. Before a side
+//! sleeps, it spins for some tens of microseconds.
 
 use std::{
     fmt, hint, io,
@@ -37,7 +37,7 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
-/// Creates a bus: returns the driver's side and the device's side.
+/// Creates a channel. Returns the driver's side and the device's side.
 ///
 /// ```
 /// use std::thread;
@@ -165,7 +165,7 @@ impl Line {
     }
 }
 
-/// The driver's side of a bus. Each clone is another vCPU on the same bus.
+/// The driver's side of a channel. Give each vCPU its own clone.
 ///
 /// When the last clone is dropped, the device's stream ends.
 #[derive(Debug)]
@@ -176,8 +176,8 @@ pub struct DriverPort {
 }
 
 impl DriverPort {
-    /// Returns another port on the same bus, whose offsets start `base` bytes after this port's
-    /// offsets. Use it for one device of a [`Bus`](crate::Bus).
+    /// Returns another port of the same channel. Offset 0 of the new port is offset `base` of this
+    /// port. Use the new port for the device at address `base` of a [`Bus`](crate::Bus).
     #[must_use]
     pub fn window(&self, base: u32) -> Self {
         let mut port = self.clone();
@@ -185,7 +185,7 @@ impl DriverPort {
         port
     }
 
-    /// Returns the distance from the start of the bus to this port's registers, in bytes.
+    /// Returns the number of bytes that this port adds to every offset.
     #[cfg(feature = "guest")]
     pub(crate) const fn base(&self) -> u32 {
         self.base
@@ -305,7 +305,7 @@ impl Waker {
     }
 }
 
-/// The device's side of a bus.
+/// The device's side of a channel.
 ///
 /// When the source is dropped, the waiting driver and every later access get [`Closed`].
 #[derive(Debug)]

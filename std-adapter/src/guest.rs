@@ -2,7 +2,8 @@
 //!
 //! [`ChannelTransport`] makes the same register accesses as `MmioTransport` of `virtio_drivers`, in
 //! the same order and widths. `MmioTransport` itself cannot be used, because it needs registers in
-//! memory. [`GuestHal`] is the memory that both sides share.
+//! memory. [`GuestHal`] is the memory that both sides share. `examples/bus.rs` connects two drivers
+//! to two devices.
 //!
 //! # When the device goes away
 //!
@@ -60,7 +61,7 @@ impl Port for DriverPort {
 /// The used ring of a queue, on which a driver waits for its requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UsedRing {
-    /// First address of the device on its bus.
+    /// First address of the device's registers.
     base: u32,
     queue: u16,
     /// Number of elements, a power of two.

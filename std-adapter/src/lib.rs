@@ -21,11 +21,12 @@
 //! * [`VmMem`] is driver memory over `vm-memory`.
 //! * [`FileDisk`] and [`OsEntropy`] are back ends for the block and entropy models.
 //! * [`EventFdNotify`] and [`CondvarNotify`] deliver the driver's interrupt.
+//! * [`StdReader`] and [`StdWriter`] are the bytes of a chain as `std::io` streams.
 //!
 //! # Features
 //!
 //! * `packed` (default): packed rings, beside split rings.
-//! * `guest`: the driver's side: unmodified `virtio-drivers` over a [`channel`].
+//! * `guest`: module `guest`, which runs unmodified `virtio-drivers` over a [`channel`].
 //!
 //! The `virtside` command is in the package `virtside-cli`.
 #![deny(unsafe_code, missing_docs, missing_debug_implementations)]

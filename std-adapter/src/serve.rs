@@ -23,11 +23,12 @@ pub const BUDGET: u16 = 64;
 /// Reason why [`serve`] or [`MmioDevice::run`](crate::MmioDevice::run) returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The driver reset a device that was set up by messages. The next conversation can begin.
+    /// The driver reset a device that was set up by messages. The driver can set up the device
+    /// again ([`MmioDevice::into_messages`](crate::MmioDevice::into_messages)).
     Reset,
-    /// The source ended: there will be no more accesses.
+    /// The stream of accesses has ended: [`Event::End`](crate::Event::End).
     Stream,
-    /// [`Observer::stops`] returned true. The source has not ended.
+    /// [`Observer::stops`] returned true. The stream has not ended.
     Left,
 }
 
@@ -59,17 +60,17 @@ pub trait Observer<E: ?Sized> {
         let _ = (served, access, reply);
     }
 
-    /// Called before each round of the queues. Call `complete`, `backend_ready` and
-    /// `memory_changed` of the engine here, after another thread has woken the source.
+    /// Called before each [`Served::poll`], and therefore also after another thread has woken the
+    /// source. Call `complete`, `backend_ready` and `memory_changed` of the engine here.
     fn before_poll(&mut self, served: &mut E) {
         let _ = served;
     }
 
-    /// Returns whether to leave the loop before the source ends, for instance to save the device.
+    /// Returns whether to leave the loop before the stream ends, for instance to save the device.
     ///
-    /// The loop asks between two accesses, and whenever the source is woken. The next access stays
-    /// in the source. The loop may sleep in the source: wake the source after the result has become
-    /// true.
+    /// The loop asks between two accesses, and whenever the source is woken. After a result of
+    /// true, the loop takes no access from the source. A thread that makes the result true must
+    /// also wake the source, because the loop may be sleeping there.
     fn stops(&mut self) -> bool {
         false
     }
@@ -109,7 +110,7 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
     }
 }
 
-/// Serves register accesses and queues until the source ends.
+/// Serves register accesses and queues until the stream of accesses ends.
 ///
 /// * Accesses are completed in order.
 /// * While an access is [`Reply::Pending`], queues are served, but no later access is taken and the
@@ -117,8 +118,8 @@ impl<E: ?Sized, F: FnMut(Access, Reply)> Observer<E> for OnAccess<F> {
 /// * After each access, and whenever the source is woken, up to [`BUDGET`] chains are served. While
 ///   more chains are waiting, the loop only checks the source for an access and does not sleep.
 ///
-/// After the loop has ended, by the end of the stream or by [`Observer::stops`], `served` can still
-/// be used: with another source, or to save it:
+/// After the loop has returned [`Ended::Stream`] or [`Ended::Left`], `served` can be used with
+/// another source, or can be saved:
 ///
 /// ```
 /// # use std::{sync::{Arc, atomic::{AtomicBool, Ordering}}, thread};

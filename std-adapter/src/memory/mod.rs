@@ -233,9 +233,11 @@ impl<B: Bitmap> VmMem<B> {
         }
     }
 
-    /// Replaces the memory. Call `memory_changed()` of the engine afterwards.
+    /// Replaces the memory. Call [`memory_changed`](virtside::Engine::memory_changed) of the engine
+    /// afterwards.
     ///
-    /// Windows of live queues keep their old mappings until that call. Clones keep their memory.
+    /// A live queue may use the old mappings until that method has returned true. A clone keeps the
+    /// old memory.
     pub fn replace(&mut self, memory: &GuestMemoryMmap<B>) {
         *self = Self::new(memory);
     }

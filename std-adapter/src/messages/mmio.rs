@@ -23,8 +23,9 @@ use crate::access::{AccessSource, Event};
 /// [`run`](MmioDevice::run) completes the driver's write of DRIVER_OK, and then serves the device
 /// until the driver resets it.
 ///
-/// Under the default policy, everything after a refusal is refused too, until the driver resets the
-/// device. That reset is then the first message of the next conversation.
+/// Under the default policy, every message after a refusal is refused as well, except those that
+/// stop a queue. This ends when the driver resets the device. The reset is then the first message
+/// of the next conversation.
 ///
 /// `notify` and `shared` must be the ones that the [`DeviceBuilder`](virtside::DeviceBuilder) has.
 #[derive(Debug)]
@@ -137,8 +138,8 @@ where
         (size > max.into()).then_some(Refusal::QueueSize { queue, size, max })
     }
 
-    /// Completes the access if its message must not reach the conversation. Returns any other
-    /// message.
+    /// Completes the access if its message is not for the conversation: any message but a reset
+    /// after a refusal, or a queue that is too large. Returns any other message.
     fn filter(&mut self, message: Message) -> Result<Option<Message>, DeviceError> {
         let verdict = match message {
             Message::Reset => {

@@ -22,7 +22,7 @@ pub trait MessageSource {
     /// failed.
     fn next_message(&mut self) -> Result<Option<Message>, DeviceError>;
 
-    /// Tells the sender whether the last message was executed or refused. The sender waits for
+    /// Tells the sender whether the last message was carried out or refused. The sender waits for
     /// this.
     ///
     /// # Errors
@@ -32,8 +32,9 @@ pub trait MessageSource {
     /// Returns the features that the driver has accepted, if they are known before
     /// [`Message::Ready`].
     ///
-    /// With the features, a queue is checked for its real ring format, split or packed. Called for
-    /// each message. The default is `None`: not known.
+    /// Called for each message. With the features, each queue is checked for the negotiated ring
+    /// format. The default is `None`, not known: each queue is checked as a split queue, and again
+    /// with the features of [`Message::Ready`].
     fn features(&self) -> Option<Features> {
         None
     }

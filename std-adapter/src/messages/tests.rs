@@ -363,7 +363,7 @@ fn a_saved_device_continues_in_another_register_block() {
     let (source, mut before) = device.into_parts();
     let state: State = before.save().unwrap();
 
-    // The driver stays on the same bus, and does not notice the change.
+    // The driver keeps its channel, and does not notice the change.
     let fresh = || {
         let model = Entropy::new(fives as Fill);
         let slots = [ChainSlot::new()];
