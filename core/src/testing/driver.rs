@@ -28,8 +28,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Places the three areas one after another from `start` on. `start` must be aligned to 16
-    /// bytes.
+    /// Places the three areas of a split queue one after another from `start` on. `start` must be
+    /// aligned to 16 bytes.
     #[must_use]
     pub fn packed_at(start: u64, size: u16) -> Self {
         let elements = u64::from(size);
@@ -108,8 +108,8 @@ impl Buffer {
 
 /// The driver's side of one split queue.
 ///
-/// The methods do not check their arguments, so a test can build invalid rings. Accesses to
-/// unmapped memory have no effect.
+/// The methods do not check their arguments, so a test can build invalid rings. A write to unmapped
+/// memory has no effect. A ring field in unmapped memory reads as 0.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FakeDriver<M> {
@@ -213,7 +213,7 @@ impl<M: DriverMem> FakeDriver<M> {
         u32::from_le_bytes(bytes)
     }
 
-    /// Returns the ring position of a free-running index.
+    /// Returns the position in the ring for a free-running index.
     fn slot(&self, index: u16) -> u64 {
         u64::from(index & self.layout.size.wrapping_sub(1))
     }
@@ -276,13 +276,13 @@ impl<M: DriverMem> FakeDriver<M> {
     }
 
     /// Writes a head into the next entry of the available ring. Call [`publish`](Self::publish) to
-    /// make it available.
+    /// make the chain available.
     pub fn offer(&mut self, head: u16) {
         self.set_avail_entry(self.next_avail, head);
         self.next_avail = self.next_avail.wrapping_add(1);
     }
 
-    /// Makes all offered chains available: writes the available index.
+    /// Makes all offered chains available: writes the available index into the ring.
     pub fn publish(&mut self) {
         self.set_avail_idx(self.next_avail);
     }
@@ -323,7 +323,7 @@ impl<M: DriverMem> FakeDriver<M> {
         self.last_used = used;
     }
 
-    /// Returns the next available index.
+    /// Returns the available index after all offered chains.
     pub const fn next_avail(&self) -> u16 {
         self.next_avail
     }
@@ -333,7 +333,7 @@ impl<M: DriverMem> FakeDriver<M> {
         self.read_u16(self.layout.device)
     }
 
-    /// Returns the used index.
+    /// Returns the used index of the ring.
     pub fn used_idx(&self) -> u16 {
         self.read_u16(self.layout.device.wrapping_add(2))
     }

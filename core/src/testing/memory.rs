@@ -33,18 +33,20 @@ impl Counts {
         }
     }
 
-    /// Returns the number of ring loads that are not whole descriptors.
+    /// Returns the number of ring loads, except loads of whole descriptors.
     pub fn loads(&self) -> u32 {
         self.loads.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of ring stores that are not used elements or used descriptors.
+    /// Returns the number of ring stores, except stores of used elements and used descriptors:
+    /// flags, event fields and used indices.
     pub fn stores(&self) -> u32 {
         self.stores.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of stores of used elements, or of used descriptors in a packed ring. The
-    /// store of a whole batch counts as one element and one [store](Self::stores).
+    /// Returns the number of stores of used elements, or of used descriptors in a packed ring. A
+    /// batch of a split ring counts as one element, and its used index as one
+    /// [store](Self::stores).
     pub fn elements(&self) -> u32 {
         self.elements.load(Ordering::Relaxed)
     }
@@ -85,6 +87,26 @@ impl Counts {
 }
 
 /// A memory that counts its accesses.
+///
+/// ```
+/// use virtside::{ChainSlot, Engine, Features, Shared, memory::Ram, models::Entropy};
+/// use virtside::testing::{Buffer, CountingMem, Counts, Registers, fake_queue};
+/// static RAM: Ram<4096> = Ram::new();
+/// static SHARED: Shared<1> = Shared::new();
+/// let counts = Counts::new();
+/// let source = |bytes: &mut [u8]| Ok(bytes.len());
+/// let mem = CountingMem::new(RAM.flat(0), &counts);
+/// let mut engine: Engine<_, _, _, 1, 8, _, _> =
+///     Engine::new(Entropy::new(source), mem, (), [ChainSlot::new()], &SHARED);
+/// let mut driver = fake_queue(RAM.flat(0), 0, 8);
+/// assert!(engine.bring_up(Features::VERSION_1, &[driver.config(0)]));
+///
+/// driver.send(0, &[Buffer::writable(0x800, 16)]);
+/// let _ = engine.kick(0);
+/// counts.clear();
+/// engine.poll(1);
+/// assert_eq!((counts.descriptors(), counts.elements()), (1, 1));
+/// ```
 #[derive(Clone, Debug)]
 pub struct CountingMem<'c, M> {
     inner: M,

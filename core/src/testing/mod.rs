@@ -1,7 +1,7 @@
 //! Tools for tests and fuzzing of devices. Do not use them in production.
 //!
-//! * [`FakeDriver`] and `PackedDriver` build valid and invalid split and packed rings.
-//! * [`Registers`] is the driver's side of a register block.
+//! * [`FakeDriver`] builds split rings and `PackedDriver` builds packed rings, valid or invalid.
+//! * [`Registers`] accesses a register block as a driver does.
 //! * [`CountingMem`] counts the accesses of the device, and [`ShiftingMem`] changes memory between
 //!   two accesses of the device.
 //! * [`Shot`] finds the bytes of a memory that changed.
@@ -32,7 +32,8 @@ use crate::{
 /// Builds a chain in `ram`, and calls `show` with the memory and the chain.
 ///
 /// The chain has one device-readable buffer with the bytes `readable` at address 0, and one
-/// device-writable buffer of `writable` bytes at address 2048. Each buffer has at most 2048 bytes.
+/// device-writable buffer of `writable` bytes at address 2048. Neither buffer may exceed 2048
+/// bytes; this is not checked.
 pub fn one_chain(
     ram: &'static Ram<4096>,
     readable: &[u8],

@@ -15,7 +15,8 @@ pub const USED: u16 = 1 << 15;
 /// The driver's side of one packed queue.
 ///
 /// The methods do not check their arguments, so a test can build invalid rings. The driver does not
-/// count free slots. Accesses to unmapped memory have no effect.
+/// count free slots. A write to unmapped memory has no effect. A ring field in unmapped memory
+/// reads as 0.
 ///
 /// ```
 /// use virtside::{memory::Ram, testing::{Buffer, PackedDriver}};
@@ -28,7 +29,7 @@ pub const USED: u16 = 1 << 15;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PackedDriver<M> {
-    /// Gives access to the memory. Its own queue has no elements.
+    /// A split driver with a queue of size 0, used only for its memory accesses.
     memory: FakeDriver<M>,
     start: u64,
     size: u16,
@@ -117,7 +118,7 @@ impl<M: DriverMem> PackedDriver<M> {
         self.memory.write_desc_at(at, buffer, id, flags);
     }
 
-    /// Returns the slot of the next chain and the wrap counter.
+    /// Returns the slot of the next chain and its wrap counter.
     pub const fn next_avail(&self) -> (u16, bool) {
         self.next_avail
     }
@@ -191,15 +192,16 @@ impl<M: DriverMem> PackedDriver<M> {
         Some((num::low16(id_and_flags), len, flags & WRITE != 0))
     }
 
-    /// Sets the driver's event suppression structure.
+    /// Sets the driver's event suppression structure. `off_wrap` is the event offset, with the wrap
+    /// counter in bit 15.
     pub fn set_suppression(&self, off_wrap: u16, flags: u16) {
         let at = self.slot_addr(self.size);
         self.write(at, &off_wrap.to_le_bytes());
         self.write(at.wrapping_add(2), &flags.to_le_bytes());
     }
 
-    /// Returns the device's event suppression structure: the event offset with its wrap counter,
-    /// and the flags.
+    /// Returns the device's event suppression structure: the event offset, with the wrap counter in
+    /// bit 15, and the flags.
     pub fn suppression(&self) -> (u16, u16) {
         let word = self.read_u32(self.slot_addr(self.size).wrapping_add(4));
         (num::low16(word), num::high16(word))

@@ -1,4 +1,4 @@
-//! The driver's side of the registers.
+//! The register accesses of a driver.
 
 use virtio_spec::DeviceStatus;
 
@@ -27,7 +27,7 @@ pub trait Registers {
     /// Performs one register access.
     fn reach(&mut self, access: Access) -> Reply;
 
-    /// Reads a 32-bit register. Returns 0 if the access is refused or not complete.
+    /// Reads a 32-bit register. Returns 0 unless the reply is [`Reply::Done`].
     fn load(&mut self, offset: u32) -> u32 {
         num::low(self.reach(Access::read(offset)).value().unwrap_or(0))
     }
