@@ -5,10 +5,10 @@
 //! * **Features:** RO, SEG_MAX, SIZE_MAX, BLK_SIZE, FLUSH, CONFIG_WCE, TOPOLOGY, MQ, DISCARD and
 //!   WRITE_ZEROES. The back end and the [`BlockOptions`] decide which of these features the device
 //!   offers. The device never offers zoned storage, secure erase or lifetime metrics.
-//! * **Failed requests:** the device fills the bytes of the answer that were not written with
-//!   zeros. The used length counts these zeros, and the status byte if all bytes before it were
-//!   written. The device fills at most as many bytes as the longest read has: the smaller of the
-//!   disk's size and [`BlockOptions::with_max_transfer`].
+//! * **Failed requests:** the device writes zeros after the data that it has already written, until
+//!   it reaches the status byte or has written as many bytes as the longest read: the smaller of
+//!   the disk's size and [`BlockOptions::with_max_transfer`]. The used length counts the zeros. It
+//!   counts the status byte only if every byte before the status byte was written.
 //!
 //! Clauses: blk-01 to blk-05, blk-21 to blk-36, blk-38, blk-40, blk-66 to blk-69, blk-74, blk-75.
 
@@ -107,7 +107,7 @@ const UNSUPP: Failure = Failure::Status(S_UNSUPP);
 
 /// One range of a DISCARD or WRITE_ZEROES request.
 #[derive(Clone, Copy, Debug)]
-struct Span {
+struct ByteRange {
     offset: u64,
     len: u64,
     unmap: bool,
@@ -127,7 +127,7 @@ fn read_whole<M: DriverMem>(request: &mut Request<'_, M>, bytes: &mut [u8]) -> R
         })
 }
 
-/// Converts a block feature flag.
+/// Converts feature flags of the block device to [`Features`].
 fn feature(flag: F) -> Features {
     Features::from_spec(flag.bits())
 }
@@ -148,7 +148,7 @@ impl<B: BlockBackend> Block<B> {
         &self.backend
     }
 
-    /// Returns the back end. Change its capacity only in
+    /// Returns the back end for changes. Change its capacity only in
     /// [`update_config`](crate::Engine::update_config).
     pub const fn backend_mut(&mut self) -> &mut B {
         &mut self.backend
@@ -186,8 +186,8 @@ impl<B: BlockBackend> Block<B> {
         Ok(())
     }
 
-    /// Converts a sector number into a byte offset. Gives IOERR unless all of the `len` bytes from
-    /// `sector` on are on the disk (blk-68).
+    /// Converts a sector number into a byte offset. Fails with IOERR unless all of the `len` bytes
+    /// from `sector` on are on the disk (blk-68).
     fn locate(&self, sector: u64, len: u64) -> Result<u64, Failure> {
         let sectors = len >> SECTOR_SHIFT;
         let end = sector.checked_add(sectors).ok_or(IOERR)?;
@@ -207,7 +207,7 @@ impl<B: BlockBackend> Block<B> {
     }
 
     /// Checks the data length of an IN or OUT request, and converts its sector into a byte offset.
-    /// Gives IOERR for part of a sector, for more than `max_transfer`, and past the end of the
+    /// Fails with IOERR for part of a sector, for more than `max_transfer`, and past the end of the
     /// disk.
     fn check_data(&self, sector: u64, len: u64) -> Result<u64, Failure> {
         let whole = len.is_multiple_of(SECTOR.into());
@@ -256,7 +256,7 @@ impl<B: BlockBackend> Block<B> {
     }
 
     /// Executes a DISCARD request, or a WRITE_ZEROES request if `zeroes` is true.
-    fn clear<M: DriverMem>(
+    fn execute_ranges<M: DriverMem>(
         &mut self,
         zeroes: bool,
         request: &mut Request<'_, M>,
@@ -273,8 +273,8 @@ impl<B: BlockBackend> Block<B> {
             return Err(IOERR);
         }
         // An invalid range makes the whole request fail, so all ranges are checked first.
-        let spans = self.spans(zeroes, limits, request)?;
-        for Span { offset, len, unmap } in spans.iter().copied() {
+        let ranges = self.read_ranges(zeroes, limits, request)?;
+        for ByteRange { offset, len, unmap } in ranges.iter().copied() {
             if zeroes {
                 self.backend.write_zeroes(offset, len, unmap)?;
             } else {
@@ -285,17 +285,17 @@ impl<B: BlockBackend> Block<B> {
     }
 
     /// Reads and checks the ranges of a DISCARD or WRITE_ZEROES request. Reads every range once.
-    fn spans<M: DriverMem>(
+    fn read_ranges<M: DriverMem>(
         &self,
         zeroes: bool,
         limits: RangeLimits,
         request: &mut Request<'_, M>,
-    ) -> Result<heapless::Vec<Span, RANGE_CAPACITY>, Failure> {
+    ) -> Result<heapless::Vec<ByteRange, RANGE_CAPACITY>, Failure> {
         let len = request.readable.remaining();
         if len == 0 || len & 15 != 0 || len >> 4 > limits.max_ranges.min(MAX_RANGES).into() {
             return Err(IOERR);
         }
-        let mut spans = heapless::Vec::new();
+        let mut ranges = heapless::Vec::new();
         let mut fits = true;
         while request.readable.remaining() != 0 {
             let mut bytes = [0; 16];
@@ -311,7 +311,9 @@ impl<B: BlockBackend> Block<B> {
             let len = u64::from(sectors).wrapping_mul(SECTOR.into());
             match self.locate(sector, len) {
                 Ok(offset) if sectors <= limits.max_sectors => {
-                    spans.push(Span { offset, len, unmap }).map_err(|_| IOERR)?;
+                    ranges
+                        .push(ByteRange { offset, len, unmap })
+                        .map_err(|_| IOERR)?;
                 }
                 _ => fits = false,
             }
@@ -319,7 +321,7 @@ impl<B: BlockBackend> Block<B> {
         if !fits {
             return Err(IOERR);
         }
-        Ok(spans)
+        Ok(ranges)
     }
 
     /// Executes a request. The status byte is not part of `request`.
@@ -332,8 +334,8 @@ impl<B: BlockBackend> Block<B> {
             Ok(T::Out) => self.write(sector, request),
             Ok(T::Flush) if self.backend.features().flush => Ok(self.backend.flush()?),
             Ok(T::GetId) => self.id(request),
-            Ok(T::Discard) => self.clear(false, request),
-            Ok(T::WriteZeroes) => self.clear(true, request),
+            Ok(T::Discard) => self.execute_ranges(false, request),
+            Ok(T::WriteZeroes) => self.execute_ranges(true, request),
             _ => Err(UNSUPP),
         }
     }

@@ -8,13 +8,15 @@
 //! # Input
 //!
 //! The device reads input from the [`ConsolePort`] when the driver has a buffer in the
-//! [`receiveq`]. While there is no input, the buffers stay in the ring. When input arrives, call
-//! `backend_ready` for the [`receiveq`]. The device returns an empty buffer only if the buffer has
-//! no writable byte, or if its memory is no longer mapped.
+//! [`receiveq`]. While [`has_input`](ConsolePort::has_input) returns false, the buffers stay in the
+//! ring. If `has_input` returns true and [`read`](ConsolePort::read) then returns no byte, one
+//! buffer becomes pending. When input arrives, call `backend_ready` for the [`receiveq`]. The
+//! device returns a buffer with a used length of 0 only if the buffer has no writable byte, or if
+//! its memory is no longer mapped.
 //!
-//! With MULTIPORT, a port delivers input only while the driver has opened it. If a port with a
-//! pending buffer is opened again, the next poll serves the buffer without a call of
-//! `backend_ready`.
+//! A port delivers input only while it is plugged in and both of its ends are open. Without
+//! MULTIPORT, the driver's end counts as open. If an end is opened while a buffer is pending and
+//! the port has input, the next poll serves the buffer without a call of `backend_ready`.
 //!
 //! # Output
 //!
@@ -37,31 +39,31 @@
 //! * **After a reset:** a driver may know its ports from before the reset. It may send PORT_READY
 //!   and PORT_OPEN for every port that is plugged in, even if the device has not sent DEVICE_ADD
 //!   for that port. PORT_READY then counts as DEVICE_READY, and the device sends no DEVICE_ADD for
-//!   the port. After a hibernation, Linux sends no other messages.
+//!   the port. After a hibernation, Linux sends only these two messages.
 //!
 //! # Driver faults
 //!
 //! The driver is at fault, and its queue stops, in two cases: a control message is shorter than its
-//! header, or a control buffer is too short for the message of the device. A name that does not fit
-//! is truncated instead. The device ignores the readable part of a buffer in a receiveq and the
-//! writable part of a buffer in a transmitq.
+//! header, or a buffer of the control receiveq is too short for the device's message. A name that
+//! does not fit is truncated instead. The device ignores the readable part of a buffer in a
+//! receiveq and the writable part of a buffer in a transmitq.
 //!
 //! # Cost
 //!
 //! | operation | worst case |
 //! |---|---|
-//! | buffer of a receiveq | [`limit`](Console::with_limit) bytes, and one call of the port for each 64 bytes or for each shorter contiguous piece of the buffer |
-//! | buffer of a transmitq | the bytes of the buffer, or the bytes that the port accepts before it returns [`ConsoleError::NotReady`] |
-//! | control buffer | one search through the `P` ports |
-//! | [`DeviceModel::due`] | one search through the `P` ports |
+//! | buffer of a receiveq | [`limit`](Console::with_limit) bytes, in calls of [`ConsolePort::read`] for up to 64 bytes each |
+//! | buffer of a transmitq | the bytes of the buffer, in calls of [`ConsolePort::write`] for up to 64 bytes each; fewer if the port returns [`ConsoleError::NotReady`] |
+//! | buffer of the control receiveq | three searches through the `P` ports |
+//! | poll | one search through the `P` ports for each call of [`DeviceModel::due`] |
 //!
 //! # Chain slots and order
 //!
 //! The model works with IN_ORDER: each port has its own queues, so a pending buffer is always the
 //! oldest buffer of its queue.
 //!
-//! Supply two chain slots for each port, and one more: each queue of a port may keep one buffer
-//! pending.
+//! Each queue of a port may keep one buffer pending. Supply two chain slots for each port, and with
+//! MULTIPORT one more for the control queues.
 //!
 //! Clauses: console-01 to console-12.
 
@@ -87,14 +89,14 @@ use crate::{
     num,
 };
 
-/// Size in bytes of the chunks in which data are copied through the stack.
+/// Size in bytes of the buffer on the stack through which data is copied.
 const CHUNK: usize = 64;
 const CHUNK_U32: u32 = 64;
 
 /// Offset of the field `emerg_wr` in bytes.
 const EMERG_WR: u32 = 8;
 
-/// Converts a console feature flag.
+/// Converts feature flags of the console device to [`Features`].
 fn feature(flag: F) -> Features {
     Features::from_spec(flag.bits())
 }
@@ -171,7 +173,7 @@ impl<T> Console<T> {
 }
 
 impl<T, const P: usize> Console<T, P> {
-    /// Creates a console device with these ports, which offers MULTIPORT. A driver without
+    /// Creates a console device that has these ports and offers MULTIPORT. A driver without
     /// MULTIPORT uses port 0 only.
     ///
     /// Does not compile for `P` of 0 or above 32766.
@@ -207,7 +209,7 @@ impl<T, const P: usize> Console<T, P> {
         self.ports.get(usize::from(port))
     }
 
-    /// Returns the port with this number, if the device has it.
+    /// Returns the port with this number for changes, if the device has it.
     ///
     /// The configuration space contains the size of port 0. Change that size only in
     /// [`update_config`](crate::Engine::update_config).
@@ -380,13 +382,14 @@ impl<T: ConsolePort, const P: usize> DeviceConfig for Console<T, P> {
         }
     }
 
-    /// Allows an emergency write at any time (console-01, console-02), with or without EMERG_WRITE,
-    /// and in any width that starts with the low byte.
+    /// Returns true for `emerg_wr`: an emergency write is allowed at any time (console-01,
+    /// console-02), even if the driver did not accept EMERG_WRITE.
     fn is_always_writable(&self, offset: u32) -> bool {
         offset == EMERG_WR
     }
 
     fn write_config(&mut self, offset: u32, bytes: &[u8]) -> bool {
+        // Every access width is accepted. The low byte is the character.
         match (offset, bytes, self.ports.first_mut()) {
             (EMERG_WR, [byte] | [byte, _] | [byte, _, _, _], Some(port)) => {
                 port.io.emergency(*byte);
@@ -422,7 +425,7 @@ impl<T: ConsolePort, const P: usize> DeviceModel for Console<T, P> {
         }
     }
 
-    /// A buffer for input or for a control message to the driver may stay pending forever.
+    /// Returns true for the receiveqs, because input or a control message may never come.
     fn may_sleep(&self, queue: u16) -> bool {
         matches!(role(queue), Role::Input(_) | Role::ControlToDriver)
     }

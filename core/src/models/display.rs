@@ -1,4 +1,4 @@
-//! The error types of the models as sentences.
+//! `Display` and `Error` for the error types of the models.
 
 use core::{error::Error, fmt};
 

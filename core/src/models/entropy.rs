@@ -13,7 +13,7 @@ use crate::{
     snapshot::SnapshotError,
 };
 
-/// Size in bytes of the chunks in which random bytes are copied through the stack.
+/// Size in bytes of the buffer on the stack through which random bytes are copied.
 const CHUNK: usize = 64;
 
 /// Error of an [`EntropySource`].
@@ -22,7 +22,7 @@ const CHUNK: usize = 64;
 pub enum EntropyError {
     /// The source has no bytes now. Call `backend_ready(0)` when it has some.
     NotReady,
-    /// The source failed, and the device reports [`HostFault::Backend`]. The request is handled as
+    /// The source failed. The device reports [`HostFault::Backend`], and otherwise does the same as
     /// for [`NotReady`](Self::NotReady).
     Failed,
 }
@@ -82,7 +82,7 @@ impl<E: EntropySource> Entropy<E> {
         }
     }
 
-    /// Returns the source.
+    /// Returns the source for changes.
     pub const fn source_mut(&mut self) -> &mut E {
         &mut self.source
     }

@@ -11,9 +11,10 @@
 //!
 //! 1. The host tells the model: an interrupt handler calls [`Gpio::interrupt`], or a loop that
 //!    samples levels calls [`Gpio::sense`].
-//! 2. The next `poll` returns the buffer, and also the buffers of interrupts that the driver has
-//!    disabled since. (The host can also pass the token of step 1 to
-//!    [`Engine::complete`](crate::Engine::complete) at once.)
+//! 2. The next `poll` returns the buffer. The host can also pass the token that the method returned
+//!    to [`Engine::complete`](crate::Engine::complete), which returns the buffer at once.
+//!
+//! If the driver disables an unmasked interrupt, a `poll` returns the buffer as invalid.
 //!
 //! # Driver errors
 //!
@@ -22,8 +23,8 @@
 //! * a line that does not exist,
 //! * a value that has no meaning,
 //! * a direction that the line does not support,
-//! * an interrupt of an output,
-//! * the direction output while the line's interrupt is enabled.
+//! * enabling the interrupt of a line whose direction is output,
+//! * setting the direction of a line to output while its interrupt is enabled.
 //!
 //! Two requests that a driver must not send are accepted, because Linux sends them and ignores the
 //! answer:
@@ -31,9 +32,12 @@
 //! * A new trigger type for an enabled interrupt replaces the old type.
 //! * SET_IRQ_TYPE with NONE has no effect on an output.
 //!
-//! An eventq buffer that the device cannot keep returns at once, as invalid. This applies to a line
-//! that does not exist, to an interrupt that is not enabled, and to a second buffer for a line.
-//! Only a request without a byte for the status stops its queue.
+//! The device returns an eventq buffer at once as invalid if the chain contains no line number, if
+//! the line does not exist, if the line's interrupt is not enabled, or if the device already keeps a
+//! buffer for the line.
+//!
+//! On both queues, only one mistake is a driver fault that stops the queue: a chain without a
+//! device-writable byte for the status.
 //!
 //! # Worst case
 //!
@@ -41,9 +45,9 @@
 //! |---|---|
 //! | request | up to three calls to the bank, not counting [`GpioLines::count`] |
 //! | GET_LINE_NAMES | writes the name and the terminating zero of each of the `L` lines |
-//! | eventq buffer | a search through the `L` lines |
+//! | eventq buffer | a search through the `L` lines, and one call to the bank |
 //! | reset | `2 * L` calls to the bank |
-//! | poll | searches the lines for a buffer that is due, as often as [`DeviceModel::due`] says |
+//! | poll | one search through the `L` lines for each call of [`DeviceModel::due`] |
 //!
 //! The device executes and answers requests in their order of arrival, across all lines.
 //!
@@ -53,8 +57,8 @@
 //! IN_ORDER, the buffer of one line would wait for the buffer of another line.
 //!
 //! Supply one chain slot for each line that can interrupt, and one more for requests. With fewer
-//! slots, the device still serves requests, but interrupts of lines whose buffers found no slot
-//! come later.
+//! slots, the device still serves requests, but some eventq buffers wait in the ring. The device
+//! reports the interrupts of their lines only after it has taken the buffers.
 //!
 //! Clauses: gpio-01 to gpio-06, gpio-09 to gpio-23.
 
@@ -87,9 +91,9 @@ use crate::{
     queue::ChainError,
 };
 
-/// The queue for requests.
+/// Index of the requestq.
 pub const REQUESTQ: u16 = 0;
-/// The queue for interrupts. It exists if `VIRTIO_GPIO_F_IRQ` was negotiated.
+/// Index of the eventq. This queue exists if `VIRTIO_GPIO_F_IRQ` was negotiated.
 pub const EVENTQ: u16 = 1;
 
 /// The GPIO device over a bank `B` of up to `L` lines.
@@ -135,6 +139,7 @@ pub struct Gpio<B, const L: usize> {
 
 /// Why a request is answered with ERR.
 enum Failure {
+    /// The request is invalid, or the line does not support it.
     Rejected,
     /// A host fault, which is reported.
     Host(HostFault),
@@ -159,7 +164,8 @@ impl From<ReadExactError<ChainError>> for Failure {
 }
 
 impl<B: GpioLines, const L: usize> Gpio<B, L> {
-    /// Creates the device over this bank, or over its first `L` lines. The lines have no names.
+    /// Creates the device over this bank. If the bank has more than `L` lines, the device has the
+    /// first `L` of them. The lines have no names.
     pub const fn new(lines: B) -> Self {
         Self {
             lines,
@@ -174,7 +180,8 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     /// The check of the names takes about `L * L` comparisons.
     ///
     /// # Errors
-    /// [`NameError`] if a name is not ASCII, or if two lines have the same name (gpio-05, gpio-16).
+    /// [`NameError`] if a name is not ASCII or contains a zero byte, or if two lines have the same
+    /// name (gpio-05, gpio-16).
     pub fn with_names(self, names: [&'static str; L]) -> Result<Self, NameError> {
         Ok(Self {
             names: Names::new(names)?,
@@ -192,7 +199,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         &mut self.lines
     }
 
-    /// Returns the number of lines of the device.
+    /// Returns the number of lines of the device: those of the bank, at most `L`.
     pub fn count(&self) -> u16 {
         self.lines.count().min(num::clamp_u16(L))
     }
@@ -210,10 +217,10 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         self.states.get(usize::from(line))?.trigger
     }
 
-    /// Records that a line interrupted as its trigger says. Has no effect if the interrupt is
-    /// disabled.
+    /// Records that a line met the condition of its [`trigger`](Self::trigger). Has no effect if
+    /// the interrupt is disabled.
     ///
-    /// If the interrupt is unmasked, the method returns the token of the buffer, for
+    /// If the interrupt is unmasked, the method returns the token of the eventq buffer, for
     /// [`complete`](crate::Engine::complete). While the interrupt is masked, an edge is latched. A
     /// level is not latched: the device reads the level again when the driver unmasks the
     /// interrupt.
@@ -226,7 +233,8 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         state.token.filter(|_| waits)
     }
 
-    /// Reads the level of a line whose interrupt is enabled, for pins that cannot interrupt.
+    /// Reads the level of a line, for pins that cannot interrupt. Has no effect if the line's
+    /// interrupt is disabled.
     ///
     /// If the level, or its change since the last read, matches the trigger, the method acts like
     /// [`interrupt`](Self::interrupt).
@@ -601,8 +609,8 @@ impl<B: GpioLines, const L: usize> DeviceModel for Gpio<B, L> {
         queue == EVENTQ
     }
 
-    /// Returns whether any line could keep a buffer: its interrupt is enabled, and it has no
-    /// buffer. Every other buffer returns at once.
+    /// Returns whether the device could keep a buffer for any line: a line whose interrupt is
+    /// enabled and that has no buffer. Every other buffer is returned at once.
     fn may_keep(&self, _queue: u16) -> bool {
         let waits = |state: &State| state.trigger.is_some() && state.buffer == EventBuffer::None;
         self.states.iter().any(waits)

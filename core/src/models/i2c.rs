@@ -1,25 +1,28 @@
 //! The I2C adapter device, over an embedded-hal bus.
 //!
 //! Each request is one segment: a read, a write, or a transfer of only the address. If a request
-//! fails, the remaining requests of its group (FAIL_NEXT) fail without a bus access. A read that
-//! fails returns zeros, of which the device writes at most `BYTES`. The used length counts the
-//! zeros and the status.
+//! fails, the remaining requests of its group (FAIL_NEXT) fail without a bus access. The device
+//! answers a failed read with zeros, at most `BYTES` of them. The used length counts the zeros. It
+//! counts the status only if every byte before the status was written.
 //!
 //! # Combined transactions
 //!
-//! A driver sends a write and the read that follows it as a group of two requests, and many chips
-//! need both without a STOP in between. embedded-hal does both in one call, so the write must wait
-//! for the read. [`combining`](I2c::combining) makes the device keep a write that is not the
-//! last request of its group. If the next request reads from the same address, the device executes
-//! both by one [`write_read`](embedded_hal::i2c::I2c::write_read), with a repeated START. Every
-//! other segment gets its own START and STOP: embedded-hal merges adjacent segments of one
-//! direction, and has no transaction over two addresses.
+//! A driver sends a write and the read that follows it as a group of two requests. Many chips allow
+//! no STOP between the write and the read. embedded-hal takes such a write and its read in one
+//! call, so the write must wait for the read. [`combining`](I2c::combining) makes the device keep a
+//! write that is not the last request of its group. If the next request reads from the same
+//! address, the device executes the write and the read by one
+//! [`write_read`](embedded_hal::i2c::I2c::write_read), with a repeated START.
+//!
+//! Every other segment gets its own START and STOP, for two reasons: embedded-hal merges adjacent
+//! segments of the same direction, and its transactions have only one address.
 //!
 //! The device answers a kept write later, so combining needs two chain slots in the engine. With
 //! one slot, the device never combines. If the queue is empty before the read arrives, the device
 //! executes the kept write on its own. The chip then sees a STOP between the write and the read. To
-//! avoid this STOP, poll on kicks: drivers kick after they have made the whole group available.
-//! Without `combining`, the device answers every request at once, and one slot is enough.
+//! avoid this STOP, call `poll` only after a kick: drivers kick after they have made the whole
+//! group available. Without `combining`, the device answers every request at once, and one slot is
+//! enough.
 //!
 //! # Worst case
 //!
@@ -102,7 +105,8 @@ impl I2cAddress {
 
 /// One bus transfer, from START to STOP.
 ///
-/// A slice may be empty. The bus then sends only the address, as for the SMBus command "Quick".
+/// A slice may be empty. The bus then sends the address without data, as for the SMBus command
+/// "Quick".
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum I2cTransfer<'a> {
@@ -118,8 +122,26 @@ pub enum I2cTransfer<'a> {
 /// The bus that the adapter drives.
 ///
 /// Every `embedded_hal::i2c::I2c` is an `I2cBus` with 7-bit addresses; [`TenBit`] adds 10-bit
-/// addresses. A host that lets its driver reach only some of the chips implements this trait around
-/// a bus, and answers for the other chips with [`ErrorKind::NoAcknowledge`].
+/// addresses. To let the driver reach only some of the chips, implement this trait around a bus,
+/// and answer for the other chips with [`ErrorKind::NoAcknowledge`]:
+///
+/// ```
+/// use embedded_hal::i2c::{ErrorKind, NoAcknowledgeSource};
+/// use virtside::models::{I2cAddress, I2cBus, I2cTransfer};
+///
+/// /// Lets the driver reach only the chip at address 0x50.
+/// struct Only50<B>(B);
+///
+/// impl<B: I2cBus> I2cBus for Only50<B> {
+///     fn transfer(&mut self, address: I2cAddress, transfer: I2cTransfer<'_>)
+///     -> Result<(), ErrorKind> {
+///         match address {
+///             I2cAddress::Seven(0x50) => self.0.transfer(address, transfer),
+///             _ => Err(ErrorKind::NoAcknowledge(NoAcknowledgeSource::Address)),
+///         }
+///     }
+/// }
+/// ```
 pub trait I2cBus {
     /// Executes one transfer.
     ///
@@ -317,7 +339,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         }
     }
 
-    /// Combines a write and the read that follows it into one transaction.
+    /// Makes the device combine a write and the read that follows it into one transaction.
     ///
     /// See [Combined transactions](self#combined-transactions).
     #[must_use]
@@ -380,7 +402,8 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         Some(done)
     }
 
-    /// Executes a segment on its own. Returns false if the segment is kept for later.
+    /// Executes a segment on its own, or keeps a write for the next request. Returns false if the
+    /// write is kept.
     fn execute<M: DriverMem>(
         &mut self,
         segment: Segment,

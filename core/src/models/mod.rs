@@ -1,4 +1,5 @@
-//! Ready-made device models, each generic over its back end.
+//! Ready-made device models, each generic over its back end. An [`Engine`](crate::Engine) runs a
+//! model.
 
 pub mod blk;
 pub mod console;
@@ -35,8 +36,8 @@ use crate::{
 /// The used length counts from the first writable byte on. The used length therefore includes the
 /// status byte only if every byte before the status byte was written.
 ///
-/// `zeros` is a number of bytes, counted from the first writable byte on. Bytes below that number
-/// that the model did not write are filled with zeros, for two reasons:
+/// If the model wrote fewer than `zeros` bytes, zeros follow until `zeros` bytes are written, for
+/// two reasons:
 ///
 /// * A driver may treat a used length without the status byte as a malformed answer.
 /// * The buffer of a failed read contains no stale data.

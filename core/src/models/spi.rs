@@ -4,14 +4,14 @@
 //! * [`SpiDevices`] is a controller over embedded-hal devices. Such a device drives its own chip
 //!   select, so each message is one transfer.
 //!
-//! A transfer that fails returns zeros, of which the device writes at most `BYTES`. The used length
-//! counts the zeros and the result.
+//! The device answers a failed transfer with zeros, at most `BYTES` of them. The used length counts
+//! the zeros. It counts the result only if every byte before the result was written.
 //!
 //! # Worst case
 //!
 //! One request takes one transfer of at most `BYTES` bytes; the controller determines its duration.
-//! The device copies the head, the data (or as many zeros) and the result once. Each access to the
-//! configuration space builds the space again.
+//! The device copies the header, the data (or as many zeros) and the result once. Each access to
+//! the configuration space builds the space again.
 //!
 //! Clauses: spi-01 to spi-12.
 
@@ -43,13 +43,14 @@ const TRANS_OK: u8 = 0;
 const PARAM_ERR: u8 = 1;
 const TRANS_ERR: u8 = 2;
 
-/// Length of a request's head in bytes.
-const HEAD: usize = 32;
+/// Length of a request's header (`virtio_spi_transfer_head`) in bytes.
+const HEADER: usize = 32;
 
 /// The SPI controller device, with a buffer for transfers of up to `BYTES` bytes.
 ///
-/// The data passes through the buffer. A longer transfer fails with TRANS_ERR, because the
-/// configuration space has no field for a maximum length.
+/// The data passes through the buffer. A transfer of more than `BYTES` bytes fails with TRANS_ERR.
+/// The driver cannot learn the limit in advance, because the configuration space has no field for
+/// it.
 ///
 /// ```
 /// use embedded_hal::{delay::DelayNs, digital, spi::{self, MODE_0}};
@@ -87,9 +88,11 @@ pub struct Spi<C, const BYTES: usize> {
 
 /// Why a request is not answered with TRANS_OK.
 enum Failure {
+    /// Answered with PARAM_ERR.
     Parameters,
+    /// Answered with TRANS_ERR.
     Transfer,
-    /// Answered like `Transfer`, and reported as a host fault.
+    /// Answered with TRANS_ERR, and reported as a host fault.
     Host(HostFault),
 }
 
@@ -137,9 +140,9 @@ impl<C: SpiController, const BYTES: usize> Spi<C, BYTES> {
     }
 
     fn execute<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), Failure> {
-        let mut head = [0; HEAD];
-        request.readable.read_exact(&mut head)?;
-        let settings = self.controller.capabilities().normalized().check(&head);
+        let mut header = [0; HEADER];
+        request.readable.read_exact(&mut header)?;
+        let settings = self.controller.capabilities().normalized().check(&header);
         let settings = settings.ok_or(Failure::Parameters)?;
         // The lengths of the data determine which of the three types of transfer the request is
         // (spi-05, spi-06).

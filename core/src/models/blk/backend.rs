@@ -12,11 +12,12 @@ pub enum BlockError {
     /// The back end does not support the operation. The driver gets UNSUPP.
     Unsupported,
     /// The back end cannot complete the operation yet, and the request stays pending. After
-    /// `complete(token)` or `backend_ready(queue)`, the device serves the request again from its
-    /// start, with the same calls in the same order.
+    /// `backend_ready(queue)`, the device serves the request again from its start, with the same
+    /// calls in the same order.
     ///
-    /// A back end that returns this error should run with one chain slot, or tell requests apart by
-    /// their offsets.
+    /// With one [`ChainSlot`](crate::ChainSlot), the device serves no other request in between.
+    /// With several slots, the calls for several requests may alternate, and the back end must tell
+    /// the requests apart by their offsets.
     NotReady,
 }
 
@@ -74,11 +75,38 @@ pub struct BlockFeatures {
 /// [`write`](Self::write) may cover part of a sector. A driver may split a sector over several
 /// buffers, and the device makes one call for each contiguous piece of a buffer. A back end that
 /// can access only whole sectors must gather these pieces.
+///
+/// ```
+/// use virtside::memory::DeviceRange;
+/// use virtside::models::{Block, BlockBackend, BlockError, BlockFeatures, BlockOptions};
+///
+/// /// A read-only disk.
+/// struct Rom(&'static [u8]);
+///
+/// impl BlockBackend for Rom {
+///     fn capacity(&self) -> u64 { self.0.len() as u64 / 512 }
+///     fn features(&self) -> BlockFeatures {
+///         BlockFeatures { read_only: true, ..BlockFeatures::default() }
+///     }
+///     fn read(&mut self, offset: u64, to: &DeviceRange<'_>) -> Result<(), BlockError> {
+///         let start = usize::try_from(offset).map_err(|_| BlockError::Io)?;
+///         let from = self.0.get(start..).and_then(|rest| rest.get(..to.len()));
+///         to.copy_from(from.ok_or(BlockError::Io)?);
+///         Ok(())
+///     }
+///     fn write(&mut self, _: u64, _: &DeviceRange<'_>) -> Result<(), BlockError> {
+///         Err(BlockError::Io)
+///     }
+/// }
+///
+/// let device = Block::new(Rom(&[0; 4096]), BlockOptions::new(16));
+/// # let _ = device;
+/// ```
 pub trait BlockBackend {
     /// Returns the capacity in sectors of 512 bytes.
     fn capacity(&self) -> u64;
 
-    /// Returns the capabilities. They must not change between two resets.
+    /// Returns the capabilities of the back end. They must not change between two resets.
     fn features(&self) -> BlockFeatures;
 
     /// Fills all of `to` with the bytes from `offset` on.

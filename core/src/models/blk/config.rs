@@ -46,8 +46,10 @@ pub struct BlockOptions {
 }
 
 impl BlockOptions {
-    /// Creates options for one queue of up to `queue_size` elements. The engine's `N` is an upper
-    /// limit for `queue_size`. A request has up to `queue_size - 2` data segments (SEG_MAX).
+    /// Creates options for one queue of up to `queue_size` elements. A request has up to
+    /// `queue_size - 2` data segments (SEG_MAX).
+    ///
+    /// The engine limits `queue_size` to its `N`, and rounds it down to a power of two.
     #[must_use]
     pub const fn new(queue_size: u16) -> Self {
         Self {
@@ -74,9 +76,10 @@ impl BlockOptions {
     /// Sets the number of queues; 0 counts as 1. The engine's `Q` is an upper limit. The device
     /// offers `VIRTIO_BLK_F_MQ` if there is more than one queue.
     ///
-    /// If the back end returns [`BlockError::NotReady`](super::BlockError::NotReady), supply one
-    /// [`ChainSlot`](crate::ChainSlot) for each queue, and one more for each further request that
-    /// may be pending at the same time.
+    /// If the back end returns [`BlockError::NotReady`](super::BlockError::NotReady) and can tell
+    /// requests apart, supply one [`ChainSlot`](crate::ChainSlot) for each queue, and one more for
+    /// each further request that may be pending at the same time. With fewer slots than queues, a
+    /// pending request of one queue may delay another queue.
     #[must_use]
     pub fn with_queues(self, queues: u16) -> Self {
         Self {
@@ -85,7 +88,7 @@ impl BlockOptions {
         }
     }
 
-    /// Sets the logical block size in bytes (`VIRTIO_BLK_F_BLK_SIZE`).
+    /// Sets the logical block size in bytes (`VIRTIO_BLK_F_BLK_SIZE`). The value is not checked.
     #[must_use]
     pub const fn with_block_size(self, bytes: u32) -> Self {
         Self {

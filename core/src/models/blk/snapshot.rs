@@ -13,7 +13,7 @@ use crate::snapshot::check_version;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct BlockSnapshot {
-    /// [`BlockSnapshot::VERSION`] at the time of the snapshot.
+    /// Value of [`BlockSnapshot::VERSION`] when the state was saved.
     pub version: u16,
     /// The cache mode: true for write-back, false for write-through. Only a driver that accepted
     /// CONFIG_WCE can change it.
@@ -21,7 +21,7 @@ pub struct BlockSnapshot {
 }
 
 impl BlockSnapshot {
-    /// The version of the layout. Snapshots of another version are refused.
+    /// Version of the layout. A restore refuses other versions.
     pub const VERSION: u16 = 1;
 }
 

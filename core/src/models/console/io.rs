@@ -55,8 +55,9 @@ pub trait ConsolePort {
     }
 
     /// Called when the driver's end of the port opens (true) or closes (false). Only a driver with
-    /// `VIRTIO_CONSOLE_F_MULTIPORT` opens its end. A reset of the device and the removal of the
-    /// port close an open end. The default does nothing.
+    /// `VIRTIO_CONSOLE_F_MULTIPORT` opens its end. A reset of the device and
+    /// [`unplug`](super::Port::unplug) close the driver's end if it is open. The default does
+    /// nothing.
     fn driver_open(&mut self, open: bool) {
         let _ = open;
     }
@@ -122,7 +123,7 @@ impl<T> IoPort<T> {
         }
     }
 
-    /// Returns the stream.
+    /// Returns the stream for changes.
     pub fn io_mut(&mut self) -> &mut T {
         self.io.get_mut()
     }

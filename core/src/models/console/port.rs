@@ -1,5 +1,5 @@
-//! One port of a console: its state at the host, its state at the driver, and its next control
-//! message.
+//! One port of a console: the state of the host's end, the state of the driver's end, and the
+//! control messages that are still to be sent.
 //!
 //! Control messages are not queued. One bit for each kind of message ([`Owed`]) records that the
 //! driver has not received the message yet. The bits cannot overflow, and a state that changes
@@ -56,8 +56,9 @@ impl defmt::Format for Owed {
 
 /// A port of a console device, over the host's end `T`.
 ///
-/// The driver learns about a change of the port by control messages. After each change while the
-/// driver is live, call `backend_ready(CONTROL_RECEIVEQ)`.
+/// With MULTIPORT, the driver learns about a change of the port by control messages. While the
+/// device is live, call `backend_ready(CONTROL_RECEIVEQ)` after each change, so that the device
+/// sends the messages.
 ///
 /// ```
 /// # use virtside::models::{ConsoleError, ConsolePort};
@@ -83,8 +84,8 @@ pub struct Port<T> {
     open: bool,
     /// The driver knows the port: the device sent DEVICE_ADD, or the driver sent PORT_READY.
     announced: bool,
-    /// The device sent DEVICE_REMOVE, and no DEVICE_ADD since then. Messages of the driver
-    /// therefore refer to the removed port.
+    /// The device sent DEVICE_REMOVE, and no DEVICE_ADD since then. A message of the driver refers
+    /// to the removed port, so the device ignores it.
     removed: bool,
     /// The driver sent PORT_READY with value 1.
     ready: bool,
@@ -95,8 +96,8 @@ pub struct Port<T> {
     /// The pending chain of the receiveq. A chain becomes pending if the port reported input, but a
     /// read returned none.
     pub(super) input: Option<Token>,
-    /// One end was opened since the chain in `input` was last served. [`due`](Self::due) then has
-    /// the chain served, because nothing calls `backend_ready` when an end is opened.
+    /// One end was opened since the chain in `input` was last served. [`due`](Self::due) then
+    /// returns the chain, because nothing calls `backend_ready` when an end is opened.
     pub(super) reopened: bool,
     /// The pending chain of the transmitq, and the number of its bytes that were written. After a
     /// restore there is no token: the entry then belongs to the first chain that is served.
@@ -140,8 +141,9 @@ impl<T> Port<T> {
         Self { name, ..self }
     }
 
-    /// Sets the size of the port. The configuration space contains the size of port 0. A port that
-    /// is a [`console`](Self::console) sends its size to the driver (RESIZE).
+    /// Sets the size of the port. The configuration space contains the size of port 0. The device
+    /// also sends the size of each port that is a [`console`](Self::console) to the driver
+    /// (RESIZE).
     #[must_use]
     pub fn with_size(self, size: ConsoleSize) -> Self {
         Self {
@@ -174,7 +176,7 @@ impl<T> Port<T> {
         &self.io
     }
 
-    /// Returns the host's end.
+    /// Returns the host's end for changes.
     pub const fn io_mut(&mut self) -> &mut T {
         &mut self.io
     }
@@ -213,11 +215,15 @@ impl<T> Port<T> {
         }
     }
 
-    /// Opens or closes the host's end. The device discards output to a closed port. The device
-    /// discards a pending buffer at `backend_ready` for the [`transmitq`](super::transmitq).
+    /// Opens or closes the host's end.
     ///
-    /// If the port is closed and opened again before the driver receives a message, the device
-    /// sends both messages. The driver can then tell two consecutive peers apart.
+    /// The device discards output to a closed port. After closing, call `backend_ready` for the
+    /// [`transmitq`](super::transmitq): the device then returns a pending buffer, and discards the
+    /// bytes that were not written.
+    ///
+    /// If the host's end is closed and opened again before the driver has a buffer for the
+    /// messages, the device sends both messages. The driver can then tell two consecutive peers
+    /// apart.
     pub fn set_open(&mut self, open: bool) {
         if self.open != open {
             self.open = open;
@@ -226,7 +232,7 @@ impl<T> Port<T> {
         }
     }
 
-    /// Records that the driver has not received the state of the host's end yet.
+    /// Adds the message with the new state of the host's end.
     fn owe_open(&mut self) {
         if self.open {
             self.owe(Owed::OPEN);
@@ -311,9 +317,11 @@ impl<T> Port<T> {
 }
 
 impl<T: super::ConsolePort> Port<T> {
-    /// Unplugs the port. Has no effect if the port is unplugged. The device discards output to an
-    /// unplugged port. The device discards a pending buffer at `backend_ready` for the
-    /// [`transmitq`](super::transmitq).
+    /// Unplugs the port. Has no effect if the port is unplugged.
+    ///
+    /// The device discards output to an unplugged port. After unplugging, call `backend_ready` for
+    /// the [`transmitq`](super::transmitq): the device then returns a pending buffer, and discards
+    /// the bytes that were not written.
     pub fn unplug(&mut self) {
         if self.plugged {
             self.plugged = false;

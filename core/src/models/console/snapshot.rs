@@ -14,7 +14,7 @@ use crate::{
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConsoleSnapshot<const P: usize = 1> {
-    /// [`ConsoleSnapshot::VERSION`] at the time of the snapshot.
+    /// Value of [`ConsoleSnapshot::VERSION`] when the state was saved.
     pub version: u16,
     /// The driver accepts control messages: it sent DEVICE_READY, or PORT_READY for a port.
     pub driver_ready: bool,
@@ -23,14 +23,14 @@ pub struct ConsoleSnapshot<const P: usize = 1> {
 }
 
 impl<const P: usize> ConsoleSnapshot<P> {
-    /// The version of the layout. Snapshots of another version are refused.
+    /// Version of the layout. A restore refuses other versions.
     pub const VERSION: u16 = 1;
 }
 
-/// The host decides which ports are plugged in, which host's ends are open, and the sizes of the
-/// ports. [`restore`](Self::restore) does not change these settings. Set up the ports before the
-/// restore, either as they were ([`PortSnapshot`] contains the settings) or with new settings. The
-/// device tells the driver about each difference by a control message.
+/// For each port, the host decides whether the port is plugged in, whether the host's end is open,
+/// and the size. [`restore`](Self::restore) does not change these settings. Set up the ports before
+/// the restore, either as they were ([`PortSnapshot`] contains the settings) or with new settings.
+/// The device tells the driver about each difference by a control message.
 ///
 /// Output that a port accepted before the snapshot is not written again. If the driver's end of a
 /// port is open, the restore calls [`ConsolePort::driver_open`] of that port.

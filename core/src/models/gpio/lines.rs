@@ -39,8 +39,40 @@ pub enum GpioError {
 /// An array of [`GpioLine`]s is a bank. Another example is a port expander, which accesses its
 /// lines together.
 ///
-/// The device tracks the state that the driver asked for. The device asks a line only for
-/// operations that the line supports, and drives only lines that the driver has made outputs.
+/// The device tracks the state that the driver asked for. The device sets only directions and
+/// triggers that the [`abilities`](Self::abilities) of a line allow, and drives a line only while
+/// its direction is output. The device may read the level of any line.
+///
+/// ```
+/// use virtside::models::{Gpio, GpioError, GpioLines, gpio::{Abilities, Direction}};
+/// # struct Bus;
+/// # impl Bus { fn write_port(&mut self, _: u8) -> Result<(), GpioError> { Ok(()) } }
+///
+/// /// A port expander with eight outputs.
+/// struct Expander { bus: Bus, outputs: u8 }
+///
+/// impl GpioLines for Expander {
+///     fn count(&self) -> u16 { 8 }
+///     fn abilities(&self, _: u16) -> Abilities { Abilities::OUTPUT }
+///     fn set_direction(&mut self, line: u16, _: Direction, high: Option<bool>)
+///     -> Result<(), GpioError> {
+///         high.map_or(Ok(()), |high| self.drive(line, high))
+///     }
+///     fn level(&mut self, line: u16) -> Result<bool, GpioError> {
+///         Ok(self.outputs & (1 << line) != 0)
+///     }
+///     fn drive(&mut self, line: u16, high: bool) -> Result<(), GpioError> {
+///         let bit = 1 << line;
+///         let outputs = if high { self.outputs | bit } else { self.outputs & !bit };
+///         self.bus.write_port(outputs)?;
+///         self.outputs = outputs;
+///         Ok(())
+///     }
+/// }
+///
+/// let device = Gpio::<_, 8>::new(Expander { bus: Bus, outputs: 0 });
+/// # let _ = device;
+/// ```
 pub trait GpioLines {
     /// Returns the number of lines. The number is constant.
     fn count(&self) -> u16;
@@ -48,8 +80,9 @@ pub trait GpioLines {
     /// Returns what a line can do. The abilities are constant between resets.
     fn abilities(&self, line: u16) -> Abilities;
 
-    /// Sets the direction of a line. `high` is the initial value of an output, if the driver has
-    /// set a value.
+    /// Sets the direction of a line. For [`Direction::Output`], `high` is the value to which the
+    /// line is driven at once, or `None` if the driver has not set a value yet. For the other
+    /// directions, `high` is `None`.
     ///
     /// # Errors
     /// [`GpioError`]; the line then keeps its earlier direction. If the requested direction is
@@ -65,7 +98,7 @@ pub trait GpioLines {
     /// that the line is driven to.
     ///
     /// # Errors
-    /// [`GpioError`]
+    /// [`GpioError`]; [`Unsupported`](GpioError::Unsupported) if the level is unknown.
     fn level(&mut self, line: u16) -> Result<bool, GpioError>;
 
     /// Drives the line, which is an output.
@@ -75,7 +108,8 @@ pub trait GpioLines {
     fn drive(&mut self, line: u16, high: bool) -> Result<(), GpioError>;
 
     /// Sets the trigger of a line's interrupt, or disables the interrupt if `trigger` is `None`. A
-    /// new trigger may replace an earlier trigger without a `None` in between.
+    /// new trigger may replace an earlier trigger without a `None` in between. The default does
+    /// nothing.
     ///
     /// # Errors
     /// [`GpioError`]; the interrupt then counts as disabled.

@@ -36,7 +36,8 @@ impl core::fmt::Display for NameError {
 
 impl core::error::Error for NameError {}
 
-/// The names of up to `L` lines. Each name is ASCII, and no two lines have the same name.
+/// The names of up to `L` lines. Each name is ASCII without zero bytes, and no two lines have the
+/// same name.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Names<const L: usize>([&'static str; L]);

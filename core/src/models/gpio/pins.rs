@@ -1,7 +1,8 @@
 //! Pins of `embedded-hal` as lines.
 //!
 //! The type of a pin determines its directions, so a line offers only the directions of its pin.
-//! While the driver does not use an output, the pin keeps the value that it was last driven to.
+//! While the driver does not use an output, the pin keeps the value that it was last driven to. An
+//! [`OpenDrainLine`] is released instead.
 
 use embedded_hal::digital::{InputPin, OutputPin, StatefulOutputPin};
 
@@ -15,7 +16,7 @@ fn drive(pin: &mut impl OutputPin, high: bool) -> Result<(), GpioError> {
     pin.set_state(high.into()).map_err(failed)
 }
 
-/// An input pin.
+/// A line over an input pin.
 ///
 /// ```
 /// # #[derive(Debug)] struct Pin;
@@ -72,8 +73,9 @@ impl<P: InputPin> GpioLine for InputLine<P> {
     }
 }
 
-/// An output that cannot be read back. Its value is the value that it was last driven to. Before
-/// the first drive, the line has no value.
+/// An output that cannot be read back. Its level is the value that it was last driven to. Reading
+/// the level fails with [`GpioError::Unsupported`] until the driver has driven the line, and again
+/// after the driver has given up the direction output.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct OutputLine<P> {
@@ -113,7 +115,7 @@ impl<P: OutputPin> GpioLine for OutputLine<P> {
     }
 }
 
-/// An output whose driven value can be read back.
+/// An output whose level is the driven value, read back from the pin.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct StatefulLine<P> {
@@ -145,8 +147,8 @@ impl<P: StatefulOutputPin> GpioLine for StatefulLine<P> {
     }
 }
 
-/// A pin that can be driven and read at once, such as an open drain. As an input, and while the
-/// driver does not use it, the pin is released (driven high).
+/// A line over a pin that can be driven and read at the same time, such as an open drain. While the
+/// line is an input or unused, the pin is released (driven high).
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct OpenDrainLine<P> {

@@ -1,4 +1,4 @@
-//! Saves and restores the state of the lines.
+//! Snapshot of the GPIO device.
 
 use heapless::Vec;
 
@@ -9,38 +9,38 @@ use crate::{
     snapshot::{SnapshotError, check_version},
 };
 
-/// The state that a driver's requests left in a [`Gpio`].
+/// The state of a [`Gpio`] device that its driver can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GpioSnapshot<const L: usize> {
-    /// The value of [`GpioSnapshot::VERSION`] when the snapshot was made.
+    /// Value of [`GpioSnapshot::VERSION`] when the state was saved.
     pub version: u16,
     /// The states of all `L` lines, starting with line 0.
     pub lines: Vec<LineSnapshot, L>,
 }
 
 impl<const L: usize> GpioSnapshot<L> {
-    /// The version of the layout. A restore refuses other versions.
+    /// Version of the layout. A restore refuses other versions.
     pub const VERSION: u16 = 1;
 }
 
-/// The state that a driver's requests left in one line.
+/// The state of one line that the driver can change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LineSnapshot {
     /// Direction of the line.
     pub direction: Direction,
-    /// Value that the driver set. The line is driven to it while it is an output.
+    /// Value that the driver set. While the line is an output, it is driven to this value.
     pub value: Option<bool>,
     /// Trigger that the interrupt is enabled for.
     pub trigger: Option<Trigger>,
-    /// Level that was last read.
+    /// Level of the line when it was last read. True means high.
     pub last: bool,
-    /// The line interrupted, and the driver was not told yet.
+    /// The line interrupted, and the device has not returned a buffer for this interrupt yet.
     pub fired: bool,
-    /// The line's buffer among the chains in hand.
+    /// The state of the line's eventq buffer.
     pub buffer: EventBuffer,
 }
 
@@ -72,9 +72,9 @@ impl LineSnapshot {
     }
 }
 
-/// A restore sets the direction of each line, the values of outputs, and then each trigger. A
-/// restore takes at most two calls for each line. [`sense`](Gpio::sense) detects a change of level
-/// between the save and the restore.
+/// A restore sets the direction of each line, with the value of an output, and then the trigger. A
+/// restore takes at most two calls to the bank for each line. [`sense`](Gpio::sense) detects a
+/// change of level between the save and the restore.
 impl<B: GpioLines, const L: usize> SaveModel for Gpio<B, L> {
     type Snapshot = GpioSnapshot<L>;
 

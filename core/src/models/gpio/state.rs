@@ -8,27 +8,29 @@ use crate::model::Token;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct State {
     pub(super) direction: Direction,
-    /// Value that the driver set. The line is driven to it while it is an output (gpio-20).
+    /// Value that the driver set. While the line is an output, it is driven to this value
+    /// (gpio-20).
     pub(super) value: Option<bool>,
     /// Trigger that the interrupt is enabled for.
     pub(super) trigger: Option<Trigger>,
-    /// Level that was last read.
+    /// Level of the line when it was last read. True means high.
     pub(super) last: bool,
-    /// The line interrupted, and the driver was not told yet. An edge sets this at any time. A
-    /// level sets this only while the device keeps an eventq buffer (gpio-10, gpio-11).
+    /// The line interrupted, and the device has not returned a buffer for this interrupt yet. An
+    /// edge sets this flag at any time. A level sets it only while the device keeps an eventq
+    /// buffer (gpio-10, gpio-11).
     pub(super) fired: bool,
-    /// The eventq buffer in hand.
+    /// The state of the line's eventq buffer.
     pub(super) buffer: EventBuffer,
     /// Token of the eventq buffer. `None` until a restored device has served the buffer again.
     pub(super) token: Option<Token>,
 }
 
-/// The eventq buffer of a line that the device has in hand.
+/// The state of a line's eventq buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum EventBuffer {
-    /// The device has no buffer of the line.
+    /// The device has no buffer of the line in hand.
     #[default]
     None,
     /// The interrupt is unmasked, and the buffer waits for the interrupt.

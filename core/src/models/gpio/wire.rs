@@ -1,4 +1,4 @@
-//! Constants of the GPIO device that `virtio-spec` lacks.
+//! Constants of the GPIO device that the crate `virtio-spec` lacks.
 
 use crate::features::Features;
 
@@ -18,7 +18,7 @@ pub(super) const IRQ_INVALID: u8 = 0;
 /// `VIRTIO_GPIO_IRQ_STATUS_VALID`
 pub(super) const IRQ_VALID: u8 = 1;
 
-/// `VIRTIO_GPIO_MSG_*`
+/// Type of a request (`VIRTIO_GPIO_MSG_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     LineNames,
@@ -94,7 +94,8 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    /// Decodes a trigger type. The inner `None` is `VIRTIO_GPIO_IRQ_TYPE_NONE`.
+    /// Decodes a trigger type. Returns `Some(None)` for `VIRTIO_GPIO_IRQ_TYPE_NONE`, and `None` for
+    /// an unknown type.
     pub(super) const fn parse(value: u32) -> Option<Option<Self>> {
         Some(Some(match value {
             0 => return Some(None),
@@ -113,8 +114,8 @@ impl Trigger {
         matches!(self, Self::RisingEdge | Self::FallingEdge | Self::BothEdges)
     }
 
-    /// Returns whether a line interrupts. `before` is the earlier level of the line, and `now` is
-    /// the current level. True means high.
+    /// Returns whether a line with this trigger interrupts. `before` is the earlier level of the
+    /// line, and `now` is the current level. True means high.
     #[must_use]
     pub const fn fires(self, before: bool, now: bool) -> bool {
         match self {

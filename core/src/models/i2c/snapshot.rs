@@ -1,4 +1,4 @@
-//! The state of a group of requests between two requests.
+//! Snapshot of the I2C adapter device.
 
 use super::{FAILED, I2c, I2cBus};
 use crate::model::SaveModel;
@@ -6,12 +6,12 @@ use crate::model::SavedWith;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::check_version;
 
-/// The position of an [`I2c`] adapter in a group of requests.
+/// The state of an [`I2c`] adapter that its driver can change: the progress of a group of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct I2cSnapshot {
-    /// The value of [`I2cSnapshot::VERSION`] when the snapshot was made.
+    /// Value of [`I2cSnapshot::VERSION`] when the state was saved.
     pub version: u16,
     /// The previous request of a group failed, so the next request must fail.
     pub failing: bool,
@@ -21,7 +21,7 @@ pub struct I2cSnapshot {
 }
 
 impl I2cSnapshot {
-    /// The version of the layout. A restore refuses other versions.
+    /// Version of the layout. A restore refuses other versions.
     pub const VERSION: u16 = 1;
 }
 

@@ -2,7 +2,7 @@
 
 use embedded_hal::spi::{Mode, Phase, Polarity};
 
-use super::HEAD;
+use super::HEADER;
 use crate::num;
 
 /// Length of the configuration space in bytes.
@@ -143,7 +143,7 @@ impl SpiMode {
 pub struct SpiCapabilities {
     /// Number of chip selects.
     pub chip_selects: u8,
-    /// Whether a driver can say after which transfers a chip is deselected.
+    /// Whether a driver can choose after which transfers a chip is deselected.
     ///
     /// If false, the controller must keep the chip selected throughout a message of several
     /// transfers. A request does not say where a message ends, so the controller must detect the
@@ -212,14 +212,14 @@ impl SpiCapabilities {
     /// Returns the bytes of the configuration space.
     pub(super) fn config_space(&self) -> [u8; LEN] {
         let mut space = [0; LEN];
-        let head = [
+        let first = [
             self.chip_selects,
             u8::from(self.cs_change),
             self.tx_widths.bits(),
             self.rx_widths.bits(),
         ];
         let words = [
-            u32::from_le_bytes(head),
+            u32::from_le_bytes(first),
             self.bits_per_word_mask,
             self.functions.bits(),
             self.max_freq_hz,
@@ -235,11 +235,11 @@ impl SpiCapabilities {
         space
     }
 
-    /// Returns the settings that a request's head asks for, or `None` if a field is invalid or
+    /// Returns the settings that a request's header asks for, or `None` if a field is invalid or
     /// unsupported (spi-03, spi-04).
-    pub(super) fn check(&self, head: &[u8; HEAD]) -> Option<SpiSettings> {
-        let mut words = [0; HEAD / 4];
-        let (chunks, _) = head.as_chunks();
+    pub(super) fn check(&self, header: &[u8; HEADER]) -> Option<SpiSettings> {
+        let mut words = [0; HEADER / 4];
+        let (chunks, _) = header.as_chunks();
         for (word, chunk) in words.iter_mut().zip(chunks) {
             *word = u32::from_le_bytes(*chunk);
         }
@@ -328,8 +328,8 @@ pub struct SpiSettings {
 }
 
 impl SpiSettings {
-    /// Returns the head of a request that asks for these settings.
-    pub(super) fn head(&self) -> [u8; HEAD] {
+    /// Returns the header of a request that asks for these settings.
+    pub(super) fn header(&self) -> [u8; HEADER] {
         let first = [
             self.chip_select,
             self.bits_per_word,
@@ -346,12 +346,12 @@ impl SpiSettings {
             self.cs_hold_ns,
             self.cs_inactive_ns,
         ];
-        let mut head = [0; HEAD];
-        let (places, _) = head.as_chunks_mut();
+        let mut header = [0; HEADER];
+        let (places, _) = header.as_chunks_mut();
         for (place, word) in places.iter_mut().zip(words) {
             *place = word.to_le_bytes();
         }
-        head
+        header
     }
 }
 

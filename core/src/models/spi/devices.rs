@@ -35,7 +35,7 @@ impl<S: SpiDevice> SpiChip<S> {
 /// Words have 8 bits, most significant bit first, on single lines. Mode and rate of each chip are
 /// fixed by its set-up ([`FixedClock`]). A request with any delay is answered with PARAM_ERR.
 ///
-/// # One transfer a message
+/// # One transfer per message
 ///
 /// A device of embedded-hal deselects its chip after each transfer. A request must therefore have
 /// `cs_change` set. If a request keeps its chip selected for the next request, the controller sends

@@ -12,7 +12,7 @@ use super::controller::{
     SpiCapabilities, SpiController, SpiData, SpiError, SpiFunctions, SpiMode, SpiSettings, count,
 };
 
-/// Sets the clock of bus `B`. embedded-hal has no common interface for that.
+/// Sets the clock of bus `B`. embedded-hal has no common interface for this task.
 ///
 /// [`FixedClock`] never changes the clock, and [`SteppedClock`] chooses one of several rates. For
 /// other clocks, implement this trait with the functions of the bus.
@@ -41,7 +41,8 @@ pub trait SpiClock<B> {
 /// | a higher rate | the transfer runs at this clock's rate, if `max_freq_hz` allows the request |
 /// | rate 0 | no preference: the transfer runs at this clock's rate |
 ///
-/// The configuration space has no field for a lowest rate, so a driver learns of it by the error.
+/// The configuration space has no field for a lowest rate, so a driver learns the lowest rate only
+/// from the error.
 /// [`SteppedClock`] supports lower rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -161,10 +162,10 @@ where
     }
 }
 
-/// A controller of `CS` chips on one embedded-hal bus. Each chip is selected by a pin that is low.
+/// A controller of `CS` chips on one embedded-hal bus. Each chip has an active-low chip select pin.
 ///
 /// Words have 8 bits, most significant bit first, on single lines. All pins must be high at the
-/// start. For a chip that is selected by a high pin, pass an inverted pin.
+/// start. For a chip with an active-high chip select, pass an inverted pin.
 ///
 /// # Which transfers belong together
 ///
@@ -174,7 +175,7 @@ where
 /// * a transfer with `cs_change`,
 /// * a transfer that fails,
 /// * a transfer with another chip,
-/// * a reset.
+/// * a reset of the device, or a stop of its queue.
 ///
 /// Zephyr sets `cs_change` in the last transfer of a message. Linux 6.18 does not, so its next
 /// message continues the transaction of the last one. There are two remedies:

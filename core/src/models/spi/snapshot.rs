@@ -1,4 +1,4 @@
-//! The chip that is selected between two transfers.
+//! Snapshot of the SPI controller device.
 
 use super::{Spi, SpiCapabilities, SpiController, SpiSettings};
 use crate::model::SaveModel;
@@ -6,12 +6,13 @@ use crate::model::SavedWith;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::check_version;
 
-/// The state that a driver's requests left in an [`Spi`] device.
+/// The state of an [`Spi`] device that its driver can change: the chip that is selected between two
+/// transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SpiSnapshot {
-    /// The value of [`SpiSnapshot::VERSION`] when the snapshot was made.
+    /// Value of [`SpiSnapshot::VERSION`] when the state was saved.
     pub version: u16,
     /// If a chip is selected: the settings of its last transfer, encoded as a
     /// `virtio_spi_transfer_head`.
@@ -19,12 +20,12 @@ pub struct SpiSnapshot {
 }
 
 impl SpiSnapshot {
-    /// The version of the layout. A restore refuses other versions.
+    /// Version of the layout. A restore refuses other versions.
     pub const VERSION: u16 = 1;
 }
 
-/// A restore selects the chip again. If the chip's pin was held in between, the chip does not
-/// notice the restore. Any other chip sees the start of a transfer.
+/// A restore selects the chip again. If the chip select stayed active between the save and the
+/// restore, the chip does not notice the restore. Otherwise the chip sees the start of a transfer.
 impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
     type Snapshot = SpiSnapshot;
 
@@ -35,7 +36,7 @@ impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
                 .controller
                 .selected()
                 .filter(|settings| stays_selected(&self.controller.capabilities(), settings))
-                .map(|settings| settings.head()),
+                .map(|settings| settings.header()),
         }
     }
 
@@ -44,7 +45,7 @@ impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
         if self.controller.selected().is_some() {
             return Err(SnapshotError::NotInReset);
         }
-        let Some(head) = &snapshot.selected else {
+        let Some(header) = &snapshot.selected else {
             return Ok(());
         };
         if !with.started {
@@ -52,7 +53,7 @@ impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
         }
         let capabilities = self.controller.capabilities().normalized();
         let settings = capabilities
-            .check(head)
+            .check(header)
             .filter(|settings| stays_selected(&capabilities, settings));
         let settings = settings.ok_or(SnapshotError::Model { at: 0 })?;
         self.controller

@@ -3,8 +3,8 @@
 use super::{ConsoleSize, Owed, Port};
 use crate::models::console::ConsolePort;
 
-/// The state of a port: the settings of the host, and the control messages that host and driver
-/// have exchanged about the port.
+/// The state of a port: the settings of the host, the state that the driver has changed, and the
+/// control messages that are still to be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
