@@ -33,7 +33,7 @@ use crate::{
 /// at least one slot for each queue that the driver may use; see [`ChainSlot`]. `H` is the
 /// reference to the [`Shared`] block: `&'static Shared<Q>`, or an `Arc`.
 ///
-/// | call | guest-memory accesses, at most |
+/// | call | accesses to the driver's memory, at most |
 /// |---|---|
 /// | [`access`](Self::access) | `Q` at DRIVER_OK; 1 when a queue that was reset is made ready; otherwise none |
 /// | [`poll(b)`](Self::poll) | `b * (N + 5) + 2 * min(b, Q)` in rings, `b * (N + 1)` indirect descriptors, and the model's |

@@ -28,10 +28,12 @@ where
     /// [`enable_kicks`](TakenQueue::enable_kicks) before it sleeps.
     ///
     /// # Errors
-    /// [`Refusal::WrongPhase`] before the driver is live and while the device is suspended,
-    /// [`Refusal::QueueBusy`] while chains of the queue are pending, [`Refusal::QueueTaken`],
-    /// [`Refusal::QueueNotReady`] (also while the driver stops the queue) or
-    /// [`Refusal::NoSuchQueue`].
+    /// * [`Refusal::WrongPhase`] before the driver is live, and while the device is suspended or
+    ///   being suspended.
+    /// * [`Refusal::QueueBusy`] while chains of the queue are in hand.
+    /// * [`Refusal::QueueTaken`] if the queue is already taken.
+    /// * [`Refusal::QueueNotReady`] if the queue is not live, or while the driver stops the queue.
+    /// * [`Refusal::NoSuchQueue`] if the number is not below `Q`.
     #[allow(clippy::type_complexity, reason = "a queue of this device")]
     pub fn take_queue(&mut self, queue: u16) -> Result<TakenQueue<M::Window, I, Q, N, H>, Refusal>
     where
@@ -200,15 +202,17 @@ where
     ///
     /// The device checks the queue as before DRIVER_OK, and serves the queue at once. `max` is the
     /// largest size that is allowed, in elements. `queue_check` is called for every configured
-    /// queue, as when the driver goes live. Worst case: three translations, `9 * Q` comparisons, `Q
-    /// + 1` calls of `queue_check` and one store to the device area.
+    /// queue, as when the driver goes live.
+    ///
+    /// Worst case: three translations, `9 * Q` comparisons, `Q + 1` calls of `queue_check` and one
+    /// store to the device area.
     ///
     /// # Errors
     /// Nothing changes on an error.
     ///
     /// * The error of `queue_check`, if it refuses this queue.
-    /// * [`DeviceError::Refused`] with the refusal, if another check fails. If `queue_check`
-    ///   refuses another queue beside this one, the refusal names the other queue.
+    /// * [`DeviceError::Refused`] with the refusal, if another check fails. If `queue_check` refuses
+    ///   another queue beside this one, the refusal names the other queue.
     /// * [`Refusal::WrongPhase`] if the device is not live, or is suspended or being suspended.
     pub fn enable_queue<C: QueueCheck + ?Sized>(
         &mut self,

@@ -36,8 +36,8 @@ where
 {
     /// Restores a state that [`save`](Self::save) returned.
     ///
-    /// Conditions: this device has the same `Q` and `N` as the saved device, its model offers the
-    /// same features and queues, and the driver's memory has the same contents. Every value of the
+    /// This device must have the same `Q` and `N` as the saved device. Its model must offer the same
+    /// features and queues, and the driver's memory must have the same contents. Every value of the
     /// state is checked as if the driver had written it.
     ///
     /// To restore a device of messages, first build it without queues: send

@@ -33,7 +33,7 @@ where
     /// used ring of each ready queue.
     ///
     /// # Errors
-    /// [`Refusal::QueueTaken`] while a queue is moved out. A taken queue that was dropped is saved
+    /// [`Refusal::QueueTaken`] while a queue is taken. A taken queue that was dropped is saved
     /// as stopped. [`Refusal::QueueBusy`] if more than `P` chains are in hand.
     pub fn save<const P: usize>(
         &mut self,

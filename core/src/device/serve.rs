@@ -70,7 +70,7 @@ where
     /// Serves up to `budget` chains, one chain of each queue in turn, and sends interrupts at the
     /// end.
     ///
-    /// A look into an empty queue counts as one chain. Worst case:
+    /// A look into an empty queue takes one chain of the budget. Worst case:
     ///
     /// * `budget * (N + 5) + 2 * min(budget, Q)` ring accesses,
     /// * `budget * (N + 1)` descriptors of indirect tables,

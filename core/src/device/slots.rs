@@ -160,7 +160,7 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Counters {
-    /// Chains that were given back.
+    /// Chains that were given back, including rejected chains, without those of taken queues.
     pub chains: u32,
     /// Used-buffer interrupts that were sent, without those of taken queues.
     pub interrupts: u32,

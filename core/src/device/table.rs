@@ -169,7 +169,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// Returns the queues that are moved out.
+    /// Returns the queues that are taken.
     pub(crate) fn taken(&self) -> QueueSet<Q> {
         let mut set = QueueSet::new();
         for (entry, queue) in self.entries.iter().zip(0u16..) {
@@ -280,7 +280,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// Returns whether a queue that was taken with this generation is still out.
+    /// Returns whether a queue that was taken with this generation is still taken.
     pub(crate) fn is_out(&self, queue: u16, generation: u32) -> bool {
         self.entry(queue).is_some_and(|entry| {
             entry.generation == generation && matches!(entry.place, Place::Taken)
