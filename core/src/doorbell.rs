@@ -6,9 +6,9 @@ use crate::queue_set::{QueueSet, bits, used};
 
 /// A lock-free set of the queues that were kicked, with numbers below `Q`.
 ///
-/// An interrupt handler, or a thread behind an ioeventfd, calls [`ring`](Self::ring). `poll` drains
-/// the doorbell. Ringing takes one atomic operation on one word. [`drain`](Self::drain) and
-/// [`is_silent`](Self::is_silent) read `Q.div_ceil(32)` words.
+/// An interrupt handler, or a thread behind an ioeventfd, calls [`ring`](Self::ring). The `poll` of
+/// the device takes the kicks. Ringing takes one atomic operation on one word.
+/// [`drain`](Self::drain) and [`is_silent`](Self::is_silent) read `Q.div_ceil(32)` words.
 ///
 /// ```
 /// use virtside::doorbell::Doorbell;
@@ -59,7 +59,7 @@ impl<const Q: usize> Doorbell<Q> {
         }
     }
 
-    /// Returns whether no queue was kicked since the last drain.
+    /// Returns whether there are no kicks that were not taken yet.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         let mut words = self.words().iter();

@@ -6,8 +6,8 @@
 //! * [`HostFault`]: the back end or the host's memory failed. The request fails and the device
 //!   continues.
 //!
-//! [`DeviceError`] is the error type of set-up by messages. It contains one of the above, or an
-//! error of the conversation itself.
+//! [`DeviceError`] is the error type of set-up by messages and of queue calls. It contains one of
+//! the above, a queue number that is not valid, or an error in the conversation.
 
 mod display;
 #[cfg(test)]
@@ -147,7 +147,7 @@ pub enum Refusal {
         /// Queue number.
         queue: u16,
     },
-    /// Chains of the queue are pending, or more chains are pending than a snapshot has room for.
+    /// Chains of the queue are in hand, or more chains are in hand than the snapshot has room for.
     QueueBusy {
         /// Queue number.
         queue: u16,
@@ -215,12 +215,13 @@ pub enum Refusal {
     /// The device's own check ([`QueueCheck::check_ready`](crate::QueueCheck::check_ready)) refuses
     /// to go live with this set of queues: a queue is missing, or the queues do not fit together.
     QueueSet,
-    /// The capability was not negotiated or is not implemented.
+    /// The operation needs a feature that was not negotiated, or is disabled in this engine
+    /// ([`without_taking`](crate::Engine::without_taking)).
     NotNegotiated,
     /// The device did not start at DRIVER_OK. DRIVER_OK and DEVICE_NEEDS_RESET are set.
     ///
-    /// A queue of the driver was refused at DRIVER_OK or before, the set of queues was refused, the
-    /// model refused to start, or DEVICE_NEEDS_RESET was already set.
+    /// A queue was refused at DRIVER_OK or before, the set of queues was refused, the model refused
+    /// to start, or DEVICE_NEEDS_RESET was already set.
     NotReady,
     /// IN_ORDER was negotiated, and the chain is not the oldest in flight.
     OutOfOrder {
@@ -230,7 +231,7 @@ pub enum Refusal {
     /// The token's chain is no longer in flight: it was answered, or its queue was stopped or
     /// reset.
     StaleToken,
-    /// The ticket does not belong to the outstanding access.
+    /// The [`Ticket`](crate::transport::Ticket) does not belong to the outstanding access.
     StaleTicket,
 }
 
@@ -245,7 +246,7 @@ pub enum DriverFault {
     AvailIndexJump {
         /// Available index that the device read.
         idx: u16,
-        /// The device's own position.
+        /// Index of the available entry that the device takes next.
         next: u16,
     },
     /// An available entry is not a valid descriptor index (split ring).
@@ -263,8 +264,8 @@ pub enum DriverFault {
         /// The invalid index.
         next: u16,
     },
-    /// A chain is longer than the largest queue, or loops. In a packed ring, a chain continues into
-    /// slots that are in flight.
+    /// A chain has more buffers than the capacity `N` of the queue, or loops. In a packed ring, a
+    /// chain continues into ring slots that are in flight.
     ChainTooLong {
         /// Head of the chain.
         head: u16,
@@ -281,7 +282,7 @@ pub enum DriverFault {
     },
     /// A buffer is not mapped with the required access.
     BufferUnmapped {
-        /// Driver address.
+        /// Driver address of the buffer.
         addr: u64,
         /// Length in bytes.
         len: u32,
@@ -309,7 +310,7 @@ pub enum DriverFault {
         /// Length of the table in bytes.
         len: u32,
     },
-    /// A request lacks its header, or room for the answer.
+    /// A request lacks its header, or room for the answer. The model reports this fault.
     BadRequest {
         /// Head of the chain.
         head: u16,
@@ -365,7 +366,7 @@ pub enum HostFault {
     },
 }
 
-/// An error of set-up by messages, from the first message to a working device.
+/// Error of the calls that build a device from messages, and of calls that name a queue or a chain.
 ///
 /// ```
 /// use virtside::{QueueCheck, Refusal, error::DeviceError};
@@ -379,11 +380,12 @@ pub enum HostFault {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// The operation is not possible on this queue.
+    /// There is no queue with this number that the operation can use: the number is not allowed or
+    /// is already in use, or the queue is not configured or has failed.
     InvalidQueue(u16),
     /// The configuration of this queue was refused.
     BadQueueConfig(u16, Refusal),
-    /// The message is not allowed at this point of the conversation.
+    /// The message is not a set-up message, or the device was already built.
     UnexpectedMessage(Message),
     /// The conversation ended before the device was ready.
     UnexpectedEndOfStream,
@@ -396,9 +398,9 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
-    /// Returns the refusal that the driver gets for its `queue`.
+    /// Returns the refusal with which to answer the driver's set-up of `queue`.
     ///
-    /// This is the refusal in the error, or [`Refusal::Policy`] if the error contains none.
+    /// This is the refusal in the error. If the error contains none, it is [`Refusal::Policy`].
     #[must_use]
     pub fn refusal(&self, queue: u16) -> Refusal {
         self.refusal_or(Refusal::Policy { queue })
@@ -434,19 +436,20 @@ impl From<HostFault> for DeviceError {
 
 /// Reaction of a device to a driver that breaks the protocol, the same on every transport.
 ///
-/// | | a queue that fails its checks | a chain that cannot be taken | other faults of a ring |
+/// | | a queue that fails its checks | a chain with a fault in its descriptors or its request | other faults of a ring |
 /// |---|---|---|---|
 /// | [`Refuse`](Self::Refuse) | the device works without the queue | the chain is given back, the queue continues | the queue stops |
 /// | [`StopQueue`](Self::StopQueue) | the device works without the queue | the queue stops | the queue stops |
-/// | [`NeedsReset`](Self::NeedsReset) | DEVICE_NEEDS_RESET at DRIVER_OK | the queue stops, DEVICE_NEEDS_RESET | the queue stops, DEVICE_NEEDS_RESET |
+/// | [`NeedsReset`](Self::NeedsReset) | the device does not start, DEVICE_NEEDS_RESET at DRIVER_OK | the queue stops, DEVICE_NEEDS_RESET | the queue stops, DEVICE_NEEDS_RESET |
 ///
 /// The other queues continue in every case. A stopped queue works again after a queue reset
 /// (RING_RESET) or a device reset. Faults are reported as follows:
 ///
-/// - A [`Trace`](crate::trace::Trace) is told of every [`DriverFault`] and [`Refusal`].
+/// - A [`Trace`](crate::trace::Trace) is told of every [`DriverFault`] and [`Refusal`], except of
+///   the rejected chains of a taken queue and of refused messages.
 /// - [`driver_fault`](crate::Device::driver_fault) returns the fault that stopped a queue. A taken
 ///   queue returns the fault in [`Stop`](crate::device::Stop).
-/// - `Counters::refused` counts the chains that were given back unserved, and
+/// - `Counters::refused` counts the rejected chains, which were given back unserved, and
 ///   [`last_refused`](crate::Device::last_refused) returns the most recent reason.
 /// - The driver is told of DEVICE_NEEDS_RESET by a configuration interrupt. The driver is not told
 ///   of other faults, and may wait forever for a queue that has stopped.
@@ -465,20 +468,20 @@ impl From<HostFault> for DeviceError {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum FaultPolicy {
-    /// Only the faulty queue or chain is refused. A chain that cannot be taken, or in which the
-    /// model finds a fault, is given back with nothing written.
+    /// Only the faulty queue is refused, or only the faulty chain is rejected: the chain is given
+    /// back with nothing written.
     ///
-    /// If there is no chain to give back, the queue stops:
+    /// In the following cases the device cannot give the faulty chain back, and the queue stops:
     ///
     /// - The available index is too far ahead.
     /// - The head is not a descriptor of the queue, or is in flight.
     /// - With IN_ORDER, older chains are in flight.
     /// - In a packed ring, the chain has no end.
-    /// - The owner of a taken queue [reports](crate::device::TakenQueue::report) the fault. The
-    ///   owner can instead give the chain back with nothing written.
+    /// - The owner of a taken queue [reports](crate::device::TakenQueue::report) the fault. To keep
+    ///   the queue running, the owner gives the chain back with nothing written instead.
     ///
-    /// In a packed ring the device searches for the end of a refused chain again. A call that
-    /// refuses a chain therefore takes up to `N` ring accesses more than its documentation states.
+    /// In a packed ring the device searches for the end of a rejected chain again. A call that
+    /// rejects a chain therefore takes up to `N` ring accesses more than its documentation states.
     Refuse,
     /// The queue stops.
     StopQueue,

@@ -61,8 +61,8 @@ impl Features {
     pub const DEVICE_TYPE: Self =
         Self::from_bits(0x00ff_ffff | (1 << 42) | (u128::MAX ^ ((1 << 50) - 1)));
 
-    /// Ring and transport features for a device that answers every chain by itself, in any ring
-    /// format.
+    /// Ring and transport features for a device that answers every chain without waiting for an
+    /// external event. RING_PACKED is not among them.
     ///
     /// A device that keeps chains until an external event happens returns true from
     /// [`may_sleep`](crate::DeviceModel::may_sleep) or leaves SUSPEND out. Otherwise a suspension
@@ -229,7 +229,8 @@ impl Features {
     }
 }
 
-/// Changes of a host to a device's offer.
+/// A host's changes to the features that a device offers: features to add, and features to
+/// withhold.
 ///
 /// The changes apply to ring and transport features that depend on the device's environment, not on
 /// its type. Features that the model [excludes](crate::DeviceConfig::excluded) are not offered even
@@ -265,7 +266,7 @@ const fn spread(middle: u32) -> u64 {
 }
 
 impl Offer {
-    /// No change: the device offers what its model wants.
+    /// No changes: the device offers the features that its model wants.
     pub const AS_IS: Self = Self { more: 0, fewer: 0 };
 
     /// Adds features to the offer. Bits of a device type and features that are not implemented are
@@ -290,7 +291,8 @@ impl Offer {
         }
     }
 
-    /// Returns the offer of a device that wants `wanted`; see [`Features::offer`].
+    /// Applies the changes to the features `wanted` of a model, and returns the resulting offer.
+    /// See [`Features::offer`].
     #[must_use]
     pub const fn of(self, wanted: Features) -> Features {
         Features::offer(Features {

@@ -6,8 +6,8 @@ use portable_atomic::{AtomicU32, Ordering, fence};
 ///
 /// A level line follows InterruptStatus (mmio-32): [`assert`](Self::assert) is called when a bit of
 /// InterruptStatus is set, and [`deassert`](Self::deassert) when the driver has acknowledged the
-/// last bit. An edge-triggered interrupt or a message uses only `assert`. Both methods may be
-/// called from any thread or handler that owns a queue, and must not block.
+/// last bit. An edge-triggered or message-signalled interrupt uses only `assert`. Both methods may
+/// be called from any thread or handler that owns a queue, and must not block.
 ///
 /// The table shows the level of the line, and the calls at each transition of the device:
 ///
@@ -15,7 +15,7 @@ use portable_atomic::{AtomicU32, Ordering, fence};
 /// |---|---|---|
 /// | is in reset, or DRIVER_OK was not written yet | low: InterruptStatus is 0 | `deassert` at the reset |
 /// | is live, suspending or failed | high while InterruptStatus is not 0 (mmio-32) | `assert` for each event; once more after an InterruptACK that leaves bits set |
-/// | was live and is suspended | high while InterruptStatus is not 0; only InterruptACK changes it | no `assert` (suspend-03, suspend-06) |
+/// | was live and is suspended | high while InterruptStatus is not 0; only InterruptACK changes the level | no `assert` (suspend-03, suspend-06) |
 /// | was restored as live, suspending or failed | high while InterruptStatus is not 0 | `assert` if InterruptStatus is not 0 |
 /// | was restored as suspended, and is still suspended | low, whatever InterruptStatus is | no `assert` (suspend-03) |
 /// | is resumed | high while InterruptStatus is not 0 | one `assert` for the held-back interrupts (suspend-07) |
@@ -55,7 +55,8 @@ pub(crate) fn sync_level<I: DriverNotify>(notify: &I, high: bool, wanted: impl F
     }
 }
 
-/// Repeats only if another core changes the wanted level in between.
+/// Drives the line until it has the wanted level. Repeats only if another core changes the wanted
+/// level in between.
 #[cold]
 #[inline(never)]
 fn drive<I: DriverNotify>(notify: &I, mut high: bool, wanted: impl Fn() -> bool) {
@@ -127,8 +128,8 @@ impl DriverNotify for CountingNotify {
     }
 }
 
-/// An interrupt line that holds interrupts back until [`flush`](Self::flush), so that a batch costs
-/// one interrupt.
+/// An interrupt line that holds interrupts back until [`flush`](Self::flush) and then raises one
+/// interrupt for all of them.
 ///
 /// ```
 /// use virtside::{DriverNotify, interrupt::{BufferedNotify, CountingNotify}};

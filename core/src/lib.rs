@@ -35,6 +35,7 @@
 //! |---|---|
 //! | back end | the host's code behind a model, such as a disk, a port or a bus |
 //! | chain | one request of the driver: a list of buffers, device-readable buffers first |
+//! | clause | a requirement of the specification, with an id such as `split-desc-05`; listed in `tests/conformance.tsv` of the repository |
 //! | conversation | the messages that set a device up, up to `Ready`: see [`Configuring`] |
 //! | driver | the software that owns the rings and sends requests; not trusted |
 //! | engine | a model with its queues, register block and slots: an [`Engine`] |

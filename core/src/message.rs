@@ -76,7 +76,8 @@ impl<'a> ReadyQueues<'a> {
     }
 }
 
-/// One request of a driver to a device, independent of the transport.
+/// A message from the driver to the device, for set-up, notification or reset. The same on every
+/// transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

@@ -37,16 +37,17 @@ pub(crate) enum StartAnswer {
     Refused,
 }
 
-/// State of a taken queue: quiet, or not taken. The bits from [`COUNT`] on count the takes.
+/// State of a queue: not taken, or taken and [quiet](crate::device::TakenQueue). The bits from
+/// [`COUNT`] on count the takes.
 const STOPPED: u32 = 0;
-/// State of a taken queue: at work.
+/// State of a taken queue: its owner serves it.
 const RUNNING: u32 = 1;
 /// State of a taken queue: asked to stop.
 const STOPPING: u32 = 2;
 /// State of a taken queue: quiet, and dropped by its owner.
 const DROPPED: u32 = 3;
-/// One take. The word contains the count only while the queue is not at work, so that RUNNING is a
-/// single value.
+/// Increment of the count of takes. In the states RUNNING and STOPPING the word contains no count,
+/// so that a taken queue compares the whole word with RUNNING.
 const COUNT: u32 = 4;
 
 /// Flag beside the bits of InterruptStatus: the pending interrupts are held back until the device
@@ -214,8 +215,8 @@ impl<const Q: usize> Shared<Q> {
         self.needs_reset.load(Ordering::Acquire) != 0
     }
 
-    /// Sets DEVICE_NEEDS_RESET. Raises a configuration interrupt if this is the first time and
-    /// DRIVER_OK was written (status-03, status-04), and returns whether it did.
+    /// Sets DEVICE_NEEDS_RESET. Raises a configuration interrupt if DEVICE_NEEDS_RESET was clear
+    /// and DRIVER_OK was written (status-03, status-04). Returns whether it raised the interrupt.
     pub(crate) fn fail<I: DriverNotify>(&self, driver_ok: bool, notify: &I) -> bool {
         let before = self.needs_reset.swap(1, Ordering::AcqRel);
         let first = before == 0 && driver_ok;
@@ -237,12 +238,14 @@ impl<const Q: usize> Shared<Q> {
         self.epoch_and_answer.load(Ordering::Acquire) & !ANSWER
     }
 
-    /// Accepts DRIVER_OK. Returns false if DRIVER_OK was already answered, or in another epoch.
+    /// Accepts DRIVER_OK. Returns false if DRIVER_OK was already answered, or the device is in
+    /// another epoch.
     pub(crate) fn accept(&self, epoch: u32) -> bool {
         self.transition(epoch | WAITING, epoch | ACCEPTED)
     }
 
-    /// Refuses DRIVER_OK. Has no effect if DRIVER_OK was already answered, or in another epoch.
+    /// Refuses DRIVER_OK. Has no effect if DRIVER_OK was already answered, or the device is in
+    /// another epoch.
     ///
     /// DEVICE_NEEDS_RESET and its interrupt come before the answer, so that a reset after the
     /// answer clears both.
@@ -319,7 +322,8 @@ impl<const Q: usize> Shared<Q> {
     }
 
     /// Called by a taken queue that is dropped. `was_quiet` tells whether the queue was quiet
-    /// before; the number of a quiet queue may already have a new owner.
+    /// before. If so, another taken queue may have this number already, and its state is not
+    /// changed.
     pub(crate) fn dropped(&self, queue: u16, take: u32, was_quiet: bool) {
         let Some(state) = self.taken(queue) else {
             return;

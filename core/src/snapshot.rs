@@ -1,12 +1,12 @@
 //! Saved state of a device as plain values, for snapshots, migration and restarts.
 //!
-//! [`Engine::save`](crate::Engine::save) returns the state, and `restore` of a device in reset
-//! takes it. The state contains the set-up, the ring positions, the chains in hand, the interrupt
-//! status, and the state of a model that implements [`SaveModel`]. Every model in
-//! [`models`](crate::models) implements that trait.
+//! [`Engine::save`] returns the state. [`Engine::restore`] puts an engine in reset into this state.
+//! The state contains the set-up, the ring positions, the chains in hand, the interrupt status, and
+//! the state of a model that implements [`SaveModel`]. Every model in [`models`](crate::models)
+//! implements that trait.
 //!
-//! A saved state is not trusted. Every value is checked in the same way as a value from a driver. A
-//! state that fails a check is refused, and the device is then in reset.
+//! A saved state is not trusted. Every value is checked in the same way as a value from a driver.
+//! If a check fails, the state is refused, and the device is in reset afterwards.
 //!
 //! [`Device::save`](crate::Device::save) leaves the model out. A host without an engine calls
 //! [`negotiate`](crate::DeviceConfig::negotiate), `Device::restore` and [`SaveModel::restore`], in
@@ -17,7 +17,7 @@
 //! - The driver's memory. The host must restore it unchanged.
 //! - The configuration of the model, and its back end. The model must offer the same features and
 //!   have the same queues. Tokens that a back end kept are stale.
-//! - The offer, if the host changed it.
+//! - The host's changes to the offer. The host must make the same changes before the restore.
 //! - Kicks. Every queue counts as kicked, so poll once after a restore.
 //! - Counters, the last refusal, and the fault that stopped a queue. (The state contains whether a
 //!   queue is stopped.)
@@ -25,25 +25,30 @@
 //! # Chains in hand
 //!
 //! Chains in hand are served again from their start. The back end repeats the work that it had not
-//! answered, and each chain is answered once. A chain whose buffers are no longer mapped is
-//! refused.
+//! answered, and each chain is answered once. If a buffer of a chain in hand is no longer mapped,
+//! the state is refused ([`SnapshotError::Chain`]).
 //!
 //! # States that cannot be restored
 //!
 //! Every state that a device reaches by itself can be restored, with two exceptions:
 //!
-//! - The device is live, its driver has stopped a queue and not set it up again, and the model's
-//!   [`queue_check`](crate::DeviceModel::queue_check) refuses the other queues without that queue
-//!   ([`SnapshotError::Queue`], [`SnapshotError::Queues`]). The check is asked about the queues of
-//!   the state, as when the driver goes live.
-//! - The rings of a queue were gone before the driver was live, and the queue does not fit the
-//!   features that the driver accepted later. (Until DRIVER_OK, a ready queue keeps the features
-//!   with which it was checked. A restore does not change this.)
+//! - In a live device, the driver has stopped a queue and has not set it up again. A restore calls
+//!   the model's [`queue_check`](crate::DeviceModel::queue_check) for the remaining queues, as when
+//!   the driver goes live. If the check refuses them, the state is refused
+//!   ([`SnapshotError::Queue`], [`SnapshotError::Queues`]).
+//! - Before DRIVER_OK, a queue failed because its rings were unmapped, and then the driver accepted
+//!   features with which the layout of this queue is not valid ([`SnapshotError::Queue`]). A queue
+//!   that has not failed is checked with the features in [`QueueSnapshot::checked`] and can be
+//!   restored.
 //!
 //! With the feature `serde`, every snapshot type is `Serialize` and `Deserialize`.
 //!
+//! [`Engine::restore`]: crate::Engine::restore
+//! [`Engine::save`]: crate::Engine::save
+//! [`QueueSnapshot::checked`]: crate::snapshot::QueueSnapshot::checked
 //! [`SaveModel`]: crate::model::SaveModel
 //! [`SaveModel::restore`]: crate::model::SaveModel::restore
+//! [`SnapshotError::Chain`]: crate::snapshot::SnapshotError::Chain
 //! [`SnapshotError::Queue`]: crate::snapshot::SnapshotError::Queue
 //! [`SnapshotError::Queues`]: crate::snapshot::SnapshotError::Queues
 
@@ -87,7 +92,7 @@ pub struct DeviceSnapshot<const Q: usize, const N: usize, const P: usize> {
 }
 
 impl<const Q: usize, const N: usize, const P: usize> DeviceSnapshot<Q, N, P> {
-    /// Refuses other versions before any other field is read.
+    /// Refuses other versions. Called before any other field is read.
     pub(crate) const fn check_version(&self) -> Result<(), SnapshotError> {
         check_version(self.version, SNAPSHOT_VERSION)
     }
@@ -116,9 +121,9 @@ pub struct QueueSnapshot {
     pub config: QueueConfig,
     /// Ring positions. `None` if the queue is stopped until a reset of the queue or the device.
     pub ring: Option<RingSnapshot>,
-    /// Before the driver is live: the features that the driver had accepted when the queue was made
-    /// ready, bits 0 to 63, and 64 to 127. DRIVER_OK checks the queue again with the final
-    /// features. 0 when the driver is live.
+    /// Features that the driver had accepted when the queue was made ready and checked: bits 0 to
+    /// 63, and 64 to 127. 0 if the driver is live, because DRIVER_OK checks the queue again with
+    /// the final features.
     pub checked: [u64; 2],
 }
 
@@ -188,8 +193,7 @@ pub enum Stage {
 /// State of an [`Engine`](crate::Engine) and its model, with up to `P` chains in hand.
 ///
 /// The value takes at most `96 + 96 * Q + P * (16 * N + 24)` bytes, plus the size of the model's
-/// state. `save` returns it into the caller's stack frame or static. Sizes without the model's
-/// state:
+/// state. `save` returns it by value, usually on the stack. Sizes without the model's state:
 ///
 /// | `Q` | `N` | `P` | bytes |
 /// |---|---|---|---|
@@ -231,8 +235,8 @@ pub enum SnapshotError {
         /// Version of the state.
         version: u16,
     },
-    /// The device is not in reset or one of its queues is ready, and the device is unchanged. Or
-    /// the model is busy.
+    /// The device is not in reset, or one of its queues is ready: the device is unchanged. Or the
+    /// model is busy: the device is in reset.
     NotInReset,
     /// Status or InterruptStatus has unknown bits, or contradicts itself or the rest of the
     /// snapshot.

@@ -11,16 +11,16 @@
 //!
 //! Two kinds of events are not traced:
 //!
-//! - Register accesses, phases and ready queues of a device that is built of messages. Such a
-//!   device has no registers and no phases, and the host configured its queues.
-//! - Events of a taken queue. The owner of the queue must report them.
+//! - Register accesses, phases and ready queues of a device that is built from messages. Such a
+//!   device has no registers and no phases, and the host configures its queues.
+//! - Events of a taken queue. The owner of the queue must trace them itself. Only the fault that
+//!   stopped the queue is traced, when the queue is put back.
 //!
 //! # Trace sinks
 //!
 //! - `DefmtTrace` (feature `defmt`) writes events through defmt.
-//! - `LogTrace` (feature `log`) writes events through `log`. Subscribers of `tracing` get them
-//!   through their bridge for `log`. The rest of this crate logs only through defmt; `LogTrace`
-//!   exists for hosts without defmt, and its feature is off by default.
+//! - `LogTrace` (feature `log`, off by default) writes events through the crate `log`, for hosts
+//!   without defmt. With `tracing`, use its bridge for `log` records.
 //! - Any closure that takes an event.
 
 use crate::{
@@ -81,7 +81,7 @@ pub enum Event {
     Pending {
         /// Queue number.
         queue: u16,
-        /// Identifies the chain while it is pending.
+        /// Token of the chain.
         token: Token,
     },
     /// A chain was given back to the driver.
@@ -151,7 +151,7 @@ pub enum Level {
     Traffic,
 }
 
-/// A trace sink, which is told every event of a device.
+/// A trace sink, which is told of every event of a device.
 ///
 /// The device calls the sink from the context in which the device runs. If that is an interrupt
 /// handler, the sink must not block.
