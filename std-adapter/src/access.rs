@@ -45,7 +45,8 @@ pub trait AccessSource {
     /// The source failed; there will be no more accesses.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Event>;
 
-    /// Completes the outstanding access. A load returns `value` to the driver.
+    /// Completes the outstanding access. A load returns `value` to the driver. Must not be called
+    /// while no access is outstanding.
     ///
     /// # Errors
     /// The source failed; there will be no more accesses.

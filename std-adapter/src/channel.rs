@@ -59,9 +59,9 @@ impl std::error::Error for Closed {}
 /// ```
 #[must_use]
 pub fn channel() -> (DriverPort, ChannelSource) {
-    let line = Arc::new(Line {
+    let link = Arc::new(Link {
         access_lock: Mutex::new(()),
-        slot: Mutex::new(Slot {
+        state: Mutex::new(LinkState {
             request: None,
             reply: None,
             woken: false,
@@ -82,25 +82,25 @@ pub fn channel() -> (DriverPort, ChannelSource) {
         },
     });
     let port = DriverPort {
-        line: Arc::clone(&line),
+        link: Arc::clone(&link),
         base: 0,
     };
     let source = ChannelSource {
-        line,
+        link,
         outstanding: false,
     };
     (port, source)
 }
 
 #[derive(Debug)]
-struct Line {
+struct Link {
     /// Held by a driver for the duration of one access.
     access_lock: Mutex<()>,
-    slot: Mutex<Slot>,
+    state: Mutex<LinkState>,
     to_device: Condvar,
     to_driver: Condvar,
-    /// Hint for the device: the slot has a request, a wake or the end. Written with the slot
-    /// locked.
+    /// Hint for the device: `state` has a request or a wake, or there are no more ports. Written
+    /// with `state` locked.
     called: AtomicBool,
     /// Hint for the driver: there is a reply, or the source was dropped.
     answered: AtomicBool,
@@ -108,7 +108,7 @@ struct Line {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct LinkState {
     request: Option<Access>,
     reply: Option<u64>,
     woken: bool,
@@ -123,7 +123,7 @@ struct Slot {
     rings: Vec<UsedRing>,
 }
 
-impl Slot {
+impl LinkState {
     /// If the device is gone, ends the requests that wait on a used ring.
     fn end_requests(&mut self) {
         #[cfg(feature = "guest")]
@@ -135,9 +135,9 @@ impl Slot {
     }
 }
 
-impl Line {
-    fn lock(&self) -> MutexGuard<'_, Slot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+impl Link {
+    fn lock(&self) -> MutexGuard<'_, LinkState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn spin_until(&self, hint: &AtomicBool) {
@@ -149,17 +149,17 @@ impl Line {
         }
     }
 
-    fn call_device(&self, slot: &Slot) {
+    fn call_device(&self, state: &LinkState) {
         self.called.store(true, Ordering::Release);
         // Notifying without a waiter costs a system call too.
-        if slot.device_sleeps {
+        if state.device_sleeps {
             self.to_device.notify_one();
         }
     }
 
-    fn answer_driver(&self, slot: &Slot) {
+    fn answer_driver(&self, state: &LinkState) {
         self.answered.store(true, Ordering::Release);
-        if slot.driver_sleeps {
+        if state.driver_sleeps {
             self.to_driver.notify_one();
         }
     }
@@ -170,7 +170,7 @@ impl Line {
 /// When the last clone is dropped, the device's stream ends.
 #[derive(Debug)]
 pub struct DriverPort {
-    line: Arc<Line>,
+    link: Arc<Link>,
     /// Added to every offset.
     base: u32,
 }
@@ -215,7 +215,7 @@ impl DriverPort {
     /// Returns whether the device is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.line.lock().closed
+        self.link.lock().closed
     }
 
     /// Changes the list of used rings whose requests end when the device goes away.
@@ -223,9 +223,9 @@ impl DriverPort {
     /// If the device is gone already, the requests end during this call.
     #[cfg(feature = "guest")]
     pub(crate) fn with_rings(&self, change: impl FnOnce(&mut Vec<UsedRing>)) {
-        let mut slot = self.line.lock();
-        change(&mut slot.rings);
-        slot.end_requests();
+        let mut state = self.link.lock();
+        change(&mut state.rings);
+        state.end_requests();
     }
 
     /// Performs any access. Blocks until the device has completed it, and returns the value of a
@@ -236,55 +236,55 @@ impl DriverPort {
     pub fn access(&self, mut access: Access) -> Result<u64, Closed> {
         let (Access::Read { offset, .. } | Access::Write { offset, .. }) = &mut access;
         *offset = offset.wrapping_add(self.base);
-        let line = &*self.line;
-        let _guard = line
+        let link = &*self.link;
+        let _guard = link
             .access_lock
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         {
-            let mut slot = line.lock();
-            if slot.closed {
+            let mut state = link.lock();
+            if state.closed {
                 return Err(Closed);
             }
-            slot.request = Some(access);
-            line.answered.store(false, Ordering::Relaxed);
-            line.call_device(&slot);
+            state.request = Some(access);
+            link.answered.store(false, Ordering::Relaxed);
+            link.call_device(&state);
         }
-        line.spin_until(&line.answered);
-        let mut slot = line.lock();
+        link.spin_until(&link.answered);
+        let mut state = link.lock();
         loop {
-            if let Some(value) = slot.reply.take() {
+            if let Some(value) = state.reply.take() {
                 return Ok(value);
             }
-            if slot.closed {
-                slot.request = None;
+            if state.closed {
+                state.request = None;
                 return Err(Closed);
             }
-            slot.driver_sleeps = true;
-            let woken = line.to_driver.wait(slot);
-            slot = woken.unwrap_or_else(PoisonError::into_inner);
-            slot.driver_sleeps = false;
+            state.driver_sleeps = true;
+            let woken = link.to_driver.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+            state.driver_sleeps = false;
         }
     }
 }
 
 impl Clone for DriverPort {
     fn clone(&self) -> Self {
-        let line = Arc::clone(&self.line);
-        let mut slot = line.lock();
-        slot.drivers = slot.drivers.saturating_add(1);
-        drop(slot);
+        let link = Arc::clone(&self.link);
+        let mut state = link.lock();
+        state.drivers = state.drivers.saturating_add(1);
+        drop(state);
         let base = self.base;
-        Self { line, base }
+        Self { link, base }
     }
 }
 
 impl Drop for DriverPort {
     fn drop(&mut self) {
-        let mut slot = self.line.lock();
-        slot.drivers = slot.drivers.saturating_sub(1);
-        if slot.drivers == 0 {
-            self.line.call_device(&slot);
+        let mut state = self.link.lock();
+        state.drivers = state.drivers.saturating_sub(1);
+        if state.drivers == 0 {
+            self.link.call_device(&state);
         }
     }
 }
@@ -292,16 +292,16 @@ impl Drop for DriverPort {
 /// Wakes a [`ChannelSource`] from any thread, for instance after a back end has finished.
 #[derive(Clone, Debug)]
 pub struct Waker {
-    line: Arc<Line>,
+    link: Arc<Link>,
 }
 
 impl Waker {
     /// Ends the source's current or next wait with [`Event::Woken`]. Several wakes before that
     /// count as one.
     pub fn wake(&self) {
-        let mut slot = self.line.lock();
-        slot.woken = true;
-        self.line.call_device(&slot);
+        let mut state = self.link.lock();
+        state.woken = true;
+        self.link.call_device(&state);
     }
 }
 
@@ -310,7 +310,7 @@ impl Waker {
 /// When the source is dropped, the waiting driver and every later access get [`Closed`].
 #[derive(Debug)]
 pub struct ChannelSource {
-    line: Arc<Line>,
+    link: Arc<Link>,
     outstanding: bool,
 }
 
@@ -319,57 +319,57 @@ impl ChannelSource {
     #[must_use]
     pub fn waker(&self) -> Waker {
         Waker {
-            line: Arc::clone(&self.line),
+            link: Arc::clone(&self.link),
         }
     }
 }
 
 impl AccessSource for ChannelSource {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Event> {
-        let line = &*self.line;
+        let link = &*self.link;
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            if !line.called.load(Ordering::Acquire) {
+            if !link.called.load(Ordering::Acquire) {
                 return Ok(Event::Woken);
             }
         } else {
-            line.spin_until(&line.called);
+            link.spin_until(&link.called);
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut slot = line.lock();
+        let mut state = link.lock();
         loop {
-            let event = if let Some(access) = slot.request.take() {
+            let event = if let Some(access) = state.request.take() {
                 self.outstanding = true;
                 Some(Event::Access(access))
-            } else if slot.woken {
-                slot.woken = false;
+            } else if state.woken {
+                state.woken = false;
                 Some(Event::Woken)
-            } else if slot.drivers == 0 {
+            } else if state.drivers == 0 {
                 Some(Event::End)
             } else {
                 None
             };
-            let more = slot.request.is_some() || slot.woken || slot.drivers == 0;
-            line.called.store(more, Ordering::Relaxed);
+            let more = state.request.is_some() || state.woken || state.drivers == 0;
+            link.called.store(more, Ordering::Relaxed);
             if let Some(event) = event {
                 return Ok(event);
             }
-            slot.device_sleeps = true;
-            slot = match deadline {
-                None => line
+            state.device_sleeps = true;
+            state = match deadline {
+                None => link
                     .to_device
-                    .wait(slot)
+                    .wait(state)
                     .unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        slot.device_sleeps = false;
+                        state.device_sleeps = false;
                         return Ok(Event::Woken);
                     }
-                    let waited = line.to_device.wait_timeout(slot, left);
+                    let waited = link.to_device.wait_timeout(state, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            slot.device_sleeps = false;
+            state.device_sleeps = false;
         }
     }
 
@@ -378,19 +378,19 @@ impl AccessSource for ChannelSource {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.outstanding = false;
-        let mut slot = self.line.lock();
-        slot.reply = Some(value);
-        self.line.answer_driver(&slot);
+        let mut state = self.link.lock();
+        state.reply = Some(value);
+        self.link.answer_driver(&state);
         Ok(())
     }
 }
 
 impl Drop for ChannelSource {
     fn drop(&mut self) {
-        let mut slot = self.line.lock();
-        slot.closed = true;
-        slot.end_requests();
-        self.line.answer_driver(&slot);
+        let mut state = self.link.lock();
+        state.closed = true;
+        state.end_requests();
+        self.link.answer_driver(&state);
     }
 }
 

@@ -72,12 +72,12 @@ fn nothing_can_be_completed_without_an_access() {
     assert!(source.complete(1).is_err());
 }
 
-/// Creates a bus with an access that waits for its reply.
+/// Creates a channel with an access that waits for its reply.
 fn with_waiting_access() -> (ChannelSource, thread::JoinHandle<Result<u64, Closed>>) {
     let (port, source) = channel();
-    let line = Arc::clone(&source.line);
+    let link = Arc::clone(&source.link);
     let driver = thread::spawn(move || port.read(8, 4));
-    while line.lock().request.is_none() {
+    while link.lock().request.is_none() {
         thread::yield_now();
     }
     (source, driver)
