@@ -51,7 +51,7 @@ fn answer<M: DriverMem>(
 ) -> Answer {
     let mut left = zeros.saturating_sub(request.writable.written());
     while left != 0 {
-        // The write of the status reports unmapped memory, unless the model has reported it.
+        // Unmapped memory only ends the loop. The write of the status reports its own address.
         let Ok(Some(view)) = request.writable.view(left) else {
             break;
         };

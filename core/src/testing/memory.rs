@@ -271,7 +271,8 @@ impl<'s> Shift<'s> {
     }
 }
 
-/// A memory that changes before each load and each translation of the device.
+/// A memory that changes before each ring load and each translation of the device, as a [`Shift`]
+/// says.
 #[derive(Clone, Debug)]
 pub struct ShiftingMem<'s, M> {
     inner: M,
@@ -279,7 +280,7 @@ pub struct ShiftingMem<'s, M> {
 }
 
 impl<'s, M> ShiftingMem<'s, M> {
-    /// Wraps `inner`, and changes it as `shift` says.
+    /// Wraps `inner`, and changes its bytes as `shift` says.
     pub const fn new(inner: M, shift: &'s Shift<'s>) -> Self {
         Self { inner, shift }
     }

@@ -118,8 +118,8 @@ impl BlockOptions {
     /// Sets the largest data length of a request in bytes, to limit the time that one request
     /// takes. The device answers longer requests with IOERR. By default there is no limit.
     ///
-    /// Choose at least the number of segments times the size of the largest segment that a driver
-    /// may send.
+    /// A driver may send `queue_size - 2` data segments of any size, or of the size that
+    /// [`with_size_max`](Self::with_size_max) sets. Set that size, and choose at least the product.
     #[must_use]
     pub const fn with_max_transfer(self, bytes: u32) -> Self {
         Self {

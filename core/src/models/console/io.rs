@@ -12,8 +12,8 @@ pub enum ConsoleError {
     NotReady,
     /// The port failed, and the device reports [`HostFault::Backend`](crate::HostFault).
     ///
-    /// After a failed write, the device discards the unwritten bytes of the buffer. A failed read
-    /// is handled as [`NotReady`](Self::NotReady).
+    /// After a failed write, the device discards the unwritten bytes of the buffer. After a failed
+    /// read, the device does the same as for [`NotReady`](Self::NotReady).
     Failed,
 }
 

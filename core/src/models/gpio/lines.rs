@@ -10,9 +10,9 @@ bitflags::bitflags! {
         const OUTPUT = 1;
         /// The line can be read as an input.
         const INPUT = 2;
-        /// The line can interrupt: its interrupts reach
-        /// [`Gpio::interrupt`](super::Gpio::interrupt), or the host calls
-        /// [`Gpio::sense`](super::Gpio::sense) often enough.
+        /// The line can interrupt: the host calls [`Gpio::interrupt`](super::Gpio::interrupt) for
+        /// each interrupt, or calls [`Gpio::sense`](super::Gpio::sense) often enough to see each
+        /// change of the level.
         const INTERRUPT = 4;
     }
 }

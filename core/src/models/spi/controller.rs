@@ -96,8 +96,8 @@ impl SpiMode {
         } else {
             no_polarity
         };
-        // The other three flags have the same order in both: from bit 2 on in the mode, and from
-        // bit 4 on in the functions.
+        // The other three flags start at bit 2 of the mode and at bit 4 of the functions, in the
+        // same order.
         let others = SpiFunctions::from_bits_truncate((self.bits() >> 2) << 4);
         phase.union(polarity).union(others)
     }
@@ -149,9 +149,9 @@ pub struct SpiCapabilities {
     /// transfers. A request does not say where a message ends, so the controller must detect the
     /// end by itself.
     pub cs_change: bool,
-    /// Line widths for sending.
+    /// Numbers of data lines for sending, besides a single line.
     pub tx_widths: SpiWidths,
-    /// Line widths for receiving.
+    /// Numbers of data lines for receiving, besides a single line.
     pub rx_widths: SpiWidths,
     /// Bit `n` is set if words of `n + 1` bits are supported. 0 means that words of any size are
     /// supported.
@@ -300,7 +300,7 @@ fn lines(nbits: u8, widths: SpiWidths) -> Option<u8> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SpiSettings {
-    /// Number of the chip.
+    /// Chip select number of the chip.
     pub chip_select: u8,
     /// Size of a word in bits.
     pub bits_per_word: u8,
@@ -400,16 +400,16 @@ pub trait SpiController {
     /// between two requests, to end a message whose end the driver does not mark.
     fn release(&mut self) {}
 
-    /// Returns the settings of the last transfer to the chip that is selected between two
-    /// transfers. A snapshot saves the settings.
+    /// Returns the settings of the last transfer if its chip is still selected. A snapshot saves
+    /// the settings.
     ///
     /// The default returns `None`, for a controller that never keeps a chip selected.
     fn selected(&self) -> Option<SpiSettings> {
         None
     }
 
-    /// Selects the chip that [`selected`](Self::selected) returned when the snapshot was made. The
-    /// device has checked each setting against the capabilities.
+    /// Selects a chip again for a restore, with the settings that [`selected`](Self::selected)
+    /// returned at the save. The device has checked each setting against the capabilities.
     ///
     /// # Errors
     /// [`SpiError`]; no chip is selected then. The default returns [`SpiError::Unsupported`].
