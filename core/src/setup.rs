@@ -8,7 +8,7 @@ mod responder;
 pub use responder::ReadyResponder;
 
 use crate::{
-    device::{Device, Unwanted},
+    device::Device,
     error::{DeviceError, FaultPolicy, Refusal},
     features::Features,
     interrupt::DriverNotify,
@@ -168,12 +168,13 @@ impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
                 verdict => verdict.map_err(|refusal| name(refusal.into(), queue))?,
             }
         }
-        table
-            .check_wanted(features, queue_check, |_, _| goes_on)
-            .map_err(|Unwanted { queue, error }| match queue {
-                Some(queue) => name(error, queue),
-                None => error,
-            })?;
+        while let Some(unwanted) = table.first_unwanted(features, queue_check) {
+            match unwanted.queue {
+                Some(queue) if goes_on => table.remove(queue),
+                Some(queue) => return Err(name(unwanted.error, queue)),
+                None => return Err(unwanted.error),
+            }
+        }
         device.features = features;
         Ok(device)
     }

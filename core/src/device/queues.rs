@@ -225,7 +225,7 @@ where
         }
         let (table, features) = (&mut self.table, self.features);
         table.lay_out(config, max, features, &self.mem)?;
-        if let Err(unwanted) = table.check_wanted(features, queue_check, |_, _| false) {
+        if let Some(unwanted) = table.first_unwanted(features, queue_check) {
             table.remove(config.queue);
             return Err(if unwanted.queue == Some(config.queue) {
                 unwanted.error

@@ -187,12 +187,13 @@ where
         features: Features,
         model: &D,
     ) -> Result<(), SnapshotError> {
-        self.table
-            .check_wanted(features, &model.queue_check(), |_, _| false)
-            .map_err(|unwanted| match (unwanted.queue, unwanted.refusal()) {
+        match self.table.first_unwanted(features, &model.queue_check()) {
+            None => Ok(()),
+            Some(unwanted) => Err(match (unwanted.queue, unwanted.refusal()) {
                 (Some(queue), why) => SnapshotError::Queue { queue, why },
                 (None, why) => SnapshotError::Queues { why },
-            })
+            }),
+        }
     }
 
     /// Starts each queue that was live at its saved positions.

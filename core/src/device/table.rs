@@ -308,7 +308,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     }
 
     /// Checks a queue against the other queues, and makes it ready. The caller must call
-    /// [`check_wanted`](Self::check_wanted) afterwards.
+    /// [`first_unwanted`](Self::first_unwanted) afterwards.
     pub(crate) fn lay_out<M: DriverMem<Window = W>>(
         &mut self,
         config: &QueueConfig,
@@ -352,79 +352,70 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         Ok(())
     }
 
-    /// Checks every ready queue again at DRIVER_OK, when features and queues are final.
+    /// Checks every ready queue again at DRIVER_OK, when features and queues are final. Returns whether
+    /// the device may go live.
     ///
     /// Each queue is checked against the queues with lower numbers, lowest number first. Then
-    /// [`check_wanted`](Self::check_wanted) is called for the queues that passed. `drops` is called
-    /// for each queue that did not pass, and returns whether the device continues without that
-    /// queue.
+    /// [`first_unwanted`](Self::first_unwanted) is called. `refused` is called for each queue that does
+    /// not pass, and for the set of queues if the set does not pass. If `refused` returns true for a
+    /// queue, the queue is removed and `queue_check` is called for the remaining queues again. Worst
+    /// case: `Q * (Q + 1) / 2` calls of `queue_check` for single queues; `Q` calls if no queue is
+    /// removed.
     pub(crate) fn check_again<M: DriverMem<Window = W>, C: QueueCheck + ?Sized>(
         &mut self,
         features: Features,
         max: impl Fn(u16) -> u16,
         mem: &M,
         queue_check: &C,
-        mut drops: impl FnMut(u16, &Unwanted) -> bool,
-    ) -> Result<(), Unwanted> {
-        for queue in 0..num::clamp_u16(Q) {
-            let Some(config) = self.config(queue).copied() else {
-                continue;
-            };
-            if let Err(refusal) = self.install(&config, max(queue), features, mem, queue) {
-                let unwanted = Unwanted {
+        mut refused: impl FnMut(&Unwanted) -> bool,
+    ) -> bool {
+        let mut queues = 0..num::clamp_u16(Q);
+        loop {
+            let invalid = queues.find_map(|queue| {
+                let config = self.config(queue).copied()?;
+                let installed = self.install(&config, max(queue), features, mem, queue);
+                Some(Unwanted {
                     queue: Some(queue),
-                    error: refusal.into(),
-                };
-                if !drops(queue, &unwanted) {
-                    return Err(unwanted);
+                    error: installed.err()?.into(),
+                })
+            });
+            let Some(unwanted) = invalid.or_else(|| self.first_unwanted(features, queue_check))
+            else {
+                return true;
+            };
+            match unwanted.queue {
+                Some(queue) if refused(&unwanted) => self.remove(queue),
+                Some(_) => return false,
+                None => {
+                    refused(&unwanted);
+                    return false;
                 }
-                self.remove(queue);
             }
         }
-        self.check_wanted(features, queue_check, drops)
     }
 
-    /// Calls `queue_check` for each queue beside all others, lowest number first, and then for the
-    /// set of all queues.
-    ///
-    /// `drops` is called for a queue that is refused, and returns whether the device continues
-    /// without that queue. If so, `queue_check` is called for the remaining queues again. Worst
-    /// case: `Q * (Q + 1) / 2` calls for single queues; `Q` calls if no queue is dropped.
-    pub(crate) fn check_wanted<C: QueueCheck + ?Sized>(
-        &mut self,
-        features: Features,
-        queue_check: &C,
-        mut drops: impl FnMut(u16, &Unwanted) -> bool,
-    ) -> Result<(), Unwanted> {
-        while let Some((queue, unwanted)) = self.first_unwanted(features, queue_check) {
-            if !drops(queue, &unwanted) {
-                return Err(unwanted);
-            }
-            self.remove(queue);
-        }
-        queue_check
-            .check_ready(self.queues().iter(), features)
-            .map_err(|error| Unwanted {
-                queue: None,
-                error: error.into(),
-            })
-    }
-
-    fn first_unwanted<C: QueueCheck + ?Sized>(
+    /// Calls `queue_check` for each queue beside all others, lowest number first, and then for the set
+    /// of all queues. Returns the first queue that is refused, or the set.
+    pub(crate) fn first_unwanted<C: QueueCheck + ?Sized>(
         &self,
         features: Features,
         queue_check: &C,
-    ) -> Option<(u16, Unwanted)> {
+    ) -> Option<Unwanted> {
         let queues = self.queues();
-        queues.iter().find_map(|config| {
+        let unwanted = queues.iter().find_map(|config| {
             let queue = config.queue;
-            let asked = queue_check.check_config(config, features, queues.beside(queue));
-            let error = asked.err()?.into();
-            let unwanted = Unwanted {
+            let checked = queue_check.check_config(config, features, queues.beside(queue));
+            Some(Unwanted {
                 queue: Some(queue),
-                error,
-            };
-            Some((queue, unwanted))
+                error: checked.err()?.into(),
+            })
+        });
+        unwanted.or_else(|| {
+            let checked = queue_check.check_ready(queues.iter(), features);
+            Some(Unwanted {
+                queue: None,
+                error: checked.err()?.into(),
+            })
         })
     }
 

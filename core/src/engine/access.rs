@@ -99,22 +99,18 @@ where
         } = &mut self.device;
         let continues = !policy.needs_reset();
         let max = |queue| model.queue_size_max(queue);
-        let drops = |queue, unwanted: &Unwanted| {
-            if continues {
-                transport.drop_queue(queue, unwanted.refusal());
+        let refused = |unwanted: &Unwanted| {
+            transport.record_refusal(unwanted.refusal());
+            if continues && let Some(queue) = unwanted.queue {
+                transport.drop_queue(queue);
             }
             continues
         };
-        let checked = table.check_again(features, max, mem, &model.queue_check(), drops);
-        let start = match checked {
-            Ok(()) => {
-                self.device.features = features;
-                self.model.ready(features, self.device.table.queues())
-            }
-            Err(unwanted) => {
-                self.transport.record_refusal(unwanted.refusal());
-                Start::Refuse
-            }
+        let start = if table.check_again(features, max, mem, &model.queue_check(), refused) {
+            self.device.features = features;
+            self.model.ready(features, self.device.table.queues())
+        } else {
+            Start::Refuse
         };
         let Device { shared, notify, .. } = &self.device;
         match start {

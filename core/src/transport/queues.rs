@@ -195,9 +195,8 @@ impl<const Q: usize> Transport<Q> {
         self.queues.refusal = Some(refusal);
     }
 
-    /// Records why a queue was refused at DRIVER_OK. The device continues without the queue.
-    pub(crate) fn drop_queue(&mut self, queue: u16, refusal: Refusal) {
-        self.record_refusal(refusal);
+    /// Records that the device continues at DRIVER_OK without a queue that was refused.
+    pub(crate) fn drop_queue(&mut self, queue: u16) {
         self.queues.stopped(queue);
     }
 
