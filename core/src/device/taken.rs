@@ -55,6 +55,10 @@ where
     /// The queue's number until the queue is asked to stop or breaks the protocol; then `u16::MAX`,
     /// which is no queue.
     watched: u16,
+    /// Whether [`complete`](Self::complete) has more to do than to mark a chain as used: with
+    /// IN_ORDER, and after the queue was asked to stop or broke the protocol. One flag, because the
+    /// hot path should make one test.
+    completes_slowly: bool,
     fault: Option<DriverFault>,
     refused: u32,
     last_refused: Option<DriverFault>,
@@ -121,7 +125,7 @@ where
         notify: I,
     ) -> Self {
         let take = shared.start(number);
-        let watched = number;
+        let completes_slowly = queue.is_in_order();
         let quiet = Quiet {
             shared,
             number,
@@ -131,7 +135,8 @@ where
         Self {
             queue,
             generation,
-            watched,
+            watched: number,
+            completes_slowly,
             fault: None,
             refused: 0,
             last_refused: None,
@@ -214,23 +219,26 @@ where
         }
         // A queue with a chain in flight is not quiet, so the device may still use its rings, even
         // if the queue was asked to stop. A quiet queue has no chain in flight.
-        if !self.queue.push_used(chain, written) {
-            return self.complete_in_order(chain, written);
+        if self.completes_slowly {
+            return self.complete_slowly(chain, written);
         }
-        if self.watched == u16::MAX {
-            self.stop();
+        if self.queue.push_used(chain, written) {
+            Ok(())
+        } else {
+            Err(stale())
         }
-        Ok(())
     }
 
-    /// Gives a chain back in its turn (IN_ORDER), or returns why the chain cannot be given back.
+    /// Gives a chain back in its turn (IN_ORDER), and makes a queue quiet that was asked to stop.
     #[cold]
     #[inline(never)]
-    fn complete_in_order(&mut self, chain: &Chain<N>, written: u32) -> Result<(), DeviceError> {
-        if !self.queue.is_in_order() {
-            return Err(stale());
-        }
-        if !self.queue.is_next(chain) || !self.queue.push_in_order(chain, written) {
+    fn complete_slowly(&mut self, chain: &Chain<N>, written: u32) -> Result<(), DeviceError> {
+        let given = if self.queue.is_in_order() {
+            self.queue.is_next(chain) && self.queue.push_in_order(chain, written)
+        } else {
+            self.queue.push_used(chain, written)
+        };
+        if !given {
             return Err(if self.queue.is_in_flight(chain) {
                 Refusal::OutOfOrder { head: chain.head() }.into()
             } else {
@@ -316,11 +324,16 @@ where
         }
     }
 
+    fn stop_watching(&mut self) {
+        self.watched = u16::MAX;
+        self.completes_slowly = true;
+    }
+
     /// Makes the queue quiet as soon as no chain is in flight.
     #[cold]
     #[inline(never)]
     fn stop(&mut self) -> Stop {
-        self.watched = u16::MAX;
+        self.stop_watching();
         self.quiet_if_done();
         Stop::Asked
     }
@@ -351,7 +364,7 @@ where
     #[cold]
     #[inline(never)]
     fn fault(&mut self, fault: DriverFault) -> Stop {
-        self.watched = u16::MAX;
+        self.stop_watching();
         self.fault = self.fault.or(Some(fault));
         // Once the queue is quiet, the device may be in a later epoch. `put_back` decides then.
         if !self.quiet.told && self.policy.needs_reset() {

@@ -151,8 +151,8 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
     /// Marks a chain as used, with `written` bytes in it. Two stores to the ring.
     ///
     /// Returns false and stores nothing if the chain is not in flight: the chain was marked as used
-    /// or abandoned before, or belongs to another queue. With IN_ORDER the result is always false;
-    /// see [`push_in_order`](Self::push_in_order).
+    /// or abandoned before, or belongs to another queue. A queue with IN_ORDER uses
+    /// [`push_in_order`](Self::push_in_order) instead.
     #[inline(always)]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
         either!(self, queue => queue.push_used(chain, written))

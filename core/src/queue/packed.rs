@@ -105,7 +105,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
             serial: serial | 1,
             oldest: serial | 1,
             batch: Batch::EMPTY,
-            in_flight: InFlight::new(mode.in_order()),
+            in_flight: InFlight::new(),
         }
     }
 
@@ -288,7 +288,8 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     /// Marks a chain as used, with `written` bytes in it. Two stores.
     ///
     /// One used descriptor stands for the whole chain, and its flags are stored last. Returns false
-    /// and stores nothing if the chain is not in flight, or with IN_ORDER.
+    /// and stores nothing if the chain is not in flight. A queue with IN_ORDER uses
+    /// [`push_in_order`](Self::push_in_order) instead.
     #[inline]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
         match self
@@ -303,14 +304,10 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         }
     }
 
-    /// Slow path of [`push_used`](Self::push_used). Returns false with IN_ORDER, where
-    /// [`push_in_order`](Self::push_in_order) must be called instead.
+    /// Slow path of [`push_used`](Self::push_used).
     #[cold]
     #[inline(never)]
     fn push_used_slow(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        if self.is_in_order() {
-            return false;
-        }
         let slots = self.in_flight.remove(chain.head(), chain.header.serial());
         if let Some(slots) = slots {
             self.put_used(chain.head(), slots, written);

@@ -29,11 +29,11 @@ use super::{
     chain::Chain,
     descriptor::{Desc, End, follow, walk_table},
     mode::Mode,
-    serial::{BEYOND_SIZE, FREE, FREE_IN_ORDER, SPLIT_IN_ORDER_XOR, SPLIT_WRAP},
+    serial::{BEYOND_SIZE, FREE, SPLIT_WRAP},
 };
 use crate::{
     error::DriverFault,
-    features::{Features, built},
+    features::Features,
     memory::{DriverMem, RingWindow},
     num,
     queue::check::{CheckedQueue, Windows},
@@ -106,12 +106,9 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         self.windows.device.store_flags(0);
     }
 
-    /// Marks each head as free, or as beyond the size of the queue.
+    /// Marks the heads that are beyond the size of the queue.
     #[inline(always)]
     fn mark_heads(&mut self) {
-        if self.mode.in_order() {
-            self.in_flight = [FREE_IN_ORDER; N];
-        }
         let size = usize::from(self.size());
         if let Some(beyond) = self.in_flight.get_mut(size..) {
             beyond.fill(BEYOND_SIZE);
@@ -191,9 +188,9 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
                 chain.header.set_serial(serial);
             }
             _ => {
-                if !self.admit_in_order(chain, head, serial) {
-                    return Popped::Fault;
-                }
+                let fault = DriverFault::bad_head(head, self.size());
+                chain.header.set_fault(fault);
+                return Popped::Fault;
             }
         }
         self.next = serial.wrapping_add(1);
@@ -224,26 +221,6 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         true
     }
 
-    /// Slow path of `pop` for a head that is not [`FREE`]: with IN_ORDER the head may be
-    /// [`FREE_IN_ORDER`]. Otherwise the driver is at fault.
-    #[cold]
-    #[inline(never)]
-    fn admit_in_order(&mut self, chain: &mut Chain<N>, head: u16, serial: u32) -> bool {
-        match self.in_flight.get_mut(usize::from(head)) {
-            Some(entry) if built::IN_ORDER && *entry == FREE_IN_ORDER => {
-                *entry = serial;
-                chain.header.set_serial(serial ^ SPLIT_IN_ORDER_XOR);
-                true
-            }
-            _ => {
-                chain
-                    .header
-                    .set_fault(DriverFault::bad_head(head, self.size()));
-                false
-            }
-        }
-    }
-
     /// Follows a chain through the descriptor table. Returns false if the driver is at fault.
     #[inline(always)]
     fn walk<M: DriverMem>(&self, mem: &M, chain: &mut Chain<N>, head: u16) -> bool {
@@ -268,7 +245,8 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// index.
     ///
     /// The element is stored before the index, so that the driver never sees an index without its
-    /// element. Returns false and stores nothing if the chain is not in flight, or with IN_ORDER.
+    /// element. Returns false and stores nothing if the chain is not in flight. A queue with IN_ORDER
+    /// uses [`push_in_order`](Self::push_in_order) instead.
     #[inline(always)]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
         // The head of a chain in flight is below `N`, so the mask does not change it. The mask
@@ -291,11 +269,9 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// The chain joins the batch. [`publish`](Self::publish) stores the batch in the ring. Returns
     /// false if the chain is not in flight.
     pub(crate) fn push_in_order(&mut self, chain: &Chain<N>, written: u32) -> bool {
-        let serial = chain.header.serial() ^ SPLIT_IN_ORDER_XOR;
-        let entry = self.in_flight.get_mut(usize::from(chain.head()));
-        match entry.filter(|entry| **entry == serial) {
-            Some(entry) => *entry = FREE_IN_ORDER,
-            None => return false,
+        match self.in_flight.get_mut(usize::from(chain.head())) {
+            Some(entry) if *entry == chain.header.serial() => *entry = FREE,
+            _ => return false,
         }
         self.batch = Batch {
             count: self.batch.count.wrapping_add(1),
@@ -441,12 +417,12 @@ impl<W, const N: usize> SplitQueue<W, N> {
     }
 
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {
-        let (serial, free, xor) = (self.next, self.free(), self.serial_xor());
+        let serial = self.next;
         match self.in_flight.get_mut(usize::from(chain.head())) {
-            Some(entry) if *entry == free && slots == 1 => *entry = serial,
+            Some(entry) if *entry == FREE && slots == 1 => *entry = serial,
             _ => return false,
         }
-        chain.header.set_serial(serial ^ xor);
+        chain.header.set_serial(serial);
         self.next = serial.wrapping_add(1);
         true
     }
@@ -488,7 +464,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
     #[cold]
     pub(crate) fn is_in_flight(&self, chain: &Chain<N>) -> bool {
         let entry = self.in_flight.get(usize::from(chain.head()));
-        entry.is_some_and(|entry| *entry == chain.header.serial() ^ self.serial_xor())
+        entry.is_some_and(|entry| *entry == chain.header.serial())
     }
 
     /// See [`Virtqueue::is_stuck`](super::Virtqueue::is_stuck).
@@ -496,44 +472,24 @@ impl<W, const N: usize> SplitQueue<W, N> {
         self.mode.in_order() && self.abandoned != 0
     }
 
-    /// Returns the constant that is XORed into the serial number in a chain.
-    const fn serial_xor(&self) -> u32 {
-        if self.mode.in_order() {
-            SPLIT_IN_ORDER_XOR
-        } else {
-            0
-        }
-    }
-
-    /// Returns the table entry of a head that is not in flight.
-    const fn free(&self) -> u32 {
-        if self.mode.in_order() {
-            FREE_IN_ORDER
-        } else {
-            FREE
-        }
-    }
-
     /// Abandons the chain in flight with this head.
     #[cold]
     #[inline(never)]
     fn abandon_head(&mut self, head: u16) {
-        let free = self.free();
         if let Some(entry) = self.in_flight.get_mut(usize::from(head)) {
-            *entry = free;
+            *entry = FREE;
             self.abandoned = self.abandoned.wrapping_add(1);
         }
     }
 
     /// Abandons every chain in flight.
     pub(crate) fn abandon_all(&mut self) {
-        let free = self.free();
         for entry in self
             .in_flight
             .iter_mut()
             .filter(|entry| **entry < BEYOND_SIZE)
         {
-            *entry = free;
+            *entry = FREE;
             self.abandoned = self.abandoned.wrapping_add(1);
         }
     }
