@@ -43,7 +43,7 @@ fn work(mut queue: Queue, memory: FlatMem) -> u32 {
                 }
             }
             // One chain was rejected; the queue continues.
-            Err(Stop::Refused(_)) => {}
+            Err(Stop::Rejected(_)) => {}
             // The driver stopped the queue or broke the protocol. Dropping the queue lets a reset
             // that waits for it complete.
             Err(_) => return served,

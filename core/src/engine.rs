@@ -13,7 +13,7 @@ mod view;
 pub use cell::EngineCell;
 
 use crate::{
-    device::{ChainSlot, Device, Step, TakenQueue},
+    device::{ChainSlot, Device, PutBackError, Quiesce, Step, TakenQueue},
     error::{DeviceError, Refusal},
     features::Features,
     interrupt::DriverNotify,
@@ -239,7 +239,7 @@ where
     /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
     /// let mut engine: Engine<_, _, _> =
     ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], &SHARED)
-    ///         .offering(Offer::AS_IS.with(Features::IN_ORDER).without(Features::EVENT_IDX));
+    ///         .with_offer(Offer::AS_IS.with(Features::IN_ORDER).without(Features::EVENT_IDX));
     /// assert!(engine.offer().contains(Features::IN_ORDER));
     /// assert!(!engine.offer().contains(Features::EVENT_IDX));
     /// ```
@@ -276,7 +276,7 @@ where
     /// ```
     pub fn update_config<R>(&mut self, change: impl FnOnce(&mut D) -> R) -> R {
         let result = change(&mut self.model);
-        self.transport.bump_generation();
+        self.transport.increment_generation();
         self.device
             .config_changed(self.transport.phase() != Phase::Reset);
         result
@@ -319,10 +319,9 @@ where
             .complete_with(token, written, self.slots.as_mut())
     }
 
-    /// Translates every ring again after the memory has changed. Returns true when no queue works
-    /// on the old memory. See [`Device::memory_changed`].
-    #[must_use = "false means: call again"]
-    pub fn memory_changed(&mut self) -> bool {
+    /// Translates every ring again after the memory has changed. Returns [`Quiesce::Done`] when no
+    /// queue works on the old memory. See [`Device::memory_changed`].
+    pub fn memory_changed(&mut self) -> Quiesce {
         self.device
             .memory_changed(&mut self.model, self.slots.as_mut())
     }
@@ -331,7 +330,7 @@ where
     ///
     /// # Errors
     /// As [`Device::take_queue`], and [`Refusal::NotNegotiated`] after
-    /// [`without_taking`](Self::without_taking).
+    /// [`without_take_queue`](Self::without_take_queue).
     pub fn take_queue(&mut self, queue: u16) -> Result<TakenQueue<M::Window, I, Q, N, H>, Refusal> {
         if !self.may_take {
             return Err(Refusal::NotNegotiated);
@@ -343,11 +342,11 @@ where
     ///
     /// # Errors
     /// As [`Device::put_back`].
-    #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
+    #[allow(clippy::type_complexity, reason = "a queue of this device")]
     pub fn put_back(
         &mut self,
         taken: TakenQueue<M::Window, I, Q, N, H>,
-    ) -> Result<(), Result<TakenQueue<M::Window, I, Q, N, H>, Refusal>> {
+    ) -> Result<(), PutBackError<TakenQueue<M::Window, I, Q, N, H>>> {
         self.device.put_back(taken)
     }
 

@@ -208,7 +208,7 @@ pub enum Refusal {
         with: u16,
     },
     /// The device's own check ([`QueueCheck`](crate::QueueCheck)) refuses this queue.
-    Policy {
+    QueueCheck {
         /// Queue number.
         queue: u16,
     },
@@ -216,7 +216,7 @@ pub enum Refusal {
     /// to go live with this set of queues: a queue is missing, or the queues do not fit together.
     QueueSet,
     /// The operation needs a feature that was not negotiated, or is disabled in this engine
-    /// ([`without_taking`](crate::Engine::without_taking)).
+    /// ([`without_take_queue`](crate::Engine::without_take_queue)).
     NotNegotiated,
     /// The device did not start at DRIVER_OK. DRIVER_OK and DEVICE_NEEDS_RESET are set.
     ///
@@ -400,10 +400,10 @@ pub enum DeviceError {
 impl DeviceError {
     /// Returns the refusal with which to answer the driver's set-up of `queue`.
     ///
-    /// This is the refusal in the error. If the error contains none, it is [`Refusal::Policy`].
+    /// This is the refusal in the error. If the error contains none, it is [`Refusal::QueueCheck`].
     #[must_use]
     pub fn refusal(&self, queue: u16) -> Refusal {
-        self.refusal_or(Refusal::Policy { queue })
+        self.refusal_or(Refusal::QueueCheck { queue })
     }
 
     /// Returns the refusal in this error, or `other` if there is none.
@@ -438,7 +438,7 @@ impl From<HostFault> for DeviceError {
 ///
 /// | | a queue that fails its checks | a chain with a fault in its descriptors or its request | other faults of a ring |
 /// |---|---|---|---|
-/// | [`Refuse`](Self::Refuse) | the device works without the queue | the chain is given back, the queue continues | the queue stops |
+/// | [`Refuse`](Self::Reject) | the device works without the queue | the chain is given back, the queue continues | the queue stops |
 /// | [`StopQueue`](Self::StopQueue) | the device works without the queue | the queue stops | the queue stops |
 /// | [`NeedsReset`](Self::NeedsReset) | the device does not start, DEVICE_NEEDS_RESET at DRIVER_OK | the queue stops, DEVICE_NEEDS_RESET | the queue stops, DEVICE_NEEDS_RESET |
 ///
@@ -449,8 +449,8 @@ impl From<HostFault> for DeviceError {
 ///   the rejected chains of a taken queue and of refused messages.
 /// - [`driver_fault`](crate::Device::driver_fault) returns the fault that stopped a queue. A taken
 ///   queue returns the fault in [`Stop`](crate::device::Stop).
-/// - `Counters::refused` counts the rejected chains, which were given back unserved, and
-///   [`last_refused`](crate::Device::last_refused) returns the most recent reason.
+/// - `Counters::rejected` counts the rejected chains, which were given back unserved, and
+///   [`last_rejected`](crate::Device::last_rejected) returns the most recent reason.
 /// - The driver is told of DEVICE_NEEDS_RESET by a configuration interrupt. The driver is not told
 ///   of other faults, and may wait forever for a queue that has stopped.
 ///
@@ -482,7 +482,7 @@ pub enum FaultPolicy {
     ///
     /// In a packed ring the device searches for the end of a rejected chain again. A call that
     /// rejects a chain therefore takes up to `N` ring accesses more than its documentation states.
-    Refuse,
+    Reject,
     /// The queue stops.
     StopQueue,
     /// The queue stops, and DEVICE_NEEDS_RESET is set.
@@ -491,8 +491,8 @@ pub enum FaultPolicy {
 }
 
 impl FaultPolicy {
-    pub(crate) fn refuses(self) -> bool {
-        self == Self::Refuse
+    pub(crate) fn rejects(self) -> bool {
+        self == Self::Reject
     }
 
     pub(crate) fn needs_reset(self) -> bool {

@@ -279,7 +279,7 @@ where
 
     /// Returns whether the conversation continues without a queue that was refused: true unless the
     /// policy is [`FaultPolicy::NeedsReset`] or the device was built.
-    pub fn goes_on(&self) -> bool {
+    pub fn continues(&self) -> bool {
         let builder = self.parts.as_ref().map(|(builder, _)| builder);
         builder.is_some_and(|builder| !builder.policy.needs_reset())
     }

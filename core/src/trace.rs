@@ -102,7 +102,7 @@ pub enum Event {
         status: InterruptStatus,
     },
     /// The driver broke the protocol. The queue is stopped, or the chain was given back
-    /// ([`FaultPolicy::Refuse`](crate::error::FaultPolicy::Refuse)).
+    /// ([`FaultPolicy::Reject`](crate::error::FaultPolicy::Reject)).
     DriverFault {
         /// Queue number.
         queue: u16,

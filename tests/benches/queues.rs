@@ -130,7 +130,7 @@ fn run<const Q: usize>(busy: Busy) {
     }
     let done = u32::from(ROUNDS) * u32::from(busy.chains(count));
     assert_eq!(machine.counters().chains, done, "every chain was answered");
-    assert_eq!(machine.counters().refused, 0);
+    assert_eq!(machine.counters().rejected, 0);
 }
 
 /// What is busy, and the most instructions that a chain may take with one queue, and with 64.

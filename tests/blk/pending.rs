@@ -169,7 +169,7 @@ fn waits_while_memory_goes(
     let _ = engine.kick(0);
     assert_eq!(settle(&mut engine), Step::Blocked);
     engine.memory_mut().deny(gone.0, gone.1);
-    assert!(engine.memory_changed());
+    assert!(engine.memory_changed().is_done());
     engine.backend_ready(0);
     assert_eq!(settle(&mut engine), Step::Idle);
     assert_eq!(engine.driver_fault(0), None);

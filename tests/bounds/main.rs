@@ -35,7 +35,7 @@ fn counted<D: DeviceModel>(model: D, slots: usize) -> (Counted<D>, &'static Coun
     let (ram, counts): (_, &'static Counts) = (ram(), Box::leak(Box::default()));
     let engine = engine_over(model, CountingMem::new(ram.flat(BASE), counts), slots);
     let offer = Offer::AS_IS.with(Features::IN_ORDER);
-    (engine.offering(offer), counts, ram)
+    (engine.with_offer(offer), counts, ram)
 }
 
 /// The documented worst case of `poll(budget)`.
@@ -177,7 +177,7 @@ fn saving_and_restoring_touch_no_ring() {
         assert_eq!(state.device.chains.len(), 8);
         let offer = Offer::AS_IS.with(Features::IN_ORDER);
         let mem = engine.device().memory().clone();
-        let mut next = engine_over(Holder::new(), mem, 8).offering(offer);
+        let mut next = engine_over(Holder::new(), mem, 8).with_offer(offer);
         next.restore(&state).expect("what was saved is whole");
         assert_eq!((counts.rings(), counts.stores()), (0, 0));
     }

@@ -178,7 +178,11 @@ impl<P: Clone + QueueCheck> DeviceModel for Picky<P> {
 fn a_check_may_judge_size_and_features() {
     for (features, size, verdict) in [
         (Features::VERSION_1, 8, None),
-        (Features::VERSION_1, 16, Some(Refusal::Policy { queue: 0 })),
+        (
+            Features::VERSION_1,
+            16,
+            Some(Refusal::QueueCheck { queue: 0 }),
+        ),
         (Features::RING, 16, None),
     ] {
         let (mut engine, _) = test_engine(Picky(BySize), 1);
@@ -253,7 +257,7 @@ fn those_left_are_checked_again_when_one_is_dropped() {
     assert_eq!(engine.configured_queues().count(), 0);
     assert_eq!(
         engine.transport().last_refusal(),
-        Some(Refusal::Policy { queue: 0 })
+        Some(Refusal::QueueCheck { queue: 0 })
     );
     // Three queues, so 3 * 4 / 2: as many as there may be.
     assert_eq!(

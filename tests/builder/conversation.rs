@@ -304,7 +304,7 @@ impl QueueCheck for Direct {
         _: impl Iterator<Item = &'a QueueConfig>,
     ) -> Result<(), DeviceError> {
         if features.contains(Features::INDIRECT_DESC) {
-            return Err(Refusal::Policy {
+            return Err(Refusal::QueueCheck {
                 queue: config.queue,
             }
             .into());
@@ -320,6 +320,6 @@ fn the_check_sees_the_features_at_ready() {
     let ready = Message::Ready {
         features: Features::RING,
     };
-    let error = DeviceError::BadQueueConfig(1, Refusal::Policy { queue: 1 });
+    let error = DeviceError::BadQueueConfig(1, Refusal::QueueCheck { queue: 1 });
     assert_eq!(step(&mut talk, ready), Err(error));
 }

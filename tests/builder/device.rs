@@ -5,7 +5,7 @@ use std::sync::Arc;
 use virtside::{
     ChainSlot, Device, DeviceBuilder, DriverMem, Features, FlatMem, ReadyResponder, Refusal,
     Shared, Step,
-    device::{QueueState, TakenQueue},
+    device::{PutBackError, QueueState, TakenQueue},
     error::DeviceError,
     interrupt::CountingNotify,
     queue::Chain,
@@ -146,7 +146,7 @@ fn a_queue_with_chains_in_flight_is_not_put_back() {
     let mut chain = Chain::new();
     let mem = live.device.memory().clone();
     assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
-    let Err(Ok(mut queue)) = live.device.put_back(queue) else {
+    let Err(PutBackError::Returned(mut queue)) = live.device.put_back(queue) else {
         panic!("it was put back");
     };
     assert_eq!(live.device.queue_state(0), QueueState::Taken);
@@ -172,7 +172,11 @@ fn a_stopped_queue_is_forgotten() {
     live.drivers[1].send(0, &[Buffer::writable(DATA, 1)]);
     assert_eq!(live.poll(), Step::Blocked);
     let token = live.model.seen[0].token;
-    assert!(live.device.stop_queue(2, &mut live.model, &mut live.slots));
+    assert!(
+        live.device
+            .stop_queue(2, &mut live.model, &mut live.slots)
+            .is_done()
+    );
     assert_eq!(live.model.stopped, [2]);
     assert!(live.device.configured_queues().eq([0]));
     assert_eq!(
@@ -194,25 +198,38 @@ fn a_queue_stopped_while_it_was_taken_waits_for_its_owner() {
     live.drivers[0].send(0, &[Buffer::writable(DATA, 1)]);
     let mem = live.device.memory().clone();
     assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
-    assert!(!live.device.stop_queue(0, &mut live.model, &mut live.slots));
+    assert!(
+        !live
+            .device
+            .stop_queue(0, &mut live.model, &mut live.slots)
+            .is_done()
+    );
     assert!(queue.is_stopped());
     assert_eq!(queue.complete(&chain, 0), Ok(()));
     assert_eq!(
         queue.pop(&mem, &mut chain),
         Err(virtside::device::Stop::Asked)
     );
-    assert!(live.device.stop_queue(0, &mut live.model, &mut live.slots));
+    assert!(
+        live.device
+            .stop_queue(0, &mut live.model, &mut live.slots)
+            .is_done()
+    );
     // What was taken is of no use any more.
     assert!(matches!(
         live.device.put_back(queue),
-        Err(Err(Refusal::StaleToken))
+        Err(PutBackError::Discarded)
     ));
 }
 
 #[test]
 fn a_reset_device_has_no_queues() {
     let mut live = Live::new();
-    assert!(live.device.reset_all(&mut live.model, &mut live.slots));
+    assert!(
+        live.device
+            .reset_all(&mut live.model, &mut live.slots)
+            .is_done()
+    );
     assert_eq!(live.model.resets, 1);
     assert_eq!(live.device.configured_queues().count(), 0);
     assert_eq!(live.device.features(), Features::empty());

@@ -78,7 +78,7 @@ fn one_only_beside_zero() -> Case {
             ..Check::default()
         },
         trick: vec![Configure(small(0)), Configure(small(1)), Stop(0)],
-        why: Refusal::Policy { queue: 1 },
+        why: Refusal::QueueCheck { queue: 1 },
         good: vec![small(0), small(1)],
     }
 }
@@ -95,7 +95,7 @@ fn one_no_larger_than_zero() -> Case {
             Stop(0),
             Configure(small(0)),
         ],
-        why: Refusal::Policy { queue: 1 },
+        why: Refusal::QueueCheck { queue: 1 },
         good: vec![large(0), large(1)],
     }
 }
@@ -210,7 +210,7 @@ fn up(queues: &[QueueConfig]) -> Vec<Say> {
 fn over_messages(case: &Case) {
     let (refused, needs_reset) = made(&case.check, ram(), &case.trick);
     let expected = match case.why {
-        Refusal::Policy { queue } => DeviceError::InvalidQueue(queue),
+        Refusal::QueueCheck { queue } => DeviceError::InvalidQueue(queue),
         why => DeviceError::Refused(why),
     };
     assert_eq!(refused.err(), Some(expected));
@@ -225,7 +225,7 @@ fn over_messages(case: &Case) {
 /// Why a state with these queues is not restored.
 fn not_restored(why: Refusal) -> SnapshotError {
     match why {
-        Refusal::Policy { queue } => SnapshotError::Queue { queue, why },
+        Refusal::QueueCheck { queue } => SnapshotError::Queue { queue, why },
         why => SnapshotError::Queues { why },
     }
 }
@@ -325,7 +325,7 @@ each_way! {
 #[test]
 fn a_set_that_is_not_wanted_stops_a_lenient_device_too() {
     for policy in [
-        virtside::error::FaultPolicy::Refuse,
+        virtside::error::FaultPolicy::Reject,
         virtside::error::FaultPolicy::StopQueue,
     ] {
         let case = zero_must_be_there();

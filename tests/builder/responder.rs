@@ -141,6 +141,7 @@ fn an_answer_from_before_a_reset_is_void() {
             waiting
                 .device
                 .reset_all(&mut waiting.model, &mut waiting.slots)
+                .is_done()
         );
         assert_eq!(waiting.model.resets, 1);
         if accept {
@@ -289,10 +290,10 @@ fn a_reset_waits_for_a_refusal_that_is_under_way() {
     let [begun, ends] = &*line.0;
     begun.wait();
     // The interrupt would come after the reset.
-    let early = device.reset_all(&mut model, &mut slots);
+    let early = device.reset_all(&mut model, &mut slots).is_done();
     ends.wait();
     refusal.join().expect("no panic");
     assert!(!early, "the reset is done before the interrupt");
-    assert!(device.reset_all(&mut model, &mut slots));
+    assert!(device.reset_all(&mut model, &mut slots).is_done());
     assert!(!shared.needs_reset() && shared.interrupt_status().is_empty());
 }

@@ -331,7 +331,7 @@ fn memory_that_is_gone_ends_the_request_with_what_was_written() {
     let _ = engine.kick(0);
     assert_eq!(settle(&mut engine), Step::Blocked);
     engine.memory_mut().deny(DATA + 0x1000, 16);
-    assert!(engine.memory_changed());
+    assert!(engine.memory_changed().is_done());
     engine.backend_ready(0);
     assert_eq!(settle(&mut engine), Step::Idle);
     assert_eq!(driver.take_used(), Some((0, 10)));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use virtside::{
     Configuring, DeviceBuilder, DriverFault, Features, Message, Refusal, Shared, Step,
-    device::{Counters, QueueState, Stop},
+    device::{Counters, PutBackError, QueueState, Stop},
     error::FaultPolicy,
     interrupt::CountingNotify,
     queue::Chain,
@@ -22,7 +22,7 @@ use virtside_tests::{
 };
 
 const POLICIES: [FaultPolicy; 3] = [
-    FaultPolicy::Refuse,
+    FaultPolicy::Reject,
     FaultPolicy::StopQueue,
     FaultPolicy::NeedsReset,
 ];
@@ -69,7 +69,7 @@ mod a_chain_that_cannot_be_taken {
 
     #[test]
     fn is_given_back_unwritten_under_refuse_and_the_next_is_served() {
-        let mut rig = rig(FaultPolicy::Refuse, Features::empty());
+        let mut rig = rig(FaultPolicy::Reject, Features::empty());
         one_bad_one_good(&mut rig.driver);
         assert_eq!(rig.kick(), Step::Idle);
         assert_eq!(rig.driver.take_used(), Some((0, 0)));
@@ -79,19 +79,21 @@ mod a_chain_that_cannot_be_taken {
         assert_eq!(rig.fault(), None);
         assert_eq!(rig.engine.model().heads(), [1]);
         let Counters {
-            chains, refused, ..
+            chains,
+            rejected: refused,
+            ..
         } = rig.engine.counters();
         assert_eq!((chains, refused), (2, 1));
         let why = DriverFault::NextOutOfRange { next: 77 };
-        assert_eq!(rig.engine.last_refused(0), Some(why));
-        assert_eq!(rig.engine.last_refused(1), None);
+        assert_eq!(rig.engine.last_rejected(0), Some(why));
+        assert_eq!(rig.engine.last_rejected(1), None);
         the_other_works(&mut rig);
-        assert_eq!(rig.engine.last_refused(0), Some(why));
+        assert_eq!(rig.engine.last_rejected(0), Some(why));
     }
 
     #[test]
     fn is_forgotten_when_its_queue_stops_otherwise_or_is_reset() {
-        let mut rig = rig(FaultPolicy::Refuse, Features::empty());
+        let mut rig = rig(FaultPolicy::Reject, Features::empty());
         one_bad_one_good(&mut rig.driver);
         rig.kick();
         rig.driver.set_avail_idx(1000);
@@ -101,9 +103,9 @@ mod a_chain_that_cannot_be_taken {
             rig.fault(),
             Some(DriverFault::AvailIndexJump { .. })
         ));
-        assert_eq!(rig.engine.last_refused(0), None);
+        assert_eq!(rig.engine.last_rejected(0), None);
         assert_eq!(rig.engine.store(reg::STATUS, 0).value(), Some(0));
-        assert_eq!((rig.fault(), rig.engine.last_refused(0)), (None, None));
+        assert_eq!((rig.fault(), rig.engine.last_rejected(0)), (None, None));
     }
 
     #[test]
@@ -132,7 +134,7 @@ mod a_chain_that_cannot_be_taken {
 
     #[test]
     fn can_be_refused_as_often_as_the_queue_goes_round() {
-        let mut rig = rig(FaultPolicy::Refuse, Features::EVENT_IDX);
+        let mut rig = rig(FaultPolicy::Reject, Features::EVENT_IDX);
         for round in 0..3 * SIZE {
             let head = round % SIZE;
             rig.driver.write_desc(head, (DATA, 1), NEXT, 77);
@@ -145,7 +147,7 @@ mod a_chain_that_cannot_be_taken {
                 "round {round}"
             );
         }
-        assert_eq!(rig.engine.counters().refused, u32::from(3 * SIZE));
+        assert_eq!(rig.engine.counters().rejected, u32::from(3 * SIZE));
         // What was refused is not in flight: the queue may be taken.
         assert!(rig.engine.take_queue(0).is_ok());
     }
@@ -159,22 +161,25 @@ mod a_chain_that_cannot_be_taken {
             let mut queue = rig.engine.take_queue(0).unwrap();
             let mut chain = Chain::<N>::new();
             let fault = DriverFault::NextOutOfRange { next: 77 };
-            if policy == FaultPolicy::Refuse {
-                assert_eq!(queue.pop(&mem, &mut chain), Err(Stop::Refused(fault)));
+            if policy == FaultPolicy::Reject {
+                assert_eq!(queue.pop(&mem, &mut chain), Err(Stop::Rejected(fault)));
                 assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
                 assert_eq!(queue.complete(&chain, 4), Ok(()));
                 assert_eq!(queue.in_flight(), 0);
                 assert!(queue.flush());
                 assert_eq!(rig.driver.take_used(), Some((0, 0)));
                 assert_eq!(rig.driver.take_used(), Some((1, 4)));
-                assert_eq!(queue.refusals(), (1, Some(fault)));
-                assert_eq!(rig.engine.counters().refused, 0);
+                assert_eq!(queue.rejections(), (1, Some(fault)));
+                assert_eq!(rig.engine.counters().rejected, 0);
                 assert!(rig.engine.put_back(queue).is_ok());
-                assert_eq!(rig.engine.counters().refused, 1);
-                assert_eq!(rig.engine.last_refused(0), Some(fault));
+                assert_eq!(rig.engine.counters().rejected, 1);
+                assert_eq!(rig.engine.last_rejected(0), Some(fault));
             } else {
                 assert_eq!(queue.pop(&mem, &mut chain), Err(Stop::Driver(fault)));
-                assert!(matches!(rig.engine.put_back(queue), Err(Err(_))));
+                assert!(matches!(
+                    rig.engine.put_back(queue),
+                    Err(PutBackError::Discarded)
+                ));
                 assert_eq!(rig.fault(), Some(fault));
             }
             assert_eq!(needs_reset(&mut rig), policy == FaultPolicy::NeedsReset);
@@ -189,8 +194,8 @@ mod a_chain_that_cannot_be_taken {
             let mut driver = driver(ram, 0);
             let plan = if older { Plan::Wait } else { Plan::Fill(1) };
             let mut engine = engine_over(RecordingModel::new(plan), ram.flat(BASE), 4)
-                .with_policy(FaultPolicy::Refuse)
-                .offering(virtside::features::Offer::AS_IS.with(Features::IN_ORDER));
+                .with_policy(FaultPolicy::Reject)
+                .with_offer(virtside::features::Offer::AS_IS.with(Features::IN_ORDER));
             let features = Features::IN_ORDER | Features::VERSION_1;
             assert!(engine.bring_up(features, &[config(0)]));
             if older {
@@ -255,7 +260,7 @@ fn a_request_that_the_model_faults_is_treated_like_its_chain() {
         rig.engine.model_mut().plan = Plan::Blame(fault);
         rig.driver.send(4, &[Buffer::writable(DATA, 3)]);
         rig.kick();
-        let refused = policy == FaultPolicy::Refuse;
+        let refused = policy == FaultPolicy::Reject;
         assert_eq!(rig.driver.take_used(), refused.then_some((4, 0)));
         assert_eq!(rig.fault(), (!refused).then_some(fault));
         assert_eq!(needs_reset(&mut rig), policy == FaultPolicy::NeedsReset);
@@ -315,7 +320,7 @@ mod a_queue_that_does_not_pass {
             let mut bad = layout(1).config(1);
             bad.size = 3;
             assert!(configuring.step(Message::ConfigureQueue(bad)).is_err());
-            assert_eq!(configuring.goes_on(), policy != FaultPolicy::NeedsReset);
+            assert_eq!(configuring.continues(), policy != FaultPolicy::NeedsReset);
             let step = configuring.step(Message::ConfigureQueue(good)).unwrap();
             assert!(matches!(step, Progress::Configured(0)));
             let features = Features::VERSION_1;
@@ -342,7 +347,7 @@ mod a_queue_that_does_not_pass {
         let ram = ram();
         let mut engine = engine_over(RecordingModel::new(Plan::Fill(1)), ram.flat(BASE), 4)
             .with_policy(policy)
-            .offering(virtside::features::Offer::AS_IS.with(Features::RING_PACKED));
+            .with_offer(virtside::features::Offer::AS_IS.with(Features::RING_PACKED));
         let _ = engine.store(reg::STATUS, 3);
         let mut odd = config(0);
         odd.driver += 2;
@@ -361,7 +366,7 @@ mod a_queue_that_does_not_pass {
     #[cfg(feature = "packed")]
     #[test]
     fn when_the_features_are_known_is_not_there_any_more() {
-        for policy in [FaultPolicy::Refuse, FaultPolicy::StopQueue] {
+        for policy in [FaultPolicy::Reject, FaultPolicy::StopQueue] {
             let mut engine = early(policy);
             assert_eq!(engine.load(reg::STATUS), 15);
             let _ = engine.store(reg::QUEUE_SEL, 0);
@@ -383,7 +388,7 @@ mod a_queue_that_does_not_pass {
         let state: virtside::snapshot::EngineSnapshot<(), Q, N, 4> = engine.save().unwrap();
         let mut fresh = engine_over(RecordingModel::new(Plan::Fill(1)), ram().flat(BASE), 4)
             .with_policy(FaultPolicy::StopQueue)
-            .offering(virtside::features::Offer::AS_IS.with(Features::RING_PACKED));
+            .with_offer(virtside::features::Offer::AS_IS.with(Features::RING_PACKED));
         // What was refused here before has nothing to do with it.
         let mut bad = config(2);
         bad.size = 3;
@@ -427,7 +432,7 @@ mod a_packed_chain_that_cannot_be_taken {
         let driver = PackedDriver::new(ram.flat(BASE), BASE, size);
         let mut engine = engine_over(RecordingModel::new(Plan::Fill(0xa5)), ram.flat(BASE), 4)
             .with_policy(policy)
-            .offering(
+            .with_offer(
                 virtside::features::Offer::AS_IS.with(Features::RING_PACKED | Features::IN_ORDER),
             );
         let features = features | Features::VERSION_1 | Features::RING_PACKED;
@@ -454,7 +459,7 @@ mod a_packed_chain_that_cannot_be_taken {
     #[test]
     fn is_given_back_with_all_its_slots_under_refuse() {
         for (size, features) in [(8, Features::empty()), (5, Features::IN_ORDER)] {
-            let (mut engine, mut driver) = packed(FaultPolicy::Refuse, features, size);
+            let (mut engine, mut driver) = packed(FaultPolicy::Reject, features, size);
             // More than once around the ring, broken at each place.
             for round in 0..12 {
                 driver.send(round, &broken(usize::from(round % 3)));
@@ -463,7 +468,7 @@ mod a_packed_chain_that_cannot_be_taken {
                 assert_eq!(driver.take_used(3), Some((round, 0, false)), "{round}");
                 assert_eq!(driver.take_used(1), Some((100 + round, 2, true)));
             }
-            assert_eq!(engine.counters().refused, 12);
+            assert_eq!(engine.counters().rejected, 12);
             assert_eq!(engine.load(reg::STATUS) & NEEDS_RESET, 0);
             assert!(engine.take_queue(0).is_ok(), "nothing is in flight");
         }
@@ -471,7 +476,7 @@ mod a_packed_chain_that_cannot_be_taken {
 
     #[test]
     fn stops_its_queue_if_it_has_no_end_or_a_name_in_flight() {
-        let (mut engine, driver) = packed(FaultPolicy::Refuse, Features::empty(), 4);
+        let (mut engine, driver) = packed(FaultPolicy::Reject, Features::empty(), 4);
         let available = PackedDriver::<FlatMem>::available(true);
         for slot in (0..4).rev() {
             driver.write_desc(slot, (NOWHERE, 1), 1, NEXT | available);
@@ -479,7 +484,7 @@ mod a_packed_chain_that_cannot_be_taken {
         serve(&mut engine);
         assert_eq!(engine.queue_state(0), QueueState::Failed);
 
-        let (mut engine, mut driver) = packed(FaultPolicy::Refuse, Features::empty(), 8);
+        let (mut engine, mut driver) = packed(FaultPolicy::Reject, Features::empty(), 8);
         engine.model_mut().plan = Plan::Wait;
         driver.send(6, &[Buffer::writable(DATA, 2)]);
         driver.send(6, &broken(1));
@@ -491,7 +496,7 @@ mod a_packed_chain_that_cannot_be_taken {
 
     #[test]
     fn stops_a_queue_in_order_while_older_ones_are_in_flight() {
-        let (mut engine, mut driver) = packed(FaultPolicy::Refuse, Features::IN_ORDER, 8);
+        let (mut engine, mut driver) = packed(FaultPolicy::Reject, Features::IN_ORDER, 8);
         engine.model_mut().plan = Plan::Wait;
         driver.send(6, &[Buffer::writable(DATA, 2)]);
         driver.send(7, &broken(1));

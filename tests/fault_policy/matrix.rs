@@ -31,7 +31,7 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
     let memory = ram();
     let mut engine =
         virtside_tests::engine_over(RecordingModel::new(Plan::Fill(7)), memory.flat(BASE), 4)
-            .offering(virtside_tests::differential::offer())
+            .with_offer(virtside_tests::differential::offer())
             .with_policy(policy);
     for _ in 0..12 {
         let features = mix | Features::VERSION_1 | format.features();
@@ -53,8 +53,10 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
             bad.send(&buffers, form, DATA + 0x1000);
             let _ = engine.kick(0);
             settle(&mut engine);
-            let Counters { refused, .. } = engine.counters();
-            let refused = refused.wrapping_sub(before.refused);
+            let Counters {
+                rejected: refused, ..
+            } = engine.counters();
+            let refused = refused.wrapping_sub(before.rejected);
             let fault = engine.driver_fault(0);
             let status = engine.load(reg::STATUS) & NEEDS_RESET != 0;
             let pending = engine.load(reg::INTERRUPT_STATUS);
@@ -66,10 +68,10 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
                 // With EVENT_IDX its driver asked for one interrupt.
                 let asked = mix.contains(Features::EVENT_IDX);
                 assert!(!status && (pending == 1 || asked && pending == 0));
-                assert!(refused == 0 || policy == FaultPolicy::Refuse);
+                assert!(refused == 0 || policy == FaultPolicy::Reject);
                 assert_eq!(
                     refused != 0,
-                    engine.last_refused(0).is_some() && refused != 0
+                    engine.last_rejected(0).is_some() && refused != 0
                 );
                 seen.refused += refused;
                 seen.fine += 1 - refused;
@@ -79,7 +81,7 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
             seen.stopped += 1;
             assert_ne!(
                 policy,
-                FaultPolicy::Refuse,
+                FaultPolicy::Reject,
                 "{fault:?} {buffers:?} {form:?}"
             );
             assert!(given.is_empty());
@@ -115,7 +117,7 @@ fn a_random_misdeed_is_treated_as_the_policy_says_on_both_rings() {
                 seen.refused += more.refused;
                 seen.stopped += more.stopped;
             }
-            let refuses = policy == FaultPolicy::Refuse;
+            let refuses = policy == FaultPolicy::Reject;
             assert!(seen.fine > 300, "{policy:?} {format:?} {seen:?}");
             assert_eq!(
                 seen.refused > 100,

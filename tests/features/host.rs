@@ -18,18 +18,18 @@ const HOSTS: [Features; 7] = [
     Features::SUSPEND,
 ];
 
-fn offering(wishes: Features, offer: Offer) -> TestEngine<Probe> {
+fn with_offer(wishes: Features, offer: Offer) -> TestEngine<Probe> {
     let model = Probe {
         wishes,
         ..Probe::default()
     };
-    test_engine(model, 1).0.offering(offer)
+    test_engine(model, 1).0.with_offer(offer)
 }
 
 #[test]
 fn each_feature_is_offered_although_the_model_does_not_ask() {
     for feature in HOSTS {
-        let mut engine = offering(Features::empty(), Offer::AS_IS.with(feature));
+        let mut engine = with_offer(Features::empty(), Offer::AS_IS.with(feature));
         let offer = feature | Features::VERSION_1;
         assert_eq!(engine.offered(), offer, "{feature:?}");
         assert!(engine.negotiate(offer));
@@ -40,7 +40,7 @@ fn each_feature_is_offered_although_the_model_does_not_ask() {
 fn each_feature_that_the_host_withholds_is_refused() {
     let all = HOSTS.into_iter().fold(Features::VERSION_1, Features::union);
     for feature in HOSTS {
-        let mut engine = offering(all, Offer::AS_IS.without(feature));
+        let mut engine = with_offer(all, Offer::AS_IS.without(feature));
         assert_eq!(engine.offered(), all.difference(feature), "{feature:?}");
         assert!(!engine.negotiate(all));
         assert!(engine.negotiate(all.difference(feature)));
@@ -51,15 +51,15 @@ fn each_feature_that_the_host_withholds_is_refused() {
 fn the_last_word_on_a_feature_counts() {
     let feature = Features::SUSPEND;
     let with = Offer::AS_IS.without(feature).with(feature);
-    assert!(offering(Features::RING, with).offered().contains(feature));
+    assert!(with_offer(Features::RING, with).offered().contains(feature));
     let without = Offer::AS_IS.with(feature).without(feature);
-    let offered = offering(Features::RING, without).offered();
+    let offered = with_offer(Features::RING, without).offered();
     assert!(!offered.contains(feature));
 }
 
 #[test]
 fn version_1_is_offered_whatever_the_host_says() {
-    let mut engine = offering(
+    let mut engine = with_offer(
         Features::empty(),
         Offer::AS_IS.without(Features::from_bits(u128::MAX)),
     );
@@ -69,9 +69,9 @@ fn version_1_is_offered_whatever_the_host_says() {
 #[test]
 fn bits_of_a_device_type_are_the_models_alone() {
     let own = Features::DEVICE_TYPE;
-    let mut engine = offering(Features::empty(), Offer::AS_IS.with(own));
+    let mut engine = with_offer(Features::empty(), Offer::AS_IS.with(own));
     assert_eq!(engine.offered(), Features::VERSION_1);
-    let mut engine = offering(own, Offer::AS_IS.without(own));
+    let mut engine = with_offer(own, Offer::AS_IS.without(own));
     assert_eq!(engine.offered(), own | Features::VERSION_1);
     assert!(engine.negotiate(own | Features::VERSION_1));
 }
@@ -80,7 +80,7 @@ fn bits_of_a_device_type_are_the_models_alone() {
 fn what_is_not_implemented_cannot_be_added() {
     for number in [24, 27, 37, 39, 41, 44, 45, 49] {
         let feature = Features::from_bits(1 << number);
-        let mut engine = offering(feature, Offer::AS_IS.with(feature));
+        let mut engine = with_offer(feature, Offer::AS_IS.with(feature));
         assert_eq!(engine.offered(), Features::VERSION_1, "bit {number}");
         assert!(!engine.negotiate(feature | Features::VERSION_1));
     }
@@ -89,7 +89,7 @@ fn what_is_not_implemented_cannot_be_added() {
 #[test]
 fn an_unchanged_offer_is_what_the_model_asks_for() {
     let (mut as_is, _) = probe();
-    let offered = offering(Features::RING, Offer::AS_IS).offered();
+    let offered = with_offer(Features::RING, Offer::AS_IS).offered();
     assert_eq!(offered, as_is.offered());
     assert_eq!(Offer::default(), Offer::AS_IS);
 }
@@ -103,7 +103,9 @@ fn what_the_model_excludes_is_not_offered_and_is_refused() {
                 excludes: feature,
                 ..Probe::default()
             };
-            let mut engine = test_engine(model, 1).0.offering(Offer::AS_IS.with(feature));
+            let mut engine = test_engine(model, 1)
+                .0
+                .with_offer(Offer::AS_IS.with(feature));
             assert_eq!(engine.offer(), Features::VERSION_1, "{feature:?}");
             assert_eq!(engine.offered(), Features::VERSION_1, "{feature:?}");
             assert!(!engine.negotiate(feature | Features::VERSION_1));

@@ -70,7 +70,7 @@ fn run(options: Options, net: Net) -> (Outcome, Statistics) {
         u64::from(outcome.counters.chains),
         outcome.net.sent + outcome.net.received
     );
-    assert_eq!(outcome.counters.refused, 0);
+    assert_eq!(outcome.counters.rejected, 0);
     println!(
         "{options:?}: {:?}, {statistics:?}, {} + {} bytes, {} transmit chains with {} elements, {} overtook, {:?}, {:.1?}",
         outcome.features,

@@ -189,7 +189,7 @@ fn a_quiet_line_holds_up_no_other_as_in_order_is_not_offered() {
     mute.abilities = [Abilities::INPUT | Abilities::OUTPUT; L];
     for (bank, offered) in [(Bank::new(), false), (mute, true)] {
         let (engine, _) = test_engine(Gpio::<_, L>::new(bank), 8);
-        let mut engine = engine.offering(asking);
+        let mut engine = engine.with_offer(asking);
         assert_eq!(engine.offer().contains(Features::IN_ORDER), offered);
         assert_eq!(engine.offered(), engine.offer());
         let all = engine.offer() | Features::IN_ORDER;

@@ -13,7 +13,7 @@ fn a_write_and_the_read_behind_it_have_no_stop_between_them() {
         Transaction::write(0x50, vec![0x20]),
         Transaction::read(0x50, vec![9]),
     ]);
-    let mut rig = I2cRig::with(I2c::new(mock.clone()).combining(), 2);
+    let mut rig = I2cRig::with(I2c::new(mock.clone()).with_combining(), 2);
     let outcomes = rig.ask(&[write(0x50, &[0x10]).and(), read(0x50, 2)]);
     assert_eq!(outcomes, [done(), got([7, 8])]);
     // Two groups are not one.
@@ -24,7 +24,7 @@ fn a_write_and_the_read_behind_it_have_no_stop_between_them() {
 
 #[test]
 fn a_write_that_waits_for_its_read_allows_a_suspension() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     rig.offer(0, &write(0x50, &[0x10]).and());
     rig.offer(1, &read(0x50, 2));
     rig.driver.publish();
@@ -60,7 +60,7 @@ fn without_being_asked_to_the_adapter_combines_nothing() {
 
 #[test]
 fn each_pair_of_a_group_is_one_transaction() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     let outcomes = rig.ask(&[
         write(0x50, &[1]).and(),
         read(0x50, 1).and(),
@@ -122,7 +122,7 @@ fn segments_that_embedded_hal_cannot_combine_are_on_their_own() {
         ),
     ] {
         for slots in [2, 3, 4] {
-            let mut rig = I2cRig::combining(slots);
+            let mut rig = I2cRig::with_combining(slots);
             let outcomes = rig.ask(&group);
             assert!(outcomes.iter().all(|outcome| outcome.status == OK));
             assert_eq!(rig.calls(), expected);
@@ -134,7 +134,7 @@ fn segments_that_embedded_hal_cannot_combine_are_on_their_own() {
 fn a_pair_that_is_together_too_long_is_not_combined() {
     let most = BYTES as u32;
     for (sent, len, together) in [(1, most - 1, true), (1, most, false), (BYTES, 1, false)] {
-        let mut rig = I2cRig::combining(2);
+        let mut rig = I2cRig::with_combining(2);
         let data = vec![0xab; sent];
         let outcomes = rig.ask(&[write(0x50, &data).and(), read(0x50, len)]);
         assert_eq!(outcomes, [done(), got(1..=len as u8)]);
@@ -149,7 +149,7 @@ fn a_pair_that_is_together_too_long_is_not_combined() {
 
 #[test]
 fn segments_of_nothing_are_combined_like_others() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     rig.ask(&[write(0x50, &[]).and(), read(0x50, 1)]);
     rig.ask(&[write(0x50, &[1]).and(), read(0x50, 0)]);
     assert_eq!(
@@ -160,7 +160,7 @@ fn segments_of_nothing_are_combined_like_others() {
 
 #[test]
 fn a_write_whose_read_is_not_there_is_carried_out_on_its_own() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.driver.publish();
     let _ = rig.engine.kick(0);
@@ -175,7 +175,7 @@ fn a_write_whose_read_is_not_there_is_carried_out_on_its_own() {
 
 #[test]
 fn a_read_that_comes_just_in_time_is_still_combined() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.driver.publish();
     let _ = rig.engine.kick(0);
@@ -190,7 +190,7 @@ fn a_read_that_comes_just_in_time_is_still_combined() {
 
 #[test]
 fn a_host_can_hurry_a_kept_write() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.offer(1, &read(0x50, 2));
     rig.driver.publish();
@@ -204,7 +204,7 @@ fn a_host_can_hurry_a_kept_write() {
 
 #[test]
 fn the_last_write_of_a_group_does_not_wait() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     rig.offer(0, &write(0x50, &[1]));
     rig.driver.publish();
     let _ = rig.engine.kick(0);
@@ -214,7 +214,7 @@ fn the_last_write_of_a_group_does_not_wait() {
 
 #[test]
 fn a_write_is_sent_as_it_was_when_it_was_taken() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     rig.offer(0, &write(0x50, &[1, 2]).and());
     rig.driver.publish();
     let _ = rig.engine.kick(0);
@@ -227,7 +227,7 @@ fn a_write_is_sent_as_it_was_when_it_was_taken() {
 
 #[test]
 fn with_one_slot_nothing_is_combined_and_everything_is_answered() {
-    let mut rig = I2cRig::combining(1);
+    let mut rig = I2cRig::with_combining(1);
     let outcomes = rig.ask(&[write(0x50, &[1]).and(), read(0x50, 2), read(0x50, 1)]);
     assert_eq!(outcomes, [done(), got([1, 2]), got([3])]);
     assert_eq!(
@@ -238,7 +238,7 @@ fn with_one_slot_nothing_is_combined_and_everything_is_answered() {
 
 #[test]
 fn nothing_else_is_taken_before_the_write_is_answered() {
-    let mut rig = I2cRig::combining(4);
+    let mut rig = I2cRig::with_combining(4);
     for (index, message) in [write(0x50, &[1]).and(), read(0x50, 2), write(0x50, &[3])]
         .iter()
         .enumerate()
@@ -257,7 +257,7 @@ fn nothing_else_is_taken_before_the_write_is_answered() {
 
 #[test]
 fn a_budget_of_one_chain_at_a_time_makes_no_difference() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     for (index, message) in [
         write(0x50, &[1]).and(),
         write(0x50, &[2]).and(),
@@ -283,7 +283,7 @@ fn a_budget_of_one_chain_at_a_time_makes_no_difference() {
 
 #[test]
 fn a_failed_combined_transaction_fails_the_rest_of_its_group() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     rig.trouble([Some(NAK)]);
     let outcomes = rig.ask(&[
         write(0x50, &[1]).and(),
@@ -306,7 +306,7 @@ fn a_failed_combined_transaction_fails_the_rest_of_its_group() {
 
 #[test]
 fn a_kept_write_that_fails_fails_the_rest_of_its_group() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     rig.trouble([Some(ErrorKind::ArbitrationLoss)]);
     let outcomes = rig.ask(&[
         write(0x50, &[1]).and(),
@@ -337,7 +337,7 @@ fn a_kept_write_is_executed_before_a_malformed_request_fails() {
         },
         write(0x50, &[2; BYTES + 1]),
     ] {
-        let mut rig = I2cRig::combining(2);
+        let mut rig = I2cRig::with_combining(2);
         let group = [
             write(0x50, &[1]).and(),
             bad.and(),
@@ -354,7 +354,7 @@ fn a_kept_write_is_executed_before_a_malformed_request_fails() {
 
 #[test]
 fn a_read_that_is_too_long_fails_alone_behind_a_kept_write() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     let len = BYTES as u32 + 1;
     let outcomes = rig.ask(&[write(0x50, &[1]).and(), read(0x50, len), read(0x50, 1)]);
     assert_eq!(outcomes, [done(), failed_read(BYTES + 1), got([1])]);
@@ -364,7 +364,7 @@ fn a_read_that_is_too_long_fails_alone_behind_a_kept_write() {
 #[test]
 fn a_reset_forgets_a_kept_write() {
     for stop in [false, true] {
-        let mut rig = I2cRig::combining(2);
+        let mut rig = I2cRig::with_combining(2);
         rig.offer(0, &write(0x50, &[1]).and());
         rig.driver.publish();
         let _ = rig.engine.kick(0);
@@ -384,7 +384,7 @@ fn a_reset_forgets_a_kept_write() {
 
 #[test]
 fn a_reset_forgets_an_answer_that_waits() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.offer(1, &read(0x50, 1));
     rig.driver.publish();
@@ -402,7 +402,7 @@ fn a_reset_forgets_an_answer_that_waits() {
 
 #[test]
 fn a_broken_request_behind_a_kept_write_stops_both() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     let mut buffers = rig.put(1, &read(0x50, 0));
     buffers.pop();
@@ -454,7 +454,7 @@ proptest! {
             })
             .collect();
         let mut plain = I2cRig::new();
-        let mut combining = I2cRig::combining(slots);
+        let mut combining = I2cRig::with_combining(slots);
         for rig in [&mut plain, &mut combining] {
             rig.engine.model_mut().bus_mut().hole = Some(hole);
         }
@@ -476,7 +476,7 @@ proptest! {
         slots in 1usize..5,
         steps in vec((1u16..3, any::<bool>()), 60),
     ) {
-        let mut rig = I2cRig::combining(slots);
+        let mut rig = I2cRig::with_combining(slots);
         let mut expected = Vec::new();
         for (index, &(is_read, chip, len, more)) in requests.iter().take(5).enumerate() {
             let chip = 0x40 + chip;

@@ -42,7 +42,7 @@ proptest! {
         lens in (0u32..=16, 0u32..=16),
         cuts in (vec(any::<u32>(), 0..4), vec(any::<u32>(), 0..4)),
     ) {
-        let mut rig = I2cRig::combining(2);
+        let mut rig = I2cRig::with_combining(2);
         let data: Vec<u8> = (0..lens.0 as u8).map(|byte| byte ^ 0x5a).collect();
         let at = [0, 1].map(I2cRig::<Recorder>::place);
         rig.put(0, &write(0x50, &data).and());

@@ -76,7 +76,7 @@ fn nothing_that_the_driver_sent_is_changed() {
     ];
     for combining in [false, true] {
         let mut rig = if combining {
-            I2cRig::combining(2)
+            I2cRig::with_combining(2)
         } else {
             I2cRig::new()
         };
@@ -165,7 +165,7 @@ fn a_10_bit_address_is_taken_from_its_two_parts() {
 
 #[test]
 fn a_bus_with_10_bit_addresses_has_the_others_too() {
-    let mut rig = I2cRig::with(I2c::new(TenBit(Recorder::default())).combining(), 2);
+    let mut rig = I2cRig::with(I2c::new(TenBit(Recorder::default())).with_combining(), 2);
     rig.ask(&[write(0x50, &[1]).and(), read(0x50, 2)]);
     assert_eq!(rig.calls(), [WriteRead(0x50, vec![1], 2)]);
     let addr = 0x12f2;
@@ -238,7 +238,7 @@ fn a_read_never_shows_what_another_request_left_in_the_room() {
     let mut rig = I2cRig::over(Lazy);
     assert_eq!(rig.one(write(0x50, &[0x55; 16])), done());
     assert_eq!(rig.one(read(0x50, 16)), got([0; 16]));
-    let mut rig = I2cRig::with(I2c::new(Lazy).combining(), 2);
+    let mut rig = I2cRig::with(I2c::new(Lazy).with_combining(), 2);
     assert_eq!(rig.one(write(0x50, &[0x55; 16])), done());
     let outcomes = rig.ask(&[write(0x50, &[1]).and(), read(0x50, 15)]);
     assert_eq!(outcomes[1], got([0; 15]));

@@ -18,7 +18,11 @@ fn carry(rig: &mut I2cRig<Recorder>, combining: bool) {
     let state: State = rig.engine.save().expect("nothing is in the way");
     let bus = std::mem::take(rig.engine.model_mut().bus_mut());
     let model = I2c::new(bus);
-    let model = if combining { model.combining() } else { model };
+    let model = if combining {
+        model.with_combining()
+    } else {
+        model
+    };
     let mut engine = engine_over(model, rig.ram.flat(BASE), 2);
     engine.restore(&state).expect("what was saved is whole");
     let mut again: State = engine.save().expect("nothing is in the way");
@@ -37,7 +41,7 @@ fn offer(rig: &mut I2cRig<Recorder>, messages: &[Message]) {
 
 #[test]
 fn a_write_that_waits_for_its_read_is_combined_with_it() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     let messages = [write(0x50, &[0x10]).and(), read(0x50, 2)];
     offer(&mut rig, &messages);
     let _ = rig.engine.poll(1);
@@ -54,7 +58,7 @@ fn a_write_that_waits_for_its_read_is_combined_with_it() {
 #[test]
 fn a_write_that_was_sent_and_not_answered_is_not_sent_again() {
     for (trouble, status) in [(None, OK), (Some(NAK), ERR)] {
-        let mut rig = I2cRig::combining(2);
+        let mut rig = I2cRig::with_combining(2);
         rig.trouble([trouble]);
         // The read of another chip: the write goes alone, and has its answer with the next poll.
         offer(&mut rig, &[write(0x50, &[0x10]).and(), read(0x51, 1)]);
@@ -75,7 +79,11 @@ fn a_write_that_was_sent_and_not_answered_is_not_sent_again() {
 fn the_rest_of_a_group_that_failed_fails() {
     for combining in [false, true] {
         let model = I2c::new(Recorder::default());
-        let model = if combining { model.combining() } else { model };
+        let model = if combining {
+            model.with_combining()
+        } else {
+            model
+        };
         let mut rig = I2cRig::with(model, 2);
         rig.trouble([Some(NAK)]);
         assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
@@ -136,7 +144,7 @@ fn what_no_driver_can_have_made_of_it_is_refused() {
 fn nothing_was_served_before_a_driver_was_there() {
     let rig = I2cRig::new();
     let there = || {
-        let model = I2c::<_, BYTES>::new(Recorder::default()).combining();
+        let model = I2c::<_, BYTES>::new(Recorder::default()).with_combining();
         engine_over(model, rig.ram.flat(BASE), 2)
     };
     let whole: State = there().save().expect("nothing is in the way");
@@ -151,10 +159,10 @@ fn nothing_was_served_before_a_driver_was_there() {
 
 #[test]
 fn an_answer_without_its_request_does_not_stop_the_queue() {
-    let mut rig = I2cRig::combining(2);
+    let mut rig = I2cRig::with_combining(2);
     let mut state: State = rig.engine.save().expect("nothing is in the way");
     state.model.settled = Some(false);
-    let model = I2c::new(Recorder::default()).combining();
+    let model = I2c::new(Recorder::default()).with_combining();
     let mut engine = engine_over(model, rig.ram.flat(BASE), 2);
     engine.restore(&state).expect("that may be");
     rig.engine = engine;
@@ -177,7 +185,7 @@ proptest! {
     ) {
         let mut seen = Vec::new();
         for moves in [false, true] {
-            let mut rig = I2cRig::combining(2);
+            let mut rig = I2cRig::with_combining(2);
             let mut polls = polls.iter().cycle();
             let mut outcomes = Vec::new();
             for (messages, trouble) in &groups {

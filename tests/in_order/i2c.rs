@@ -56,9 +56,9 @@ struct I2cInOrderRig {
 fn rig(format: Format, slots: usize) -> I2cInOrderRig {
     let (ram, bus) = (ram(), Bus::default());
     let features = Features::IN_ORDER | format.features() | ZERO_LENGTH_REQUEST;
-    let model = I2c::new(bus.clone()).combining();
+    let model = I2c::new(bus.clone()).with_combining();
     let mut engine =
-        engine_over(model, ram.flat(BASE), slots).offering(Offer::AS_IS.with(features));
+        engine_over(model, ram.flat(BASE), slots).with_offer(Offer::AS_IS.with(features));
     let driver = InOrderDriver::new(ram, format, 0, SIZE);
     assert!(engine.bring_up(features, &[driver.config()]));
     I2cInOrderRig {

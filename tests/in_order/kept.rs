@@ -267,7 +267,7 @@ fn memory_may_move_while_answers_wait() {
         let other = ram();
         other.write(0, &virtside_tests::rings::shot(rig.ram));
         *rig.engine.memory_mut() = other.flat(BASE);
-        assert!(rig.engine.memory_changed());
+        assert!(rig.engine.memory_changed().is_done());
         rig.answer(0, 4);
         assert_eq!(rig.take(), [], "not in the old memory");
         let mut old = vec![0; virtside_tests::BYTES];
@@ -303,7 +303,7 @@ fn in_order_is_offered_only_where_the_host_asks_for_it() {
         let line: virtside_tests::Line = Box::leak(Box::default());
         let mut engine: virtside_tests::TestEngine<_> =
             virtside::Engine::new(Holder::new(), ram().flat(BASE), line, slots, shared)
-                .offering(offer);
+                .with_offer(offer);
         engine.offered().contains(Features::IN_ORDER)
     };
     assert!(!offered(Offer::AS_IS));

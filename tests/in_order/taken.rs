@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use virtside::{
     DriverMem, Features, FlatMem, Refusal, Shared, Step,
-    device::{QueueState, Stop, TakenQueue},
+    device::{PutBackError, QueueState, Stop, TakenQueue},
     error::DeviceError,
     mmio::Reply,
     queue::Chain,
@@ -268,7 +268,7 @@ fn a_queue_with_an_abandoned_chain_cannot_go_on() {
                 out.queue.abandon(&out.chains[1]);
             }
             let back = out.rig.engine.put_back(out.queue);
-            assert!(matches!(back, Err(Err(Refusal::StaleToken))), "{back:?}");
+            assert!(matches!(back, Err(PutBackError::Discarded)), "{back:?}");
             assert_eq!(out.rig.engine.queue_state(0), QueueState::Failed);
             assert!(out.rig.engine.device().shared().needs_reset(), "{format:?}");
             assert_eq!(out.rig.driver().numbers().len(), usize::from(!every));
@@ -300,7 +300,7 @@ fn a_broken_chain_is_not_refused_before_one_that_was_abandoned() {
             assert!(matches!(popped, Err(Stop::Driver(_))), "{popped:?}");
             assert_eq!(rig.take(), [], "not even the younger one");
         } else {
-            assert!(matches!(popped, Err(Stop::Refused(_))), "{popped:?}");
+            assert!(matches!(popped, Err(Stop::Rejected(_))), "{popped:?}");
             let expected = [Given::entry(0, 4), Given::entry(1, 0)];
             assert_eq!(rig.take(), expected);
         }
@@ -322,7 +322,7 @@ fn a_chain_abandoned_for_the_drivers_stop_needs_no_reset() {
             }
             out.queue.abandon_all();
             let back = out.rig.engine.put_back(out.queue);
-            assert!(matches!(back, Err(Err(Refusal::StaleToken))), "{format:?}");
+            assert!(matches!(back, Err(PutBackError::Discarded)), "{format:?}");
             if let Some(ticket) = ticket {
                 assert_eq!(out.rig.engine.finish(ticket), Reply::Done(0));
             } else {

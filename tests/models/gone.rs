@@ -61,7 +61,7 @@ impl<C: ModelCase> Going<C> {
         let model = case.scenario_model();
         Self {
             device: Engine::new(model, mem.clone(), line(), slots(), Arc::new(Shared::new()))
-                .offering(virtside_tests::differential::offer()),
+                .with_offer(virtside_tests::differential::offer()),
             mem,
             left,
             buffers,

@@ -44,7 +44,7 @@ impl ModelCase for Case {
     fn model(&self) -> Model {
         let model = I2c::new(Recorder::default());
         if self.combining {
-            model.combining()
+            model.with_combining()
         } else {
             model
         }

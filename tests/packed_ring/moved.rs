@@ -19,7 +19,7 @@ const NOWHERE: u64 = 0x1000;
 
 fn engine(ram: TestRam) -> TestEngine<TestEntropy> {
     let model = Entropy::new(CountingSource::default());
-    engine_over(model, ram.flat(BASE), 3).with_policy(FaultPolicy::Refuse)
+    engine_over(model, ram.flat(BASE), 3).with_policy(FaultPolicy::Reject)
 }
 
 /// The driver's side: slots and length of each chain that is out, by id.

@@ -27,7 +27,7 @@ fn live<M: DriverMem>(
     features: Features,
 ) -> (TestEngine<RecordingModel, M>, PackedDriver<FlatMem>) {
     let engine = engine_over(RecordingModel::new(Plan::Fill(0xa5)), mem, 4);
-    let mut engine = engine.offering(Offer::AS_IS.with(Features::RING_PACKED));
+    let mut engine = engine.with_offer(Offer::AS_IS.with(Features::RING_PACKED));
     let driver = PackedDriver::new(ram.flat(BASE), BASE, SIZE);
     driver.write(EVENTS + 8, &[0x77; 0x3_0000]);
     assert!(engine.bring_up(PACKED | features, &[driver.config(0)]));

@@ -85,7 +85,7 @@ fn the_devices_own_check_counts_too() {
     let (mut engine, _, _) = live();
     reset_at_once(&mut engine);
     engine.model_mut().check.unwanted = vec![0];
-    let refusal = Refusal::Policy { queue: 0 };
+    let refusal = Refusal::QueueCheck { queue: 0 };
     assert_eq!(
         engine.configure(&elsewhere().config(0)),
         Reply::Refused(refusal)
@@ -99,7 +99,7 @@ fn a_queue_that_spoils_another_cannot_come_back() {
     let (mut engine, _, ram) = live();
     reset_at_once(&mut engine);
     engine.model_mut().check.no_larger = vec![(1, 0)];
-    let why = Refusal::Policy { queue: 1 };
+    let why = Refusal::QueueCheck { queue: 1 };
     let smaller = elsewhere().config(0);
     assert_eq!(engine.configure(&smaller), Reply::Refused(why));
     assert_needs_reset(&mut engine, 1);

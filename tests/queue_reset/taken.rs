@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use virtside::{
     DriverFault, DriverMem, Features, FlatMem, Refusal, Shared, Step,
-    device::{QueueState, Stop, TakenQueue},
+    device::{PutBackError, QueueState, Stop, TakenQueue},
     mmio::Reply,
     queue::Chain,
     testing::{FakeDriver, Registers},
@@ -238,7 +238,7 @@ fn the_old_queue_is_of_no_use_to_the_new_one() {
     assert_eq!(seen(&b.engine), seen_before);
     assert!(matches!(
         b.engine.put_back(b.queue),
-        Err(Err(Refusal::StaleToken))
+        Err(PutBackError::Discarded)
     ));
     assert_eq!(seen(&b.engine), seen_before);
     assert!(shot(b.ram) == before, "memory changed");

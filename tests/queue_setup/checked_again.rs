@@ -72,7 +72,7 @@ fn a_queue_that_needs_an_abandoned_feature_spoils_driver_ok() {
     engine.model_mut().check.needs = vec![(0, Features::EVENT_IDX)];
     assert_accepted(&mut engine, &config(0));
     accept(&mut engine, Features::VERSION_1);
-    assert_spoils(&mut engine, ram, Refusal::Policy { queue: 0 });
+    assert_spoils(&mut engine, ram, Refusal::QueueCheck { queue: 0 });
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_queue_whose_companion_was_stopped_spoils_driver_ok() {
         assert_accepted(&mut engine, &config(0));
         assert_eq!(engine.store(reg::QUEUE_SEL, 1), Reply::Done(0));
         assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
-        assert_spoils(&mut engine, ram, Refusal::Policy { queue: 0 });
+        assert_spoils(&mut engine, ram, Refusal::QueueCheck { queue: 0 });
     }
 }
 
@@ -166,6 +166,6 @@ fn a_companion_that_came_back_smaller_spoils_driver_ok() {
             ..config(1)
         };
         assert_accepted(&mut engine, &smaller);
-        assert_spoils(&mut engine, ram, Refusal::Policy { queue: 0 });
+        assert_spoils(&mut engine, ram, Refusal::QueueCheck { queue: 0 });
     }
 }

@@ -259,7 +259,7 @@ fn a_wrong_queue_number_is_refused_in_its_full_width() {
 fn a_queue_that_the_model_does_not_want_is_refused() {
     let (mut engine, ram) = setting_up();
     engine.model_mut().check.unwanted = vec![0];
-    assert_refused(&mut engine, &config(0), Refusal::Policy { queue: 0 });
+    assert_refused(&mut engine, &config(0), Refusal::QueueCheck { queue: 0 });
     engine.model_mut().check = Check::default();
     assert_curable(&mut engine, ram);
 }
@@ -269,10 +269,10 @@ fn a_check_sees_the_features_and_the_other_queues() {
     let (mut engine, ram) = setting_up();
     let platform = Features::ACCESS_PLATFORM;
     engine.model_mut().check.needs = vec![(0, Features::RING | platform)];
-    assert_refused(&mut engine, &config(0), Refusal::Policy { queue: 0 });
+    assert_refused(&mut engine, &config(0), Refusal::QueueCheck { queue: 0 });
     engine.model_mut().check.needs = vec![(0, Features::RING)];
     engine.model_mut().check.beside = vec![(0, 2)];
-    assert_refused(&mut engine, &config(0), Refusal::Policy { queue: 0 });
+    assert_refused(&mut engine, &config(0), Refusal::QueueCheck { queue: 0 });
     engine.model_mut().check.beside = vec![(0, 1)];
     assert_curable(&mut engine, ram);
 }

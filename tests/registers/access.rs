@@ -276,7 +276,7 @@ proptest! {
                             | Refusal::Wraps { .. }
                             | Refusal::Unmapped { .. }
                             | Refusal::Overlap { .. }
-                            | Refusal::Policy { .. }
+                            | Refusal::QueueCheck { .. }
                     )
                 );
                 if checked && expected.phase == Phase::Live && expected.status & 64 == 0 {

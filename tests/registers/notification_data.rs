@@ -17,7 +17,7 @@ const DATA: Features = Features::VERSION_1.union(Features::NOTIFICATION_DATA);
 /// A live device with queues 0 and 1, whose host offers NOTIFICATION_DATA.
 fn live(features: Features) -> (TestEngine<Probe>, [FakeDriver<FlatMem>; 2]) {
     let (engine, ram) = test_engine(Probe::default(), 4);
-    let mut engine = engine.offering(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
+    let mut engine = engine.with_offer(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
     let drivers = [driver(ram, 0), driver(ram, 1)];
     assert!(engine.bring_up(features, &[config(0), config(1)]));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
@@ -124,7 +124,7 @@ fn it_is_offered_on_request_and_notif_config_data_never() {
     let (mut engine, _) = live(DATA);
     assert!(engine.offered().contains(Features::NOTIFICATION_DATA));
     let (wishing, _) = engine_wishing(notif_config_data);
-    let mut wishing = wishing.offering(Offer::AS_IS.with(notif_config_data));
+    let mut wishing = wishing.with_offer(Offer::AS_IS.with(notif_config_data));
     assert_eq!(wishing.offered(), Features::VERSION_1);
     assert!(!wishing.negotiate(notif_config_data | Features::VERSION_1));
 }

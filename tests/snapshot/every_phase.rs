@@ -386,12 +386,12 @@ fn kicks_that_carry_positions_are_understood() {
     let ram = virtside_tests::ram();
     let offer = Offer::AS_IS.with(Features::NOTIFICATION_DATA);
     let features = PLAIN | Features::NOTIFICATION_DATA;
-    let mut engine = fresh(ram, model(PLAIN)).offering(offer);
+    let mut engine = fresh(ram, model(PLAIN)).with_offer(offer);
     let mut client = Client::new(ram, 0, features);
     assert!(engine.bring_up(features, &[client.config()]));
     let _ = engine.poll(BUDGET);
     let state = crate::support::save(&mut engine);
-    let mut next = fresh(ram, model(PLAIN)).offering(offer);
+    let mut next = fresh(ram, model(PLAIN)).with_offer(offer);
     next.restore(&state).expect("it is whole");
     let _ = next.poll(BUDGET);
     assert!(client.send(false));

@@ -246,7 +246,7 @@ proptest! {
             },
             ..Probe::default()
         };
-        let policies = [FaultPolicy::Refuse, FaultPolicy::StopQueue, FaultPolicy::NeedsReset];
+        let policies = [FaultPolicy::Reject, FaultPolicy::StopQueue, FaultPolicy::NeedsReset];
         let mut engine = fresh(ram, model).with_policy(policies[policy]);
         for turn in turns {
             turn.take(&mut engine);

@@ -141,7 +141,7 @@ fn one_that_stops_a_queue_is_saved_with_that_queue_stopped() {
     responder.accept();
     let (mut here, mut probe) = (slots(), model(PLAIN));
     let taken = device.take_queue(0).expect("it is live");
-    assert!(!device.stop_queue(0, &mut probe, &mut here));
+    assert!(!device.stop_queue(0, &mut probe, &mut here).is_done());
     assert!(device.put_back(taken).is_ok());
     let state = device.save::<2>(&here).expect("it is saved");
     let (mut next, _responder) = made(ram, &[]);
@@ -151,5 +151,5 @@ fn one_that_stops_a_queue_is_saved_with_that_queue_stopped() {
     publish(&mut driver, 0, b"not yet");
     assert_eq!(next.poll(&mut probe, &mut here, BUDGET), Step::Idle);
     assert_eq!(driver.take_used(), None);
-    assert!(next.stop_queue(0, &mut probe, &mut here));
+    assert!(next.stop_queue(0, &mut probe, &mut here).is_done());
 }

@@ -290,7 +290,11 @@ fn groups_of_i2c() {
     for combining in [false, true] {
         let model = || {
             let model = I2c::<_, BYTES>::new(Recorder::default());
-            if combining { model.combining() } else { model }
+            if combining {
+                model.with_combining()
+            } else {
+                model
+            }
         };
         let mut rig = I2cRig::with(model(), 2);
         rig.trouble([Some(NAK)]);

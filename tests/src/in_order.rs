@@ -442,7 +442,7 @@ impl HolderRig {
     pub fn with(format: Format, features: Features, queues: u16, size: u16, slots: usize) -> Self {
         let ram = ram();
         let offer = Offer::AS_IS.with(Features::IN_ORDER | format.features());
-        let engine = engine_over(Holder::new(), ram.flat(BASE), slots).offering(offer);
+        let engine = engine_over(Holder::new(), ram.flat(BASE), slots).with_offer(offer);
         Self::over(engine, ram, format, features, queues, size)
     }
 
@@ -450,8 +450,8 @@ impl HolderRig {
     pub fn refusing(format: Format, features: Features) -> Self {
         let ram = ram();
         let offer = Offer::AS_IS.with(Features::IN_ORDER | format.features());
-        let engine = engine_over(Holder::new(), ram.flat(BASE), 16).offering(offer);
-        let engine = engine.with_policy(FaultPolicy::Refuse);
+        let engine = engine_over(Holder::new(), ram.flat(BASE), 16).with_offer(offer);
+        let engine = engine.with_policy(FaultPolicy::Reject);
         Self::over(engine, ram, format, features | Features::IN_ORDER, 1, SIZE)
     }
 
@@ -477,7 +477,7 @@ impl HolderRig {
     /// Another device in reset, with so many slots, over the same memory.
     pub fn renew(&mut self, slots: usize) {
         let offer = Offer::AS_IS.with(Features::IN_ORDER | self.format.features());
-        self.engine = engine_over(Holder::new(), self.ram.flat(BASE), slots).offering(offer);
+        self.engine = engine_over(Holder::new(), self.ram.flat(BASE), slots).with_offer(offer);
     }
 
     /// From reset to live, with fresh rings.

@@ -25,7 +25,7 @@ fn chains_returned_before_the_queue_is_put_back_are_announced() {
     let mut chain = Chain::new();
     assert_eq!(queue.pop(engine.device().memory(), &mut chain), Ok(true));
     // The memory may change while a chain is out: the queue is asked to stop.
-    assert!(!engine.memory_changed());
+    assert!(!engine.memory_changed().is_done());
     assert_eq!(
         queue.pop(engine.device().memory(), &mut Chain::new()),
         Err(Stop::Asked)
@@ -38,7 +38,7 @@ fn chains_returned_before_the_queue_is_put_back_are_announced() {
         1,
         "the driver waits for it"
     );
-    assert!(engine.memory_changed());
+    assert!(engine.memory_changed().is_done());
 }
 
 #[test]
@@ -51,14 +51,17 @@ fn the_last_chain_given_back_makes_a_stopped_queue_quiet() {
     let mut chain = Chain::new();
     assert_eq!(queue.pop(engine.device().memory(), &mut chain), Ok(true));
     assert!(queue.was_kicked(), "a taken queue has to be looked at");
-    assert!(!engine.memory_changed());
+    assert!(!engine.memory_changed().is_done());
     assert!(queue.was_kicked(), "its owner may sleep until it is kicked");
     assert_eq!(
         queue.pop(engine.device().memory(), &mut Chain::new()),
         Err(Stop::Asked)
     );
     assert_eq!(queue.complete(&chain, 8), Ok(()));
-    assert!(engine.memory_changed(), "without another word of its owner");
+    assert!(
+        engine.memory_changed().is_done(),
+        "without another word of its owner"
+    );
 }
 
 /// A level line, and what another thread does just before it goes high for the first time.

@@ -2,7 +2,7 @@
 
 use virtside::{
     DriverFault, Features, HostFault, Refusal, Step,
-    device::{QueueState, Stop},
+    device::{PutBackError, QueueState, Stop},
     mmio::Reply,
     model::Start,
     queue::Chain,
@@ -79,7 +79,7 @@ fn a_stopped_or_broken_queue_is_not_taken() {
 #[test]
 fn no_queue_is_taken_where_a_reply_cannot_be_withheld() {
     let (engine, _) = probe();
-    let mut engine = engine.without_taking();
+    let mut engine = engine.without_take_queue();
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     assert_eq!(refused(&mut engine, 0), Refusal::NotNegotiated);
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
@@ -145,7 +145,7 @@ fn a_queue_with_chains_in_flight_is_given_back_to_its_owner() {
     let o = in_flight();
     let (mut engine, mut queue, chain) = (o.engine, o.queue, o.chain);
     queue = match engine.put_back(queue) {
-        Err(Ok(queue)) => queue,
+        Err(PutBackError::Returned(queue)) => queue,
         other => panic!("it was put back: {:?}", other.is_ok()),
     };
     assert_eq!(engine.queue_state(0), QueueState::Taken);
@@ -226,7 +226,7 @@ fn a_broken_ring_stops_a_taken_queue_and_needs_a_reset() {
     o.driver.set_avail_idx(0);
     assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
     let put = o.engine.put_back(o.queue);
-    assert!(matches!(put, Err(Err(Refusal::StaleToken))));
+    assert!(matches!(put, Err(PutBackError::Discarded)));
     assert_eq!(o.engine.queue_state(0), QueueState::Failed);
     assert_eq!(o.engine.driver_fault(0), Some(fault));
     assert_eq!(
@@ -246,7 +246,10 @@ fn a_fault_that_the_owner_reports_stops_the_queue_too() {
     assert_eq!(pending(&mut o.engine), 2);
     assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
     o.queue.abandon_all();
-    assert!(matches!(o.engine.put_back(o.queue), Err(Err(_))));
+    assert!(matches!(
+        o.engine.put_back(o.queue),
+        Err(PutBackError::Discarded)
+    ));
     assert_eq!(o.engine.queue_state(0), QueueState::Failed);
 }
 

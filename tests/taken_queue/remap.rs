@@ -41,10 +41,13 @@ fn a_change_of_memory_moves_a_taken_queue_when_it_is_put_back() {
     assert_eq!(serve_one(&mut o.queue, &mem(o.ram), &mut o.chain), Ok(true));
     let to = moved(o.ram);
     *o.engine.memory_mut() = to.flat(BASE);
-    assert!(!o.engine.memory_changed(), "its owner did not hear yet");
-    assert!(!o.engine.memory_changed());
+    assert!(
+        !o.engine.memory_changed().is_done(),
+        "its owner did not hear yet"
+    );
+    assert!(!o.engine.memory_changed().is_done());
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
-    assert!(o.engine.memory_changed());
+    assert!(o.engine.memory_changed().is_done());
     assert!(o.engine.put_back(o.queue).is_ok());
     assert_eq!(o.engine.queue_state(0), QueueState::Live);
     assert_eq!(o.engine.load(reg::STATUS), 15);
@@ -71,14 +74,14 @@ fn a_chain_in_flight_keeps_the_old_memory_in_use() {
     let mut o = in_flight();
     let to = moved(o.ram);
     *o.engine.memory_mut() = to.flat(BASE);
-    assert!(!o.engine.memory_changed());
+    assert!(!o.engine.memory_changed().is_done());
     assert_eq!(
         o.queue.pop(&mem(o.ram), &mut o.chain.clone()),
         Err(Stop::Asked)
     );
-    assert!(!o.engine.memory_changed(), "one is in flight");
+    assert!(!o.engine.memory_changed().is_done(), "one is in flight");
     o.queue.abandon(&o.chain);
-    assert!(o.engine.memory_changed());
+    assert!(o.engine.memory_changed().is_done());
 }
 
 #[test]
@@ -87,7 +90,7 @@ fn what_was_given_back_before_the_change_is_announced() {
     assert_eq!(o.queue.complete(&o.chain, 0), Ok(()));
     let to = moved(o.ram);
     *o.engine.memory_mut() = to.flat(BASE);
-    assert!(!o.engine.memory_changed());
+    assert!(!o.engine.memory_changed().is_done());
     // Its owner works in batches, and flushes when there is no more to be had.
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
     o.queue.flush();
@@ -100,7 +103,7 @@ fn what_was_given_back_before_the_change_is_announced() {
 fn a_taken_queue_whose_rings_are_gone_has_failed_at_put_back() {
     let mut o = out();
     *o.engine.memory_mut() = o.ram.flat(BASE + 0x100_0000);
-    assert!(!o.engine.memory_changed());
+    assert!(!o.engine.memory_changed().is_done());
     // Queue 1, which is in the device's hands, is gone at once.
     assert_eq!(o.engine.queue_state(1), QueueState::Failed);
     assert_eq!(
@@ -108,7 +111,7 @@ fn a_taken_queue_whose_rings_are_gone_has_failed_at_put_back() {
         Some(HostFault::RingGone { queue: 1 })
     );
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
-    assert!(o.engine.memory_changed());
+    assert!(o.engine.memory_changed().is_done());
     assert!(o.engine.put_back(o.queue).is_ok());
     assert_eq!(o.engine.queue_state(0), QueueState::Failed);
     assert_eq!(

@@ -3,7 +3,7 @@
 
 use virtside::{
     DriverFault, Features, Refusal, Step,
-    device::{QueueState, Stop},
+    device::{PutBackError, QueueState, Stop},
     mmio::Reply,
     queue::Chain,
     testing::{Buffer, FakeDriver, Registers},
@@ -62,7 +62,7 @@ fn it_cannot_be_put_back() {
     let before = seen(&r.engine);
     assert!(matches!(
         r.engine.put_back(r.old),
-        Err(Err(Refusal::StaleToken))
+        Err(PutBackError::Discarded)
     ));
     assert_eq!(seen(&r.engine), before);
     assert_works(&mut r.engine, &mut r.driver, 0);
@@ -74,7 +74,7 @@ fn it_cannot_be_put_back_in_the_place_of_one_that_is_out() {
     let new = r.engine.take_queue(0).expect("a live queue");
     assert!(matches!(
         r.engine.put_back(r.old),
-        Err(Err(Refusal::StaleToken))
+        Err(PutBackError::Discarded)
     ));
     assert_eq!(r.engine.queue_state(0), QueueState::Taken);
     assert!(!new.is_stopped());
@@ -88,7 +88,7 @@ fn putting_back_a_faulty_one_does_not_stop_its_successor() {
     let before = seen(&r.engine);
     assert!(matches!(
         r.engine.put_back(r.old),
-        Err(Err(Refusal::StaleToken))
+        Err(PutBackError::Discarded)
     ));
     assert_eq!(seen(&r.engine), before);
     assert_works(&mut r.engine, &mut r.driver, 0);
@@ -104,7 +104,7 @@ fn putting_back_a_faulty_one_of_a_stopped_queue_leaves_it_off() {
     assert_eq!(o.engine.queue_state(0), QueueState::Off);
     assert!(matches!(
         o.engine.put_back(o.queue),
-        Err(Err(Refusal::StaleToken))
+        Err(PutBackError::Discarded)
     ));
     assert_eq!(o.engine.queue_state(0), QueueState::Off);
     assert_eq!(o.engine.queue_config(0), None);
@@ -197,7 +197,7 @@ fn one_whose_queue_was_stopped_cannot_be_put_back() {
     let before = seen(&o.engine);
     assert!(matches!(
         o.engine.put_back(o.queue),
-        Err(Err(Refusal::StaleToken))
+        Err(PutBackError::Discarded)
     ));
     assert_eq!(seen(&o.engine), before);
     assert_eq!(o.engine.queue_state(0), QueueState::Off);
@@ -287,9 +287,9 @@ fn dropping_it_late_does_not_make_a_quiet_successor_dead() {
             assert!(r.engine.put_back(new).is_ok());
             new = r.engine.take_queue(0).expect("a live queue");
         }
-        assert!(!r.engine.memory_changed());
+        assert!(!r.engine.memory_changed().is_done());
         assert_eq!(new.enable_kicks(), Err(Stop::Asked));
-        assert!(r.engine.memory_changed(), "it is quiet");
+        assert!(r.engine.memory_changed().is_done(), "it is quiet");
         drop(r.old);
         assert_eq!(r.engine.queue_state(0), QueueState::Taken);
         assert_eq!(r.engine.notify_queue(0), Ok(()));
@@ -302,7 +302,7 @@ fn dropping_it_late_does_not_make_a_quiet_successor_dead() {
 fn dropping_the_quiet_successor_still_makes_it_dead() {
     let mut r = reborn();
     let mut new = r.engine.take_queue(0).expect("a live queue");
-    assert!(!r.engine.memory_changed());
+    assert!(!r.engine.memory_changed().is_done());
     assert_eq!(new.enable_kicks(), Err(Stop::Asked));
     drop(new);
     assert_eq!(r.engine.queue_state(0), QueueState::Failed);

@@ -229,7 +229,7 @@ where
     let policies = [
         FaultPolicy::NeedsReset,
         FaultPolicy::StopQueue,
-        FaultPolicy::Refuse,
+        FaultPolicy::Reject,
     ];
     for (at, policy) in policies.into_iter().enumerate() {
         for features in [always, always | Features::EVENT_IDX] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use virtside::{
     ChainSlot, Configuring, Device, DeviceBuilder, Features, FlatMem, Message, Refusal, Shared,
-    device::QueueState, queue::Chain, setup::Progress, testing::Buffer,
+    device::PutBackError, device::QueueState, queue::Chain, setup::Progress, testing::Buffer,
 };
 use virtside_tests::{
     DATA, Line, N, Q, TestRam, config, driver, ram,
@@ -43,9 +43,9 @@ fn successor() -> (Built, TestRam, Queue, Chain<N>) {
     let mut chain = Chain::new();
     assert_eq!(queue.pop(&mem(ram), &mut chain), Ok(true));
     let (mut model, mut slots) = (RecordingModel::new(Plan::Wait), [ChainSlot::new()]);
-    assert!(!device.reset_all(&mut model, &mut slots));
+    assert!(!device.reset_all(&mut model, &mut slots).is_done());
     queue.abandon(&chain);
-    assert!(device.reset_all(&mut model, &mut slots));
+    assert!(device.reset_all(&mut model, &mut slots).is_done());
     (build(&shared, ram), ram, queue, chain)
 }
 
@@ -53,10 +53,7 @@ fn successor() -> (Built, TestRam, Queue, Chain<N>) {
 fn a_queue_of_the_device_before_is_not_put_back() {
     let (mut device, _, old, _) = successor();
     let new = device.take_queue(0).expect("a live queue");
-    assert_eq!(
-        device.put_back(old).map_err(Result::err),
-        Err(Some(Refusal::StaleToken))
-    );
+    assert!(matches!(device.put_back(old), Err(PutBackError::Discarded)));
     assert_eq!(device.queue_state(0), QueueState::Taken);
     assert!(!new.is_stopped());
     assert!(device.put_back(new).is_ok());
@@ -69,7 +66,7 @@ fn a_queue_of_another_device_is_handed_back() {
     let mut here = build(&Arc::new(Shared::new()), ram);
     let queue = there.take_queue(0).expect("a live queue");
     let own = here.take_queue(0).expect("a live queue");
-    let Err(Ok(queue)) = here.put_back(queue) else {
+    let Err(PutBackError::Returned(queue)) = here.put_back(queue) else {
         panic!("it is not of this device");
     };
     assert!(!queue.is_stopped());

@@ -13,12 +13,13 @@ mod suspend;
 mod table;
 mod taken;
 
+pub use queues::Quiesce;
 pub(crate) use restore::RestoreFrom;
 pub use slots::{ChainSlot, Counters, Step};
 pub use table::QueueState;
 use table::QueueTable;
 pub(crate) use table::Unwanted;
-pub use taken::{Stop, TakenQueue};
+pub use taken::{PutBackError, Stop, TakenQueue};
 
 use crate::{
     error::{DeviceError, DriverFault, FaultPolicy, HostFault},
@@ -144,7 +145,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
                 chains: 0,
                 interrupts: 0,
                 suppressed: 0,
-                refused: 0,
+                rejected: 0,
             },
             trace,
         }
@@ -246,11 +247,11 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
         self.table.fault(queue, true)
     }
 
-    /// Returns the fault of the chain that the queue rejected last ([`FaultPolicy::Refuse`]);
+    /// Returns the fault of the chain that the queue rejected last ([`FaultPolicy::Reject`]);
     /// `None` if the queue has failed since. Rejections of a taken queue are included after the
     /// queue is put back.
     #[must_use]
-    pub fn last_refused(&self, queue: u16) -> Option<DriverFault> {
+    pub fn last_rejected(&self, queue: u16) -> Option<DriverFault> {
         self.table.fault(queue, false)
     }
 
@@ -340,21 +341,24 @@ where
         self.needs_reset();
     }
 
-    /// Resets the device for the driver ([`Message::Reset`](crate::Message)). Returns true when the
-    /// reset is complete: the device has no queues, and does not access the driver's memory.
+    /// Resets the device for the driver ([`Message::Reset`](crate::Message)). Returns
+    /// [`Quiesce::Done`] when the device has no queues, and does not access the driver's memory.
+    /// Acknowledge the message then.
     ///
-    /// Returns false while the owner of a taken queue works, as [`stop_queue`](Self::stop_queue)
-    /// does, or while another thread is inside
-    /// [`ReadyResponder::refuse`](crate::ReadyResponder::refuse). Call again then, and acknowledge
-    /// the message when the call returns true.
-    #[must_use = "false means: call again"]
-    pub fn reset_all<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
+    /// Returns [`Quiesce::Pending`] while the owner of a taken queue works, as
+    /// [`stop_queue`](Self::stop_queue) does, or while another thread is inside
+    /// [`ReadyResponder::refuse`](crate::ReadyResponder::refuse).
+    pub fn reset_all<D: DeviceModel>(
+        &mut self,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Quiesce {
         let quiet = self.shared.stop_all() && !self.shared.is_refusing();
         if quiet {
             self.reset(slots);
             model.reset();
         }
-        quiet
+        quiet.into()
     }
 
     /// Changes the model's configuration space, and sends a configuration interrupt if the driver

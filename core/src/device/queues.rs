@@ -1,7 +1,7 @@
 //! Operations on one queue: moving it out and back, stopping it, setting it up again, and
 //! translating its rings again.
 
-use super::{Device, TakenQueue};
+use super::{Device, PutBackError, TakenQueue};
 use crate::{
     device::{ChainSlot, QueueState},
     error::{DeviceError, DriverFault, HostFault, Refusal},
@@ -74,26 +74,20 @@ where
     /// one load or, with IN_ORDER, one load and two stores.
     ///
     /// # Errors
-    /// `Err(Ok(queue))` returns the queue while chains of it are in flight, or if it was taken from
-    /// another device. `Err(Err(Refusal::StaleToken))` means that the taken queue was discarded,
-    /// for one of these reasons:
-    ///
-    /// * the queue was stopped or reset since it was taken, or
-    /// * the driver broke the protocol in this queue, or
-    /// * with IN_ORDER, one of its chains was abandoned. This sets DEVICE_NEEDS_RESET, unless the
-    ///   driver is stopping the queue.
-    #[allow(clippy::type_complexity, reason = "either the queue or the reason")]
+    /// [`PutBackError::Returned`] with the queue while chains of it are in flight, or if it was taken
+    /// from another device. [`PutBackError::Discarded`] if the queue cannot serve any more.
+    #[allow(clippy::type_complexity, reason = "a queue of this device")]
     pub fn put_back(
         &mut self,
         taken: TakenQueue<M::Window, I, Q, N, H>,
-    ) -> Result<(), Result<TakenQueue<M::Window, I, Q, N, H>, Refusal>> {
+    ) -> Result<(), PutBackError<TakenQueue<M::Window, I, Q, N, H>>> {
         if taken.in_flight() != 0 || !taken.shares(&self.shared) {
-            return Err(Ok(taken));
+            return Err(PutBackError::Returned(taken));
         }
-        let (rejected, last) = taken.refusals();
+        let (rejected, last) = taken.rejections();
         let (virtqueue, queue, generation) = taken.dissolve();
         let generation = self.in_epoch(generation);
-        self.counters.refused = self.counters.refused.wrapping_add(rejected);
+        self.counters.rejected = self.counters.rejected.wrapping_add(rejected);
         if let Some(fault) = last
             && self.table.is_out(queue, generation)
         {
@@ -107,19 +101,19 @@ where
                     self.trace.event(&Event::DriverFault { queue, fault });
                     self.broke_protocol();
                 }
-                return Err(Err(Refusal::StaleToken));
+                return Err(PutBackError::Discarded);
             }
         };
         let stuck = virtqueue.is_stuck();
         self.table
             .put_back(queue, generation, virtqueue)
-            .map_err(Err)?;
+            .map_err(|_| PutBackError::Discarded)?;
         if stuck {
             self.table.stop_with(queue, None);
             if !self.is_stopping(queue) {
                 self.needs_reset();
             }
-            return Err(Err(Refusal::StaleToken));
+            return Err(PutBackError::Discarded);
         }
         // The memory may have changed while the queue was out.
         if self.table.translate_one(queue, &self.mem) {
@@ -130,12 +124,12 @@ where
         Ok(())
     }
 
-    /// Translates every ring again after the memory has changed. Returns true when no queue works
-    /// on the old memory.
+    /// Translates every ring again after the memory has changed. Returns [`Quiesce::Done`] when no
+    /// queue works on the old memory.
     ///
     /// A queue whose ring is no longer mapped stops, and DEVICE_NEEDS_RESET is set. A taken queue
-    /// is asked to stop, and gets its new translation when it is put back. The call returns false
-    /// until every taken queue is quiet: call again then.
+    /// is asked to stop, and gets its new translation when it is put back. The call returns
+    /// [`Quiesce::Pending`] until every taken queue is quiet.
     ///
     /// Make the first call directly after the change, before any other call of the device. Worst
     /// case: three translations for each queue.
@@ -143,13 +137,13 @@ where
         &mut self,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
-    ) -> bool {
+    ) -> Quiesce {
         let quiet = self.shared.stop_all();
         for queue in self.table.translate_again(&self.mem) {
             self.ring_gone(queue);
             self.discard_pending(queue, model, slots);
         }
-        quiet
+        quiet.into()
     }
 
     fn ring_gone(&mut self, queue: u16) {
@@ -170,18 +164,18 @@ where
         self.discard_pending(queue, model, slots);
     }
 
-    /// Stops a queue for the driver ([`Message::ResetQueue`](crate::Message)). Returns true when
-    /// the device will not touch the queue's memory again.
+    /// Stops a queue for the driver ([`Message::ResetQueue`](crate::Message)). Returns
+    /// [`Quiesce::Done`] when the device will not touch the queue's memory again. Acknowledge the
+    /// message then.
     ///
-    /// If the queue is taken, its owner is asked to stop, and the call returns false until the
-    /// queue is quiet. Call again then, and acknowledge the message when the call returns true.
-    #[must_use = "false means: call again"]
+    /// If the queue is taken, its owner is asked to stop, and the call returns
+    /// [`Quiesce::Pending`] until the queue is quiet.
     pub fn stop_queue<D: DeviceModel>(
         &mut self,
         queue: u16,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
-    ) -> bool {
+    ) -> Quiesce {
         let quiet = self.shared.stop(queue);
         if quiet {
             if built::RING_RESET {
@@ -194,7 +188,7 @@ where
             // A queue that is put back now serves nothing more.
             let _ = self.stopping.insert(queue);
         }
-        quiet
+        quiet.into()
     }
 
     /// Sets up a queue of a live device again, after a queue reset
@@ -276,5 +270,31 @@ where
 
     fn is_stopping(&self, queue: u16) -> bool {
         built::RING_RESET && self.stopping.contains(queue)
+    }
+}
+
+/// Whether the device has stopped using memory that the driver takes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[must_use = "call again while it is pending"]
+pub enum Quiesce {
+    /// The device does not use the memory any more.
+    Done,
+    /// An owner of a taken queue still works, a [`ReadyResponder`](crate::ReadyResponder) is
+    /// refusing, or, for [`suspend`](Device::suspend), a chain is in hand. Call again later.
+    Pending,
+}
+
+impl Quiesce {
+    /// Returns whether the value is [`Done`](Self::Done).
+    #[must_use]
+    pub const fn is_done(self) -> bool {
+        matches!(self, Self::Done)
+    }
+}
+
+impl From<bool> for Quiesce {
+    fn from(done: bool) -> Self {
+        if done { Self::Done } else { Self::Pending }
     }
 }

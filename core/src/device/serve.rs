@@ -225,7 +225,7 @@ where
                 }
                 Err(fault) => self.fault(queue, fault, model, slots, round),
             },
-            Popped::Broken if self.policy.refuses() && virtqueue.reject(slot.chain_mut()) => {
+            Popped::Broken if self.policy.rejects() && virtqueue.reject(slot.chain_mut()) => {
                 let head = slot.chain().head();
                 if let Some(fault) = slot.chain_mut().take_fault() {
                     self.rejected(queue, fault);
@@ -267,7 +267,7 @@ where
         let mut answer = model.serve(&mut request);
         let mut host = request.fault;
         if let Err(fault) = answer
-            && self.policy.refuses()
+            && self.policy.rejects()
         {
             self.rejected(queue, fault);
             answer = Ok(Answer::Done { written: 0 });
@@ -376,7 +376,7 @@ where
 
     /// Records that a chain was rejected for a protocol violation.
     fn rejected(&mut self, queue: u16, fault: DriverFault) {
-        self.counters.refused = self.counters.refused.wrapping_add(1);
+        self.counters.rejected = self.counters.rejected.wrapping_add(1);
         self.table.chain_rejected(queue, fault);
         self.trace.event(&Event::DriverFault { queue, fault });
     }

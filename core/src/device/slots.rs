@@ -167,8 +167,8 @@ pub struct Counters {
     /// Used-buffer interrupts that were not sent, because the driver did not want them.
     pub suppressed: u32,
     /// Chains that were rejected for a protocol violation
-    /// ([`FaultPolicy::Refuse`](crate::error::FaultPolicy::Refuse)). Chains that a taken queue
+    /// ([`FaultPolicy::Reject`](crate::error::FaultPolicy::Reject)). Chains that a taken queue
     /// rejected count when the queue is put back; until then see
-    /// [`TakenQueue::refusals`](crate::device::TakenQueue::refusals).
-    pub refused: u32,
+    /// [`TakenQueue::rejections`](crate::device::TakenQueue::rejections).
+    pub rejected: u32,
 }

@@ -2,8 +2,14 @@
 
 use super::Device;
 use crate::{
-    device::ChainSlot, features::built, interrupt::DriverNotify, memory::DriverMem,
-    model::DeviceModel, shared::SharedHandle, snapshot::Suspension, trace::Trace,
+    device::{ChainSlot, Quiesce},
+    features::built,
+    interrupt::DriverNotify,
+    memory::DriverMem,
+    model::DeviceModel,
+    shared::SharedHandle,
+    snapshot::Suspension,
+    trace::Trace,
 };
 
 impl<M, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H, T>
@@ -14,22 +20,25 @@ where
     T: Trace,
 {
     /// Suspends the device for the driver ([`Message::Suspend`](crate::Message)). The device takes
-    /// no more chains. Returns true when the device is suspended:
+    /// no more chains. Returns [`Quiesce::Done`] when the device is suspended:
     ///
     /// * every chain in hand is answered, except chains of queues for which
     ///   [`may_sleep`](DeviceModel::may_sleep) returns true,
     /// * the driver was notified of the answers, and
     /// * taken queues are quiet.
     ///
-    /// Until then the call returns false. It asks the owners of taken queues to stop. Call again
-    /// after `complete`, and when an owner has stopped.
+    /// Until then the call returns [`Quiesce::Pending`]. It asks the owners of taken queues to stop.
+    /// Call again after `complete`, and when an owner has stopped.
     ///
     /// A taken queue that was asked to stop serves no chain after a resume either. Put it back, and
     /// take it again after the resume.
-    #[must_use = "false means: call again"]
-    pub fn suspend<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) -> bool {
+    pub fn suspend<D: DeviceModel>(
+        &mut self,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Quiesce {
         if !self.start_if_live() {
-            return false;
+            return Quiesce::Pending;
         }
         if self.suspension == Suspension::Awake {
             self.suspension = Suspension::Suspending;
@@ -43,7 +52,7 @@ where
         if done {
             self.suspension = Suspension::Suspended;
         }
-        done
+        done.into()
     }
 
     /// Resumes a suspended device for the driver ([`Message::Resume`](crate::Message)). Every queue

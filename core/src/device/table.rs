@@ -53,7 +53,7 @@ impl Unwanted {
     /// Returns the refusal that the transport records.
     pub(crate) fn refusal(&self) -> Refusal {
         let by_the_device = match self.queue {
-            Some(queue) => Refusal::Policy { queue },
+            Some(queue) => Refusal::QueueCheck { queue },
             None => Refusal::QueueSet,
         };
         self.error.refusal_or(by_the_device)

@@ -1,5 +1,7 @@
 //! A queue that another thread, core or interrupt handler serves.
 
+use core::fmt;
+
 use crate::{
     error::{DeviceError, DriverFault, FaultPolicy, HostFault, Refusal},
     interrupt::DriverNotify,
@@ -24,9 +26,36 @@ pub enum Stop {
     /// device's [`FaultPolicy`] asks for it.
     Driver(DriverFault),
     /// The driver broke the protocol with one chain. That chain was given back with nothing written
-    /// ([`FaultPolicy::Refuse`]), and the queue goes on.
-    Refused(DriverFault),
+    /// ([`FaultPolicy::Reject`]), and the queue goes on.
+    Rejected(DriverFault),
 }
+
+/// Why a taken queue `T` was not put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum PutBackError<T> {
+    /// Chains of the queue are in flight, or the queue was taken from another device. The caller
+    /// gets the queue again.
+    Returned(T),
+    /// The queue was discarded, for one of these reasons:
+    ///
+    /// * The queue was stopped or reset since it was taken.
+    /// * The driver broke the protocol in this queue.
+    /// * With IN_ORDER, one of its chains was abandoned. This sets DEVICE_NEEDS_RESET, unless the
+    ///   driver is stopping the queue.
+    Discarded,
+}
+
+impl<T> fmt::Display for PutBackError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Returned(_) => "the queue has chains in flight, or belongs to another device",
+            Self::Discarded => "the queue was stopped since it was taken, and is discarded",
+        })
+    }
+}
+
+impl<T: fmt::Debug> core::error::Error for PutBackError<T> {}
 
 /// A queue moved out of its device with `take_queue`.
 ///
@@ -60,8 +89,8 @@ where
     /// hot path should make one test.
     completes_slowly: bool,
     fault: Option<DriverFault>,
-    refused: u32,
-    last_refused: Option<DriverFault>,
+    rejected: u32,
+    last_rejected: Option<DriverFault>,
     policy: FaultPolicy,
     notify: I,
     quiet: Quiet<H, Q>,
@@ -138,8 +167,8 @@ where
             watched: number,
             completes_slowly,
             fault: None,
-            refused: 0,
-            last_refused: None,
+            rejected: 0,
+            last_rejected: None,
             policy,
             notify,
             quiet,
@@ -159,10 +188,10 @@ where
     }
 
     /// Returns the number of rejected chains, modulo 2^32, and the fault of the last one
-    /// ([`Stop::Refused`]). The device takes over both when the queue is put back.
+    /// ([`Stop::Rejected`]). The device takes over both when the queue is put back.
     #[must_use]
-    pub const fn refusals(&self) -> (u32, Option<DriverFault>) {
-        (self.refused, self.last_refused)
+    pub const fn rejections(&self) -> (u32, Option<DriverFault>) {
+        (self.rejected, self.last_rejected)
     }
 
     /// Returns whether the queue was asked to stop.
@@ -182,7 +211,7 @@ where
     /// * two stores with IN_ORDER.
     ///
     /// # Errors
-    /// [`Stop`]. The queue returns no more chains, except after [`Stop::Refused`].
+    /// [`Stop`]. The queue returns no more chains, except after [`Stop::Rejected`].
     #[inline]
     pub fn pop<M: DriverMem>(&mut self, mem: &M, chain: &mut Chain<N>) -> Result<bool, Stop> {
         if self.is_stopped() {
@@ -192,8 +221,8 @@ where
         match found {
             Popped::Chain => Ok(true),
             Popped::Empty => Ok(false),
-            Popped::Broken | Popped::Fault if self.policy.refuses() => {
-                Err(self.refused(found, chain))
+            Popped::Broken | Popped::Fault if self.policy.rejects() => {
+                Err(self.rejected(found, chain))
             }
             Popped::Broken | Popped::Fault => Err(self.broken(chain)),
         }
@@ -299,7 +328,7 @@ where
     /// Stops the queue for a protocol violation that the owner found in a request.
     ///
     /// The queue stops under every [`FaultPolicy`], because the call does not name a chain. To go
-    /// on under [`FaultPolicy::Refuse`], give the chain back with 0 bytes instead.
+    /// on under [`FaultPolicy::Reject`], give the chain back with 0 bytes instead.
     pub fn report(&mut self, fault: DriverFault) {
         self.fault(fault);
     }
@@ -340,14 +369,14 @@ where
 
     #[cold]
     #[inline(never)]
-    fn refused(&mut self, found: Popped, chain: &mut Chain<N>) -> Stop {
+    fn rejected(&mut self, found: Popped, chain: &mut Chain<N>) -> Stop {
         if found == Popped::Broken
             && self.queue.reject(chain)
             && let Some(fault) = chain.take_fault()
         {
-            self.refused = self.refused.wrapping_add(1);
-            self.last_refused = Some(fault);
-            return Stop::Refused(fault);
+            self.rejected = self.rejected.wrapping_add(1);
+            self.last_rejected = Some(fault);
+            return Stop::Rejected(fault);
         }
         self.broken(chain)
     }

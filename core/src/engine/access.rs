@@ -160,10 +160,12 @@ where
         let (device, model, slots) = (&mut self.device, &mut self.model, self.slots.as_mut());
         let done = match self.transport.outstanding() {
             Some(Outstanding::Stop(queue) | Outstanding::QueueReset { queue, .. }) => {
-                device.stop_queue(queue, model, slots)
+                device.stop_queue(queue, model, slots).is_done()
             }
-            Some(Outstanding::Reset) => device.reset_all(model, slots),
-            Some(Outstanding::Suspend { .. }) if built::SUSPEND => device.suspend(model, slots),
+            Some(Outstanding::Reset) => device.reset_all(model, slots).is_done(),
+            Some(Outstanding::Suspend { .. }) if built::SUSPEND => {
+                device.suspend(model, slots).is_done()
+            }
             Some(Outstanding::Resume) if built::SUSPEND => {
                 let reply = self.transport.settle(Ok(()), &device.shared);
                 device.resume();

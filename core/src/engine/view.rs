@@ -24,13 +24,13 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
     /// let source = |bytes: &mut [u8]| { bytes.fill(4); Ok(bytes.len()) };
     /// let engine: Engine<_, _, _> =
     ///     Engine::new(Entropy::new(source), RAM.flat(0), (), [ChainSlot::<16>::new()], &SHARED)
-    ///         .offering(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
+    ///         .with_offer(Offer::AS_IS.with(Features::NOTIFICATION_DATA));
     /// # let _ = engine;
     /// ```
     #[must_use]
-    pub fn offering(self, offer: Offer) -> Self {
+    pub fn with_offer(self, offer: Offer) -> Self {
         Self {
-            transport: self.transport.offering(offer),
+            transport: self.transport.with_offer(offer),
             ..self
         }
     }
@@ -51,7 +51,7 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
     /// A driver may reuse a ring's memory as soon as its write to a stop or reset register
     /// completes. While the owner of a taken queue works on the ring, that write must not complete.
     #[must_use]
-    pub fn without_taking(self) -> Self {
+    pub fn without_take_queue(self) -> Self {
         Self {
             may_take: false,
             ..self
@@ -129,10 +129,10 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
         self.device.driver_fault(queue)
     }
 
-    /// Returns the fault of the chain that a queue rejected last. See [`Device::last_refused`].
+    /// Returns the fault of the chain that a queue rejected last. See [`Device::last_rejected`].
     #[must_use]
-    pub fn last_refused(&self, queue: u16) -> Option<DriverFault> {
-        self.device.last_refused(queue)
+    pub fn last_rejected(&self, queue: u16) -> Option<DriverFault> {
+        self.device.last_rejected(queue)
     }
 
     /// Takes the most recent host fault.

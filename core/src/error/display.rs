@@ -135,7 +135,7 @@ impl fmt::Display for Refusal {
             Self::Overlap { queue, area, with } => {
                 write!(f, "queue {queue}: {area} overlaps an area of queue {with}")
             }
-            Self::Policy { queue } => {
+            Self::QueueCheck { queue } => {
                 write!(f, "the queue check of the device refuses queue {queue}")
             },
             Self::QueueSet => {

@@ -85,7 +85,7 @@ fn refusals_are_sentences_with_values() {
         Overlap { queue, area, with: 3 } =>
             "queue 3: driver area overlaps another area of the queue",
         Overlap { queue, area, with: 1 } => "queue 3: driver area overlaps an area of queue 1",
-        Policy { queue } => "the queue check of the device refuses queue 3",
+        QueueCheck { queue } => "the queue check of the device refuses queue 3",
         QueueSet => "the queue check of the device refuses this set of queues",
         NotNegotiated => "the capability was not negotiated or is not implemented",
         NotReady =>
@@ -102,7 +102,7 @@ fn refusals_are_sentences_with_values() {
         FeaturesNotNegotiated, WrongPhase, NoSuchQueue { .. }, QueueExists { .. },
         QueueNotReady { .. }, QueueTaken { .. }, QueueBusy { .. }, QueueFrozen { .. },
         QueueSize { .. }, Misaligned { .. }, Wraps { .. }, Unmapped { .. }, Overlap { .. },
-        Policy { .. }, QueueSet, NotNegotiated, NotReady, OutOfOrder { .. }, StaleToken, StaleTicket,
+        QueueCheck { .. }, QueueSet, NotNegotiated, NotReady, OutOfOrder { .. }, StaleToken, StaleTicket,
     );
 }
 
@@ -201,7 +201,7 @@ fn device_errors_are_sentences_with_a_source() {
 
 #[test]
 fn snapshot_errors_are_sentences_with_a_source() {
-    let why = Refusal::Policy { queue: 3 };
+    let why = Refusal::QueueCheck { queue: 3 };
     texts!(SnapshotError {
         Version { version: 9 } => "the snapshot has the unknown version 9",
         NotInReset => "the device is not in reset, or its model is busy",

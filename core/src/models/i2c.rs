@@ -9,7 +9,7 @@
 //!
 //! A driver sends a write and the read that follows it as a group of two requests. Many chips allow
 //! no STOP between the write and the read. embedded-hal takes such a write and its read in one
-//! call, so the write must wait for the read. [`combining`](I2c::combining) makes the device keep a
+//! call, so the write must wait for the read. [`combining`](I2c::with_combining) makes the device keep a
 //! write that is not the last request of its group. If the next request reads from the same
 //! address, the device executes the write and the read by one
 //! [`write_read`](embedded_hal::i2c::I2c::write_read), with a repeated START.
@@ -343,7 +343,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
     ///
     /// See [Combined transactions](self#combined-transactions).
     #[must_use]
-    pub fn combining(self) -> Self {
+    pub fn with_combining(self) -> Self {
         Self {
             combining: true,
             ..self

@@ -116,7 +116,7 @@ use crate::{
 ///         self.check_queue(config.queue, existing.clone().map(|other| other.queue))?;
 ///         let mut smaller = existing.filter(|other| other.size < config.size);
 ///         if config.queue == 1 && smaller.any(|other| other.queue == 0) {
-///             return Err(Refusal::Policy { queue: 1 }.into());
+///             return Err(Refusal::QueueCheck { queue: 1 }.into());
 ///         }
 ///         Ok(())
 ///     }

@@ -8,7 +8,7 @@
 //! - one load of the suppression word.
 //!
 //! One more load finds that no further chain is available. No part of a chain is read twice, with
-//! one exception: when a chain is rejected ([`FaultPolicy::Refuse`](crate::error::FaultPolicy)),
+//! one exception: when a chain is rejected ([`FaultPolicy::Reject`](crate::error::FaultPolicy)),
 //! its descriptors are read again to find its end.
 //!
 //! # Ownership of slots

@@ -6,7 +6,7 @@ use crate::{model::DeviceConfig, num};
 impl<const Q: usize> Transport<Q> {
     /// Increments ConfigGeneration. Call this after each change of the configuration space
     /// (config-04, mmio-07).
-    pub fn bump_generation(&mut self) {
+    pub fn increment_generation(&mut self) {
         self.generation = self.generation.wrapping_add(1);
     }
 

@@ -97,7 +97,7 @@ impl<const Q: usize> Transport<Q> {
 
     /// Sets which features the host adds to the offer or removes from it.
     #[must_use]
-    pub const fn offering(mut self, offer: Offer) -> Self {
+    pub const fn with_offer(mut self, offer: Offer) -> Self {
         self.offer = offer;
         self
     }

@@ -81,7 +81,7 @@ fn engine<'a, M: DriverMem>(
         .union(Features::IN_ORDER)
         .union(Features::NOTIFICATION_DATA);
     Engine::new(disk(), mem, line, [const { ChainSlot::new() }; 2], shared)
-        .offering(Offer::AS_IS.with(more))
+        .with_offer(Offer::AS_IS.with(more))
 }
 
 fn layout(queue: u16) -> Layout {

@@ -323,7 +323,7 @@ pub fn snapshot(ram: &'static FuzzRam, data: &[u8]) {
     let mut input = Input(data);
     let offer = Offer::AS_IS.with(Features::IN_ORDER);
     let (line, shared) = (CountingNotify::new(), Shared::new());
-    let mut first = engine(ram.flat(BASE), &line, &shared).offering(offer);
+    let mut first = engine(ram.flat(BASE), &line, &shared).with_offer(offer);
     set_up(&mut first, &mut input);
     let Ok(mut state) = first.save::<P>() else {
         return;
@@ -332,7 +332,7 @@ pub fn snapshot(ram: &'static FuzzRam, data: &[u8]) {
         change(&mut state, &mut input);
     }
     let (line, shared) = (CountingNotify::new(), Shared::new());
-    let mut engine = engine(ram.flat(BASE), &line, &shared).offering(offer);
+    let mut engine = engine(ram.flat(BASE), &line, &shared).with_offer(offer);
     let before = digest(ram, 16384);
     let restored = engine.restore(&state);
     assert_eq!(digest(ram, 16384), before);

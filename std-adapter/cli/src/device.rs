@@ -138,7 +138,7 @@ impl RunningDevice {
             [ChainSlot::new()],
             Arc::clone(&shared),
         )
-        .offering(offer);
+        .with_offer(offer);
         let mut observer = AccessObserver {
             name,
             accesses: Arc::clone(&accesses),

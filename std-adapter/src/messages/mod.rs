@@ -105,7 +105,7 @@ where
             Ok(_) => stream.acknowledge(Ok(()))?,
             Err(error) => {
                 stream.acknowledge(Err(&error))?;
-                if !configuring.goes_on() {
+                if !configuring.continues() {
                     return Err(error);
                 }
             }

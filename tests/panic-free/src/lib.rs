@@ -200,8 +200,8 @@ pub extern "C" fn virtside_entry(next: extern "C" fn() -> u64) {
     let any = buses::Any(next);
     let adapter = I2c::<_, 64>::new(any);
     exercise(adapter.clone(), RAM.flat(0x1000), &mut input);
-    exercise(adapter.combining(), &regions, &mut input);
-    let adapter = I2c::<_, 64>::new(TenBit(any)).combining();
+    exercise(adapter.with_combining(), &regions, &mut input);
+    let adapter = I2c::<_, 64>::new(TenBit(any)).with_combining();
     exercise(adapter, RAM.flat(0x1000), &mut input);
     let mode = embedded_hal::spi::MODE_3;
     let lines = SpiLines::new(any, [any; 3], any, FixedClock::new(mode, 1_000_000));

@@ -72,7 +72,7 @@ fn a_queue_whose_ring_is_gone_stays_stopped() {
             assert_eq!(engine.go_live(), Reply::Done(0));
         }
         mem.deny(config(0).driver, 4);
-        assert!(engine.memory_changed());
+        assert!(engine.memory_changed().is_done());
         let state = engine.save::<4>().expect("it is saved");
         let mut next = make();
         next.restore(&state).expect("it is whole");

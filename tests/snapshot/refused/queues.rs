@@ -187,7 +187,7 @@ fn a_queue_whose_companion_was_stopped_is_refused_as_documented() {
     let _ = engine.store(reg::QUEUE_SEL, 0);
     assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     let state = save(&mut engine);
-    let why = Refusal::Policy { queue: 1 };
+    let why = Refusal::QueueCheck { queue: 1 };
     assert_refused(
         ram,
         choosy.clone(),

@@ -70,7 +70,7 @@ fn nothing_is_written_and_nothing_read_any_more() {
     rig.kick();
     rig.engine.backend_ready(0);
     rig.poll();
-    assert!(rig.engine.memory_changed());
+    assert!(rig.engine.memory_changed().is_done());
     assert_eq!(
         rig.engine.notify_queue(0),
         Err(virtside::error::DeviceError::InvalidQueue(0))

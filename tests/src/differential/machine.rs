@@ -63,7 +63,7 @@ pub fn direct<D: DeviceModel, const Q: usize>(
         slots(),
         Arc::new(Shared::new()),
     )
-    .offering(offer())
+    .with_offer(offer())
     .with_policy(policy)
 }
 
@@ -192,7 +192,7 @@ impl<D: DeviceModel, const Q: usize> Told<D, Q> {
 impl<D: DeviceModel, const Q: usize> Machine<D> for Told<D, Q> {
     fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) {
         if let Some(mut old) = self.device.take() {
-            assert!(old.reset_all(&mut self.model, &mut self.slots));
+            assert!(old.reset_all(&mut self.model, &mut self.slots).is_done());
         }
         assert!(self.model.negotiate(features));
         let builder = DeviceBuilder::new(Arc::new(Shared::new()))

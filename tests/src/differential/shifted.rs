@@ -156,5 +156,5 @@ fn reset<'l, D: DeviceModel, M: DriverMem, const Q: usize>(
     mem: M,
     line: &'l CountingNotify,
 ) -> Shifted<'l, D, M, Q> {
-    Engine::new(model, mem, line, slots(), Arc::new(Shared::new())).offering(offer())
+    Engine::new(model, mem, line, slots(), Arc::new(Shared::new())).with_offer(offer())
 }

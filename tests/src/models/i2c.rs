@@ -215,8 +215,8 @@ impl I2cRig<Recorder> {
     }
 
     /// Combines, with so many chain slots.
-    pub fn combining(slots: usize) -> Self {
-        I2cRig::with(I2c::new(Recorder::default()).combining(), slots)
+    pub fn with_combining(slots: usize) -> Self {
+        I2cRig::with(I2c::new(Recorder::default()).with_combining(), slots)
     }
 
     /// Lets the next calls of the bus fail.

@@ -1,6 +1,7 @@
 //! The device, which hands queues out and takes them back.
 
 use super::*;
+use virtside::device::PutBackError;
 
 /// The device's thread.
 pub(super) struct Host<'s, M: DriverMem> {
@@ -77,12 +78,14 @@ impl<M: DriverMem> Host<'_, M> {
         let last = self.out[usize::from(queue.number())];
         match self.engine.put_back(queue) {
             Ok(()) => assert_eq!(name, last, "it has a successor"),
-            Err(Err(Refusal::StaleToken)) => {}
-            Err(Err(refusal)) => panic!("{refusal:?}"),
-            Err(Ok(mut queue)) => {
+            Err(PutBackError::Discarded) => {}
+            Err(PutBackError::Returned(mut queue)) => {
                 assert!(queue.in_flight() != 0);
                 queue.abandon_all();
-                assert!(!matches!(self.engine.put_back(queue), Err(Ok(_))));
+                assert!(!matches!(
+                    self.engine.put_back(queue),
+                    Err(PutBackError::Returned(_))
+                ));
             }
         }
     }

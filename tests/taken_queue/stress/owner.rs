@@ -84,7 +84,7 @@ impl<M: DriverMem> Owner<'_, M> {
                     let mut chain = Chain::new();
                     match queue.pop(&self.mem, &mut chain) {
                         Ok(true) => held.push_back(chain),
-                        Ok(false) | Err(Stop::Refused(_)) => {}
+                        Ok(false) | Err(Stop::Rejected(_)) => {}
                         Err(_) => stopped = true,
                     }
                 }
