@@ -20,7 +20,7 @@ pub use gpio::{Gpio, GpioError, GpioLine, GpioLines};
 #[cfg(feature = "embedded-hal")]
 pub use i2c::{I2c, I2cAddress, I2cBus, I2cTransfer, TenBit};
 #[cfg(feature = "embedded-hal")]
-pub use spi::{Spi, SpiController, SpiDevices, SpiLines};
+pub use spi::{Spi, SpiController, SpiDevices, SpiError, SpiLines};
 
 use embedded_io::Write;
 
