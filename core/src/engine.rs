@@ -163,6 +163,9 @@ where
     /// [`ReadyResponder`](crate::ReadyResponder) that [`Configuring`](crate::Configuring) returned
     /// answers the write, and [`finish`](Self::finish) completes it.
     ///
+    /// A [`FaultPolicy`](crate::error::FaultPolicy) may let the device continue without a queue that
+    /// is refused at DRIVER_OK. QueueReady of such a queue reads 0 from now on. At most `Q` steps.
+    ///
     /// ```
     /// use virtside::{models::Entropy, mmio::{Access, Reply, Transport}, ChainSlot, Configuring};
     /// use virtside::{
@@ -193,12 +196,17 @@ where
     /// assert_eq!(engine.features(), Features::VERSION_1);
     /// # Ok::<(), DeviceError>(())
     /// ```
-    pub const fn from_parts(
+    pub fn from_parts(
         model: D,
         device: Device<M, I, Q, N, H, T>,
-        transport: Transport<Q>,
+        mut transport: Transport<Q>,
         slots: S,
     ) -> Self {
+        for queue in 0..num::clamp_u16(Q) {
+            if transport.ready(queue).is_some() && device.queue_config(queue).is_none() {
+                transport.drop_queue(queue);
+            }
+        }
         Self {
             model,
             device,

@@ -1,5 +1,6 @@
 //! A device of a conversation in messages that were made of register accesses.
 
+mod dropped;
 mod queue_reset;
 mod suspend;
 mod talk;
