@@ -1,5 +1,5 @@
-//! For tests that send the same chains over rings of both formats and over several transports: what
-//! comes of them at the model and in memory has to be the same, and nothing is written but the
+//! Sends the same chains over both ring formats and several transports, and compares the results.
+//! The model and memory must end up the same on each, and the device must write nothing but the
 //! buffers that the driver gave.
 
 mod machine;
@@ -19,15 +19,15 @@ use virtside::{
 
 use crate::{BASE, DATA, TestRam, cut, in_order::Format, ram, random::Random, rings::changes};
 
-/// Bytes behind [`DATA`] that requests use; tables are behind them.
+/// Bytes from [`DATA`] on that requests use. Indirect tables follow.
 pub const ROOM: usize = 0x1000;
-/// Where indirect tables are: one for each chain.
+/// Address of the indirect tables, one for each chain.
 const TABLES: u64 = DATA + ROOM as u64;
-/// Bytes from the start of each queue's rings on that hold all of them.
+/// Bytes that the rings of one queue occupy, from their first byte on.
 const RINGS: usize = 0x200;
 
 impl Random {
-    /// Cuts `len` bytes from `addr` on into a few buffers, seldom an empty one among them.
+    /// Cuts `len` bytes from `addr` on into up to three buffers. Few of them are empty.
     pub fn cut(&mut self, addr: u64, len: u32, writable: bool) -> Vec<Buffer> {
         let cuts: Vec<u32> = (0..self.below(3))
             .map(|_| self.below(1000) as u32)
@@ -39,7 +39,8 @@ impl Random {
         buffers
     }
 
-    /// What a driver should not send, of what it could have sent; never nothing at all.
+    /// Changes a valid chain to one that a driver should not send. The chain keeps at least one
+    /// buffer.
     pub fn spoil(&mut self, buffers: &mut Vec<Buffer>) {
         let count = buffers.len();
         let at = self.below(count.max(1) as u64) as usize;
@@ -56,7 +57,7 @@ impl Random {
             5 if at + 1 < count => buffers.swap(at, at + 1),
             6 if count > 1 => drop(buffers.pop()),
             7 if count > 1 => drop(buffers.remove(0)),
-            // Nothing at an address that is nowhere is no misdeed.
+            // An empty buffer at an unmapped address is no protocol violation.
             _ => {
                 let (addr, writable) = (u64::MAX, buffer.writable);
                 buffers.insert(
@@ -71,7 +72,7 @@ impl Random {
         }
     }
 
-    /// How to make a chain of these buffers known; seldom in a way that is wrong with these features.
+    /// Chooses a form for a chain of these buffers. Few forms are invalid under these features.
     pub fn form(&mut self, features: Features, buffers: &[Buffer]) -> Form {
         if !features.contains(Features::INDIRECT_DESC) && !self.once_in(40) {
             return Form::Direct;
@@ -80,7 +81,7 @@ impl Random {
             0 => Form::OddTable(self.of(&[0, 1, 15, 17, 16 * 17, u32::MAX, u32::MAX - 15])),
             1 => Form::TableAt(self.of(&[0, BASE - 16, u64::MAX - 15, u64::MAX, BASE - 1])),
             2 => Form::TableWithNext,
-            // Without a table behind it, a length of 0 is wrong.
+            // With one buffer the table would be empty, which is invalid.
             3..6 if buffers.len() > 1 => Form::Table(1),
             6..20 => Form::Table(0),
             _ => Form::Direct,
@@ -88,7 +89,7 @@ impl Random {
     }
 }
 
-/// Each set of ring features that makes a difference to chains.
+/// Returns each set of ring features that changes how chains are processed.
 pub fn mixes() -> impl Iterator<Item = Features> {
     let features = [
         Features::EVENT_IDX,
@@ -110,25 +111,26 @@ struct Member<D> {
     rings: Vec<Ring>,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// These came back.
+    /// These chains were returned.
     Given(Vec<Given>),
-    /// The driver was found at fault in this queue, for that. All is set up anew.
+    /// The device found the driver at fault in this queue. All machines were reset and set up
+    /// again.
     Fault(u16, DriverFault),
 }
 
-/// One model on several machines, each with drivers of its own that do the same.
+/// One model on several machines. Each machine has its own drivers, and all drivers do the same.
 pub struct Company<D, T> {
     members: Vec<Member<D>>,
     features: Features,
     queues: u16,
-    /// What was done with a model since this was last asked.
+    /// Takes what was done with a model since the last call.
     log: fn(&mut D) -> T,
-    /// Ways to find fault, as the split engine says it.
+    /// Driver faults so far.
     pub faults: u32,
-    /// Chains that came back.
+    /// Chains that were returned so far.
     pub given: u32,
     sent: u64,
 }
@@ -140,7 +142,8 @@ impl<D, T> Debug for Company<D, T> {
 }
 
 impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
-    /// Live, with `Q` queues at most; `wanted` of what is offered is accepted.
+    /// Makes a live rig of at most `Q` queues. The drivers accept the offered features that are
+    /// in `wanted`.
     pub fn new<const Q: usize>(
         model: impl Fn() -> D,
         wanted: Features,
@@ -162,7 +165,8 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
         company
     }
 
-    /// The same, of split rings behind registers alone: others are to join.
+    /// Makes a rig with only one machine, with split rings behind registers. The test adds others
+    /// with [`join`](Self::join).
     pub fn alone<const Q: usize>(
         model: impl Fn() -> D,
         wanted: Features,
@@ -187,7 +191,7 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
         company
     }
 
-    /// Takes one more in, and sets everything up anew.
+    /// Adds a machine, and sets up all machines again.
     pub fn join(
         &mut self,
         name: &'static str,
@@ -214,7 +218,7 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
         });
     }
 
-    /// From reset to live, with fresh rings.
+    /// Brings all machines from reset to live, with fresh rings.
     pub fn restart(&mut self) {
         for member in &mut self.members {
             let mut features = self.features.difference(Features::RING_PACKED);
@@ -233,26 +237,26 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
         self.sent = 0;
     }
 
-    /// What was negotiated, but for the format.
+    /// The negotiated features without RING_PACKED.
     pub const fn features(&self) -> Features {
         self.features
     }
 
-    /// Writes the same everywhere.
+    /// Writes these bytes into the memory of every machine.
     pub fn write(&self, addr: u64, bytes: &[u8]) {
         for member in &self.members {
             member.ram.write((addr - BASE) as usize, bytes);
         }
     }
 
-    /// What is there.
+    /// Reads a byte of the first machine's memory.
     pub fn byte(&self, addr: u64) -> u8 {
         let mut byte = [0];
         self.members[0].ram.read((addr - BASE) as usize, &mut byte);
         byte[0]
     }
 
-    /// Descriptors of a queue that the device does not have.
+    /// Free descriptors of a queue.
     pub fn room(&self, queue: u16) -> usize {
         let rooms = self
             .members
@@ -261,7 +265,7 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
         rooms.min().unwrap_or(0)
     }
 
-    /// Makes a chain available, without a kick. There has to be room.
+    /// Makes a chain available on every machine, without a kick. The queue must have room.
     pub fn send(&mut self, queue: u16, buffers: &[Buffer], form: Form) {
         let table = TABLES + 0x200 * (self.sent % 128);
         self.sent += 1;
@@ -270,7 +274,7 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
         }
     }
 
-    /// The same, if there is room; says whether there was.
+    /// Makes a chain available if the queue has room; returns whether it had.
     pub fn offer(&mut self, queue: u16, buffers: &[Buffer], form: Form) -> bool {
         let room = self.room(queue) >= buffers.len().max(1);
         if room {
@@ -279,13 +283,13 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
         room
     }
 
-    /// Kicks queues, and compares what comes of it.
+    /// Kicks queues, and compares the results.
     #[track_caller]
     pub fn kick(&mut self, queues: &[u16]) -> Outcome {
         self.compare(&mut |machine| machine.kick(queues))
     }
 
-    /// Changes the model, says that these queues are ready, and compares what comes of it.
+    /// Changes the model, reports these queues ready, and compares the results.
     #[track_caller]
     pub fn act(&mut self, mut act: impl FnMut(&mut D), ready: &[u16]) -> Outcome {
         self.compare(&mut |machine| machine.act(&mut act, ready))
@@ -333,7 +337,7 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
             let where_else = changes(&first.2, &data);
             assert!(where_else.is_empty(), "{name}: {where_else:x?} differ");
         }
-        let (_, outcome, ..) = first.expect("someone is there");
+        let (_, outcome, ..) = first.expect("there is a member");
         match &outcome {
             Outcome::Given(given) => self.given += given.len() as u32,
             Outcome::Fault(..) => {
@@ -345,7 +349,7 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
     }
 }
 
-/// The same misdeed; what a chain is called differs.
+/// Compares faults without chain identifiers, which differ between ring formats.
 fn is_same(a: &Outcome, b: &Outcome) -> bool {
     match (a, b) {
         (Outcome::Fault(at, a), Outcome::Fault(also, b)) => {
@@ -355,7 +359,7 @@ fn is_same(a: &Outcome, b: &Outcome) -> bool {
     }
 }
 
-/// What requests use, and the rings behind it.
+/// Copies the memory of requests and of the rings behind it.
 fn shot(ram: TestRam, queues: u16) -> Vec<u8> {
     let mut bytes = vec![0; ROOM + RINGS * usize::from(queues)];
     let (data, rings) = bytes.split_at_mut(ROOM);
@@ -366,7 +370,7 @@ fn shot(ram: TestRam, queues: u16) -> Vec<u8> {
     bytes
 }
 
-/// Which of their bytes differ, as addresses.
+/// Returns the addresses at which two copies differ.
 fn touched(before: &[u8], after: &[u8]) -> impl Iterator<Item = u64> {
     changes(before, after)
         .into_iter()

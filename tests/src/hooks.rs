@@ -1,4 +1,4 @@
-//! What a device does with memory, access by access.
+//! Observes a device's accesses to memory, one by one.
 
 use std::sync::{
     Arc, Mutex,
@@ -10,9 +10,9 @@ use virtside::memory::{DriverRange, MemHooks};
 /// One access of the device to the driver's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
-    /// It is about to read so many bytes from this driver address on.
+    /// The device is about to read this many bytes at this driver address.
     Read(u64, u32),
-    /// It has written so many bytes from this driver address on.
+    /// The device has written this many bytes at this driver address.
     Write(u64, u32),
 }
 
@@ -29,7 +29,7 @@ impl std::fmt::Debug for Hook {
 }
 
 impl Hook {
-    /// Calls this.
+    /// Makes hooks that call this function.
     pub fn new(call: impl Fn(Touch) + Send + Sync + 'static) -> Self {
         Self(Arc::new(call))
     }
@@ -44,25 +44,25 @@ impl MemHooks for Hook {
     }
 }
 
-/// The accesses so far.
+/// The accesses of a device to its memory.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Arc<Mutex<Vec<Touch>>>);
 
 impl Log {
-    /// The hook that fills the log.
+    /// Returns the hook that fills the log.
     pub fn hook(&self) -> Hook {
         let log = self.clone();
         Hook::new(move |touch| log.0.lock().unwrap().push(touch))
     }
 
-    /// Takes all accesses since it was last asked.
+    /// Takes all accesses since the last call.
     pub fn take(&self) -> Vec<Touch> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
 
-/// Something that happens, once, just before or just after a certain access of the device: what
-/// another processor may do at that moment.
+/// An action that happens once, just before or just after a chosen access of the device. It stands
+/// for what another processor may do at that moment.
 #[derive(Clone)]
 pub struct Interloper(Arc<Inside>);
 
@@ -89,7 +89,7 @@ impl Default for Interloper {
 }
 
 impl Interloper {
-    /// The hook that lets it in.
+    /// Returns the hook that triggers the action.
     pub fn hook(&self) -> Hook {
         let this = self.clone();
         Hook::new(move |_| this.step())
@@ -110,14 +110,14 @@ impl Interloper {
         }
     }
 
-    /// Lets `skip` accesses go by, then acts.
+    /// Skips `skip` accesses, then acts.
     pub fn arm(&self, skip: u32, act: impl FnMut() + Send + 'static) {
         *self.0.act.lock().unwrap() = Some(Box::new(act));
         *self.0.left.lock().unwrap() = skip;
         self.0.armed.store(true, Ordering::SeqCst);
     }
 
-    /// Whether it has acted.
+    /// Returns whether the action has happened.
     pub fn has_acted(&self) -> bool {
         !self.0.armed.load(Ordering::SeqCst)
     }

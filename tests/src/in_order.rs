@@ -15,17 +15,17 @@ use virtside::{
 
 use crate::{BASE, DATA, Q, SIZE, TestEngine, TestRam, engine_over, ram, rings::settle};
 
-/// The format of a ring.
+/// A ring format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Without RING_PACKED.
     Split,
-    /// With it.
+    /// With RING_PACKED.
     #[cfg(feature = "packed")]
     Packed,
 }
 
-/// Those that are built in.
+/// The formats that are built in.
 pub const FORMATS: &[Format] = &[
     Format::Split,
     #[cfg(feature = "packed")]
@@ -33,7 +33,7 @@ pub const FORMATS: &[Format] = &[
 ];
 
 impl Format {
-    /// What a driver negotiates for it, beside IN_ORDER.
+    /// The features that a driver of this format negotiates, in addition to IN_ORDER.
     pub fn features(self) -> Features {
         match self {
             Self::Split => Features::VERSION_1,
@@ -43,10 +43,10 @@ impl Format {
     }
 }
 
-/// A chain that the driver made available and did not get back.
+/// A chain that the driver made available and has not got back.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
-    /// How many came before it.
+    /// Chains that the driver sent before it.
     number: usize,
     id: u16,
     slots: u16,
@@ -56,16 +56,16 @@ struct Sent {
 /// A chain that the driver got back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// How many the driver sent before it.
+    /// Chains that the driver sent before it.
     pub number: usize,
-    /// What the driver takes for the length.
+    /// The used length, as the driver takes it.
     pub len: u32,
-    /// There was no used entry of its own.
+    /// Whether the chain had no used entry of its own.
     pub skipped: bool,
 }
 
 impl Given {
-    /// One that has an entry, with this length.
+    /// A chain with its own used entry, of this length.
     pub fn entry(number: usize, len: u32) -> Self {
         let skipped = false;
         Self {
@@ -75,7 +75,7 @@ impl Given {
         }
     }
 
-    /// One of this length without an entry.
+    /// A chain of this length without a used entry.
     pub fn skipped(number: usize, len: u32) -> Self {
         let skipped = true;
         Self {
@@ -90,7 +90,7 @@ impl Given {
 enum Ring<M> {
     Split {
         driver: FakeDriver<M>,
-        /// The next descriptor: with IN_ORDER a driver takes them round the table.
+        /// The next descriptor. With IN_ORDER a driver uses the table as a ring.
         free: u16,
         used: u16,
     },
@@ -98,7 +98,7 @@ enum Ring<M> {
     Packed(PackedDriver<M>),
 }
 
-/// A driver that negotiated IN_ORDER, at one queue.
+/// A driver of one queue that negotiated IN_ORDER.
 #[derive(Debug)]
 pub struct InOrderDriver<M = FlatMem> {
     ring: Ring<M>,
@@ -109,14 +109,14 @@ pub struct InOrderDriver<M = FlatMem> {
 }
 
 impl InOrderDriver {
-    /// Zeroes the ring of queue `queue`.
+    /// Makes a driver of queue `queue`, and zeroes the ring.
     pub fn new(ram: TestRam, format: Format, queue: u16, size: u16) -> Self {
         Self::over(ram.flat(BASE), format, queue, size)
     }
 }
 
 impl<M: DriverMem> InOrderDriver<M> {
-    /// The same in any memory from [`BASE`] on.
+    /// Makes a driver in any memory that starts at [`BASE`].
     pub fn over(mem: M, format: Format, queue: u16, size: u16) -> Self {
         let start = BASE + 0x1000 * u64::from(queue);
         let ring = match format {
@@ -137,7 +137,7 @@ impl<M: DriverMem> InOrderDriver<M> {
         }
     }
 
-    /// As the driver tells the device.
+    /// The configuration that the driver sends to the device.
     pub fn config(&self) -> QueueConfig {
         match &self.ring {
             Ring::Split { driver, .. } => driver.config(self.queue),
@@ -146,25 +146,25 @@ impl<M: DriverMem> InOrderDriver<M> {
         }
     }
 
-    /// The split ring.
+    /// Returns the split ring.
     pub fn split(&mut self) -> &mut FakeDriver<M> {
         match &mut self.ring {
             Ring::Split { driver, .. } => driver,
             #[cfg(feature = "packed")]
-            Ring::Packed(_) => panic!("it is packed"),
+            Ring::Packed(_) => panic!("the ring is packed"),
         }
     }
 
-    /// The packed ring.
+    /// Returns the packed ring.
     #[cfg(feature = "packed")]
     pub fn packed(&mut self) -> &mut PackedDriver<M> {
         match &mut self.ring {
             Ring::Packed(driver) => driver,
-            Ring::Split { .. } => panic!("it is split"),
+            Ring::Split { .. } => panic!("the ring is split"),
         }
     }
 
-    /// Descriptors that are not with the device.
+    /// Descriptors that the device does not have.
     pub fn free(&self) -> u16 {
         self.size - self.sent.iter().map(|sent| sent.slots).sum::<u16>()
     }
@@ -174,7 +174,7 @@ impl<M: DriverMem> InOrderDriver<M> {
         self.sent.len()
     }
 
-    /// Makes a chain of these buffers available; its number.
+    /// Makes a chain of these buffers available; returns its number.
     pub fn send(&mut self, buffers: &[Buffer]) -> usize {
         let slots = buffers.len() as u16;
         assert!(slots <= self.free(), "the driver has no room");
@@ -195,7 +195,7 @@ impl<M: DriverMem> InOrderDriver<M> {
             }
             #[cfg(feature = "packed")]
             Ring::Packed(driver) => {
-                // Any id is legal; these differ for 65536 chains.
+                // Any id is valid. These ids differ for 65536 chains.
                 let id = (number as u16).wrapping_mul(0x9e37);
                 driver.send(id, buffers);
                 id
@@ -212,27 +212,27 @@ impl<M: DriverMem> InOrderDriver<M> {
         number
     }
 
-    /// Makes a chain of one descriptor with so much room available; its number.
+    /// Makes a chain of one writable descriptor of this length available; returns its number.
     pub fn room(&mut self, len: u32) -> usize {
         let at = DATA + 0x2000 * u64::from(self.queue) + 0x100 * (self.numbers % 16) as u64;
         self.send(&[Buffer::writable(at, len)])
     }
 
-    /// The same of a split ring, but what would be its next descriptor is not there.
+    /// Makes the same chain available in a split ring, with a NEXT that leads outside the table.
     pub fn broken(&mut self) -> usize {
         let size = self.size;
         let head = match &self.ring {
             Ring::Split { free, .. } => *free,
             #[cfg(feature = "packed")]
-            Ring::Packed(_) => panic!("it is packed"),
+            Ring::Packed(_) => panic!("the ring is packed"),
         };
         let number = self.room(4);
         self.split().write_desc(head, (DATA, 4), NEXT | WRITE, size);
         number
     }
 
-    /// The next batch, which is all chains up to the one that its entry names; `None` if there is
-    /// none. What was skipped is taken as full.
+    /// Takes the next batch: all chains up to the one that the used entry names. Returns `None` if
+    /// there is no entry. Chains without an entry are taken as full.
     pub fn take_batch(&mut self) -> Option<Vec<Given>> {
         let (id, len, ahead) = match &mut self.ring {
             Ring::Split { driver, used, .. } => {
@@ -275,53 +275,53 @@ impl<M: DriverMem> InOrderDriver<M> {
         Some(batch.iter().enumerate().map(given).collect())
     }
 
-    /// All that came back.
+    /// Takes all chains that the device returned.
     pub fn take(&mut self) -> Vec<Given> {
         std::iter::from_fn(|| self.take_batch()).flatten().collect()
     }
 
-    /// The numbers of all that came back.
+    /// Takes the numbers of all chains that the device returned.
     pub fn numbers(&mut self) -> Vec<usize> {
         self.take().iter().map(|given| given.number).collect()
     }
 }
 
-/// A chain that a [`Holder`] was sent.
+/// A chain that a [`Holder`] received.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
     /// Queue number.
     pub queue: u16,
-    /// How many chains of its queue came before it.
+    /// Chains of its queue that came before it.
     pub number: usize,
     /// Writable bytes.
     pub room: u32,
-    /// Its name while it is pending.
+    /// The chain's token while it is pending.
     pub token: Token,
 }
 
-/// What a [`Holder`] answers to a chain that comes: so many bytes, or nothing yet.
+/// What a [`Holder`] answers to a new chain: a used length, or `None` to keep the chain.
 type Choice = Box<dyn FnMut(&Asked) -> Option<u32>>;
 
-/// A device that keeps chains until the test has an answer to them.
+/// A device that keeps chains until the test has an answer for them.
 pub struct Holder {
-    /// What it does with a new chain.
+    /// Decides about each new chain.
     pub choice: Choice,
-    /// Each chain that came, once, unless the test forgot it.
+    /// Each new chain, once, unless the test cleared the list.
     pub asked: Vec<Asked>,
-    /// Chains that came, of each queue since it was set up.
+    /// Chains of each queue since the queue was set up.
     came: [usize; Q],
-    /// Bytes to answer kept chains with, when they are served again.
+    /// Used lengths of kept chains, for the next time they are served.
     pub answers: HashMap<Token, u32>,
-    /// What it calls due.
+    /// The chains that [`DeviceModel::due`] returns.
     pub due: VecDeque<Token>,
-    /// The chain of this number is at fault, in any queue.
+    /// The driver is at fault in the chain of this number, in any queue.
     pub blames: Option<(usize, DriverFault)>,
-    /// Whether its chains may wait while the device is suspended.
+    /// Whether chains may stay pending while the device is suspended.
     pub sleeps: bool,
 }
 
 impl Holder {
-    /// Keeps every chain.
+    /// Makes a device that keeps every chain.
     pub fn new() -> Self {
         Self {
             choice: Box::new(|_| None),
@@ -334,7 +334,7 @@ impl Holder {
         }
     }
 
-    /// The chain of this number of a queue.
+    /// Returns the chain of this number of a queue.
     #[track_caller]
     pub fn chain(&self, queue: u16, number: usize) -> Asked {
         let of = |asked: &&Asked| asked.queue == queue && asked.number == number;
@@ -414,12 +414,12 @@ impl DeviceModel for Holder {
     }
 }
 
-/// A live [`Holder`], and a driver at each of its queues.
+/// A live [`Holder`], and a driver for each queue.
 #[derive(Debug)]
 pub struct HolderRig {
     /// The device.
     pub engine: TestEngine<Holder>,
-    /// One for each queue.
+    /// One driver for each queue.
     pub drivers: Vec<InOrderDriver>,
     /// All memory, from [`BASE`] on.
     pub ram: TestRam,
@@ -428,17 +428,18 @@ pub struct HolderRig {
 }
 
 impl HolderRig {
-    /// IN_ORDER and these features, one queue of 16, and slots for 16 chains.
+    /// With IN_ORDER and these features, one queue of 16 and 16 chain slots.
     pub fn new(format: Format, features: Features) -> Self {
         Self::with(format, features | Features::IN_ORDER, 1, SIZE, 16)
     }
 
-    /// The same with a queue of this size.
+    /// Like [`new`](Self::new), with a queue of this size.
     pub fn sized(format: Format, features: Features, size: u16) -> Self {
         Self::with(format, features | Features::IN_ORDER, 1, size, 16)
     }
 
-    /// These features beside those of the format, so many queues of this size, and so many slots.
+    /// With these features and those of the format, this number of queues of this size, and this
+    /// number of slots.
     pub fn with(format: Format, features: Features, queues: u16, size: u16, slots: usize) -> Self {
         let ram = ram();
         let offer = Offer::AS_IS.with(Features::IN_ORDER | format.features());
@@ -446,7 +447,7 @@ impl HolderRig {
         Self::over(engine, ram, format, features, queues, size)
     }
 
-    /// As [`new`](Self::new), where broken chains are refused alone.
+    /// Like [`new`](Self::new), with a fault policy that rejects a bad chain alone.
     pub fn refusing(format: Format, features: Features) -> Self {
         let ram = ram();
         let offer = Offer::AS_IS.with(Features::IN_ORDER | format.features());
@@ -474,13 +475,13 @@ impl HolderRig {
         rig
     }
 
-    /// Another device in reset, with so many slots, over the same memory.
+    /// Replaces the device by a new one in reset with this number of slots, over the same memory.
     pub fn renew(&mut self, slots: usize) {
         let offer = Offer::AS_IS.with(Features::IN_ORDER | self.format.features());
         self.engine = engine_over(Holder::new(), self.ram.flat(BASE), slots).with_offer(offer);
     }
 
-    /// From reset to live, with fresh rings.
+    /// Goes from reset to live, with fresh rings.
     pub fn restart(&mut self, queues: u16, size: u16) {
         let driver = |queue| InOrderDriver::new(self.ram, self.format, queue, size);
         self.drivers = (0..queues).map(driver).collect();
@@ -491,22 +492,22 @@ impl HolderRig {
         );
     }
 
-    /// What the device makes of new chains.
+    /// Sets how the device answers new chains.
     pub fn choose(&mut self, choice: impl FnMut(&Asked) -> Option<u32> + 'static) {
         self.engine.model_mut().choice = Box::new(choice);
     }
 
-    /// Every new chain is filled.
+    /// Lets the device fill every new chain.
     pub fn fill(&mut self) {
         self.choose(|asked| Some(asked.room));
     }
 
-    /// The driver of queue 0.
+    /// Returns the driver of queue 0.
     pub fn driver(&mut self) -> &mut InOrderDriver {
         &mut self.drivers[0]
     }
 
-    /// Sends chains with so much room on queue 0, and polls until there is nothing left to do.
+    /// Sends chains of these lengths on queue 0, and polls until nothing is left to do.
     pub fn send(&mut self, rooms: &[u32]) -> Step {
         for room in rooms {
             self.driver().room(*room);
@@ -514,36 +515,36 @@ impl HolderRig {
         self.kick(0)
     }
 
-    /// Kicks a queue and polls until there is nothing left to do.
+    /// Kicks a queue, and polls until nothing is left to do.
     pub fn kick(&mut self, queue: u16) -> Step {
         let _ = self.engine.kick(queue);
         settle(&mut self.engine)
     }
 
-    /// The device has an answer of so many bytes to a chain of a queue.
+    /// Lets the device answer a chain of a queue with this used length.
     pub fn answer_of(&mut self, queue: u16, number: usize, written: u32) -> Result<(), Refusal> {
         let token = self.engine.model().chain(queue, number).token;
         self.engine.model_mut().answers.insert(token, written);
         self.engine.complete(token)
     }
 
-    /// The same of queue 0.
+    /// Lets the device answer a chain of queue 0 with this used length.
     #[track_caller]
     pub fn answer(&mut self, number: usize, written: u32) {
         assert_eq!(self.answer_of(0, number, written), Ok(()));
     }
 
-    /// The name of a chain of queue 0.
+    /// Returns the token of a chain of queue 0.
     pub fn token(&self, number: usize) -> Token {
         self.engine.model().chain(0, number).token
     }
 
-    /// What came back on queue 0.
+    /// Takes the chains that came back on queue 0.
     pub fn take(&mut self) -> Vec<Given> {
         self.driver().take()
     }
 
-    /// Interrupts since the device was made.
+    /// Counts the interrupts since the device was made.
     pub fn interrupts(&self) -> u32 {
         self.engine.device().notify().asserted()
     }

@@ -1,4 +1,4 @@
-//! What the tests share: memory, a device behind registers, and a driver at its rings.
+//! Helpers that the tests share: memory, a device behind registers, and a driver of its rings.
 
 #[cfg(feature = "packed")]
 pub mod differential;
@@ -26,36 +26,37 @@ use virtside::{
 pub const BYTES: usize = 1 << 18;
 /// The driver's address of the first byte.
 pub const BASE: u64 = 0x8000_0000;
-/// Largest queue.
+/// Size of the largest queue.
 pub const N: usize = 16;
-/// Queues.
+/// Number of queues.
 pub const Q: usize = 4;
-/// The same, as a queue's size.
+/// [`N`] as the size of a queue.
 pub const SIZE: u16 = 16;
-/// Where tests put buffers: behind all rings.
+/// Address of the tests' buffers, behind all rings.
 pub const DATA: u64 = BASE + 0x1_0000;
-/// Chains per poll: more than any test sends.
+/// Budget of a poll: more chains than any test sends.
 pub const BUDGET: u16 = 256;
 
-/// Memory of a test's own.
+/// The memory of one test.
 pub type TestRam = &'static Ram<BYTES>;
-/// The line of a test's own.
+/// The interrupt line of one test.
 pub type Line = &'static CountingNotify;
-/// A device of the tests: `M` may be any memory.
+/// An engine for any model, over any memory.
 pub type TestEngine<D, M = FlatMem> = Engine<D, M, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
-/// Fresh zeroed memory. It is leaked: windows are owned, so a test's memory outlives the test.
+/// Allocates zeroed memory. It is leaked, because windows are owned: a test's memory outlives
+/// the test.
 pub fn ram() -> TestRam {
     Box::leak(Box::default())
 }
 
-/// A device over fresh memory, with `slots` chains.
+/// Makes a device over fresh memory, with `slots` chain slots.
 pub fn test_engine<D: DeviceModel>(model: D, slots: usize) -> (TestEngine<D>, TestRam) {
     let ram = ram();
     (engine_over(model, ram.flat(BASE), slots), ram)
 }
 
-/// A device over this memory.
+/// Makes a device over this memory.
 pub fn engine_over<D: DeviceModel, M: virtside::DriverMem>(
     model: D,
     mem: M,
@@ -66,22 +67,22 @@ pub fn engine_over<D: DeviceModel, M: virtside::DriverMem>(
     Engine::new(model, mem, line, slots, Arc::new(Shared::new()))
 }
 
-/// Where the tests put queue `queue`'s rings.
+/// Where the rings of queue `queue` are.
 pub fn layout(queue: u16) -> Layout {
     Layout::packed_at(BASE + 0x1000 * u64::from(queue), SIZE)
 }
 
-/// The same, as the driver says it.
+/// The configuration that the driver sends for queue `queue`.
 pub fn config(queue: u16) -> QueueConfig {
     layout(queue).config(queue)
 }
 
-/// A driver at queue `queue`'s rings, which it zeroes.
+/// Makes a driver of queue `queue`, and zeroes its rings.
 pub fn driver(ram: TestRam, queue: u16) -> FakeDriver<FlatMem> {
     FakeDriver::new(ram.flat(BASE), layout(queue))
 }
 
-/// Cuts `len` bytes from `addr` on into pieces; some are empty.
+/// Cuts `len` bytes from `addr` on into buffers. Some are empty.
 pub fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<Buffer> {
     let mut ends: Vec<u32> = cuts.iter().map(|cut| cut % (len + 1)).collect();
     ends.push(len);
@@ -95,11 +96,11 @@ pub fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<Buffer> {
     starts.zip(ends).map(piece).collect()
 }
 
-/// A source that counts upwards: every byte is told from the next.
+/// A source that counts upwards, so that consecutive bytes differ.
 #[derive(Debug, Default)]
 pub struct CountingSource {
     next: u8,
-    /// What to say instead, if anything.
+    /// The error to return instead, if any.
     pub trouble: Option<EntropyError>,
 }
 
@@ -116,10 +117,10 @@ impl virtside::models::EntropySource for CountingSource {
     }
 }
 
-/// The entropy device of the tests: one queue, answers at once.
+/// The entropy device of the tests. It has one queue, and answers at once.
 pub type TestEntropy = Entropy<CountingSource>;
 
-/// An entropy device, its memory, and a driver that is live on queue 0 with these features.
+/// Makes a live entropy device, its memory, and a driver of queue 0, with these features.
 pub fn live_entropy(features: Features) -> (TestEngine<TestEntropy>, FakeDriver<FlatMem>, TestRam) {
     let (mut engine, ram) = test_engine(Entropy::new(CountingSource::default()), 4);
     let driver = driver(ram, 0);
@@ -130,12 +131,12 @@ pub fn live_entropy(features: Features) -> (TestEngine<TestEntropy>, FakeDriver<
     (engine, driver, ram)
 }
 
-/// Sectors of the tests' disk.
+/// Sectors of the test disk.
 pub const SECTORS: usize = 64;
 /// The block device of the tests.
 pub type TestBlock = Block<RamDisk<Vec<u8>>>;
 
-/// A block device over `SECTORS` sectors, each filled with its number.
+/// Makes a block device of `SECTORS` sectors, each filled with its number.
 pub fn test_block() -> TestBlock {
     let bytes = (0..SECTORS * 512).map(|at| (at / 512) as u8).collect();
     Block::new(
@@ -144,12 +145,12 @@ pub fn test_block() -> TestBlock {
     )
 }
 
-/// What a driver of split rings accepts of what is offered.
+/// The offered features that a driver of split rings accepts.
 pub fn split_offer(device: &mut impl Registers) -> Features {
     device.offered().difference(Features::RING_PACKED)
 }
 
-/// Polls until there is nothing left to do now.
+/// Polls until nothing is left to do.
 pub fn drain<D: DeviceModel, M: virtside::DriverMem>(engine: &mut TestEngine<D, M>) -> Step {
     loop {
         match engine.poll(BUDGET) {
@@ -159,7 +160,7 @@ pub fn drain<D: DeviceModel, M: virtside::DriverMem>(engine: &mut TestEngine<D, 
     }
 }
 
-/// A model whose state is no part of a snapshot.
+/// Implements saving for a model whose state is not part of a snapshot.
 #[macro_export]
 macro_rules! keeps_nothing {
     ($model:ty) => {

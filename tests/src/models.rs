@@ -1,4 +1,4 @@
-//! For each ready-made model: a back end that writes down what it is asked, and a driver that asks.
+//! For each ready-made model: a back end that records its calls, and a driver.
 
 #![allow(
     clippy::new_without_default,

@@ -1,4 +1,4 @@
-//! A device whose every choice is the test's, and which notes what it is asked.
+//! A device whose every choice is the test's. It records the calls of its methods.
 
 use virtside::{
     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, FlatMem, QueueCheck,
@@ -14,7 +14,7 @@ use virtside::{
 
 use crate::{BUDGET, DATA, Q, TestEngine, TestRam, reg, test_engine};
 
-/// What a [`Probe`] was told or asked.
+/// A call of a [`Probe`]'s method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// FEATURES_OK.
@@ -29,20 +29,20 @@ pub enum Event {
     Served(u16),
 }
 
-/// Which queues are wanted.
+/// The queue check of a [`Probe`].
 #[derive(Clone, Debug, Default)]
 pub struct Check {
-    /// Queues that are not wanted.
+    /// Queues that the check refuses.
     pub unwanted: Vec<u16>,
-    /// Queues that are wanted only with these features.
+    /// Queues that the check accepts only with these features.
     pub needs: Vec<(u16, Features)>,
-    /// Queues that are wanted only beside this one.
+    /// Queues that the check accepts only together with this other queue.
     pub beside: Vec<(u16, u16)>,
-    /// Queues that must not be larger than this one.
+    /// Queues that must not be larger than this other queue.
     pub no_larger: Vec<(u16, u16)>,
     /// Queues without which the device does not start.
     pub needed: Vec<u16>,
-    /// Size of the aligned window in which all rings have to begin; 0 for any.
+    /// Size of the aligned window in which all rings have to begin; 0 for no limit.
     pub window: u64,
 }
 
@@ -100,53 +100,54 @@ impl QueueCheck for Check {
     }
 }
 
-/// A device that sends back what it is sent, and otherwise does as the test says.
+/// A device that echoes requests, and otherwise does as the test says.
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// DeviceID.
     pub id: u32,
-    /// What it would like to offer.
+    /// Features that it asks to offer.
     pub wishes: Features,
-    /// What it does not work with.
+    /// Features that it excludes.
     pub excludes: Features,
     /// Size of each queue; 0 for none.
     pub sizes: [u16; Q],
-    /// The same from FEATURES_OK on, if that makes a difference.
+    /// Sizes from FEATURES_OK on, if they differ.
     pub sizes_negotiated: Option<[u16; Q]>,
-    /// Whether it takes the driver's features.
+    /// Whether it accepts the driver's features.
     pub agrees: bool,
-    /// What it says at DRIVER_OK.
+    /// Its answer at DRIVER_OK.
     pub start: Start,
-    /// Whether it keeps chains until they are completed.
+    /// Whether it keeps chains until the test completes them.
     pub holds: bool,
-    /// Queues whose chains may be pending while it is suspended.
+    /// Queues whose chains may stay pending while the device is suspended.
     pub sleepers: Vec<u16>,
     /// Queues whose chains it cannot serve now.
     pub unready: Vec<u16>,
     /// Its shared memory regions, by id.
     pub regions: Vec<(u32, SharedMemory)>,
-    /// What it finds wrong with each chain.
+    /// The fault that it finds in each chain.
     pub blames: Option<DriverFault>,
     /// The configuration space.
     pub space: Vec<u8>,
-    /// What of it the driver may write.
+    /// Bytes of the space that the driver may write.
     pub writable: core::ops::Range<usize>,
-    /// Whether that is so in any phase.
+    /// Whether the driver may write them in any phase.
     pub always: bool,
-    /// Which queues it wants.
+    /// Its queue check.
     pub check: Check,
-    /// Chains that it keeps.
+    /// Tokens of the chains that it keeps.
     pub held: Vec<Token>,
-    /// What happened so far.
+    /// Calls so far.
     pub log: Vec<Event>,
-    /// Whether it took the driver's features.
+    /// Whether it accepted the driver's features.
     pub negotiated: bool,
-    /// The queues that it was last told of at DRIVER_OK.
+    /// The queues of the last DRIVER_OK.
     pub started_with: Vec<QueueConfig>,
 }
 
 impl Default for Probe {
-    /// Queues 0 and 1 of up to 16, queue 2 of up to 8, no queue 3, 12 bytes of configuration.
+    /// Has queues 0 and 1 of up to 16, queue 2 of up to 8, no queue 3, and 12 bytes of
+    /// configuration.
     fn default() -> Self {
         Self {
             id: 63,
@@ -174,7 +175,7 @@ impl Default for Probe {
 }
 
 impl Probe {
-    /// How often something happened.
+    /// Counts a call.
     pub fn count(&self, event: Event) -> usize {
         self.log.iter().filter(|&&noted| noted == event).count()
     }
@@ -298,12 +299,12 @@ impl DeviceModel for Probe {
     }
 }
 
-/// A device that may hold four chains, in reset, and its memory.
+/// Makes a device in reset with four chain slots, and its memory.
 pub fn probe() -> (TestEngine<Probe>, TestRam) {
     test_engine(Probe::default(), 4)
 }
 
-/// All that a refused access must leave as it was. Nothing is accessed to see it.
+/// State that a refused access must not change. Reading it accesses no register.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     pub status: u8,
@@ -317,7 +318,7 @@ pub struct Seen {
     pub counters: Counters,
 }
 
-/// What there is to see from the host's side.
+/// Reads that state from the host's side.
 pub fn seen<D: DeviceModel, M: DriverMem>(engine: &TestEngine<D, M>) -> Seen {
     let device = engine.device();
     Seen {
@@ -340,18 +341,18 @@ pub fn seen<D: DeviceModel, M: DriverMem>(engine: &TestEngine<D, M>) -> Seen {
     }
 }
 
-/// QueueReady of a queue, as the driver reads it.
+/// Reads QueueReady of a queue, as the driver does.
 pub fn ready(engine: &mut impl Registers, queue: u16) -> u32 {
     assert_eq!(engine.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
     engine.load(reg::QUEUE_READY)
 }
 
-/// InterruptStatus, as the driver reads it.
+/// Reads InterruptStatus, as the driver does.
 pub fn pending(engine: &mut impl Registers) -> u32 {
     engine.load(reg::INTERRUPT_STATUS)
 }
 
-/// Makes a request of `text` available on queue `queue` without a kick; gives its head.
+/// Makes a request of `text` available on queue `queue`, without a kick; returns its head.
 pub fn publish(driver: &mut FakeDriver<FlatMem>, queue: u16, text: &[u8]) -> u16 {
     let head = (driver.next_avail() * 2) % driver.layout().size;
     let at = DATA + 0x2000 * u64::from(queue) + 0x100 * u64::from(head);
@@ -368,7 +369,7 @@ pub fn publish(driver: &mut FakeDriver<FlatMem>, queue: u16, text: &[u8]) -> u16
     head
 }
 
-/// What the device answered to a request published with [`publish`], if it did.
+/// Returns the device's answer to a request of [`publish`], if there is one.
 pub fn answer(driver: &mut FakeDriver<FlatMem>, queue: u16) -> Option<Vec<u8>> {
     let (head, len) = driver.take_used()?;
     let at = DATA + 0x2000 * u64::from(queue) + 0x100 * u64::from(head) + 0x80;
@@ -377,13 +378,13 @@ pub fn answer(driver: &mut FakeDriver<FlatMem>, queue: u16) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Resets queue `queue` by its register; the answer to QueueReset = 1.
+/// Resets queue `queue` by its register; returns the reply to QueueReset = 1.
 pub fn reset_queue(engine: &mut impl Registers, queue: u16) -> Reply {
     assert_eq!(engine.store(reg::QUEUE_SEL, queue.into()), Reply::Done(0));
     engine.store(reg::QUEUE_RESET, 1)
 }
 
-/// A request and its answer: the queue works, and announces it.
+/// Sends a request, and asserts that the queue answers it and notifies the driver.
 #[track_caller]
 pub fn assert_works<M: DriverMem>(
     engine: &mut TestEngine<Probe, M>,

@@ -1,6 +1,7 @@
-//! The random generator of the tests: the same numbers for the same seed, so that a failure can be repeated.
+//! The random generator of the tests. The same seed gives the same numbers, so that a failure can
+//! be repeated.
 
-/// SplitMix64. Any seed will do.
+/// SplitMix64. Any seed is valid.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -9,7 +10,7 @@ impl Random {
         Self(seed)
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -17,22 +18,22 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// A number below `limit`, which is not 0.
+    /// Returns a number below `limit`, which must not be 0.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.word() % limit
     }
 
-    /// A place among `len` items, which is not 0.
+    /// Returns an index into `len` items. `len` must not be 0.
     pub fn index(&mut self, len: usize) -> usize {
         self.below(len as u64) as usize
     }
 
-    /// One of these items.
+    /// Returns one of these items.
     pub fn of<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.index(items.len())]
     }
 
-    /// True once in so many times, on average.
+    /// Returns true once in `times` calls, on average.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }

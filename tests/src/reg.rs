@@ -1,4 +1,4 @@
-//! Offsets of the register block, as the specification has them.
+//! Offsets of the register block, from the specification.
 
 pub const MAGIC_VALUE: u32 = 0x000;
 pub const VERSION: u32 = 0x004;
@@ -68,10 +68,10 @@ pub const WRITE_ONLY: [u32; 14] = [
     SHM_SEL,
 ];
 
-/// Registers that a driver may do both with. (ConfigGeneration is read-only like those above.)
+/// Registers that a driver may read and write.
 pub const READ_WRITE: [u32; 3] = [QUEUE_READY, STATUS, QUEUE_RESET];
 
-/// What a queue's parameters are written to.
+/// Registers that hold a queue's parameters.
 pub const PARAMETERS: [u32; 7] = [
     QUEUE_SIZE,
     QUEUE_DESC_LOW,

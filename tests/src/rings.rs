@@ -1,4 +1,4 @@
-//! For tests at the rings: a device that writes down what it is sent, and memories of several kinds.
+//! For tests of the rings: a device that records its requests, and several kinds of memory.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,53 +12,53 @@ use virtside::{
 
 use crate::{BASE, BUDGET, BYTES, Q, SIZE, TestEngine, TestRam, engine_over, ram, reg};
 
-/// What a device was sent once.
+/// One request of the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// Queue number.
     pub queue: u16,
     /// Head descriptor.
     pub head: u16,
-    /// The readable bytes, or the first [`PLENTY`].
+    /// The readable bytes: at most [`PLENTY`].
     pub sent: Vec<u8>,
     /// Writable bytes.
     pub room: u64,
-    /// Its name while pending.
+    /// The chain's token while it is pending.
     pub token: Token,
 }
 
 /// What the device does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Fills all the room with this byte, or the first [`PLENTY`].
+    /// Fills the writable buffers with this byte: at most [`PLENTY`] bytes.
     Fill(u8),
-    /// Writes nothing, and says that it wrote so much.
+    /// Writes nothing, and claims this used length.
     Claim(u32),
-    /// Does not answer yet.
+    /// Keeps the chain pending.
     Wait,
-    /// Finds the driver at fault.
+    /// Reports this driver fault.
     Blame(DriverFault),
-    /// Reports a failure of its own, and writes nothing.
+    /// Reports this host fault, and writes nothing.
     Fail(HostFault),
 }
 
-/// A device of [`Q`] queues that writes down what it is sent.
+/// A device of [`Q`] queues that records its requests.
 #[derive(Debug)]
 pub struct RecordingModel {
-    /// Each time it was asked to serve a request.
+    /// Its requests, one entry for each time it was asked to serve.
     pub seen: Vec<Seen>,
-    /// What it does.
+    /// What it does with a request.
     pub plan: Plan,
-    /// Queues that it cannot serve now.
+    /// Queues that it cannot serve at present.
     pub busy: Vec<u16>,
-    /// Queues of which it heard that they were stopped.
+    /// Queues that it was told were stopped.
     pub stopped: Vec<u16>,
-    /// Resets of which it heard.
+    /// Resets that it was told of.
     pub resets: u32,
 }
 
 impl RecordingModel {
-    /// Does this with every request.
+    /// Makes a device that does this with every request.
     pub fn new(plan: Plan) -> Self {
         Self {
             seen: Vec::new(),
@@ -69,18 +69,18 @@ impl RecordingModel {
         }
     }
 
-    /// The heads that it was sent, in order.
+    /// The heads of its requests, in order.
     pub fn heads(&self) -> Vec<u16> {
         self.seen.iter().map(|seen| seen.head).collect()
     }
 
-    /// The queues that it was sent requests from, in order.
+    /// The queues of its requests, in order.
     pub fn queues(&self) -> Vec<u16> {
         self.seen.iter().map(|seen| seen.queue).collect()
     }
 }
 
-/// More than this is neither read nor filled: some tests send 4 GiB.
+/// The most bytes that the device reads or fills: some tests send 4 GiB.
 pub const PLENTY: usize = BYTES;
 
 impl DeviceConfig for RecordingModel {
@@ -163,13 +163,13 @@ pub struct RecordingRig<M: DriverMem = FlatMem> {
 }
 
 impl RecordingRig {
-    /// With these features beside VERSION_1, a queue of 16, and everything filled with 0xa5. In
-    /// [`scratch`] memory: one of them at a time.
+    /// Makes a rig with VERSION_1 and these features, a queue of 16, and all memory filled with
+    /// 0xa5. It uses [`scratch`] memory, so a test has one rig at a time.
     pub fn new(features: Features) -> Self {
         Self::sized(features, SIZE)
     }
 
-    /// The same, with a queue of this size.
+    /// Like [`new`](Self::new), with a queue of this size.
     pub fn sized(features: Features, size: u16) -> Self {
         let ram = scratch();
         Self::over(ram.flat(BASE), ram, features, size)
@@ -177,12 +177,12 @@ impl RecordingRig {
 }
 
 impl<M: DriverMem> RecordingRig<M> {
-    /// The same, where the device sees memory through `mem`.
+    /// Like [`sized`](Self::sized); the device sees memory through `mem`.
     pub fn over(mem: M, ram: TestRam, features: Features, size: u16) -> Self {
         Self::at(mem, ram, features, Layout::packed_at(BASE, size))
     }
 
-    /// The same, with rings elsewhere. The driver sees `ram` at [`BASE`].
+    /// Like [`over`](Self::over), with rings at this layout. The driver sees `ram` at [`BASE`].
     pub fn at(mem: M, ram: TestRam, features: Features, layout: Layout) -> Self {
         let driver = FakeDriver::new(ram.flat(BASE), layout);
         let mut engine = engine_over(RecordingModel::new(Plan::Fill(0xa5)), mem, 4);
@@ -198,28 +198,28 @@ impl<M: DriverMem> RecordingRig<M> {
         }
     }
 
-    /// Kicks queue 0 and polls until there is nothing left to do.
+    /// Kicks queue 0, and polls until nothing is left to do.
     pub fn kick(&mut self) -> Step {
         let _ = self.engine.kick(0);
         self.poll()
     }
 
-    /// Polls until there is nothing left to do.
+    /// Polls until nothing is left to do.
     pub fn poll(&mut self) -> Step {
         settle(&mut self.engine)
     }
 
-    /// Everything in memory.
+    /// Copies all memory.
     pub fn shot(&self) -> Vec<u8> {
         shot(self.ram)
     }
 
-    /// What stopped queue 0.
+    /// Returns the fault that stopped queue 0.
     pub fn fault(&self) -> Option<DriverFault> {
         self.engine.driver_fault(0)
     }
 
-    /// What the device was sent last.
+    /// Returns the last request of the device.
     pub fn last(&self) -> &Seen {
         self.engine
             .model()
@@ -228,19 +228,19 @@ impl<M: DriverMem> RecordingRig<M> {
             .expect("the device was sent a request")
     }
 
-    /// Interrupts since the device was made.
+    /// Counts the interrupts since the device was made.
     pub fn interrupts(&self) -> u32 {
         self.engine.device().notify().asserted()
     }
 
-    /// What is pending, which is then acknowledged.
+    /// Returns InterruptStatus, and acknowledges all of it.
     pub fn acknowledge(&mut self) -> InterruptStatus {
         let bits = self.engine.load(reg::INTERRUPT_STATUS);
         let _ = self.engine.store(reg::INTERRUPT_ACK, bits);
         InterruptStatus::from_bits_truncate(bits)
     }
 
-    /// Resets, and goes live again with clean rings.
+    /// Resets the device, and brings it up again with clean rings.
     pub fn restart(&mut self, features: Features) {
         let layout = *self.driver.layout();
         assert!(self.engine.negotiate(features | Features::VERSION_1));
@@ -250,7 +250,7 @@ impl<M: DriverMem> RecordingRig<M> {
     }
 }
 
-/// Polls until the step is not [`Step::More`], which must not take forever.
+/// Polls until the step is not [`Step::More`]. Panics if that takes forever.
 pub fn settle<D: DeviceModel, M: DriverMem>(engine: &mut TestEngine<D, M>) -> Step {
     for _ in 0..10_000 {
         match engine.poll(BUDGET) {
@@ -261,7 +261,7 @@ pub fn settle<D: DeviceModel, M: DriverMem>(engine: &mut TestEngine<D, M>) -> St
     panic!("the device always finds more to do");
 }
 
-/// Zeroed memory, the same for each call of a thread: for tests that need it often.
+/// Returns zeroed memory, the same in each call of a thread, for tests that need memory often.
 pub fn scratch() -> TestRam {
     thread_local! {
         static SCRATCH: TestRam = ram();
@@ -272,14 +272,14 @@ pub fn scratch() -> TestRam {
     })
 }
 
-/// Everything in memory.
+/// Copies all memory.
 pub fn shot(ram: TestRam) -> Vec<u8> {
     let mut bytes = vec![0; BYTES];
     ram.read(0, &mut bytes);
     bytes
 }
 
-/// Offsets into memory at which two shots differ.
+/// Returns the offsets at which two copies differ.
 pub fn changes(before: &[u8], after: &[u8]) -> Vec<usize> {
     if before == after {
         return Vec::new();
@@ -289,7 +289,7 @@ pub fn changes(before: &[u8], after: &[u8]) -> Vec<usize> {
         .collect()
 }
 
-/// `len` bytes of `ram` from offset `from` on, as the driver's memory at `base`.
+/// Makes a region of the driver's memory at `base` from `len` bytes of `ram` at offset `from`.
 pub fn region(base: u64, ram: TestRam, from: usize, len: usize, permission: Permission) -> Region {
     let region = ram
         .part(from..from + len, base)
@@ -300,7 +300,7 @@ pub fn region(base: u64, ram: TestRam, from: usize, len: usize, permission: Perm
     }
 }
 
-/// Memory whose driver addresses repeat every [`BYTES`] bytes: as much of it as anyone asks for.
+/// Memory that repeats every [`BYTES`] bytes of driver address, so that no address is out of range.
 #[derive(Clone, Debug)]
 pub struct EchoMem(pub FlatMem);
 
@@ -323,7 +323,7 @@ impl DriverMem for EchoMem {
     }
 }
 
-/// Memory behind an IOMMU, as it were: some of it can be denied at any time.
+/// Memory like that behind an IOMMU: a test can deny a part of it at any time.
 #[derive(Clone, Debug)]
 pub struct GuardedMem<M> {
     inner: M,
@@ -331,7 +331,7 @@ pub struct GuardedMem<M> {
 }
 
 impl<M> GuardedMem<M> {
-    /// Denies nothing.
+    /// Makes a guard that denies nothing.
     pub fn new(inner: M) -> Self {
         Self {
             inner,
@@ -339,12 +339,12 @@ impl<M> GuardedMem<M> {
         }
     }
 
-    /// Denies this range, and no other. The guard works for every clone.
+    /// Denies this range and no other. All clones share the guard.
     pub fn deny(&self, start: u64, len: u32) {
         *self.denied.lock().unwrap() = DriverRange::new(start, len);
     }
 
-    /// Denies nothing any more.
+    /// Denies nothing from now on.
     pub fn allow_all(&self) {
         *self.denied.lock().unwrap() = None;
     }

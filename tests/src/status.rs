@@ -1,4 +1,4 @@
-//! Bits of the device status, and the combinations that a driver of a healthy device reads or writes.
+//! Bits of the device status, and the values that a driver of a healthy device reads or writes.
 
 pub const ACKNOWLEDGE: u32 = 1;
 pub const DRIVER: u32 = 2;

@@ -1,4 +1,4 @@
-//! Ways to the same model: an engine, a mailbox in front of it, and messages.
+//! Three transports to one model: an engine, an engine behind a mailbox, and messages.
 
 use std::sync::Arc;
 
@@ -16,41 +16,41 @@ use virtside::{
     testing::Registers,
 };
 
-/// Chains that a machine holds at once.
+/// Chains that a machine can hold at once.
 const SLOTS: usize = 8;
 
-/// A device that drivers can be compared at, whichever way they take to it.
+/// A device behind any transport, which a differential test drives.
 pub trait Machine<D> {
-    /// From reset to live.
+    /// Goes from reset to live.
     fn bring_up(&mut self, features: Features, queues: &[QueueConfig]);
-    /// Kicks these queues, and serves all that there is to serve.
+    /// Kicks these queues, and serves all chains.
     fn kick(&mut self, queues: &[u16]);
-    /// Changes the model, and serves what these queues have for that.
+    /// Changes the model, reports these queues ready, and serves all chains.
     fn act(&mut self, act: &mut dyn FnMut(&mut D), ready: &[u16]);
-    /// Why a queue stopped.
+    /// Returns the fault that stopped a queue.
     fn fault(&self, queue: u16) -> Option<DriverFault>;
-    /// What failed of ours.
+    /// Takes the most recent host fault.
     fn host_fault(&mut self) -> Option<HostFault>;
 }
 
 type Direct<D, const Q: usize> = Engine<D, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
-/// Slots for as many chains as each machine holds.
+/// Allocates the chain slots of one machine.
 pub fn slots() -> Vec<ChainSlot<N>> {
     (0..SLOTS).map(|_| ChainSlot::new()).collect()
 }
 
-/// A line of its own.
+/// Allocates an interrupt line.
 pub fn line() -> Line {
     Box::leak(Box::default())
 }
 
-/// What the machines offer beside what the model would.
+/// The features that the machines offer in addition to the model's.
 pub fn offer() -> Offer {
     Offer::AS_IS.with(Features::RING_PACKED | Features::IN_ORDER)
 }
 
-/// Behind registers, the shortest way.
+/// Makes an engine that is accessed directly through its registers.
 pub fn direct<D: DeviceModel, const Q: usize>(
     model: D,
     ram: TestRam,
@@ -67,7 +67,8 @@ pub fn direct<D: DeviceModel, const Q: usize>(
     .with_policy(policy)
 }
 
-/// What one queue brought may be news for another that was looked at before.
+/// Polls until no queue makes progress. A chain of one queue may unblock a queue that was polled
+/// earlier.
 fn settle<T>(this: &mut T, mut poll: impl FnMut(&mut T) -> (Step, u32)) {
     let mut before = None;
     for _ in 0..10_000 {
@@ -105,7 +106,7 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Direct<D, Q> {
     }
 }
 
-/// The same behind a mailbox.
+/// An engine behind a mailbox.
 #[derive(Debug)]
 pub struct Mailed<D, const Q: usize> {
     engine: Direct<D, Q>,
@@ -114,7 +115,7 @@ pub struct Mailed<D, const Q: usize> {
 }
 
 impl<D: DeviceModel, const Q: usize> Mailed<D, Q> {
-    /// In reset.
+    /// Makes the machine in reset.
     pub fn new(model: D, ram: TestRam) -> Self {
         let mailbox: &Mailbox = Box::leak(Box::default());
         Self {
@@ -155,10 +156,10 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Mailed<D, Q> {
     }
 }
 
-/// A device without its model.
+/// The device of [`Told`], which does not own its model.
 pub type Of<const Q: usize> = Device<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
-/// A device that came of messages.
+/// A device that is set up by messages.
 #[derive(Debug)]
 pub struct Told<D, const Q: usize> {
     model: D,
@@ -168,7 +169,7 @@ pub struct Told<D, const Q: usize> {
 }
 
 impl<D: DeviceModel, const Q: usize> Told<D, Q> {
-    /// Nothing was said yet.
+    /// Makes the machine before its first message.
     pub fn new(model: D, ram: TestRam) -> Self {
         Self {
             model,

@@ -1,4 +1,4 @@
-//! The driver's end of a queue of either format, which keeps count of what the device has.
+//! The driver's end of a queue of either format. It tracks the chains that the device has.
 
 use std::collections::VecDeque;
 
@@ -9,29 +9,30 @@ use virtside::{
 
 use crate::{BASE, SIZE, TestRam, driver, in_order::Format};
 
-/// How a chain is made known.
+/// How the driver describes a chain in the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Each buffer has a descriptor of the ring.
     Direct,
-    /// So many buffers have one, the others are in a table that the last descriptor names.
+    /// The given number of buffers have ring descriptors. The others are in a table, which the last
+    /// ring descriptor refers to.
     Table(usize),
-    /// As `Table(0)`, with another length in bytes.
+    /// Like `Table(0)`, with this length in bytes.
     OddTable(u32),
-    /// As `Table(0)`, at another address.
+    /// Like `Table(0)`, at this address.
     TableAt(u64),
-    /// As `Table(0)`, with NEXT beside INDIRECT.
+    /// Like `Table(0)`, with NEXT and INDIRECT in the same descriptor.
     TableWithNext,
 }
 
-/// A chain that came back.
+/// A chain that the device returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Given {
-    /// Its queue.
+    /// Queue number.
     pub queue: u16,
-    /// How many chains the driver sent before it on that queue, since it is live.
+    /// Chains that the driver sent on this queue before this one, since the queue went live.
     pub number: usize,
-    /// Bytes that were written.
+    /// Bytes that the device wrote, as the ring says.
     pub len: u32,
 }
 
@@ -39,7 +40,7 @@ pub struct Given {
 struct Sent {
     number: usize,
     id: u16,
-    /// Descriptors of the ring; their places in a split one.
+    /// Ring descriptors of the chain. In a split ring these are table indices.
     taken: Vec<u16>,
     buffers: Vec<Buffer>,
 }
@@ -54,11 +55,11 @@ enum Kind {
     Packed(PackedDriver<FlatMem>),
 }
 
-/// A driver at one queue.
+/// A driver of one queue.
 #[derive(Debug)]
 pub struct Ring {
     kind: Kind,
-    /// Stores that are no ring's.
+    /// Stores outside the rings.
     bytes: FakeDriver<FlatMem>,
     queue: u16,
     in_order: bool,
@@ -91,7 +92,7 @@ impl Ring {
         }
     }
 
-    /// As the driver tells the device.
+    /// The configuration that the driver sends to the device.
     pub fn config(&self) -> QueueConfig {
         match &self.kind {
             Kind::Split { driver, .. } => driver.config(self.queue),
@@ -99,7 +100,7 @@ impl Ring {
         }
     }
 
-    /// Descriptors that are the driver's.
+    /// Free descriptors.
     pub fn room(&self) -> usize {
         let taken: usize = self.sent.iter().map(|sent| sent.taken.len()).sum();
         usize::from(SIZE) - taken
@@ -110,14 +111,14 @@ impl Ring {
         self.sent.len()
     }
 
-    /// Whether the device may write here, to a chain that it has.
+    /// Returns whether a chain that the device has lets the device write here.
     pub fn may_write(&self, addr: u64) -> bool {
         let buffers = self.sent.iter().flat_map(|sent| &sent.buffers);
         let mut writable = buffers.filter(|buffer| buffer.writable);
         writable.any(|buffer| addr >= buffer.addr && addr - buffer.addr < u64::from(buffer.len))
     }
 
-    /// Whether the device may write here, to its rings.
+    /// Returns whether the device may write here as part of its ring areas.
     pub fn is_device_area(&self, addr: u64) -> bool {
         let config = self.config();
         match self.kind {
@@ -131,8 +132,8 @@ impl Ring {
         }
     }
 
-    /// Makes a chain of these buffers available, with its table, if it has one, at `table`. There has
-    /// to be room.
+    /// Makes a chain of these buffers available. Its table, if it has one, is at `table`. The ring
+    /// must have room.
     pub fn send(&mut self, buffers: &[Buffer], form: Form, table: u64) {
         let direct = match form {
             Form::Direct => buffers.len(),
@@ -171,7 +172,7 @@ impl Ring {
             Kind::Split { driver, free, .. } => {
                 let taken: Vec<u16> = free.drain(..ring.len()).collect();
                 for (at, (addr, len, flags)) in ring.iter().enumerate() {
-                    // What follows a descriptor that should have no NEXT is a good one.
+                    // An invalid NEXT leads to a valid descriptor.
                     let next = taken.get(at + 1).or(taken.first()).copied().unwrap_or(0);
                     driver.write_desc(taken[at], (*addr, *len), *flags, next);
                 }
@@ -180,7 +181,7 @@ impl Ring {
                 (taken[0], taken)
             }
             Kind::Packed(driver) => {
-                // Any id is legal: some of these collide modulo the size, and all are distinct.
+                // Any id is valid. All of these are distinct, and some collide modulo the size.
                 let id = (number as u16).wrapping_mul(0x0803);
                 let (mut slot, mut wrap) = driver.next_avail();
                 driver.send(id, &vec![Buffer::readable(0, 0); ring.len()]);
@@ -203,23 +204,23 @@ impl Ring {
         });
     }
 
-    /// Writes a descriptor of a table.
+    /// Writes a descriptor of an indirect table.
     fn write_desc_at(&self, addr: u64, buffer: &Buffer, flags: u16, next: u16) {
         let place = (buffer.addr, buffer.len);
         match self.kind {
             Kind::Split { .. } => self.bytes.write_desc_at(addr, place, flags, next),
-            // The two are the other way round, and an id means nothing here.
+            // A packed table descriptor has its fields in another order; its id is ignored.
             Kind::Packed(_) => self.bytes.write_desc_at(addr, place, 0xdead, flags),
         }
     }
 
-    /// All chains that came back.
+    /// Takes all chains that the device returned.
     pub fn take(&mut self) -> Vec<Given> {
         let mut all = Vec::new();
         while let Some((id, len)) = self.peek() {
             let found = self.sent.iter().position(|sent| sent.id == id);
             let found = found.unwrap_or_else(|| panic!("{id} is not with the device"));
-            // What comes before it, if answers come in order, is full.
+            // With IN_ORDER, the driver takes all earlier chains as full.
             let first = if self.in_order { 0 } else { found };
             let mut batch: Vec<Sent> = self.sent.drain(first..=found).collect();
             let slots = batch.iter().map(|sent| sent.taken.len()).sum::<usize>();
@@ -251,7 +252,7 @@ impl Ring {
         all
     }
 
-    /// The next used entry.
+    /// Returns the next used entry.
     fn peek(&mut self) -> Option<(u16, u32)> {
         match &mut self.kind {
             Kind::Split { driver, used, .. } => {
@@ -263,7 +264,7 @@ impl Ring {
             }
             Kind::Packed(driver) => {
                 let (id, len, write) = driver.take_used(0)?;
-                // Without WRITE the length means nothing.
+                // Without WRITE the length is undefined.
                 Some((id, if write { len } else { 0 }))
             }
         }

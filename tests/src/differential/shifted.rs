@@ -1,4 +1,4 @@
-//! A driver that changes memory in front of one load of the device, for each of them.
+//! A driver that changes memory just before one load of the device, once for each load.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use virtside::{
 use super::{Form, Given, Ring, offer, slots};
 use crate::{BASE, BUDGET, N, TestRam, in_order::Format, ram, random::Random};
 
-/// Requests start here: where the changes reach, and behind all rings.
+/// Address of the requests. It is behind all rings, and the changes can reach it.
 pub const REQUESTS: u64 = BASE + 0x6000;
-/// Where the tables of every second chain are.
+/// Address of the tables, which every second chain uses.
 const TABLES: u64 = BASE + 0x7000;
 
-/// Bytes behind [`REQUESTS`] that a scenario uses.
+/// Bytes from [`REQUESTS`] on that a scenario uses.
 const BYTES: usize = 0x200;
 
-/// A chain of a scenario: its queue, its buffers, and bytes that are written before.
+/// A chain of a scenario: its queue, its buffers, and bytes that the driver writes first.
 pub type Chain = (u16, Vec<Buffer>, Vec<(u64, Vec<u8>)>);
 
 type Shifted<'s, D, M, const Q: usize> =
@@ -36,10 +36,10 @@ fn settle<D: DeviceModel, M: DriverMem, const Q: usize>(engine: &mut Shifted<'_,
     panic!("the device always finds more to do");
 }
 
-/// Plays a scenario from reset on; the driver's ends of the queues.
+/// Plays a scenario from reset on; returns the driver's ends of the queues.
 ///
 /// # Panics
-/// If the driver does not get live.
+/// If the device does not go live.
 pub fn play_scenario<D: DeviceModel, M: DriverMem, const Q: usize>(
     engine: &mut Shifted<'_, D, M, Q>,
     (ram, format, wanted): (TestRam, Format, Features),
@@ -61,7 +61,7 @@ pub fn play_scenario<D: DeviceModel, M: DriverMem, const Q: usize>(
         let table = wanted.contains(Features::INDIRECT_DESC) && at % 2 == 1;
         let form = if table { Form::Table(0) } else { Form::Direct };
         rings[usize::from(*queue)].send(buffers, form, TABLES + 0x80 * at);
-        // All at once, or one after the other.
+        // With EVENT_IDX the device serves all chains at once, otherwise one after the other.
         let _ = engine.kick(*queue);
         if !wanted.contains(Features::EVENT_IDX) {
             settle(engine);
@@ -71,12 +71,13 @@ pub fn play_scenario<D: DeviceModel, M: DriverMem, const Q: usize>(
     rings
 }
 
-/// Lets the device go through `scenario` once for each of its loads, with a byte of memory changed in
-/// front of that one. A reset cures it: then the scenario has the same answers as ever, to the byte if
-/// the model `repeats` itself. How often the device did not find fault, and how often it did.
+/// Plays `scenario` four times for each load of the device, and changes one byte of memory just before
+/// that load. Then it resets the device and plays the scenario unchanged. That last run must have
+/// the same results as an undisturbed run, to the byte if the model `repeats` itself. Returns how
+/// many disturbed runs ended without and with a driver fault.
 ///
 /// # Panics
-/// If that is not so, or an address was used without its check.
+/// If the results differ, or if the device used an address that it had not checked.
 pub fn shift_each_load<D: DeviceModel, const Q: usize>(
     model: impl Fn() -> D,
     wanted: Features,
@@ -102,10 +103,10 @@ pub fn shift_each_load<D: DeviceModel, const Q: usize>(
                 let ring = 0x1000 * random.below(u64::from(queues));
                 let slot = 16 * random.below(4);
                 let at = match random.below(8) {
-                    // Flags and lengths of descriptors, and high halves of their addresses.
+                    // Flags and lengths of descriptors, and upper halves of their addresses.
                     0..3 => ring + slot + 8 + random.below(8),
                     3 => ring + slot + 4 + random.below(4),
-                    // The available index and entries, or a suppression structure.
+                    // The available index and its entries, or a suppression structure.
                     4 => ring + 0x100 + random.below(8),
                     5 => ring + random.below(0x140),
                     6 => REQUESTS - BASE + random.below(0x30),
@@ -123,7 +124,7 @@ pub fn shift_each_load<D: DeviceModel, const Q: usize>(
                 assert_eq!(engine.take_host_fault(), None, "{script:x?}");
                 let fault = (0..queues).any(|queue| engine.driver_fault(queue).is_some());
                 ends[usize::from(fault)] += 1;
-                // The change comes now, if it did not.
+                // Makes the change if the device did not reach that load.
                 let one = DriverRange::new(BASE, 1).expect("a byte");
                 for _ in 0..=load {
                     let _ = engine.memory_mut().translate(one, Permission::Read);
@@ -146,7 +147,7 @@ fn shot(ram: TestRam) -> [u8; BYTES] {
     bytes
 }
 
-/// The chains that came back.
+/// Takes the chains that the device returned.
 pub fn given(rings: &mut [Ring]) -> Vec<Given> {
     rings.iter_mut().flat_map(Ring::take).collect()
 }

@@ -1,4 +1,4 @@
-//! A disk that writes down what is asked of it, and a driver that asks.
+//! A disk that records its calls, and a block driver.
 
 use crate::{
     DATA, SECTORS, SIZE, TestEngine, TestRam, config, driver, reg, rings::settle, test_engine,
@@ -25,15 +25,15 @@ pub const T_GET_ID: u32 = 8;
 pub const T_DISCARD: u32 = 11;
 pub const T_WRITE_ZEROES: u32 = 13;
 
-/// No request leaves this in its status.
+/// Initial status byte. No request may leave it.
 pub const UNTOUCHED: u8 = 0xee;
 
-/// Where requests lie: header, data, status.
+/// Addresses of a request's header, data and status.
 pub const HEADER: u64 = DATA;
 pub const BODY: u64 = DATA + 0x1000;
 pub const STATUS: u64 = DATA + 0x800;
 
-/// What was asked of a disk.
+/// A call of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Read(u64, usize),
@@ -43,13 +43,13 @@ pub enum Call {
     WriteZeroes(u64, u64, bool),
 }
 
-/// A disk of [`SECTORS`] sectors, each filled with its number, that writes calls down.
+/// A disk of [`SECTORS`] sectors that records its calls. Each sector is filled with its number.
 #[derive(Debug)]
 pub struct Disk {
     pub ram: RamDisk<Vec<u8>>,
     pub features: BlockFeatures,
     pub calls: Vec<Call>,
-    /// What the next calls answer instead, one each.
+    /// Errors for the next calls, one each; `None` lets a call succeed.
     pub trouble: Vec<Option<BlockError>>,
     pub capacity: u64,
 }
@@ -67,7 +67,7 @@ impl Disk {
         }
     }
 
-    /// With other features.
+    /// Makes a disk with these features.
     pub fn with(features: BlockFeatures) -> Self {
         Self {
             features,
@@ -112,12 +112,12 @@ impl BlockBackend for Disk {
     }
 }
 
-/// A feature of the block device.
+/// A feature bit of the block device.
 pub fn feature(flag: F) -> Features {
     Features::from_spec(flag.bits())
 }
 
-/// Everything that the device may offer, but MQ.
+/// All features that the device may offer, except MQ.
 pub fn all() -> Features {
     [
         F::FLUSH,
@@ -130,14 +130,14 @@ pub fn all() -> Features {
     .fold(Features::RING, |all, flag| all | feature(flag))
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub status: u8,
     pub used: u32,
 }
 
-/// A status on its own, as most requests have it.
+/// The result of most requests: the status is all that was written.
 pub fn outcome(status: u8, used: u32) -> Outcome {
     Outcome { status, used }
 }
@@ -151,7 +151,7 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// With what everyone would negotiate.
+    /// Negotiates the features that most drivers use.
     pub fn new() -> Self {
         Self::with(
             Disk::new(),
@@ -160,7 +160,7 @@ impl Drive {
         )
     }
 
-    /// With this disk, and of these features what is offered.
+    /// Makes a drive over this disk. The driver accepts the offered features that are in `wanted`.
     pub fn with(disk: Disk, options: BlockOptions, wanted: Features) -> Self {
         let (mut engine, ram) = test_engine(Block::new(disk, options), 4);
         let features = crate::split_offer(&mut engine).intersection(wanted | Features::VERSION_1);
@@ -172,7 +172,7 @@ impl Drive {
         }
     }
 
-    /// With this disk and the usual rest.
+    /// Makes a drive over this disk with the usual features.
     pub fn over(disk: Disk) -> Self {
         Self::with(disk, BlockOptions::new(SIZE), all())
     }
@@ -181,17 +181,17 @@ impl Drive {
         self.engine.model_mut().backend_mut()
     }
 
-    /// What was asked of the disk since this was last asked.
+    /// Takes the calls of the disk since the last call of this function.
     pub fn calls(&mut self) -> Vec<Call> {
         std::mem::take(&mut self.disk().calls)
     }
 
-    /// The bytes of a sector.
+    /// Returns the bytes of a sector.
     pub fn sector(&self, sector: usize) -> &[u8] {
         &self.engine.model().backend().ram.bytes()[sector * 512..][..512]
     }
 
-    /// Whether nothing on the disk has changed.
+    /// Returns whether the disk is unchanged.
     pub fn is_pristine(&self) -> bool {
         self.engine.model().backend().ram.bytes() == Disk::new().ram.bytes()
     }
@@ -209,7 +209,7 @@ impl Drive {
         bytes
     }
 
-    /// Sends a chain and says what came of it; `None` if it was not given back.
+    /// Sends a chain; returns its result, or `None` if it was not returned.
     pub fn send(&mut self, buffers: &[Buffer]) -> Option<Outcome> {
         self.driver.send(0, buffers);
         let _ = self.engine.kick(0);
@@ -222,7 +222,7 @@ impl Drive {
         })
     }
 
-    /// A request with `data` readable bytes, then room for so many, then the status.
+    /// Sends a request of `data`, a buffer of `room` bytes, and the status.
     pub fn ask(&mut self, kind: u32, sector: u64, data: &[u8], room: u32) -> Outcome {
         self.write_header(kind, sector);
         self.driver.write(BODY, data);
@@ -237,7 +237,7 @@ impl Drive {
         self.send(&buffers).expect("the request was answered")
     }
 
-    /// The step that a request leads to, which may stay unanswered.
+    /// Sends a request that may stay unanswered; returns the step of the poll.
     pub fn start(&mut self, head: u16, kind: u32, sector: u64, room: u32) -> Step {
         self.write_header(kind, sector);
         let data = if kind == T_OUT {
@@ -256,7 +256,7 @@ impl Drive {
         self.engine.take_host_fault()
     }
 
-    /// Bytes of the configuration space.
+    /// Reads bytes of the configuration space.
     pub fn config<const L: usize>(&mut self, offset: u32) -> [u8; L] {
         std::array::from_fn(|at| {
             let access = virtside::mmio::Access::Read {
@@ -278,7 +278,7 @@ impl Drive {
     }
 }
 
-/// One range of DISCARD or WRITE_ZEROES, as the driver writes it.
+/// A range of DISCARD or WRITE_ZEROES, as the driver writes it.
 pub fn range(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
     [
         &sector.to_le_bytes()[..],
@@ -288,7 +288,7 @@ pub fn range(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
     .concat()
 }
 
-/// Limits other than the RAM disk's.
+/// Limits that differ from the RAM disk's.
 pub fn limits(max_sectors: u32, max_ranges: u32, alignment: u32) -> RangeLimits {
     RangeLimits {
         max_sectors,

@@ -1,4 +1,4 @@
-//! A port that writes down what it is sent, and a driver of all queues.
+//! A port that records what it receives, and a driver of all console queues.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -17,7 +17,7 @@ use virtside::{
     testing::{Buffer, FakeDriver, Registers},
 };
 
-/// Queues: enough for three ports.
+/// Number of queues: enough for three ports.
 pub const Q: usize = 8;
 
 pub const DEVICE_READY: u16 = 0;
@@ -29,22 +29,23 @@ pub const RESIZE: u16 = 5;
 pub const OPEN: u16 = 6;
 pub const NAME: u16 = 7;
 
-/// Nothing that the device writes.
+/// Initial byte of every buffer that the device may write.
 pub const UNTOUCHED: u8 = 0xee;
 
-/// A port that keeps everything.
+/// A port that records its output.
 #[derive(Debug)]
 pub struct Tape {
-    /// What the driver is to read.
+    /// Bytes for the driver to read.
     pub input: VecDeque<u8>,
-    /// What the driver wrote.
+    /// Bytes that the driver wrote.
     pub output: Vec<u8>,
-    /// How much more it takes, and how much of it at once.
+    /// Bytes that the port still accepts.
     pub room: usize,
+    /// The most bytes that the port accepts in one call.
     pub piece: usize,
-    /// What it says of its input whatever there is.
+    /// What `has_input` returns, if not the truth.
     pub claims: Option<bool>,
-    /// What the next calls answer instead, one each.
+    /// Errors for the next calls, one each; `None` lets a call succeed.
     pub trouble: Vec<Option<ConsoleError>>,
     pub emergencies: Vec<u8>,
     pub opened: Vec<bool>,
@@ -106,7 +107,7 @@ impl ConsolePort for Tape {
 pub type Machine<T, const P: usize> =
     Engine<Console<T, P>, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
-/// A console device in reset.
+/// Makes a console device in reset.
 pub fn machine<T: ConsolePort, const P: usize>(
     console: Console<T, P>,
     ram: TestRam,
@@ -122,7 +123,7 @@ pub fn machine<T: ConsolePort, const P: usize>(
     )
 }
 
-/// A feature of the console device.
+/// A feature bit of the console device.
 pub fn feature(flag: F) -> Features {
     Features::from_spec(flag.bits())
 }
@@ -134,20 +135,20 @@ pub struct Desk<const P: usize = 1, T: ConsolePort = Tape> {
     pub queues: Vec<FakeDriver<FlatMem>>,
     pub ram: TestRam,
     next: u16,
-    /// Queue and head of what was offered here and not taken back.
+    /// Queue and head of each chain that this rig offered and has not taken back.
     flying: BTreeSet<(u16, u16)>,
 }
 
 impl Desk {
-    /// One port.
+    /// Makes a rig with one port.
     pub fn new() -> Self {
         Self::with(Console::new(Tape::new()), Features::from_bits(u128::MAX))
     }
 }
 
 impl Desk<3> {
-    /// Three ports: a console, one with a name, and a plain one; the driver is ready for messages,
-    /// and has heard of no port yet.
+    /// Makes a rig with the ports of [`three`]. The driver is ready for control messages, and has
+    /// received none.
     pub fn three() -> Self {
         let mut desk = Self::over(three());
         desk.tell(0, DEVICE_READY, 1);
@@ -155,7 +156,7 @@ impl Desk<3> {
     }
 }
 
-/// A console, a port with a name, and a plain one.
+/// Three ports: a console, a port with a name, and a plain port.
 pub fn three() -> Console<Tape, 3> {
     Console::with_ports([
         Port::new(Tape::new()).console(),
@@ -165,12 +166,12 @@ pub fn three() -> Console<Tape, 3> {
 }
 
 impl<const P: usize, T: ConsolePort> Desk<P, T> {
-    /// With all that it offers.
+    /// Negotiates all features that the device offers.
     pub fn over(console: Console<T, P>) -> Self {
         Self::with(console, Features::from_bits(u128::MAX))
     }
 
-    /// With what it offers of these.
+    /// Negotiates the offered features that are in `wanted`.
     pub fn with(console: Console<T, P>, wanted: Features) -> Self {
         let ram = ram();
         let mut machine = machine(console, ram);
@@ -199,7 +200,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         self.flying.clear();
     }
 
-    /// Resets, and goes live again with clean rings.
+    /// Resets the device and brings it up again with clean rings.
     pub fn restart(&mut self) {
         let features = self.machine.features();
         let _ = self.machine.store(reg::STATUS, 0);
@@ -210,15 +211,15 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         self.machine
             .model_mut()
             .port_mut(port)
-            .expect("there is such a port")
+            .expect("the port exists")
     }
 
-    /// Polls until there is nothing left to do, which must not take forever.
+    /// Polls until nothing is left to do. Panics if that takes forever.
     pub fn settle(&mut self) -> Step {
         for _ in 0..1000 {
             let before = self.machine.counters().chains;
             let step = self.machine.poll(BUDGET);
-            // What one queue brought may be news for another that was looked at before.
+            // A chain of one queue may unblock a queue that was polled earlier.
             if step != Step::More && self.machine.counters().chains == before {
                 return step;
             }
@@ -226,7 +227,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         panic!("the device always finds more to do");
     }
 
-    /// Where the buffer of a chain is.
+    /// Address of the buffer of a chain.
     pub fn at(queue: u16, head: u16) -> u64 {
         DATA + 0x4000 * u64::from(queue) + 0x400 * u64::from(head)
     }
@@ -237,7 +238,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         bytes
     }
 
-    /// A head that is not in use, if the driver takes what is given back.
+    /// Returns an unused head, provided that the driver takes back what the device returns.
     fn head(&mut self, queue: u16) -> u16 {
         for _ in 0..16 {
             self.next = (self.next + 1) % 16;
@@ -253,7 +254,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         self.settle()
     }
 
-    /// Offers room for so many bytes, and serves.
+    /// Offers a buffer of this length, and serves.
     pub fn offer(&mut self, queue: u16, room: u32) -> Step {
         let head = self.head(queue);
         let at = Self::at(queue, head);
@@ -271,7 +272,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         self.kick(queue)
     }
 
-    /// The next buffer that came back: what the device wrote to it.
+    /// Takes the next buffer that came back; returns the bytes that the device wrote to it.
     #[track_caller]
     pub fn got(&mut self, queue: u16) -> Option<Vec<u8>> {
         let (head, used) = self.queues[usize::from(queue)].take_used()?;
@@ -281,7 +282,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         Some(bytes[..used as usize].to_vec())
     }
 
-    /// Whether the next buffer that was sent came back.
+    /// Returns whether the next transmit buffer came back.
     #[track_caller]
     pub fn sent(&mut self, queue: u16) -> bool {
         match self.queues[usize::from(queue)].take_used() {
@@ -294,20 +295,20 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         }
     }
 
-    /// The driver sends a control message, which comes back.
+    /// Sends a control message, whose buffer must come back.
     #[track_caller]
     pub fn tell(&mut self, port: u32, event: u16, value: u16) {
         self.send(CONTROL_TRANSMITQ, &control(port, event, value));
         assert!(self.sent(CONTROL_TRANSMITQ));
     }
 
-    /// The driver gives a buffer for a control message: the one that comes, if one does.
+    /// Offers a buffer for a control message; returns the message, if there is one.
     #[track_caller]
     pub fn hear(&mut self) -> Option<(u32, u16, u16, Vec<u8>)> {
         let bytes = match self.got(CONTROL_RECEIVEQ) {
             Some(bytes) => bytes,
             None => {
-                // A buffer that was not used before is still there.
+                // If the last buffer was not used, it is still in the ring.
                 if self.queues[2].next_avail() == self.queues[2].used_idx() {
                     self.offer(CONTROL_RECEIVEQ, 0x100);
                 } else {
@@ -323,7 +324,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         Some((port, word(4), word(6), tail.to_vec()))
     }
 
-    /// All control messages that there are: port, event, value.
+    /// Takes all control messages of the device: port, event, value.
     #[track_caller]
     pub fn news(&mut self) -> Vec<(u32, u16, u16)> {
         std::iter::from_fn(|| {
@@ -337,7 +338,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         self.machine.take_host_fault()
     }
 
-    /// Bytes of the configuration space.
+    /// Reads bytes of the configuration space.
     pub fn config<const L: usize>(&mut self, offset: u32) -> [u8; L] {
         std::array::from_fn(|at| {
             let access = Access::Read {
@@ -354,7 +355,7 @@ impl<const P: usize> Desk<P> {
         self.port(port).io_mut()
     }
 
-    /// Input arrives at a port.
+    /// Lets input arrive at a port.
     pub fn arrive(&mut self, port: u16, bytes: &[u8]) -> Step {
         self.tape(port).input.extend(bytes);
         self.machine
@@ -362,12 +363,12 @@ impl<const P: usize> Desk<P> {
         self.settle()
     }
 
-    /// What the driver wrote to a port since this was last asked.
+    /// Takes what the driver wrote to a port since the last call.
     pub fn written(&mut self, port: u16) -> Vec<u8> {
         std::mem::take(&mut self.tape(port).output)
     }
 
-    /// The port can take so much more.
+    /// Lets the port accept this many more bytes.
     pub fn drain(&mut self, port: u16, room: usize) -> Step {
         self.tape(port).room = room;
         self.machine

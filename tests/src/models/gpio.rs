@@ -1,4 +1,4 @@
-//! A bank of lines that writes down what is asked of it, and a driver that asks.
+//! A bank of lines that records its calls, and a gpio driver.
 
 use crate::{DATA, TestEngine, TestRam, config, driver, reg, rings::settle, test_engine};
 use virtside::{
@@ -24,7 +24,7 @@ pub const BOTH: u32 = 3;
 pub const HIGH: u32 = 4;
 pub const LOW: u32 = 8;
 
-/// Every type, and whether it is an edge.
+/// Every interrupt type, and whether it is an edge.
 pub const TYPES: [(u32, Trigger, bool); 5] = [
     (RISING, Trigger::RisingEdge, true),
     (FALLING, Trigger::FallingEdge, true),
@@ -41,27 +41,27 @@ pub const VALID: u8 = 1;
 /// `VIRTIO_GPIO_F_IRQ`
 pub const IRQ: Features = Features::from_bits(1);
 
-/// An output that can only be driven.
+/// An output without other abilities.
 pub const LED: u16 = 0;
-/// An input that interrupts.
+/// An input with interrupts.
 pub const BUTTON: u16 = 1;
-/// Can do everything.
+/// A line with every ability.
 pub const WIRE: u16 = 2;
-/// An input that does not interrupt.
+/// An input without interrupts.
 pub const JUMPER: u16 = 3;
-/// Lines.
+/// Number of lines.
 pub const L: usize = 4;
 
-/// Where requests and their answers lie.
+/// Address of requests and their answers.
 pub const REQUEST: u64 = DATA;
 pub const ANSWER: u64 = DATA + 0x100;
-/// Where the eventq buffers of line 0 lie; the others follow.
+/// Address of the eventq buffers of line 0. Those of the other lines follow.
 pub const EVENTS: u64 = DATA + 0x1000;
 
-/// Nothing that the device writes.
+/// Initial byte of every buffer that the device may write.
 pub const UNTOUCHED: u8 = 0xee;
 
-/// What was asked of a bank.
+/// A call of the bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Direction(u16, Direction, Option<bool>),
@@ -70,13 +70,13 @@ pub enum Call {
     Trigger(u16, Option<Trigger>),
 }
 
-/// A bank that writes calls down.
+/// A bank that records its calls.
 #[derive(Debug)]
 pub struct Bank {
     pub abilities: [Abilities; L],
     pub levels: [bool; L],
     pub calls: Vec<Call>,
-    /// What the next calls answer instead, one each.
+    /// Errors for the next calls, one each; `None` lets a call succeed.
     pub trouble: Vec<Option<GpioError>>,
     pub count: u16,
 }
@@ -149,7 +149,7 @@ pub struct Board<B: GpioLines = Bank, const LINES: usize = L> {
 }
 
 impl Board {
-    /// The usual bank, unnamed.
+    /// Makes a board with the usual bank, without line names.
     pub fn new() -> Self {
         Self::over(Gpio::new(Bank::new()))
     }
@@ -158,29 +158,29 @@ impl Board {
         self.engine.model_mut().lines_mut()
     }
 
-    /// What was asked of the bank since this was last asked.
+    /// Takes the calls of the bank since the last call of this function.
     pub fn calls(&mut self) -> Vec<Call> {
         std::mem::take(&mut self.bank().calls)
     }
 
-    /// The level of a line changes, and nobody is told.
+    /// Changes the level of a line, without a notification.
     pub fn set_level(&mut self, line: u16, high: bool) {
         self.bank().levels[usize::from(line)] = high;
     }
 }
 
 impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
-    /// A device, with all that it offers.
+    /// Negotiates all features that the device offers.
     pub fn over(gpio: Gpio<B, LINES>) -> Self {
         Self::with(gpio, Features::from_bits(u128::MAX))
     }
 
-    /// A device, with what it offers of these.
+    /// Negotiates the offered features that are in `wanted`.
     pub fn with(gpio: Gpio<B, LINES>, wanted: Features) -> Self {
         Self::with_slots(gpio, wanted, 8)
     }
 
-    /// The same with so many chain slots.
+    /// Like [`with`](Self::with), with this number of chain slots.
     pub fn with_slots(gpio: Gpio<B, LINES>, wanted: Features, slots: usize) -> Self {
         let (mut engine, ram) = test_engine(gpio, slots);
         let features = crate::split_offer(&mut engine).intersection(wanted | Features::VERSION_1);
@@ -200,7 +200,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         assert!(self.engine.bring_up(features, &queues[..count]));
     }
 
-    /// Resets, and goes live again with clean rings.
+    /// Resets the device and brings it up again with clean rings.
     pub fn restart(&mut self) {
         let _ = self.engine.store(reg::STATUS, 0);
         self.requests = driver(self.ram, 0);
@@ -209,7 +209,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         self.bring_up(features);
     }
 
-    /// Serves all that there is to serve.
+    /// Polls until nothing is left to do.
     pub fn settle(&mut self) -> Step {
         settle(&mut self.engine)
     }
@@ -220,7 +220,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         bytes
     }
 
-    /// Sends a chain on the requestq; the used length, `None` if it was not given back.
+    /// Sends a chain on the requestq; returns the used length, or `None` if it was not returned.
     pub fn send(&mut self, buffers: &[Buffer]) -> Option<u32> {
         self.requests.send(0, buffers);
         let _ = self.engine.kick(0);
@@ -235,7 +235,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         self.requests.write(ANSWER, &[UNTOUCHED; 64]);
     }
 
-    /// A request and its whole answer: status and value.
+    /// Sends a request; returns its whole answer: status and value.
     #[track_caller]
     pub fn ask(&mut self, kind: u16, line: u16, value: u32) -> (u8, u8) {
         self.write_request(kind, line, value);
@@ -246,7 +246,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         (answer[0], answer[1])
     }
 
-    /// A request that is done, with this value.
+    /// Sends a request that must succeed with this value.
     #[track_caller]
     pub fn does(&mut self, kind: u16, line: u16, value: u32) -> u8 {
         let (status, value) = self.ask(kind, line, value);
@@ -254,7 +254,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         value
     }
 
-    /// A request that is refused.
+    /// Sends a request that must fail as the driver's mistake.
     #[track_caller]
     pub fn refuses(&mut self, kind: u16, line: u16, value: u32) {
         let faults = self.engine.take_host_fault();
@@ -267,14 +267,14 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         assert_eq!(faults, None);
     }
 
-    /// Offers the eventq buffer of a line and serves: its head is twice the line's number.
+    /// Offers the eventq buffer of a line, and serves. The head is twice the line's number.
     pub fn listen(&mut self, line: u16) -> Step {
         self.offer(2 * line, line);
         let _ = self.engine.kick(1);
         self.settle()
     }
 
-    /// Offers an eventq buffer with this head, for a line, without a kick.
+    /// Offers an eventq buffer with this head for a line, without a kick.
     pub fn offer(&mut self, head: u16, line: u16) {
         let at = EVENTS + 0x10 * u64::from(head);
         self.events.write(at, &line.to_le_bytes());
@@ -285,7 +285,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         );
     }
 
-    /// The next eventq buffer that came back: its head, and its status.
+    /// Takes the next eventq buffer that came back; returns its head and its status.
     #[track_caller]
     pub fn event(&mut self) -> Option<(u16, u8)> {
         let (head, used) = self.events.take_used()?;
@@ -295,7 +295,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         Some((head as u16, status[0]))
     }
 
-    /// The next event, if it is this line's.
+    /// Takes the next event, which must be of this line.
     #[track_caller]
     pub fn heard(&mut self, line: u16) -> Option<u8> {
         let (head, status) = self.event()?;
@@ -303,7 +303,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         Some(status)
     }
 
-    /// The line interrupts.
+    /// Raises the interrupt of a line.
     pub fn fire(&mut self, line: u16) {
         self.engine.model_mut().interrupt(line);
         self.settle();
@@ -317,7 +317,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         self.engine.driver_fault(queue)
     }
 
-    /// Bytes of the configuration space.
+    /// Reads bytes of the configuration space.
     pub fn config<const N: usize>(&mut self, offset: u32) -> [u8; N] {
         std::array::from_fn(|at| {
             let access = virtside::mmio::Access::Read {

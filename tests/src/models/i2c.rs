@@ -1,4 +1,4 @@
-//! A bus that writes down what is asked of it, and a driver that asks.
+//! A bus that records its calls, and an i2c driver.
 
 use std::collections::VecDeque;
 
@@ -16,13 +16,13 @@ pub const ERR: u8 = 1;
 pub const FAIL_NEXT: u32 = 1;
 pub const M_RD: u32 = 2;
 
-/// Room of the tests' adapters.
+/// Bytes of the adapter's buffer.
 pub const BYTES: usize = 32;
 
-/// No request leaves this in its status or its buffer.
+/// Initial byte of status and buffer. No request may leave it there.
 pub const UNTOUCHED: u8 = 0xee;
 
-/// What was asked of a bus, with 10-bit addresses from 0x1000 on.
+/// A call of the bus. 10-bit addresses are counted from 0x1000.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     Read(u16, usize),
@@ -32,13 +32,13 @@ pub enum Call {
 
 pub use Call::{Read, Write, WriteRead};
 
-/// A bus that writes calls down. Reads give 1, 2, 3 and so on.
+/// A bus that records its calls. A read returns 1, 2, 3 and so on.
 #[derive(Debug, Default)]
 pub struct Recorder {
     pub calls: Vec<Call>,
-    /// What the next calls answer instead, one each.
+    /// Errors for the next calls, one each; `None` lets a call succeed.
     pub trouble: VecDeque<Option<ErrorKind>>,
-    /// Nobody is at this address.
+    /// An address at which no chip answers.
     pub hole: Option<u16>,
     next: u8,
 }
@@ -68,7 +68,7 @@ impl ErrorType for Recorder {
     type Error = ErrorKind;
 }
 
-/// An address as calls have it.
+/// An address, as [`Call`] records it.
 pub trait Noted: AddressMode {
     fn noted(self) -> u16;
 }
@@ -104,7 +104,7 @@ impl<A: Noted> Bus<A> for Recorder {
     }
 }
 
-/// A request of one segment.
+/// A request with one buffer of data.
 #[derive(Clone, Debug)]
 pub struct Message {
     pub addr: u16,
@@ -127,7 +127,7 @@ pub fn write(chip: u8, bytes: &[u8]) -> Message {
     }
 }
 
-/// A read of so many bytes from the chip at this 7-bit address.
+/// A read of this many bytes from the chip at this 7-bit address.
 pub fn read(chip: u8, len: u32) -> Message {
     Message {
         addr: u16::from(chip) << 1,
@@ -137,23 +137,23 @@ pub fn read(chip: u8, len: u32) -> Message {
 }
 
 impl Message {
-    /// Not the last of its group.
+    /// Marks this request as one that another of its group follows.
     pub fn and(mut self) -> Self {
         self.flags |= FAIL_NEXT;
         self
     }
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub status: u8,
     pub used: u32,
-    /// What is in the buffer.
+    /// The bytes of the buffer.
     pub data: Vec<u8>,
 }
 
-/// A write that went well, or a read of nothing.
+/// A write that succeeded, or a read of no bytes.
 pub fn done() -> Outcome {
     Outcome {
         status: OK,
@@ -162,7 +162,7 @@ pub fn done() -> Outcome {
     }
 }
 
-/// A read that gave this.
+/// A read that returned these bytes.
 pub fn got(data: impl IntoIterator<Item = u8>) -> Outcome {
     let data: Vec<u8> = data.into_iter().collect();
     Outcome {
@@ -172,7 +172,7 @@ pub fn got(data: impl IntoIterator<Item = u8>) -> Outcome {
     }
 }
 
-/// A write that failed, or a read of nothing.
+/// A write that failed, or a read of no bytes.
 pub fn failed() -> Outcome {
     Outcome {
         status: ERR,
@@ -181,8 +181,9 @@ pub fn failed() -> Outcome {
     }
 }
 
-/// A read of so many bytes that failed: it reads as zeros, as many as a read may have, and the status is
-/// behind it. Zephyr calls a used length of 0 a short response; Linux and QEMU ignore the length.
+/// A read of this many bytes that failed. The device writes as many zeros as a read may have, and
+/// the status behind them. Zephyr calls a used length of 0 a short response; Linux and QEMU ignore
+/// the length.
 pub fn failed_read(len: usize) -> Outcome {
     let mut data = vec![0; len.min(BYTES)];
     data.resize(len, UNTOUCHED);
@@ -193,52 +194,52 @@ pub fn failed_read(len: usize) -> Outcome {
     }
 }
 
-/// A live adapter and its driver.
+/// A live adapter, and its driver.
 #[derive(Debug)]
 pub struct I2cRig<B: I2cBus, M: DriverMem = FlatMem> {
     pub engine: TestEngine<I2c<B, BYTES>, M>,
     pub driver: FakeDriver<FlatMem>,
     pub ram: TestRam,
-    /// Heads in the order in which they came back.
+    /// Heads, in the order in which the device returned them.
     pub order: Vec<u16>,
 }
 
-/// What everyone negotiates.
+/// The features that every driver negotiates.
 pub fn features() -> Features {
     Features::RING | ZERO_LENGTH_REQUEST
 }
 
 impl I2cRig<Recorder> {
-    /// Answers every request at once.
+    /// Makes an adapter that answers every request at once.
     pub fn new() -> Self {
         Self::over(Recorder::default())
     }
 
-    /// Combines, with so many chain slots.
+    /// Makes an adapter that combines requests, with this number of chain slots.
     pub fn with_combining(slots: usize) -> Self {
         I2cRig::with(I2c::new(Recorder::default()).with_combining(), slots)
     }
 
-    /// Lets the next calls of the bus fail.
+    /// Sets errors for the next calls of the bus.
     pub fn trouble(&mut self, trouble: impl IntoIterator<Item = Option<ErrorKind>>) {
         self.engine.model_mut().bus_mut().trouble = trouble.into_iter().collect();
     }
 
-    /// What was asked of the bus since this was last asked.
+    /// Takes the calls of the bus since the last call of this function.
     pub fn calls(&mut self) -> Vec<Call> {
         std::mem::take(&mut self.engine.model_mut().bus_mut().calls)
     }
 }
 
 impl I2cRig<TenBit<Recorder>> {
-    /// What was asked of the bus since this was last asked.
+    /// Takes the calls of the bus since the last call of this function.
     pub fn calls(&mut self) -> Vec<Call> {
         std::mem::take(&mut self.engine.model_mut().bus_mut().0.calls)
     }
 }
 
 impl<B: I2cBus> I2cRig<B> {
-    /// Over this bus; with one slot, because every request is answered at once.
+    /// Makes an adapter over this bus. It has one slot, because every request is answered at once.
     pub fn over(bus: B) -> Self {
         Self::with(I2c::new(bus), 1)
     }
@@ -250,7 +251,7 @@ impl<B: I2cBus> I2cRig<B> {
 }
 
 impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
-    /// The same, where the device sees memory through `mem`.
+    /// Like [`with`](Self::with); the device sees memory through `mem`.
     pub fn at(model: I2c<B, BYTES>, mem: M, ram: TestRam, slots: usize) -> Self {
         let mut engine = engine_over(model, mem, slots);
         assert!(engine.bring_up(features(), &[config(0)]));
@@ -262,12 +263,12 @@ impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
         }
     }
 
-    /// Where request `index` lies: header, 0x10 behind it the data, 0x200 behind it the status.
+    /// Address of request `index`: the header. The data is at offset 0x10, the status at 0x200.
     pub fn place(index: usize) -> u64 {
         DATA + 0x400 * index as u64
     }
 
-    /// Writes a request down; gives its chain.
+    /// Writes a request to memory; returns its chain.
     pub fn put(&mut self, index: usize, message: &Message) -> Vec<Buffer> {
         let at = Self::place(index);
         self.driver.write(at, &message.addr.to_le_bytes());
@@ -292,7 +293,7 @@ impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
         buffers
     }
 
-    /// Writes a request down and offers it. There is room for five at a time.
+    /// Writes a request to memory and offers its chain. There is room for five requests at a time.
     pub fn offer(&mut self, index: usize, message: &Message) {
         let buffers = self.put(index, message);
         let head = 3 * index as u16;
@@ -300,14 +301,14 @@ impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
         self.driver.offer(head);
     }
 
-    /// Publishes what was offered, kicks, and polls as a host does; says how it ended.
+    /// Publishes the offered chains, kicks, and polls until nothing is left; returns the last step.
     pub fn run(&mut self) -> Step {
         self.driver.publish();
         let _ = self.engine.kick(0);
         self.poll()
     }
 
-    /// Polls until nothing is left.
+    /// Polls until nothing is left to do.
     pub fn poll(&mut self) -> Step {
         for _ in 0..100 {
             match self.engine.poll(BUDGET) {
@@ -318,7 +319,7 @@ impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
         panic!("there is always more");
     }
 
-    /// What came back, as heads and lengths.
+    /// Takes the heads and lengths of the returned chains.
     pub fn take_used(&mut self) -> Vec<(u16, u32)> {
         std::iter::from_fn(|| self.driver.take_used())
             .map(|(head, used)| (head as u16, used))
@@ -348,7 +349,7 @@ impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
         }
     }
 
-    /// Sends these requests at once; what came of each. All must be answered, each once.
+    /// Sends these requests at once; returns their results. Each request must be answered once.
     pub fn ask(&mut self, messages: &[Message]) -> Vec<Outcome> {
         for (index, message) in messages.iter().enumerate() {
             self.offer(index, message);
@@ -369,12 +370,12 @@ impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
         messages.iter().enumerate().map(outcome).collect()
     }
 
-    /// Sends one request; what came of it.
+    /// Sends one request; returns its result.
     pub fn one(&mut self, message: Message) -> Outcome {
         self.ask(&[message]).remove(0)
     }
 
-    /// Sends a chain of whatever buffers, at head 0; the length, if it came back.
+    /// Sends a chain of any buffers at head 0; returns the used length, if the chain came back.
     pub fn send(&mut self, buffers: &[Buffer]) -> Option<u32> {
         self.driver.write_chain(0, buffers);
         self.driver.offer(0);

@@ -1,4 +1,4 @@
-//! A controller that writes down what is asked of it, lines that do, and a driver that asks.
+//! A controller and lines that record what the device does, and an spi driver.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -24,19 +24,19 @@ pub const OK: u8 = 0;
 pub const PARAM_ERR: u8 = 1;
 pub const TRANS_ERR: u8 = 2;
 
-/// Room of the tests' devices.
+/// Bytes of the device's buffer.
 pub const BYTES: usize = 32;
 
-/// No request leaves this in its result or its buffer.
+/// Initial byte of result and buffer. No request may leave it there.
 pub const UNTOUCHED: u8 = 0xee;
 
-/// Where requests lie.
+/// Addresses of a request's parts.
 pub const HEAD: u64 = DATA;
 pub const TX: u64 = DATA + 0x100;
 pub const RX: u64 = DATA + 0x200;
 pub const RESULT: u64 = DATA + 0x300;
 
-/// The head of a request, as it is sent.
+/// The head of a request, as the driver sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     pub chip_select: u8,
@@ -53,7 +53,7 @@ pub struct Head {
     pub cs_inactive: u32,
 }
 
-/// A head that everyone understands: chip 0, 8 bits, mode 0, 1 MHz.
+/// A head that every controller accepts: chip 0, 8 bits, mode 0, 1 MHz.
 pub const PLAIN: Head = Head {
     chip_select: 0,
     bits_per_word: 8,
@@ -95,7 +95,7 @@ impl Head {
     }
 }
 
-/// The data of a transfer, as a controller got it.
+/// The data of a transfer, as the controller receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data {
     Read(usize),
@@ -103,7 +103,7 @@ pub enum Data {
     Exchange(Vec<u8>),
 }
 
-/// A controller that writes transfers down. What is received is what is sent, plus 1.
+/// A controller that records transfers. It receives each sent byte plus 1.
 #[derive(Debug)]
 pub struct Recorder {
     pub capabilities: SpiCapabilities,
@@ -112,7 +112,7 @@ pub struct Recorder {
     pub releases: u32,
 }
 
-/// Everything that the configuration space can say, each number another one.
+/// Capabilities that set every field of the configuration space, each to a different number.
 pub fn everything() -> SpiCapabilities {
     SpiCapabilities {
         chip_selects: 3,
@@ -161,7 +161,7 @@ impl SpiController for Recorder {
     }
 }
 
-/// Something that happened on the lines.
+/// An event on the lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Low(usize),
@@ -174,11 +174,11 @@ pub enum Event {
     Clock(spi::Mode, u32),
 }
 
-/// What happened, over all the lines.
+/// The events of all lines.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     events: Rc<RefCell<Vec<Event>>>,
-    /// What fails, so many times.
+    /// Events that fail, once for each entry.
     trouble: Rc<RefCell<Vec<Event>>>,
 }
 
@@ -196,12 +196,12 @@ impl Log {
         }
     }
 
-    /// What happened since this was last asked.
+    /// Takes the events since the last call.
     pub fn take(&self) -> Vec<Event> {
         self.events.take()
     }
 
-    /// Lets these fail, each once.
+    /// Lets each of these events fail once.
     pub fn fail(&self, events: impl IntoIterator<Item = Event>) {
         *self.trouble.borrow_mut() = events.into_iter().collect();
     }
@@ -269,16 +269,16 @@ impl DelayNs for Timer {
     }
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub result: u8,
     pub used: u32,
-    /// What is in the buffer.
+    /// The bytes of the receive buffer.
     pub rx: Vec<u8>,
 }
 
-/// A request without a buffer to receive into.
+/// The result of a request without a receive buffer.
 pub fn outcome(result: u8) -> Outcome {
     Outcome {
         result,
@@ -287,7 +287,7 @@ pub fn outcome(result: u8) -> Outcome {
     }
 }
 
-/// A request that received this.
+/// The result of a request that received these bytes.
 pub fn got(rx: impl IntoIterator<Item = u8>) -> Outcome {
     let rx: Vec<u8> = rx.into_iter().collect();
     Outcome {
@@ -297,8 +297,9 @@ pub fn got(rx: impl IntoIterator<Item = u8>) -> Outcome {
     }
 }
 
-/// A request that was to receive so much: it received zeros, as many as a transfer may have, and the
-/// result is behind them. Zephyr takes a used length of 0 for a missing result; Linux ignores it.
+/// The result of a request with a receive buffer of this length that failed. The device writes as
+/// many zeros as a transfer may have, and the result behind them. Zephyr takes a used length of 0
+/// for a missing result; Linux ignores the length.
 pub fn refused(result: u8, len: usize) -> Outcome {
     let mut rx = vec![0; len.min(BYTES)];
     rx.resize(len, UNTOUCHED);
@@ -309,7 +310,7 @@ pub fn refused(result: u8, len: usize) -> Outcome {
     }
 }
 
-/// A live controller and its driver.
+/// A live controller, and its driver.
 #[derive(Debug)]
 pub struct SpiRig<C: SpiController, M: DriverMem = FlatMem> {
     pub engine: TestEngine<Spi<C, BYTES>, M>,
@@ -326,7 +327,7 @@ impl SpiRig<Recorder> {
         self.engine.model_mut().controller_mut()
     }
 
-    /// What was asked of the controller since this was last asked.
+    /// Takes the calls of the controller since the last call of this function.
     pub fn calls(&mut self) -> Vec<(SpiSettings, Data)> {
         std::mem::take(&mut self.recorder().calls)
     }
@@ -340,7 +341,7 @@ impl<C: SpiController> SpiRig<C> {
 }
 
 impl<C: SpiController, M: DriverMem> SpiRig<C, M> {
-    /// The same, where the device sees memory through `mem`.
+    /// Like [`over`](Self::over); the device sees memory through `mem`.
     pub fn at(controller: C, mem: M, ram: TestRam) -> Self {
         let mut engine = engine_over(Spi::new(controller), mem, 1);
         assert!(engine.bring_up(Features::RING, &[config(0)]));
@@ -351,7 +352,7 @@ impl<C: SpiController, M: DriverMem> SpiRig<C, M> {
         }
     }
 
-    /// Writes a request down; gives its chain.
+    /// Writes a request to memory; returns its chain.
     pub fn put(&mut self, head: &Head, tx: &[u8], room: usize) -> Vec<Buffer> {
         self.driver.write(HEAD, &head.bytes());
         self.driver.write(TX, tx);
@@ -368,7 +369,7 @@ impl<C: SpiController, M: DriverMem> SpiRig<C, M> {
         buffers
     }
 
-    /// Sends a chain; the length, if it came back.
+    /// Sends a chain; returns the used length, if the chain came back.
     pub fn send(&mut self, buffers: &[Buffer]) -> Option<u32> {
         self.driver.send(0, buffers);
         let _ = self.engine.kick(0);
@@ -383,7 +384,7 @@ impl<C: SpiController, M: DriverMem> SpiRig<C, M> {
         })
     }
 
-    /// Sends `tx`, if it is not empty, with room for so many bytes; what came of it.
+    /// Sends `tx`, unless it is empty, with a receive buffer of `room` bytes; returns the result.
     pub fn ask(&mut self, head: Head, tx: &[u8], room: usize) -> Outcome {
         let buffers = self.put(&head, tx, room);
         let used = self.send(&buffers).expect("the request was answered");
@@ -405,7 +406,7 @@ impl<C: SpiController, M: DriverMem> SpiRig<C, M> {
     }
 }
 
-/// The configuration space, byte by byte.
+/// Reads the configuration space byte by byte.
 pub fn space(engine: &mut impl Registers) -> Vec<u8> {
     (0..32)
         .map(|at| {
