@@ -1,4 +1,4 @@
-//! Control messages: what is said when.
+//! Control messages: which messages each side sends, and when.
 
 use virtio_spec::console::F;
 use virtside::{
@@ -15,7 +15,7 @@ use virtside_tests::{cut, models::console::*};
 const ADDED: [(u32, u16, u16); 3] = [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)];
 
 #[test]
-fn nothing_is_said_before_the_driver_is_ready() {
+fn no_message_is_sent_before_the_driver_is_ready() {
     let mut desk = Desk::over(three());
     assert_eq!(desk.hear(), None);
     desk.tell(0, DEVICE_READY, 1);
@@ -35,7 +35,7 @@ fn every_port_is_announced_once() {
 }
 
 #[test]
-fn a_driver_that_fails_hears_nothing() {
+fn a_driver_that_fails_gets_no_messages() {
     let mut desk = Desk::over(three());
     desk.tell(0, DEVICE_READY, 0);
     assert_eq!(desk.news(), []);
@@ -77,17 +77,17 @@ fn a_port_is_described_when_the_driver_is_ready_for_it() {
     assert_eq!(desk.hear(), Some((0, RESIZE, 0, tail)));
     assert_eq!(desk.hear(), Some((0, OPEN, 1, vec![])));
     assert_eq!(desk.hear(), None);
-    // No console: no size.
+    // Port 1 is no console, so no size is sent.
     desk.tell(1, PORT_READY, 1);
     let name = "org.example.ü".as_bytes().to_vec();
     assert_eq!(desk.hear(), Some((1, NAME, 0, name)));
     assert_eq!(desk.hear(), Some((1, OPEN, 1, vec![])));
     assert_eq!(desk.hear(), None);
-    // A closed port has nothing to say for itself.
+    // A closed port has no OPEN message.
     desk.tell(2, PORT_READY, 1);
     assert!(desk.port(2).is_ready());
     assert_eq!(desk.hear(), None);
-    // Once is enough.
+    // A repeated PORT_READY has no answer.
     desk.tell(0, PORT_READY, 1);
     assert_eq!(desk.hear(), None);
 }
@@ -112,12 +112,12 @@ fn a_port_that_the_driver_cannot_use_is_not_described() {
     assert_eq!(desk.news(), []);
     assert!(!desk.port(0).is_ready());
     assert_eq!(desk.machine.model().ignored(), 0);
-    // What was to be said is not said any more.
+    // The messages that were still to be sent are dropped.
     desk.tell(1, PORT_READY, 1);
     assert_eq!(desk.hear(), Some((1, NAME, 0, b"org.example.a".to_vec())));
     desk.tell(1, PORT_READY, 0);
     assert_eq!(desk.news(), []);
-    // It may change its mind.
+    // The driver may report the port ready later.
     desk.tell(1, PORT_READY, 1);
     assert_eq!(desk.news(), [(1, NAME, 0), (1, OPEN, 1)]);
 }
@@ -157,18 +157,18 @@ fn a_new_size_of_a_console_is_sent() {
     desk.port(0).resize(size);
     assert_eq!(desk.hear(), Some((0, RESIZE, 0, vec![132, 0, 50, 0])));
     assert_eq!(desk.port(0).size(), Some(size));
-    // The last of several is the one that counts.
+    // Of several sizes, only the last is sent.
     desk.port(0).resize(ConsoleSize { cols: 1, rows: 1 });
     desk.port(0).resize(ConsoleSize { cols: 40, rows: 12 });
     assert_eq!(desk.hear(), Some((0, RESIZE, 0, vec![40, 0, 12, 0])));
     assert_eq!(desk.hear(), None);
-    // That of another port is not.
+    // The size of another port is not sent.
     desk.port(1).resize(size);
     assert_eq!(desk.hear(), None);
 }
 
 #[test]
-fn a_size_changed_before_the_driver_is_ready_is_told_then() {
+fn a_size_set_early_is_sent_when_the_driver_is_ready() {
     let mut desk = Desk::three();
     desk.port(0).resize(ConsoleSize {
         cols: 132,
@@ -181,7 +181,7 @@ fn a_size_changed_before_the_driver_is_ready_is_told_then() {
 }
 
 #[test]
-fn closing_and_opening_the_hosts_end_is_told() {
+fn closing_and_opening_the_hosts_end_is_sent() {
     let mut desk = Desk::three();
     desk.news();
     desk.tell(1, PORT_READY, 1);
@@ -191,7 +191,7 @@ fn closing_and_opening_the_hosts_end_is_told() {
     assert_eq!(desk.news(), [(1, OPEN, 0)]);
     desk.port(1).set_open(true);
     assert_eq!(desk.news(), [(1, OPEN, 1)]);
-    // What is as it was is not told again.
+    // An unchanged state is not sent again.
     desk.port(1).set_open(true);
     assert_eq!(desk.news(), []);
 }
@@ -209,7 +209,7 @@ fn the_driver_opens_and_closes_its_end() {
     assert_eq!(
         desk.tape(1).opened,
         [true, false, true],
-        "what is as it was is no news"
+        "an unchanged state is no message"
     );
     assert_eq!(desk.tape(0).opened, []);
     desk.restart();
@@ -227,23 +227,23 @@ fn messages_that_make_no_sense_are_counted_and_change_nothing() {
     assert_eq!(news, [(0, CONSOLE, 1), (0, OPEN, 1)]);
     let mut ignored = 0;
     for (port, event, value) in [
-        // No such port.
+        // This port does not exist.
         (3, PORT_READY, 1),
         (3, OPEN, 1),
         (0x1_0000, OPEN, 0),
         (0x8000_0000, OPEN, 0),
         (u32::MAX, PORT_READY, 1),
-        // Only the device says that.
+        // Only the device sends these events.
         (0, ADD, 0),
         (0, REMOVE, 0),
         (0, CONSOLE, 1),
         (0, RESIZE, 0),
         (0, NAME, 0),
-        // Unknown.
+        // These events are unknown.
         (0, 8, 0),
         (0, 0x100, 1),
         (0, 0xffff, 1),
-        // Neither yes nor no.
+        // The value is neither 0 nor 1.
         (0, DEVICE_READY, 2),
         (0, PORT_READY, 0x100),
         (0, OPEN, 0xffff),
@@ -261,7 +261,7 @@ fn messages_that_make_no_sense_are_counted_and_change_nothing() {
 }
 
 #[test]
-fn what_follows_a_message_does_not_matter() {
+fn bytes_after_a_message_are_ignored() {
     let mut desk = Desk::over(three());
     let message = [&control(0, DEVICE_READY, 1)[..], b"and more"].concat();
     desk.send(CONTROL_TRANSMITQ, &message);
@@ -270,7 +270,7 @@ fn what_follows_a_message_does_not_matter() {
 }
 
 #[test]
-fn a_message_in_pieces_is_one() {
+fn a_message_may_be_split_over_buffers() {
     for place in 0..=8u32 {
         let mut desk = Desk::over(three());
         let at = Desk::<3>::at(3, 0);
@@ -318,12 +318,12 @@ fn a_control_buffer_that_is_too_short_stops_the_queue() {
         assert!(matches!(fault, Some(DriverFault::BadRequest { .. })));
         assert_eq!(desk.got(CONTROL_RECEIVEQ), None);
     }
-    // A size takes four bytes more.
+    // A size needs four more bytes.
     for room in [8, 11] {
         let mut desk = Desk::three();
         desk.news();
         desk.port(0).resize(ConsoleSize { cols: 1, rows: 1 });
-        // One buffer is still there; the console takes it, the size gets this one.
+        // One buffer is left. The CONSOLE message takes it, and the size gets this new one.
         desk.tell(0, PORT_READY, 1);
         assert_eq!(desk.got(2), Some(control(0, CONSOLE, 1)));
         desk.offer(CONTROL_RECEIVEQ, room);
@@ -359,7 +359,7 @@ fn a_name_that_does_not_fit_is_cut_between_characters() {
 fn a_control_buffer_waits_for_a_message() {
     let mut desk = Desk::three();
     desk.news();
-    // Not one of them is taken from the driver, so requests go on.
+    // The device takes none of the buffers, so requests continue.
     for _ in 0..7 {
         assert_eq!(desk.offer(CONTROL_RECEIVEQ, 16), Step::Blocked);
     }
@@ -370,7 +370,7 @@ fn a_control_buffer_waits_for_a_message() {
 
 #[test]
 fn every_message_is_announced() {
-    // Without EVENT_IDX, whose index the driver of the tests does not move.
+    // Without EVENT_IDX, because the tests' driver does not move its event index.
     let features = Features::VERSION_1 | feature(F::MULTIPORT);
     let mut desk = Desk::with(three(), features);
     desk.tell(0, DEVICE_READY, 1);
@@ -384,14 +384,14 @@ fn every_message_is_announced() {
 }
 
 #[test]
-fn after_a_reset_everything_is_said_again() {
+fn after_a_reset_every_message_is_sent_again() {
     let mut desk = Desk::three();
     desk.news();
     desk.tell(0, PORT_READY, 1);
     desk.news();
     desk.restart();
     assert!(!desk.port(0).is_ready());
-    assert_eq!(desk.news(), [], "the driver has to be ready again");
+    assert_eq!(desk.news(), [], "the driver has to send DEVICE_READY again");
     desk.tell(0, DEVICE_READY, 1);
     assert_eq!(desk.news(), ADDED);
     desk.tell(0, PORT_READY, 1);
@@ -399,7 +399,7 @@ fn after_a_reset_everything_is_said_again() {
 }
 
 #[test]
-fn a_driver_without_multiport_hears_nothing() {
+fn a_driver_without_multiport_gets_no_messages() {
     let mut desk = Desk::with(three(), Features::RING | feature(F::EMERG_WRITE));
     assert_eq!(desk.machine.configured_queues().collect::<Vec<_>>(), [0, 1]);
     desk.port(0).resize(ConsoleSize { cols: 1, rows: 1 });
@@ -410,7 +410,7 @@ fn a_driver_without_multiport_hears_nothing() {
 }
 
 #[test]
-fn what_one_queue_brings_is_served_to_another_at_once() {
+fn a_message_that_unblocks_another_queue_is_served_at_once() {
     let mut desk = Desk::over(three());
     desk.offer(CONTROL_RECEIVEQ, 16);
     let at = Desk::<3>::at(3, 0);

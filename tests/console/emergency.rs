@@ -1,4 +1,4 @@
-//! Emergency writes.
+//! Emergency writes through `emerg_wr`.
 
 use virtio_spec::console::F;
 use virtside::{
@@ -24,7 +24,7 @@ fn the_low_byte_of_an_emergency_write_goes_out() {
         assert_eq!(desk.machine.reach(write(8, 4, value)), Reply::Done(0));
         assert_eq!(std::mem::take(&mut desk.tape(0).emergencies), [byte]);
     }
-    assert_eq!(desk.config(8), [0; 4], "and is not to be read");
+    assert_eq!(desk.config(8), [0; 4], "`emerg_wr` reads 0");
     assert_eq!(desk.written(0), []);
 }
 
@@ -93,7 +93,7 @@ fn an_emergency_write_goes_to_port_0() {
     assert_eq!(desk.tape(1).emergencies, []);
 }
 
-/// A port that leaves emergencies to the trait.
+/// A port that uses the trait's emergency write.
 #[derive(Debug)]
 struct Plain(Tape);
 
@@ -110,11 +110,11 @@ impl ConsolePort for Plain {
 }
 
 #[test]
-fn without_a_way_of_its_own_an_emergency_is_written_as_output() {
+fn by_default_an_emergency_is_written_as_output() {
     let mut desk: Desk<1, Plain> = Desk::over(Console::new(Plain(Tape::new())));
     assert_eq!(desk.machine.reach(write(8, 4, 0x49)), Reply::Done(0));
     assert_eq!(desk.port(0).io().0.output, [0x49]);
-    // And what cannot go out now is lost.
+    // Output that the port cannot take now is dropped.
     desk.port(0).io_mut().0.room = 0;
     assert_eq!(desk.machine.reach(write(8, 4, 0x50)), Reply::Done(0));
     desk.port(0).io_mut().0.room = 9;
@@ -143,7 +143,7 @@ fn an_emergency_write_works_at_any_time() {
     works(&mut device);
     let _ = device.store(reg::STATUS, 0);
     works(&mut device);
-    // The rest stays as it was.
+    // The other fields are read-only.
     let refusal = Refusal::ConfigReadOnly {
         offset: 0x104,
         width: 4,

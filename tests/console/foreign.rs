@@ -1,4 +1,4 @@
-//! Unmodified `virtio-drivers` against the console device, behind the blocking loop.
+//! Unmodified `virtio-drivers` drives the console device behind the blocking loop.
 
 use std::{
     collections::VecDeque,
@@ -18,7 +18,7 @@ use virtside_std::{
     serve,
 };
 
-/// The host's side of the console, which a test holds the other end of.
+/// The host's side of the console. The test holds the other end.
 #[derive(Clone, Debug, Default)]
 struct Terminal(Arc<Mutex<Inside>>);
 
@@ -28,7 +28,7 @@ struct Inside {
     screen: Vec<u8>,
     emergencies: Vec<u8>,
     resize: Option<ConsoleSize>,
-    /// Takes so little at a time, and is not ready every second time.
+    /// Takes few bytes at a time, and is not ready every second time.
     slow: bool,
     ready: bool,
 }
@@ -74,7 +74,7 @@ const N: usize = 16;
 type Machine =
     Engine<Console<Terminal>, VmMem, CondvarNotify, 2, N, [ChainSlot<N>; 3], Arc<Shared<2>>>;
 
-/// Passes on what happened at the terminal.
+/// Reports events of the terminal to the device.
 struct Events(Terminal);
 
 impl Observer<Machine> for Events {
@@ -132,7 +132,7 @@ impl Running {
         VirtIOConsole::new(transport).expect("the driver is live")
     }
 
-    /// Somebody types.
+    /// Types these bytes at the terminal.
     fn keys(&self, bytes: &[u8]) {
         self.terminal.inside(|inside| inside.keys.extend(bytes));
         self.waker.wake();
@@ -165,7 +165,7 @@ fn a_foreign_driver_waits_for_a_slow_terminal() {
     running.terminal.inside(|inside| inside.slow = true);
     let mut console = running.driver();
     let bytes: Vec<u8> = (0..=255).collect();
-    // It waits for the buffer by looking at memory: somebody else has to keep the terminal going.
+    // The driver polls memory for its buffer, so another thread has to keep the terminal running.
     thread::scope(|scope| {
         let sending = scope.spawn(|| console.send_bytes(&bytes).expect("sent"));
         while !sending.is_finished() {
@@ -228,7 +228,7 @@ fn a_foreign_driver_sees_the_size_and_its_changes() {
     {
         thread::yield_now();
     }
-    // And is not confused by the interrupt.
+    // The configuration interrupt does not disturb the driver.
     assert_eq!(console.ack_interrupt(), Ok(false));
     drop(console);
     running.join();
@@ -247,7 +247,7 @@ fn a_foreign_driver_writes_in_an_emergency() {
 }
 
 #[test]
-fn a_foreign_driver_that_comes_again_finds_a_clean_device() {
+fn a_foreign_driver_can_start_again() {
     let running = Running::new();
     for round in 0..20 {
         let mut console = running.driver();

@@ -1,4 +1,4 @@
-//! Memory that goes away between the chain and its use.
+//! Memory that becomes unmapped between a chain and its use.
 
 use std::sync::{
     Arc, OnceLock,
@@ -23,7 +23,7 @@ type Mem = GuardedMem<FlatMem<Hook>>;
 type Gone<const P: usize> =
     Engine<Console<Tape, P>, Mem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
-/// A live device. Once it has reached into the buffer at `at`, the one at `gone` is not there.
+/// A live device. Once it has accessed the address in `at`, the buffer at [`SECOND`] is unmapped.
 struct GoneRig<const P: usize> {
     device: Gone<P>,
     queues: Vec<FakeDriver<FlatMem>>,
@@ -70,15 +70,19 @@ impl<const P: usize> GoneRig<P> {
         }
     }
 
-    /// Sends a chain; the second buffer goes while the first is used. What comes back, and what is
-    /// reported.
+    /// Sends a chain. The second buffer becomes unmapped while the first is used. Returns the used
+    /// entry and the host fault.
     fn send(&mut self, queue: u16, buffers: &[Buffer]) -> (Option<(u32, u32)>, Option<HostFault>) {
         self.at.store(FIRST, Ordering::SeqCst);
         self.queues[usize::from(queue)].send(0, buffers);
         let _ = self.device.kick(queue);
         while self.device.poll(BUDGET) == Step::More {}
         let _ = self.device.poll(BUDGET);
-        assert_eq!(self.device.driver_fault(queue), None, "the device lives");
+        assert_eq!(
+            self.device.driver_fault(queue),
+            None,
+            "the device continues"
+        );
         self.at.store(0, Ordering::SeqCst);
         self.mem.allow_all();
         let used = self.queues[usize::from(queue)].take_used();
@@ -97,7 +101,7 @@ impl<const P: usize> GoneRig<P> {
 const GONE: Option<HostFault> = Some(HostFault::MemoryGone { addr: SECOND });
 
 #[test]
-fn input_that_has_nowhere_to_go_stays_at_the_port() {
+fn input_for_an_unmapped_buffer_stays_at_the_port() {
     let mut rig = GoneRig::new(Console::new(Tape::new()));
     rig.tape(0).input.extend(b"0123456789");
     let buffers = [Buffer::writable(FIRST, 4), Buffer::writable(SECOND, 16)];
@@ -113,7 +117,7 @@ fn input_that_has_nowhere_to_go_stays_at_the_port() {
 }
 
 #[test]
-fn output_whose_end_is_gone_is_written_up_to_there() {
+fn output_is_written_up_to_its_unmapped_end() {
     let mut rig = GoneRig::new(Console::new(Tape::new()));
     rig.queues[1].write(FIRST, b"hello");
     let buffers = [Buffer::readable(FIRST, 5), Buffer::readable(SECOND, 5)];
@@ -122,7 +126,7 @@ fn output_whose_end_is_gone_is_written_up_to_there() {
 }
 
 #[test]
-fn a_control_message_that_is_gone_is_not_heard() {
+fn an_unmapped_control_message_is_ignored() {
     let mut rig = GoneRig::new(three());
     let ready = control(0, DEVICE_READY, 1);
     rig.queues[3].write(FIRST, &ready);
@@ -148,9 +152,5 @@ fn a_control_message_without_room_goes_with_the_next_buffer() {
     );
     let mut bytes = [0; 8];
     rig.queues[2].read(FIRST, &mut bytes);
-    assert_eq!(
-        bytes[..],
-        control(0, ADD, 0),
-        "port 0 is still to be announced"
-    );
+    assert_eq!(bytes[..], control(0, ADD, 0), "port 0 is not announced yet");
 }

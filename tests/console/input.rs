@@ -1,4 +1,4 @@
-//! From the port to the driver.
+//! Input: bytes from the port to the driver.
 
 use virtside::{
     Features, HostFault, Step,
@@ -43,7 +43,7 @@ fn input_fills_one_buffer_after_the_other() {
 #[test]
 fn buffers_without_input_stay_with_the_driver() {
     let mut desk = Desk::new();
-    // More than there are slots: none of them is taken.
+    // The driver offers more buffers than there are slots. The device takes none of them.
     for _ in 0..8 {
         assert_eq!(desk.offer(0, 16), Step::Blocked);
     }
@@ -79,7 +79,7 @@ fn a_long_input_is_cut_at_the_limit() {
             Some(&bytes[limit as usize..2 * limit as usize])
         );
     }
-    // No limit at all is one byte.
+    // A limit of 0 is a limit of one byte.
     let mut desk: Desk = Desk::over(Console::new(Tape::new()).with_limit(0));
     desk.tape(0).input.extend(&bytes);
     desk.offer(0, 1000);
@@ -117,7 +117,7 @@ fn the_readable_part_of_an_input_buffer_is_left_alone() {
     desk.arrive(0, b"hello");
     assert_eq!(desk.got(0).as_deref(), Some(&b"hello"[..]));
     assert_eq!(desk.bytes(at + 32, 16), [UNTOUCHED; 16]);
-    // With nothing else it has no room.
+    // A chain with only a readable part has no room for input.
     desk.queues[0].send(0, &[Buffer::readable(at, 16)]);
     desk.kick(0);
     desk.arrive(0, b"x");
@@ -126,7 +126,7 @@ fn the_readable_part_of_an_input_buffer_is_left_alone() {
 }
 
 #[test]
-fn a_port_that_has_nothing_after_all_keeps_one_buffer() {
+fn a_port_that_read_nothing_keeps_one_buffer() {
     for trouble in [Some(ConsoleError::NotReady), None] {
         let mut desk = Desk::new();
         desk.tape(0).claims = Some(true);
@@ -135,7 +135,7 @@ fn a_port_that_has_nothing_after_all_keeps_one_buffer() {
         assert_eq!(desk.offer(0, 16), Step::Blocked);
         assert_eq!(desk.offer(0, 16), Step::Blocked);
         assert_eq!(desk.got(0), None);
-        // Output is not blocked by it.
+        // Output continues meanwhile.
         desk.send(1, b"output");
         assert!(desk.sent(1));
         assert_eq!(desk.host_fault(), None);
@@ -149,7 +149,7 @@ fn a_port_that_has_nothing_after_all_keeps_one_buffer() {
 }
 
 #[test]
-fn a_port_that_fails_is_our_fault_and_the_buffer_waits() {
+fn a_port_failure_is_a_host_fault_and_the_buffer_waits() {
     let mut desk = Desk::new();
     desk.offer(0, 16);
     desk.tape(0).trouble = vec![Some(ConsoleError::Failed)];
@@ -164,7 +164,7 @@ fn a_port_that_fails_is_our_fault_and_the_buffer_waits() {
 }
 
 #[test]
-fn what_came_before_a_failure_is_delivered() {
+fn input_before_a_failure_is_delivered() {
     for (trouble, fault) in [
         (ConsoleError::Failed, Some(HostFault::Backend)),
         (ConsoleError::NotReady, None),
@@ -182,7 +182,7 @@ fn what_came_before_a_failure_is_delivered() {
 }
 
 #[test]
-fn a_port_that_has_input_without_saying_so_is_not_asked() {
+fn a_port_that_reports_no_input_is_not_read() {
     let mut desk = Desk::new();
     desk.tape(0).claims = Some(false);
     desk.offer(0, 16);
@@ -191,7 +191,7 @@ fn a_port_that_has_input_without_saying_so_is_not_asked() {
 }
 
 #[test]
-fn a_stopped_queue_takes_its_buffer_along() {
+fn a_stopped_queue_abandons_its_buffer() {
     use virtside::testing::Registers;
     let mut desk = Desk::new();
     desk.tape(0).claims = Some(true);
@@ -201,14 +201,14 @@ fn a_stopped_queue_takes_its_buffer_along() {
     desk.tape(0).claims = None;
     desk.arrive(0, b"hello");
     assert_eq!(desk.queues[0].used_idx(), 0);
-    assert_eq!(desk.tape(0).input, b"hello", "it is still there");
+    assert_eq!(desk.tape(0).input, b"hello", "the input is kept");
     desk.restart();
     desk.offer(0, 16);
     assert_eq!(desk.got(0).as_deref(), Some(&b"hello"[..]));
 }
 
 #[test]
-fn a_reset_forgets_a_buffer_that_waits() {
+fn a_reset_abandons_a_waiting_buffer() {
     let mut desk = Desk::new();
     desk.tape(0).claims = Some(true);
     desk.offer(0, 16);

@@ -1,8 +1,8 @@
-//! Drivers that know their ports although this device did not announce them.
+//! Drivers that know their ports although this device has not announced them.
 //!
-//! Linux's restore after a hibernation sends PORT_READY and PORT_OPEN of every port that it had, and
-//! no DEVICE_READY; it learns from the answer whether the host's end is open. Windows' vioserial does
-//! not answer a repeated DEVICE_ADD. QEMU takes PORT_READY and PORT_OPEN of any port at any time.
+//! After a hibernation, Linux sends PORT_READY and PORT_OPEN of every port that it had, and no
+//! DEVICE_READY. From the answer it learns whether the host's end is open. Windows' vioserial does
+//! not answer a repeated DEVICE_ADD. QEMU accepts PORT_READY and PORT_OPEN of any port at any time.
 
 use virtside::{
     models::{
@@ -13,7 +13,7 @@ use virtside::{
 };
 use virtside_tests::models::console::*;
 
-/// Sends these control messages, all there before the device looks.
+/// Sends these control messages. All are in the ring before the device polls.
 fn tell_at_once(desk: &mut Desk<3>, messages: &[(u32, u16, u16)]) {
     for (&(port, event, value), head) in messages.iter().zip(0..) {
         let at = Desk::<3>::at(CONTROL_TRANSMITQ, head);
@@ -26,15 +26,9 @@ fn tell_at_once(desk: &mut Desk<3>, messages: &[(u32, u16, u16)]) {
     }
 }
 
-/// A device that had all three ports open, after a reset and a new bring-up.
+/// A device after a reset and a new bring-up. Its driver had opened all three ports before.
 fn resumed() -> Desk<3> {
-    let mut desk = Desk::three();
-    desk.news();
-    for port in 0..3 {
-        desk.tell(port, PORT_READY, 1);
-        desk.tell(port, OPEN, 1);
-    }
-    desk.news();
+    let mut desk = Desk::three_open();
     desk.restart();
     desk
 }
@@ -52,7 +46,7 @@ fn a_resumed_driver_gets_input_without_device_ready() {
 }
 
 #[test]
-fn a_resumed_driver_is_told_how_its_ports_are() {
+fn a_resumed_driver_gets_the_state_of_its_ports() {
     let mut desk = resumed();
     desk.port(1).set_open(false);
     let all: Vec<_> = (0..3)
@@ -63,7 +57,7 @@ fn a_resumed_driver_is_told_how_its_ports_are() {
         desk.news(),
         [(0, CONSOLE, 1), (0, OPEN, 1), (1, NAME, 0), (2, OPEN, 1)]
     );
-    // It goes on as with any driver.
+    // From here on the driver works like any other.
     desk.port(1).set_open(true);
     desk.port(2).unplug();
     assert_eq!(desk.news(), [(1, OPEN, 1), (2, REMOVE, 0)]);
@@ -72,7 +66,7 @@ fn a_resumed_driver_is_told_how_its_ports_are() {
 }
 
 #[test]
-fn a_port_that_came_while_the_driver_slept_is_announced() {
+fn a_port_added_during_hibernation_is_announced() {
     let mut desk = resumed();
     desk.port(2).unplug();
     desk.tell(0, PORT_READY, 1);
@@ -87,7 +81,7 @@ fn a_port_that_came_while_the_driver_slept_is_announced() {
 
 #[test]
 fn ready_before_add_is_taken_and_nothing_is_added() {
-    // In one batch: ADD has not gone when the last two are read.
+    // All messages are in one batch: the device has not sent ADD when it reads the last two.
     for any in [0, 7, u32::MAX] {
         let mut desk = Desk::over(three());
         let batch = [(any, DEVICE_READY, 1), (0, PORT_READY, 1), (0, OPEN, 1)];
@@ -118,7 +112,7 @@ fn a_port_is_described_in_order_to_a_driver_that_knew_it() {
         [(0, CONSOLE, 1), (0, NAME, 0), (0, RESIZE, 0), (0, OPEN, 1)]
     );
     desk.tell(0, DEVICE_READY, 1);
-    assert_eq!(desk.news(), [], "the port is there already");
+    assert_eq!(desk.news(), [], "the driver knows the port");
 }
 
 #[test]
@@ -129,10 +123,10 @@ fn a_port_opened_before_it_is_ready_is_still_announced() {
     desk.offer(receiveq(1), 16);
     desk.arrive(1, b"hello");
     assert_eq!(desk.got(receiveq(1)).as_deref(), Some(&b"hello"[..]));
-    assert_eq!(desk.news(), [], "it takes no messages yet");
+    assert_eq!(desk.news(), [], "the port is not ready yet");
     desk.tell(0, DEVICE_READY, 1);
     assert_eq!(desk.news(), [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)]);
-    // One that is unplugged before it was announced is closed, and not removed.
+    // A port that is unplugged before it was announced is closed, and not removed.
     desk.restart();
     desk.tell(1, OPEN, 1);
     desk.port(1).unplug();
@@ -145,18 +139,18 @@ fn a_port_opened_before_it_is_ready_is_still_announced() {
 fn a_failure_before_the_announcement_does_not_prevent_it() {
     let mut desk = Desk::over(three());
     desk.tell(0, PORT_READY, 0);
-    assert_eq!(desk.news(), [], "a failure is not readiness");
+    assert_eq!(desk.news(), [], "a failure does not count as ready");
     desk.tell(0, DEVICE_READY, 1);
     assert_eq!(desk.news(), [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)]);
 }
 
 #[test]
-fn what_is_said_between_remove_and_add_is_of_the_old_port() {
+fn messages_between_remove_and_add_concern_the_old_port() {
     let mut desk = Desk::three();
     desk.news();
     desk.port(1).unplug();
     desk.port(1).plug();
-    // The buffer that was left takes the removal; there is none for the announcement.
+    // The remaining buffer takes the removal. No buffer is left for the announcement.
     desk.machine.backend_ready(2);
     desk.settle();
     assert_eq!(desk.got(2), Some(control(1, REMOVE, 0)));
@@ -170,7 +164,7 @@ fn what_is_said_between_remove_and_add_is_of_the_old_port() {
 }
 
 #[test]
-fn a_reset_forgets_which_ports_were_removed() {
+fn a_reset_discards_which_ports_were_removed() {
     let mut desk = Desk::three();
     desk.news();
     desk.port(1).unplug();
@@ -182,22 +176,24 @@ fn a_reset_forgets_which_ports_were_removed() {
 }
 
 #[test]
-fn a_port_closed_and_opened_again_at_once_is_told_both() {
+fn closing_and_reopening_at_once_sends_both() {
     let mut desk = Desk::three();
     desk.news();
     desk.tell(1, PORT_READY, 1);
     desk.news();
-    // Linux and QEMU pass each change on, so a program in the guest sees the old peer hang up.
+    // Linux and QEMU pass each change on, so that a program behind the driver sees the old peer
+    // disconnect.
     desk.port(1).set_open(false);
     desk.port(1).set_open(true);
     assert_eq!(desk.news(), [(1, OPEN, 0), (1, OPEN, 1)]);
-    // However often.
+    // The device does so each time.
     for _ in 0..3 {
         desk.port(1).set_open(false);
         desk.port(1).set_open(true);
     }
     assert_eq!(desk.news(), [(1, OPEN, 0), (1, OPEN, 1)]);
-    // One that stays closed is told once; an opening in between was seen by nobody.
+    // A port that stays closed is reported once. The driver does not learn of an opening in
+    // between.
     desk.port(1).set_open(false);
     desk.port(1).set_open(true);
     desk.port(1).set_open(false);
@@ -207,7 +203,7 @@ fn a_port_closed_and_opened_again_at_once_is_told_both() {
 }
 
 #[test]
-fn a_port_closed_between_two_messages_is_told_both() {
+fn closing_between_two_messages_sends_both() {
     let mut desk = Desk::three();
     desk.news();
     desk.tell(1, PORT_READY, 1);

@@ -1,5 +1,4 @@
-//! The console device: what goes in, what comes out, and what the two sides tell each other about
-//! ports.
+//! The console device: input, output, and the control messages about ports.
 
 mod control;
 mod emergency;

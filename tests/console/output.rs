@@ -1,4 +1,4 @@
-//! From the driver to the port.
+//! Output: bytes from the driver to the port.
 
 use virtside::{
     HostFault, Step,
@@ -59,7 +59,7 @@ fn an_empty_buffer_comes_back() {
     let mut desk = Desk::new();
     desk.send(1, b"");
     assert!(desk.sent(1));
-    // Not even a full port keeps it.
+    // A full port does not keep it either.
     desk.tape(0).room = 0;
     desk.send(1, b"");
     assert!(desk.sent(1));
@@ -125,14 +125,14 @@ fn later_buffers_wait_behind_the_one_that_waits() {
     }
     assert_eq!(desk.written(0), b"on");
     desk.tape(0).room = 4;
-    // A kick alone does not let them overtake.
+    // A kick does not let later buffers overtake.
     desk.kick(1);
     assert_eq!(desk.written(0), b"");
     assert_eq!(desk.drain(0, 4), Step::Blocked);
     assert_eq!(desk.written(0), b"e tw");
     assert!(desk.sent(1));
     assert!(!desk.sent(1));
-    // Input is not blocked by it.
+    // Input continues meanwhile.
     desk.offer(0, 16);
     desk.arrive(0, b"in");
     assert_eq!(desk.got(0).as_deref(), Some(&b"in"[..]));
@@ -143,7 +143,7 @@ fn later_buffers_wait_behind_the_one_that_waits() {
 
 #[test]
 fn a_port_that_takes_nothing_is_not_ready() {
-    // Whether it says so or not.
+    // The port reports that it is not ready, or takes no bytes.
     let mut desk = Desk::new();
     desk.tape(0).piece = 0;
     assert_eq!(desk.send(1, b"hello"), Step::Blocked);
@@ -155,13 +155,13 @@ fn a_port_that_takes_nothing_is_not_ready() {
 }
 
 #[test]
-fn a_port_that_fails_is_our_fault_and_the_buffer_comes_back() {
+fn a_port_failure_is_a_host_fault_and_returns_the_buffer() {
     let mut desk = Desk::new();
     desk.tape(0).piece = 3;
     desk.tape(0).trouble = vec![None, Some(ConsoleError::Failed)];
     desk.send(1, b"hello");
     assert!(desk.sent(1));
-    assert_eq!(desk.written(0), b"hel", "the rest is lost");
+    assert_eq!(desk.written(0), b"hel", "the rest is dropped");
     assert_eq!(desk.host_fault(), Some(HostFault::Backend));
     assert_eq!(desk.machine.driver_fault(1), None);
     desk.send(1, b"again");
@@ -169,7 +169,7 @@ fn a_port_that_fails_is_our_fault_and_the_buffer_comes_back() {
 }
 
 #[test]
-fn a_stopped_queue_takes_what_waits_along() {
+fn a_stopped_queue_abandons_waiting_output() {
     let mut desk = Desk::new();
     desk.tape(0).room = 2;
     desk.send(1, b"hello");
@@ -181,7 +181,7 @@ fn a_stopped_queue_takes_what_waits_along() {
 }
 
 #[test]
-fn a_reset_forgets_how_far_a_buffer_was_written() {
+fn a_reset_discards_the_progress_of_a_buffer() {
     let mut desk = Desk::new();
     desk.tape(0).room = 2;
     desk.send(1, b"hello");

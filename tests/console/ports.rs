@@ -1,4 +1,4 @@
-//! Ports that come and go, and their bytes.
+//! Ports that are plugged, unplugged, opened and closed; each has bytes of its own.
 
 use virtside::{
     Features, Step,
@@ -10,21 +10,9 @@ use virtside::{
 };
 use virtside_tests::{models::console::*, reg};
 
-/// All three ports are ready, and the driver has opened them.
-fn open() -> Desk<3> {
-    let mut desk = Desk::three();
-    desk.news();
-    for port in 0..3 {
-        desk.tell(port, PORT_READY, 1);
-        desk.tell(port, OPEN, 1);
-    }
-    desk.news();
-    desk
-}
-
 #[test]
 fn every_port_has_bytes_of_its_own() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     for port in 0..3 {
         let text = [b'0' + port as u8; 5];
         desk.send(transmitq(port), &text);
@@ -44,14 +32,14 @@ fn every_port_has_bytes_of_its_own() {
 
 #[test]
 fn a_port_that_waits_does_not_stop_the_others() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     for port in 0..3 {
         desk.tape(port).room = 1;
         desk.tape(port).claims = Some(true);
         desk.send(transmitq(port), b"hello");
         desk.offer(receiveq(port), 16);
     }
-    // All six data queues hold a buffer, and there is a slot left for messages.
+    // All six data queues hold a buffer, and a slot is left for control messages.
     desk.tell(0, DEVICE_READY, 1);
     desk.port(1).set_open(false);
     assert_eq!(desk.news(), [(1, OPEN, 0)]);
@@ -65,19 +53,19 @@ fn a_port_that_waits_does_not_stop_the_others() {
 
 #[test]
 fn a_port_that_the_driver_has_not_opened_gets_no_input() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     desk.tell(1, OPEN, 0);
     desk.offer(4, 16);
     assert_eq!(desk.arrive(1, b"hello"), Step::Blocked);
     assert_eq!(desk.got(4), None);
-    assert_eq!(desk.tape(1).input, b"hello", "it is kept");
+    assert_eq!(desk.tape(1).input, b"hello", "the input is kept");
     desk.tell(1, OPEN, 1);
     assert_eq!(desk.got(4).as_deref(), Some(&b"hello"[..]));
 }
 
 #[test]
 fn a_port_that_is_closed_while_its_buffer_waits_keeps_it() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     desk.tape(1).claims = Some(true);
     desk.offer(4, 16);
     desk.tape(1).claims = None;
@@ -94,7 +82,7 @@ fn a_port_that_is_closed_while_its_buffer_waits_keeps_it() {
 fn a_kept_buffer_gets_its_input_when_the_port_reopens() {
     for by_host in [false, true] {
         for trouble in [ConsoleError::NotReady, ConsoleError::Failed] {
-            let mut desk = open();
+            let mut desk = Desk::three_open();
             desk.offer(receiveq(1), 16);
             desk.tape(1).trouble = vec![Some(trouble)];
             desk.arrive(1, b"hello");
@@ -116,7 +104,7 @@ fn a_kept_buffer_gets_its_input_when_the_port_reopens() {
 
 #[test]
 fn a_port_that_was_opened_again_and_gives_nothing_is_asked_once() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     desk.tape(1).claims = Some(true);
     desk.offer(receiveq(1), 16);
     desk.tell(1, OPEN, 0);
@@ -129,19 +117,19 @@ fn a_port_that_was_opened_again_and_gives_nothing_is_asked_once() {
 
 #[test]
 fn output_to_a_port_that_the_host_closed_is_dropped() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     desk.tape(1).room = 2;
     desk.send(5, b"hello");
     assert!(!desk.sent(5));
     desk.port(1).set_open(false);
     desk.drain(1, 99);
-    assert!(desk.sent(5), "what waited comes back");
+    assert!(desk.sent(5), "the waiting buffer comes back");
     desk.send(5, b"more");
     assert!(desk.sent(5));
     assert_eq!(desk.written(1), b"he");
     desk.offer(4, 16);
     desk.arrive(1, b"in");
-    assert_eq!(desk.got(4), None, "nor is there input");
+    assert_eq!(desk.got(4), None, "there is no input either");
     desk.port(1).set_open(true);
     desk.send(5, b"again");
     assert_eq!(desk.written(1), b"again");
@@ -149,21 +137,25 @@ fn output_to_a_port_that_the_host_closed_is_dropped() {
 }
 
 #[test]
-fn a_port_that_is_not_there_is_not_announced() {
+fn an_unplugged_port_is_not_announced() {
     let ports = [Port::new(Tape::new()), Port::new(Tape::new()).unplugged()];
     let mut desk = Desk::over(Console::with_ports(ports));
     desk.tell(0, DEVICE_READY, 1);
     assert_eq!(desk.news(), [(0, ADD, 0)]);
     assert!(!desk.port(1).is_plugged());
-    // What the driver says of it makes no sense.
+    // The device ignores the driver's messages about the port.
     desk.tell(1, PORT_READY, 1);
     desk.tell(1, OPEN, 1);
     assert_eq!(desk.machine.model().ignored(), 2);
     desk.send(5, b"hello");
-    assert!(desk.sent(5), "and what it sends there is dropped");
+    assert!(desk.sent(5), "output to the port is dropped");
     assert_eq!(desk.written(1), b"");
-    assert_eq!(desk.config(4), [2, 0, 0, 0], "but there is room for it");
-    // Plugged in, it is announced.
+    assert_eq!(
+        desk.config(4),
+        [2, 0, 0, 0],
+        "the configuration counts the port"
+    );
+    // Once it is plugged in, the port is announced.
     desk.port(1).plug();
     assert_eq!(desk.news(), [(1, ADD, 0)]);
     desk.tell(1, PORT_READY, 1);
@@ -175,13 +167,13 @@ fn a_port_that_is_not_there_is_not_announced() {
 
 #[test]
 fn a_port_that_is_unplugged_is_removed_once() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     desk.port(1).unplug();
     desk.port(1).unplug();
     assert_eq!(desk.news(), [(1, REMOVE, 0)]);
     assert_eq!(desk.tape(1).opened, [true, false]);
     assert!(!desk.port(1).is_ready() && !desk.port(1).is_driver_open());
-    // Whatever else happens to it is not said.
+    // The device sends no other message about the port.
     desk.port(1).set_open(false);
     desk.port(1).set_open(true);
     assert_eq!(desk.news(), []);
@@ -193,7 +185,7 @@ fn a_port_that_was_never_announced_is_not_removed() {
     desk.port(1).unplug();
     desk.tell(0, DEVICE_READY, 1);
     assert_eq!(desk.news(), [(0, ADD, 0), (2, ADD, 0)]);
-    // The driver had no buffer before it was plugged in and out.
+    // The port is plugged in and out while the driver has no control buffer.
     desk.port(1).plug();
     desk.port(1).unplug();
     assert_eq!(desk.news(), []);
@@ -203,11 +195,11 @@ fn a_port_that_was_never_announced_is_not_removed() {
 
 #[test]
 fn a_port_is_removed_before_it_is_added_again() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     desk.port(1).unplug();
     desk.port(1).plug();
     desk.port(1).plug();
-    // What the driver says now is of the port that is gone.
+    // The driver's messages still concern the removed port.
     desk.tell(1, OPEN, 0);
     desk.tell(1, PORT_READY, 1);
     assert_eq!(desk.machine.model().ignored(), 2);
@@ -215,7 +207,7 @@ fn a_port_is_removed_before_it_is_added_again() {
     assert_eq!(desk.news(), [(1, ADD, 0)]);
     desk.tell(1, PORT_READY, 1);
     assert_eq!(desk.news(), [(1, NAME, 0), (1, OPEN, 1)]);
-    // In and out any number of times is once.
+    // Any number of changes is reported as one removal and one addition.
     for _ in 0..3 {
         desk.port(1).unplug();
         desk.port(1).plug();
@@ -225,7 +217,7 @@ fn a_port_is_removed_before_it_is_added_again() {
 
 #[test]
 fn output_that_waits_for_a_port_that_is_unplugged_comes_back() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     desk.tape(1).room = 2;
     desk.send(5, b"hello");
     desk.send(5, b"world");
@@ -233,7 +225,7 @@ fn output_that_waits_for_a_port_that_is_unplugged_comes_back() {
     desk.drain(1, 99);
     assert!(desk.sent(5) && desk.sent(5));
     assert_eq!(desk.written(1), b"he");
-    // Plugged in again, it starts with what comes then.
+    // After it is plugged in again, the port gets only new output.
     desk.port(1).plug();
     desk.send(5, b"again");
     assert_eq!(desk.written(1), b"again");
@@ -241,7 +233,7 @@ fn output_that_waits_for_a_port_that_is_unplugged_comes_back() {
 
 #[test]
 fn port_0_may_be_unplugged_too() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     desk.port(0).unplug();
     assert_eq!(desk.news(), [(0, REMOVE, 0)]);
     desk.send(1, b"hello");
@@ -250,7 +242,7 @@ fn port_0_may_be_unplugged_too() {
     desk.offer(0, 16);
     desk.arrive(0, b"in");
     assert_eq!(desk.got(0), None);
-    // Even for a driver that has no other.
+    // This also holds for a driver with only this port.
     let mut desk = Desk::with(three(), Features::RING);
     desk.port(0).unplug();
     desk.send(1, b"hello");
@@ -260,7 +252,7 @@ fn port_0_may_be_unplugged_too() {
 
 #[test]
 fn a_port_that_was_unplugged_stays_so_over_a_reset() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     desk.port(1).unplug();
     desk.port(2).unplug();
     desk.restart();
@@ -271,7 +263,7 @@ fn a_port_that_was_unplugged_stays_so_over_a_reset() {
 
 #[test]
 fn a_stopped_queue_concerns_its_port_only() {
-    let mut desk = open();
+    let mut desk = Desk::three_open();
     for port in 0..3 {
         desk.tape(port).room = 1;
         desk.send(transmitq(port), b"hello");
@@ -284,7 +276,7 @@ fn a_stopped_queue_concerns_its_port_only() {
     assert_eq!(desk.written(0), b"hello");
     assert_eq!(desk.written(1), b"h");
     assert_eq!(desk.written(2), b"hello");
-    // Control queues keep nothing that could be lost.
+    // Control queues keep no buffer that could be abandoned.
     for queue in [2, 3] {
         let _ = desk.machine.store(reg::QUEUE_SEL, queue);
         let _ = desk.machine.store(reg::QUEUE_READY, 0);

@@ -1,4 +1,4 @@
-//! Saved and restored: what the driver was told and said, and how much of a buffer was written.
+//! Saved and restored state: the messages of both sides, and the progress of a buffer.
 
 use proptest::{collection::vec, prelude::*};
 use virtio_spec::console::F;
@@ -18,29 +18,27 @@ type State<const P: usize> = EngineSnapshot<ConsoleSnapshot<P>, Q, N, 16>;
 
 #[track_caller]
 fn save<const P: usize>(desk: &mut Desk<P>) -> State<P> {
-    desk.machine.save().expect("nothing is in the way")
+    desk.machine.save().expect("the device can be saved")
 }
 
-/// The same device in another process, over these ports.
+/// Moves the device to another process, over these ports.
 #[track_caller]
 fn carry_to<const P: usize>(desk: &mut Desk<P>, console: Console<Tape, P>) {
     let state = save(desk);
     let mut there = machine(console, desk.ram);
-    there.restore(&state).expect("what was saved is whole");
+    there.restore(&state).expect("the saved state is valid");
     desk.machine = there;
 }
 
-/// Over the ports of [`three`], with their tapes, as the host had plugged and opened them.
+/// Moves the device over the ports of [`three`]. Each port keeps its tape, and is plugged and
+/// opened as before.
 #[track_caller]
 fn carry(desk: &mut Desk<3>) {
     let state = save(desk);
     let mut there = machine(three(), desk.ram);
     for (was, at) in state.model.ports.iter().zip(0..) {
         let tape = std::mem::replace(desk.tape(at), Tape::new());
-        let port = there
-            .model_mut()
-            .port_mut(at)
-            .expect("there is such a port");
+        let port = there.model_mut().port_mut(at).expect("the port exists");
         *port.io_mut() = tape;
         if let Some(size) = was.size {
             port.resize(size);
@@ -50,8 +48,8 @@ fn carry(desk: &mut Desk<3>) {
         }
         port.set_open(was.open);
     }
-    there.restore(&state).expect("what was saved is whole");
-    let mut again: State<3> = there.save().expect("nothing is in the way");
+    there.restore(&state).expect("the saved state is valid");
+    let mut again: State<3> = there.save().expect("the device can be saved");
     again.registers.generation = state.registers.generation;
     assert_eq!(again, state);
     desk.machine = there;
@@ -67,14 +65,14 @@ fn ports_are_as_the_driver_left_them() {
     desk.news();
     desk.tell(1, OPEN, 1);
     carry(&mut desk);
-    assert_eq!(desk.news(), [], "it knows everything");
+    assert_eq!(desk.news(), [], "the driver knows everything");
     let ready: Vec<bool> = (0..3).map(|port| desk.port(port).is_ready()).collect();
     assert_eq!(ready, [true, true, false]);
     let open: Vec<bool> = (0..3)
         .map(|port| desk.port(port).is_driver_open())
         .collect();
     assert_eq!(open, [false, true, false]);
-    // Input reaches the port that is open, and no other.
+    // Input reaches only the port that is open.
     desk.offer(4, 16);
     desk.offer(0, 16);
     desk.arrive(0, b"nobody");
@@ -84,7 +82,7 @@ fn ports_are_as_the_driver_left_them() {
 }
 
 #[test]
-fn the_host_hears_of_the_ends_that_are_open() {
+fn the_host_is_told_which_ends_are_open() {
     let mut desk = Desk::three();
     desk.news();
     desk.tell(1, PORT_READY, 1);
@@ -96,7 +94,7 @@ fn the_host_hears_of_the_ends_that_are_open() {
 }
 
 #[test]
-fn messages_that_were_still_to_come_come_once() {
+fn unsent_messages_are_sent_once() {
     let mut desk = Desk::three();
     assert_eq!(desk.hear().map(|it| it.0), Some(0));
     desk.tell(0, PORT_READY, 1);
@@ -147,7 +145,7 @@ fn a_port_opened_before_it_was_announced_stays_open() {
     desk.tell(1, PORT_READY, 1);
     let news = desk.news();
     assert_eq!(news, [(0, ADD, 0), (1, NAME, 0), (1, OPEN, 1), (2, ADD, 0)]);
-    // One that is not plugged in there is not open there.
+    // A port that is not plugged in on the new host is not open there.
     desk.restart();
     desk.tell(1, OPEN, 1);
     let console = Console::with_ports([
@@ -173,38 +171,30 @@ fn a_port_between_remove_and_add_is_carried_over() {
     assert_eq!(desk.got(2), Some(control(1, REMOVE, 0)));
     carry(&mut desk);
     desk.tell(1, PORT_READY, 1);
-    assert_eq!(desk.machine.model().ignored(), 1, "that was the old port");
+    assert_eq!(
+        desk.machine.model().ignored(),
+        1,
+        "the message concerned the old port"
+    );
     assert_eq!(desk.news(), [(1, ADD, 0)]);
 }
 
 #[test]
-fn a_peer_that_was_replaced_meanwhile_is_told() {
-    let mut desk = known();
+fn a_change_of_the_peer_is_sent() {
+    let mut desk = Desk::three_open();
     desk.port(1).set_open(false);
     desk.port(1).set_open(true);
     carry(&mut desk);
     assert_eq!(desk.news(), [(1, OPEN, 0), (1, OPEN, 1)]);
-    // Closed there and open here, or the other way round.
+    // The ends differ: closed on one host and open on the other.
     desk.port(1).set_open(false);
     carry_to(&mut desk, three());
     assert_eq!(desk.news(), [(1, OPEN, 0), (1, OPEN, 1)]);
 }
 
-/// A device whose driver knows all three ports, and has opened them.
-fn known() -> Desk<3> {
-    let mut desk = Desk::three();
-    desk.news();
-    for port in 0..3 {
-        desk.tell(port, PORT_READY, 1);
-        desk.tell(port, OPEN, 1);
-    }
-    desk.news();
-    desk
-}
-
 #[test]
-fn what_the_host_changed_meanwhile_the_driver_hears() {
-    let mut desk = known();
+fn the_driver_is_told_what_the_host_changed() {
+    let mut desk = Desk::three_open();
     let console = Console::with_ports([
         Port::new(Tape::new())
             .console()
@@ -212,7 +202,7 @@ fn what_the_host_changed_meanwhile_the_driver_hears() {
         Port::new(Tape::new()).with_name("org.example.a").closed(),
         Port::new(Tape::new()).unplugged(),
     ]);
-    // The size is another feature: it was offered there, too.
+    // The old host also offered the size feature.
     let mut with_size = Desk::over(Console::with_ports([
         Port::new(Tape::new())
             .console()
@@ -235,12 +225,12 @@ fn what_the_host_changed_meanwhile_the_driver_hears() {
     assert!(with_size.port(0).is_driver_open() && with_size.port(1).is_driver_open());
     assert!(!with_size.port(2).is_driver_open() && !with_size.port(2).is_ready());
     assert!(with_size.tape(2).opened.is_empty());
-    // One that was not there, and is now.
+    // The old host had no such port.
     desk.port(2).unplug();
     assert_eq!(desk.news(), [(2, REMOVE, 0)]);
     carry_to(&mut desk, three());
     assert_eq!(desk.news(), [(2, ADD, 0)]);
-    // One that the driver has not heard is gone, and is there again.
+    // The driver has not learned yet that this port was removed; the port exists again.
     desk.port(1).unplug();
     carry_to(&mut desk, three());
     assert_eq!(desk.news(), [(1, REMOVE, 0), (1, ADD, 0)]);
@@ -268,17 +258,17 @@ fn output_that_a_port_took_is_not_written_again() {
         desk.drain(0, 100);
         assert_eq!(desk.written(0), b"rld!");
         assert!(desk.sent(1) && desk.sent(1));
-        assert!(!desk.sent(1), "each buffer comes back once");
+        assert!(!desk.sent(1), "the buffer comes back once");
     }
 }
 
 #[test]
-fn output_of_a_queue_that_is_reset_begins_anew() {
+fn output_of_a_reset_queue_begins_anew() {
     let mut desk = Desk::new();
     desk.tape(0).room = 5;
     desk.send(1, b"hello world");
     carry_to(&mut desk, Console::new(Tape::new()));
-    // Before the first poll.
+    // The reset comes before the first poll.
     let _ = desk.machine.store(reg::QUEUE_SEL, 1);
     let _ = desk.machine.store(reg::QUEUE_RESET, 1);
     desk.queues[1] = virtside_tests::driver(desk.ram, 1);
@@ -294,7 +284,7 @@ fn output_of_a_queue_that_is_reset_begins_anew() {
 #[test]
 fn a_buffer_that_waits_for_input_is_filled_once() {
     let mut desk = Desk::new();
-    // It said that it had something, and had nothing.
+    // The port reported input, but had none.
     desk.tape(0).claims = Some(true);
     desk.offer(0, 16);
     desk.offer(0, 16);
@@ -310,8 +300,8 @@ fn a_buffer_that_waits_for_input_is_filled_once() {
 }
 
 #[test]
-fn a_reset_forgets_what_was_carried_over() {
-    let mut desk = known();
+fn a_reset_discards_the_restored_state() {
+    let mut desk = Desk::three_open();
     carry(&mut desk);
     desk.tape(0).opened.clear();
     let _ = desk.machine.store(reg::STATUS, 0);
@@ -320,47 +310,49 @@ fn a_reset_forgets_what_was_carried_over() {
     assert_eq!(desk.machine.model().save(), fresh);
 }
 
-/// What is wrong, with which port, and how it comes about.
+/// The error, the port, and the change of the state.
 type Case = (&'static str, u16, fn(&mut PortSnapshot));
 
 #[test]
-fn what_no_driver_can_have_made_of_a_port_is_refused() {
-    let mut desk = known();
+fn an_impossible_port_state_is_refused() {
+    let mut desk = Desk::three_open();
     desk.port(2).unplug();
     let whole = save(&mut desk);
     let cases: [Case; 18] = [
-        ("a message that there is not", 0, |port| port.owed = 128),
-        ("ready for what it was not told of", 0, |port| {
+        ("an unknown message", 0, |port| port.owed = 128),
+        ("ready without an announcement", 0, |port| {
             port.announced = false
         }),
         ("added twice", 0, |port| port.owed = Owed::ADD.bits()),
-        ("removed and there", 0, |port| {
+        ("removed and plugged", 0, |port| {
             port.owed = Owed::REMOVE.bits()
         }),
-        ("not there and not removed", 0, |port| port.plugged = false),
-        ("a name that it has not", 0, |port| {
+        ("unplugged and not removed", 0, |port| port.plugged = false),
+        ("a name that the port does not have", 0, |port| {
             port.owed = Owed::NAME.bits()
         }),
-        ("a size that it has not", 0, |port| {
+        ("a size that the port does not have", 0, |port| {
             port.owed = Owed::SIZE.bits()
         }),
-        ("no console", 1, |port| port.owed = Owed::CONSOLE.bits()),
-        ("messages before it is ready", 1, |port| {
+        ("a console message of a port that is none", 1, |port| {
+            port.owed = Owed::CONSOLE.bits()
+        }),
+        ("messages before the port is ready", 1, |port| {
             port.ready = false;
             port.owed = Owed::OPEN.bits();
         }),
-        ("closed last, and open", 0, |port| {
+        ("closed in the last message, and open", 0, |port| {
             port.owed = Owed::CLOSE.bits()
         }),
-        ("opened last, and closed", 0, |port| {
+        ("opened in the last message, and closed", 0, |port| {
             (port.open, port.owed) = (false, (Owed::CLOSE | Owed::OPEN).bits())
         }),
-        ("gone and known", 0, |port| port.removed = true),
-        ("gone, about to be added, and ready", 0, |port| {
+        ("removed and announced", 0, |port| port.removed = true),
+        ("removed, about to be added, and ready", 0, |port| {
             (port.removed, port.announced) = (true, false);
             (port.driver_open, port.owed) = (false, Owed::ADD.bits());
         }),
-        ("gone, about to be added, and open", 0, |port| {
+        ("removed, about to be added, and open", 0, |port| {
             (port.removed, port.announced) = (true, false);
             (port.ready, port.owed) = (false, Owed::ADD.bits());
         }),
@@ -370,7 +362,7 @@ fn what_no_driver_can_have_made_of_a_port_is_refused() {
         }),
         ("removed and open", 2, |port| port.driver_open = true),
         ("removed and ready", 2, |port| port.ready = true),
-        ("gone and still to be removed", 2, |port| {
+        ("unplugged and still to be removed", 2, |port| {
             port.announced = false
         }),
     ];
@@ -392,7 +384,7 @@ fn what_no_driver_can_have_made_of_a_port_is_refused() {
     let _ = state.model.ports.pop();
     let refused = Err(SnapshotError::Model { at: 2 });
     assert_eq!(there.restore(&state), refused);
-    there.restore(&whole).expect("what was saved is whole");
+    there.restore(&whole).expect("the saved state is valid");
     let refused = Err(SnapshotError::NotInReset);
     assert_eq!(
         there
@@ -403,10 +395,10 @@ fn what_no_driver_can_have_made_of_a_port_is_refused() {
 }
 
 #[test]
-fn nothing_was_sent_before_a_driver_was_there() {
+fn a_state_with_messages_but_no_driver_is_refused() {
     let desk = Desk::over(three());
     let there = || machine(three(), desk.ram);
-    let whole: State<3> = there().save().expect("nothing is in the way");
+    let whole: State<3> = there().save().expect("the device can be saved");
     let (mut ready, mut sent) = (whole.clone(), whole);
     ready.model.driver_ready = true;
     let refused = |at| Err(SnapshotError::Model { at });
@@ -416,7 +408,7 @@ fn nothing_was_sent_before_a_driver_was_there() {
 }
 
 #[test]
-fn without_multiport_there_is_nothing_to_know_of_ports() {
+fn without_multiport_a_port_state_is_refused() {
     let wanted = Features::from_bits(u128::MAX).difference(feature(F::MULTIPORT));
     let mut desk = Desk::with(three(), wanted);
     let whole = save(&mut desk);
@@ -442,7 +434,7 @@ fn without_multiport_there_is_nothing_to_know_of_ports() {
     assert_eq!(there().restore(&state), refused(1));
 }
 
-/// What happens to the device.
+/// Something that happens to the device.
 #[derive(Clone, Copy, Debug)]
 enum Happens {
     Tell(u32, u16, u16),
@@ -482,7 +474,7 @@ fn happens() -> impl Strategy<Value = Happens> {
     ]
 }
 
-/// A device, and what its driver and its host saw.
+/// A device, and the bytes that its driver and its host have seen.
 struct Watched {
     desk: Desk<3>,
     seen: Vec<(u16, Vec<u8>)>,
@@ -587,7 +579,7 @@ impl Watched {
             self.flying = [0; Q];
         }
         if carried {
-            // In the middle of it.
+            // The poll stops in the middle of the work.
             let _ = self.desk.machine.poll(1);
             carry(&mut self.desk);
         }
@@ -604,7 +596,7 @@ impl Watched {
 
 proptest! {
     #[test]
-    fn a_driver_does_not_notice_where_its_console_is(
+    fn a_driver_does_not_notice_that_its_console_moves(
         script in vec((happens(), any::<bool>()), 1..80)
     ) {
         let mut stays = Watched::new();

@@ -1,4 +1,4 @@
-//! Identity, offer, queues and the configuration space.
+//! Device type, offer, queues and the configuration space.
 
 use virtio_spec::console::F;
 use virtside::{
@@ -19,7 +19,7 @@ fn it_is_device_3() {
 }
 
 #[test]
-fn what_it_has_is_what_it_offers() {
+fn it_offers_what_its_ports_have() {
     let offer = |console| machine(console, ram()).offered();
     let emergency = feature(F::EMERG_WRITE);
     assert_eq!(
@@ -39,7 +39,7 @@ fn what_it_has_is_what_it_offers() {
     ];
     let mut device = machine(Console::with_ports(ports), ram());
     assert_eq!(device.offered(), multiport | feature(F::SIZE));
-    // That is the size of port 0.
+    // The configuration has the size of port 0.
     let ports = [
         Port::new(Tape::new()),
         Port::new(Tape::new()).with_size(size),
@@ -66,11 +66,11 @@ fn one_port_has_two_queues() {
 }
 
 #[test]
-fn other_queues_are_there_only_with_multiport() {
+fn other_queues_exist_only_with_multiport() {
     let mut device = machine(three(), ram());
     let all = [true, true, true, true, true, true, true, true, false];
     let two = [true, true, false, false, false, false, false, false, false];
-    assert_eq!(queues(&mut device), all, "before the driver chose");
+    assert_eq!(queues(&mut device), all, "before negotiation");
     assert!(device.negotiate(Features::RING));
     assert_eq!(queues(&mut device), two);
     assert!(device.configure(&config(2)).refusal().is_some());
@@ -100,7 +100,11 @@ fn the_configuration_shows_the_size_and_the_number_of_ports() {
     let mut desk = Desk::over(three());
     assert_eq!(desk.config(0), [0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
     let mut desk = Desk::new();
-    assert_eq!(desk.config(0), [0; 12], "what is not offered is zero");
+    assert_eq!(
+        desk.config(0),
+        [0; 12],
+        "a field without its feature is zero"
+    );
 }
 
 #[test]

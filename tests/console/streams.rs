@@ -1,4 +1,5 @@
-//! Bytes go through whole and in order, however they are cut; streams of `embedded_io` as ports.
+//! Bytes arrive complete and in order, however they are cut. Streams of `embedded_io` serve as
+//! ports.
 
 use std::collections::VecDeque;
 
@@ -133,7 +134,7 @@ impl WriteReady for Stream {
     }
 }
 
-/// What both kinds of port do; `stream` gets at the half for reading, or for writing.
+/// Tests either kind of port. `stream` returns the half for reading or the half for writing.
 fn works<T: ConsolePort>(port: T, stream: impl Fn(&mut T, bool) -> &mut Stream) {
     let mut desk: Desk<1, T> = Desk::over(Console::new(port));
     macro_rules! reader {
@@ -146,14 +147,14 @@ fn works<T: ConsolePort>(port: T, stream: impl Fn(&mut T, bool) -> &mut Stream) 
             stream(desk.port(0).io_mut(), false)
         };
     }
-    // In.
+    // Input.
     desk.offer(0, 100);
     assert_eq!(desk.got(0), None);
     reader!().input.extend((0..100).collect::<Vec<u8>>());
     desk.machine.backend_ready(0);
     desk.settle();
     assert_eq!(desk.got(0), Some((0..100).collect()));
-    // Out.
+    // Output.
     desk.send(1, b"hello");
     assert!(!desk.sent(1));
     for (room, so_far) in [(2, &b"he"[..]), (9, b"hello")] {
@@ -164,7 +165,7 @@ fn works<T: ConsolePort>(port: T, stream: impl Fn(&mut T, bool) -> &mut Stream) 
     }
     assert!(desk.sent(1));
     assert_eq!(desk.host_fault(), None);
-    // A stream that fails, or that cannot say whether it is ready.
+    // A stream fails, or cannot report whether it is ready.
     for asked in [false, true] {
         let trouble = |stream: &mut Stream, error| {
             if asked {
@@ -188,7 +189,7 @@ fn works<T: ConsolePort>(port: T, stream: impl Fn(&mut T, bool) -> &mut Stream) 
         assert_eq!(desk.host_fault(), Some(HostFault::Backend));
         trouble(writer!(), None);
     }
-    // A stream that has ended gives nothing more, but is always ready for that.
+    // A stream that has ended returns no more bytes, but is always ready.
     reader!().ended = true;
     desk.offer(0, 16);
     desk.offer(0, 16);

@@ -154,6 +154,18 @@ impl Desk<3> {
         desk.tell(0, DEVICE_READY, 1);
         desk
     }
+
+    /// Makes a rig with the ports of [`three`]. The driver knows all ports, and has opened them.
+    pub fn three_open() -> Self {
+        let mut desk = Self::three();
+        desk.news();
+        for port in 0..3 {
+            desk.tell(port, PORT_READY, 1);
+            desk.tell(port, OPEN, 1);
+        }
+        desk.news();
+        desk
+    }
 }
 
 /// Three ports: a console, a port with a name, and a plain port.
