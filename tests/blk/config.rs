@@ -1,4 +1,4 @@
-//! The configuration space, field by field, as bytes.
+//! The configuration space, checked field by field as bytes.
 
 use virtside::{
     Features, Refusal,
@@ -9,7 +9,7 @@ use virtside::{
 };
 use virtside_tests::{SIZE, models::blk::*, reg};
 
-/// A drive that has everything, with a value of its own in each field.
+/// A drive with every feature. Each configuration field has a different value.
 fn full() -> Drive {
     let features = BlockFeatures {
         discard: Some(limits(0x0102_0304, 5, 0x0506_0708)),
@@ -39,7 +39,7 @@ fn every_field_is_where_the_specification_has_it() {
     assert_eq!(
         drive.config(12),
         [14, 0, 0, 0],
-        "seg_max: a queue less header and status"
+        "seg_max: the queue size minus header and status"
     );
     assert_eq!(drive.config(16), [0; 4], "geometry");
     assert_eq!(drive.config(20), [0x24, 0x23, 0x22, 0x21], "blk_size");
@@ -71,7 +71,7 @@ fn fields_whose_feature_is_not_offered_are_zero() {
         BlockOptions::new(SIZE),
         Features::from_bits(u128::MAX),
     );
-    // The one that is always offered.
+    // seg_max is 14, because SEG_MAX is always offered.
     assert_eq!(drive.config(12), [14, 0, 0, 0]);
     drive.engine.update_config(|block| {
         let disk = Disk::with(BlockFeatures::default());
@@ -154,7 +154,7 @@ fn nothing_but_the_cache_mode_can_be_written() {
     for offset in (0..64).filter(|offset| *offset != 32) {
         assert!(drive.set_config(offset, 0).is_some(), "offset {offset}");
     }
-    // Nor can the cache mode, in another width or together with its neighbours.
+    // The cache mode cannot be written in another width or together with adjacent fields either.
     for (offset, width) in [(32, 2), (32, 4), (31, 2), (28, 8), (25, 8)] {
         let access = Access::Write {
             offset: reg::CONFIG + offset,
@@ -167,7 +167,7 @@ fn nothing_but_the_cache_mode_can_be_written() {
 }
 
 #[test]
-fn a_disk_that_changes_its_size_says_so() {
+fn a_change_of_the_disks_size_is_announced() {
     let mut drive = Drive::new();
     let generation = drive.engine.load(reg::CONFIG_GENERATION);
     let before = drive.engine.device().notify().asserted();
@@ -181,7 +181,7 @@ fn a_disk_that_changes_its_size_says_so() {
     );
     assert_ne!(drive.engine.load(reg::CONFIG_GENERATION), generation);
     assert_eq!(drive.config(0), [8, 0, 0, 0, 0, 0, 0, 0]);
-    // From now on the new size counts.
+    // Requests are checked against the new size.
     assert_eq!(drive.ask(T_IN, 7, &[], 512), outcome(S_OK, 513));
     assert_eq!(drive.ask(T_IN, 8, &[], 512), outcome(S_IOERR, 513));
     drive
@@ -191,7 +191,7 @@ fn a_disk_that_changes_its_size_says_so() {
 }
 
 #[test]
-fn a_disk_whose_write_zeroes_starts_to_release_storage_says_so() {
+fn a_change_of_may_unmap_is_announced() {
     let mut drive = Drive::new();
     assert_eq!(drive.config(56), [0]);
     drive.engine.update_config(|block| {
@@ -234,7 +234,7 @@ fn may_unmap_follows_what_write_zeroes_can_do() {
 }
 
 #[test]
-fn no_more_ranges_are_announced_than_are_taken() {
+fn the_announced_number_of_ranges_is_accepted() {
     for (max, expected) in [(1, 1), (8, 8), (9, 8), (u32::MAX, 8)] {
         let features = BlockFeatures {
             discard: Some(limits(9, max, 1)),

@@ -1,4 +1,4 @@
-//! When a write is durable: write-through and write-back, and who chose.
+//! When a write is durable: write-through and write-back, and which side chooses the cache mode.
 
 use virtio_spec::blk::F;
 use virtside::{
@@ -10,14 +10,14 @@ use virtside_tests::{SIZE, models::blk::*};
 /// Offset of `writeback`.
 const WRITEBACK: u32 = 32;
 
-/// A drive where of FLUSH and CONFIG_WCE just these are negotiated.
+/// A drive that negotiates only these of FLUSH and CONFIG_WCE.
 fn drive(flags: &[F]) -> Drive {
     let wanted = [F::DISCARD, F::WRITE_ZEROES].iter().chain(flags);
     let wanted = wanted.fold(Features::VERSION_1, |all, flag| all | feature(*flag));
     Drive::with(Disk::new(), BlockOptions::new(SIZE), wanted)
 }
 
-/// Whether a request that changes the disk is followed by a flush before it is answered.
+/// Returns whether the device flushes after a request that changes the disk and before its answer.
 fn is_write_through(drive: &mut Drive) -> bool {
     let mut through = Vec::new();
     for (kind, data) in [
@@ -107,7 +107,7 @@ fn without_config_wce_the_cache_mode_cannot_be_written() {
 }
 
 #[test]
-fn a_cache_mode_that_there_is_not_is_refused() {
+fn an_unknown_cache_mode_is_refused() {
     let mut drive = drive(&[F::CONFIG_WCE, F::FLUSH]);
     for mode in [2, 3, 0x80, 0xff] {
         assert!(drive.set_config(WRITEBACK, mode).is_some());

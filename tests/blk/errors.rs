@@ -1,4 +1,4 @@
-//! Requests that are not answered with OK.
+//! Requests that the device does not answer with OK.
 
 use virtside::{
     DriverFault, Features, HostFault,
@@ -10,7 +10,7 @@ use virtside_tests::{SECTORS, SIZE, models::blk::*};
 
 #[test]
 fn an_unknown_type_is_unsupported() {
-    // SECURE_ERASE, GET_LIFETIME and the zone requests are known, but never offered.
+    // SECURE_ERASE, GET_LIFETIME and the zone requests exist, but the device never offers them.
     let zones = [15, 16, 17, 18, 20, 22, 24, 26];
     let others = [
         2,
@@ -56,7 +56,7 @@ fn a_write_to_a_read_only_disk_fails_and_stores_nothing() {
         read_only: true,
         ..Disk::new().features
     };
-    // Whether the driver cared for the feature or not.
+    // The driver accepts RO, or does not.
     for wanted in [Features::from_bits(u128::MAX), Features::VERSION_1] {
         let mut drive = Drive::with(Disk::with(features), BlockOptions::new(SIZE), wanted);
         assert_eq!(drive.ask(T_OUT, 1, &[0x55; 512], 0), outcome(S_IOERR, 1));
@@ -92,7 +92,7 @@ fn sectors_beyond_the_end_are_refused() {
         (u64::MAX, 0),
         (u64::MAX, 1),
         (u64::MAX - 1, 2),
-        // Offsets in bytes that wrap around 64 bits.
+        // Offsets in bytes that overflow 64 bits.
         (1 << 55, 1),
         ((1 << 55) + 1, 1),
         (u64::MAX >> 9, 1),
@@ -100,7 +100,7 @@ fn sectors_beyond_the_end_are_refused() {
     ] {
         let mut drive = Drive::new();
         let len = 512 * sectors;
-        // Not more zeros than the longest read has bytes.
+        // The device writes at most as many zeros as the longest read has bytes.
         let longest = 512 * SECTORS as u32;
         let used = if len > longest { longest } else { len + 1 };
         assert_eq!(
@@ -112,7 +112,7 @@ fn sectors_beyond_the_end_are_refused() {
         assert_eq!(drive.ask(T_OUT, sector, &data, 0), outcome(S_IOERR, 1));
         assert_eq!(drive.calls(), []);
         assert!(drive.is_pristine());
-        assert_eq!(drive.host_fault(), None, "that is the driver's mistake");
+        assert_eq!(drive.host_fault(), None, "the driver is at fault");
     }
 }
 
@@ -210,7 +210,7 @@ fn an_error_of_the_back_end_fails_the_request_and_is_reported() {
         assert_eq!(drive.host_fault(), Some(HostFault::Backend));
         assert_eq!(drive.calls().len(), 1);
         assert!(drive.is_pristine());
-        // The device lives on.
+        // The device continues to work.
         assert_eq!(drive.engine.driver_fault(0), None);
         assert_eq!(drive.ask(kind, 0, &data, room), outcome(S_OK, used));
         assert_eq!(drive.host_fault(), None);
@@ -236,7 +236,8 @@ fn what_the_back_end_cannot_do_is_unsupported() {
 
 #[test]
 fn a_read_that_fails_reads_as_zeros_and_counts_its_status() {
-    // QEMU counts the whole request, whatever came of it; Linux and Zephyr's block driver do not look.
+    // QEMU counts the whole request, whatever its result. Linux and Zephyr's block driver ignore
+    // the length.
     for (sector, trouble) in [
         (1, BlockError::Io),
         (99, BlockError::Io),
@@ -281,7 +282,8 @@ fn a_write_with_extra_room_does_not_count_the_status_behind_it() {
         Buffer::writable(BODY + 0x2000, 8),
         Buffer::writable(STATUS, 1),
     ];
-    // The length is a lower bound: the status was written and is beyond it.
+    // The used length is a lower bound. The status was written, but at an address beyond that
+    // bound.
     assert_eq!(drive.send(&buffers), Some(outcome(S_OK, 0)));
     assert_eq!(drive.bytes(BODY + 0x2000, 8), [0x66; 8]);
     assert_eq!(drive.sector(0), [0x11; 512]);

@@ -1,4 +1,4 @@
-//! What is offered, depending on the disk and the options.
+//! The offer, depending on the disk and the options.
 
 use virtio_spec::blk::F;
 use virtside::testing::Registers;
@@ -8,7 +8,7 @@ use virtside::{
 };
 use virtside_tests::{SIZE, models::blk::*, reg, test_engine};
 
-/// What a device over this disk, with these options, offers of its own type.
+/// The device-specific features that a device over this disk offers with these options.
 fn offer(disk: Disk, options: BlockOptions) -> F {
     let (mut engine, _) = test_engine(virtside::models::Block::new(disk, options), 1);
     let offered = engine.offered();

@@ -1,4 +1,5 @@
-//! The block device: every request, every way to get one wrong, and what is on the disk afterwards.
+//! The block device: every request, every malformed form of it, and the resulting contents of the
+//! disk.
 
 mod config;
 mod durability;

@@ -1,4 +1,4 @@
-//! Back ends that answer later.
+//! Back ends that complete requests later.
 
 use virtside::{
     HostFault, Step,
@@ -33,7 +33,7 @@ fn a_request_waits_until_the_back_end_is_ready() {
         assert_eq!(drive.driver.take_used(), Some((2, answer)));
         assert_eq!(drive.bytes(STATUS, 1), [S_OK]);
         assert_eq!(drive.engine.load(reg::INTERRUPT_STATUS), 1);
-        // The same call, twice.
+        // The device repeats the call to the back end.
         let calls = drive.calls();
         assert_eq!(calls.len(), 2);
         assert_eq!(calls[0], calls[1]);
@@ -116,7 +116,7 @@ fn the_disk_may_have_shrunk_while_a_request_waited() {
 }
 
 #[test]
-fn a_reset_forgets_what_waits() {
+fn a_reset_discards_waiting_requests() {
     let mut drive = Drive::new();
     drive.disk().trouble = vec![LATER];
     assert_eq!(drive.start(0, T_OUT, 1, 512), Step::Blocked);
@@ -134,7 +134,7 @@ fn a_reset_forgets_what_waits() {
     assert_eq!(drive.ask(T_IN, 1, &[], 512), outcome(S_OK, 513));
 }
 
-/// A live device over memory of which some can be denied.
+/// A live device over memory of which a test can deny parts.
 fn guarded() -> (
     virtside_tests::TestEngine<Block<Disk>, GuardedMem<virtside::FlatMem>>,
     Drive,
@@ -144,14 +144,15 @@ fn guarded() -> (
     let disk = Block::new(Disk::new(), BlockOptions::new(SIZE));
     let mut engine = engine_over(disk, mem, 4);
     assert!(engine.bring_up(all(), &[config(0)]));
-    // The second device only lends its helpers: its driver works on the first one's rings.
+    // The second device only provides its helpers. Its driver works on the rings of the first
+    // device.
     let mut helper = Drive::new();
     helper.driver = driver(ram, 0);
     helper.ram = ram;
     (engine, helper)
 }
 
-/// Sends a request that waits, and then takes this memory away.
+/// Sends a request that waits, and then denies access to this memory.
 fn waits_while_memory_goes(
     kind: u32,
     room: u32,
@@ -177,12 +178,12 @@ fn waits_while_memory_goes(
     let used = helper
         .driver
         .take_used()
-        .expect("it is answered all the same");
+        .expect("the request is answered nevertheless");
     (fault, used, helper.bytes(STATUS, 1)[0])
 }
 
 #[test]
-fn a_request_whose_header_is_gone_meanwhile_fails() {
+fn a_request_whose_header_becomes_unmapped_fails() {
     for gone in [HEADER, HEADER + 15] {
         let (fault, used, status) = waits_while_memory_goes(T_IN, 512, (gone, 1));
         assert!(
@@ -194,14 +195,14 @@ fn a_request_whose_header_is_gone_meanwhile_fails() {
 }
 
 #[test]
-fn a_request_whose_data_is_gone_meanwhile_fails() {
+fn a_request_whose_data_becomes_unmapped_fails() {
     let (fault, used, status) = waits_while_memory_goes(T_IN, 512, (BODY, 16));
     assert_eq!(fault, Some(HostFault::MemoryGone { addr: BODY }));
     assert_eq!((used, status), ((0, 0), S_IOERR));
 }
 
 #[test]
-fn a_request_counts_the_half_of_its_data_that_is_there() {
+fn a_request_counts_the_half_of_its_data_that_is_mapped() {
     let gone = BODY + 512;
     let (fault, used, status) = waits_while_memory_goes(T_IN, 1024, (gone, 16));
     assert_eq!(fault, Some(HostFault::MemoryGone { addr: gone }));

@@ -1,4 +1,4 @@
-//! One queue, or several with MQ.
+//! Devices with one queue, and with several through MQ.
 
 use virtio_spec::blk::F;
 use virtside::{
@@ -18,7 +18,7 @@ fn device(queues: u16) -> (TestEngine<Block<Disk>>, TestRam) {
     test_engine(Block::new(Disk::new(), options), 2)
 }
 
-/// QueueSizeMax of each queue that there could be.
+/// QueueSizeMax of each possible queue.
 fn sizes(engine: &mut TestEngine<Block<Disk>>) -> Vec<u32> {
     let size = |queue| {
         let _ = engine.store(reg::QUEUE_SEL, queue);
@@ -52,7 +52,7 @@ fn without_mq_the_driver_gets_one_queue() {
 }
 
 #[test]
-fn a_reset_takes_the_choice_back() {
+fn a_reset_undoes_the_choice_of_mq() {
     let (mut engine, _) = device(3);
     assert!(engine.negotiate(all()));
     let _ = engine.store(reg::STATUS, 0);
@@ -110,7 +110,7 @@ fn requests_of_one_queue_that_wait_leave_slots_for_the_others() {
     for head in 0..6 {
         assert_eq!(flush(&mut engine, 0, 2 * head), (Step::Blocked, None));
     }
-    // Most slots are for the queue that is alone in its work.
+    // Most slots go to the only queue with work.
     assert_eq!(engine.model().backend().calls, [Call::Flush; 4]);
     engine.model_mut().backend_mut().trouble.clear();
     for queue in [1, 2] {
@@ -133,7 +133,7 @@ fn with_mq_not_all_queues_need_be_used() {
     assert_eq!(driver.take_used(), Some((0, 1)));
 }
 
-/// A driver may lay queues out before it negotiates; what it then may not use does not go live.
+/// A driver may lay queues out before it negotiates. Queues that negotiation hides do not go live.
 #[test]
 fn a_queue_laid_out_before_mq_was_declined_does_not_go_live() {
     for features_first in [false, true] {
@@ -152,7 +152,7 @@ fn a_queue_laid_out_before_mq_was_declined_does_not_go_live() {
         assert_eq!(
             engine.configure(&config(1)),
             Reply::Done(0),
-            "all queues are there yet"
+            "every queue still exists"
         );
         write_features(&mut engine);
         let _ = engine.store(reg::STATUS, 0xb);
@@ -177,19 +177,19 @@ fn queues_are_as_large_as_the_options_say() {
     for size in [1, 2, 8, 16, 1024] {
         let (mut engine, _) = test_engine(Block::new(Disk::new(), BlockOptions::new(size)), 1);
         let _ = engine.store(reg::QUEUE_SEL, 0);
-        // The engine has room for 16 elements.
+        // The engine has room for 16 elements per queue.
         assert_eq!(engine.load(reg::QUEUE_SIZE_MAX), u32::from(size.min(16)));
     }
 }
 
 #[test]
-fn no_more_is_announced_than_the_engine_has_room_for() {
+fn the_engines_capacity_limits_what_is_announced() {
     let options = BlockOptions::new(1024).with_queues(99);
     let (mut engine, _) = test_engine(Block::new(Disk::new(), options), 1);
     assert_eq!(sizes(&mut engine), [16, 16, 16, 16, 0]);
     assert!(engine.negotiate(all() | feature(F::MQ)));
     assert_eq!(sizes(&mut engine), [16, 16, 16, 16, 0]);
-    // num_queues, and seg_max: a queue of 16 less header and status.
+    // The first number is num_queues. The second is seg_max: a queue of 16 minus header and status.
     let (queues, segments) = (
         Access::Read {
             offset: 0x122,

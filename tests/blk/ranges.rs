@@ -1,4 +1,4 @@
-//! DISCARD and WRITE_ZEROES.
+//! DISCARD and WRITE_ZEROES requests.
 
 use virtio_spec::blk::F;
 use virtside::{
@@ -10,7 +10,7 @@ use virtside_tests::{SECTORS, SIZE, models::blk::*};
 
 const BOTH: [u32; 2] = [T_DISCARD, T_WRITE_ZEROES];
 
-/// What the disk is asked for a range.
+/// The call of the disk that a range leads to.
 fn call(kind: u32, sector: u64, sectors: u64) -> Call {
     if kind == T_DISCARD {
         Call::Discard(512 * sector, 512 * sectors)
@@ -45,7 +45,7 @@ fn write_zeroes_zeroes_exactly_the_range() {
                 [if zeroed { 0 } else { sector as u8 }; 512]
             );
         }
-        // Later reads see it.
+        // Later reads return zeros.
         assert_eq!(drive.ask(T_IN, 3, &[], 1024), outcome(S_OK, 1025));
         assert_eq!(drive.bytes(BODY, 1024), [0; 1024]);
     }
@@ -224,7 +224,7 @@ fn more_ranges_than_the_device_takes_are_refused() {
         let ranges = vec![(0, 1, 0); MAX_RANGES as usize + 1];
         assert_eq!(ask(&mut drive, kind, &ranges), outcome(S_IOERR, 1));
         assert_eq!(drive.calls(), []);
-        // The back end may take fewer, but not more.
+        // The back end may lower the device's limit, but not raise it.
         for (max, takes) in [(0, 0), (1, 1), (3, 3), (1000, MAX_RANGES as usize)] {
             let limits = Some(limits(100, max, 1));
             let features = BlockFeatures {
@@ -274,12 +274,12 @@ fn a_range_longer_than_the_back_end_takes_is_refused() {
 #[test]
 fn without_the_feature_it_is_unsupported() {
     for (kind, flag) in [(T_DISCARD, F::DISCARD), (T_WRITE_ZEROES, F::WRITE_ZEROES)] {
-        // Not negotiated.
+        // The feature is not negotiated.
         let wanted = all().difference(feature(flag));
         let mut drive = Drive::with(Disk::new(), BlockOptions::new(SIZE), wanted);
         assert_eq!(ask(&mut drive, kind, &[(0, 1, 0)]), outcome(S_UNSUPP, 1));
         assert_eq!(drive.calls(), []);
-        // Not offered.
+        // The feature is not offered.
         let mut features = Disk::new().features;
         if kind == T_DISCARD {
             features.discard = None;
@@ -290,11 +290,11 @@ fn without_the_feature_it_is_unsupported() {
         let mut drive = Drive::with(Disk::with(features), BlockOptions::new(SIZE), everything);
         assert_eq!(ask(&mut drive, kind, &[(0, 1, 0)]), outcome(S_UNSUPP, 1));
         assert_eq!(drive.calls(), []);
-        // The other one is as good as ever.
+        // Requests of the other type still work.
         let other = BOTH
             .into_iter()
             .find(|other| *other != kind)
-            .expect("there are two");
+            .expect("the other type");
         assert_eq!(ask(&mut drive, other, &[(0, 1, 0)]), outcome(S_OK, 1));
     }
 }

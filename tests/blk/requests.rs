@@ -1,4 +1,4 @@
-//! Requests that are answered with OK.
+//! Requests that the device answers with OK.
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{models::BlockOptions, testing::Buffer};
@@ -23,13 +23,13 @@ fn a_write_stores_the_sectors_and_only_them() {
     for sector in (0..SECTORS).filter(|sector| !(5..7).contains(sector)) {
         assert_eq!(drive.sector(sector), [sector as u8; 512]);
     }
-    // And what was written is read back.
+    // The driver reads back what it wrote.
     assert_eq!(drive.ask(T_IN, 5, &[], 1024), outcome(S_OK, 1025));
     assert_eq!(drive.bytes(BODY, 1024), data);
 }
 
 #[test]
-fn the_first_and_the_last_sector_are_there() {
+fn the_first_and_the_last_sector_can_be_accessed() {
     let mut drive = Drive::new();
     for sector in [0, SECTORS as u64 - 1] {
         assert_eq!(drive.ask(T_IN, sector, &[], 512), outcome(S_OK, 513));
@@ -79,7 +79,7 @@ fn get_id_gives_20_bytes_padded_with_zeroes() {
     for (id, expected) in [
         ("virtside-disk", b"virtside-disk\0\0\0\0\0\0\0"),
         ("", &[0; 20]),
-        // Exactly 20: no terminator. More: cut off.
+        // A serial of exactly 20 bytes has no terminator. A longer one is cut off.
         ("01234567890123456789", b"01234567890123456789"),
         ("01234567890123456789ABC", b"01234567890123456789"),
     ] {
@@ -91,14 +91,14 @@ fn get_id_gives_20_bytes_padded_with_zeroes() {
 }
 
 #[test]
-fn get_id_fills_what_room_there_is() {
+fn get_id_fills_a_shorter_buffer() {
     for room in [1, 5, 19] {
         let mut drive = Drive::new();
         assert_eq!(drive.ask(T_GET_ID, 0, &[], room), outcome(S_OK, room + 1));
         let bytes = drive.bytes(BODY, 20);
         let room = room as usize;
         assert_eq!(bytes[..room], b"virtside-disk\0\0\0\0\0\0\0"[..room]);
-        assert_eq!(bytes[room..], vec![0; 20 - room], "and not a byte more");
+        assert_eq!(bytes[room..], vec![0; 20 - room], "the rest is untouched");
     }
 }
 
@@ -106,7 +106,7 @@ fn get_id_fills_what_room_there_is() {
 fn get_id_leaves_room_beyond_20_bytes_alone() {
     let mut drive = Drive::new();
     drive.driver.write(BODY, &[0x77; 40]);
-    // The status is not adjacent to what was written, so it cannot count.
+    // The status is not adjacent to the written bytes, so it cannot count.
     assert_eq!(drive.ask(T_GET_ID, 0, &[], 33), outcome(S_OK, 20));
     assert_eq!(drive.bytes(BODY, 20), b"virtside-disk\0\0\0\0\0\0\0");
     assert_eq!(drive.bytes(BODY + 20, 20), [0x77; 20]);
@@ -162,13 +162,13 @@ fn requests_of_one_batch_are_all_carried_out_in_order() {
     virtside_tests::rings::settle(&mut drive.engine);
     assert_eq!(drive.driver.used_idx(), 5);
     assert_eq!(drive.bytes(STATUS, 5), [S_OK; 5]);
-    assert_eq!(drive.sector(7), [0x14; 512], "the last one counts");
+    assert_eq!(drive.sector(7), [0x14; 512], "the last write remains");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Header, data and status may be cut at any byte, and share descriptors.
+    /// Header, data and status may be cut at any byte, and may share descriptors.
     #[test]
     fn how_a_request_is_split_over_descriptors_does_not_matter(
         write: bool,
@@ -179,7 +179,7 @@ proptest! {
         let mut drive = Drive::new();
         let len = 512 * sectors;
         let data: Vec<u8> = (0..len).map(|at| (at * 31 + at / 512) as u8).collect();
-        // The readable part in one piece of memory, the writable part in another.
+        // The readable part and the writable part each have their own piece of memory.
         let (sent, room) = (HEADER, BODY);
         let kind = if write { T_OUT } else { T_IN };
         drive.write_header(kind, sector);

@@ -1,4 +1,4 @@
-//! A device whose options ask for more than its engine has room for.
+//! A device whose options exceed the capacity of its engine.
 
 use virtside::{
     Features,
@@ -10,7 +10,7 @@ use virtside::{
 use virtside_tests::{BASE, N, Q, SIZE, engine_over, reg};
 
 #[test]
-fn options_beyond_the_engine_are_cut_to_what_it_has_room_for() {
+fn options_are_limited_to_the_engines_capacity() {
     static RAM: Ram<4096> = Ram::new();
     let options = BlockOptions::new(100).with_queues(64);
     let mut engine = engine_over(

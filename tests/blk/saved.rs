@@ -1,4 +1,5 @@
-//! Saved and restored: the cache mode that the driver chose, and requests that wait for the disk.
+//! Saved and restored state: the cache mode that the driver chose, and requests that wait for the
+//! disk.
 
 use virtio_spec::blk::F;
 use virtside::{
@@ -29,12 +30,12 @@ fn elsewhere(drive: &Drive) -> TestEngine<Block<Disk>> {
     engine_over(block, drive.ram.flat(BASE), 8)
 }
 
-/// The same device over another disk; its driver does not notice.
+/// Moves the device to another disk. Its driver does not notice.
 #[track_caller]
 fn carry(drive: &mut Drive) {
-    let state: State = drive.engine.save().expect("nothing is in the way");
+    let state: State = drive.engine.save().expect("the device can be saved");
     let mut engine = elsewhere(drive);
-    engine.restore(&state).expect("what was saved is whole");
+    engine.restore(&state).expect("the saved state is valid");
     drive.engine = engine;
 }
 
@@ -54,26 +55,26 @@ fn the_cache_mode_is_as_the_driver_chose() {
 }
 
 #[test]
-fn a_driver_without_a_choice_keeps_what_it_has() {
+fn a_driver_without_config_wce_keeps_its_cache_mode() {
     for flags in [&[][..], &[F::FLUSH]] {
         let mut drive = drive(flags);
         let before = drive.engine.model().save();
         carry(&mut drive);
         assert_eq!(drive.engine.model().save(), before);
-        // A mode that it could not have chosen.
-        let mut state: State = drive.engine.save().expect("nothing is in the way");
+        // This mode is one that the driver could not have chosen.
+        let mut state: State = drive.engine.save().expect("the device can be saved");
         state.model.write_back = !state.model.write_back;
         let mut engine = elsewhere(&drive);
         let refused = Err(SnapshotError::Model { at: 0 });
         assert_eq!(engine.restore(&state), refused);
         assert_eq!(engine.load(reg::STATUS), 0);
-        assert!(engine.model().is_write_back(), "as in reset");
+        assert!(engine.model().is_write_back(), "the mode after a reset");
     }
 }
 
 #[test]
-fn the_mode_is_there_before_the_driver_is_live_and_in_reset() {
-    // FEATURES_OK is set, and the mode was written.
+fn the_mode_is_saved_during_set_up_and_in_reset() {
+    // FEATURES_OK is set, and the driver wrote the mode.
     let mut before = elsewhere(&Drive::new());
     assert!(before.negotiate(Features::VERSION_1 | feature(F::CONFIG_WCE) | feature(F::FLUSH)));
     let write = virtside::mmio::Access::Write {
@@ -82,14 +83,14 @@ fn the_mode_is_there_before_the_driver_is_live_and_in_reset() {
         value: 0,
     };
     let _ = before.reach(write);
-    let state: State = before.save().expect("nothing is in the way");
+    let state: State = before.save().expect("the device can be saved");
     let mut after = elsewhere(&Drive::new());
-    after.restore(&state).expect("what was saved is whole");
+    after.restore(&state).expect("the saved state is valid");
     assert!(!after.model().is_write_back());
     let _ = after.store(reg::STATUS, 0);
-    let state: State = after.save().expect("nothing is in the way");
+    let state: State = after.save().expect("the device can be saved");
     let mut after = elsewhere(&Drive::new());
-    after.restore(&state).expect("what was saved is whole");
+    after.restore(&state).expect("the saved state is valid");
     assert!(after.model().is_write_back());
 }
 

@@ -1,4 +1,4 @@
-//! What answers that come later cost.
+//! The cost of completing chains later.
 
 use super::*;
 
@@ -39,14 +39,15 @@ fn chains_that_waited_for_their_turn_cost_two_accesses_each() {
             let elements = 2 * u32::from(chains);
             let (mut engine, counts) = waiting(features, chains, 0);
             let _ = engine.poll(1);
-            // None is full, so each has an element and an index; the driver's wishes once.
+            // No chain is full. Each costs a used element and an index; the suppression field is
+            // read once.
             assert_eq!(counts.rings(), elements + 1);
             assert!(counts.rings() <= poll_bound(1) + elements);
             let (mut engine, counts) = waiting(features, chains, 0);
             let token = engine.model().chain(0, 0).token;
             assert_eq!(engine.complete(token), Ok(()));
             assert_eq!(counts.rings(), elements + 1);
-            // All are full: one for all.
+            // All chains are full. One used element serves all.
             let (mut engine, counts) = waiting(features, chains, 1);
             assert_eq!(engine.complete(token), Ok(()));
             assert_eq!(counts.rings(), 3);

@@ -1,21 +1,21 @@
-//! How often a model is asked for a chain that is due.
+//! How often the engine asks a model for due chains.
 
 use super::*;
 
-/// When a model has a chain that is due.
+/// When a model has a due chain.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Due {
-    /// Never: it answers at once.
+    /// Never; the model answers at once.
     Never,
-    /// Never, and it serves nothing.
+    /// Never; the model serves nothing.
     Busy,
-    /// Each chain that was pending when it heard that nothing more comes.
+    /// After `drained`: each chain that was pending by then.
     Drained,
-    /// Always one that is not pending any more.
+    /// Always: a chain that is not pending any more.
     Stale,
 }
 
-/// Counts how often it is asked.
+/// A model that counts how often it is asked.
 struct Asked {
     when: Due,
     asked: Cell<u32>,
@@ -59,7 +59,7 @@ impl DeviceModel for Asked {
     }
 }
 
-/// How often each poll asks for a chain that is due, until there is no more to do.
+/// Returns how often each poll asks for due chains, until nothing is left to do.
 fn asks(when: Due, loads: [Load; Q], slots: usize, budget: u16) -> Vec<u32> {
     let model = Asked {
         when,
@@ -82,7 +82,7 @@ fn asks(when: Due, loads: [Load; Q], slots: usize, budget: u16) -> Vec<u32> {
             return each;
         }
     }
-    panic!("{loads:?} never ends");
+    panic!("{loads:?} never becomes idle");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_poll_asks_for_a_due_chain_no_more_often_than_documented() {
             }
         }
     }
-    // Each chain takes the only slot, and is due when nothing more comes.
+    // Each chain takes the only slot, and is due once the queue is drained.
     for budget in [2, 16] {
         let polls = asks(Due::Drained, [Load::Short(16); Q], 1, budget);
         assert!(polls.iter().any(|asked| *asked >= 2 * u32::from(budget)));

@@ -1,5 +1,5 @@
-//! The worst case of every call, in accesses to the driver's rings, as `Engine` documents it; and of
-//! what a model is asked, as `DeviceModel` does.
+//! The worst case of every call, in accesses to the driver's rings, as `Engine` documents it. Also
+//! how often the engine calls a model, as `DeviceModel` documents it.
 
 mod completion;
 mod due;
@@ -30,7 +30,7 @@ const TABLE: u64 = DATA + 0x8000;
 
 type Counted<D> = TestEngine<D, CountingMem<'static, FlatMem>>;
 
-/// A device over memory that counts, and the counts.
+/// A device over counting memory, and its counters.
 fn counted<D: DeviceModel>(model: D, slots: usize) -> (Counted<D>, &'static Counts, TestRam) {
     let (ram, counts): (_, &'static Counts) = (ram(), Box::leak(Box::default()));
     let engine = engine_over(model, CountingMem::new(ram.flat(BASE), counts), slots);
@@ -44,7 +44,7 @@ fn poll_bound(budget: u16) -> u32 {
     budget * (N as u32 + 5) + 2 * budget.min(queues)
 }
 
-/// A chain of the full length in consecutive descriptors from `head` on.
+/// Writes a chain of the full length, in consecutive descriptors from `head` on.
 fn write_longest(driver: &FakeDriver<FlatMem>, head: u16) {
     for at in 0..SIZE {
         let index = (head + at) % SIZE;
@@ -53,17 +53,17 @@ fn write_longest(driver: &FakeDriver<FlatMem>, head: u16) {
     }
 }
 
-/// What the queues of a test hold.
+/// The contents of a test's queues.
 #[derive(Clone, Copy, Debug)]
 enum Load {
     Nothing,
-    /// As many chains of one descriptor.
+    /// This many chains of one descriptor.
     Short(u16),
-    /// As many chains of all descriptors: the same ones, by different heads.
+    /// This many chains of all descriptors. All share the descriptors, but each has another head.
     Longest(u16),
-    /// As many chains that are wholly in tables of the full length.
+    /// This many chains that are wholly in tables of the full length.
     Indirect(u16),
-    /// As many that use all but one descriptor, the last of which refers to a table.
+    /// This many chains that use all but one descriptor, the last of which refers to a table.
     Mixed(u16),
     Loop,
     BadHead,
@@ -91,7 +91,7 @@ impl Load {
             Self::Jump => return driver.set_avail_idx(SIZE + 1),
         };
         match self {
-            // A ring of them all: whichever is first, it ends at the one with no NEXT.
+            // The descriptors form a cycle. Every chain ends at the descriptor without NEXT.
             Self::Longest(_) => write_longest(driver, 0),
             Self::Mixed(_) => {
                 write_longest(driver, 0);
@@ -129,7 +129,7 @@ const LOADS: [Load; 13] = [
     Load::Jump,
 ];
 
-/// The ring accesses of each poll until there is no more to do.
+/// Returns the ring accesses of each poll, until nothing is left to do.
 fn accesses(features: Features, loads: [Load; Q], budget: u16, plan: Plan) -> Vec<u32> {
     let (mut engine, counts, ram) = counted(RecordingModel::new(plan), 3);
     let configs: Vec<_> = (0..Q as u16).map(config).collect();
@@ -150,11 +150,11 @@ fn accesses(features: Features, loads: [Load; Q], budget: u16, plan: Plan) -> Ve
             return each;
         }
     }
-    panic!("{loads:?} never ends");
+    panic!("{loads:?} never becomes idle");
 }
 
-/// A device with so many chains on queue 0 whose oldest is kept, while the others are answered with
-/// this and wait for their turn.
+/// Makes a device with this number of chains on queue 0. It keeps the oldest. It has answered the
+/// others with `written` bytes each, and they wait for their turn.
 fn waiting(features: Features, chains: u16, written: u32) -> (Counted<Holder>, &'static Counts) {
     let (mut engine, counts, ram) = counted(Holder::new(), chains.into());
     assert!(engine.bring_up(features | Features::RING | Features::IN_ORDER, &[config(0)]));
@@ -173,12 +173,12 @@ fn waiting(features: Features, chains: u16, written: u32) -> (Counted<Holder>, &
 fn saving_and_restoring_touch_no_ring() {
     for features in [Features::empty(), Features::IN_ORDER] {
         let (mut engine, counts) = waiting(features, 8, 1);
-        let state = engine.save::<16>().expect("nothing is out");
+        let state = engine.save::<16>().expect("no queue is taken");
         assert_eq!(state.device.chains.len(), 8);
         let offer = Offer::AS_IS.with(Features::IN_ORDER);
         let mem = engine.device().memory().clone();
         let mut next = engine_over(Holder::new(), mem, 8).with_offer(offer);
-        next.restore(&state).expect("what was saved is whole");
+        next.restore(&state).expect("the saved state is valid");
         assert_eq!((counts.rings(), counts.stores()), (0, 0));
     }
 }

@@ -1,9 +1,9 @@
-//! What a poll costs.
+//! The cost of a poll.
 
 use super::*;
 
 #[test]
-fn a_poll_keeps_within_its_bound_whatever_the_queues_hold() {
+fn a_poll_keeps_its_bound_with_any_contents_of_the_queues() {
     for features in [
         Features::empty(),
         Features::EVENT_IDX,
@@ -41,12 +41,12 @@ fn a_poll_of_chains_that_wait_keeps_within_its_bound() {
     }
 }
 
-/// A bound that nothing comes near says little.
+/// A bound that no case comes near proves little.
 #[test]
 fn the_bound_of_a_poll_is_nearly_reached() {
     for budget in [1, 4, 16] {
         let loads = [Load::Longest(16); Q];
-        // The longest chain by its first head only; the others are one shorter each.
+        // Only the first head has a chain of the full length. The others are shorter by one each.
         let polled = accesses(Features::empty(), loads, budget, Plan::Claim(0));
         let most = polled.into_iter().max().expect("there was a poll");
         let longest: u32 = (0..u32::from(budget))
@@ -73,14 +73,14 @@ fn a_batch_costs_no_more_than_the_format_needs() {
     let _ = engine.kick(0);
     counts.clear();
     assert_eq!(engine.poll(5), Step::More);
-    // One index for the batch, an entry each, and one look at the driver's wishes.
+    // Loads: the available index once, an entry for each chain, the suppression field once.
     assert_eq!(counts.loads(), 1 + 5 + 1);
     assert_eq!((counts.descriptors(), counts.elements()), (15, 5));
-    // An index each, and the flags once.
+    // Stores: the used index for each chain, and the flags once.
     assert_eq!(counts.stores(), 5 + 1);
     counts.clear();
     assert_eq!(engine.poll(5), Step::Idle);
-    // The flags again, and a look before and behind it.
+    // The device stores the flags, and loads the available index before and after that store.
     assert_eq!((counts.loads(), counts.stores()), (2, 1));
     assert_eq!((counts.descriptors(), counts.elements()), (0, 0));
 }
@@ -131,7 +131,7 @@ fn a_poll_into_and_out_of_a_suspension_keeps_its_bound() {
     }
 }
 
-/// A device that says later whether it starts.
+/// A device that answers DRIVER_OK later.
 struct Hesitant;
 
 impl DeviceConfig for Hesitant {
@@ -165,12 +165,12 @@ fn a_poll_before_driver_ok_completes_keeps_its_bound() {
             Load::Longest(1).write(&mut driver(ram, queue));
         }
         let Reply::Pending(ticket) = engine.go_live() else {
-            panic!("it was answered at once");
+            panic!("DRIVER_OK was answered at once");
         };
         assert!(engine.responder().expect("the driver waits").accept());
         counts.clear();
         let _ = engine.poll(budget);
-        // The stores of DRIVER_OK come with it.
+        // The stores that DRIVER_OK causes happen in this poll.
         let polled = counts.rings() - Q as u32;
         assert!(
             polled <= poll_bound(budget),
@@ -178,6 +178,6 @@ fn a_poll_before_driver_ok_completes_keeps_its_bound() {
         );
         counts.clear();
         assert_eq!(engine.finish(ticket), Reply::Done(0));
-        assert_eq!(counts.rings(), 0, "and are not made twice");
+        assert_eq!(counts.rings(), 0, "the stores happen once");
     }
 }

@@ -1,15 +1,15 @@
-//! What a register access costs.
+//! The cost of a register access.
 
 use super::*;
 
-/// Every register, read and written with these values, in every width.
+/// Every register, read and written with these values in every width.
 fn every_access() -> Vec<Access> {
     let mut all = Vec::new();
     for offset in (0..0x140).chain([0x1000, 0xffff_fffc]) {
         for width in [1, 2, 4, 8] {
             all.push(Access::Read { offset, width });
             for value in [0, 1, 2, 3, 0x80, 0xffff_ffff, u64::MAX] {
-                // Only DRIVER_OK may touch a ring, and that is another test.
+                // Only DRIVER_OK may access a ring; another test covers it.
                 if offset != 0x70 || value & 4 == 0 {
                     all.push(Access::Write {
                         offset,
@@ -66,6 +66,6 @@ fn driver_ok_touches_each_ring_once() {
         );
         counts.clear();
         assert_eq!(engine.go_live(), Reply::Done(0));
-        assert_eq!(counts.rings(), 0, "DRIVER_OK is there already");
+        assert_eq!(counts.rings(), 0, "DRIVER_OK was set before");
     }
 }

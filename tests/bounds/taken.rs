@@ -1,4 +1,4 @@
-//! What a queue costs its owner, and its way back.
+//! The cost of a taken queue to its owner, and of putting it back.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn a_taken_queue_in_order_keeps_within_its_bounds() {
         let (mut engine, counts, ram) = counted(RecordingModel::new(Plan::Fill(1)), 1);
         assert!(engine.bring_up(Features::RING | Features::IN_ORDER, &[config(0)]));
         settle(&mut engine);
-        let mut queue = engine.take_queue(0).expect("it is live");
+        let mut queue = engine.take_queue(0).expect("queue 0 is live");
         let mut driver = driver(ram, 0);
         Load::Short(2).write(&mut driver);
         let mut chain = Chain::new();
@@ -16,12 +16,12 @@ fn a_taken_queue_in_order_keeps_within_its_bounds() {
             assert_eq!(queue.pop(engine.device().memory(), &mut chain), Ok(true));
             counts.clear();
             assert_eq!(queue.complete(&chain, 1), Ok(()));
-            assert_eq!(counts.rings(), 0, "it is full");
+            assert_eq!(counts.rings(), 0, "the chain is full");
         }
         counts.clear();
         assert!(queue.flush());
         assert_eq!(counts.rings(), 3);
-        // Full again, and then the ring is broken.
+        // The next chain is full, too; then the driver breaks the ring.
         Load::Short(1).write(&mut driver);
         assert_eq!(queue.pop(engine.device().memory(), &mut chain), Ok(true));
         assert_eq!(queue.complete(&chain, 1), Ok(()));
@@ -35,12 +35,12 @@ fn a_taken_queue_in_order_keeps_within_its_bounds() {
         let popped = queue.pop(engine.device().memory(), &mut chain);
         assert!(matches!(popped, Err(Stop::Driver(_))), "{popped:?}");
         assert!(counts.rings() <= N as u32 + 2 + 2 + 2, "{}", counts.rings());
-        assert_eq!(driver.used_idx(), 3, "nothing is lost");
+        assert_eq!(driver.used_idx(), 3, "every chain was returned");
     }
 }
 
 #[test]
-fn putting_back_costs_one_access_and_two_for_each_in_order() {
+fn putting_back_costs_one_access_plus_two_a_chain_in_order() {
     for (order, most) in [(Features::empty(), 1), (Features::IN_ORDER, 3)] {
         for event in [Features::empty(), Features::EVENT_IDX] {
             for chains in [0, 1, 2, 16] {
@@ -48,7 +48,7 @@ fn putting_back_costs_one_access_and_two_for_each_in_order() {
                 let plain = Features::RING.difference(Features::EVENT_IDX);
                 assert!(engine.bring_up(plain | order | event, &[config(0)]));
                 settle(&mut engine);
-                let mut queue = engine.take_queue(0).expect("it is live");
+                let mut queue = engine.take_queue(0).expect("queue 0 is live");
                 let mut driver = driver(ram, 0);
                 Load::Short(chains).write(&mut driver);
                 let mut chain = Chain::new();
@@ -87,12 +87,12 @@ fn a_queue_that_comes_back_costs_one_store() {
     assert_eq!(counts.rings(), 0);
     assert_eq!(engine.store(0x44, 1), Reply::Done(0));
     assert_eq!((counts.rings(), counts.stores()), (1, 1));
-    // One that does not pass costs none.
+    // A queue that fails its check costs no store.
     assert_eq!(engine.store(0xc0, 1), Reply::Done(0));
     counts.clear();
     assert!(
         engine.configure(&configs[1]).refusal().is_none(),
-        "it is ready"
+        "queue 0 is ready"
     );
     let mut odd = configs[0];
     odd.size = 3;
@@ -108,7 +108,7 @@ fn a_taken_queue_keeps_within_its_bounds() {
             let (mut engine, counts, ram) = counted(RecordingModel::new(Plan::Fill(1)), 1);
             assert!(engine.bring_up(features, &[config(0)]));
             settle(&mut engine);
-            let mut queue = engine.take_queue(0).expect("it is live");
+            let mut queue = engine.take_queue(0).expect("queue 0 is live");
             load.write(&mut driver(ram, 0));
             let mut chain = Chain::new();
             counts.clear();
@@ -118,7 +118,7 @@ fn a_taken_queue_keeps_within_its_bounds() {
             if popped != Ok(true) {
                 continue;
             }
-            // Asked to stop, it is quiet as soon as the chain is given back.
+            // After a request to stop, the queue is quiet once its owner gives the chain back.
             let _ = engine.store(0x70, 0);
             let mut none = Chain::new();
             assert_eq!(

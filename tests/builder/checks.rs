@@ -1,4 +1,4 @@
-//! Which queues a device wants: the stock checks, and one's own.
+//! Queue checks: the ready-made ones, and checks of a device's own.
 
 use std::{cell::RefCell, ops::Bound};
 
@@ -12,7 +12,7 @@ use virtside::{
 };
 use virtside_tests::{SIZE, config, layout, reg, test_engine};
 
-/// Whether a check wants each of the queues 0 to 9 beside these.
+/// Returns which of the queues 0 to 9 a check accepts beside these queues.
 fn wants(check: &(impl QueueCheck + ?Sized), existing: &[u16]) -> Vec<u16> {
     (0..10)
         .filter(|queue| {
@@ -66,8 +66,8 @@ fn a_queue_set_wants_its_members_each_once() {
 }
 
 #[test]
-fn a_closure_decides_by_what_is_there() {
-    // No more than two queues, and none twice as large as another's number.
+fn a_closure_decides_by_the_existing_queues() {
+    // This check accepts two queues, and no queue number that is twice an existing number.
     let check = QueueCheckFn(|queue, existing: &mut dyn Iterator<Item = u16>| {
         let existing: Vec<u16> = existing.collect();
         if existing.len() < 2 && !existing.iter().any(|other| queue == 2 * other) {
@@ -80,7 +80,7 @@ fn a_closure_decides_by_what_is_there() {
     assert_eq!(wants(&check, &[3, 4]), []);
 }
 
-/// A refusal that says more than a number.
+/// A refusal with more data than a queue number.
 #[derive(Debug)]
 struct TooMany(u16);
 
@@ -126,14 +126,14 @@ fn by_default_a_configuration_is_judged_by_its_number() {
     assert_eq!(*seen.borrow(), [(6, vec![2, 9])]);
 }
 
-/// Wants queues of 8 elements, and with INDIRECT_DESC also larger ones.
+/// Accepts queues of 8 elements, and larger ones with INDIRECT_DESC.
 #[derive(Clone)]
 struct BySize;
 
 impl QueueCheck for BySize {
     type Error = DeviceError;
     fn check_queue(&self, _: u16, _: impl Iterator<Item = u16>) -> Result<(), DeviceError> {
-        unreachable!("the whole configuration is judged");
+        unreachable!("`check_config` replaces this method");
     }
     fn check_config<'a>(
         &self,
@@ -203,7 +203,7 @@ fn at_driver_ok_the_check_sees_the_final_features() {
         let _ = engine.store(reg::DRIVER_FEATURES, value);
     }
     assert_eq!(engine.configure(&config(0)), Reply::Done(0));
-    // The driver thinks better of INDIRECT_DESC.
+    // The driver negotiates again without INDIRECT_DESC.
     let _ = engine.store(reg::DRIVER_FEATURES_SEL, 0);
     let _ = engine.store(reg::DRIVER_FEATURES, 0);
     let _ = engine.store(reg::STATUS, 0xb);
@@ -211,7 +211,7 @@ fn at_driver_ok_the_check_sees_the_final_features() {
     assert_eq!(engine.load(reg::STATUS), 0x4f);
 }
 
-/// A check that notes each queue that it is asked about, and those beside it.
+/// The queues that a check was asked about, each with the queues beside it.
 type Asked = std::rc::Rc<RefCell<Vec<(u16, Vec<u16>)>>>;
 
 #[test]
@@ -231,10 +231,10 @@ fn at_driver_ok_each_queue_is_checked_beside_all_others() {
 }
 
 #[test]
-fn those_left_are_checked_again_when_one_is_dropped() {
+fn when_a_queue_is_dropped_the_others_are_checked_again() {
     let asked = Asked::default();
     let inside = asked.clone();
-    // Each queue only beside the one above it.
+    // Each queue needs the queue above it.
     let check = QueueCheckFn(move |queue, existing: &mut dyn Iterator<Item = u16>| {
         let existing: Vec<u16> = existing.collect();
         inside.borrow_mut().push((queue, existing.clone()));
@@ -259,7 +259,7 @@ fn those_left_are_checked_again_when_one_is_dropped() {
         engine.transport().last_refusal(),
         Some(Refusal::QueueCheck { queue: 0 })
     );
-    // Three queues, so 3 * 4 / 2: as many as there may be.
+    // Three queues cost 3 * 4 / 2 checks, the documented maximum.
     assert_eq!(
         asked.take(),
         [
@@ -278,7 +278,7 @@ fn those_left_are_checked_again_when_one_is_dropped() {
 }
 
 #[test]
-fn what_passed_every_other_check_is_asked_for_last() {
+fn the_device_is_asked_after_every_other_check() {
     let asked = std::rc::Rc::new(RefCell::new(0));
     let inside = asked.clone();
     let check = QueueCheckFn(move |_, _: &mut dyn Iterator<Item = u16>| {

@@ -1,4 +1,4 @@
-//! `Device`: what may be asked of one that came out of the conversation.
+//! `Device`: the operations on a device that a conversation built.
 
 use std::sync::Arc;
 
@@ -101,10 +101,10 @@ fn a_queue_can_be_taken_and_put_back() {
     assert!(live.device.configured_queues().eq([0, 2]));
     live.drivers[1].send(1, &[Buffer::writable(DATA, 6)]);
     assert_eq!(live.device.notify_queue(2), Ok(()));
-    // The device leaves it alone.
+    // The device does not serve the taken queue.
     assert_eq!(live.poll(), Step::Idle);
     assert!(live.model.seen.is_empty());
-    // Its new owner hears the kick and serves it.
+    // The new owner of the queue gets the kick, and serves the queue.
     assert!(queue.was_kicked());
     let mut chain = Chain::new();
     let mem = live.device.memory().clone();
@@ -116,7 +116,7 @@ fn a_queue_can_be_taken_and_put_back() {
     assert_eq!(queue.complete(&chain, 6), Ok(()));
     assert!(!queue.flush() || live.line.asserted() == 1);
     assert_eq!(live.drivers[1].take_used(), Some((1, 6)));
-    // Back again, it counts as kicked.
+    // A queue that is put back counts as kicked.
     live.drivers[1].send(4, &[Buffer::writable(DATA, 2)]);
     assert!(live.device.put_back(queue).is_ok());
     assert_eq!(live.device.queue_state(2), QueueState::Live);
@@ -125,7 +125,7 @@ fn a_queue_can_be_taken_and_put_back() {
 }
 
 #[test]
-fn a_queue_that_is_not_there_cannot_be_taken() {
+fn an_unknown_queue_cannot_be_taken() {
     let mut live = Live::new();
     let refusal = |live: &mut Live, queue| live.device.take_queue(queue).map(|_| ()).unwrap_err();
     assert_eq!(refusal(&mut live, 1), Refusal::QueueNotReady { queue: 1 });
@@ -155,7 +155,7 @@ fn a_queue_with_chains_in_flight_is_not_put_back() {
 }
 
 #[test]
-fn a_queue_that_was_dropped_is_dead() {
+fn a_dropped_queue_has_failed() {
     let mut live = Live::new();
     drop(live.take(0));
     assert_eq!(live.device.queue_state(0), QueueState::Failed);
@@ -166,7 +166,7 @@ fn a_queue_that_was_dropped_is_dead() {
 }
 
 #[test]
-fn a_stopped_queue_is_forgotten() {
+fn a_stopped_queue_is_removed() {
     let mut live = Live::new();
     live.model.plan = Plan::Wait;
     live.drivers[1].send(0, &[Buffer::writable(DATA, 1)]);
@@ -215,7 +215,7 @@ fn a_queue_stopped_while_it_was_taken_waits_for_its_owner() {
             .stop_queue(0, &mut live.model, &mut live.slots)
             .is_done()
     );
-    // What was taken is of no use any more.
+    // The taken queue is stale.
     assert!(matches!(
         live.device.put_back(queue),
         Err(PutBackError::Discarded)

@@ -1,4 +1,5 @@
-//! From set-up messages to a device: queue checks, the builder, the conversation, and what it ends in.
+//! Building a device from set-up messages: queue checks, the builder, the conversation and the
+//! device.
 
 mod checks;
 mod conversation;

@@ -1,4 +1,4 @@
-//! The message path refuses what no transport would have offered.
+//! The message path refuses features that no transport would have offered.
 
 use virtside::{
     Configuring, DeviceBuilder, Features, Message, Refusal, Shared, error::DeviceError,

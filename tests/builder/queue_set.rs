@@ -1,4 +1,4 @@
-//! `QueueSet` against the standard library's set.
+//! `QueueSet` compared with the standard library's set.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ enum Op {
     Clear,
 }
 
-/// Any number; many small ones, and those beside the borders of words and sets.
+/// Generates any number, with many small ones and many near the borders of words and sets.
 fn number() -> impl Strategy<Value = u16> {
     let borders = [
         31, 32, 33, 63, 64, 95, 96, 97, 0x7fff, 0x8000, 0xffdf, 0xffe0, 0xffff,
@@ -36,7 +36,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     vec(op, 0..40)
 }
 
-/// Both sets, after the same operations with the same results.
+/// Applies the operations to both sets, and compares the results of each; returns both sets.
 fn pair<const WORDS: usize>(ops: &[Op]) -> (QueueSet<WORDS>, BTreeSet<u16>) {
     let fits = |queue: u16| u32::from(queue) < 32 * WORDS as u32;
     let (mut set, mut model) = (QueueSet::<WORDS>::new(), BTreeSet::new());
@@ -116,7 +116,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_queue_set_does_what_a_set_does(
+    fn a_queue_set_behaves_like_a_btree_set(
         one in ops(),
         two in ops(),
         probes in vec(number(), 0..10),
@@ -138,7 +138,7 @@ proptest! {
     }
 
     #[test]
-    fn the_first_so_many_are_the_first_so_many(count in number()) {
+    fn first_returns_the_lowest_numbers(count in number()) {
         check_first::<0>(count);
         check_first::<1>(count);
         check_first::<3>(count);

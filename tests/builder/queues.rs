@@ -1,4 +1,4 @@
-//! `DeviceBuilder`: collecting queues, and building the device.
+//! `DeviceBuilder`: adding queues, and building the device.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn build<I>(builder: Builder<I>) -> Result<Built<I>, DeviceError> {
     builder.build(Features::VERSION_1, ram().flat(BASE))
 }
 
-/// Why a device cannot be built with this queue.
+/// Returns why a device with this queue cannot be built.
 fn refusal(config: QueueConfig) -> Refusal {
     let builder = builder().add_queue(config).expect("its number is good");
     match build(builder) {
@@ -56,7 +56,7 @@ fn queues_may_be_added_in_any_order() {
 }
 
 #[test]
-fn a_queue_twice_is_refused() {
+fn a_second_queue_of_the_same_number_is_refused() {
     let builder = builder().add_queue(config(1)).expect("it is new");
     let other = QueueConfig {
         size: 4,
@@ -69,7 +69,7 @@ fn a_queue_twice_is_refused() {
 }
 
 #[test]
-fn a_number_that_there_is_no_room_for_is_refused() {
+fn a_number_beyond_the_capacity_is_refused() {
     for queue in [4, 5, 31, 32, 0x8000, u16::MAX] {
         let config = QueueConfig { queue, ..config(0) };
         assert_eq!(
@@ -86,7 +86,7 @@ fn the_notification_can_be_mapped() {
         .map_notify(|()| Ok(line))
         .and_then(|builder| builder.add_queue(config(2)))
         .and_then(|builder| builder.map_notify(|line| Ok(Arc::new(BufferedNotify::new(line)))));
-    // Queues survive it.
+    // The added queues are kept.
     let builder = builder.expect("nothing failed");
     assert!(builder.configured_queues().eq([2]));
     let device = build(builder).expect("it is good");
@@ -97,14 +97,14 @@ fn the_notification_can_be_mapped() {
 }
 
 #[test]
-fn a_notification_that_cannot_be_mapped_ends_it() {
+fn a_notification_that_cannot_be_mapped_is_an_error() {
     let error = DeviceError::Host(virtside::HostFault::Backend);
     let failed = builder().map_notify(|()| Err::<(), _>(error));
     assert_eq!(failed.unwrap_err(), error);
 }
 
 #[test]
-fn a_size_that_is_no_size_is_refused() {
+fn an_invalid_size_is_refused() {
     for size in [0, 3, 17, 32, 0x8000, 0x1_0000, 0x1_0008, u32::MAX] {
         let refusal = refusal(QueueConfig { size, ..config(1) });
         assert_eq!(
@@ -206,7 +206,7 @@ fn an_area_that_wraps_around_is_refused() {
 }
 
 #[test]
-fn an_area_that_is_not_all_there_is_refused() {
+fn an_area_that_is_not_wholly_mapped_is_refused() {
     let good = config(1);
     for start in [0, BASE - 16, BASE + BYTES as u64 - 16] {
         for (config, area, len) in [

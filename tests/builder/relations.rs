@@ -1,4 +1,5 @@
-//! Queue checks that relate queues: the set that goes live obeys them, whichever way it came.
+//! Queue checks that relate queues. The set of queues that goes live obeys the check on every path
+//! to a live device.
 
 use std::sync::Arc;
 
@@ -18,10 +19,10 @@ use virtside_tests::{
     ram, reg,
 };
 
-/// The first driver address of the tests' memory: its first half is in one window of 1 MiB, its
-/// second in the next.
+/// The first driver address of the tests' memory. The first half of the memory is in one window of
+/// 1 MiB, the second half in the next.
 const START: u64 = (1 << 20) - (1 << 17);
-/// Far enough from queue 0's rings to be in the next window.
+/// Offset from queue 0's rings into the next window.
 const FAR: u64 = 1 << 17;
 
 /// A queue of 8 elements.
@@ -40,7 +41,7 @@ fn far(queue: u16) -> QueueConfig {
     Layout::packed_at(START + FAR + 0x1000 * u64::from(queue), 8).config(queue)
 }
 
-/// What a driver says, before it says that it is ready.
+/// A message of a driver before DRIVER_OK.
 #[derive(Clone, Copy, Debug)]
 enum Say {
     Configure(QueueConfig),
@@ -48,8 +49,8 @@ enum Say {
 }
 use Say::{Configure, Stop};
 
-/// A check, what a driver says to get around it, each step of which is acceptable, the reason to
-/// refuse it nevertheless, and a set of the same queues that is wanted.
+/// A check; messages that try to get around it, each acceptable by itself; the expected reason to
+/// refuse the resulting set; and a set of the same queues that the check accepts.
 struct Case {
     check: Check,
     trick: Vec<Say>,
@@ -58,7 +59,7 @@ struct Case {
 }
 
 impl Case {
-    /// The queues that stand at the end of the trick.
+    /// The queues that exist after the messages that try to get around the check.
     fn bad(&self) -> Vec<QueueConfig> {
         let mut queues = Vec::<QueueConfig>::new();
         for say in &self.trick {
@@ -132,7 +133,7 @@ fn device(check: &Check, ram: TestRam) -> TestEngine<Probe> {
     engine_over(model, ram.flat(START), 1)
 }
 
-/// A driver that has said all this to a device, up to FEATURES_OK.
+/// A driver that has sent these messages to a device, up to FEATURES_OK.
 fn told(engine: &mut TestEngine<Probe>, what: &[Say]) {
     assert!(engine.negotiate(Features::VERSION_1));
     for say in what {
@@ -163,7 +164,7 @@ fn over_registers(case: &Case) {
     let mut engine = device(&case.check, ram());
     told(&mut engine, &case.trick);
     assert_refused(&mut engine, case.why);
-    // It comes right after a reset.
+    // The driver succeeds after a reset.
     assert!(engine.bring_up(Features::VERSION_1, &case.good));
     assert_eq!(engine.load(reg::STATUS), 0xf);
     assert_eq!(engine.model().started_with, case.good);
@@ -173,8 +174,8 @@ fn over_registers(case: &Case) {
 type Made = Device<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 type Responder = ReadyResponder<Line, Q, Arc<Shared<Q>>>;
 
-/// A device of messages that was told all this and then is to be ready; and whether the driver was
-/// told to reset.
+/// Sends these messages to a device that is set up by messages, and then makes it ready. Returns
+/// the device, if there is one, and whether the driver was told to reset.
 fn made(
     check: &Check,
     ram: TestRam,
@@ -222,7 +223,7 @@ fn over_messages(case: &Case) {
     assert!(device.configured_queues().eq(numbers));
 }
 
-/// Why a state with these queues is not restored.
+/// Returns why a state with these queues is not restored.
 fn not_restored(why: Refusal) -> SnapshotError {
     match why {
         Refusal::QueueCheck { queue } => SnapshotError::Queue { queue, why },
@@ -231,7 +232,7 @@ fn not_restored(why: Refusal) -> SnapshotError {
 }
 
 fn over_restore(case: &Case) {
-    // A live device that had no such check.
+    // A live device without such a check saved this state.
     let ram = ram();
     let mut old = device(&Check::default(), ram);
     let live = |old: &mut TestEngine<Probe>, queues: &[QueueConfig]| {
@@ -241,7 +242,7 @@ fn over_restore(case: &Case) {
     let state = live(&mut old, &case.bad());
     let mut new = device(&case.check, ram);
     assert_eq!(new.restore(&state), Err(not_restored(case.why)));
-    assert_eq!(new.load(reg::STATUS), 0, "it is in reset");
+    assert_eq!(new.load(reg::STATUS), 0, "the device is in reset");
     let mut backwards = case.good.clone();
     backwards.reverse();
     let mut state = live(&mut old, &backwards);
@@ -249,7 +250,7 @@ fn over_restore(case: &Case) {
     assert_eq!(new.restore(&state), Ok(()));
     assert_eq!(new.model().started_with, case.good);
 
-    // One that the trick was played on, but for DRIVER_OK.
+    // This state has the bad set, but not DRIVER_OK.
     let mut old = device(&case.check, ram);
     told(&mut old, &case.trick);
     let state = old.save::<1>().expect("nothing is outstanding");
@@ -260,17 +261,17 @@ fn over_restore(case: &Case) {
     }
     assert_refused(&mut new, case.why);
 
-    // One of messages.
+    // This state is of a device that was set up by messages.
     let restored = |queues: &[QueueConfig], live: bool| {
         let (old, _) = made(&Check::default(), ram, &up(queues));
-        let (mut old, responder) = old.expect("anything goes");
+        let (mut old, responder) = old.expect("the check accepts any queues");
         let _waits = if live {
             assert!(responder.accept());
             None
         } else {
             Some(responder)
         };
-        let state: DeviceSnapshot<Q, N, 1> = old.save(&[]).expect("it is saved");
+        let state: DeviceSnapshot<Q, N, 1> = old.save(&[]).expect("the device can be saved");
         assert_eq!((state.live, state.needs_reset), (live, false));
         let (mut model, mut slots) = (Probe::default(), [ChainSlot::new()]);
         model.check = case.check.clone();
@@ -283,7 +284,7 @@ fn over_restore(case: &Case) {
     }
 }
 
-/// A device of messages that a state can be restored into.
+/// A device of messages into which a state can be restored.
 fn waiting(ram: TestRam) -> Made {
     let line: Line = Box::leak(Box::default());
     let builder = DeviceBuilder::new(Arc::new(Shared::new()))
@@ -294,7 +295,7 @@ fn waiting(ram: TestRam) -> Made {
         .expect("it has no queues")
 }
 
-/// Each check, over each way in.
+/// Runs each check on each path to a live device.
 macro_rules! each_way {
     ($($check:ident)*) => {$(
         mod $check {

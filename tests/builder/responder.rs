@@ -1,4 +1,4 @@
-//! `ReadyResponder`: nothing happens before it is answered, and what happens then.
+//! `ReadyResponder`: nothing happens before its answer; each answer has its own effect.
 
 use std::{
     sync::{Arc, Barrier},
@@ -24,7 +24,7 @@ use virtside_tests::{
 
 type Handle = Arc<Shared<Q>>;
 
-/// A device that is ready but not answered, its responder, and a driver with a chain sent.
+/// A ready device without an answer, its responder, and a driver that has sent a chain.
 struct Waiting {
     device: Device<FlatMem, Line, Q, N, Handle>,
     responder: Option<ReadyResponder<Line, Q, Handle>>,
@@ -94,11 +94,11 @@ fn the_device_is_silent_until_it_is_accepted() {
 }
 
 #[test]
-fn when_it_is_accepted_every_queue_counts_as_notified() {
+fn acceptance_counts_as_a_kick_of_every_queue() {
     let mut waiting = Waiting::new();
     assert!(waiting.answer().accept());
     assert!(waiting.shared.is_live() && !waiting.shared.needs_reset());
-    // Nobody kicked.
+    // No driver kicked.
     assert_eq!(waiting.poll(), Step::Idle);
     assert_eq!(waiting.driver.take_used(), Some((0, 3)));
     assert_eq!(waiting.line.asserted(), 1);
@@ -106,7 +106,7 @@ fn when_it_is_accepted_every_queue_counts_as_notified() {
 }
 
 #[test]
-fn when_it_is_refused_the_driver_is_told_to_reset() {
+fn refusal_tells_the_driver_to_reset() {
     let mut waiting = Waiting::new();
     waiting.answer().refuse();
     assert!(waiting.shared.needs_reset() && !waiting.shared.is_live());
@@ -117,7 +117,7 @@ fn when_it_is_refused_the_driver_is_told_to_reset() {
 }
 
 #[test]
-fn to_drop_it_is_to_refuse() {
+fn dropping_it_refuses() {
     let mut waiting = Waiting::new();
     drop(waiting.answer());
     assert!(waiting.shared.needs_reset() && !waiting.shared.is_live());
@@ -154,7 +154,7 @@ fn an_answer_from_before_a_reset_is_void() {
     }
 }
 
-/// A device that answers the driver's DRIVER_OK like this.
+/// A device that answers DRIVER_OK like this.
 struct Starting(Start);
 
 impl DeviceConfig for Starting {
@@ -179,7 +179,7 @@ impl DeviceModel for Starting {
     }
 }
 
-/// A device that was asked to start, the reply, and the driver with a chain sent.
+/// A device that was asked to start, the reply, and a driver that has sent a chain.
 fn started(
     start: Start,
 ) -> (
@@ -264,7 +264,7 @@ fn a_device_of_messages_knows_which_queues_can_be_kicked() {
     assert_eq!(waiting.model.heads(), [0, 1]);
 }
 
-/// A line that is slow to go high: it has begun, and ends.
+/// An interrupt line whose `assert` waits for the test at its start and at its end.
 #[derive(Clone)]
 struct Slow(Arc<[Barrier; 2]>);
 
@@ -275,7 +275,7 @@ impl DriverNotify for Slow {
 }
 
 #[test]
-fn a_reset_waits_for_a_refusal_that_is_under_way() {
+fn a_reset_waits_for_a_refusal_in_progress() {
     let (shared, ram) = (Arc::new(Shared::new()), ram());
     let line = Slow(Arc::new([Barrier::new(2), Barrier::new(2)]));
     let builder = DeviceBuilder::new(Arc::clone(&shared)).map_notify(|()| Ok(line.clone()));

@@ -1,4 +1,4 @@
-//! A configuration that changes while the driver sets up.
+//! Configuration changes while the driver sets the device up.
 
 use virtside::{Features, mmio::Reply, shared::InterruptStatus, testing::Registers};
 use virtside_tests::{config, reg, test_block, test_engine};
@@ -22,7 +22,7 @@ fn a_change_during_set_up_is_announced_when_the_driver_is_live() {
 }
 
 #[test]
-fn a_change_before_the_driver_came_is_not_announced() {
+fn a_change_before_the_driver_starts_is_not_announced() {
     let (mut engine, _) = test_engine(test_block(), 1);
     engine.update_config(|_| ());
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));

@@ -1,4 +1,4 @@
-//! ConfigGeneration, and the announcement of changes.
+//! ConfigGeneration, and the notification of configuration changes.
 
 use virtside::{
     Features, Refusal,
@@ -51,7 +51,7 @@ fn every_change_gives_another_generation() {
     for byte in 0..50 {
         engine.update_config(|model| model.space[0] = byte);
         let now = generation(&mut engine);
-        assert!(!seen.contains(&now), "generation {now} comes back");
+        assert!(!seen.contains(&now), "generation {now} is repeated");
         assert_eq!(generation(&mut engine), now);
         seen.push(now);
     }
@@ -64,9 +64,9 @@ fn a_change_is_announced_at_once_only_to_a_live_driver() {
         let before = generation(&mut engine);
         let result = engine.update_config(|model| {
             model.space[0] = 0x55;
-            "what the closure says"
+            "the closure's result"
         });
-        assert_eq!(result, "what the closure says");
+        assert_eq!(result, "the closure's result");
         assert_ne!(generation(&mut engine), before, "{phase:?}");
         assert_eq!(engine.load(reg::CONFIG) & 0xff, 0x55);
         let announced = u32::from(phase == Phase::Live);
@@ -81,7 +81,7 @@ fn a_change_is_announced_at_once_only_to_a_live_driver() {
 
 #[test]
 fn a_change_in_reset_is_not_announced_afterwards() {
-    // No driver has read anything yet.
+    // The driver has read nothing yet.
     let (mut engine, _) = probe();
     engine.update_config(|model| model.space[0] = 0x55);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
@@ -92,7 +92,7 @@ fn a_change_in_reset_is_not_announced_afterwards() {
 
 #[test]
 fn a_change_during_set_up_is_announced_once_the_driver_is_live() {
-    // It may have read what has changed since.
+    // The driver may have read the changed fields before.
     for phase in [Phase::Negotiating, Phase::SettingUp] {
         let mut engine = at(phase);
         engine.update_config(|model| model.space[0] = 0x55);
@@ -105,7 +105,7 @@ fn a_change_during_set_up_is_announced_once_the_driver_is_live() {
         engine.poll(BUDGET);
         assert_eq!(pending(&mut engine), reg::CONFIG_CHANGE, "{phase:?}");
         assert_eq!(engine.device().notify().asserted(), 1);
-        // Once, and not in the next life.
+        // The change is announced once, and not after the next reset.
         assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
         engine.poll(BUDGET);
         assert_eq!(pending(&mut engine), 0);
@@ -114,7 +114,7 @@ fn a_change_during_set_up_is_announced_once_the_driver_is_live() {
 }
 
 #[test]
-fn a_change_during_a_set_up_that_was_given_up_is_not_announced() {
+fn a_change_during_an_abandoned_set_up_is_not_announced() {
     let mut engine = at(Phase::SettingUp);
     engine.update_config(|model| model.space[0] = 0x55);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
@@ -153,7 +153,7 @@ fn every_change_is_announced_again() {
 }
 
 #[test]
-fn a_torn_read_shows_in_the_generation_and_is_cured_by_another() {
+fn the_generation_detects_a_torn_read() {
     let mut engine = at(Phase::Live);
     let set = |model: &mut Probe, value: u64| {
         model.space[..8].copy_from_slice(&value.to_le_bytes());
@@ -177,7 +177,7 @@ fn a_torn_read_shows_in_the_generation_and_is_cured_by_another() {
 
 #[test]
 fn the_generation_survives_a_reset() {
-    // A read that straddles a reset must see the change that came before it, and after it.
+    // A read that straddles a reset must detect a change before the reset and one after it.
     let mut engine = at(Phase::Live);
     let first = generation(&mut engine);
     engine.update_config(|_| ());

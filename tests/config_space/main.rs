@@ -1,4 +1,4 @@
-//! The device configuration space: reads, writes, and its generation.
+//! The device configuration space: reads, writes and the generation.
 
 mod early;
 mod generation;
@@ -33,7 +33,7 @@ fn store(offset: u32, width: u8, value: u64) -> Access {
     }
 }
 
-/// A device in this phase, with 12 bytes of configuration from 1 to 12.
+/// A device in this phase. Its 12 bytes of configuration are 1 to 12.
 fn at(phase: Phase) -> TestEngine<Probe> {
     let (mut engine, _) = probe();
     match phase {

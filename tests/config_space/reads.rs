@@ -1,4 +1,4 @@
-//! Reads of any width at any alignment, up to the end of the space.
+//! Reads of any width at any alignment, up to the end of the space and beyond it.
 
 use virtside::{
     Features, Refusal,
@@ -17,7 +17,7 @@ use virtside_tests::{
 
 use crate::{PHASES, at, load};
 
-/// The little-endian number of 1 to 12 from `offset` on.
+/// The little-endian number that the bytes 1 to 12 give from `offset` on.
 fn expected(offset: u32, width: u8) -> u64 {
     (0..u32::from(width)).fold(0, |value, at| {
         value | u64::from(offset + at + 1) << (8 * at)
@@ -62,18 +62,14 @@ fn a_read_beyond_the_end_gives_zero_and_is_refused() {
             };
             let reply = engine.access(load(offset, width));
             assert_eq!(reply, Reply::Refused(refusal));
-            assert_eq!(
-                reply.bus_value(),
-                Some(0),
-                "not even the part that is there"
-            );
+            assert_eq!(reply.bus_value(), Some(0), "the existing part reads 0, too");
         }
     }
     assert_eq!(seen(&engine), before);
 }
 
 #[test]
-fn the_last_offsets_of_all_wrap_into_nothing() {
+fn reads_at_the_last_offsets_do_not_wrap() {
     let (mut engine, _) = probe();
     for offset in 0xffff_ffe0..=u32::MAX {
         for width in [1, 2, 4, 8] {
@@ -91,7 +87,7 @@ fn the_last_offsets_of_all_wrap_into_nothing() {
 }
 
 #[test]
-fn a_width_that_no_bus_has_is_refused() {
+fn an_invalid_width_is_refused() {
     let (mut engine, _) = probe();
     for width in [0, 3, 5, 6, 7, 9, 12, 16, 64, 255] {
         let reply = engine.access(load(4, width));
@@ -145,7 +141,7 @@ fn fields_of_a_feature_are_read_before_it_is_accepted() {
     let expected = [0x1_0000, 14, 4096, 3, 8, 64, 1, 3, 8];
     assert_eq!(before, expected.map(Reply::Done));
     assert_eq!(engine.access(load(0, 8)), Reply::Done(128), "the capacity");
-    // And still when the driver has chosen to do without.
+    // The field still reads the same after the driver did not accept the feature.
     assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0));
     assert_eq!(look(&mut engine), before);
     assert!(engine.negotiate(Features::VERSION_1));

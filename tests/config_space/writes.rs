@@ -1,4 +1,4 @@
-//! Writes: what the model lets through, when the driver may write at all.
+//! Writes: what the model accepts, and when the driver may write.
 
 use proptest::prelude::*;
 use virtside::{
@@ -14,7 +14,7 @@ use virtside_tests::{
 
 use crate::{PHASES, at, load, store};
 
-/// A live device of whose 12 bytes a driver may write 4 to 7.
+/// A live device with 12 bytes, of which a driver may write 4 to 7.
 fn live() -> TestEngine<Probe> {
     let mut engine = at(Phase::Live);
     engine.model_mut().writable = 4..8;
@@ -55,7 +55,7 @@ fn a_write_that_the_model_takes_is_read_back() {
     assert_eq!(engine.access(store(5, 2, 0x1234)), Reply::Done(0));
     assert_eq!(engine.access(store(7, 1, 0x99)), Reply::Done(0));
     assert_eq!(engine.model().space[4..8], [0xd4, 0x34, 0x12, 0x99]);
-    // Its neighbours are as they were.
+    // The adjacent bytes are unchanged.
     assert_eq!(engine.model().space[..4], space()[..4]);
     assert_eq!(engine.model().space[8..], space()[8..]);
 }
@@ -79,7 +79,7 @@ fn bits_beyond_the_width_are_not_part_of_a_write() {
 }
 
 #[test]
-fn a_width_that_no_bus_has_is_refused() {
+fn an_invalid_width_is_refused() {
     let mut engine = live();
     for width in [0, 3, 5, 6, 7, 9, 16, 255] {
         let reply = engine.access(store(4, width, 0));
@@ -117,7 +117,7 @@ fn the_drivers_own_write_is_not_announced_to_it() {
 }
 
 #[test]
-fn there_is_no_leave_to_write_left_after_a_reset() {
+fn a_reset_ends_the_permission_to_write() {
     let mut engine = live();
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     assert!(engine.access(store(4, 1, 0)).refusal().is_some());
@@ -132,7 +132,7 @@ proptest! {
     })]
 
     #[test]
-    fn any_accesses_see_and_change_what_a_byte_array_would(
+    fn random_accesses_behave_like_those_of_a_byte_array(
         writable in (0usize..13, 0usize..13),
         accesses in proptest::collection::vec(
             (0u32..16, proptest::sample::select(vec![1u8, 2, 4, 8]), any::<Option<u64>>()),

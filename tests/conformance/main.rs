@@ -1,8 +1,10 @@
-//! `conformance.tsv`: for each clause of the specification's parts that are implemented here, the
-//! tests that show it, or why it does not apply, or what it waits for.
+//! Checks `conformance.tsv`. For each clause of the specification's implemented parts, the table
+//! names the tests that show it, the reason why it does not apply, or the capability that it waits
+//! for.
 //!
-//! A clause without a row fails, and so does a row that names a test which does not exist or did
-//! not pass: the executables of the other tests are run again for what is named of them.
+//! The check fails for a clause without a row. It also fails for a row that names a test which does
+//! not exist or does not pass: it runs the executables of the other tests with the names in the
+//! table.
 //!
 //! `cargo test --test conformance -- --nocapture` prints the counts.
 
@@ -34,7 +36,7 @@ fn every_test_that_is_named_exists_and_passes() {
 }
 
 #[test]
-fn the_counts_by_verdict_add_up() {
+fn the_counts_of_all_verdicts_add_up() {
     let rows = rows();
     let mut sum = [0; 3];
     println!("{:<16} {:>6} {:>6} {:>6}", "part", "test", "n/a", "later");

@@ -1,5 +1,5 @@
-//! Running what the table names: each executable once, with the names that are its own. What needs a
-//! feature of this crate is built and run by cargo.
+//! Runs the tests that the table names: each executable once, with its own names. Cargo builds and
+//! runs the tests that need a feature of this crate.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,10 +11,10 @@ use std::{
 
 use crate::table::{Row, Verdict};
 
-/// Files of tests that are there with a feature only.
+/// Test files that exist only with a feature.
 const FEATURES: [(&str, &str); 1] = [("packed_ring", "packed")];
 
-/// What is wrong with the tests that the rows name.
+/// Problems with the tests that the rows name.
 pub fn problems(rows: &[Row]) -> Vec<String> {
     let mut problems = Vec::new();
     for (file, names) in named(rows) {
@@ -45,10 +45,11 @@ fn named(rows: &[Row]) -> BTreeMap<String, BTreeSet<String>> {
     named
 }
 
-/// The newest executable of `tests/FILE/main.rs` beside this one, unless its source is newer still.
+/// The newest executable of `tests/FILE/main.rs` in the folder of this executable, unless its
+/// source is newer.
 fn executable(file: &str) -> Result<PathBuf, String> {
-    let this = std::env::current_exe().expect("this executable has a path");
-    let folder = this.parent().expect("it is in a folder");
+    let this = std::env::current_exe().expect("the path of this executable");
+    let folder = this.parent().expect("the folder of this executable");
     let newest = fs::read_dir(folder)
         .expect("the folder can be read")
         .filter_map(|entry| entry.ok())
@@ -76,14 +77,14 @@ fn executable(file: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// `FILE-0123456789abcdef`, as cargo names what it builds of FILE.
+/// Recognizes `FILE-0123456789abcdef`, the name that cargo gives to a build of FILE.
 fn is_build_of(name: &str, file: &str) -> bool {
     name.strip_prefix(file)
         .and_then(|rest| rest.strip_prefix('-'))
         .is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// When a test's source last changed: the newest file in its folder.
+/// When the source of a test last changed: the newest file in its folder.
 fn changed(root: &Path, file: &str) -> Option<SystemTime> {
     let mut sources = Vec::new();
     let mut folders = vec![root.join(file)];
@@ -101,7 +102,7 @@ fn changed(root: &Path, file: &str) -> Option<SystemTime> {
     times.filter_map(Result::ok).max()
 }
 
-/// Runs these tests of an executable; names those that are not there or did not pass.
+/// Runs these tests of an executable; returns those that do not exist or do not pass.
 fn run(file: &str, path: &Path, names: &BTreeSet<String>) -> Vec<String> {
     outcome(file, &mut Command::new(path), names)
 }
@@ -116,7 +117,7 @@ fn run_with(file: &str, feature: &str, names: &BTreeSet<String>) -> Vec<String> 
     outcome(file, &mut command, names)
 }
 
-/// Lets a command run these tests and no others.
+/// Lets a command run only these tests; returns the problems.
 fn outcome(file: &str, command: &mut Command, names: &BTreeSet<String>) -> Vec<String> {
     let output = command
         .arg("--exact")
@@ -145,7 +146,7 @@ fn outcome(file: &str, command: &mut Command, names: &BTreeSet<String>) -> Vec<S
     problems
 }
 
-/// Compares what ran with what should have.
+/// Compares the tests that ran with the expected ones.
 fn judge(file: &str, output: &str, names: &BTreeSet<String>) -> Vec<String> {
     let mut outcomes = BTreeMap::new();
     for line in output.lines() {
@@ -153,7 +154,7 @@ fn judge(file: &str, output: &str, names: &BTreeSet<String>) -> Vec<String> {
             .strip_prefix("test ")
             .and_then(|line| line.split_once(" ... "));
         if let Some((name, outcome)) = outcome {
-            // "NAME - should panic" is NAME as well.
+            // "NAME - should panic" stands for NAME.
             let name = name.split(" - ").next().unwrap_or(name);
             outcomes.insert(name, outcome);
         }
@@ -174,7 +175,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_test_that_did_not_run_is_told_from_one_that_did() {
+fn a_named_test_that_did_not_run_is_a_problem() {
     let output = "\nrunning 4 tests\ntest a::good ... ok\ntest bad ... FAILED\n\
                   test lazy ... ignored\ntest loud - should panic ... ok\n\ntest result: FAILED.\n";
     assert_eq!(
@@ -194,9 +195,9 @@ fn a_test_that_did_not_run_is_told_from_one_that_did() {
 
 #[test]
 fn a_test_that_does_not_exist_is_found_by_running() {
-    // This executable stands for any other.
+    // This executable stands for all others.
     let this = std::env::current_exe().expect("this executable has a path");
-    let real = "runs::a_test_that_did_not_run_is_told_from_one_that_did";
+    let real = "runs::a_named_test_that_did_not_run_is_a_problem";
     assert_eq!(
         run("conformance", &this, &set(&[real])),
         Vec::<String>::new()

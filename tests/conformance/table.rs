@@ -1,8 +1,8 @@
-//! The table itself: its rows, and what must be in it.
+//! The table: its rows, and the clauses that it must contain.
 
 use std::collections::BTreeMap;
 
-/// The parts and how many clauses each has, numbered from 1.
+/// The parts of the specification, and the number of clauses of each. Clauses are numbered from 1.
 pub const PARTS: [(&str, usize); 26] = [
     ("status", 5),
     ("features", 5),
@@ -32,16 +32,16 @@ pub const PARTS: [(&str, usize); 26] = [
     ("gpio", 23),
 ];
 
-/// What a clause may wait for.
+/// The capabilities that a clause may wait for.
 pub const CAPABILITIES: [&str; 1] = ["input device"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Shown by the tests that are named.
+    /// The named tests show the clause.
     Test,
-    /// It has no bearing on what is here; the evidence says why.
+    /// The clause does not apply to this project; the evidence says why.
     NotApplicable,
-    /// It waits for a capability.
+    /// The clause waits for a capability.
     Later,
 }
 
@@ -54,7 +54,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// The part that the clause is of, if its id has the right shape.
+    /// The part that a clause belongs to, if its id has the right form.
     fn part(&self) -> Option<&str> {
         let (part, number) = self.id.rsplit_once('-')?;
         let digits = number.len() == 2 && number.bytes().all(|byte| byte.is_ascii_digit());
@@ -62,7 +62,7 @@ impl Row {
     }
 }
 
-/// The rows, or everything that is wrong with them.
+/// Parses the rows; returns either the rows or all problems.
 pub fn parse(text: &str) -> Result<Vec<Row>, Vec<String>> {
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     let mut lines = text.lines();
@@ -115,7 +115,7 @@ fn parse_row(line: &str) -> Result<Row, String> {
     })
 }
 
-/// Clauses without a row or with several, and rows without a clause.
+/// Finds clauses without exactly one row, and rows without a clause.
 pub fn incomplete(rows: &[Row]) -> Vec<String> {
     let mut count = BTreeMap::new();
     for row in rows {
@@ -136,7 +136,7 @@ pub fn incomplete(rows: &[Row]) -> Vec<String> {
     problems
 }
 
-/// Rows of a part with this verdict.
+/// Counts the rows of a part with this verdict.
 pub fn count(rows: &[Row], part: &str, verdict: Verdict) -> usize {
     rows.iter()
         .filter(|row| row.part() == Some(part) && row.verdict == verdict)

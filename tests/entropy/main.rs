@@ -1,4 +1,4 @@
-//! The entropy device: random bytes, as many as it has.
+//! The entropy device: requests, limits, and sources that fail or wait.
 
 use virtside::{
     Features, FlatMem, HostFault, Step,
@@ -12,7 +12,7 @@ use virtside_tests::{
     test_engine,
 };
 
-/// A live device that counts upwards and gives at most so many bytes at once.
+/// A live device that counts upwards and returns at most this many bytes per request.
 fn limited(limit: u32) -> (TestEngine<TestEntropy>, FakeDriver<FlatMem>, TestRam) {
     let model = Entropy::new(CountingSource::default()).with_limit(limit);
     let (mut engine, ram) = test_engine(model, 4);
@@ -20,7 +20,7 @@ fn limited(limit: u32) -> (TestEngine<TestEntropy>, FakeDriver<FlatMem>, TestRam
     (engine, driver(ram, 0), ram)
 }
 
-/// Sends a chain; what came back, if anything did.
+/// Sends a chain; returns the used length, if the chain came back.
 fn ask<E: EntropySource>(
     engine: &mut TestEngine<Entropy<E>>,
     driver: &mut FakeDriver<FlatMem>,
@@ -41,7 +41,7 @@ fn bytes(driver: &FakeDriver<FlatMem>, addr: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// What the counting source gives, from this byte on.
+/// The bytes that the counting source returns, from this byte on.
 fn counted(from: usize, len: usize) -> Vec<u8> {
     (from..from + len).map(|at| (at + 1) as u8).collect()
 }
@@ -79,7 +79,7 @@ fn a_buffer_is_filled_with_what_the_source_gives() {
         assert_eq!(
             bytes(&driver, DATA + len as u64, 8),
             [0; 8],
-            "and not a byte more"
+            "the rest is untouched"
         );
     }
 }
@@ -122,7 +122,7 @@ fn a_long_buffer_is_filled_up_to_the_limit() {
         let limit = limit as usize;
         assert_eq!(bytes(&driver, DATA, limit), counted(0, limit));
         assert_eq!(bytes(&driver, DATA + limit as u64, 8), [0; 8]);
-        // A shorter one is filled whole.
+        // A shorter buffer is filled completely.
         assert_eq!(
             ask(&mut engine, &mut driver, &[Buffer::writable(DATA, 1)]),
             Some(1)
@@ -195,7 +195,7 @@ fn many_requests_are_served_in_one_batch() {
     assert_eq!(bytes(&driver, DATA, 256), counted(0, 256));
 }
 
-/// A source that follows a script: how many bytes it gives, or what is wrong.
+/// A source that follows a script of byte counts and errors.
 #[derive(Debug)]
 struct Scripted(Vec<Result<usize, EntropyError>>);
 
@@ -232,11 +232,11 @@ fn a_slow_source_is_asked_until_the_buffer_is_full() {
 }
 
 #[test]
-fn with_nothing_to_give_the_request_waits() {
+fn a_request_waits_while_the_source_has_nothing() {
     for (trouble, fault) in [
         (Err(EntropyError::NotReady), None),
         (Err(EntropyError::Failed), Some(HostFault::Backend)),
-        // A source has to give at least one byte, or say why not.
+        // A source must return at least one byte or an error.
         (Ok(0), Some(HostFault::Backend)),
     ] {
         let (mut engine, mut driver) = scripted(vec![trouble, trouble]);
@@ -248,14 +248,14 @@ fn with_nothing_to_give_the_request_waits() {
         assert_eq!(engine.take_host_fault(), fault);
         assert_eq!(bytes(&driver, DATA, 5), [0; 5], "nothing was written");
         assert_eq!(engine.load(reg::INTERRUPT_STATUS), 0);
-        // Still nothing.
+        // The source still has nothing.
         engine.backend_ready(0);
         assert_eq!(settle(&mut engine), Step::Blocked);
         assert_eq!(
             (driver.take_used(), engine.take_host_fault()),
             (None, fault)
         );
-        // Now there is something.
+        // The source has bytes now.
         engine.backend_ready(0);
         assert_eq!(settle(&mut engine), Step::Idle);
         assert_eq!(driver.take_used(), Some((0, 5)));
@@ -268,7 +268,7 @@ fn with_nothing_to_give_the_request_waits() {
 }
 
 #[test]
-fn some_bytes_are_an_answer() {
+fn a_partly_filled_buffer_is_an_answer() {
     for (trouble, fault) in [
         (Err(EntropyError::NotReady), None),
         (Err(EntropyError::Failed), Some(HostFault::Backend)),
@@ -304,7 +304,7 @@ fn requests_that_wait_do_not_overtake_each_other() {
 }
 
 #[test]
-fn a_source_that_claims_too_much_is_not_believed() {
+fn a_source_that_claims_too_much_is_a_host_fault() {
     let (mut engine, mut driver) = scripted(vec![Ok(1000)]);
     assert_eq!(
         ask(&mut engine, &mut driver, &[Buffer::writable(DATA, 5)]),
@@ -314,7 +314,7 @@ fn a_source_that_claims_too_much_is_not_believed() {
 }
 
 #[test]
-fn memory_that_is_gone_ends_the_request_with_what_was_written() {
+fn unmapped_memory_ends_the_request_early() {
     let ram = ram();
     let mem = GuardedMem::new(ram.flat(BASE));
     let source = Scripted(vec![Err(EntropyError::NotReady)]);
