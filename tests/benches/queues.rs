@@ -1,12 +1,13 @@
-//! Instructions a chain through `Engine::poll`, by the number of queues: 64 chains in one queue that is
-//! busy beside idle ones, or chains in every queue.
+//! Counts instructions per chain in `Engine::poll`, by the number of queues. Either one queue is
+//! busy with 64 chains beside idle queues, or every queue has chains.
 //!
-//! `cargo bench -p virtside-tests --bench queues` prints the figures, and in brackets their ratio to
-//! those of one queue; it needs valgrind. It fails if a figure is above its budget.
+//! `cargo bench -p virtside-tests --bench queues` prints the counts, and in brackets their ratio to
+//! the count for one queue. It needs valgrind. It fails if a count is above its budget.
 //!
-//! A chain of its own in each of 64 queues is a batch of one: each queue is heard, found empty, asked
-//! for its next kick and asked whether its driver wants an interrupt. So 64 chains in 64 queues are to
-//! be compared with one chain in one queue, the first figure of the last line.
+//! One chain in each of 64 queues makes 64 batches of one chain. For each queue the device drains
+//! the kick, finds the end of the ring, asks for the next kick and reads whether the driver wants
+//! an interrupt. The count for 64 chains in 64 queues is therefore to be compared with one chain in
+//! one queue, the first count of the last line.
 
 use std::{
     hint::black_box,
@@ -20,17 +21,17 @@ use virtside::{
     testing::{Buffer, FakeDriver, Layout, Registers},
 };
 
-/// Chains of a round, over all queues.
+/// Chains of a round, in all queues together.
 const CHAINS: u16 = 64;
 const N: usize = 64;
 const ROUNDS: u16 = 20;
-/// Bytes from the rings of one queue to those of the next.
+/// Bytes from the rings of one queue to those of the next queue.
 const STRIDE: u64 = 0x800;
 const BUFFER: u64 = 0x4_0000;
 
 static RAM: Ram<{ 1 << 19 }> = Ram::new();
 
-/// Answers at once, and looks at nothing.
+/// A model that answers at once, and accesses no buffer.
 struct Null<const Q: usize>;
 
 impl<const Q: usize> DeviceConfig for Null<Q> {
@@ -51,16 +52,16 @@ impl<const Q: usize> DeviceModel for Null<Q> {
     }
 }
 
-/// Which queues have chains.
+/// The queues that have chains.
 #[derive(Clone, Copy)]
 enum Busy {
-    /// The last one, with 64 chains.
+    /// The last queue has 64 chains.
     One,
-    /// Every one, with 64 chains together.
+    /// All queues together have 64 chains.
     All,
-    /// Every one, with 64 chains.
+    /// Every queue has 64 chains.
     Full,
-    /// Every one, with one chain.
+    /// Every queue has one chain.
     Single,
 }
 
@@ -101,7 +102,7 @@ fn run<const Q: usize>(busy: Busy) {
         .map(|queue| layout(queue).config(queue))
         .collect();
     assert!(machine.bring_up(Features::RING, &configs));
-    // What every queue does once, at its start, is not measured.
+    // The work that every queue does once at its start is not measured.
     while machine.poll(CHAINS) == Step::More {}
 
     let first = match busy {
@@ -119,7 +120,7 @@ fn run<const Q: usize>(busy: Busy) {
             for head in 0..each {
                 driver.offer(head);
             }
-            // Wants one interrupt, for the last chain.
+            // The driver asks for one interrupt, for the last chain.
             driver.set_used_event(driver.next_avail().wrapping_sub(1));
             driver.publish();
             shared
@@ -133,7 +134,7 @@ fn run<const Q: usize>(busy: Busy) {
     assert_eq!(machine.counters().rejected, 0);
 }
 
-/// What is busy, and the most instructions that a chain may take with one queue, and with 64.
+/// The busy queues, and the most instructions per chain with one queue and with 64 queues.
 const CASES: [(&str, Busy, [f64; 2]); 4] = [
     ("one busy, 64 chains", Busy::One, [155.0, 223.0]),
     ("all busy, 64 chains", Busy::All, [155.0, 447.0]),
@@ -142,7 +143,7 @@ const CASES: [(&str, Busy, [f64; 2]); 4] = [
 ];
 const QUEUES: [u16; 4] = [1, 4, 16, 64];
 
-/// Instructions a chain of one case, in a run of this program under callgrind.
+/// Counts the instructions per chain of one case, in a run of this program under callgrind.
 fn instructions(case: usize, queues: u16) -> Option<f64> {
     let output = Command::new("valgrind")
         .args([

@@ -1,11 +1,13 @@
-//! The same work through virtside and through `virtio-queue`: 64 chains of three descriptors, each
-//! popped, walked, given back, and followed by the question whether to interrupt, EVENT_IDX on.
+//! Compares virtside with `virtio-queue`: both serve 64 chains of three descriptors. Each chain is
+//! popped, walked and given back, followed by the question whether to interrupt. EVENT_IDX is
+//! negotiated.
 //!
-//! `cargo bench -p virtside-tests --bench split_ring` prints instructions per chain (callgrind
-//! counts, the same from run to run) and the ratio of wall-clock times, over one region of memory
-//! and over four, hit in runs or always another; the same work on a packed ring, beside which the
-//! other library, which has none, still does it on a split one; then the instructions of single
-//! register accesses and the shared-memory accesses of one chain. The packed ring is measured with
+//! `cargo bench -p virtside-tests --bench split_ring` prints instructions per chain (callgrind's
+//! counts, which are the same from run to run) and the ratio of wall-clock times. The cases are one
+//! region of memory, and four regions whose hits repeat or alternate. The bench also does the work
+//! on a packed ring, with `--features packed`. `virtio-queue` has no packed ring, so its split ring
+//! is the comparison. The last lines are the instructions of single register accesses, and the
+//! shared-memory accesses of one chain.
 //! `--features packed`.
 
 use std::{
@@ -35,14 +37,14 @@ const SIZE: u16 = 256;
 const N: usize = 256;
 const MIB: u64 = 1 << 20;
 
-/// Where the buffers of a chain lie.
+/// The regions that hold the buffers of a chain.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     /// One region of memory.
     One,
-    /// Four, all buffers in the same.
+    /// Four regions, with all buffers in the same region.
     Same,
-    /// Four, each buffer in another than the one before.
+    /// Four regions, with each buffer in another region than the one before.
     Other,
 }
 
@@ -72,7 +74,7 @@ fn buffer(place: Place, chain: u16, at: u16) -> u64 {
     }
 }
 
-/// Makes 64 chains available, and wants one interrupt for all.
+/// Makes 64 chains available, and asks for one interrupt for all.
 trait Publish {
     fn publish(&mut self);
 }
@@ -103,7 +105,7 @@ impl<M: DriverMem> Publish for Packed<M> {
     }
 }
 
-/// The driver's end: 64 chains that stay in the table, and are made available again and again.
+/// The driver's end. It makes the same 64 chains available again and again.
 struct Driver<M> {
     fake: FakeDriver<M>,
 }
@@ -123,7 +125,7 @@ impl<M: DriverMem> Publish for Driver<M> {
         for chain in 0..CHAINS {
             self.fake.offer(chain * 3);
         }
-        // Wants one interrupt, for the last chain.
+        // The driver asks for one interrupt, for the last chain.
         self.fake
             .set_used_event(self.fake.next_avail().wrapping_sub(1));
         self.fake.publish();
@@ -156,7 +158,7 @@ fn ours<'s, M: DriverMem + Clone>(
     device.take_queue(0).expect("taken")
 }
 
-/// On either format, which is only known at run time.
+/// The format is only known at run time.
 #[inline(never)]
 fn measured_virtside<M: DriverMem>(
     queue: &mut Ours<'_, M>,
@@ -200,7 +202,7 @@ fn theirs() -> Queue {
     queue
 }
 
-/// The one region of the first case.
+/// The only region of the first case.
 static RAM: Ram<{ 4 << 20 }> = Ram::new();
 
 fn run_virtside(place: Place, rounds: u32) -> (Duration, (u64, u32)) {
@@ -270,7 +272,7 @@ fn fill(bytes: &mut [u8]) -> Result<usize, virtside::models::EntropyError> {
     Ok(bytes.len())
 }
 
-/// Accesses of a driver at work, and of one that looks.
+/// Accesses of a driver that works, and of one that polls.
 const ACCESSES: [(&str, u32, Option<u32>); 5] = [
     ("read Status", 0x70, None),
     ("read InterruptStatus", 0x60, None),
@@ -321,7 +323,7 @@ fn run_virtio_queue(place: Place, rounds: u32) -> (Duration, (u64, u32)) {
 
 const ROUNDS: u32 = 20;
 
-/// Instructions of one round of a side's work, in a run of this program under callgrind.
+/// Counts the instructions of one round of one side, in a run of this program under callgrind.
 fn instructions(side: &str, which: usize) -> Option<f64> {
     let function = match side {
         "packed" => "virtside",
@@ -346,7 +348,7 @@ fn instructions(side: &str, which: usize) -> Option<f64> {
     Some(count / f64::from(ROUNDS))
 }
 
-/// Shared-memory accesses of one batch, counted.
+/// Counts the shared-memory accesses of one batch.
 fn accesses() {
     let counts: &'static Counts = Box::leak(Box::default());
     let plain = RAM.flat(0);
@@ -370,13 +372,13 @@ fn accesses() {
         "{:<30} {:>8} {:>12} {:>14} {:>13}",
         "shared memory, a chain", "loads", "descriptors", "used elements", "other stores"
     );
-    // Loads: the ring entry and the suppression field; the index once per batch, and once more to
-    // find its end. Stores: the used index.
+    // Loads: the ring entry and the suppression field for each chain. Each batch loads the
+    // available index once, and once more to find its end. Stores: the used index.
     let shared = Shared::new();
     let mut driver = Driver::new(plain.clone(), Place::One);
     let mut queue = ours(&mem, &shared, driver.fake.config(0), Features::RING);
     count("split", &mut driver, &mut queue);
-    // Loads: the suppression word; the flags once more to find the end.
+    // Loads: the suppression word for each chain, and the flags once more to find the end.
     #[cfg(feature = "packed")]
     {
         let shared = Shared::new();
@@ -388,10 +390,10 @@ fn accesses() {
     }
 }
 
-/// What has to hold on any machine: instruction counts do not depend on noise. A split chain may take
-/// no more with both formats built in.
+/// Budgets for any machine: instruction counts do not depend on noise. A split chain may take no
+/// more instructions when both formats are built in.
 const BUDGETS: [f64; 3] = [206.0, 214.0, 254.0];
-/// The same for a packed ring.
+/// The budgets of a packed ring.
 const PACKED_BUDGETS: [f64; 3] = [235.0, 242.0, 282.0];
 
 fn main() -> ExitCode {
@@ -432,7 +434,8 @@ fn main() -> ExitCode {
             "-".into()
         };
         let other = show(chain(instructions("virtio_queue", at)), f64::MAX);
-        // Both in turns, so that a noisy machine disturbs both; the best of each.
+        // Both sides take turns, so that a noisy machine disturbs both. The best time of each
+        // counts.
         let mut best = [Duration::MAX; 3];
         for _ in 0..7 {
             let (time, ours) = run_virtside(place, 2000);

@@ -1,4 +1,4 @@
-//! Unmodified `virtio-drivers` against our devices, behind the blocking loop.
+//! Unmodified `virtio-drivers` drives virtside's devices behind the blocking loop.
 
 use std::{
     io,
@@ -30,7 +30,7 @@ use virtside_tests::random::Random;
 
 const N: usize = 64;
 
-/// A device in a thread; it ends when every port is gone.
+/// A device in a thread. The thread ends when every port is dropped.
 struct Running<D> {
     port: DriverPort,
     thread: JoinHandle<io::Result<(D, Counters)>>,
@@ -75,7 +75,8 @@ fn disk() -> Block<RamDisk<Vec<u8>>> {
     )
 }
 
-/// Random reads, writes and flushes of random lengths, against a copy of what the disk should hold.
+/// Does random reads, writes and flushes of random lengths, and compares them with a copy of the
+/// expected disk.
 fn shuffle(blk: &mut VirtIOBlk<GuestHal, ChannelTransport>, shadow: &mut [u8], rounds: usize) {
     let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     for _ in 0..rounds {
@@ -145,7 +146,7 @@ fn a_foreign_driver_does_not_notice_that_its_device_moves() {
                 if let Some(state) = state {
                     let state: EngineSnapshot<BlockSnapshot, 2, N, 2> =
                         postcard::from_bytes(&state).expect("a state");
-                    engine.restore(&state).expect("what was saved is whole");
+                    engine.restore(&state).expect("the saved state is valid");
                     carried += u32::from(state.device.live);
                 }
                 serve(&mut engine, &mut source, &mut Until(&stop))?;
@@ -155,7 +156,7 @@ fn a_foreign_driver_does_not_notice_that_its_device_moves() {
                     return Ok((bytes, moves, carried));
                 }
                 let whole: EngineSnapshot<BlockSnapshot, 2, N, 2> =
-                    engine.save().expect("nothing is in the way");
+                    engine.save().expect("the device can be saved");
                 state = Some(postcard::to_stdvec(&whole).expect("bytes"));
                 moves += 1;
             }
@@ -168,14 +169,14 @@ fn a_foreign_driver_does_not_notice_that_its_device_moves() {
             }
         });
         for _ in 0..20 {
-            // From reset to reset, each time at other moments.
+            // The driver goes from reset to reset; the moves happen at different moments each time.
             let transport = ChannelTransport::new(port.clone()).expect("a virtio device");
             let mut blk = VirtIOBlk::<GuestHal, _>::new(transport).expect("the driver is live");
             shuffle(&mut blk, &mut shadow, 300);
         }
         over.store(true, Ordering::Release);
         mover.join().expect("no panic");
-        // The last move may still be due: it is made, or the stream ends first.
+        // The last move may still be due. Either it is made, or the stream ends first.
         drop(port);
         let (bytes, moves, carried) = device.join().expect("no panic").expect("a clean end");
         assert!(bytes == shadow, "what the driver wrote is on the disk");
@@ -185,11 +186,11 @@ fn a_foreign_driver_does_not_notice_that_its_device_moves() {
 }
 
 #[test]
-fn a_foreign_driver_that_comes_again_finds_a_clean_device() {
+fn a_foreign_driver_can_start_again() {
     let running = Running::new(disk());
     let mut shadow = vec![0; SECTORS * 512];
     for _ in 0..50 {
-        // Dropping the driver stops its queue and resets the device.
+        // Dropping the driver stops its queue, and resets the device.
         let mut blk =
             VirtIOBlk::<GuestHal, _>::new(running.transport()).expect("the driver is live");
         shuffle(&mut blk, &mut shadow, 20);

@@ -1,4 +1,4 @@
-//! vhost-user messages, as the messages of `virtside`.
+//! A vhost-user back end, which turns vhost-user messages into those of `virtside`.
 
 use std::{
     fs::File,
@@ -42,12 +42,12 @@ const TRANSMIT: u16 = 1;
 type Conversation =
     Configuring<'static, std::ops::Range<u16>, VmMem<Elements>, Calls, 2, N, Arc<Shared<2>>>;
 
-/// The back end, until its driver stops it.
+/// The back end of one driver.
 struct Backend {
     offered: Features,
     accepted: Features,
     memory: GuestMemoryMmap<Elements>,
-    /// Where the driver sees each region, and where the device does.
+    /// Addresses of each region for the driver and for the device.
     regions: Vec<VhostUserMemoryRegion>,
     queues: [QueueConfig; 2],
     kicks: Vec<EventFd>,
@@ -57,12 +57,12 @@ struct Backend {
     net: Option<Net>,
     elements: Elements,
     running: Option<(EventFd, JoinHandle<(NetDevice, Net)>)>,
-    /// The device's thread gets it, and drops it if it panics.
+    /// The device's thread gets this sender, and drops it if it panics.
     done: Option<Sender<()>>,
     outcome: Option<Outcome>,
 }
 
-/// Answers one driver at this socket, until it leaves.
+/// Serves one driver at this socket, until the driver disconnects.
 pub fn serve(listener: &UnixListener, offered: Features, net: Net, done: Sender<()>) -> Outcome {
     let (stream, _) = listener.accept().expect("a connection");
     let backend = Arc::new(Mutex::new(Backend {
@@ -94,17 +94,17 @@ pub fn serve(listener: &UnixListener, offered: Features, net: Net, done: Sender<
     outcome.unwrap_or_else(|| panic!("the driver left before it was done: {end:?}"))
 }
 
-/// A socket at this path.
+/// Listens at this path.
 pub fn listen(path: &Path) -> UnixListener {
     UnixListener::bind(path).expect("a socket")
 }
 
 fn event(file: File) -> EventFd {
-    // SAFETY: the descriptor was just given up by its file.
+    // SAFETY: the file gave up this descriptor, and nothing else owns it.
     unsafe { EventFd::from_raw_fd(file.into_raw_fd()) }
 }
 
-/// What is not offered is not to be asked for.
+/// The answer to requests that need a feature which is not offered.
 fn not_offered<T>() -> Result<T> {
     Err(Error::InvalidOperation("not offered"))
 }
@@ -116,7 +116,7 @@ impl Backend {
             .ok_or(Error::InvalidParam)
     }
 
-    /// The device's address of what the driver sees there.
+    /// The device's address for an address of the driver.
     fn address(&self, user: u64) -> Result<u64> {
         let inside = |region: &&VhostUserMemoryRegion| {
             user.wrapping_sub(region.user_addr) < region.memory_size
@@ -126,7 +126,7 @@ impl Backend {
         Ok(user - region.user_addr + region.guest_phys_addr)
     }
 
-    /// Counts the elements of the transmit queue's used ring, or its used descriptors.
+    /// Counts the used elements of the transmit queue: used descriptors if the ring is packed.
     fn watch(&mut self) {
         let queue = self.queues[usize::from(TRANSMIT)];
         let (area, len) = if self.accepted.contains(Features::RING_PACKED) {
@@ -239,7 +239,7 @@ impl VhostUserBackendReqHandlerMut for Backend {
         Ok(())
     }
     fn set_vring_base(&mut self, _: u32, base: u32) -> Result<()> {
-        // Of a packed ring, its upper bit is the wrap counter's.
+        // In a packed ring the upper bit is the wrap counter.
         let packed = self.accepted.contains(Features::RING_PACKED);
         assert_eq!(
             base,
@@ -250,11 +250,11 @@ impl VhostUserBackendReqHandlerMut for Backend {
     }
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
         self.stop();
-        // It is not started again.
+        // The queue is not started again.
         Ok(VhostUserVringState::new(index, 0))
     }
     fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        // All is known of the queue now.
+        // The queue's configuration is complete at this point.
         let queue = *self.queue(index.into())?;
         assert_eq!(self.kicks.len(), usize::from(index), "queues come in order");
         self.kicks.push(event(fd.ok_or(Error::IncorrectFds)?));

@@ -1,4 +1,4 @@
-//! The device's thread: it sleeps until a kick, and is told when to stop.
+//! The device's thread. It sleeps until a kick, and stops when it is told to.
 
 use std::{
     os::fd::AsRawFd,
@@ -17,12 +17,12 @@ use crate::{
     net::{N, Net},
 };
 
-/// Milliseconds of silence after which something counts as lost.
+/// Milliseconds without progress after which the test fails.
 const PATIENCE: i32 = 20_000;
-/// Chains that may be in hand.
+/// Chains that may be in flight.
 const SLOTS: usize = 64;
 
-/// One interrupt, for whichever queue: this driver has an eventfd for each.
+/// One interrupt for all queues. This driver has an eventfd for each queue.
 #[derive(Clone, Debug, Default)]
 pub struct Calls(Arc<Mutex<Vec<EventFdNotify>>>);
 
@@ -42,7 +42,7 @@ impl DriverNotify for Calls {
 
 pub type NetDevice = Device<VmMem<Elements>, Calls, 2, N, Arc<Shared<2>>>;
 
-/// What was seen of a run.
+/// The results of a run.
 pub struct Outcome {
     pub features: Features,
     pub counters: Counters,
@@ -51,7 +51,7 @@ pub struct Outcome {
     pub elements: u64,
 }
 
-/// Serves until `stop`; says on `done` when the model is.
+/// Serves until `stop`. Sends on `done` when the model is done.
 pub fn run(
     mut device: NetDevice,
     mut net: Net,
@@ -89,12 +89,12 @@ pub fn run(
         if stopping {
             return (device, net);
         }
-        // Once all is done the driver is to stop, when its process comes to it.
+        // Once the model is done the driver has to stop. That takes as long as its process needs.
         let mut events = [EpollEvent::default(); 4];
         let count = epoll.wait(PATIENCE, &mut events).expect("it waits");
         assert_ne!(
             count, 0,
-            "neither side goes on: a wake-up or an element was lost; sent {}, received {}",
+            "neither side makes progress: a wake-up or a used element is missing; sent {}, received {}",
             net.sent, net.received
         );
         for event in &events[..count] {
@@ -107,7 +107,7 @@ pub fn run(
                 None => {
                     stop.read().expect("a stop");
                     stopping = true;
-                    // What the driver made available before is served still.
+                    // The device still serves the chains that the driver made available before.
                     for queue in 0..2 {
                         device.notify_queue(queue).expect("a queue");
                     }

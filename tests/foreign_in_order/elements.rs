@@ -1,4 +1,4 @@
-//! Counts what the device stores as used elements (of packed rings: used descriptors) of one queue.
+//! Counts the stores of used elements of one queue. In packed rings these are used descriptors.
 
 use std::sync::{
     Arc,
@@ -7,10 +7,10 @@ use std::sync::{
 
 use vm_memory::bitmap::{Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
 
-/// Of an element, and of that part of a descriptor which a device stores.
+/// Bytes of a used element, and of the part of a descriptor that a device stores.
 const ELEMENT: usize = 8;
 
-/// What a region of guest memory tells of each store.
+/// The bitmap of a memory region, which is told of each store.
 #[derive(Clone, Debug, Default)]
 pub struct Elements(Arc<Watch>);
 
@@ -28,7 +28,7 @@ impl Elements {
         self.0.len.store(len, Ordering::SeqCst);
     }
 
-    /// Elements stored there.
+    /// Counts the used elements that were stored.
     pub fn stored(&self) -> u64 {
         self.0.stores.load(Ordering::SeqCst)
     }

@@ -1,9 +1,9 @@
-//! DPDK's virtio driver at our rings, over vhost-user, with VIRTIO_F_IN_ORDER.
+//! DPDK's virtio driver drives virtside's rings over vhost-user, with VIRTIO_F_IN_ORDER.
 //!
-//! Its rings are code of its own: it keeps no list of free descriptors then, and takes several buffers
-//! back for one used element. testpmd sends each frame that it gets; the device numbers them, keeps
-//! chains back and answers them in random order. `ROUNDTRIPS` in the environment is the number of
-//! frames of each run.
+//! DPDK has ring code of its own. With IN_ORDER it keeps no list of free descriptors, and takes
+//! several buffers back for one used element. testpmd sends back each frame that it receives. The
+//! device numbers the frames, keeps chains for a while and answers them in random order.
+//! `ROUNDTRIPS` in the environment is the number of frames of each run.
 
 mod backend;
 mod device;
@@ -23,11 +23,11 @@ use testpmd::{Options, Statistics, Testpmd};
 use virtside::Features;
 use vmm_sys_util::tempdir::TempDir;
 
-/// Frames that testpmd makes at the start. They and the chains that are kept have room in its queue,
-/// so that it has no reason to drop any.
+/// Frames that testpmd makes at the start. Its queue has room for them and for the kept chains, so
+/// testpmd has no reason to drop a frame.
 const OWN_FRAMES: u64 = 128;
 
-/// Frames of a run.
+/// The number of frames of a run.
 fn frames() -> u64 {
     match std::env::var("ROUNDTRIPS") {
         Ok(count) => count.parse().expect("ROUNDTRIPS is a number"),
@@ -35,10 +35,10 @@ fn frames() -> u64 {
     }
 }
 
-/// Each run has two threads that never sleep.
+/// Serializes the runs: each has two threads that never sleep.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Runs testpmd at this device until that is done.
+/// Runs testpmd with this device until the device is done.
 fn run(options: Options, net: Net) -> (Outcome, Statistics) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let begin = Instant::now();
@@ -85,7 +85,7 @@ fn run(options: Options, net: Net) -> (Outcome, Statistics) {
     (outcome, statistics)
 }
 
-/// Each numbered frame goes to the driver and comes back, once; with IN_ORDER, in order.
+/// Checks that each numbered frame goes to the driver and comes back once; with IN_ORDER, in order.
 fn every_frame_comes_back(packed: bool, in_order: bool) -> Outcome {
     let options = Options {
         packed,
@@ -113,13 +113,15 @@ fn every_frame_comes_back(packed: bool, in_order: bool) -> Outcome {
     outcome
 }
 
-/// Transmit buffers are full when they are used, so that those which wait share an element.
+/// Checks that waiting transmit chains share used elements. Transmit buffers are full when they are
+/// used.
 fn have_batches(outcome: &Outcome) {
     let each = outcome.net.sent as f64 / outcome.elements as f64;
     assert!(each > 2.0, "{each} chains of an element");
 }
 
-/// testpmd sends as fast as it can, into a queue that is mostly full: what it drops, it never sent.
+/// testpmd sends as fast as it can, into a queue that is mostly full. It does not count the frames
+/// that it drops as sent.
 fn a_flood(packed: bool) {
     let options = Options {
         packed,
@@ -136,27 +138,27 @@ fn a_flood(packed: bool) {
 
 #[test]
 #[ignore = "needs dpdk-testpmd: tests/run in-order installs it"]
-fn a_foreign_driver_of_split_rings_in_order_loses_nothing() {
+fn every_frame_comes_back_over_split_rings_in_order() {
     have_batches(&every_frame_comes_back(false, true));
 }
 
 #[test]
 #[cfg(feature = "packed")]
 #[ignore = "needs dpdk-testpmd: tests/run in-order installs it"]
-fn a_foreign_driver_of_packed_rings_in_order_loses_nothing() {
+fn every_frame_comes_back_over_packed_rings_in_order() {
     have_batches(&every_frame_comes_back(true, true));
 }
 
 #[test]
 #[ignore = "needs dpdk-testpmd: tests/run in-order installs it"]
-fn a_foreign_driver_loses_nothing_of_a_full_split_ring() {
+fn every_frame_comes_back_over_a_full_split_ring() {
     a_flood(false);
 }
 
 #[test]
 #[cfg(feature = "packed")]
 #[ignore = "needs dpdk-testpmd: tests/run in-order installs it"]
-fn a_foreign_driver_loses_nothing_of_a_full_packed_ring() {
+fn every_frame_comes_back_over_a_full_packed_ring() {
     a_flood(true);
 }
 

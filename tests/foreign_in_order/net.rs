@@ -1,4 +1,4 @@
-//! A network device whose other end is a list of numbered frames.
+//! A network device whose peer is a list of numbered frames.
 
 use std::collections::HashSet;
 
@@ -14,16 +14,17 @@ pub const N: usize = 256;
 const HEADER: usize = 12;
 /// Bytes of each frame that the driver makes.
 pub const OWN: usize = 300;
-/// The longest frame: shorter than each receive buffer. A frame that fills its buffer may be in a batch
-/// (split-used-07, packed-19), and this driver looks for an element of each receive buffer: of a split
-/// ring it reads lengths that were not written, of a packed one it takes only the last frame.
+/// The longest frame. It is shorter than each receive buffer, because a frame that fills its buffer
+/// may be in a batch (split-used-07, packed-19). This driver expects a used element for each
+/// receive buffer: in a split ring it reads lengths that were not written, in a packed ring it
+/// takes only the last frame.
 const LONGEST: usize = 1514;
 const RECEIVE: u16 = 0;
 const TRANSMIT: u16 = 1;
-/// Most chains that are kept.
+/// The most chains that the device keeps.
 const KEPT: usize = 40;
 
-/// The frame of this number; its length and bytes are its own.
+/// Makes the frame of this number. Length and bytes depend on the number.
 fn frame(number: u64, frame: &mut Vec<u8>) {
     let mut random = Random::new(number.wrapping_mul(0x5851_f42d_4c95_7f2d));
     let len = 60 + random.index(LONGEST - 60 + 1);
@@ -35,7 +36,7 @@ fn frame(number: u64, frame: &mut Vec<u8>) {
     frame.truncate(len);
 }
 
-/// A frame that the driver made: of the length that it was told, IPv4, its header's sum right.
+/// Checks a frame that the driver made: its length, IPv4, and the checksum of its header.
 fn check_own(frame: &[u8]) {
     assert_eq!(frame.len(), OWN);
     assert_eq!(frame[12..15], [8, 0, 0x45], "IPv4");
@@ -55,29 +56,31 @@ struct Kept {
     written: u32,
 }
 
-/// The driver sends `own` frames, each of which is answered by a numbered one, as long as there are
-/// any; it sends that back, and gets the next. Where there are none it may send more of its own.
+/// The driver sends `own` frames, and the device answers each with a numbered frame while there are
+/// numbered frames left. The driver sends each numbered frame back, and gets the next one. When
+/// there are none left, the driver may send more frames of its own.
 pub struct Net {
-    /// Whether the driver's queues are in order, and thus the frames.
+    /// Whether IN_ORDER was negotiated; the frames are then in order, too.
     in_order: bool,
     own: u64,
     numbered: u64,
     /// Frames that the driver sent.
     pub sent: u64,
-    /// Bytes of them.
+    /// Bytes of the frames that the driver sent.
     pub sent_bytes: u64,
-    /// Frames that it was given.
+    /// Frames that the driver received.
     pub received: u64,
-    /// Bytes of them.
+    /// Bytes of the frames that the driver received.
     pub received_bytes: u64,
-    /// Numbers of the frames that the driver has yet to send back.
+    /// Numbers of the frames that the driver has not sent back yet.
     away: HashSet<u64>,
     /// Chains that are served but not answered, oldest first.
     kept: Vec<Kept>,
-    /// How many of them are to be answered now, and which is first.
+    /// The number of kept chains to answer now.
     releasing: usize,
+    /// The index of the first kept chain to answer.
     first: usize,
-    /// Chains that were answered before an older one of their queue.
+    /// Chains that were answered before an older chain of their queue.
     pub overtaking: u64,
     random: Random,
     expected: Vec<u8>,
@@ -105,17 +108,17 @@ impl Net {
         }
     }
 
-    /// Whether the driver sent as many frames of its own, and each numbered one back.
+    /// Returns whether the driver sent `own` frames of its own, and each numbered frame back.
     pub fn is_done(&self) -> bool {
         self.sent >= self.own + self.numbered
     }
 
-    /// Chains that are kept.
+    /// The number of kept chains.
     pub fn kept(&self) -> usize {
         self.kept.len()
     }
 
-    /// Lets so many of the chains that are kept be answered.
+    /// Lets this number of kept chains be answered.
     pub fn release(&mut self, count: usize) {
         self.releasing = count.min(self.kept.len());
         self.choose();
@@ -145,7 +148,7 @@ impl Net {
         let readable = &mut request.readable;
         let mut header = [0; HEADER];
         readable.read_exact(&mut header).expect("a header");
-        // Of a frame that it received, this driver leaves num_buffers as the device set it.
+        // In a frame that it received, this driver leaves num_buffers as the device set it.
         assert_eq!(
             header[..10],
             [0; 10],
@@ -162,7 +165,7 @@ impl Net {
     fn receive<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> u32 {
         frame(self.received, &mut self.bytes);
         let writable = &mut request.writable;
-        // One buffer.
+        // The frame takes one buffer.
         let mut header = [0; HEADER];
         header[10] = 1;
         writable.write_all(&header).expect("room for a header");
@@ -190,7 +193,7 @@ impl DeviceConfig for Net {
 
 impl DeviceModel for Net {
     fn can_serve(&self, queue: u16) -> bool {
-        // Each frame that the driver sent makes room for one.
+        // Each frame of the driver allows one frame to it.
         queue == TRANSMIT || self.received < self.sent.min(self.numbered)
     }
 

@@ -1,4 +1,4 @@
-//! `dpdk-testpmd`, unmodified: its process, and what it says at the end.
+//! The unmodified `dpdk-testpmd`: its process, and the statistics that it prints at the end.
 
 use std::{
     fs,
@@ -9,16 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How the driver is to be.
+/// The options of testpmd and its driver.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     pub packed: bool,
     pub in_order: bool,
-    /// What testpmd does with what comes.
+    /// testpmd's forwarding mode.
     pub forward: &'static str,
-    /// Frames that it makes at the start, and most at a time.
+    /// Frames that testpmd makes at the start, and the most frames of a burst.
     pub burst: u64,
-    /// Bytes of each frame that it makes.
+    /// Bytes of each frame that testpmd makes.
     pub len: usize,
 }
 
@@ -27,12 +27,12 @@ pub struct Testpmd {
     output: JoinHandle<String>,
 }
 
-/// Its port's statistics.
+/// The statistics of testpmd's port.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Statistics {
     pub received: u64,
     pub sent: u64,
-    /// Frames that either side of the port lost.
+    /// Frames that either side of the port dropped.
     pub dropped: u64,
 }
 
@@ -46,7 +46,7 @@ fn processors() -> String {
 }
 
 impl Testpmd {
-    /// Starts it with a device at this socket.
+    /// Starts testpmd with a device at this socket.
     pub fn start(socket: &Path, options: Options) -> Self {
         let device = format!(
             "net_virtio_user0,path={},queues=1,queue_size=256,packed_vq={},in_order={},mrg_rxbuf=0,vectorized=0",
@@ -55,10 +55,11 @@ impl Testpmd {
             u8::from(options.in_order),
         );
         let mut command = Command::new("dpdk-testpmd");
-        // Two threads anywhere: one forwards, the other waits.
+        // testpmd has two threads on any processors: one forwards, the other waits.
         command.arg(format!("--lcores=(0,1)@({})", processors()));
         command.args(["--no-huge", "-m", "256", "--no-pci", "--no-telemetry"]);
-        // Its own files go where the socket is: others may run beside it, and nothing is left behind.
+        // testpmd's own files go to the folder of the socket, so that runs do not share files and
+        // leave none behind.
         let folder = socket.parent().expect("a folder");
         command.env("RUNTIME_DIRECTORY", folder);
         command.args(["--vdev", &device, "--", "--total-num-mbufs=4096"]);
@@ -75,7 +76,7 @@ impl Testpmd {
         let child = command.spawn().unwrap_or_else(|error| {
             panic!("dpdk-testpmd does not start ({error}): it is in Debian's package dpdk-dev")
         });
-        // It has the other ends of the pipe.
+        // The child process has the other ends of the pipe.
         drop(command);
         let output = thread::spawn(move || {
             let mut text = Vec::new();
@@ -85,14 +86,14 @@ impl Testpmd {
         Self { child, output }
     }
 
-    /// Ends it before its time; what it said.
+    /// Kills testpmd; returns its output.
     pub fn kill(mut self) -> String {
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.output.join().expect("no panic")
     }
 
-    /// Asks it to stop forwarding, and waits for its end.
+    /// Tells testpmd to stop forwarding, and waits until it exits.
     pub fn finish(mut self) -> Statistics {
         let mut stdin = self.child.stdin.take().expect("it was piped");
         stdin.write_all(b"\n").expect("it listens");
@@ -112,7 +113,7 @@ impl Testpmd {
     }
 }
 
-/// The statistics of port 0, in what testpmd says when it stops forwarding.
+/// Finds the statistics of port 0 in testpmd's output.
 fn statistics(output: &str) -> Statistics {
     let start = output.find("Forward statistics for port 0");
     let start = start.unwrap_or_else(|| panic!("no statistics:\n{output}"));
