@@ -1,11 +1,11 @@
-//! Where the linker finds `memory.x`, and which scripts the image is linked with.
+//! Tells the linker where `memory.x` is, and which scripts link the image.
 
 use std::{env, fs, path::Path};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=memory.x");
     println!("cargo:rerun-if-changed=build.rs");
-    // Elsewhere the library is compiled, and no image is linked.
+    // On other targets only the library is compiled, and no image is linked.
     if env::var("CARGO_CFG_TARGET_ARCH")? == "arm" {
         let out = env::var("OUT_DIR")?;
         fs::copy("memory.x", Path::new(&out).join("memory.x"))?;

@@ -1,4 +1,4 @@
-//! The device side: everything here runs in the doorbell's interrupt handler, but for [`init`].
+//! The device side. All of it except [`init`] runs in the doorbell's interrupt handler.
 
 mod back_ends;
 
@@ -21,7 +21,7 @@ use crate::{
 
 /// Elements of the largest queue.
 const SIZE: usize = 16;
-/// Chains that one interrupt serves of each device: the rest is for the next.
+/// Chains that one interrupt serves for each device. The next interrupt serves the others.
 const BUDGET: u16 = 4;
 /// Bytes of the disk.
 const DISK: usize = 64 << 10;
@@ -41,16 +41,16 @@ impl DriverNotify for Line {
 type TheEngine<D, const Q: usize, const S: usize, T = NoTrace> =
     Engine<D, Timed, Line, Q, SIZE, [ChainSlot<SIZE>; S], &'static Shared<Q>, T>;
 
-/// A device, and the mailbox that its register accesses arrive in.
+/// A device, and the mailbox of its register accesses.
 struct Station<D, const Q: usize, const S: usize, T = NoTrace> {
     name: &'static str,
     engine: TheEngine<D, Q, S, T>,
     server: MailboxServer<'static>,
-    /// Looks after the back end when chains were served; true if more may be now.
+    /// Tends the back end after chains were served; returns whether more chains can be served now.
     tend: fn(&mut TheEngine<D, Q, S, T>) -> bool,
-    /// The budget was used up.
+    /// Whether the last poll used up its budget.
     more: bool,
-    /// As it was last reported.
+    /// The phase that was last reported.
     phase: Phase,
     access_stack: Stack,
     poll_stack: Stack,
@@ -86,7 +86,7 @@ impl<D: DeviceModel, const Q: usize, const S: usize, T: Trace> Station<D, Q, S, 
 }
 
 impl<D: DeviceModel, const Q: usize, const S: usize, T: Trace> Station<D, Q, S, T> {
-    /// Takes one register access and serves some chains; true if there are more.
+    /// Handles one register access and serves some chains; returns whether there is more to do.
     fn step(&mut self) -> bool {
         let mut watched = Watched {
             engine: &mut self.engine,
@@ -143,7 +143,7 @@ impl<D: DeviceModel, const Q: usize, const S: usize, T: Trace> Station<D, Q, S, 
     }
 }
 
-/// An engine whose stack is watched.
+/// An engine whose stack use is measured.
 struct Watched<'e, D, const Q: usize, const S: usize, T> {
     engine: &'e mut TheEngine<D, Q, S, T>,
     stack: &'e Stack,
@@ -201,7 +201,7 @@ static CONSOLE: EngineCell<Station<Console<Echo>, 2, 3>> = EngineCell::new(Stati
             return false;
         }
         engine.backend_ready(receiveq(0));
-        // What is left waits for a buffer, and its kick.
+        // The remaining output waits for a buffer and its kick.
         engine.poll(BUDGET) == Step::More
     },
 ));
@@ -216,7 +216,7 @@ static I2C: EngineCell<Station<I2c<Sensor, 32>, 1, 1, DefmtTrace>> = EngineCell:
     |_| false,
 ));
 
-/// What cannot be said in a constant; before the first doorbell.
+/// Sets up the parts that no constant can express. Must run before the first doorbell.
 pub fn init() {
     CONSOLE.with(|station| {
         station.engine.update_config(|console| {

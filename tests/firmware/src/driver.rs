@@ -26,7 +26,7 @@ mod transport;
 use hal::SharedHal;
 use transport::{Port, PortTransport, ProbeError};
 
-/// Interrupts so far.
+/// Interrupts of the driver so far.
 static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 
 /// The driver's interrupt handler.
@@ -38,14 +38,14 @@ fn interrupts() -> u32 {
     INTERRUPTS.load(Ordering::Acquire)
 }
 
-/// What went wrong.
+/// Why the run failed.
 #[derive(Clone, Copy, Debug, defmt::Format)]
 pub enum Failure {
-    /// There is no device of the kind.
+    /// There is no device of this kind.
     Probe(#[defmt(Debug2Format)] ProbeError<Infallible>),
-    /// The driver says so.
+    /// The driver reported this error.
     Driver(#[defmt(Debug2Format)] virtio_drivers::Error),
-    /// The device did not do what it should.
+    /// The device did not meet this expectation.
     Wrong(&'static str),
 }
 
@@ -112,7 +112,7 @@ fn probe(mailbox: &'static Mailbox) -> Outcome<PortTransport<MailPort>> {
     Ok(transport)
 }
 
-/// Adler-32, which fits in a few lines.
+/// The Adler-32 checksum, which takes a few lines of code.
 fn checksum(bytes: &[u8]) -> u32 {
     let (a, b) = bytes.iter().fold((1u32, 0u32), |(a, b), byte| {
         let a = (a + u32::from(*byte)) % 65521;
@@ -121,10 +121,10 @@ fn checksum(bytes: &[u8]) -> u32 {
     b << 16 | a
 }
 
-/// Drives every device.
+/// Drives every device in turn.
 ///
 /// # Errors
-/// [`Failure`], the first.
+/// The first [`Failure`].
 pub fn run() -> Outcome {
     let scale = Scale::measure();
     defmt::info!(

@@ -1,4 +1,4 @@
-//! How an image ends: with an exit code, and a last line when something broke.
+//! Ends an image: with an exit code, and with a last line if it failed.
 
 use cortex_m_rt::{ExceptionFrame, exception};
 use cortex_m_semihosting::debug::{self, ExitStatus};

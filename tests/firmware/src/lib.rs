@@ -1,13 +1,13 @@
-//! A driver and the devices it drives in one program, with shared RAM and two interrupts between
-//! them, and nothing else.
+//! One program that contains a driver and its devices. The two sides share only RAM and two
+//! interrupts.
 //!
-//! * [`shared`]: the RAM that both sides know. Neither side calls a function of the other.
+//! * [`shared`]: the RAM that both sides access. Neither side calls a function of the other.
 //! * [`device`]: the devices, each a `static`, stepped only by the doorbell's interrupt handler.
-//! * [`driver`]: unmodified `virtio-drivers`; runs in `main`, and has the other interrupt.
+//! * [`driver`]: unmodified `virtio-drivers`. It runs in `main`, and has the other interrupt.
 //! * [`platform`]: the two interrupts, on a Cortex-M and on a RISC-V hart.
-//! * [`measure`]: instruments, which either side may write to.
+//! * [`measure`]: instruments that both sides may write to.
 //!
-//! The README beside this crate has the transcript.
+//! The README of this crate contains the transcript.
 #![no_std]
 
 pub mod device;

@@ -1,11 +1,11 @@
-//! The image: start-up, and what each interrupt means.
+//! The image: start-up, and the handler of each interrupt.
 #![no_std]
 #![no_main]
 
 mod ending;
 
 use cortex_m_rt::{entry, exception};
-// Carries the transcript out.
+// Prints the transcript.
 use defmt_semihosting as _;
 use ending::exit;
 use firmware::{device, driver, platform};
@@ -36,7 +36,7 @@ unsafe fn DefaultHandler(number: i16) {
     if number == platform::DRIVER_IRQ as i16 {
         driver::interrupt();
     } else {
-        defmt::error!("interrupt {=i16} is nobody's", number);
+        defmt::error!("interrupt {=i16} has no handler", number);
         exit(Err(()))
     }
 }

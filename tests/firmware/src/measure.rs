@@ -1,8 +1,8 @@
-//! Instruments: instructions from the doorbell on, and stack.
+//! Instruments that measure stack, and instructions since the doorbell.
 //!
-//! Under `qemu-system-arm -icount shift=6` every instruction takes 64 ns, which is 1.6 ticks of the
-//! 25 MHz that SysTick counts at: more than one, so that no instruction is lost. What an instruction
-//! is in ticks is not taken for granted but measured first, with a loop of known length.
+//! Under `qemu-system-arm -icount shift=6` every instruction takes 64 ns. That is 1.6 ticks of
+//! SysTick's 25 MHz clock, so that every instruction takes at least one tick. The ratio of ticks to
+//! instructions is measured first, with a loop of known length.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,19 +23,19 @@ fn since_doorbell(to: &AtomicU32) {
     );
 }
 
-/// The driver is about to ring.
+/// Records that the driver is about to ring the doorbell.
 #[inline]
 pub fn rang() {
     RANG.store(platform::now(), Ordering::Relaxed);
 }
 
-/// The device has raised the driver's interrupt.
+/// Records that the device has raised the driver's interrupt.
 #[inline]
 pub fn raised() {
     since_doorbell(&RAISED);
 }
 
-/// Instructions between two moments.
+/// Converts ticks to instructions.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     ticks: u32,
@@ -43,14 +43,14 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Times a loop of known length.
+    /// Measures the ratio with a loop of known length.
     pub fn measure() -> Self {
         let time = |rounds| {
             let start = platform::now();
             platform::spin(rounds);
             platform::ticks(start, platform::now())
         };
-        // The difference of two loops: the call and the clock cancel out.
+        // The difference of two loops removes the cost of the call and of the clock.
         let (long, short) = (time(1100), time(100));
         Self {
             ticks: long.wrapping_sub(short),
@@ -58,31 +58,30 @@ impl Scale {
         }
     }
 
-    /// Instructions in as many ticks.
+    /// Instructions that take this number of ticks, rounded to the nearest.
     pub fn instructions(self, ticks: u32) -> u32 {
         let scaled = u64::from(ticks) * u64::from(self.instructions);
-        // To the nearest.
         let half = u64::from(self.ticks / 2);
         u32::try_from((scaled + half) / u64::from(self.ticks.max(1))).unwrap_or(u32::MAX)
     }
 
-    /// From the last doorbell before it to the last store of a used index.
+    /// Instructions from the last doorbell to the last store of a used index after it.
     pub fn to_publish(self) -> u32 {
         self.instructions(PUBLISHED.load(Ordering::Relaxed))
     }
 
-    /// From the last doorbell before it to the last driver's interrupt.
+    /// Instructions from the last doorbell to the last driver's interrupt after it.
     pub fn to_interrupt(self) -> u32 {
         self.instructions(RAISED.load(Ordering::Relaxed))
     }
 
-    /// Ticks of a thousand instructions: 1600 under `-icount shift=6`.
+    /// Ticks of 1000 instructions: 1600 under `-icount shift=6`.
     pub fn ticks_of_a_thousand(self) -> u32 {
         self.ticks / 2
     }
 }
 
-/// Calls `work`; the ticks from just before the call to just after it.
+/// Calls `work`; returns the ticks from just before the call to just after it.
 #[inline(never)]
 pub fn time<R>(work: impl FnOnce() -> R) -> (R, u32) {
     let start = platform::now();
@@ -91,8 +90,8 @@ pub fn time<R>(work: impl FnOnce() -> R) -> (R, u32) {
     (result, ticks)
 }
 
-/// The shared RAM, with a look at the clock whenever a used index was stored. Nothing happens
-/// before that store that would not happen without.
+/// The shared RAM, which reads the clock after each store of a used index. Before the store it adds
+/// no work.
 #[derive(Clone, Debug)]
 pub struct Timed(pub FlatMem);
 
@@ -180,7 +179,7 @@ impl RingWindow for TimedWindow {
     }
 }
 
-/// Whether [`Stack`] paints: it takes time.
+/// Whether [`Stack`] paints the stack, which takes time.
 static PAINTING: AtomicU32 = AtomicU32::new(0);
 
 /// Turns the stack measurement on or off.
@@ -188,27 +187,27 @@ pub fn paint(on: bool) {
     PAINTING.store(u32::from(on), Ordering::Relaxed);
 }
 
-/// Most stack that a call took so far, in bytes.
+/// The most stack that a call has taken so far, in bytes.
 #[derive(Debug)]
 pub struct Stack(AtomicU32);
 
-/// Words below the stack pointer that are painted, and looked at.
+/// Words below the stack pointer that are painted and checked.
 const WORDS: usize = 1024;
 const PAINT: u32 = 0xa5a5_5a5a;
 
 impl Stack {
-    /// None so far.
+    /// Starts at 0.
     #[must_use]
     pub const fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
-    /// Bytes.
+    /// The most stack so far, in bytes.
     pub fn most(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Calls `work`, in a critical section: handlers have their frames on the same stack.
+    /// Calls `work` in a critical section, because handlers would put frames on the same stack.
     #[inline(always)]
     pub fn of<R>(&self, work: impl FnOnce() -> R) -> R {
         if PAINTING.load(Ordering::Relaxed) == 0 {
@@ -222,11 +221,11 @@ impl Stack {
         let top = platform::stack_pointer();
         let word = |at: usize| core::ptr::without_provenance_mut::<u32>(top - 4 * (at + 1));
         for at in 0..WORDS {
-            // SAFETY: RAM that is reserved for the stack; nothing is on it below the pointer.
+            // SAFETY: RAM that is reserved for the stack; nothing is below the stack pointer.
             unsafe { word(at).write_volatile(PAINT) };
         }
         let result = apart(work);
-        // SAFETY: as above.
+        // SAFETY: see above.
         let is_paint = |at: &usize| unsafe { word(*at).read_volatile() } == PAINT;
         let clean = (0..WORDS).rev().take_while(is_paint).count();
         let used = u32::try_from(4 * (WORDS - clean)).unwrap_or(u32::MAX);
@@ -241,7 +240,7 @@ impl Default for Stack {
     }
 }
 
-/// A frame of its own, below the one that paints.
+/// Gives `work` a frame of its own, below that of the function that paints.
 #[inline(never)]
 fn apart<R>(work: impl FnOnce() -> R) -> R {
     work()

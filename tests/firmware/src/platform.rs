@@ -1,4 +1,4 @@
-//! What differs between processors: two interrupts that software can raise, and a clock.
+//! The parts that differ between processors: two interrupts that software can raise, and a clock.
 
 #[cfg(target_arch = "arm")]
 mod cortex_m;

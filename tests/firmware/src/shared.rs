@@ -2,30 +2,30 @@
 
 use virtside::{mmio::mailbox::Mailbox, memory::Ram};
 
-/// Where [`Common::ram`] is for the driver's DMA. It is not where the bus has it: an address that
-/// were passed on untranslated would not get far.
+/// Address of [`Common::ram`] for the driver's DMA. The bus has the RAM at another address, so that
+/// the use of an untranslated address fails.
 pub const BASE: u64 = 0x8000_0000;
 
-/// Bytes of it.
+/// Bytes of [`Common::ram`].
 pub const BYTES: usize = 128 << 10;
 
-/// What is shared.
+/// The memory that both sides share.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Common {
-    /// Register accesses of each device.
+    /// Register accesses of the entropy device.
     pub entropy: Mailbox,
-    /// As above.
+    /// Register accesses of the block device.
     pub block: Mailbox,
-    /// As above.
+    /// Register accesses of the console.
     pub console: Mailbox,
-    /// As above.
+    /// Register accesses of the i2c adapter.
     pub i2c: Mailbox,
     /// Rings and buffers.
     pub ram: Ram<BYTES>,
 }
 
-/// All of it.
+/// The shared memory.
 pub static COMMON: Common = Common {
     entropy: Mailbox::new(),
     block: Mailbox::new(),

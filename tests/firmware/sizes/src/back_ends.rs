@@ -1,4 +1,5 @@
-//! As little as can be behind each model: what does the work is declared and lies elsewhere.
+//! The smallest possible back end of each model. Functions that do the work are declared and not
+//! linked, so that they add no size.
 
 use embedded_hal::{
     digital::{self, InputPin, OutputPin},
@@ -16,16 +17,16 @@ unsafe extern "C" {
 }
 
 fn fill(bytes: &mut [u8]) -> usize {
-    // SAFETY: weighed, not run.
+    // SAFETY: this code is measured, and never runs.
     unsafe { elsewhere_fill(bytes.as_mut_ptr(), bytes.len()) }
 }
 
 fn take(bytes: &[u8]) -> usize {
-    // SAFETY: weighed, not run.
+    // SAFETY: this code is measured, and never runs.
     unsafe { elsewhere_take(bytes.as_ptr(), bytes.len()) }
 }
 
-/// Does everything that is done to bytes and levels.
+/// A back end for every model.
 pub(crate) struct Elsewhere;
 
 impl EntropySource for Elsewhere {
@@ -129,7 +130,7 @@ impl OutputPin for Elsewhere {
 impl AsRef<[u8]> for Elsewhere {
     fn as_ref(&self) -> &[u8] {
         let disk = &raw const ELSEWHERE_DISK;
-        // SAFETY: weighed, not run.
+        // SAFETY: this code is measured, and never runs.
         unsafe { &*disk }
     }
 }
@@ -137,7 +138,7 @@ impl AsRef<[u8]> for Elsewhere {
 impl AsMut<[u8]> for Elsewhere {
     fn as_mut(&mut self) -> &mut [u8] {
         let disk = &raw mut ELSEWHERE_DISK;
-        // SAFETY: weighed, not run.
+        // SAFETY: this code is measured, and never runs.
         unsafe { &mut *disk }
     }
 }

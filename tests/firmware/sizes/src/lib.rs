@@ -1,6 +1,6 @@
-//! A device of each kind, chosen by feature, in statics, with an entry for each call that firmware
-//! makes. What surrounds it (RAM, back ends, the interrupt) is declared and lies elsewhere, so that
-//! it has no weight.
+//! A device of each kind, chosen by feature. The devices are statics, with one entry for each call
+//! that firmware makes. RAM, back ends and the interrupt are declared and not linked, so that they
+//! add no size.
 #![no_std]
 #![cfg_attr(
     not(feature = "all"),
@@ -29,7 +29,7 @@ unsafe extern "C" {
 const RAM: usize = 128 << 10;
 /// Elements of a queue.
 const SIZE: usize = 16;
-/// Bytes that the bus models have room for.
+/// Bytes of a bus model's buffer.
 const BYTES: usize = 32;
 
 #[panic_handler]
@@ -47,21 +47,21 @@ impl DriverNotify for Line {
     }
 }
 
-/// `Q` queues, and `S` slots for chains.
+/// An engine with `Q` queues and `S` chain slots.
 pub type TheEngine<D, const Q: usize, const S: usize> =
     Engine<D, FlatMem, Line, Q, SIZE, [ChainSlot<SIZE>; S], &'static Shared<Q>>;
 
 const fn memory() -> FlatMem {
     let ram = (&raw mut ELSEWHERE_RAM).cast();
-    // SAFETY: `RAM` bytes that nothing refers to; weighed, not run.
+    // SAFETY: `RAM` bytes without references; this code is measured, and never runs.
     unsafe { FlatMem::new(0x8000_0000, NonNull::new_unchecked(ram), RAM) }
 }
 
-/// Whoever has it is alone: one handler.
+/// A cell that only one handler accesses.
 #[repr(transparent)]
 pub struct Alone<T>(UnsafeCell<T>);
 
-// SAFETY: weighed, not run.
+// SAFETY: this code is measured, and never runs.
 unsafe impl<T> Sync for Alone<T> {}
 
 fn access(write: bool, offset: u32, width: u8, value: u64) -> Access {
@@ -80,8 +80,8 @@ fn value(reply: Reply) -> u64 {
     reply.bus_value().unwrap_or(0)
 }
 
-/// The statics and entries of one device: its name and feature, model, queues, chain slots, value,
-/// and what firmware does when its back end has something.
+/// The statics and entries of one device. The arguments are its name and feature, model, queues,
+/// chain slots, value, and the action of firmware when the back end is ready.
 macro_rules! device {
     ($feature:literal, $module:ident, $model:ty, $queues:literal, $slots:literal, $new:expr, $tend:expr) => {
         #[cfg(feature = $feature)]
@@ -101,23 +101,23 @@ macro_rules! device {
                     &SHARED,
                 )));
 
-            /// What the chain slots take of the engine.
+            /// The part of the engine's size that the chain slots take.
             #[unsafe(export_name = concat!("virtside_slots_", $feature))]
             pub static SLOTS: [u8; size_of::<[ChainSlot<SIZE>; $slots]>()] =
                 [0; size_of::<[ChainSlot<SIZE>; $slots]>()];
 
             fn engine() -> &'static mut TheEngine<$model, $queues, $slots> {
-                // SAFETY: weighed, not run.
+                // SAFETY: this code is measured, and never runs.
                 unsafe { &mut *ENGINE.0.get() }
             }
 
-            /// The doorbell's handler has an access.
+            /// The doorbell's handler takes a register access.
             #[unsafe(export_name = concat!("virtside_access_", $feature))]
             pub extern "C" fn take(write: bool, offset: u32, width: u8, stored: u64) -> u64 {
                 value(engine().access(access(write, offset, width, stored)))
             }
 
-            /// The doorbell's handler goes on.
+            /// The doorbell's handler polls.
             #[unsafe(export_name = concat!("virtside_poll_", $feature))]
             pub extern "C" fn poll(budget: u16) -> bool {
                 engine().poll(budget) == Step::More

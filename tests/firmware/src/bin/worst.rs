@@ -1,8 +1,8 @@
-//! The most that each call takes that a handler may make, in instructions and stack.
+//! Measures the most instructions and stack that each call of a handler takes.
 //!
-//! One engine at a time, with one queue, and the fake driver in the same context: what is measured
-//! is calls, not the two sides. There is as little as can be behind an engine: one byte of entropy
-//! for each request, no interrupt controller, RAM in one piece.
+//! It measures one engine with one queue at a time. The fake driver runs in the same context,
+//! because calls are measured, and not the two sides. Each engine has a minimal back end: one byte
+//! of entropy for each request, no interrupt controller, and RAM in one region.
 #![no_std]
 #![no_main]
 
@@ -13,7 +13,7 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use cortex_m_rt::entry;
-// Carries the transcript out.
+// Prints the transcript.
 use defmt_semihosting as _;
 use embedded_hal::digital::{ErrorType, OutputPin};
 use firmware::{
@@ -25,12 +25,12 @@ use virtside::{Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, Driver
         mailbox::{Mailbox, MailboxServer},
     }, models::{Block, BlockOptions, Entropy, EntropyError, EntropySource, blk::RamDisk}, testing::{Buffer, FakeDriver, Layout, NEXT, Registers, WRITE}, queue::Chain, snapshot::{EngineSnapshot, SnapshotError}, interrupt::IrqLine, memory::Ram, model::{SaveModel, SavedWith}, device::{Stop, TakenQueue}};
 
-/// Elements of the queue, and of the largest chain.
+/// Elements of the queue, and segments of the longest chain.
 const SIZE: usize = 16;
 const ELEMENTS: u16 = 16;
 
 const BASE: u64 = 0x8000_0000;
-/// A buffer of the driver, and an indirect table.
+/// Addresses of a driver's buffer and of an indirect table.
 const DATA: u64 = BASE + 0x1000;
 const TABLE: u64 = BASE + 0x2000;
 
@@ -41,7 +41,7 @@ static CELL: EngineCell<u32> = EngineCell::new(0);
 static LINE: IrqLine<Pin> = IrqLine::new(Pin);
 static LEVEL: AtomicU32 = AtomicU32::new(0);
 
-/// A pin that is one word of memory.
+/// A pin whose level is one word of memory.
 struct Pin;
 
 impl ErrorType for Pin {
@@ -59,7 +59,7 @@ impl OutputPin for Pin {
     }
 }
 
-/// One byte, if it is `ready`.
+/// A source of one byte per request, when it is `ready`.
 struct Source {
     ready: bool,
 }
@@ -74,7 +74,7 @@ impl EntropySource for Source {
     }
 }
 
-/// The entropy device, which remembers its last request.
+/// The entropy device with a record of its last request.
 struct Noting {
     entropy: Entropy<Source>,
     token: Option<Token>,
@@ -113,7 +113,7 @@ impl DeviceModel for Noting {
     }
 }
 
-/// A call, and the most that it took.
+/// A call, and its maximum.
 #[derive(Clone, Copy)]
 struct Row {
     call: &'static str,
@@ -121,10 +121,10 @@ struct Row {
     stack: u32,
 }
 
-/// What was measured so far.
+/// The measurements so far.
 struct Table {
     scale: Scale,
-    /// Ticks and stack of the instruments alone.
+    /// Ticks and stack that the instruments take by themselves.
     nothing: (u32, u32),
     rows: [Option<Row>; 48],
 }
@@ -148,7 +148,7 @@ impl Table {
         (result, ticks, stack.most())
     }
 
-    /// Measures `work` as one of the cases of this call.
+    /// Measures `work` as one case of this call.
     fn of<R>(&mut self, call: &'static str, work: impl FnOnce() -> R) -> R {
         let (result, ticks, stack) = self.watch(work);
         self.note(Row {
@@ -174,7 +174,7 @@ impl Table {
         });
     }
 
-    /// Not inlined where the access is known.
+    /// Not inlined, so that the access is not a constant.
     #[inline(never)]
     fn access<D: DeviceModel>(
         &mut self,
@@ -217,7 +217,7 @@ fn driver() -> FakeDriver<FlatMem> {
     FakeDriver::new(RAM.flat(BASE), Layout::packed_at(BASE, ELEMENTS))
 }
 
-/// A live device with an empty queue that it has looked at.
+/// A live device with an empty queue that it has polled.
 fn live<D: DeviceModel>(engine: &mut TheEngine<D>, features: Features) -> FakeDriver<FlatMem> {
     let driver = driver();
     assert!(engine.bring_up(features, &[driver.config(0)]));
@@ -228,23 +228,23 @@ fn live<D: DeviceModel>(engine: &mut TheEngine<D>, features: Features) -> FakeDr
 const WITH_EVENTS: Features = Features::RING;
 const WITHOUT_EVENTS: Features = Features::RING.difference(Features::EVENT_IDX);
 
-/// What a chain is made of.
+/// The descriptors of a chain.
 #[derive(Clone, Copy)]
 enum Shape {
     Single,
     /// All descriptors of the queue.
     Longest,
-    /// A table of as many.
+    /// An indirect table of the same length.
     Indirect,
-    /// All descriptors of the queue, the last of which is a table of one.
+    /// All descriptors of the queue, the last of which refers to a table of one descriptor.
     Mixed,
-    /// A chain that never ends.
+    /// A chain without an end.
     Loop,
-    /// A table that never ends.
+    /// A table without an end.
     LoopInTable,
 }
 
-/// Kicks the queue with so many of them.
+/// Sends this number of chains, and kicks the queue.
 fn send(driver: &mut FakeDriver<FlatMem>, shape: Shape, chains: u16) {
     for at in 0..ELEMENTS {
         let last = at + 1 == ELEMENTS && !matches!(shape, Shape::Loop);
@@ -272,7 +272,7 @@ fn send(driver: &mut FakeDriver<FlatMem>, shape: Shape, chains: u16) {
     SHARED.doorbell().ring(0);
 }
 
-/// From reset to live, and what comes of a write of each Status.
+/// From reset to live, and each write of Status.
 fn set_up<D: DeviceModel>(table: &mut Table, engine: &mut TheEngine<D>, features: Features) {
     let driver = driver();
     assert!(engine.negotiate(features));
@@ -306,7 +306,7 @@ fn set_up<D: DeviceModel>(table: &mut Table, engine: &mut TheEngine<D>, features
     assert_eq!(table.store(reset, engine, 0x70, 0), Reply::Done(0));
 }
 
-/// Every register that [`set_up`] has not, and the configuration space, in each phase.
+/// The registers that [`set_up`] does not access, and the configuration space, in each phase.
 fn registers<D: DeviceModel>(table: &mut Table, engine: &mut TheEngine<D>, features: Features) {
     let driver = driver();
     for phase in 0..3 {
@@ -339,7 +339,7 @@ fn registers<D: DeviceModel>(table: &mut Table, engine: &mut TheEngine<D>, featu
                     value,
                 };
                 let _ = table.access("Engine::access: write of a register not listed here", engine, access);
-                // It may have chosen another queue.
+                // The write may have selected another queue.
                 let _ = engine.store(0x30, 0);
             }
         }
@@ -364,7 +364,7 @@ fn registers<D: DeviceModel>(table: &mut Table, engine: &mut TheEngine<D>, featu
 
 const IN_TABLE: &str = "Engine::poll(1): a chain of 16 in an indirect table";
 
-/// Polls, with what the queue may hold.
+/// Polls, with different contents of the queue.
 fn polls(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
     live(engine, features);
     table.poll("Engine::poll(1): no kick", engine, 1);
@@ -420,12 +420,12 @@ fn pending(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features
     let _ = table.store("Engine::access: Status := 0", engine, 0x70, 0);
 }
 
-/// A queue that is somewhere else for a while.
+/// A queue that is taken and put back.
 fn taken(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
     let mut driver = live(engine, features);
     let queue = table.of("Engine::take_queue", || engine.take_queue(black_box(0)));
     let Ok(mut queue) = queue else {
-        panic!("it is live");
+        panic!("queue 0 is live");
     };
     let mut chain = Chain::new();
     for shape in [Shape::Longest, Shape::Indirect, Shape::Mixed] {
@@ -441,15 +441,15 @@ fn taken(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) 
     assert!(back);
 
     let Ok(mut queue) = engine.take_queue(0) else {
-        panic!("it was put back");
+        panic!("the queue was put back");
     };
     send(&mut driver, Shape::Indirect, 1);
     assert_eq!(pop(table, &mut queue, engine, &mut chain), Ok(true));
     let reset = table.store("Engine::access: Status := 0", engine, 0x70, 0);
     let Reply::Pending(ticket) = reset else {
-        panic!("the queue is out");
+        panic!("the reset waits for the queue");
     };
-    // It hears of the reset, gives back what it has, and is quiet.
+    // The queue's owner learns of the reset, gives back its chain, and stops.
     assert_eq!(pop(table, &mut queue, engine, &mut chain), Err(Stop::Asked));
     let given = table.of("TakenQueue::complete", || queue.complete(&chain, 1));
     assert!(given.is_ok());
@@ -459,14 +459,15 @@ fn taken(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) 
     for shape in [Shape::Loop, Shape::LoopInTable] {
         let mut driver = live(engine, features);
         let Ok(mut queue) = engine.take_queue(0) else {
-            panic!("it is live");
+            panic!("queue 0 is live");
         };
         send(&mut driver, shape, 1);
         assert!(pop(table, &mut queue, engine, &mut chain).is_err());
     }
 }
 
-/// A queue reset, a suspension, and a state that goes elsewhere, with a chain in hand if there may be.
+/// A queue reset, a suspension, and saving and restoring a state, with a chain in flight where
+/// possible.
 fn rest(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
     let suspend = "Engine::access: Status := SUSPEND";
     for hold in [false, true] {
@@ -513,7 +514,7 @@ fn rest(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
     let state: Result<EngineSnapshot<(), 1, SIZE, 1>, _> =
         table.of("Engine::save", || engine.save());
     let Ok(state) = state else {
-        panic!("nothing is out");
+        panic!("no queue is taken");
     };
     assert_eq!(state.device.chains.len(), 1);
     let _ = engine.store(0x70, 0);
@@ -535,7 +536,7 @@ fn pop(
     table.of("TakenQueue::pop", || queue.pop(memory, chain))
 }
 
-/// What needs no engine, and what is around one.
+/// Calls that need no engine, and calls around an engine.
 fn around(table: &mut Table, engine: &mut TheEngine<Noting>) {
     live(engine, WITH_EVENTS);
     table.of("Doorbell::ring", || SHARED.doorbell().ring(black_box(0)));
@@ -550,7 +551,7 @@ fn around(table: &mut Table, engine: &mut TheEngine<Noting>) {
     table.of("Engine::update_config", || {
         engine.update_config(|model| model.token = None);
     });
-    // Known to nobody else, the compiler would take them for never borrowed.
+    // If nobody else knew the cells, the compiler would assume that they are never borrowed.
     let (cell, line) = (black_box(&CELL), black_box(&LINE));
     table.of("EngineCell::with: an empty closure", || cell.with(|_| ()));
     table.of("IrqLine::assert: a pin of one store", || line.assert());
@@ -580,7 +581,7 @@ fn main() -> ! {
     }
     let _ = entropy.store(0x70, 0);
 
-    // The one with the most features and configuration.
+    // The block device has the most features and configuration.
     let disk = RamDisk::new([0; 512]);
     let mut block = engine(Block::new(disk, BlockOptions::new(ELEMENTS)));
     let offered = block.offered().difference(Features::RING_PACKED);

@@ -1,13 +1,13 @@
-//! What is behind the devices.
+//! The back ends of the devices.
 
 use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operation};
 use virtside::models::{ConsoleError, ConsolePort, EntropyError, EntropySource};
 
-/// Bytes that [`Pool`] has at once.
+/// Bytes that [`Pool`] holds.
 const POOL: usize = 64;
 
-/// A pool of bytes as a hardware generator fills one. They are not random: the transcript is the
-/// same each time.
+/// A pool of bytes, like one that a hardware generator fills. The bytes are not random, so that the
+/// transcript is the same each time.
 #[derive(Debug)]
 pub(super) struct Pool([u8; POOL]);
 
@@ -34,10 +34,10 @@ impl EntropySource for Pool {
     }
 }
 
-/// Bytes that [`Echo`] keeps.
+/// Bytes that [`Echo`] holds.
 const ROOM: usize = 64;
 
-/// The other end of the console: sends back what it is sent, in capitals.
+/// The console's peer. It sends the received bytes back in upper case.
 #[derive(Debug)]
 pub(super) struct Echo {
     kept: [u8; ROOM],
@@ -89,11 +89,11 @@ impl ConsolePort for Echo {
     }
 }
 
-/// Where the sensor is on its bus.
+/// Address of the sensor on its bus.
 const ADDRESS: u8 = 0x48;
 
-/// A bus with one chip, a temperature sensor: a pointer, and registers of two bytes, of which the
-/// first is the temperature in 1/256 of a degree.
+/// A bus with one chip, a temperature sensor. The chip has a pointer, and registers of two bytes.
+/// The first register is the temperature in 1/256 of a degree.
 #[derive(Debug)]
 pub(super) struct Sensor {
     pointer: u8,

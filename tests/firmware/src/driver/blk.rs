@@ -1,4 +1,4 @@
-//! Block.
+//! Drives the block device.
 
 use virtio_drivers::device::blk::{BlkReq, BlkResp, SECTOR_SIZE, VirtIOBlk};
 
@@ -39,10 +39,10 @@ pub(super) fn run(transport: PortTransport<MailPort>, scale: Scale) -> Outcome {
         sectors,
         read
     );
-    expect(read == sum, "what was written is read")?;
+    expect(read == sum, "the data that was written is read")?;
     expect(
         driver.read_blocks(sectors, &mut sector).is_err(),
-        "there is nothing behind the end",
+        "a read behind the end fails",
     )?;
     driver.ack_interrupt();
 
@@ -59,7 +59,7 @@ pub(super) fn run(transport: PortTransport<MailPort>, scale: Scale) -> Outcome {
     Ok(())
 }
 
-/// Two reads at once, completed by the driver's interrupt.
+/// Does two reads at once, which the driver's interrupt completes.
 fn by_interrupt(
     driver: &mut VirtIOBlk<SharedHal, PortTransport<MailPort>>,
     first: &mut [u8; SECTOR_SIZE],
@@ -70,9 +70,9 @@ fn by_interrupt(
     let before = interrupts();
     let [request, other_request] = &mut requests;
     let [answer, other_answer] = &mut answers;
-    // SAFETY: request, buffer and answer live, and are left alone, until the completion below.
+    // SAFETY: request, buffer and answer stay alive and untouched until the completion below.
     let token = unsafe { driver.read_blocks_nb(1, request, first, answer) }?;
-    // SAFETY: as above.
+    // SAFETY: see above.
     let other = unsafe { driver.read_blocks_nb(2, other_request, &mut second, other_answer) }?;
     let mut left = 2;
     while left > 0 {
@@ -80,10 +80,10 @@ fn by_interrupt(
         driver.ack_interrupt();
         while let Some(used) = driver.peek_used() {
             if used == token {
-                // SAFETY: what the request was made with.
+                // SAFETY: these are the arguments of the request.
                 unsafe { driver.complete_read_blocks(token, request, first, answer) }?;
             } else {
-                // SAFETY: as above.
+                // SAFETY: see above.
                 unsafe {
                     driver.complete_read_blocks(other, other_request, &mut second, other_answer)
                 }?;

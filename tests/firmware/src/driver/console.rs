@@ -1,4 +1,4 @@
-//! Console.
+//! Drives the console.
 
 use core::fmt::Write;
 
@@ -9,12 +9,12 @@ use crate::platform;
 
 pub(super) fn run(transport: PortTransport<MailPort>) -> Outcome {
     let mut driver = VirtIOConsole::<SharedHal, _>::new(transport)?;
-    let size = driver.size()?.ok_or(Failure::Wrong("a size is offered"))?;
+    let size = driver.size()?.ok_or(Failure::Wrong("the device offers a size"))?;
     defmt::info!("driver console: {=u16}x{=u16}", size.columns, size.rows);
 
     let sent = "who is there?";
     let before = interrupts();
-    write!(driver, "{sent}").map_err(|_| Failure::Wrong("what is written is sent"))?;
+    write!(driver, "{sent}").map_err(|_| Failure::Wrong("the device takes the output"))?;
     platform::wait_until(|| interrupts() != before);
     driver.ack_interrupt()?;
     let mut bytes = [0; 32];
@@ -28,7 +28,7 @@ pub(super) fn run(transport: PortTransport<MailPort>) -> Outcome {
     let answer = bytes
         .get(..count)
         .and_then(|bytes| core::str::from_utf8(bytes).ok());
-    let answer = answer.ok_or(Failure::Wrong("the answer is as long as it should be"))?;
+    let answer = answer.ok_or(Failure::Wrong("the answer has the length of the output"))?;
     defmt::info!("driver console: sent {=str}, received {=str}", sent, answer);
     expect(
         answer.eq_ignore_ascii_case(sent) && answer != sent,

@@ -1,4 +1,4 @@
-//! The driver's memory: pages for rings, and bounce buffers, in the shared RAM.
+//! The driver's part of the shared RAM: pages for rings, and bounce buffers.
 
 use core::{
     ptr::NonNull,
@@ -9,17 +9,17 @@ use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
 use crate::shared::{BASE, BYTES, COMMON};
 
-/// The first part is pages, which are given out once; the rest is slots for buffers.
+/// The first part is pages, each of which is allocated once. The rest is slots for buffers.
 const PAGES: usize = BYTES - SLOTS * SLOT;
 const SLOTS: usize = 8;
-/// Bytes of the largest buffer that a driver here shares.
+/// Bytes of the largest buffer that a driver shares.
 const SLOT: usize = 4096;
 
 static PAGES_USED: AtomicU32 = AtomicU32::new(0);
 /// A bit for each slot in use.
 static SLOTS_USED: AtomicU32 = AtomicU32::new(0);
 
-/// The memory.
+/// Allocates pages and buffers.
 #[derive(Debug)]
 pub(super) struct SharedHal;
 
@@ -31,7 +31,7 @@ fn offset(address: PhysAddr) -> usize {
     usize::try_from(address.wrapping_sub(BASE)).unwrap_or(BYTES)
 }
 
-/// Changes a word; a Cortex-M0 has no instruction for it.
+/// Changes an atomic word. A Cortex-M0 has no instruction for it.
 fn change<R>(word: &AtomicU32, change: impl FnOnce(&mut u32) -> R) -> R {
     critical_section::with(|_| {
         let mut value = word.load(Ordering::Relaxed);
@@ -51,7 +51,7 @@ fn take_slot() -> Option<usize> {
     })
 }
 
-// SAFETY: pages are zeroed from the start, aligned as the RAM is, and given out once.
+// SAFETY: pages are zeroed, aligned like the RAM, and allocated only once.
 unsafe impl Hal for SharedHal {
     fn dma_alloc(pages: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
         let at = change(&PAGES_USED, |used| {
@@ -60,10 +60,10 @@ unsafe impl Hal for SharedHal {
             start as usize * PAGE_SIZE
         });
         if at + pages * PAGE_SIZE > PAGES {
-            // Address 0 is how an allocation fails here.
+            // Address 0 reports a failed allocation.
             return (0, NonNull::dangling());
         }
-        // SAFETY: inside the RAM, as was just checked.
+        // SAFETY: the offset was checked to be inside the RAM.
         (bus(at), unsafe { COMMON.ram.as_ptr().add(at) })
     }
 
@@ -72,12 +72,12 @@ unsafe impl Hal for SharedHal {
     }
 
     unsafe fn mmio_phys_to_virt(_: PhysAddr, _: usize) -> NonNull<u8> {
-        // Only the PCI transport asks.
+        // Only the PCI transport calls this function.
         NonNull::dangling()
     }
 
     unsafe fn share(buffer: NonNull<[u8]>, direction: BufferDirection) -> PhysAddr {
-        // The device refuses this address, instead of the driver being told: `Hal` has no error.
+        // `Hal` has no error, so the device has to refuse this address.
         let Some(at) = take_slot().filter(|_| buffer.len() <= SLOT) else {
             return PhysAddr::MAX;
         };

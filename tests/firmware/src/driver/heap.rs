@@ -1,4 +1,4 @@
-//! A heap, for the one driver that wants one.
+//! A heap for the only driver that needs one.
 
 use core::cell::UnsafeCell;
 
@@ -11,13 +11,13 @@ const BYTES: usize = 8 << 10;
 
 struct Room(UnsafeCell<[u8; BYTES]>);
 
-// SAFETY: only the heap reaches it.
+// SAFETY: only the heap accesses this memory.
 unsafe impl Sync for Room {}
 
 static ROOM: Room = Room(UnsafeCell::new([0; BYTES]));
 
-/// Before the first allocation, once.
+/// Must run once, before the first allocation.
 pub(super) fn init() {
-    // SAFETY: the room is the heap's alone.
+    // SAFETY: the heap owns this memory.
     unsafe { HEAP.init(ROOM.0.get() as usize, BYTES) };
 }

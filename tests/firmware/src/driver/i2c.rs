@@ -1,4 +1,4 @@
-//! I2C: there is no third party's driver to be had, so the fake one.
+//! Drives the i2c adapter with virtside's fake driver, because there is no third-party driver.
 
 use virtio_drivers::{BufferDirection, Hal};
 use virtside::{Features, FlatMem, mmio::{Access, Reply}, models::i2c::ZERO_LENGTH_REQUEST, testing::{Buffer, FakeDriver, Layout, Registers}, memory::Ram};
@@ -9,9 +9,9 @@ use crate::{
     shared::{BASE, BYTES, COMMON},
 };
 
-/// Where the sensor is.
+/// Address of the sensor.
 const SENSOR: u16 = 0x48;
-/// Where nobody is.
+/// Address without a chip.
 const NOBODY: u16 = 0x49;
 
 const FAIL_NEXT: u32 = 1;
@@ -23,9 +23,9 @@ impl Registers for MailPort {
     }
 }
 
-/// Requests, from the start of a page on: each has this much.
+/// Bytes of each request. Requests start at the beginning of a page.
 const REQUEST: u64 = 64;
-/// Where in it the data is, and the status.
+/// Offset of the data in a request; the status follows at its own offset.
 const DATA: u64 = 16;
 const STATUS: u64 = 48;
 
@@ -36,7 +36,7 @@ struct Bus {
     head: u16,
 }
 
-/// A request that was put into the queue.
+/// A request that is in the queue.
 struct Sent {
     at: u64,
     len: usize,
@@ -65,7 +65,7 @@ impl Bus {
         })
     }
 
-    /// Puts a request into the queue: a write of `data`, or a read of as many bytes.
+    /// Puts a request into the queue: a write of `data`, or a read of the same length.
     fn put(&mut self, address: u16, flags: u32, data: &[u8]) -> Sent {
         let head = self.head;
         self.head = (head + 3) % 6;
@@ -106,7 +106,7 @@ impl Bus {
         while self.rings.take_used().is_some() {}
     }
 
-    /// What was read, if it was.
+    /// Returns the bytes of a successful read.
     fn answer(&self, sent: &Sent) -> Option<[u8; 2]> {
         let mut status = [0xff];
         self.rings.read(sent.at + STATUS, &mut status);
@@ -123,7 +123,7 @@ impl Bus {
         self.answer(&sent).is_some()
     }
 
-    /// A group of two: the register's number, and a read.
+    /// Sends a group of two requests: the register's number and a read.
     fn read(&mut self, address: u16, register: u8) -> Option<u16> {
         let pointer = self.put(address, FAIL_NEXT, &[register]);
         let value = self.put(address, M_RD, &[0; 2]);
@@ -137,7 +137,7 @@ pub(super) fn run(port: MailPort) -> Outcome {
     let mut bus = Bus::bring_up(port)?;
     let raw = bus
         .read(SENSOR, 0)
-        .ok_or(Failure::Wrong("the sensor is there"))?;
+        .ok_or(Failure::Wrong("the sensor answers"))?;
     defmt::info!(
         "driver i2c: {=u16}.{=u16:02} degrees",
         raw >> 8,
@@ -146,11 +146,11 @@ pub(super) fn run(port: MailPort) -> Outcome {
     expect(bus.write(SENSOR, &[3, 0x55, 0x80]), "a limit can be set")?;
     let limit = bus.read(SENSOR, 3);
     defmt::info!("driver i2c: limit {=u16:#06x}", limit.unwrap_or(0));
-    expect(limit == Some(0x5580), "it is read as it was set")?;
+    expect(limit == Some(0x5580), "the limit reads as it was set")?;
     let (here, there) = (bus.write(SENSOR, &[]), bus.write(NOBODY, &[]));
     let failed = bus.read(NOBODY, 0).is_none();
     defmt::info!("driver i2c: {=bool} at 0x48, {=bool} at 0x49", here, there);
-    expect(here && !there && failed, "one of two answers")?;
+    expect(here && !there && failed, "only the sensor answers")?;
     let _ = bus.port.store(0x70, 0);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Entropy.
+//! Drives the entropy device.
 
 use virtio_drivers::device::rng::VirtIORng;
 
@@ -23,7 +23,7 @@ pub(super) fn run(transport: PortTransport<MailPort>, scale: Scale) -> Outcome {
         checksum(&bytes),
         interrupts().wrapping_sub(before)
     );
-    expect(total == 16 * 64, "each request is answered in full")?;
+    expect(total == 16 * 64, "the device fills each request")?;
 
     measure::paint(false);
     driver.request_entropy(&mut bytes)?;

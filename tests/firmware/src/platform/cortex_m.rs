@@ -1,4 +1,5 @@
-//! Cortex-M: PendSV is the doorbell, an external interrupt that nothing else uses the driver's.
+//! Cortex-M: PendSV is the doorbell. The driver's interrupt is an external interrupt without
+//! another use.
 
 use core::arch::asm;
 
@@ -12,7 +13,7 @@ use cortex_m::{
 #[derive(Clone, Copy, Debug)]
 pub struct DriverIrq;
 
-/// Its number.
+/// The number of the driver's interrupt.
 pub const DRIVER_IRQ: u16 = 31;
 
 // SAFETY: every Cortex-M may have 32 external interrupts, and the number is constant.
@@ -24,7 +25,7 @@ unsafe impl InterruptNumber for DriverIrq {
 
 const SYSTICK_MAX: u32 = 0x00ff_ffff;
 
-/// Sets both interrupts and the clock up.
+/// Sets up both interrupts and the clock.
 pub fn init() {
     let Some(mut core) = Peripherals::take() else {
         return;
@@ -33,25 +34,25 @@ pub fn init() {
     core.SYST.set_reload(SYSTICK_MAX);
     core.SYST.clear_current();
     core.SYST.enable_counter();
-    // SAFETY: no critical section here relies on priorities: they mask all interrupts.
+    // SAFETY: critical sections here mask all interrupts, and do not rely on priorities.
     unsafe {
-        // The device is stepped when nothing else is to be done.
+        // The device runs at the lowest priority.
         core.SCB.set_priority(SystemHandler::PendSV, 0xff);
         core.NVIC.set_priority(DriverIrq, 0);
         NVIC::unmask(DriverIrq);
     }
 }
 
-/// From the driver: there is something for the device.
+/// Rings the doorbell: the driver has work for the device.
 #[inline]
 pub fn ring_doorbell() {
     SCB::set_pendsv();
-    // The handler runs before the next instruction, if it may.
+    // If the handler may run, it runs before the next instruction.
     cortex_m::asm::dsb();
     cortex_m::asm::isb();
 }
 
-/// From the device: there is something for the driver.
+/// Raises the driver's interrupt: the device has news for the driver.
 #[inline]
 pub fn raise_interrupt() {
     NVIC::pend(DriverIrq);
@@ -72,16 +73,16 @@ pub fn ticks(from: u32, to: u32) -> u32 {
 /// Executes `2 * rounds` instructions and a few more.
 #[inline(never)]
 pub fn spin(rounds: u32) {
-    // SAFETY: counts a register down.
+    // SAFETY: the code counts a register down.
     unsafe {
         asm!("2:", "subs {0}, {0}, #1", "bne 2b", inout(reg) rounds => _, options(nomem, nostack));
     }
 }
 
-/// Sleeps until `done`, which an interrupt makes true.
+/// Sleeps until `done` returns true, which an interrupt causes.
 pub fn wait_until(mut done: impl FnMut() -> bool) {
     loop {
-        // An interrupt between the question and the sleep ends the sleep, masked or not.
+        // An interrupt between the check and the sleep ends the sleep, even if it is masked.
         let over = critical_section::with(|_| {
             let over = done();
             if !over {
@@ -95,11 +96,11 @@ pub fn wait_until(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Where the stack ends now.
+/// The current stack pointer.
 #[inline(always)]
 pub fn stack_pointer() -> usize {
     let pointer: usize;
-    // SAFETY: reads a register.
+    // SAFETY: the code reads a register.
     unsafe { asm!("mov {0}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
     pointer
 }

@@ -1,5 +1,6 @@
-//! A RISC-V hart in machine mode: the supervisor's software interrupt is the doorbell, its timer
-//! interrupt the driver's; software may set both bits. Compiled, not run.
+//! A RISC-V hart in machine mode. The doorbell is the supervisor's software interrupt, and the
+//! driver's interrupt is the supervisor's timer interrupt: software may set both bits. This module
+//! is compiled, and never runs.
 
 use core::arch::asm;
 
@@ -7,20 +8,20 @@ use core::arch::asm;
 const SOFTWARE: usize = 1 << 1;
 const TIMER: usize = 1 << 5;
 
-/// Sets both interrupts up.
+/// Sets up both interrupts.
 pub fn init() {
-    // SAFETY: enables two interrupts, whose handlers expect to come at any time.
+    // SAFETY: enables two interrupts, whose handlers may run at any time.
     unsafe { asm!("csrs mie, {0}", "csrsi mstatus, 8", in(reg) SOFTWARE | TIMER) };
 }
 
-/// From the driver: there is something for the device.
+/// Rings the doorbell: the driver has work for the device.
 #[inline]
 pub fn ring_doorbell() {
     // SAFETY: makes an interrupt pending.
     unsafe { asm!("csrs mip, {0}", in(reg) SOFTWARE) };
 }
 
-/// From the device: there is something for the driver.
+/// Raises the driver's interrupt: the device has news for the driver.
 #[inline]
 pub fn raise_interrupt() {
     // SAFETY: makes an interrupt pending.
@@ -53,14 +54,14 @@ pub fn spin(rounds: u32) {
     }
 }
 
-/// Sleeps until `done`, which an interrupt makes true.
+/// Sleeps until `done` returns true, which an interrupt causes.
 pub fn wait_until(mut done: impl FnMut() -> bool) {
     loop {
-        // An interrupt between the question and the sleep ends the sleep, masked or not.
+        // An interrupt between the check and the sleep ends the sleep, even if it is masked.
         let over = critical_section::with(|_| {
             let over = done();
             if !over {
-                // SAFETY: waits.
+                // SAFETY: the instruction waits for an interrupt.
                 unsafe { asm!("wfi", options(nomem, nostack)) };
             }
             over
@@ -71,7 +72,7 @@ pub fn wait_until(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Where the stack ends now.
+/// The current stack pointer.
 #[inline(always)]
 pub fn stack_pointer() -> usize {
     let pointer: usize;
