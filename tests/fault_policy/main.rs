@@ -1,4 +1,5 @@
-//! What becomes of a driver that breaks the protocol: as the host says, on every transport alike.
+//! The consequences of a protocol violation, which the host's `FaultPolicy` decides, on every
+//! transport alike.
 
 #[cfg(feature = "packed")]
 mod matrix;
@@ -42,7 +43,7 @@ fn rig(policy: FaultPolicy, features: Features) -> RecordingRig {
     }
 }
 
-/// Head 0 leads nowhere, head 1 to a byte.
+/// Offers two chains: head 0 is at an address without memory, head 1 is a valid byte.
 fn one_bad_one_good(driver: &mut FakeDriver<virtside::FlatMem>) {
     driver.write_desc(0, (DATA, 1), NEXT, 77);
     driver.write_chain(1, &[Buffer::writable(DATA, 4)]);
@@ -55,7 +56,7 @@ fn needs_reset(rig: &mut RecordingRig) -> bool {
     rig.engine.load(reg::STATUS) & NEEDS_RESET != 0
 }
 
-/// The other queue serves a chain.
+/// Checks that the other queue serves a chain.
 fn the_other_works(rig: &mut RecordingRig) {
     let mut other = driver(rig.ram, 1);
     other.send(3, &[Buffer::writable(DATA, 2)]);
@@ -64,11 +65,11 @@ fn the_other_works(rig: &mut RecordingRig) {
     assert_eq!(other.take_used(), Some((3, 2)));
 }
 
-mod a_chain_that_cannot_be_taken {
+mod an_invalid_chain {
     use super::*;
 
     #[test]
-    fn is_given_back_unwritten_under_refuse_and_the_next_is_served() {
+    fn is_given_back_unwritten_under_reject_and_the_next_is_served() {
         let mut rig = rig(FaultPolicy::Reject, Features::empty());
         one_bad_one_good(&mut rig.driver);
         assert_eq!(rig.kick(), Step::Idle);
@@ -92,7 +93,7 @@ mod a_chain_that_cannot_be_taken {
     }
 
     #[test]
-    fn is_forgotten_when_its_queue_stops_otherwise_or_is_reset() {
+    fn is_abandoned_when_its_queue_stops_otherwise_or_is_reset() {
         let mut rig = rig(FaultPolicy::Reject, Features::empty());
         one_bad_one_good(&mut rig.driver);
         rig.kick();
@@ -133,7 +134,7 @@ mod a_chain_that_cannot_be_taken {
     }
 
     #[test]
-    fn can_be_refused_as_often_as_the_queue_goes_round() {
+    fn can_be_rejected_any_number_of_times() {
         let mut rig = rig(FaultPolicy::Reject, Features::EVENT_IDX);
         for round in 0..3 * SIZE {
             let head = round % SIZE;
@@ -148,12 +149,12 @@ mod a_chain_that_cannot_be_taken {
             );
         }
         assert_eq!(rig.engine.counters().rejected, u32::from(3 * SIZE));
-        // What was refused is not in flight: the queue may be taken.
+        // A rejected chain is not in flight, so the queue may be taken.
         assert!(rig.engine.take_queue(0).is_ok());
     }
 
     #[test]
-    fn that_a_taken_queue_finds_is_treated_alike() {
+    fn is_treated_alike_in_a_taken_queue() {
         for policy in POLICIES {
             let mut rig = rig(policy, Features::empty());
             let mem = rig.ram.flat(BASE);
@@ -217,7 +218,7 @@ mod a_chain_that_cannot_be_taken {
     }
 }
 
-mod a_ring_that_makes_no_sense {
+mod an_inconsistent_ring {
     use super::*;
 
     #[test]
@@ -235,7 +236,7 @@ mod a_ring_that_makes_no_sense {
     }
 
     #[test]
-    fn leaves_a_queue_that_a_queue_reset_brings_back() {
+    fn stops_its_queue_until_a_queue_reset() {
         let mut rig = rig(FaultPolicy::StopQueue, Features::RING_RESET);
         rig.driver.set_avail_idx(100);
         rig.kick();
@@ -267,7 +268,7 @@ fn a_request_that_the_model_faults_is_treated_like_its_chain() {
     }
 }
 
-mod a_queue_that_does_not_pass {
+mod a_queue_that_fails_its_check {
     use super::*;
 
     fn set_up(policy: FaultPolicy) -> RecordingRig {
@@ -289,7 +290,7 @@ mod a_queue_that_does_not_pass {
     }
 
     #[test]
-    fn is_missed_at_driver_ok_only_by_default() {
+    fn breaks_the_device_at_driver_ok_only_by_default() {
         for policy in POLICIES {
             let mut rig = set_up(policy);
             let broken = policy == FaultPolicy::NeedsReset;
@@ -305,7 +306,7 @@ mod a_queue_that_does_not_pass {
     }
 
     #[test]
-    fn leaves_a_conversation_of_messages_only_by_default() {
+    fn ends_a_conversation_only_by_default() {
         for policy in POLICIES {
             let ram = ram();
             let shared = Arc::new(Shared::<Q>::new());
@@ -329,7 +330,7 @@ mod a_queue_that_does_not_pass {
                 panic!("not ready");
             };
             assert!(responder.accept());
-            // The policy is the device's, too.
+            // The policy applies to the device, too.
             let driver = driver(ram, 0);
             driver.set_avail_idx(100);
             let mut model = RecordingModel::new(Plan::Fill(1));
@@ -340,8 +341,8 @@ mod a_queue_that_does_not_pass {
         }
     }
 
-    /// Two queues made ready before the features were known, of which the first does not suit
-    /// them: its driver area is at 2 modulo 4.
+    /// A device with two queues that were made ready before the features were known. Queue 0 does
+    /// not suit the features: its driver area is at 2 modulo 4.
     #[cfg(feature = "packed")]
     fn early(policy: FaultPolicy) -> virtside_tests::TestEngine<RecordingModel> {
         let ram = ram();
@@ -365,7 +366,7 @@ mod a_queue_that_does_not_pass {
 
     #[cfg(feature = "packed")]
     #[test]
-    fn when_the_features_are_known_is_not_there_any_more() {
+    fn is_removed_once_the_features_are_known() {
         for policy in [FaultPolicy::Reject, FaultPolicy::StopQueue] {
             let mut engine = early(policy);
             assert_eq!(engine.load(reg::STATUS), 15);
@@ -383,13 +384,13 @@ mod a_queue_that_does_not_pass {
 
     #[cfg(feature = "packed")]
     #[test]
-    fn once_features_are_known_leaves_a_state_to_restore() {
+    fn does_not_prevent_saving_and_restoring() {
         let mut engine = early(FaultPolicy::StopQueue);
         let state: virtside::snapshot::EngineSnapshot<(), Q, N, 4> = engine.save().unwrap();
         let mut fresh = engine_over(RecordingModel::new(Plan::Fill(1)), ram().flat(BASE), 4)
             .with_policy(FaultPolicy::StopQueue)
             .with_offer(virtside::features::Offer::AS_IS.with(Features::RING_PACKED));
-        // What was refused here before has nothing to do with it.
+        // The earlier refusal on this device does not affect the restore.
         let mut bad = config(2);
         bad.size = 3;
         assert!(fresh.configure(&bad).refusal().is_some());
@@ -415,14 +416,14 @@ mod a_queue_that_does_not_pass {
 }
 
 #[cfg(feature = "packed")]
-mod a_packed_chain_that_cannot_be_taken {
+mod an_invalid_packed_chain {
     use super::*;
     use virtside::{FlatMem, testing::PackedDriver};
     use virtside_tests::{TestEngine, drain};
 
     const NOWHERE: u64 = 0xdead_0000_0000;
 
-    /// A live device whose queue 0 is packed, of this size.
+    /// A live device whose queue 0 is packed and of this size.
     fn packed(
         policy: FaultPolicy,
         features: Features,
@@ -440,7 +441,7 @@ mod a_packed_chain_that_cannot_be_taken {
         (engine, driver)
     }
 
-    /// Three descriptors, of which one leads nowhere.
+    /// Three descriptors, one of them at an address without memory.
     fn broken(at: usize) -> [Buffer; 3] {
         let mut buffers = [
             Buffer::readable(DATA, 4),
@@ -457,10 +458,11 @@ mod a_packed_chain_that_cannot_be_taken {
     }
 
     #[test]
-    fn is_given_back_with_all_its_slots_under_refuse() {
+    fn is_given_back_with_all_its_slots_under_reject() {
         for (size, features) in [(8, Features::empty()), (5, Features::IN_ORDER)] {
             let (mut engine, mut driver) = packed(FaultPolicy::Reject, features, size);
-            // More than once around the ring, broken at each place.
+            // The chains go around the ring more than once, and the bad descriptor is at each
+            // position.
             for round in 0..12 {
                 driver.send(round, &broken(usize::from(round % 3)));
                 driver.send(100 + round, &[Buffer::writable(DATA, 2)]);
@@ -475,7 +477,7 @@ mod a_packed_chain_that_cannot_be_taken {
     }
 
     #[test]
-    fn stops_its_queue_if_it_has_no_end_or_a_name_in_flight() {
+    fn stops_its_queue_if_it_has_no_end_or_an_id_in_flight() {
         let (mut engine, driver) = packed(FaultPolicy::Reject, Features::empty(), 4);
         let available = PackedDriver::<FlatMem>::available(true);
         for slot in (0..4).rev() {

@@ -1,4 +1,4 @@
-//! Random chains, good and bad, under each policy, on both rings.
+//! Random valid and invalid chains, under each policy, on both ring formats.
 
 use virtside::{
     Features,
@@ -18,7 +18,7 @@ use virtside_tests::{
 
 use super::{NEEDS_RESET, POLICIES};
 
-/// What a driver may see of a bad chain.
+/// What a driver can see of an invalid chain.
 #[derive(Debug, Default)]
 struct Seen {
     fine: u32,
@@ -45,7 +45,7 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
                 random.spoil(&mut buffers);
             }
             let form = match random.form(mix, &buffers) {
-                // Where a packed chain without an end ends is another question.
+                // Another test covers where a packed chain without an end stops.
                 Form::TableWithNext => Form::OddTable(7),
                 form => form,
             };
@@ -62,10 +62,10 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
             let pending = engine.load(reg::INTERRUPT_STATUS);
             let given = bad.take();
             if fault.is_none() {
-                // It came back; with nothing in it if it was refused.
+                // The chain came back. A rejected chain has the length 0.
                 assert_eq!(given.len(), 1, "{buffers:?} {form:?}");
                 assert!(refused == 0 || given[0].len == 0);
-                // With EVENT_IDX its driver asked for one interrupt.
+                // With EVENT_IDX, the driver asked for one interrupt.
                 let asked = mix.contains(Features::EVENT_IDX);
                 assert!(!status && (pending == 1 || asked && pending == 0));
                 assert!(refused == 0 || policy == FaultPolicy::Reject);
@@ -87,7 +87,7 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
             assert!(given.is_empty());
             assert_eq!(status, policy == FaultPolicy::NeedsReset);
             assert_eq!(pending, if status { 2 } else { 0 });
-            // Nothing more comes of this queue, and the other one goes on.
+            // This queue returns nothing more, and the other queue continues.
             bad.send(&[Buffer::writable(DATA, 1)], Form::Direct, DATA);
             other.send(&[Buffer::writable(DATA, 5)], Form::Direct, DATA);
             let _ = engine.kick(0);
@@ -106,7 +106,7 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
 }
 
 #[test]
-fn a_random_misdeed_is_treated_as_the_policy_says_on_both_rings() {
+fn the_policy_decides_about_random_chains_on_both_rings() {
     for policy in POLICIES {
         for format in [Format::Split, Format::Packed] {
             let mut random = Random::new(0x7777_1234_5678);

@@ -1,4 +1,4 @@
-//! What a host changes of a device's offer.
+//! How a host changes a device's offer.
 
 use virtside::{Features, features::Offer, testing::Registers};
 use virtside_tests::{
@@ -48,7 +48,7 @@ fn each_feature_that_the_host_withholds_is_refused() {
 }
 
 #[test]
-fn the_last_word_on_a_feature_counts() {
+fn the_hosts_last_call_for_a_feature_decides() {
     let feature = Features::SUSPEND;
     let with = Offer::AS_IS.without(feature).with(feature);
     assert!(with_offer(Features::RING, with).offered().contains(feature));
@@ -67,7 +67,7 @@ fn version_1_is_offered_whatever_the_host_says() {
 }
 
 #[test]
-fn bits_of_a_device_type_are_the_models_alone() {
+fn the_host_cannot_change_device_specific_features() {
     let own = Features::DEVICE_TYPE;
     let mut engine = with_offer(Features::empty(), Offer::AS_IS.with(own));
     assert_eq!(engine.offered(), Features::VERSION_1);
@@ -77,7 +77,7 @@ fn bits_of_a_device_type_are_the_models_alone() {
 }
 
 #[test]
-fn what_is_not_implemented_cannot_be_added() {
+fn an_unimplemented_feature_cannot_be_added() {
     for number in [24, 27, 37, 39, 41, 44, 45, 49] {
         let feature = Features::from_bits(1 << number);
         let mut engine = with_offer(feature, Offer::AS_IS.with(feature));
@@ -95,7 +95,7 @@ fn an_unchanged_offer_is_what_the_model_asks_for() {
 }
 
 #[test]
-fn what_the_model_excludes_is_not_offered_and_is_refused() {
+fn a_feature_that_the_model_excludes_is_refused() {
     for feature in HOSTS.into_iter().chain([Features::IN_ORDER]) {
         for wishes in [Features::empty(), feature] {
             let model = Probe {

@@ -1,4 +1,4 @@
-//! Features: what is offered, and what a driver may make of it.
+//! Features: the offer, and the features that a driver may accept.
 
 mod host;
 mod negotiation;

@@ -1,4 +1,4 @@
-//! What a driver accepts, when it may, and what comes of it.
+//! Feature negotiation: what a driver may accept, and when.
 
 use proptest::prelude::*;
 use virtside::{
@@ -13,7 +13,7 @@ use virtside_tests::{
     reg,
 };
 
-/// Bits of every word, ring features among them.
+/// Bits of every word, including ring features.
 const WISHES: Features = Features::RING.union(Features::from_bits(
     1 | (1 << 23) | (1 << 42) | (1 << 50) | (1 << 127),
 ));
@@ -24,13 +24,13 @@ fn wishing(wishes: Features) -> TestEngine<Probe> {
     engine
 }
 
-/// One word of what the driver accepts.
+/// Writes one word of the driver's features.
 fn accept(engine: &mut TestEngine<Probe>, word: u32, value: u32) -> Reply {
     assert_eq!(engine.store(reg::DRIVER_FEATURES_SEL, word), Reply::Done(0));
     engine.store(reg::DRIVER_FEATURES, value)
 }
 
-/// A driver that has accepted VERSION_1, and may go on.
+/// A device whose driver has accepted VERSION_1 but not set FEATURES_OK.
 fn accepting_version_1(engine: &mut TestEngine<Probe>) {
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0));
@@ -41,7 +41,7 @@ fn not_offered(not_offered: Features) -> Refusal {
     Refusal::FeaturesNotOffered { not_offered }
 }
 
-/// FEATURES_OK was refused: it reads 0, and a driver that goes on anyway gets nowhere.
+/// Asserts that FEATURES_OK was refused: it reads 0, and the driver cannot go on to DRIVER_OK.
 #[track_caller]
 fn assert_refused(engine: &mut TestEngine<Probe>, refusal: Refusal) {
     for value in [11, 11, 15] {
@@ -81,7 +81,7 @@ fn the_whole_offer_is_accepted() {
 }
 
 #[test]
-fn a_bit_that_was_not_offered_is_refused_whichever_it_is() {
+fn any_bit_that_was_not_offered_is_refused() {
     let mut engine = wishing(WISHES);
     for number in 0..128 {
         let bit = Features::from_bits(1 << number);
@@ -106,9 +106,9 @@ fn a_bit_beyond_the_last_word_is_refused() {
         accepting_version_1(&mut engine);
         let _ = accept(&mut engine, word, 1);
         assert_refused(&mut engine, not_offered(Features::empty()));
-        // It must not have ended up in a word that there is.
+        // The bit must not be stored in an existing word.
         assert_eq!(engine.transport().driver_features(), Features::VERSION_1);
-        // After a reset it is forgotten.
+        // A reset discards the bit.
         accepting_version_1(&mut engine);
         assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
     }
@@ -169,7 +169,7 @@ fn a_refused_driver_may_accept_less_without_a_reset() {
 }
 
 #[test]
-fn a_model_may_refuse_what_is_offered() {
+fn a_model_may_refuse_offered_features() {
     let (mut engine, _) = probe();
     engine.model_mut().agrees = false;
     assert!(!engine.negotiate(Features::RING));
@@ -177,7 +177,7 @@ fn a_model_may_refuse_what_is_offered() {
     let refusal = Refusal::FeaturesDeclined;
     assert_eq!(engine.store(reg::STATUS, 11), Reply::Refused(refusal));
     assert_eq!(engine.model().count(Event::Negotiate(Features::RING)), 2);
-    // And agree to less.
+    // The model accepts a smaller set.
     engine.model_mut().agrees = true;
     assert_eq!(accept(&mut engine, 0, 0), Reply::Done(0));
     assert_eq!(accept(&mut engine, 1, 1), Reply::Done(0));
@@ -233,7 +233,11 @@ fn a_live_device_has_the_features_of_features_ok() {
     let mut engine = wishing(WISHES);
     assert!(engine.negotiate(Features::RING));
     assert!(accept(&mut engine, 0, 0).refusal().is_some());
-    assert_eq!(engine.features(), Features::empty(), "not live yet");
+    assert_eq!(
+        engine.features(),
+        Features::empty(),
+        "the device is not live yet"
+    );
     assert_eq!(engine.go_live(), Reply::Done(0));
     assert_eq!(engine.features(), Features::RING);
     assert_eq!(engine.model().count(Event::Ready(Features::RING)), 1);
@@ -247,19 +251,19 @@ fn a_set_that_was_accepted_once_is_accepted_after_every_reset() {
         assert!(engine.bring_up(features, &[config(0)]));
         assert_eq!(engine.features(), features);
     }
-    // A refusal in between does not spoil it.
+    // A refusal between the two does not change that.
     assert!(!engine.negotiate(Features::empty()));
     assert!(engine.bring_up(all, &[config(0)]));
 }
 
 #[test]
-fn a_reset_forgets_what_was_accepted() {
+fn a_reset_discards_the_accepted_features() {
     let mut engine = wishing(WISHES);
     assert!(engine.bring_up(Features::RING, &[]));
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     assert_eq!(engine.features(), Features::empty());
     assert_eq!(engine.transport().driver_features(), Features::empty());
-    // So a driver that chooses nothing has not chosen VERSION_1.
+    // A driver that then chooses nothing has not chosen VERSION_1.
     assert!(engine.store(reg::STATUS, 11).refusal().is_some());
     assert_eq!(engine.load(reg::STATUS), 3);
 }
@@ -270,14 +274,14 @@ fn a_feature_that_was_not_accepted_is_not_used() {
     for (features, interrupts) in [(Features::VERSION_1, 1), (Features::RING, 0)] {
         let mut driver = driver(ram, 0);
         assert!(engine.bring_up(features, &[config(0)]));
-        // Where EVENT_IDX is in use, this asks for no interrupt before the 8th used buffer; where
-        // it is not, these bytes mean nothing.
+        // With EVENT_IDX this requests no interrupt before the 8th used buffer. Without it these
+        // bytes are ignored.
         driver.set_used_event(7);
         publish(&mut driver, 0, b"text");
         engine.poll(BUDGET);
         assert_eq!(driver.used_idx(), 1);
         assert_eq!(pending(&mut engine), interrupts, "{features:?}");
-        // Nor is the event index written that the driver would look at with it.
+        // Without the feature, the device does not write the event index either.
         let event = if interrupts == 1 { 0 } else { 1 };
         assert_eq!(driver.avail_event(), event);
     }
@@ -285,7 +289,7 @@ fn a_feature_that_was_not_accepted_is_not_used() {
 
 #[test]
 fn a_driver_may_leave_the_platform_features_out() {
-    // Addresses are then used as they are.
+    // The device then uses addresses untranslated.
     let (mut engine, ram) = probe();
     engine.model_mut().wishes =
         Features::RING | Features::ACCESS_PLATFORM | Features::ORDER_PLATFORM;
@@ -299,7 +303,7 @@ fn a_driver_may_leave_the_platform_features_out() {
 
 #[test]
 fn without_access_platform_addresses_are_not_translated() {
-    // Rings and buffers at both ends of memory.
+    // Rings and buffers are at both ends of memory.
     let (mut engine, ram) = probe();
     let end = BASE + virtside_tests::BYTES as u64;
     let low = FakeDriver::new(ram.flat(BASE), layout(0));
@@ -330,7 +334,7 @@ proptest! {
         let offer = engine.offered().bits();
         let choice = match within {
             true => choice & offer,
-            // Mostly zeroes, or no choice would ever fit.
+            // Most of these bits are zero: otherwise no choice would be a subset.
             false => choice & spare & (offer | 1 << (spare % 128)),
         };
         let choice = if version_1 { choice | 1 << 32 } else { choice };

@@ -1,4 +1,4 @@
-//! The offer: what the model wishes for, as far as it is implemented.
+//! The offer: the features that the model asks for, as far as they are implemented.
 
 use virtside::{
     DeviceModel, Features,
@@ -19,20 +19,21 @@ fn bit(bit: u32) -> Features {
     Features::from_bits(1 << bit)
 }
 
-/// A device that wishes for exactly this.
+/// A device whose model asks for exactly these features.
 fn wishing(wishes: Features) -> TestEngine<Probe> {
     let (mut engine, _) = probe();
     engine.model_mut().wishes = wishes;
     engine
 }
 
-/// One word of the offer.
+/// Reads one word of the offer.
 fn word(engine: &mut impl Registers, word: u32) -> u32 {
     assert_eq!(engine.store(reg::DEVICE_FEATURES_SEL, word), Reply::Done(0));
     engine.load(reg::DEVICE_FEATURES)
 }
 
-/// Every offer of this device has its prerequisites, and stands before the driver chose and after.
+/// Asserts that the offer contains what its features require, and that negotiation does not change
+/// the offer.
 fn offers<D: DeviceModel>(model: D) -> Features {
     let (mut engine, _) = test_engine(model, 1);
     let offer = engine.offered();
@@ -50,10 +51,10 @@ fn version_1_is_always_offered() {
 }
 
 #[test]
-fn only_what_is_implemented_is_offered_whatever_a_model_wishes() {
+fn only_implemented_features_are_offered() {
     let offer = wishing(Features::from_bits(u128::MAX)).offered();
-    // INDIRECT_DESC, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, IN_ORDER, ORDER_PLATFORM, NOTIFICATION_DATA,
-    // RING_RESET, SUSPEND; and a device's own.
+    // INDIRECT_DESC, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, IN_ORDER, ORDER_PLATFORM,
+    // NOTIFICATION_DATA, RING_RESET, SUSPEND; and device-specific features.
     let implemented = [28, 29, 32, 33, 35, 36, 38, 40, 43];
     for number in 0..128 {
         let own = matches!(number, 0..=23 | 42 | 50..=127);
@@ -117,7 +118,7 @@ fn a_word_of_the_offer_is_the_one_that_is_selected() {
     for (number, value) in (0..).zip(words) {
         assert_eq!(word(&mut engine, number), value, "word {number}");
     }
-    // In any sequence, and again.
+    // The driver may select words in any order and repeatedly.
     for number in [3, 0, 0, 1, 3, 2] {
         assert_eq!(word(&mut engine, number), words[number as usize]);
         assert_eq!(engine.load(reg::DEVICE_FEATURES), words[number as usize]);
@@ -133,7 +134,7 @@ fn words_beyond_the_last_feature_read_zero() {
 }
 
 #[test]
-fn the_selectors_of_the_two_sides_are_two() {
+fn the_two_feature_selectors_are_independent() {
     let mut engine = wishing(Features::RING);
     assert_eq!(engine.store(reg::DEVICE_FEATURES_SEL, 1), Reply::Done(0));
     assert_eq!(engine.store(reg::DRIVER_FEATURES_SEL, 0), Reply::Done(0));
@@ -149,7 +150,7 @@ fn the_entropy_device_offers_ring_features_only() {
     assert_eq!(offer, Features::ALL_RINGS);
 }
 
-/// A disk of which only the abilities matter.
+/// A disk that only has abilities.
 struct Abilities(BlockFeatures);
 
 impl BlockBackend for Abilities {
@@ -169,7 +170,7 @@ impl BlockBackend for Abilities {
 
 #[test]
 fn the_block_device_offers_no_feature_without_what_it_needs() {
-    // FLUSH is bit 9, CONFIG_WCE is bit 11 and needs it.
+    // FLUSH is bit 9. CONFIG_WCE is bit 11 and requires FLUSH.
     for abilities in 0..16u8 {
         let limits = |bit: u8| (abilities & bit != 0).then(|| RangeLimits::new(1));
         let features = BlockFeatures {
