@@ -21,7 +21,7 @@ use virtside_tests::{
 
 type Mem = GuardedMem<FlatMem<Hook>>;
 type Gone<const P: usize> =
-    Engine<Console<Tape, P>, Mem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
+    Engine<Console<RecordingPort, P>, Mem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
 /// A live device. Once it has accessed the address in `at`, the buffer at [`SECOND`] is unmapped.
 struct GoneRig<const P: usize> {
@@ -35,7 +35,7 @@ const FIRST: u64 = DATA;
 const SECOND: u64 = DATA + 0x1000;
 
 impl<const P: usize> GoneRig<P> {
-    fn new(console: Console<Tape, P>) -> Self {
+    fn new(console: Console<RecordingPort, P>) -> Self {
         let ram = ram();
         let guard = Arc::new(OnceLock::<Mem>::new());
         let at = Arc::new(AtomicU64::new(0));
@@ -89,7 +89,7 @@ impl<const P: usize> GoneRig<P> {
         (used, self.device.take_host_fault())
     }
 
-    fn tape(&mut self, port: u16) -> &mut Tape {
+    fn io(&mut self, port: u16) -> &mut RecordingPort {
         self.device
             .model_mut()
             .port_mut(port)
@@ -102,11 +102,11 @@ const GONE: Option<HostFault> = Some(HostFault::MemoryGone { addr: SECOND });
 
 #[test]
 fn input_for_an_unmapped_buffer_stays_at_the_port() {
-    let mut rig = GoneRig::new(Console::new(Tape::new()));
-    rig.tape(0).input.extend(b"0123456789");
+    let mut rig = GoneRig::new(Console::new(RecordingPort::new()));
+    rig.io(0).input.extend(b"0123456789");
     let buffers = [Buffer::writable(FIRST, 4), Buffer::writable(SECOND, 16)];
     assert_eq!(rig.send(0, &buffers), (Some((0, 4)), GONE));
-    assert_eq!(rig.tape(0).input, b"456789");
+    assert_eq!(rig.io(0).input, b"456789");
     assert_eq!(
         rig.send(0, &[Buffer::writable(FIRST, 16)]),
         (Some((0, 6)), None)
@@ -118,11 +118,11 @@ fn input_for_an_unmapped_buffer_stays_at_the_port() {
 
 #[test]
 fn output_is_written_up_to_its_unmapped_end() {
-    let mut rig = GoneRig::new(Console::new(Tape::new()));
+    let mut rig = GoneRig::new(Console::new(RecordingPort::new()));
     rig.queues[1].write(FIRST, b"hello");
     let buffers = [Buffer::readable(FIRST, 5), Buffer::readable(SECOND, 5)];
     assert_eq!(rig.send(1, &buffers), (Some((0, 0)), GONE));
-    assert_eq!(rig.tape(0).output, b"hello");
+    assert_eq!(rig.io(0).output, b"hello");
 }
 
 #[test]

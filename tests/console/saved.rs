@@ -17,29 +17,29 @@ use virtside_tests::{BUDGET, N, models::console::*, reg};
 type State<const P: usize> = EngineSnapshot<ConsoleSnapshot<P>, Q, N, 16>;
 
 #[track_caller]
-fn save<const P: usize>(desk: &mut Desk<P>) -> State<P> {
-    desk.machine.save().expect("the device can be saved")
+fn save<const P: usize>(rig: &mut ConsoleRig<P>) -> State<P> {
+    rig.machine.save().expect("the device can be saved")
 }
 
 /// Moves the device to another process, over these ports.
 #[track_caller]
-fn carry_to<const P: usize>(desk: &mut Desk<P>, console: Console<Tape, P>) {
-    let state = save(desk);
-    let mut there = machine(console, desk.ram);
+fn carry_to<const P: usize>(rig: &mut ConsoleRig<P>, console: Console<RecordingPort, P>) {
+    let state = save(rig);
+    let mut there = machine(console, rig.ram);
     there.restore(&state).expect("the saved state is valid");
-    desk.machine = there;
+    rig.machine = there;
 }
 
-/// Moves the device over the ports of [`three`]. Each port keeps its tape, and is plugged and
+/// Moves the device over the ports of [`three`]. Each port keeps its recording, and is plugged and
 /// opened as before.
 #[track_caller]
-fn carry(desk: &mut Desk<3>) {
-    let state = save(desk);
-    let mut there = machine(three(), desk.ram);
+fn carry(rig: &mut ConsoleRig<3>) {
+    let state = save(rig);
+    let mut there = machine(three(), rig.ram);
     for (was, at) in state.model.ports.iter().zip(0..) {
-        let tape = std::mem::replace(desk.tape(at), Tape::new());
+        let recording = std::mem::replace(rig.io(at), RecordingPort::new());
         let port = there.model_mut().port_mut(at).expect("the port exists");
-        *port.io_mut() = tape;
+        *port.io_mut() = recording;
         if let Some(size) = was.size {
             port.resize(size);
         }
@@ -52,188 +52,188 @@ fn carry(desk: &mut Desk<3>) {
     let mut again: State<3> = there.save().expect("the device can be saved");
     again.registers.generation = state.registers.generation;
     assert_eq!(again, state);
-    desk.machine = there;
+    rig.machine = there;
 }
 
 #[test]
 fn ports_are_as_the_driver_left_them() {
-    let mut desk = Desk::three();
-    assert_eq!(desk.news(), [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)]);
+    let mut rig = ConsoleRig::three();
+    assert_eq!(rig.messages(), [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)]);
     for port in 0..2 {
-        desk.tell(port, PORT_READY, 1);
+        rig.tell(port, PORT_READY, 1);
     }
-    desk.news();
-    desk.tell(1, OPEN, 1);
-    carry(&mut desk);
-    assert_eq!(desk.news(), [], "the driver knows everything");
-    let ready: Vec<bool> = (0..3).map(|port| desk.port(port).is_ready()).collect();
+    rig.messages();
+    rig.tell(1, OPEN, 1);
+    carry(&mut rig);
+    assert_eq!(rig.messages(), [], "the driver knows everything");
+    let ready: Vec<bool> = (0..3).map(|port| rig.port(port).is_ready()).collect();
     assert_eq!(ready, [true, true, false]);
-    let open: Vec<bool> = (0..3)
-        .map(|port| desk.port(port).is_driver_open())
-        .collect();
+    let open: Vec<bool> = (0..3).map(|port| rig.port(port).is_driver_open()).collect();
     assert_eq!(open, [false, true, false]);
     // Input reaches only the port that is open.
-    desk.offer(4, 16);
-    desk.offer(0, 16);
-    desk.arrive(0, b"nobody");
-    desk.arrive(1, b"hello");
-    assert_eq!(desk.got(4).as_deref(), Some(&b"hello"[..]));
-    assert_eq!(desk.got(0), None);
+    rig.offer(4, 16);
+    rig.offer(0, 16);
+    rig.arrive(0, b"nobody");
+    rig.arrive(1, b"hello");
+    assert_eq!(rig.got(4).as_deref(), Some(&b"hello"[..]));
+    assert_eq!(rig.got(0), None);
 }
 
 #[test]
 fn the_host_is_told_which_ends_are_open() {
-    let mut desk = Desk::three();
-    desk.news();
-    desk.tell(1, PORT_READY, 1);
-    desk.news();
-    desk.tell(1, OPEN, 1);
-    carry_to(&mut desk, three());
-    let opened: Vec<_> = (0..3).map(|port| desk.tape(port).opened.clone()).collect();
+    let mut rig = ConsoleRig::three();
+    rig.messages();
+    rig.tell(1, PORT_READY, 1);
+    rig.messages();
+    rig.tell(1, OPEN, 1);
+    carry_to(&mut rig, three());
+    let opened: Vec<_> = (0..3).map(|port| rig.io(port).opened.clone()).collect();
     assert_eq!(opened, [vec![], vec![true], vec![]]);
 }
 
 #[test]
 fn unsent_messages_are_sent_once() {
-    let mut desk = Desk::three();
-    assert_eq!(desk.hear().map(|it| it.0), Some(0));
-    desk.tell(0, PORT_READY, 1);
-    assert_eq!(desk.hear().map(|it| it.1), Some(CONSOLE));
-    carry(&mut desk);
-    let news = desk.news();
+    let mut rig = ConsoleRig::three();
+    assert_eq!(rig.next_message().map(|it| it.0), Some(0));
+    rig.tell(0, PORT_READY, 1);
+    assert_eq!(rig.next_message().map(|it| it.1), Some(CONSOLE));
+    carry(&mut rig);
+    let news = rig.messages();
     assert_eq!(news, [(0, OPEN, 1), (1, ADD, 0), (2, ADD, 0)]);
-    carry(&mut desk);
-    assert_eq!(desk.news(), []);
-    desk.port(0).set_open(false);
-    carry(&mut desk);
-    assert_eq!(desk.news(), [(0, OPEN, 0)]);
+    carry(&mut rig);
+    assert_eq!(rig.messages(), []);
+    rig.port(0).set_open(false);
+    carry(&mut rig);
+    assert_eq!(rig.messages(), [(0, OPEN, 0)]);
 }
 
 #[test]
 fn a_driver_that_takes_no_messages_gets_none() {
-    let mut desk = Desk::over(three());
-    carry(&mut desk);
-    assert_eq!(desk.news(), []);
-    desk.tell(0, DEVICE_READY, 1);
-    assert_eq!(desk.news(), [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)]);
+    let mut rig = ConsoleRig::over(three());
+    carry(&mut rig);
+    assert_eq!(rig.messages(), []);
+    rig.tell(0, DEVICE_READY, 1);
+    assert_eq!(rig.messages(), [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)]);
 }
 
 #[test]
 fn a_port_that_was_unplugged_goes_on_being_removed() {
-    let mut desk = Desk::three();
-    desk.news();
-    desk.port(2).unplug();
-    carry(&mut desk);
-    assert_eq!(desk.news(), [(2, REMOVE, 0)]);
-    desk.port(1).unplug();
-    desk.port(1).plug();
-    carry(&mut desk);
-    assert_eq!(desk.news(), [(1, REMOVE, 0), (1, ADD, 0)]);
-    carry(&mut desk);
-    desk.port(2).plug();
-    assert_eq!(desk.news(), [(2, ADD, 0)]);
+    let mut rig = ConsoleRig::three();
+    rig.messages();
+    rig.port(2).unplug();
+    carry(&mut rig);
+    assert_eq!(rig.messages(), [(2, REMOVE, 0)]);
+    rig.port(1).unplug();
+    rig.port(1).plug();
+    carry(&mut rig);
+    assert_eq!(rig.messages(), [(1, REMOVE, 0), (1, ADD, 0)]);
+    carry(&mut rig);
+    rig.port(2).plug();
+    assert_eq!(rig.messages(), [(2, ADD, 0)]);
 }
 
 #[test]
 fn a_port_opened_before_it_was_announced_stays_open() {
-    let mut desk = Desk::over(three());
-    desk.tell(1, OPEN, 1);
-    carry(&mut desk);
-    assert!(desk.port(1).is_driver_open() && !desk.port(1).is_ready());
-    carry_to(&mut desk, three());
-    assert_eq!(desk.tape(1).opened, [true]);
-    desk.tell(1, PORT_READY, 1);
-    let news = desk.news();
+    let mut rig = ConsoleRig::over(three());
+    rig.tell(1, OPEN, 1);
+    carry(&mut rig);
+    assert!(rig.port(1).is_driver_open() && !rig.port(1).is_ready());
+    carry_to(&mut rig, three());
+    assert_eq!(rig.io(1).opened, [true]);
+    rig.tell(1, PORT_READY, 1);
+    let news = rig.messages();
     assert_eq!(news, [(0, ADD, 0), (1, NAME, 0), (1, OPEN, 1), (2, ADD, 0)]);
     // A port that is not plugged in on the new host is not open there.
-    desk.restart();
-    desk.tell(1, OPEN, 1);
+    rig.restart();
+    rig.tell(1, OPEN, 1);
     let console = Console::with_ports([
-        Port::new(Tape::new()).console(),
-        Port::new(Tape::new())
+        Port::new(RecordingPort::new()).console(),
+        Port::new(RecordingPort::new())
             .with_name("org.example.a")
             .unplugged(),
-        Port::new(Tape::new()),
+        Port::new(RecordingPort::new()),
     ]);
-    carry_to(&mut desk, console);
-    assert!(!desk.port(1).is_driver_open());
-    assert_eq!(desk.tape(1).opened, []);
+    carry_to(&mut rig, console);
+    assert!(!rig.port(1).is_driver_open());
+    assert_eq!(rig.io(1).opened, []);
 }
 
 #[test]
 fn a_port_between_remove_and_add_is_carried_over() {
-    let mut desk = Desk::three();
-    desk.news();
-    desk.port(1).unplug();
-    desk.port(1).plug();
-    desk.machine.backend_ready(2);
-    desk.settle();
-    assert_eq!(desk.got(2), Some(control(1, REMOVE, 0)));
-    carry(&mut desk);
-    desk.tell(1, PORT_READY, 1);
+    let mut rig = ConsoleRig::three();
+    rig.messages();
+    rig.port(1).unplug();
+    rig.port(1).plug();
+    rig.machine.backend_ready(2);
+    rig.settle();
+    assert_eq!(rig.got(2), Some(control(1, REMOVE, 0)));
+    carry(&mut rig);
+    rig.tell(1, PORT_READY, 1);
     assert_eq!(
-        desk.machine.model().ignored(),
+        rig.machine.model().ignored(),
         1,
         "the message concerned the old port"
     );
-    assert_eq!(desk.news(), [(1, ADD, 0)]);
+    assert_eq!(rig.messages(), [(1, ADD, 0)]);
 }
 
 #[test]
 fn a_change_of_the_peer_is_sent() {
-    let mut desk = Desk::three_open();
-    desk.port(1).set_open(false);
-    desk.port(1).set_open(true);
-    carry(&mut desk);
-    assert_eq!(desk.news(), [(1, OPEN, 0), (1, OPEN, 1)]);
+    let mut rig = ConsoleRig::three_open();
+    rig.port(1).set_open(false);
+    rig.port(1).set_open(true);
+    carry(&mut rig);
+    assert_eq!(rig.messages(), [(1, OPEN, 0), (1, OPEN, 1)]);
     // The ends differ: closed on one host and open on the other.
-    desk.port(1).set_open(false);
-    carry_to(&mut desk, three());
-    assert_eq!(desk.news(), [(1, OPEN, 0), (1, OPEN, 1)]);
+    rig.port(1).set_open(false);
+    carry_to(&mut rig, three());
+    assert_eq!(rig.messages(), [(1, OPEN, 0), (1, OPEN, 1)]);
 }
 
 #[test]
 fn the_driver_is_told_what_the_host_changed() {
-    let mut desk = Desk::three_open();
+    let mut rig = ConsoleRig::three_open();
     let console = Console::with_ports([
-        Port::new(Tape::new())
+        Port::new(RecordingPort::new())
             .console()
             .with_size(ConsoleSize { cols: 80, rows: 25 }),
-        Port::new(Tape::new()).with_name("org.example.a").closed(),
-        Port::new(Tape::new()).unplugged(),
+        Port::new(RecordingPort::new())
+            .with_name("org.example.a")
+            .closed(),
+        Port::new(RecordingPort::new()).unplugged(),
     ]);
     // The old host also offered the size feature.
-    let mut with_size = Desk::over(Console::with_ports([
-        Port::new(Tape::new())
+    let mut with_size = ConsoleRig::over(Console::with_ports([
+        Port::new(RecordingPort::new())
             .console()
             .with_size(ConsoleSize { cols: 40, rows: 25 }),
-        Port::new(Tape::new()).with_name("org.example.a"),
-        Port::new(Tape::new()),
+        Port::new(RecordingPort::new()).with_name("org.example.a"),
+        Port::new(RecordingPort::new()),
     ]));
     with_size.tell(0, DEVICE_READY, 1);
-    with_size.news();
+    with_size.messages();
     for port in 0..3 {
         with_size.tell(port, PORT_READY, 1);
         with_size.tell(port, OPEN, 1);
     }
-    with_size.news();
+    with_size.messages();
     carry_to(&mut with_size, console);
     assert_eq!(
-        with_size.news(),
+        with_size.messages(),
         [(0, RESIZE, 0), (1, OPEN, 0), (2, REMOVE, 0)]
     );
     assert!(with_size.port(0).is_driver_open() && with_size.port(1).is_driver_open());
     assert!(!with_size.port(2).is_driver_open() && !with_size.port(2).is_ready());
-    assert!(with_size.tape(2).opened.is_empty());
+    assert!(with_size.io(2).opened.is_empty());
     // The old host had no such port.
-    desk.port(2).unplug();
-    assert_eq!(desk.news(), [(2, REMOVE, 0)]);
-    carry_to(&mut desk, three());
-    assert_eq!(desk.news(), [(2, ADD, 0)]);
+    rig.port(2).unplug();
+    assert_eq!(rig.messages(), [(2, REMOVE, 0)]);
+    carry_to(&mut rig, three());
+    assert_eq!(rig.messages(), [(2, ADD, 0)]);
     // The driver has not learned yet that this port was removed; the port exists again.
-    desk.port(1).unplug();
-    carry_to(&mut desk, three());
-    assert_eq!(desk.news(), [(1, REMOVE, 0), (1, ADD, 0)]);
+    rig.port(1).unplug();
+    carry_to(&mut rig, three());
+    assert_eq!(rig.messages(), [(1, REMOVE, 0), (1, ADD, 0)]);
 }
 
 #[test]
@@ -244,70 +244,70 @@ fn output_that_a_port_took_is_not_written_again() {
         } else {
             Features::from_bits(u128::MAX).difference(feature(F::MULTIPORT))
         };
-        let mut desk = Desk::with(three(), wanted);
-        desk.tape(0).room = 5;
-        desk.send(1, b"hello world");
-        desk.send(1, b"!");
-        assert_eq!(desk.written(0), b"hello");
-        carry(&mut desk);
-        assert_eq!(desk.written(0), b"");
-        desk.drain(0, 3);
-        assert_eq!(desk.written(0), b" wo");
-        assert!(!desk.sent(1));
-        carry(&mut desk);
-        desk.drain(0, 100);
-        assert_eq!(desk.written(0), b"rld!");
-        assert!(desk.sent(1) && desk.sent(1));
-        assert!(!desk.sent(1), "the buffer comes back once");
+        let mut rig = ConsoleRig::with(three(), wanted);
+        rig.io(0).room = 5;
+        rig.send(1, b"hello world");
+        rig.send(1, b"!");
+        assert_eq!(rig.written(0), b"hello");
+        carry(&mut rig);
+        assert_eq!(rig.written(0), b"");
+        rig.drain(0, 3);
+        assert_eq!(rig.written(0), b" wo");
+        assert!(!rig.sent(1));
+        carry(&mut rig);
+        rig.drain(0, 100);
+        assert_eq!(rig.written(0), b"rld!");
+        assert!(rig.sent(1) && rig.sent(1));
+        assert!(!rig.sent(1), "the buffer comes back once");
     }
 }
 
 #[test]
 fn output_of_a_reset_queue_begins_anew() {
-    let mut desk = Desk::new();
-    desk.tape(0).room = 5;
-    desk.send(1, b"hello world");
-    carry_to(&mut desk, Console::new(Tape::new()));
+    let mut rig = ConsoleRig::new();
+    rig.io(0).room = 5;
+    rig.send(1, b"hello world");
+    carry_to(&mut rig, Console::new(RecordingPort::new()));
     // The reset comes before the first poll.
-    let _ = desk.machine.store(reg::QUEUE_SEL, 1);
-    let _ = desk.machine.store(reg::QUEUE_RESET, 1);
-    desk.queues[1] = virtside_tests::driver(desk.ram, 1);
+    let _ = rig.machine.store(reg::QUEUE_SEL, 1);
+    let _ = rig.machine.store(reg::QUEUE_RESET, 1);
+    rig.queues[1] = virtside_tests::driver(rig.ram, 1);
     let config = virtside_tests::config(1);
     assert_eq!(
-        desk.machine.configure(&config),
+        rig.machine.configure(&config),
         virtside::mmio::Reply::Done(0)
     );
-    desk.send(1, b"again");
-    assert_eq!(desk.written(0), b"again");
+    rig.send(1, b"again");
+    assert_eq!(rig.written(0), b"again");
 }
 
 #[test]
 fn a_buffer_that_waits_for_input_is_filled_once() {
-    let mut desk = Desk::new();
+    let mut rig = ConsoleRig::new();
     // The port reported input, but had none.
-    desk.tape(0).claims = Some(true);
-    desk.offer(0, 16);
-    desk.offer(0, 16);
-    assert_eq!(desk.got(0), None);
-    carry_to(&mut desk, Console::new(Tape::new()));
-    desk.settle();
-    assert_eq!(desk.got(0), None);
-    desk.arrive(0, b"one");
-    assert_eq!(desk.got(0).as_deref(), Some(&b"one"[..]));
-    desk.arrive(0, b"two");
-    assert_eq!(desk.got(0).as_deref(), Some(&b"two"[..]));
-    assert_eq!(desk.got(0), None);
+    rig.io(0).claims = Some(true);
+    rig.offer(0, 16);
+    rig.offer(0, 16);
+    assert_eq!(rig.got(0), None);
+    carry_to(&mut rig, Console::new(RecordingPort::new()));
+    rig.settle();
+    assert_eq!(rig.got(0), None);
+    rig.arrive(0, b"one");
+    assert_eq!(rig.got(0).as_deref(), Some(&b"one"[..]));
+    rig.arrive(0, b"two");
+    assert_eq!(rig.got(0).as_deref(), Some(&b"two"[..]));
+    assert_eq!(rig.got(0), None);
 }
 
 #[test]
 fn a_reset_discards_the_restored_state() {
-    let mut desk = Desk::three_open();
-    carry(&mut desk);
-    desk.tape(0).opened.clear();
-    let _ = desk.machine.store(reg::STATUS, 0);
-    assert_eq!(desk.tape(0).opened, [false]);
-    let fresh = machine(three(), desk.ram).model().save();
-    assert_eq!(desk.machine.model().save(), fresh);
+    let mut rig = ConsoleRig::three_open();
+    carry(&mut rig);
+    rig.io(0).opened.clear();
+    let _ = rig.machine.store(reg::STATUS, 0);
+    assert_eq!(rig.io(0).opened, [false]);
+    let fresh = machine(three(), rig.ram).model().save();
+    assert_eq!(rig.machine.model().save(), fresh);
 }
 
 /// The error, the port, and the change of the state.
@@ -315,9 +315,9 @@ type Case = (&'static str, u16, fn(&mut PortSnapshot));
 
 #[test]
 fn an_impossible_port_state_is_refused() {
-    let mut desk = Desk::three_open();
-    desk.port(2).unplug();
-    let whole = save(&mut desk);
+    let mut rig = ConsoleRig::three_open();
+    rig.port(2).unplug();
+    let whole = save(&mut rig);
     let cases: [Case; 18] = [
         ("an unknown message", 0, |port| port.owed = 128),
         ("ready without an announcement", 0, |port| {
@@ -369,17 +369,17 @@ fn an_impossible_port_state_is_refused() {
     for (what, at, change) in cases {
         let mut state = whole.clone();
         change(&mut state.model.ports[usize::from(at)]);
-        let mut there = machine(three(), desk.ram);
+        let mut there = machine(three(), rig.ram);
         let refused = Err(SnapshotError::Model { at });
         assert_eq!(there.restore(&state), refused, "{what}");
         assert_eq!(there.load(reg::STATUS), 0);
         assert_eq!(
             there.model().save(),
-            machine(three(), desk.ram).model().save(),
+            machine(three(), rig.ram).model().save(),
             "{what}"
         );
     }
-    let mut there = machine(three(), desk.ram);
+    let mut there = machine(three(), rig.ram);
     let mut state = whole.clone();
     let _ = state.model.ports.pop();
     let refused = Err(SnapshotError::Model { at: 2 });
@@ -396,8 +396,8 @@ fn an_impossible_port_state_is_refused() {
 
 #[test]
 fn a_state_with_messages_but_no_driver_is_refused() {
-    let desk = Desk::over(three());
-    let there = || machine(three(), desk.ram);
+    let rig = ConsoleRig::over(three());
+    let there = || machine(three(), rig.ram);
     let whole: State<3> = there().save().expect("the device can be saved");
     let (mut ready, mut sent) = (whole.clone(), whole);
     ready.model.driver_ready = true;
@@ -410,9 +410,9 @@ fn a_state_with_messages_but_no_driver_is_refused() {
 #[test]
 fn without_multiport_a_port_state_is_refused() {
     let wanted = Features::from_bits(u128::MAX).difference(feature(F::MULTIPORT));
-    let mut desk = Desk::with(three(), wanted);
-    let whole = save(&mut desk);
-    let there = || machine(three(), desk.ram);
+    let mut rig = ConsoleRig::with(three(), wanted);
+    let whole = save(&mut rig);
+    let there = || machine(three(), rig.ram);
     assert_eq!(there().restore(&whole), Ok(()));
     let refused = |at| Err(SnapshotError::Model { at });
     let mut state = whole.clone();
@@ -476,7 +476,7 @@ fn happens() -> impl Strategy<Value = Happens> {
 
 /// A device, and the bytes that its driver and its host have seen.
 struct Watched {
-    desk: Desk<3>,
+    rig: ConsoleRig<3>,
     seen: Vec<(u16, Vec<u8>)>,
     flying: [u32; Q],
     next: u8,
@@ -484,15 +484,15 @@ struct Watched {
 
 impl Watched {
     fn new() -> Self {
-        let mut desk = Desk::three();
-        desk.news();
+        let mut rig = ConsoleRig::three();
+        rig.messages();
         for port in 0..3 {
-            desk.tell(port, PORT_READY, 1);
-            desk.tell(port, OPEN, 1);
-            desk.tape(port as u16).room = 20;
+            rig.tell(port, PORT_READY, 1);
+            rig.tell(port, OPEN, 1);
+            rig.io(port as u16).room = 20;
         }
         Self {
-            desk,
+            rig,
             seen: Vec::new(),
             flying: [0; Q],
             next: 0,
@@ -511,15 +511,15 @@ impl Watched {
     fn reap(&mut self) {
         for port in 0..3 {
             let input = virtside::models::console::receiveq(port);
-            while let Some(bytes) = self.desk.got(input) {
+            while let Some(bytes) = self.rig.got(input) {
                 self.flying[usize::from(input)] -= 1;
                 self.seen.push((input, bytes));
             }
-            while self.desk.sent(input + 1) {
+            while self.rig.sent(input + 1) {
                 self.flying[usize::from(input) + 1] -= 1;
                 self.seen.push((input + 1, vec![]));
             }
-            let written = self.desk.written(port);
+            let written = self.rig.written(port);
             self.seen.push((100 + port, written));
         }
     }
@@ -527,68 +527,68 @@ impl Watched {
     fn happens(&mut self, what: Happens, carried: bool) {
         let input = |port| virtside::models::console::receiveq(port);
         match what {
-            Happens::Tell(port, event, value) => self.desk.tell(port, event, value),
+            Happens::Tell(port, event, value) => self.rig.tell(port, event, value),
             Happens::News => {
-                let news = self.desk.news();
+                let news = self.rig.messages();
                 for (port, event, value) in news {
                     self.seen.push((200 + event, vec![port as u8, value as u8]));
                 }
             }
-            Happens::Plug(port) => self.desk.port(port).plug(),
+            Happens::Plug(port) => self.rig.port(port).plug(),
             Happens::Unplug(port) => {
-                self.desk.port(port).unplug();
-                self.desk.machine.backend_ready(input(port) + 1);
+                self.rig.port(port).unplug();
+                self.rig.machine.backend_ready(input(port) + 1);
             }
             Happens::Open(port, open) => {
-                self.desk.port(port).set_open(open);
-                self.desk.machine.backend_ready(input(port) + 1);
-                self.desk.machine.backend_ready(input(port));
+                self.rig.port(port).set_open(open);
+                self.rig.machine.backend_ready(input(port) + 1);
+                self.rig.machine.backend_ready(input(port));
             }
             Happens::Resize(port) => {
                 let cols = u16::from(self.next);
-                self.desk.port(port).resize(ConsoleSize { cols, rows: 1 });
+                self.rig.port(port).resize(ConsoleSize { cols, rows: 1 });
             }
             Happens::Send(port, len) => {
                 let queue = input(port) + 1;
                 if self.flying[usize::from(queue)] < 8 {
                     self.flying[usize::from(queue)] += 1;
                     let bytes = self.bytes(len);
-                    self.desk.send(queue, &bytes);
+                    self.rig.send(queue, &bytes);
                 }
             }
             Happens::Room(port, room) => {
-                self.desk.tape(port).room = room;
-                self.desk.machine.backend_ready(input(port) + 1);
+                self.rig.io(port).room = room;
+                self.rig.machine.backend_ready(input(port) + 1);
             }
             Happens::Offer(port) => {
                 let queue = input(port);
                 if self.flying[usize::from(queue)] < 8 {
                     self.flying[usize::from(queue)] += 1;
-                    self.desk.offer(queue, 6);
+                    self.rig.offer(queue, 6);
                 }
             }
             Happens::Arrives(port, len) => {
                 let bytes = self.bytes(len);
-                self.desk.tape(port).input.extend(bytes);
-                self.desk.machine.backend_ready(input(port));
+                self.rig.io(port).input.extend(bytes);
+                self.rig.machine.backend_ready(input(port));
             }
             Happens::Restart => {}
         }
         if matches!(what, Happens::Restart) {
-            self.desk.restart();
+            self.rig.restart();
             self.flying = [0; Q];
         }
         if carried {
             // The poll stops in the middle of the work.
-            let _ = self.desk.machine.poll(1);
-            carry(&mut self.desk);
+            let _ = self.rig.machine.poll(1);
+            carry(&mut self.rig);
         }
-        let _ = self.desk.machine.poll(BUDGET);
-        self.desk.settle();
+        let _ = self.rig.machine.poll(BUDGET);
+        self.rig.settle();
         self.reap();
         if carried {
-            carry(&mut self.desk);
-            self.desk.settle();
+            carry(&mut self.rig);
+            self.rig.settle();
             self.reap();
         }
     }
@@ -610,7 +610,7 @@ proptest! {
             };
             prop_assert_eq!(seen(&mut moves), seen(&mut stays));
             prop_assert_eq!(moves.flying, stays.flying);
-            prop_assert_eq!(moves.desk.machine.model().save(), stays.desk.machine.model().save());
+            prop_assert_eq!(moves.rig.machine.model().save(), stays.rig.machine.model().save());
         }
     }
 }

@@ -23,24 +23,24 @@ proptest! {
         rooms in vec(0usize..200, 0..20),
         piece in 1usize..100,
     ) {
-        let mut desk = Desk::new();
-        desk.tape(0).piece = piece;
-        desk.tape(0).room = 0;
+        let mut rig = ConsoleRig::new();
+        rig.io(0).piece = piece;
+        rig.io(0).room = 0;
         let mut expected = Vec::new();
         let mut rooms = rooms.into_iter();
         for (len, cuts) in chunks {
             let bytes: Vec<u8> = (0..len).map(|at| (at * 31 + len) as u8).collect();
-            let at = Desk::<1>::at(1, 0);
-            desk.queues[1].write(at, &bytes);
+            let at = ConsoleRig::<1>::at(1, 0);
+            rig.queues[1].write(at, &bytes);
             expected.extend(bytes);
-            desk.queues[1].send(0, &cut(at, len, &cuts, false));
-            desk.kick(1);
-            while !desk.sent(1) {
-                desk.drain(0, rooms.next().unwrap_or(usize::MAX));
+            rig.queues[1].send(0, &cut(at, len, &cuts, false));
+            rig.kick(1);
+            while !rig.sent(1) {
+                rig.drain(0, rooms.next().unwrap_or(usize::MAX));
             }
         }
-        prop_assert_eq!(desk.written(0), expected);
-        prop_assert_eq!(desk.host_fault(), None);
+        prop_assert_eq!(rig.written(0), expected);
+        prop_assert_eq!(rig.host_fault(), None);
     }
 
     #[test]
@@ -50,26 +50,26 @@ proptest! {
         piece in 1usize..100,
         limit in 0u32..200,
     ) {
-        let console = Console::new(Tape::new()).with_limit(limit);
-        let mut desk: Desk = Desk::over(console);
-        desk.tape(0).piece = piece;
+        let console = Console::new(RecordingPort::new()).with_limit(limit);
+        let mut rig: ConsoleRig = ConsoleRig::over(console);
+        rig.io(0).piece = piece;
         let expected = arrivals.concat();
         let mut arrivals = arrivals.into_iter();
         let mut got = Vec::new();
         for (len, cuts) in buffers {
-            let at = Desk::<1>::at(0, 0);
-            desk.queues[0].write(at, &[UNTOUCHED; 0x180]);
-            desk.queues[0].send(0, &cut(at, len, &cuts, true));
-            desk.kick(0);
+            let at = ConsoleRig::<1>::at(0, 0);
+            rig.queues[0].write(at, &[UNTOUCHED; 0x180]);
+            rig.queues[0].send(0, &cut(at, len, &cuts, true));
+            rig.kick(0);
             let bytes = loop {
-                if let Some(bytes) = desk.got(0) {
+                if let Some(bytes) = rig.got(0) {
                     break bytes;
                 }
                 let Some(bytes) = arrivals.next() else {
                     prop_assert_eq!(&got, &expected);
                     return Ok(());
                 };
-                desk.arrive(0, &bytes);
+                rig.arrive(0, &bytes);
             };
             prop_assert_eq!(bytes.is_empty(), len == 0);
             prop_assert!(bytes.len() <= limit.max(1) as usize);
@@ -136,35 +136,35 @@ impl WriteReady for Stream {
 
 /// Tests either kind of port. `stream` returns the half for reading or the half for writing.
 fn works<T: ConsolePort>(port: T, stream: impl Fn(&mut T, bool) -> &mut Stream) {
-    let mut desk: Desk<1, T> = Desk::over(Console::new(port));
+    let mut rig: ConsoleRig<1, T> = ConsoleRig::over(Console::new(port));
     macro_rules! reader {
         () => {
-            stream(desk.port(0).io_mut(), true)
+            stream(rig.port(0).io_mut(), true)
         };
     }
     macro_rules! writer {
         () => {
-            stream(desk.port(0).io_mut(), false)
+            stream(rig.port(0).io_mut(), false)
         };
     }
     // Input.
-    desk.offer(0, 100);
-    assert_eq!(desk.got(0), None);
+    rig.offer(0, 100);
+    assert_eq!(rig.got(0), None);
     reader!().input.extend((0..100).collect::<Vec<u8>>());
-    desk.machine.backend_ready(0);
-    desk.settle();
-    assert_eq!(desk.got(0), Some((0..100).collect()));
+    rig.machine.backend_ready(0);
+    rig.settle();
+    assert_eq!(rig.got(0), Some((0..100).collect()));
     // Output.
-    desk.send(1, b"hello");
-    assert!(!desk.sent(1));
+    rig.send(1, b"hello");
+    assert!(!rig.sent(1));
     for (room, so_far) in [(2, &b"he"[..]), (9, b"hello")] {
         writer!().room = room;
-        desk.machine.backend_ready(1);
-        desk.settle();
+        rig.machine.backend_ready(1);
+        rig.settle();
         assert_eq!(writer!().output, so_far);
     }
-    assert!(desk.sent(1));
-    assert_eq!(desk.host_fault(), None);
+    assert!(rig.sent(1));
+    assert_eq!(rig.host_fault(), None);
     // A stream fails, or cannot report whether it is ready.
     for asked in [false, true] {
         let trouble = |stream: &mut Stream, error| {
@@ -175,27 +175,27 @@ fn works<T: ConsolePort>(port: T, stream: impl Fn(&mut T, bool) -> &mut Stream) 
             }
         };
         trouble(reader!(), Some(ErrorKind::BrokenPipe));
-        desk.offer(0, 16);
-        assert_eq!(desk.host_fault(), Some(HostFault::Backend));
-        assert_eq!(desk.got(0), None);
+        rig.offer(0, 16);
+        assert_eq!(rig.host_fault(), Some(HostFault::Backend));
+        assert_eq!(rig.got(0), None);
         trouble(reader!(), None);
         reader!().input.extend(b"x");
-        desk.machine.backend_ready(0);
-        desk.settle();
-        assert_eq!(desk.got(0).as_deref(), Some(&b"x"[..]));
+        rig.machine.backend_ready(0);
+        rig.settle();
+        assert_eq!(rig.got(0).as_deref(), Some(&b"x"[..]));
         trouble(writer!(), Some(ErrorKind::BrokenPipe));
-        desk.send(1, b"lost");
-        assert!(desk.sent(1));
-        assert_eq!(desk.host_fault(), Some(HostFault::Backend));
+        rig.send(1, b"lost");
+        assert!(rig.sent(1));
+        assert_eq!(rig.host_fault(), Some(HostFault::Backend));
         trouble(writer!(), None);
     }
     // A stream that has ended returns no more bytes, but is always ready.
     reader!().ended = true;
-    desk.offer(0, 16);
-    desk.offer(0, 16);
-    assert_eq!(desk.settle(), Step::Blocked);
-    assert_eq!(desk.got(0), None);
-    assert_eq!(desk.host_fault(), None);
+    rig.offer(0, 16);
+    rig.offer(0, 16);
+    assert_eq!(rig.settle(), Step::Blocked);
+    assert_eq!(rig.got(0), None);
+    assert_eq!(rig.host_fault(), None);
 }
 
 #[test]
@@ -220,24 +220,25 @@ fn two_halves_are_a_port() {
 #[test]
 fn ports_of_all_kinds_share_a_device() {
     use virtside::models::console::Port;
-    let (mut one, mut two) = (IoPort::new(Stream::default()), Tape::new());
+    let (mut one, mut two) = (IoPort::new(Stream::default()), RecordingPort::new());
     two.emergency(1);
     {
         let ports: [Port<&mut dyn ConsolePort>; 2] = [Port::new(&mut one), Port::new(&mut two)];
-        let mut desk: Desk<2, &mut dyn ConsolePort> = Desk::over(Console::with_ports(ports));
-        desk.tell(0, DEVICE_READY, 1);
-        desk.news();
-        desk.tell(1, PORT_READY, 1);
-        desk.tell(1, OPEN, 1);
-        desk.send(5, b"hello");
-        assert!(desk.sent(5));
+        let mut rig: ConsoleRig<2, &mut dyn ConsolePort> =
+            ConsoleRig::over(Console::with_ports(ports));
+        rig.tell(0, DEVICE_READY, 1);
+        rig.messages();
+        rig.tell(1, PORT_READY, 1);
+        rig.tell(1, OPEN, 1);
+        rig.send(5, b"hello");
+        assert!(rig.sent(5));
         let mut byte = [0];
         assert_eq!(
-            desk.port(0).io_mut().read(&mut byte),
+            rig.port(0).io_mut().read(&mut byte),
             Err(ConsoleError::NotReady)
         );
-        desk.port(1).io_mut().emergency(2);
-        assert!(!desk.port(1).io().has_input());
+        rig.port(1).io_mut().emergency(2);
+        assert!(!rig.port(1).io().has_input());
     }
     assert_eq!(two.output, b"hello");
     assert_eq!(two.opened, [true]);

@@ -6,7 +6,7 @@ use virtside::{
 };
 use virtside_tests::{
     TestRam,
-    differential::{Company, Machine, direct, play_scenario},
+    differential::{DifferentialRig, Machine, direct, play_scenario},
     in_order::Format,
     ram, reg,
 };
@@ -65,7 +65,7 @@ impl<C: ModelCase> Machine<C::Model> for Carried<C> {
 fn a_driver_does_not_notice_a_restore_between_requests<C: ModelCase>() {
     play::<C>(C::without_trouble, |case, wanted| {
         let (model, queues) = (|| case.model(), case.queues());
-        let mut company = Company::alone::<Q>(model, wanted, queues, C::observe_restored);
+        let mut company = DifferentialRig::alone::<Q>(model, wanted, queues, C::observe_restored);
         for (name, format) in [
             ("split, carried", Format::Split),
             ("packed, carried", Format::Packed),

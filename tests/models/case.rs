@@ -7,7 +7,7 @@ use virtside::{
 };
 use virtside_tests::{
     Line, N,
-    differential::{Chain, Company, Outcome, mixes},
+    differential::{Chain, DifferentialRig, Outcome, mixes},
     random::Random,
 };
 
@@ -21,7 +21,7 @@ pub type Device<D> = Engine<D, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Share
 /// Its state.
 pub type State<D> = EngineSnapshot<<D as SaveModel>::Snapshot, Q, N, CHAINS>;
 /// Several devices of one case, whose drivers do the same.
-pub type CompanyOf<C> = Company<<C as ModelCase>::Model, <C as ModelCase>::Seen>;
+pub type CompanyOf<C> = DifferentialRig<<C as ModelCase>::Model, <C as ModelCase>::Seen>;
 
 /// One way to set a model up, what a driver and a host do with it at random, and what comes of it.
 pub trait ModelCase: Clone + 'static {

@@ -35,7 +35,7 @@ pub struct Case {
     input: usize,
 }
 
-type Model = Console<Tape, PORTS>;
+type Model = Console<RecordingPort, PORTS>;
 /// Output, ends that were opened and input left of each port; control messages that were ignored.
 type Seen = (Vec<(Vec<u8>, Vec<bool>, usize)>, u32);
 
@@ -120,8 +120,8 @@ impl ModelCase for Case {
     fn model(&self) -> Model {
         let size = ConsoleSize { cols: 1, rows: 2 };
         Console::with_ports([
-            Port::new(Tape::new()).console().with_size(size),
-            Port::new(Tape::new()).with_name("org.example.a"),
+            Port::new(RecordingPort::new()).console().with_size(size),
+            Port::new(RecordingPort::new()).with_name("org.example.a"),
         ])
         .with_limit(150)
     }
@@ -133,9 +133,13 @@ impl ModelCase for Case {
     }
     fn observe(model: &mut Model) -> Seen {
         let ports = (0..PORTS as u16).map(|port| {
-            let tape = model.port_mut(port).expect("a port").io_mut();
-            let opened = std::mem::take(&mut tape.opened);
-            (std::mem::take(&mut tape.output), opened, tape.input.len())
+            let recording = model.port_mut(port).expect("a port").io_mut();
+            let opened = std::mem::take(&mut recording.opened);
+            (
+                std::mem::take(&mut recording.output),
+                opened,
+                recording.input.len(),
+            )
         });
         (ports.collect(), model.ignored())
     }
@@ -239,10 +243,13 @@ impl ModelCase for Case {
         ]
     }
     fn scenario_model(&self) -> Model {
-        let mut tape = Tape::new();
+        let mut recording = RecordingPort::new();
         // More than a driver can read.
-        tape.input.extend(std::iter::repeat_n(7, 300_000));
-        Console::with_ports([Port::new(tape).console(), Port::new(Tape::new())])
+        recording.input.extend(std::iter::repeat_n(7, 300_000));
+        Console::with_ports([
+            Port::new(recording).console(),
+            Port::new(RecordingPort::new()),
+        ])
     }
 
     fn without_trouble(self) -> Self {

@@ -13,7 +13,7 @@ use virtside_std::{
 };
 use virtside_tests::{
     BASE, Line, N, TestRam,
-    differential::{Company, Machine, line, slots},
+    differential::{DifferentialRig, Machine, line, slots},
     in_order::Format,
     reg,
 };
@@ -44,7 +44,7 @@ impl Registers for Recorder {
 
 /// Adds one with packed rings to the company, unless that has IN_ORDER: this one has no way to offer
 /// more than its model does.
-pub fn join_conversation<D, T, const Q: usize>(company: &mut Company<D, T>, model: D)
+pub fn join_conversation<D, T, const Q: usize>(company: &mut DifferentialRig<D, T>, model: D)
 where
     D: DeviceModel + 'static,
     T: PartialEq + std::fmt::Debug,

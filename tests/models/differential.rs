@@ -1,6 +1,6 @@
 //! The same random steps, good and bad, come to the same on both rings and over every transport.
 
-use virtside_tests::differential::Company;
+use virtside_tests::differential::DifferentialRig;
 
 use crate::{
     case::{Q, play},
@@ -13,7 +13,7 @@ fn hostile_drivers_end_alike_on_every_transport<C: ModelCase>() {
         |case| case,
         |case, wanted| {
             let model = || case.model();
-            let mut company = Company::new::<Q>(model, wanted, case.queues(), C::observe);
+            let mut company = DifferentialRig::new::<Q>(model, wanted, case.queues(), C::observe);
             join_conversation::<_, _, Q>(&mut company, case.model());
             company
         },

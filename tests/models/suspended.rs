@@ -6,7 +6,7 @@ use virtside::{
 };
 use virtside_tests::{
     BUDGET, N, TestRam,
-    differential::{Company, Machine, direct},
+    differential::{DifferentialRig, Machine, direct},
     in_order::Format,
     reg,
     status::{LIVE, LIVE_SUSPEND, SUSPENDED},
@@ -68,7 +68,7 @@ impl<C: ModelCase> Machine<C::Model> for Suspended<C> {
 fn a_driver_finds_nothing_changed_after_a_suspension<C: ModelCase>() {
     play::<C>(C::without_trouble, |case, wanted| {
         let (model, queues) = (|| case.model(), case.queues());
-        let mut company = Company::alone::<Q>(model, wanted, queues, C::observe);
+        let mut company = DifferentialRig::alone::<Q>(model, wanted, queues, C::observe);
         for (name, format) in [
             ("split, suspended", Format::Split),
             ("packed, suspended", Format::Packed),

@@ -229,28 +229,28 @@ fn ports_of_a_console() {
     use console::*;
     let ports = || {
         Console::<_, 3>::with_ports([
-            Port::new(Tape::new()).console(),
-            Port::new(Tape::new()).with_name("org.example.a"),
-            Port::new(Tape::new()),
+            Port::new(RecordingPort::new()).console(),
+            Port::new(RecordingPort::new()).with_name("org.example.a"),
+            Port::new(RecordingPort::new()),
         ])
     };
-    let mut desk = Desk::over(ports());
-    desk.tell(0, DEVICE_READY, 1);
-    desk.news();
+    let mut rig = ConsoleRig::over(ports());
+    rig.tell(0, DEVICE_READY, 1);
+    rig.messages();
     for port in 0..2 {
-        desk.tell(port, PORT_READY, 1);
+        rig.tell(port, PORT_READY, 1);
     }
-    desk.tell(1, OPEN, 1);
-    desk.news();
-    desk.tape(1).room = 3;
-    desk.send(5, b"output");
-    desk.port(0).set_open(false);
-    desk.port(2).unplug();
-    let whole: State<_, { console::Q }> = desk.machine.save().expect("nothing is in the way");
-    let rings = virtside_tests::rings::shot(desk.ram);
+    rig.tell(1, OPEN, 1);
+    rig.messages();
+    rig.io(1).room = 3;
+    rig.send(5, b"output");
+    rig.port(0).set_open(false);
+    rig.port(2).unplug();
+    let whole: State<_, { console::Q }> = rig.machine.save().expect("nothing is in the way");
+    let rings = virtside_tests::rings::shot(rig.ram);
     let fresh = ports().save();
-    let ram = desk.ram;
-    let used = desk.queues[5].used_idx();
+    let ram = rig.ram;
+    let used = rig.queues[5].used_idx();
     let tally = tamper(&whole, |state| {
         ram.write(0, &rings);
         let mut there = machine(ports(), ram);
@@ -272,7 +272,7 @@ fn ports_of_a_console() {
             }
         }
         assert_ne!(there.poll(BUDGET), Step::More, "there is always more");
-        let given = desk.queues[5].used_idx().wrapping_sub(used);
+        let given = rig.queues[5].used_idx().wrapping_sub(used);
         assert!(given <= 1, "one buffer was in hand");
         let written = |port| there.model().port(port).unwrap().io().output.len();
         assert!((0..3).map(written).sum::<usize>() <= 6);
@@ -406,9 +406,9 @@ fn each_state_is_the_same_after_bytes() {
     let whole: State<_> = board.engine.save().expect("nothing is in the way");
     let bytes = postcard::to_stdvec(&whole).expect("bytes");
     assert_eq!(postcard::from_bytes(&bytes), Ok(whole));
-    let mut desk = console::Desk::three();
-    desk.news();
-    let whole: State<_, { console::Q }> = desk.machine.save().expect("nothing is in the way");
+    let mut rig = console::ConsoleRig::three();
+    rig.messages();
+    let whole: State<_, { console::Q }> = rig.machine.save().expect("nothing is in the way");
     let bytes = postcard::to_stdvec(&whole).expect("bytes");
     assert_eq!(postcard::from_bytes(&bytes), Ok(whole));
 }

@@ -6,7 +6,7 @@ mod machine;
 mod ring;
 mod shifted;
 
-pub use machine::{Machine, Mailed, Of, Told, direct, line, offer, slots};
+pub use machine::{Machine, MailboxMachine, MessageMachine, Of, direct, line, offer, slots};
 pub use ring::{Form, Given, Ring};
 pub use shifted::{Chain, REQUESTS, given, play_scenario, shift_each_load};
 
@@ -122,7 +122,7 @@ pub enum Outcome {
 }
 
 /// One model on several machines. Each machine has its own drivers, and all drivers do the same.
-pub struct Company<D, T> {
+pub struct DifferentialRig<D, T> {
     members: Vec<Member<D>>,
     features: Features,
     queues: u16,
@@ -135,13 +135,13 @@ pub struct Company<D, T> {
     sent: u64,
 }
 
-impl<D, T> Debug for Company<D, T> {
+impl<D, T> Debug for DifferentialRig<D, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Company").finish_non_exhaustive()
+        f.debug_struct("DifferentialRig").finish_non_exhaustive()
     }
 }
 
-impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
+impl<D: DeviceModel + 'static, T: PartialEq + Debug> DifferentialRig<D, T> {
     /// Makes a live rig of at most `Q` queues. The drivers accept the offered features that are
     /// in `wanted`.
     pub fn new<const Q: usize>(
@@ -150,19 +150,19 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
         queues: u16,
         log: fn(&mut D) -> T,
     ) -> Self {
-        let mut company = Self::alone::<Q>(&model, wanted, queues, log);
+        let mut rig = Self::alone::<Q>(&model, wanted, queues, log);
         let policy = FaultPolicy::default();
-        company.add("packed", Format::Packed, |ram| {
+        rig.add("packed", Format::Packed, |ram| {
             Box::new(direct::<D, Q>(model(), ram, policy))
         });
-        company.add("packed, mailed", Format::Packed, |ram| {
-            Box::new(Mailed::<D, Q>::new(model(), ram))
+        rig.add("packed, behind a mailbox", Format::Packed, |ram| {
+            Box::new(MailboxMachine::<D, Q>::new(model(), ram))
         });
-        company.add("split, told", Format::Split, |ram| {
-            Box::new(Told::<D, Q>::new(model(), ram))
+        rig.add("split, set up by messages", Format::Split, |ram| {
+            Box::new(MessageMachine::<D, Q>::new(model(), ram))
         });
-        company.restart();
-        company
+        rig.restart();
+        rig
     }
 
     /// Makes a rig with only one machine, with split rings behind registers. The test adds others
@@ -176,7 +176,7 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
         let policy = FaultPolicy::default();
         let offered = direct::<D, Q>(model(), ram(), policy).offered();
         let wanted = wanted.union(Features::VERSION_1);
-        let mut company = Self {
+        let mut rig = Self {
             members: Vec::new(),
             features: offered.intersection(wanted),
             queues,
@@ -185,10 +185,10 @@ impl<D: DeviceModel + 'static, T: PartialEq + Debug> Company<D, T> {
             given: 0,
             sent: 0,
         };
-        company.join("split", Format::Split, |ram| {
+        rig.join("split", Format::Split, |ram| {
             Box::new(direct::<D, Q>(model(), ram, policy))
         });
-        company
+        rig
     }
 
     /// Adds a machine, and sets up all machines again.

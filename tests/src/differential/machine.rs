@@ -108,13 +108,13 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Direct<D, Q> {
 
 /// An engine behind a mailbox.
 #[derive(Debug)]
-pub struct Mailed<D, const Q: usize> {
+pub struct MailboxMachine<D, const Q: usize> {
     engine: Direct<D, Q>,
     mailbox: &'static Mailbox,
     server: MailboxServer<'static>,
 }
 
-impl<D: DeviceModel, const Q: usize> Mailed<D, Q> {
+impl<D: DeviceModel, const Q: usize> MailboxMachine<D, Q> {
     /// Makes the machine in reset.
     pub fn new(model: D, ram: TestRam) -> Self {
         let mailbox: &Mailbox = Box::leak(Box::default());
@@ -126,7 +126,7 @@ impl<D: DeviceModel, const Q: usize> Mailed<D, Q> {
     }
 }
 
-impl<D: DeviceModel, const Q: usize> Registers for Mailed<D, Q> {
+impl<D: DeviceModel, const Q: usize> Registers for MailboxMachine<D, Q> {
     fn reach(&mut self, access: Access) -> Reply {
         let request = self.mailbox.ask(access);
         assert!(self.server.step(&mut self.engine));
@@ -135,7 +135,7 @@ impl<D: DeviceModel, const Q: usize> Registers for Mailed<D, Q> {
     }
 }
 
-impl<D: DeviceModel, const Q: usize> Machine<D> for Mailed<D, Q> {
+impl<D: DeviceModel, const Q: usize> Machine<D> for MailboxMachine<D, Q> {
     fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) {
         assert!(Registers::bring_up(self, features, queues));
     }
@@ -156,19 +156,19 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Mailed<D, Q> {
     }
 }
 
-/// The device of [`Told`], which does not own its model.
+/// The device of [`MessageMachine`], which does not own its model.
 pub type Of<const Q: usize> = Device<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A device that is set up by messages.
 #[derive(Debug)]
-pub struct Told<D, const Q: usize> {
+pub struct MessageMachine<D, const Q: usize> {
     model: D,
     device: Option<Of<Q>>,
     slots: Vec<ChainSlot<N>>,
     ram: TestRam,
 }
 
-impl<D: DeviceModel, const Q: usize> Told<D, Q> {
+impl<D: DeviceModel, const Q: usize> MessageMachine<D, Q> {
     /// Makes the machine before its first message.
     pub fn new(model: D, ram: TestRam) -> Self {
         Self {
@@ -190,7 +190,7 @@ impl<D: DeviceModel, const Q: usize> Told<D, Q> {
     }
 }
 
-impl<D: DeviceModel, const Q: usize> Machine<D> for Told<D, Q> {
+impl<D: DeviceModel, const Q: usize> Machine<D> for MessageMachine<D, Q> {
     fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) {
         if let Some(mut old) = self.device.take() {
             assert!(old.reset_all(&mut self.model, &mut self.slots).is_done());

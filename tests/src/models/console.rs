@@ -34,7 +34,7 @@ pub const UNTOUCHED: u8 = 0xee;
 
 /// A port that records its output.
 #[derive(Debug)]
-pub struct Tape {
+pub struct RecordingPort {
     /// Bytes for the driver to read.
     pub input: VecDeque<u8>,
     /// Bytes that the driver wrote.
@@ -51,7 +51,7 @@ pub struct Tape {
     pub opened: Vec<bool>,
 }
 
-impl Tape {
+impl RecordingPort {
     pub fn new() -> Self {
         Self {
             input: VecDeque::new(),
@@ -73,7 +73,7 @@ impl Tape {
     }
 }
 
-impl ConsolePort for Tape {
+impl ConsolePort for RecordingPort {
     fn has_input(&self) -> bool {
         self.claims.unwrap_or(!self.input.is_empty())
     }
@@ -130,7 +130,7 @@ pub fn feature(flag: F) -> Features {
 
 /// A live console device of `P` ports, and its driver.
 #[derive(Debug)]
-pub struct Desk<const P: usize = 1, T: ConsolePort = Tape> {
+pub struct ConsoleRig<const P: usize = 1, T: ConsolePort = RecordingPort> {
     pub machine: Machine<T, P>,
     pub queues: Vec<FakeDriver<FlatMem>>,
     pub ram: TestRam,
@@ -139,45 +139,48 @@ pub struct Desk<const P: usize = 1, T: ConsolePort = Tape> {
     flying: BTreeSet<(u16, u16)>,
 }
 
-impl Desk {
+impl ConsoleRig {
     /// Makes a rig with one port.
     pub fn new() -> Self {
-        Self::with(Console::new(Tape::new()), Features::from_bits(u128::MAX))
+        Self::with(
+            Console::new(RecordingPort::new()),
+            Features::from_bits(u128::MAX),
+        )
     }
 }
 
-impl Desk<3> {
+impl ConsoleRig<3> {
     /// Makes a rig with the ports of [`three`]. The driver is ready for control messages, and has
     /// received none.
     pub fn three() -> Self {
-        let mut desk = Self::over(three());
-        desk.tell(0, DEVICE_READY, 1);
-        desk
+        let mut rig = Self::over(three());
+        rig.tell(0, DEVICE_READY, 1);
+        rig
     }
 
     /// Makes a rig with the ports of [`three`]. The driver knows all ports, and has opened them.
     pub fn three_open() -> Self {
-        let mut desk = Self::three();
-        desk.news();
+        let mut rig = Self::three();
+        rig.messages();
         for port in 0..3 {
-            desk.tell(port, PORT_READY, 1);
-            desk.tell(port, OPEN, 1);
+            rig.tell(port, PORT_READY, 1);
+            rig.tell(port, OPEN, 1);
         }
-        desk.news();
-        desk
+        rig.messages();
+        rig
     }
 }
 
 /// Three ports: a console, a port with a name, and a plain port.
-pub fn three() -> Console<Tape, 3> {
+pub fn three() -> Console<RecordingPort, 3> {
     Console::with_ports([
-        Port::new(Tape::new()).console(),
-        Port::new(Tape::new()).with_name("org.example.a"),
-        Port::new(Tape::new()),
+        Port::new(RecordingPort::new()).console(),
+        Port::new(RecordingPort::new()).with_name("org.example.a"),
+        Port::new(RecordingPort::new()),
     ])
 }
 
-impl<const P: usize, T: ConsolePort> Desk<P, T> {
+impl<const P: usize, T: ConsolePort> ConsoleRig<P, T> {
     /// Negotiates all features that the device offers.
     pub fn over(console: Console<T, P>) -> Self {
         Self::with(console, Features::from_bits(u128::MAX))
@@ -193,15 +196,15 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
         } else {
             2
         };
-        let mut desk = Self {
+        let mut rig = Self {
             machine,
             queues: Vec::new(),
             ram,
             next: 0,
             flying: BTreeSet::new(),
         };
-        desk.bring_up(features, queues as u16);
-        desk
+        rig.bring_up(features, queues as u16);
+        rig
     }
 
     fn bring_up(&mut self, features: Features, queues: u16) {
@@ -316,7 +319,7 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
 
     /// Offers a buffer for a control message; returns the message, if there is one.
     #[track_caller]
-    pub fn hear(&mut self) -> Option<(u32, u16, u16, Vec<u8>)> {
+    pub fn next_message(&mut self) -> Option<(u32, u16, u16, Vec<u8>)> {
         let bytes = match self.got(CONTROL_RECEIVEQ) {
             Some(bytes) => bytes,
             None => {
@@ -338,9 +341,9 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
 
     /// Takes all control messages of the device: port, event, value.
     #[track_caller]
-    pub fn news(&mut self) -> Vec<(u32, u16, u16)> {
+    pub fn messages(&mut self) -> Vec<(u32, u16, u16)> {
         std::iter::from_fn(|| {
-            self.hear()
+            self.next_message()
                 .map(|(port, event, value, _)| (port, event, value))
         })
         .collect()
@@ -362,14 +365,14 @@ impl<const P: usize, T: ConsolePort> Desk<P, T> {
     }
 }
 
-impl<const P: usize> Desk<P> {
-    pub fn tape(&mut self, port: u16) -> &mut Tape {
+impl<const P: usize> ConsoleRig<P> {
+    pub fn io(&mut self, port: u16) -> &mut RecordingPort {
         self.port(port).io_mut()
     }
 
     /// Lets input arrive at a port.
     pub fn arrive(&mut self, port: u16, bytes: &[u8]) -> Step {
-        self.tape(port).input.extend(bytes);
+        self.io(port).input.extend(bytes);
         self.machine
             .backend_ready(virtside::models::console::receiveq(port));
         self.settle()
@@ -377,12 +380,12 @@ impl<const P: usize> Desk<P> {
 
     /// Takes what the driver wrote to a port since the last call.
     pub fn written(&mut self, port: u16) -> Vec<u8> {
-        std::mem::take(&mut self.tape(port).output)
+        std::mem::take(&mut self.io(port).output)
     }
 
     /// Lets the port accept this many more bytes.
     pub fn drain(&mut self, port: u16, room: usize) -> Step {
-        self.tape(port).room = room;
+        self.io(port).room = room;
         self.machine
             .backend_ready(virtside::models::console::transmitq(port));
         self.settle()

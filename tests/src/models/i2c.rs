@@ -69,33 +69,33 @@ impl ErrorType for Recorder {
 }
 
 /// An address, as [`Call`] records it.
-pub trait Noted: AddressMode {
-    fn noted(self) -> u16;
+pub trait Recorded: AddressMode {
+    fn recorded(self) -> u16;
 }
 
-impl Noted for u8 {
-    fn noted(self) -> u16 {
+impl Recorded for u8 {
+    fn recorded(self) -> u16 {
         self.into()
     }
 }
 
-impl Noted for u16 {
-    fn noted(self) -> u16 {
+impl Recorded for u16 {
+    fn recorded(self) -> u16 {
         self + 0x1000
     }
 }
 
-impl<A: Noted> Bus<A> for Recorder {
+impl<A: Recorded> Bus<A> for Recorder {
     fn read(&mut self, address: A, bytes: &mut [u8]) -> Result<(), ErrorKind> {
-        self.called(Read(address.noted(), bytes.len()))?;
+        self.called(Read(address.recorded(), bytes.len()))?;
         self.fill(bytes);
         Ok(())
     }
     fn write(&mut self, address: A, bytes: &[u8]) -> Result<(), ErrorKind> {
-        self.called(Write(address.noted(), bytes.to_vec()))
+        self.called(Write(address.recorded(), bytes.to_vec()))
     }
     fn write_read(&mut self, address: A, sent: &[u8], bytes: &mut [u8]) -> Result<(), ErrorKind> {
-        self.called(WriteRead(address.noted(), sent.to_vec(), bytes.len()))?;
+        self.called(WriteRead(address.recorded(), sent.to_vec(), bytes.len()))?;
         self.fill(bytes);
         Ok(())
     }
