@@ -132,14 +132,14 @@ impl<M: DriverMem> Publish for Driver<M> {
     }
 }
 
-type Ours<'s, M> = TakenQueue<<M as DriverMem>::Window, (), 1, N, &'s Shared<1>>;
+type VirtsideQueue<'s, M> = TakenQueue<<M as DriverMem>::Window, (), 1, N, &'s Shared<1>>;
 
-fn ours<'s, M: DriverMem + Clone>(
+fn virtside_queue<'s, M: DriverMem + Clone>(
     mem: &M,
     shared: &'s Shared<1>,
     config: QueueConfig,
     features: Features,
-) -> Ours<'s, M> {
+) -> VirtsideQueue<'s, M> {
     let mut device: Device<M, (), 1, N, &Shared<1>> = {
         let builder = DeviceBuilder::new(shared);
         let mut configuring =
@@ -161,7 +161,7 @@ fn ours<'s, M: DriverMem + Clone>(
 /// The format is only known at run time.
 #[inline(never)]
 fn measured_virtside<M: DriverMem>(
-    queue: &mut Ours<'_, M>,
+    queue: &mut VirtsideQueue<'_, M>,
     mem: &M,
     chain: &mut Chain<N>,
 ) -> (u64, u32) {
@@ -190,7 +190,7 @@ fn measured_virtio_queue(queue: &mut Queue, mem: &GuestMemoryMmap) -> (u64, u32)
     (sum, interrupts)
 }
 
-fn theirs() -> Queue {
+fn virtio_queue() -> Queue {
     let layout = Layout::packed_at(0, SIZE);
     let mut queue = Queue::new(SIZE).expect("queue");
     queue.set_size(SIZE);
@@ -215,7 +215,7 @@ fn run_virtside(place: Place, rounds: u32) -> (Duration, (u64, u32)) {
 fn run_split<M: DriverMem + Clone>(mem: &M, place: Place, rounds: u32) -> (Duration, (u64, u32)) {
     let shared = Shared::new();
     let driver = Driver::new(mem.clone(), place);
-    let queue = ours(mem, &shared, driver.fake.config(0), Features::RING);
+    let queue = virtside_queue(mem, &shared, driver.fake.config(0), Features::RING);
     run_over(mem, driver, queue, rounds)
 }
 
@@ -236,14 +236,14 @@ fn run_packed_over<M: DriverMem + Clone>(
     let shared = Shared::new();
     let fake = PackedDriver::new(mem.clone(), 0, SIZE);
     let features = Features::RING.union(Features::RING_PACKED);
-    let queue = ours(mem, &shared, fake.config(0), features);
+    let queue = virtside_queue(mem, &shared, fake.config(0), features);
     run_over(mem, Packed { fake, place }, queue, rounds)
 }
 
 fn run_over<'s, M: DriverMem>(
     mem: &M,
     mut driver: impl Publish,
-    mut queue: Ours<'s, M>,
+    mut queue: VirtsideQueue<'s, M>,
     rounds: u32,
 ) -> (Duration, (u64, u32)) {
     let mut chain = Chain::new();
@@ -310,7 +310,7 @@ fn run_access(which: usize, rounds: u32) {
 fn run_virtio_queue(place: Place, rounds: u32) -> (Duration, (u64, u32)) {
     let guest = memory(place);
     let mut driver = Driver::new(VmMem::new(&guest), place);
-    let mut queue = theirs();
+    let mut queue = virtio_queue();
     let (mut time, mut result) = (Duration::ZERO, (0, 0));
     for _ in 0..rounds {
         driver.publish();
@@ -354,20 +354,21 @@ fn accesses() {
     let plain = RAM.flat(0);
     let mem = CountingMem::new(plain.clone(), counts);
     let mut chain = Chain::new();
-    let mut count =
-        |format: &str, driver: &mut dyn Publish, queue: &mut Ours<'_, CountingMem<'_, FlatMem>>| {
-            driver.publish();
-            counts.clear();
-            measured_virtside(queue, &mem, &mut chain);
-            let per = |count: u32| f64::from(count) / f64::from(CHAINS);
-            println!(
-                "{format:<30} {:>8.2} {:>12.2} {:>14.2} {:>13.2}",
-                per(counts.loads()),
-                per(counts.descriptors()),
-                per(counts.elements()),
-                per(counts.stores()),
-            );
-        };
+    let mut count = |format: &str,
+                     driver: &mut dyn Publish,
+                     queue: &mut VirtsideQueue<'_, CountingMem<'_, FlatMem>>| {
+        driver.publish();
+        counts.clear();
+        measured_virtside(queue, &mem, &mut chain);
+        let per = |count: u32| f64::from(count) / f64::from(CHAINS);
+        println!(
+            "{format:<30} {:>8.2} {:>12.2} {:>14.2} {:>13.2}",
+            per(counts.loads()),
+            per(counts.descriptors()),
+            per(counts.elements()),
+            per(counts.stores()),
+        );
+    };
     println!(
         "{:<30} {:>8} {:>12} {:>14} {:>13}",
         "shared memory, a chain", "loads", "descriptors", "used elements", "other stores"
@@ -376,7 +377,7 @@ fn accesses() {
     // available index once, and once more to find its end. Stores: the used index.
     let shared = Shared::new();
     let mut driver = Driver::new(plain.clone(), Place::One);
-    let mut queue = ours(&mem, &shared, driver.fake.config(0), Features::RING);
+    let mut queue = virtside_queue(&mem, &shared, driver.fake.config(0), Features::RING);
     count("split", &mut driver, &mut queue);
     // Loads: the suppression word for each chain, and the flags once more to find the end.
     #[cfg(feature = "packed")]
@@ -384,7 +385,7 @@ fn accesses() {
         let shared = Shared::new();
         let fake = PackedDriver::new(plain.clone(), 0, SIZE);
         let features = Features::RING.union(Features::RING_PACKED);
-        let mut queue = ours(&mem, &shared, fake.config(0), features);
+        let mut queue = virtside_queue(&mem, &shared, fake.config(0), features);
         let place = Place::One;
         count("packed", &mut Packed { fake, place }, &mut queue);
     }
@@ -438,16 +439,16 @@ fn main() -> ExitCode {
         // counts.
         let mut best = [Duration::MAX; 3];
         for _ in 0..7 {
-            let (time, ours) = run_virtside(place, 2000);
+            let (time, own) = run_virtside(place, 2000);
             best[0] = best[0].min(time);
-            let (time, theirs) = run_virtio_queue(place, 2000);
+            let (time, other) = run_virtio_queue(place, 2000);
             best[1] = best[1].min(time);
-            assert_eq!(ours, theirs, "both did the same work");
+            assert_eq!(own, other, "both did the same work");
             #[cfg(feature = "packed")]
             {
                 let (time, packed) = run_packed(place, 2000);
                 best[2] = best[2].min(time);
-                assert_eq!(packed, theirs, "both did the same work");
+                assert_eq!(packed, other, "both did the same work");
             }
         }
         let ratio = |at: usize| match best[at] {

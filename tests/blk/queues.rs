@@ -164,7 +164,7 @@ fn a_queue_laid_out_before_mq_was_declined_does_not_go_live() {
         assert_eq!(
             engine.load(reg::STATUS),
             0x4f,
-            "DRIVER_OK stands, and so does DEVICE_NEEDS_RESET"
+            "DRIVER_OK and DEVICE_NEEDS_RESET are both set"
         );
         assert_ne!(engine.queue_state(1), QueueState::Live);
         settle(&mut engine);

@@ -25,16 +25,16 @@ fn drive(flags: &[F]) -> Drive {
 }
 
 /// A device in reset over another disk.
-fn elsewhere(drive: &Drive) -> TestEngine<Block<Disk>> {
+fn other_device(drive: &Drive) -> TestEngine<Block<Disk>> {
     let block = Block::new(Disk::new(), BlockOptions::new(SIZE));
     engine_over(block, drive.ram.flat(BASE), 8)
 }
 
 /// Moves the device to another disk. Its driver does not notice.
 #[track_caller]
-fn carry(drive: &mut Drive) {
+fn migrate(drive: &mut Drive) {
     let state: State = drive.engine.save().expect("the device can be saved");
-    let mut engine = elsewhere(drive);
+    let mut engine = other_device(drive);
     engine.restore(&state).expect("the saved state is valid");
     drive.engine = engine;
 }
@@ -45,7 +45,7 @@ fn the_cache_mode_is_as_the_driver_chose() {
         for mode in [0, 1] {
             let mut drive = drive(flags);
             assert_eq!(drive.set_config(WRITEBACK, mode), None);
-            carry(&mut drive);
+            migrate(&mut drive);
             assert_eq!(drive.config::<1>(WRITEBACK), [mode]);
             assert_eq!(drive.ask(T_OUT, 0, &[1; 512], 0), outcome(S_OK, 1));
             let flushed = drive.calls().contains(&Call::Flush);
@@ -59,12 +59,12 @@ fn a_driver_without_config_wce_keeps_its_cache_mode() {
     for flags in [&[][..], &[F::FLUSH]] {
         let mut drive = drive(flags);
         let before = drive.engine.model().save();
-        carry(&mut drive);
+        migrate(&mut drive);
         assert_eq!(drive.engine.model().save(), before);
         // This mode is one that the driver could not have chosen.
         let mut state: State = drive.engine.save().expect("the device can be saved");
         state.model.write_back = !state.model.write_back;
-        let mut engine = elsewhere(&drive);
+        let mut engine = other_device(&drive);
         let refused = Err(SnapshotError::Model { at: 0 });
         assert_eq!(engine.restore(&state), refused);
         assert_eq!(engine.load(reg::STATUS), 0);
@@ -75,7 +75,7 @@ fn a_driver_without_config_wce_keeps_its_cache_mode() {
 #[test]
 fn the_mode_is_saved_during_set_up_and_in_reset() {
     // FEATURES_OK is set, and the driver wrote the mode.
-    let mut before = elsewhere(&Drive::new());
+    let mut before = other_device(&Drive::new());
     assert!(before.negotiate(Features::VERSION_1 | feature(F::CONFIG_WCE) | feature(F::FLUSH)));
     let write = virtside::mmio::Access::Write {
         offset: reg::CONFIG + WRITEBACK,
@@ -84,12 +84,12 @@ fn the_mode_is_saved_during_set_up_and_in_reset() {
     };
     let _ = before.reach(write);
     let state: State = before.save().expect("the device can be saved");
-    let mut after = elsewhere(&Drive::new());
+    let mut after = other_device(&Drive::new());
     after.restore(&state).expect("the saved state is valid");
     assert!(!after.model().is_write_back());
     let _ = after.store(reg::STATUS, 0);
     let state: State = after.save().expect("the device can be saved");
-    let mut after = elsewhere(&Drive::new());
+    let mut after = other_device(&Drive::new());
     after.restore(&state).expect("the saved state is valid");
     assert!(after.model().is_write_back());
 }
@@ -101,7 +101,7 @@ fn requests_that_wait_for_the_disk_are_carried_out_once_each() {
     drive.disk().trouble = vec![Some(BlockError::NotReady)];
     drive.start(0, T_OUT, 1, 512);
     assert_eq!(drive.driver.take_used(), None);
-    carry(&mut drive);
+    migrate(&mut drive);
     settle(&mut drive.engine);
     assert_eq!(drive.driver.take_used(), Some((0, 1)));
     assert_eq!(drive.driver.take_used(), None);

@@ -116,7 +116,11 @@ fn a_poll_asks_for_a_due_chain_no_more_often_than_documented() {
         assert!(polls.iter().any(|asked| *asked >= 2 * u32::from(budget)));
     }
     let [most] = asks(Due::Busy, [Load::Short(1); Q], 1, 16)[..] else {
-        panic!("one poll is enough");
+        panic!("one poll is not enough");
     };
-    assert_eq!(most, Q as u32 + 2, "once for each queue that is not served");
+    assert_eq!(
+        most,
+        Q as u32 + 2,
+        "one question for each queue that is not served"
+    );
 }

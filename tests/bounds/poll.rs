@@ -48,7 +48,7 @@ fn the_bound_of_a_poll_is_nearly_reached() {
         let loads = [Load::Longest(16); Q];
         // Only the first head has a chain of the full length. The others are shorter by one each.
         let polled = accesses(Features::empty(), loads, budget, Plan::Claim(0));
-        let most = polled.into_iter().max().expect("there was a poll");
+        let most = polled.into_iter().max().expect("at least one poll");
         let longest: u32 = (0..u32::from(budget))
             .map(|at| N as u32 - at / Q as u32)
             .sum();
@@ -132,9 +132,9 @@ fn a_poll_into_and_out_of_a_suspension_keeps_its_bound() {
 }
 
 /// A device that answers DRIVER_OK later.
-struct Hesitant;
+struct LateStart;
 
-impl DeviceConfig for Hesitant {
+impl DeviceConfig for LateStart {
     fn device_id(&self) -> u32 {
         42
     }
@@ -146,7 +146,7 @@ impl DeviceConfig for Hesitant {
     }
 }
 
-impl DeviceModel for Hesitant {
+impl DeviceModel for LateStart {
     fn ready(&mut self, _: Features, _: virtside::message::ReadyQueues<'_>) -> Start {
         Start::Later
     }
@@ -158,7 +158,7 @@ impl DeviceModel for Hesitant {
 #[test]
 fn a_poll_before_driver_ok_completes_keeps_its_bound() {
     for budget in [0, 1, 2] {
-        let (mut engine, counts, ram) = counted(Hesitant, 1);
+        let (mut engine, counts, ram) = counted(LateStart, 1);
         assert!(engine.negotiate(Features::VERSION_1));
         for queue in 0..Q as u16 {
             assert_eq!(engine.configure(&config(queue)), Reply::Done(0));

@@ -59,7 +59,7 @@ fn a_range_of_any_kind_wants_the_numbers_in_it_each_once() {
 
 #[test]
 fn a_queue_set_wants_its_members_each_once() {
-    let set = QueueSet::<1>::from_slice(&[1, 8]).expect("they fit");
+    let set = QueueSet::<1>::from_slice(&[1, 8]).expect("the numbers fit");
     assert_eq!(wants(&set, &[]), [1, 8]);
     assert_eq!(wants(&set, &[8, 2]), [1]);
     assert_eq!(wants(&QueueSet::<0>::new(), &[]), []);

@@ -15,7 +15,7 @@ fn conversation<C: QueueCheck + ?Sized>(check: &C) -> (Talk<'_, C>, Line, Arc<Sh
     let (line, shared): (Line, _) = (Box::leak(Box::default()), Arc::new(Shared::new()));
     let builder = DeviceBuilder::new(shared.clone())
         .map_notify(|()| Ok(line))
-        .expect("it maps");
+        .expect("the interrupt is mapped");
     (
         Configuring::new(builder, check, ram().flat(BASE)),
         line,
@@ -79,7 +79,7 @@ fn the_device_has_the_features_that_ready_names() {
     let Ok(Progress::Ready(device, responder)) = conversation.step(Message::Ready {
         features: Features::RING,
     }) else {
-        panic!("not ready");
+        panic!("the device is not ready");
     };
     assert_eq!(device.features(), Features::RING);
     assert!(responder.accept());
@@ -153,7 +153,7 @@ fn a_second_configuration_is_refused_and_changes_nothing() {
         error
     );
     let Ok(Progress::Ready(device, responder)) = conversation.step(READY) else {
-        panic!("not ready");
+        panic!("the device is not ready");
     };
     assert_eq!(device.queue_config(1), Some(&config(1)));
     assert!(responder.accept());

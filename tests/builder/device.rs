@@ -33,7 +33,7 @@ impl Live {
         let shared = Arc::new(Shared::new());
         let builder = DeviceBuilder::new(shared)
             .map_notify(|()| Ok(line))
-            .expect("it maps");
+            .expect("the interrupt is mapped");
         let mem = ram.flat(BASE);
         let mut talk = virtside::Configuring::<_, _, _, Q, N, _>::new(builder, &.., mem);
         for queue in [0, 2] {
@@ -43,7 +43,7 @@ impl Live {
             features: Features::RING,
         });
         let Ok(virtside::setup::Progress::Ready(device, responder)) = ready else {
-            panic!("not ready");
+            panic!("the device is not ready");
         };
         let drivers = [driver(ram, 0), driver(ram, 2)];
         let responder: ReadyResponder<Line, Q, Handle> = responder;
@@ -66,7 +66,7 @@ impl Live {
         &mut self,
         queue: u16,
     ) -> TakenQueue<<FlatMem as DriverMem>::Window, Line, Q, N, Handle> {
-        self.device.take_queue(queue).expect("it is there and live")
+        self.device.take_queue(queue).expect("the queue is live")
     }
 }
 
@@ -147,7 +147,7 @@ fn a_queue_with_chains_in_flight_is_not_put_back() {
     let mem = live.device.memory().clone();
     assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
     let Err(PutBackError::Returned(mut queue)) = live.device.put_back(queue) else {
-        panic!("it was put back");
+        panic!("the queue was put back");
     };
     assert_eq!(live.device.queue_state(0), QueueState::Taken);
     assert_eq!(queue.complete(&chain, 0), Ok(()));

@@ -173,7 +173,7 @@ fn every_number_fits_into_the_largest_set() {
 fn a_set_can_be_made_in_a_constant() {
     const SET: QueueSet<1> = match QueueSet::from_slice(&[3, 1, 31]) {
         Ok(set) => set,
-        Err(_) => panic!("they fit"),
+        Err(_) => panic!("the numbers do not fit"),
     };
     const TOO_BIG: Result<QueueSet<1>, QueueSetFull> = QueueSet::from_slice(&[3, 32, 99]);
     assert!(SET.iter().eq([1, 3, 31]));

@@ -23,7 +23,7 @@ fn build<I>(builder: Builder<I>) -> Result<Built<I>, DeviceError> {
 
 /// Returns why a device with this queue cannot be built.
 fn refusal(config: QueueConfig) -> Refusal {
-    let builder = builder().add_queue(config).expect("its number is good");
+    let builder = builder().add_queue(config).expect("the number is valid");
     match build(builder) {
         Err(DeviceError::BadQueueConfig(queue, refusal)) => {
             assert_eq!(queue, config.queue);
@@ -36,7 +36,7 @@ fn refusal(config: QueueConfig) -> Refusal {
 #[test]
 fn a_builder_starts_without_queues() {
     assert_eq!(builder().configured_queues().count(), 0);
-    let device = build(builder()).expect("a device may have no queue at all");
+    let device = build(builder()).expect("a device may have no queues");
     assert_eq!(device.configured_queues().count(), 0);
 }
 
@@ -44,10 +44,10 @@ fn a_builder_starts_without_queues() {
 fn queues_may_be_added_in_any_order() {
     let mut builder = builder();
     for queue in [2, 0, 3, 1] {
-        builder = builder.add_queue(config(queue)).expect("it is new");
+        builder = builder.add_queue(config(queue)).expect("the number is new");
     }
     assert!(builder.configured_queues().eq(0..4));
-    let device = build(builder).expect("all are good");
+    let device = build(builder).expect("all queues are valid");
     assert!(device.configured_queues().eq(0..4));
     for queue in 0..4 {
         assert_eq!(device.queue_config(queue), Some(&config(queue)));
@@ -57,7 +57,7 @@ fn queues_may_be_added_in_any_order() {
 
 #[test]
 fn a_second_queue_of_the_same_number_is_refused() {
-    let builder = builder().add_queue(config(1)).expect("it is new");
+    let builder = builder().add_queue(config(1)).expect("the number is new");
     let other = QueueConfig {
         size: 4,
         ..config(1)
@@ -87,9 +87,9 @@ fn the_notification_can_be_mapped() {
         .and_then(|builder| builder.add_queue(config(2)))
         .and_then(|builder| builder.map_notify(|line| Ok(Arc::new(BufferedNotify::new(line)))));
     // The added queues are kept.
-    let builder = builder.expect("nothing failed");
+    let builder = builder.expect("the mapping succeeds");
     assert!(builder.configured_queues().eq([2]));
-    let device = build(builder).expect("it is good");
+    let device = build(builder).expect("the queue is valid");
     device.notify().assert();
     assert_eq!(line.asserted(), 0);
     device.notify().flush();
@@ -118,7 +118,7 @@ fn an_invalid_size_is_refused() {
     }
     for size in [1, 2, 4, 8, 16] {
         let config = QueueConfig { size, ..config(1) };
-        assert!(build(builder().add_queue(config).expect("its number is good")).is_ok());
+        assert!(build(builder().add_queue(config).expect("the number is valid")).is_ok());
     }
 }
 
@@ -311,8 +311,8 @@ fn areas_of_two_queues_that_share_a_byte_are_refused() {
             Area::Device,
         ),
     ] {
-        let builder = builder().add_queue(first).expect("it is new");
-        let builder = builder.add_queue(second).expect("it is new");
+        let builder = builder().add_queue(first).expect("the number is new");
+        let builder = builder.add_queue(second).expect("the number is new");
         let refusal = Refusal::Overlap {
             queue: 1,
             area,
@@ -332,9 +332,9 @@ fn the_error_names_the_bad_queue_with_the_lowest_number() {
         ..config(queue)
     };
     for order in [[3, 1], [1, 3]] {
-        let mut builder = builder().add_queue(config(2)).expect("it is new");
+        let mut builder = builder().add_queue(config(2)).expect("the number is new");
         for queue in order {
-            builder = builder.add_queue(bad(queue)).expect("its number is good");
+            builder = builder.add_queue(bad(queue)).expect("the number is valid");
         }
         let refusal = Refusal::QueueSize {
             queue: 1,

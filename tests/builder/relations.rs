@@ -43,17 +43,17 @@ fn far(queue: u16) -> QueueConfig {
 
 /// A message of a driver before DRIVER_OK.
 #[derive(Clone, Copy, Debug)]
-enum Say {
+enum SetUp {
     Configure(QueueConfig),
     Stop(u16),
 }
-use Say::{Configure, Stop};
+use SetUp::{Configure, Stop};
 
 /// A check; messages that try to get around it, each acceptable by itself; the expected reason to
 /// refuse the resulting set; and a set of the same queues that the check accepts.
 struct Case {
     check: Check,
-    trick: Vec<Say>,
+    trick: Vec<SetUp>,
     why: Refusal,
     good: Vec<QueueConfig>,
 }
@@ -134,17 +134,17 @@ fn device(check: &Check, ram: TestRam) -> TestEngine<Probe> {
 }
 
 /// A driver that has sent these messages to a device, up to FEATURES_OK.
-fn told(engine: &mut TestEngine<Probe>, what: &[Say]) {
+fn send_set_up(engine: &mut TestEngine<Probe>, messages: &[SetUp]) {
     assert!(engine.negotiate(Features::VERSION_1));
-    for say in what {
-        let reply = match *say {
+    for message in messages {
+        let reply = match *message {
             Configure(config) => engine.configure(&config),
             Stop(queue) => {
                 let _ = engine.store(reg::QUEUE_SEL, queue.into());
                 engine.store(reg::QUEUE_READY, 0)
             }
         };
-        assert_eq!(reply, Reply::Done(0), "{say:x?}");
+        assert_eq!(reply, Reply::Done(0), "{message:x?}");
     }
 }
 
@@ -162,7 +162,7 @@ fn assert_refused(engine: &mut TestEngine<Probe>, why: Refusal) {
 
 fn over_registers(case: &Case) {
     let mut engine = device(&case.check, ram());
-    told(&mut engine, &case.trick);
+    send_set_up(&mut engine, &case.trick);
     assert_refused(&mut engine, case.why);
     // The driver succeeds after a reset.
     assert!(engine.bring_up(Features::VERSION_1, &case.good));
@@ -176,25 +176,25 @@ type Responder = ReadyResponder<Line, Q, Arc<Shared<Q>>>;
 
 /// Sends these messages to a device that is set up by messages, and then makes it ready. Returns
 /// the device, if there is one, and whether the driver was told to reset.
-fn made(
+fn set_up_by_messages(
     check: &Check,
     ram: TestRam,
-    what: &[Say],
+    messages: &[SetUp],
 ) -> (Result<(Made, Responder), DeviceError>, bool) {
     let shared = Arc::new(Shared::new());
     let line: Line = Box::leak(Box::default());
     let builder = DeviceBuilder::new(shared.clone())
         .map_notify(|()| Ok(line))
-        .expect("it maps");
-    let mut talk = Configuring::new(builder, check, ram.flat(START));
-    for say in what {
-        let message = match *say {
+        .expect("the interrupt is mapped");
+    let mut conversation = Configuring::new(builder, check, ram.flat(START));
+    for message in messages {
+        let step = match *message {
             Configure(config) => Message::ConfigureQueue(config),
             Stop(queue) => Message::ResetQueue(queue),
         };
-        assert!(talk.step(message).is_ok(), "{say:x?}");
+        assert!(conversation.step(step).is_ok(), "{message:x?}");
     }
-    let ready = talk.step(Message::Ready {
+    let ready = conversation.step(Message::Ready {
         features: Features::VERSION_1,
     });
     let device = ready.map(|ready| match ready {
@@ -204,20 +204,20 @@ fn made(
     (device, shared.needs_reset())
 }
 
-fn up(queues: &[QueueConfig]) -> Vec<Say> {
+fn configure_all(queues: &[QueueConfig]) -> Vec<SetUp> {
     queues.iter().copied().map(Configure).collect()
 }
 
 fn over_messages(case: &Case) {
-    let (refused, needs_reset) = made(&case.check, ram(), &case.trick);
+    let (refused, needs_reset) = set_up_by_messages(&case.check, ram(), &case.trick);
     let expected = match case.why {
         Refusal::QueueCheck { queue } => DeviceError::InvalidQueue(queue),
         why => DeviceError::Refused(why),
     };
     assert_eq!(refused.err(), Some(expected));
     assert!(needs_reset);
-    let (device, needs_reset) = made(&case.check, ram(), &up(&case.good));
-    let (device, responder) = device.expect("they are wanted");
+    let (device, needs_reset) = set_up_by_messages(&case.check, ram(), &configure_all(&case.good));
+    let (device, responder) = device.expect("the check accepts the queues");
     assert!(!needs_reset && responder.accept());
     let numbers = case.good.iter().map(|config| config.queue);
     assert!(device.configured_queues().eq(numbers));
@@ -237,7 +237,7 @@ fn over_restore(case: &Case) {
     let mut old = device(&Check::default(), ram);
     let live = |old: &mut TestEngine<Probe>, queues: &[QueueConfig]| {
         assert!(old.bring_up(Features::VERSION_1, queues));
-        old.save::<1>().expect("nothing is outstanding")
+        old.save::<1>().expect("no queue is taken")
     };
     let state = live(&mut old, &case.bad());
     let mut new = device(&case.check, ram);
@@ -252,8 +252,8 @@ fn over_restore(case: &Case) {
 
     // This state has the bad set, but not DRIVER_OK.
     let mut old = device(&case.check, ram);
-    told(&mut old, &case.trick);
-    let state = old.save::<1>().expect("nothing is outstanding");
+    send_set_up(&mut old, &case.trick);
+    let state = old.save::<1>().expect("no queue is taken");
     let mut new = device(&case.check, ram);
     assert_eq!(new.restore(&state), Ok(()));
     for config in case.bad() {
@@ -263,7 +263,7 @@ fn over_restore(case: &Case) {
 
     // This state is of a device that was set up by messages.
     let restored = |queues: &[QueueConfig], live: bool| {
-        let (old, _) = made(&Check::default(), ram, &up(queues));
+        let (old, _) = set_up_by_messages(&Check::default(), ram, &configure_all(queues));
         let (mut old, responder) = old.expect("the check accepts any queues");
         let _waits = if live {
             assert!(responder.accept());
@@ -289,10 +289,10 @@ fn waiting(ram: TestRam) -> Made {
     let line: Line = Box::leak(Box::default());
     let builder = DeviceBuilder::new(Arc::new(Shared::new()))
         .map_notify(|()| Ok(line))
-        .expect("it maps");
+        .expect("the interrupt is mapped");
     builder
         .build(Features::VERSION_1, ram.flat(START))
-        .expect("it has no queues")
+        .expect("the device has no queues")
 }
 
 /// Runs each check on each path to a live device.
@@ -331,7 +331,7 @@ fn a_set_that_is_not_wanted_stops_a_lenient_device_too() {
     ] {
         let case = zero_must_be_there();
         let mut engine = device(&case.check, ram()).with_policy(policy);
-        told(&mut engine, &case.trick);
+        send_set_up(&mut engine, &case.trick);
         assert_refused(&mut engine, case.why);
     }
 }

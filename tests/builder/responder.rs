@@ -42,18 +42,21 @@ impl Waiting {
         let shared = Arc::new(Shared::new());
         let builder = DeviceBuilder::new(shared.clone())
             .map_notify(|()| Ok(line))
-            .expect("it maps");
+            .expect("the interrupt is mapped");
         let mem = ram.flat(BASE);
-        let mut talk = virtside::Configuring::<_, _, _, Q, N, _>::new(builder, &.., mem);
+        let mut conversation = virtside::Configuring::<_, _, _, Q, N, _>::new(builder, &.., mem);
         let mut driver = driver(ram, 1);
         driver.send(0, &[Buffer::writable(DATA, 3)]);
         let configure = Message::ConfigureQueue(config(1));
-        assert!(matches!(talk.step(configure), Ok(Progress::Configured(1))));
-        let ready = talk.step(Message::Ready {
+        assert!(matches!(
+            conversation.step(configure),
+            Ok(Progress::Configured(1))
+        ));
+        let ready = conversation.step(Message::Ready {
             features: Features::VERSION_1,
         });
         let Ok(Progress::Ready(device, responder)) = ready else {
-            panic!("not ready");
+            panic!("the device is not ready");
         };
         Self {
             device,
@@ -72,7 +75,7 @@ impl Waiting {
     }
 
     fn answer(&mut self) -> ReadyResponder<Line, Q, Handle> {
-        self.responder.take().expect("it is answered once")
+        self.responder.take().expect("the responder is used once")
     }
 }
 
@@ -258,7 +261,7 @@ fn a_device_of_messages_knows_which_queues_can_be_kicked() {
     assert!(waiting.answer().accept());
     waiting.poll();
     waiting.driver.send(1, &[Buffer::writable(DATA, 4)]);
-    assert_eq!(waiting.poll(), Step::Idle, "nobody kicked");
+    assert_eq!(waiting.poll(), Step::Idle, "no driver kicked");
     assert_eq!(waiting.device.notify_queue(1), Ok(()));
     assert_eq!(waiting.poll(), Step::Idle);
     assert_eq!(waiting.model.heads(), [0, 1]);
@@ -280,10 +283,11 @@ fn a_reset_waits_for_a_refusal_in_progress() {
     let line = Slow(Arc::new([Barrier::new(2), Barrier::new(2)]));
     let builder = DeviceBuilder::new(Arc::clone(&shared)).map_notify(|()| Ok(line.clone()));
     let mem = ram.flat(BASE);
-    let mut talk = Configuring::<_, _, _, Q, N, _>::new(builder.expect("a line"), &.., mem);
+    let mut conversation = Configuring::<_, _, _, Q, N, _>::new(builder.expect("a line"), &.., mem);
     let features = Features::VERSION_1;
-    let Ok(Progress::Ready(mut device, responder)) = talk.step(Message::Ready { features }) else {
-        panic!("not ready");
+    let Ok(Progress::Ready(mut device, responder)) = conversation.step(Message::Ready { features })
+    else {
+        panic!("the device is not ready");
     };
     let (mut model, mut slots) = (RecordingModel::new(Plan::Wait), [ChainSlot::new()]);
     let refusal = thread::spawn(|| responder.refuse());
@@ -292,7 +296,7 @@ fn a_reset_waits_for_a_refusal_in_progress() {
     // The interrupt would come after the reset.
     let early = device.reset_all(&mut model, &mut slots).is_done();
     ends.wait();
-    refusal.join().expect("no panic");
+    refusal.join().expect("the thread does not panic");
     assert!(!early, "the reset is done before the interrupt");
     assert!(device.reset_all(&mut model, &mut slots).is_done());
     assert!(!shared.needs_reset() && shared.interrupt_status().is_empty());

@@ -12,7 +12,7 @@ fn a_change_during_set_up_is_announced_when_the_driver_is_live() {
     assert_eq!(
         engine.load(reg::INTERRUPT_STATUS),
         0,
-        "not before DRIVER_OK"
+        "no interrupt before DRIVER_OK"
     );
     assert_eq!(engine.go_live(), Reply::Done(0));
     assert_eq!(

@@ -40,7 +40,7 @@ fn the_generation_stays_while_nothing_changes() {
     assert_eq!(
         generation(&mut engine),
         first,
-        "a status is not configuration"
+        "the status is not part of the configuration"
     );
 }
 

@@ -99,7 +99,7 @@ fn parse_row(line: &str) -> Result<Row, String> {
             Verdict::Test
         }
         "n/a" if evidence.split(' ').count() < 4 => {
-            return Err("a reason in one to three words is none".to_string());
+            return Err("the reason is shorter than four words".to_string());
         }
         "n/a" => Verdict::NotApplicable,
         "later" if !CAPABILITIES.contains(&evidence) => {

@@ -27,7 +27,7 @@ fn every_port_is_announced_once() {
     let mut rig = ConsoleRig::three();
     assert_eq!(rig.messages(), ADDED);
     rig.tell(0, DEVICE_READY, 1);
-    assert_eq!(rig.messages(), [], "the driver knows them already");
+    assert_eq!(rig.messages(), [], "the driver knows the ports already");
     for port in 0..3 {
         rig.tell(port, PORT_READY, 1);
     }
@@ -40,7 +40,7 @@ fn a_driver_that_fails_gets_no_messages() {
     rig.tell(0, DEVICE_READY, 0);
     assert_eq!(rig.messages(), []);
     rig.tell(7, DEVICE_READY, 1);
-    assert_eq!(rig.messages(), ADDED, "its port number does not matter");
+    assert_eq!(rig.messages(), ADDED, "the port number is ignored");
     rig.tell(0, PORT_READY, 1);
     assert_eq!(rig.got(2), Some(control(0, CONSOLE, 1)));
     rig.tell(0, DEVICE_READY, 0);
@@ -304,7 +304,11 @@ fn a_message_that_is_too_short_stops_the_queue() {
             rig.machine.queue_state(CONTROL_TRANSMITQ),
             QueueState::Failed
         );
-        assert_eq!(rig.machine.status().bits() & 0x40, 0x40, "it needs a reset");
+        assert_eq!(
+            rig.machine.status().bits() & 0x40,
+            0x40,
+            "the device needs a reset"
+        );
         rig.restart();
         rig.tell(0, DEVICE_READY, 1);
         assert_eq!(rig.messages(), ADDED);

@@ -140,7 +140,7 @@ impl Running {
 
     fn join(self) -> Terminal {
         drop(self.port);
-        self.thread.join().expect("no panic");
+        self.thread.join().expect("the thread does not panic");
         self.terminal
     }
 }
@@ -175,7 +175,7 @@ fn a_foreign_driver_waits_for_a_slow_terminal() {
     });
     drop(console);
     let screen = running.join().inside(|inside| inside.screen.clone());
-    assert_eq!(screen, bytes, "every byte once");
+    assert_eq!(screen, bytes, "every byte arrives once");
 }
 
 #[test]

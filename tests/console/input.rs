@@ -11,7 +11,7 @@ use virtside_tests::{models::console::*, reg};
 fn input_goes_into_the_buffer_that_waits_for_it() {
     let mut rig = ConsoleRig::new();
     assert_eq!(rig.offer(0, 64), Step::Blocked);
-    assert_eq!(rig.got(0), None, "an empty buffer is no input");
+    assert_eq!(rig.got(0), None, "an empty buffer returns no input");
     let line = rig.machine.device().notify().asserted();
     rig.arrive(0, b"hello");
     assert_eq!(rig.got(0).as_deref(), Some(&b"hello"[..]));

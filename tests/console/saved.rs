@@ -23,7 +23,7 @@ fn save<const P: usize>(rig: &mut ConsoleRig<P>) -> State<P> {
 
 /// Moves the device to another process, over these ports.
 #[track_caller]
-fn carry_to<const P: usize>(rig: &mut ConsoleRig<P>, console: Console<RecordingPort, P>) {
+fn migrate_to<const P: usize>(rig: &mut ConsoleRig<P>, console: Console<RecordingPort, P>) {
     let state = save(rig);
     let mut there = machine(console, rig.ram);
     there.restore(&state).expect("the saved state is valid");
@@ -33,7 +33,7 @@ fn carry_to<const P: usize>(rig: &mut ConsoleRig<P>, console: Console<RecordingP
 /// Moves the device over the ports of [`three`]. Each port keeps its recording, and is plugged and
 /// opened as before.
 #[track_caller]
-fn carry(rig: &mut ConsoleRig<3>) {
+fn migrate(rig: &mut ConsoleRig<3>) {
     let state = save(rig);
     let mut there = machine(three(), rig.ram);
     for (was, at) in state.model.ports.iter().zip(0..) {
@@ -64,7 +64,7 @@ fn ports_are_as_the_driver_left_them() {
     }
     rig.messages();
     rig.tell(1, OPEN, 1);
-    carry(&mut rig);
+    migrate(&mut rig);
     assert_eq!(rig.messages(), [], "the driver knows everything");
     let ready: Vec<bool> = (0..3).map(|port| rig.port(port).is_ready()).collect();
     assert_eq!(ready, [true, true, false]);
@@ -86,7 +86,7 @@ fn the_host_is_told_which_ends_are_open() {
     rig.tell(1, PORT_READY, 1);
     rig.messages();
     rig.tell(1, OPEN, 1);
-    carry_to(&mut rig, three());
+    migrate_to(&mut rig, three());
     let opened: Vec<_> = (0..3).map(|port| rig.io(port).opened.clone()).collect();
     assert_eq!(opened, [vec![], vec![true], vec![]]);
 }
@@ -97,20 +97,20 @@ fn unsent_messages_are_sent_once() {
     assert_eq!(rig.next_message().map(|it| it.0), Some(0));
     rig.tell(0, PORT_READY, 1);
     assert_eq!(rig.next_message().map(|it| it.1), Some(CONSOLE));
-    carry(&mut rig);
+    migrate(&mut rig);
     let news = rig.messages();
     assert_eq!(news, [(0, OPEN, 1), (1, ADD, 0), (2, ADD, 0)]);
-    carry(&mut rig);
+    migrate(&mut rig);
     assert_eq!(rig.messages(), []);
     rig.port(0).set_open(false);
-    carry(&mut rig);
+    migrate(&mut rig);
     assert_eq!(rig.messages(), [(0, OPEN, 0)]);
 }
 
 #[test]
 fn a_driver_that_takes_no_messages_gets_none() {
     let mut rig = ConsoleRig::over(three());
-    carry(&mut rig);
+    migrate(&mut rig);
     assert_eq!(rig.messages(), []);
     rig.tell(0, DEVICE_READY, 1);
     assert_eq!(rig.messages(), [(0, ADD, 0), (1, ADD, 0), (2, ADD, 0)]);
@@ -121,13 +121,13 @@ fn a_port_that_was_unplugged_goes_on_being_removed() {
     let mut rig = ConsoleRig::three();
     rig.messages();
     rig.port(2).unplug();
-    carry(&mut rig);
+    migrate(&mut rig);
     assert_eq!(rig.messages(), [(2, REMOVE, 0)]);
     rig.port(1).unplug();
     rig.port(1).plug();
-    carry(&mut rig);
+    migrate(&mut rig);
     assert_eq!(rig.messages(), [(1, REMOVE, 0), (1, ADD, 0)]);
-    carry(&mut rig);
+    migrate(&mut rig);
     rig.port(2).plug();
     assert_eq!(rig.messages(), [(2, ADD, 0)]);
 }
@@ -136,9 +136,9 @@ fn a_port_that_was_unplugged_goes_on_being_removed() {
 fn a_port_opened_before_it_was_announced_stays_open() {
     let mut rig = ConsoleRig::over(three());
     rig.tell(1, OPEN, 1);
-    carry(&mut rig);
+    migrate(&mut rig);
     assert!(rig.port(1).is_driver_open() && !rig.port(1).is_ready());
-    carry_to(&mut rig, three());
+    migrate_to(&mut rig, three());
     assert_eq!(rig.io(1).opened, [true]);
     rig.tell(1, PORT_READY, 1);
     let news = rig.messages();
@@ -153,7 +153,7 @@ fn a_port_opened_before_it_was_announced_stays_open() {
             .unplugged(),
         Port::new(RecordingPort::new()),
     ]);
-    carry_to(&mut rig, console);
+    migrate_to(&mut rig, console);
     assert!(!rig.port(1).is_driver_open());
     assert_eq!(rig.io(1).opened, []);
 }
@@ -167,7 +167,7 @@ fn a_port_between_remove_and_add_is_carried_over() {
     rig.machine.backend_ready(2);
     rig.settle();
     assert_eq!(rig.got(2), Some(control(1, REMOVE, 0)));
-    carry(&mut rig);
+    migrate(&mut rig);
     rig.tell(1, PORT_READY, 1);
     assert_eq!(
         rig.machine.model().ignored(),
@@ -182,11 +182,11 @@ fn a_change_of_the_peer_is_sent() {
     let mut rig = ConsoleRig::three_open();
     rig.port(1).set_open(false);
     rig.port(1).set_open(true);
-    carry(&mut rig);
+    migrate(&mut rig);
     assert_eq!(rig.messages(), [(1, OPEN, 0), (1, OPEN, 1)]);
     // The ends differ: closed on one host and open on the other.
     rig.port(1).set_open(false);
-    carry_to(&mut rig, three());
+    migrate_to(&mut rig, three());
     assert_eq!(rig.messages(), [(1, OPEN, 0), (1, OPEN, 1)]);
 }
 
@@ -217,7 +217,7 @@ fn the_driver_is_told_what_the_host_changed() {
         with_size.tell(port, OPEN, 1);
     }
     with_size.messages();
-    carry_to(&mut with_size, console);
+    migrate_to(&mut with_size, console);
     assert_eq!(
         with_size.messages(),
         [(0, RESIZE, 0), (1, OPEN, 0), (2, REMOVE, 0)]
@@ -228,11 +228,11 @@ fn the_driver_is_told_what_the_host_changed() {
     // The old host had no such port.
     rig.port(2).unplug();
     assert_eq!(rig.messages(), [(2, REMOVE, 0)]);
-    carry_to(&mut rig, three());
+    migrate_to(&mut rig, three());
     assert_eq!(rig.messages(), [(2, ADD, 0)]);
     // The driver has not learned yet that this port was removed; the port exists again.
     rig.port(1).unplug();
-    carry_to(&mut rig, three());
+    migrate_to(&mut rig, three());
     assert_eq!(rig.messages(), [(1, REMOVE, 0), (1, ADD, 0)]);
 }
 
@@ -249,12 +249,12 @@ fn output_that_a_port_took_is_not_written_again() {
         rig.send(1, b"hello world");
         rig.send(1, b"!");
         assert_eq!(rig.written(0), b"hello");
-        carry(&mut rig);
+        migrate(&mut rig);
         assert_eq!(rig.written(0), b"");
         rig.drain(0, 3);
         assert_eq!(rig.written(0), b" wo");
         assert!(!rig.sent(1));
-        carry(&mut rig);
+        migrate(&mut rig);
         rig.drain(0, 100);
         assert_eq!(rig.written(0), b"rld!");
         assert!(rig.sent(1) && rig.sent(1));
@@ -267,7 +267,7 @@ fn output_of_a_reset_queue_begins_anew() {
     let mut rig = ConsoleRig::new();
     rig.io(0).room = 5;
     rig.send(1, b"hello world");
-    carry_to(&mut rig, Console::new(RecordingPort::new()));
+    migrate_to(&mut rig, Console::new(RecordingPort::new()));
     // The reset comes before the first poll.
     let _ = rig.machine.store(reg::QUEUE_SEL, 1);
     let _ = rig.machine.store(reg::QUEUE_RESET, 1);
@@ -289,7 +289,7 @@ fn a_buffer_that_waits_for_input_is_filled_once() {
     rig.offer(0, 16);
     rig.offer(0, 16);
     assert_eq!(rig.got(0), None);
-    carry_to(&mut rig, Console::new(RecordingPort::new()));
+    migrate_to(&mut rig, Console::new(RecordingPort::new()));
     rig.settle();
     assert_eq!(rig.got(0), None);
     rig.arrive(0, b"one");
@@ -302,7 +302,7 @@ fn a_buffer_that_waits_for_input_is_filled_once() {
 #[test]
 fn a_reset_discards_the_restored_state() {
     let mut rig = ConsoleRig::three_open();
-    carry(&mut rig);
+    migrate(&mut rig);
     rig.io(0).opened.clear();
     let _ = rig.machine.store(reg::STATUS, 0);
     assert_eq!(rig.io(0).opened, [false]);
@@ -434,11 +434,11 @@ fn without_multiport_a_port_state_is_refused() {
     assert_eq!(there().restore(&state), refused(1));
 }
 
-/// Something that happens to the device.
+/// An action of the driver or of the host.
 #[derive(Clone, Copy, Debug)]
-enum Happens {
+enum Action {
     Tell(u32, u16, u16),
-    News,
+    Messages,
     Plug(u16),
     Unplug(u16),
     Open(u16, bool),
@@ -446,11 +446,11 @@ enum Happens {
     Send(u16, u8),
     Room(u16, usize),
     Offer(u16),
-    Arrives(u16, u8),
+    Arrive(u16, u8),
     Restart,
 }
 
-fn happens() -> impl Strategy<Value = Happens> {
+fn action() -> impl Strategy<Value = Action> {
     let port = || 0..3u16;
     prop_oneof![
         (
@@ -458,19 +458,19 @@ fn happens() -> impl Strategy<Value = Happens> {
             prop::sample::select(vec![DEVICE_READY, PORT_READY, OPEN]),
             0..8u16
         )
-            .prop_map(|(port, event, value)| Happens::Tell(port, event, value.min(1))),
-        (0..3u32).prop_map(|port| Happens::Tell(port, OPEN, 1)),
-        Just(Happens::News),
-        Just(Happens::News),
-        port().prop_map(Happens::Plug),
-        port().prop_map(Happens::Unplug),
-        (port(), any::<bool>()).prop_map(|(port, open)| Happens::Open(port, open)),
-        port().prop_map(Happens::Resize),
-        (port(), 1..9u8).prop_map(|(port, len)| Happens::Send(port, len)),
-        (port(), 0..12usize).prop_map(|(port, room)| Happens::Room(port, room)),
-        port().prop_map(Happens::Offer),
-        (port(), 1..9u8).prop_map(|(port, len)| Happens::Arrives(port, len)),
-        Just(Happens::Restart),
+            .prop_map(|(port, event, value)| Action::Tell(port, event, value.min(1))),
+        (0..3u32).prop_map(|port| Action::Tell(port, OPEN, 1)),
+        Just(Action::Messages),
+        Just(Action::Messages),
+        port().prop_map(Action::Plug),
+        port().prop_map(Action::Unplug),
+        (port(), any::<bool>()).prop_map(|(port, open)| Action::Open(port, open)),
+        port().prop_map(Action::Resize),
+        (port(), 1..9u8).prop_map(|(port, len)| Action::Send(port, len)),
+        (port(), 0..12usize).prop_map(|(port, room)| Action::Room(port, room)),
+        port().prop_map(Action::Offer),
+        (port(), 1..9u8).prop_map(|(port, len)| Action::Arrive(port, len)),
+        Just(Action::Restart),
     ]
 }
 
@@ -524,31 +524,31 @@ impl Watched {
         }
     }
 
-    fn happens(&mut self, what: Happens, carried: bool) {
+    fn apply(&mut self, action: Action, migrated: bool) {
         let input = |port| virtside::models::console::receiveq(port);
-        match what {
-            Happens::Tell(port, event, value) => self.rig.tell(port, event, value),
-            Happens::News => {
+        match action {
+            Action::Tell(port, event, value) => self.rig.tell(port, event, value),
+            Action::Messages => {
                 let news = self.rig.messages();
                 for (port, event, value) in news {
                     self.seen.push((200 + event, vec![port as u8, value as u8]));
                 }
             }
-            Happens::Plug(port) => self.rig.port(port).plug(),
-            Happens::Unplug(port) => {
+            Action::Plug(port) => self.rig.port(port).plug(),
+            Action::Unplug(port) => {
                 self.rig.port(port).unplug();
                 self.rig.machine.backend_ready(input(port) + 1);
             }
-            Happens::Open(port, open) => {
+            Action::Open(port, open) => {
                 self.rig.port(port).set_open(open);
                 self.rig.machine.backend_ready(input(port) + 1);
                 self.rig.machine.backend_ready(input(port));
             }
-            Happens::Resize(port) => {
+            Action::Resize(port) => {
                 let cols = u16::from(self.next);
                 self.rig.port(port).resize(ConsoleSize { cols, rows: 1 });
             }
-            Happens::Send(port, len) => {
+            Action::Send(port, len) => {
                 let queue = input(port) + 1;
                 if self.flying[usize::from(queue)] < 8 {
                     self.flying[usize::from(queue)] += 1;
@@ -556,38 +556,38 @@ impl Watched {
                     self.rig.send(queue, &bytes);
                 }
             }
-            Happens::Room(port, room) => {
+            Action::Room(port, room) => {
                 self.rig.io(port).room = room;
                 self.rig.machine.backend_ready(input(port) + 1);
             }
-            Happens::Offer(port) => {
+            Action::Offer(port) => {
                 let queue = input(port);
                 if self.flying[usize::from(queue)] < 8 {
                     self.flying[usize::from(queue)] += 1;
                     self.rig.offer(queue, 6);
                 }
             }
-            Happens::Arrives(port, len) => {
+            Action::Arrive(port, len) => {
                 let bytes = self.bytes(len);
                 self.rig.io(port).input.extend(bytes);
                 self.rig.machine.backend_ready(input(port));
             }
-            Happens::Restart => {}
+            Action::Restart => {}
         }
-        if matches!(what, Happens::Restart) {
+        if matches!(action, Action::Restart) {
             self.rig.restart();
             self.flying = [0; Q];
         }
-        if carried {
+        if migrated {
             // The poll stops in the middle of the work.
             let _ = self.rig.machine.poll(1);
-            carry(&mut self.rig);
+            migrate(&mut self.rig);
         }
         let _ = self.rig.machine.poll(BUDGET);
         self.rig.settle();
         self.reap();
-        if carried {
-            carry(&mut self.rig);
+        if migrated {
+            migrate(&mut self.rig);
             self.rig.settle();
             self.reap();
         }
@@ -597,13 +597,13 @@ impl Watched {
 proptest! {
     #[test]
     fn a_driver_does_not_notice_that_its_console_moves(
-        script in vec((happens(), any::<bool>()), 1..80)
+        script in vec((action(), any::<bool>()), 1..80)
     ) {
         let mut stays = Watched::new();
         let mut moves = Watched::new();
-        for (what, carried) in script {
-            stays.happens(what, false);
-            moves.happens(what, carried);
+        for (what, migrated) in script {
+            stays.apply(what, false);
+            moves.apply(what, migrated);
             let seen = |it: &mut Watched| -> Vec<_> {
                 let seen = std::mem::take(&mut it.seen);
                 seen.into_iter().filter(|(what, bytes)| *what < 100 || !bytes.is_empty()).collect()

@@ -80,11 +80,9 @@ mod an_invalid_chain {
         assert_eq!(rig.fault(), None);
         assert_eq!(rig.engine.model().heads(), [1]);
         let Counters {
-            chains,
-            rejected: refused,
-            ..
+            chains, rejected, ..
         } = rig.engine.counters();
-        assert_eq!((chains, refused), (2, 1));
+        assert_eq!((chains, rejected), (2, 1));
         let why = DriverFault::NextOutOfRange { next: 77 };
         assert_eq!(rig.engine.last_rejected(0), Some(why));
         assert_eq!(rig.engine.last_rejected(1), None);
@@ -261,9 +259,9 @@ fn a_request_that_the_model_faults_is_treated_like_its_chain() {
         rig.engine.model_mut().plan = Plan::Blame(fault);
         rig.driver.send(4, &[Buffer::writable(DATA, 3)]);
         rig.kick();
-        let refused = policy == FaultPolicy::Reject;
-        assert_eq!(rig.driver.take_used(), refused.then_some((4, 0)));
-        assert_eq!(rig.fault(), (!refused).then_some(fault));
+        let rejected = policy == FaultPolicy::Reject;
+        assert_eq!(rig.driver.take_used(), rejected.then_some((4, 0)));
+        assert_eq!(rig.fault(), (!rejected).then_some(fault));
         assert_eq!(needs_reset(&mut rig), policy == FaultPolicy::NeedsReset);
     }
 }
@@ -327,7 +325,7 @@ mod a_queue_that_fails_its_check {
             let features = Features::VERSION_1;
             let ready = configuring.step(Message::Ready { features }).unwrap();
             let Progress::Ready(mut device, responder) = ready else {
-                panic!("not ready");
+                panic!("the device is not ready");
             };
             assert!(responder.accept());
             // The policy applies to the device, too.

@@ -22,7 +22,7 @@ use super::{NEEDS_RESET, POLICIES};
 #[derive(Debug, Default)]
 struct Seen {
     fine: u32,
-    refused: u32,
+    rejected: u32,
     stopped: u32,
 }
 
@@ -53,10 +53,8 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
             bad.send(&buffers, form, DATA + 0x1000);
             let _ = engine.kick(0);
             settle(&mut engine);
-            let Counters {
-                rejected: refused, ..
-            } = engine.counters();
-            let refused = refused.wrapping_sub(before.rejected);
+            let Counters { rejected, .. } = engine.counters();
+            let rejected = rejected.wrapping_sub(before.rejected);
             let fault = engine.driver_fault(0);
             let status = engine.load(reg::STATUS) & NEEDS_RESET != 0;
             let pending = engine.load(reg::INTERRUPT_STATUS);
@@ -64,17 +62,17 @@ fn play(policy: FaultPolicy, format: Format, mix: Features, random: &mut Random)
             if fault.is_none() {
                 // The chain came back. A rejected chain has the length 0.
                 assert_eq!(given.len(), 1, "{buffers:?} {form:?}");
-                assert!(refused == 0 || given[0].len == 0);
+                assert!(rejected == 0 || given[0].len == 0);
                 // With EVENT_IDX, the driver asked for one interrupt.
                 let asked = mix.contains(Features::EVENT_IDX);
                 assert!(!status && (pending == 1 || asked && pending == 0));
-                assert!(refused == 0 || policy == FaultPolicy::Reject);
+                assert!(rejected == 0 || policy == FaultPolicy::Reject);
                 assert_eq!(
-                    refused != 0,
-                    engine.last_rejected(0).is_some() && refused != 0
+                    rejected != 0,
+                    engine.last_rejected(0).is_some() && rejected != 0
                 );
-                seen.refused += refused;
-                seen.fine += 1 - refused;
+                seen.rejected += rejected;
+                seen.fine += 1 - rejected;
                 let _ = engine.store(reg::INTERRUPT_ACK, pending);
                 continue;
             }
@@ -114,19 +112,19 @@ fn the_policy_decides_about_random_chains_on_both_rings() {
             for mix in mixes() {
                 let more = play(policy, format, mix, &mut random);
                 seen.fine += more.fine;
-                seen.refused += more.refused;
+                seen.rejected += more.rejected;
                 seen.stopped += more.stopped;
             }
-            let refuses = policy == FaultPolicy::Reject;
+            let rejects = policy == FaultPolicy::Reject;
             assert!(seen.fine > 300, "{policy:?} {format:?} {seen:?}");
             assert_eq!(
-                seen.refused > 100,
-                refuses,
+                seen.rejected > 100,
+                rejects,
                 "{policy:?} {format:?} {seen:?}"
             );
             assert_eq!(
                 seen.stopped > 50,
-                !refuses,
+                !rejects,
                 "{policy:?} {format:?} {seen:?}"
             );
         }

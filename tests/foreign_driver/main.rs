@@ -62,7 +62,10 @@ impl<D: DeviceModel + Clone + Send + 'static> Running<D> {
 
     fn join(self) -> (D, Counters) {
         drop(self.port);
-        self.thread.join().expect("no panic").expect("a clean end")
+        self.thread
+            .join()
+            .expect("the thread does not panic")
+            .expect("a clean end")
     }
 }
 
@@ -118,7 +121,7 @@ fn a_foreign_driver_reads_and_writes_blocks() {
     let (disk, counters) = running.join();
     assert!(
         disk.backend().bytes() == shadow,
-        "what the driver wrote is on the disk"
+        "the disk contains the driver's writes"
     );
     assert!(counters.chains >= 10_000);
 }
@@ -175,11 +178,14 @@ fn a_foreign_driver_does_not_notice_that_its_device_moves() {
             shuffle(&mut blk, &mut shadow, 300);
         }
         over.store(true, Ordering::Release);
-        mover.join().expect("no panic");
+        mover.join().expect("the thread does not panic");
         // The last move may still be due. Either it is made, or the stream ends first.
         drop(port);
-        let (bytes, moves, carried) = device.join().expect("no panic").expect("a clean end");
-        assert!(bytes == shadow, "what the driver wrote is on the disk");
+        let (bytes, moves, carried) = device
+            .join()
+            .expect("the thread does not panic")
+            .expect("a clean end");
+        assert!(bytes == shadow, "the disk contains the driver's writes");
         println!("{moves} moves, {carried} of them with a live driver");
         assert!(moves > 20 && carried > 10, "{moves} moves, {carried} live");
     });
@@ -235,7 +241,7 @@ impl BlockBackend for ReadOnly {
         self.0.read(offset, to)
     }
     fn write(&mut self, _: u64, _: &virtside::memory::DeviceRange<'_>) -> Result<(), BlockError> {
-        panic!("a read-only disk is not written");
+        panic!("a read-only disk was written");
     }
 }
 
@@ -273,7 +279,7 @@ fn a_foreign_driver_gets_entropy() {
         assert_eq!(
             count,
             bytes.len().min(1000),
-            "as much as was asked for, up to the limit"
+            "the requested length, up to the limit"
         );
         for byte in &bytes[..count] {
             expected = expected.wrapping_add(1);

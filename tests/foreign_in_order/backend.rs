@@ -90,8 +90,12 @@ pub fn serve(listener: &UnixListener, offered: Features, net: Net, done: Sender<
             break error;
         }
     };
-    let outcome = backend.lock().expect("no panic").outcome.take();
-    outcome.unwrap_or_else(|| panic!("the driver left before it was done: {end:?}"))
+    let outcome = backend
+        .lock()
+        .expect("the thread does not panic")
+        .outcome
+        .take();
+    outcome.unwrap_or_else(|| panic!("the driver disconnected too early: {end:?}"))
 }
 
 /// Listens at this path.
@@ -151,10 +155,10 @@ impl Backend {
         self.watch();
         assert!(responder.accept());
         let stop = EventFd::new(0).expect("an eventfd");
-        let stopped = stop.try_clone().expect("another of it");
+        let stopped = stop.try_clone().expect("a second handle");
         let net = self.net.take().expect("a driver starts it once");
         let kicks = std::mem::take(&mut self.kicks);
-        let done = self.done.take().expect("it is started once");
+        let done = self.done.take().expect("the device is started once");
         let thread = thread::spawn(move || run(device, net, &kicks, &stopped, &done));
         self.running = Some((stop, thread));
     }
@@ -163,7 +167,7 @@ impl Backend {
         let Some((stop, thread)) = self.running.take() else {
             return;
         };
-        stop.write(1).expect("it is told");
+        stop.write(1).expect("the thread gets the stop");
         let (device, net) = thread.join().expect("no panic in the device");
         self.outcome = Some(Outcome {
             features: device.features(),
@@ -204,14 +208,17 @@ impl VhostUserBackendReqHandlerMut for Backend {
         for (region, file) in regions.iter().zip(files) {
             let file = FileOffset::new(file, region.mmap_offset);
             let len = region.memory_size as usize;
-            let mapping = MmapRegion::from_file(file, len).expect("it maps");
+            let mapping = MmapRegion::from_file(file, len).expect("the interrupt is mapped");
             let start = GuestAddress(region.guest_phys_addr);
-            mapped.push(GuestRegionMmap::new(mapping, start).expect("it fits"));
+            mapped.push(GuestRegionMmap::new(mapping, start).expect("the region fits"));
         }
         mapped.sort_by_key(GuestMemoryRegion::start_addr);
         self.memory = GuestMemoryMmap::from_regions(mapped).expect("no overlap");
         self.regions = regions.to_vec();
-        assert!(self.running.is_none(), "memory changes while it runs");
+        assert!(
+            self.running.is_none(),
+            "memory changes while the device runs"
+        );
         Ok(None)
     }
     fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
@@ -256,7 +263,11 @@ impl VhostUserBackendReqHandlerMut for Backend {
     fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
         // The queue's configuration is complete at this point.
         let queue = *self.queue(index.into())?;
-        assert_eq!(self.kicks.len(), usize::from(index), "queues come in order");
+        assert_eq!(
+            self.kicks.len(),
+            usize::from(index),
+            "queues are set up in order"
+        );
         self.kicks.push(event(fd.ok_or(Error::IncorrectFds)?));
         if self.conversation.is_none() {
             let builder = DeviceBuilder::new(Arc::new(Shared::new()));
@@ -266,7 +277,10 @@ impl VhostUserBackendReqHandlerMut for Backend {
             let conversation = Configuring::new(builder, &(0..2), memory);
             self.conversation = Some(conversation.with_features(self.accepted));
         }
-        let conversation = self.conversation.as_mut().expect("just made");
+        let conversation = self
+            .conversation
+            .as_mut()
+            .expect("the conversation was just made");
         let progress = conversation.step(Message::ConfigureQueue(queue));
         assert!(
             matches!(progress, Ok(Progress::Configured(at)) if at == queue.queue),

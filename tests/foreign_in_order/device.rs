@@ -28,13 +28,16 @@ pub struct Calls(Arc<Mutex<Vec<EventFdNotify>>>);
 
 impl Calls {
     pub fn add(&self, call: EventFd) {
-        self.0.lock().expect("no panic").push(call.into());
+        self.0
+            .lock()
+            .expect("the thread does not panic")
+            .push(call.into());
     }
 }
 
 impl DriverNotify for Calls {
     fn assert(&self) {
-        for call in &*self.0.lock().expect("no panic") {
+        for call in &*self.0.lock().expect("the thread does not panic") {
             call.assert();
         }
     }
@@ -65,7 +68,7 @@ pub fn run(
         let wanted = EpollEvent::new(EventSet::IN, at as u64);
         epoll
             .ctl(ControlOperation::Add, event.as_raw_fd(), wanted)
-            .expect("it can be waited for");
+            .expect("epoll accepts the descriptor");
     }
     let (mut told, mut stopping) = (false, false);
     loop {
@@ -91,7 +94,7 @@ pub fn run(
         }
         // Once the model is done the driver has to stop. That takes as long as its process needs.
         let mut events = [EpollEvent::default(); 4];
-        let count = epoll.wait(PATIENCE, &mut events).expect("it waits");
+        let count = epoll.wait(PATIENCE, &mut events).expect("epoll waits");
         assert_ne!(
             count, 0,
             "neither side makes progress: a wake-up or a used element is missing; sent {}, received {}",

@@ -57,7 +57,7 @@ fn run(options: Options, net: Net) -> (Outcome, Statistics) {
         panic!("the device is not done:\n{}", testpmd.kill());
     }
     let statistics = testpmd.finish();
-    let outcome = device.join().expect("no panic");
+    let outcome = device.join().expect("the thread does not panic");
     assert_eq!(
         outcome.features.contains(Features::IN_ORDER),
         options.in_order
@@ -109,7 +109,10 @@ fn every_frame_comes_back(packed: bool, in_order: bool) -> Outcome {
         outcome.net.sent_bytes,
         outcome.net.received_bytes + own_bytes
     );
-    assert_ne!(outcome.net.overtaking, 0, "some were answered out of turn");
+    assert_ne!(
+        outcome.net.overtaking, 0,
+        "some chains were answered out of order"
+    );
     outcome
 }
 
@@ -117,7 +120,7 @@ fn every_frame_comes_back(packed: bool, in_order: bool) -> Outcome {
 /// used.
 fn have_batches(outcome: &Outcome) {
     let each = outcome.net.sent as f64 / outcome.elements as f64;
-    assert!(each > 2.0, "{each} chains of an element");
+    assert!(each > 2.0, "{each} chains per used element");
 }
 
 /// testpmd sends as fast as it can, into a queue that is mostly full. It does not count the frames

@@ -44,7 +44,11 @@ fn check_own(frame: &[u8]) {
     let sum: u32 = halves
         .map(|half| u32::from(u16::from_be_bytes([half[0], half[1]])))
         .sum();
-    assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "the header's sum");
+    assert_eq!(
+        (sum & 0xffff) + (sum >> 16),
+        0xffff,
+        "the header's checksum"
+    );
     let len = u16::from_be_bytes([frame[16], frame[17]]);
     assert_eq!(usize::from(len), OWN - 14);
 }
@@ -138,7 +142,7 @@ impl Net {
                 assert!(self.away.remove(&number), "frame {number} came once");
                 assert!(!self.in_order || number == next, "{number} is not {next}");
                 frame(number, &mut self.expected);
-                assert!(self.bytes == self.expected, "frame {number} is as it was");
+                assert!(self.bytes == self.expected, "frame {number} is unchanged");
             }
             _ => check_own(&self.bytes),
         }
@@ -149,11 +153,7 @@ impl Net {
         let mut header = [0; HEADER];
         readable.read_exact(&mut header).expect("a header");
         // In a frame that it received, this driver leaves num_buffers as the device set it.
-        assert_eq!(
-            header[..10],
-            [0; 10],
-            "nothing is to be done with the frame"
-        );
+        assert_eq!(header[..10], [0; 10], "the frame needs no offload");
         self.bytes.resize(readable.remaining() as usize, 0);
         readable.read_exact(&mut self.bytes).expect("a frame");
         assert_eq!(request.writable.remaining(), 0);

@@ -71,7 +71,7 @@ impl Testpmd {
             command.arg("--tx-first");
         }
         let (mut reader, writer) = io::pipe().expect("a pipe");
-        command.stderr(writer.try_clone().expect("another end of it"));
+        command.stderr(writer.try_clone().expect("a second writer"));
         command.stdin(Stdio::piped()).stdout(writer);
         let child = command.spawn().unwrap_or_else(|error| {
             panic!("dpdk-testpmd does not start ({error}): it is in Debian's package dpdk-dev")
@@ -80,7 +80,7 @@ impl Testpmd {
         drop(command);
         let output = thread::spawn(move || {
             let mut text = Vec::new();
-            reader.read_to_end(&mut text).expect("its output");
+            reader.read_to_end(&mut text).expect("the output");
             String::from_utf8_lossy(&text).into_owned()
         });
         Self { child, output }
@@ -90,24 +90,24 @@ impl Testpmd {
     pub fn kill(mut self) -> String {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.output.join().expect("no panic")
+        self.output.join().expect("the thread does not panic")
     }
 
     /// Tells testpmd to stop forwarding, and waits until it exits.
     pub fn finish(mut self) -> Statistics {
-        let mut stdin = self.child.stdin.take().expect("it was piped");
-        stdin.write_all(b"\n").expect("it listens");
+        let mut stdin = self.child.stdin.take().expect("stdin is a pipe");
+        stdin.write_all(b"\n").expect("testpmd reads stdin");
         let begin = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 break status;
             }
             if begin.elapsed() > Duration::from_secs(60) {
-                panic!("it does not end:\n{}", self.kill());
+                panic!("testpmd does not exit:\n{}", self.kill());
             }
             thread::sleep(Duration::from_millis(20));
         };
-        let output = self.output.join().expect("no panic");
+        let output = self.output.join().expect("the thread does not panic");
         assert!(status.success(), "{status}:\n{output}");
         statistics(&output)
     }
@@ -117,7 +117,9 @@ impl Testpmd {
 fn statistics(output: &str) -> Statistics {
     let start = output.find("Forward statistics for port 0");
     let start = start.unwrap_or_else(|| panic!("no statistics:\n{output}"));
-    let end = output[start..].find("Accumulated").expect("their end");
+    let end = output[start..]
+        .find("Accumulated")
+        .expect("the end of the statistics");
     let port = &output[start..start + end];
     let number = |name: &str| {
         let (_, rest) = port

@@ -168,7 +168,7 @@ fn a_broken_split_ring_shows_full_buffers_given_back_before() {
 #[test]
 fn a_rejected_chain_has_its_own_entry_behind_full_buffers() {
     for event_idx in [Features::empty(), Features::EVENT_IDX] {
-        let mut rig = HolderRig::refusing(Format::Split, event_idx);
+        let mut rig = HolderRig::rejecting(Format::Split, event_idx);
         rig.fill();
         for number in 0..6 {
             if number == 2 || number == 3 {
@@ -195,7 +195,7 @@ fn a_rejected_chain_has_its_own_entry_behind_full_buffers() {
 #[test]
 fn a_chain_that_the_device_refuses_waits_for_its_turn() {
     for &format in FORMATS {
-        let mut rig = HolderRig::refusing(format, Features::empty());
+        let mut rig = HolderRig::rejecting(format, Features::empty());
         let fault = DriverFault::BadRequest { head: 1 };
         rig.engine.model_mut().blames = Some((1, fault));
         assert_eq!(rig.send(&[4; 2]), Step::Blocked);

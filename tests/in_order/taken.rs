@@ -283,7 +283,7 @@ fn a_queue_with_an_abandoned_chain_cannot_go_on() {
 #[test]
 fn a_broken_chain_is_not_refused_before_one_that_was_abandoned() {
     for abandons in [false, true] {
-        let mut rig = HolderRig::refusing(Format::Split, Features::empty());
+        let mut rig = HolderRig::rejecting(Format::Split, Features::empty());
         let mut queue = rig.engine.take_queue(0).expect("it is live");
         let (mem, mut chain): (_, Chain<N>) = (rig.ram.flat(BASE), Chain::new());
         rig.driver().room(4);

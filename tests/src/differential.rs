@@ -6,7 +6,9 @@ mod machine;
 mod ring;
 mod shifted;
 
-pub use machine::{Machine, MailboxMachine, MessageMachine, Of, direct, line, offer, slots};
+pub use machine::{
+    Machine, MailboxMachine, MessageDevice, MessageMachine, direct, line, offer, slots,
+};
 pub use ring::{Form, Given, Ring};
 pub use shifted::{Chain, REQUESTS, given, play_scenario, shift_each_load};
 

@@ -246,15 +246,19 @@ impl<M: DriverMem> InOrderDriver<M> {
             #[cfg(feature = "packed")]
             Ring::Packed(driver) => {
                 let (id, len, write) = driver.take_used(0)?;
-                assert_eq!(write, len != 0, "WRITE says whether something was written");
+                assert_eq!(
+                    write,
+                    len != 0,
+                    "WRITE is set if and only if the length is not 0"
+                );
                 (id, len, u16::MAX)
             }
         };
         let last = self.sent.iter().position(|sent| sent.id == id);
-        let last = last.unwrap_or_else(|| panic!("{id} is not with the device"));
+        let last = last.unwrap_or_else(|| panic!("the device does not have chain {id}"));
         assert!(
             last < usize::from(ahead),
-            "the index is not as far as {id}, which is {last} chains on"
+            "the used index does not reach chain {id}, {last} chains ahead"
         );
         let batch: Vec<Sent> = self.sent.drain(..=last).collect();
         match &mut self.ring {
@@ -448,7 +452,7 @@ impl HolderRig {
     }
 
     /// Like [`new`](Self::new), with a fault policy that rejects a bad chain alone.
-    pub fn refusing(format: Format, features: Features) -> Self {
+    pub fn rejecting(format: Format, features: Features) -> Self {
         let ram = ram();
         let offer = Offer::AS_IS.with(Features::IN_ORDER | format.features());
         let engine = engine_over(Holder::new(), ram.flat(BASE), 16).with_offer(offer);

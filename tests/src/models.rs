@@ -2,7 +2,7 @@
 
 #![allow(
     clippy::new_without_default,
-    reason = "`new` is the usual one of several"
+    reason = "`new` is only one of several constructors"
 )]
 
 pub mod blk;

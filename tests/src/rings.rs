@@ -293,7 +293,7 @@ pub fn changes(before: &[u8], after: &[u8]) -> Vec<usize> {
 pub fn region(base: u64, ram: TestRam, from: usize, len: usize, permission: Permission) -> Region {
     let region = ram
         .part(from..from + len, base)
-        .expect("the part ends in the memory");
+        .expect("the region is inside the memory");
     match permission {
         Permission::Read => region.read_only(),
         Permission::Write => region,

@@ -157,13 +157,13 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for MailboxMachine<D, Q> {
 }
 
 /// The device of [`MessageMachine`], which does not own its model.
-pub type Of<const Q: usize> = Device<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
+pub type MessageDevice<const Q: usize> = Device<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 
 /// A device that is set up by messages.
 #[derive(Debug)]
 pub struct MessageMachine<D, const Q: usize> {
     model: D,
-    device: Option<Of<Q>>,
+    device: Option<MessageDevice<Q>>,
     slots: Vec<ChainSlot<N>>,
     ram: TestRam,
 }
@@ -200,14 +200,15 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for MessageMachine<D, Q> {
             .map_notify(|()| Ok(line()))
             .expect("an interrupt");
         let mem = self.ram.flat(BASE);
-        let mut talk =
+        let mut conversation =
             Configuring::<_, _, _, Q, N, _>::new(builder, &.., mem).with_features(features);
         for config in queues {
-            let said = talk.step(Message::ConfigureQueue(*config));
-            assert!(matches!(said, Ok(Progress::Configured(_))));
+            let progress = conversation.step(Message::ConfigureQueue(*config));
+            assert!(matches!(progress, Ok(Progress::Configured(_))));
         }
-        let Ok(Progress::Ready(device, responder)) = talk.step(Message::Ready { features }) else {
-            panic!("the device is ready");
+        let Ok(Progress::Ready(device, responder)) = conversation.step(Message::Ready { features })
+        else {
+            panic!("the device is not ready");
         };
         assert!(responder.accept());
         self.device = Some(device);

@@ -219,7 +219,7 @@ impl Ring {
         let mut all = Vec::new();
         while let Some((id, len)) = self.peek() {
             let found = self.sent.iter().position(|sent| sent.id == id);
-            let found = found.unwrap_or_else(|| panic!("{id} is not with the device"));
+            let found = found.unwrap_or_else(|| panic!("the device does not have chain {id}"));
             // With IN_ORDER, the driver takes all earlier chains as full.
             let first = if self.in_order { 0 } else { found };
             let mut batch: Vec<Sent> = self.sent.drain(first..=found).collect();

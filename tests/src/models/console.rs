@@ -293,7 +293,10 @@ impl<const P: usize, T: ConsolePort> ConsoleRig<P, T> {
         let (head, used) = self.queues[usize::from(queue)].take_used()?;
         self.flying.remove(&(queue, head as u16));
         let bytes = self.bytes(Self::at(queue, head as u16), used as usize + 1);
-        assert_eq!(bytes[used as usize], UNTOUCHED, "nothing is written beyond");
+        assert_eq!(
+            bytes[used as usize], UNTOUCHED,
+            "nothing is written behind the used length"
+        );
         Some(bytes[..used as usize].to_vec())
     }
 

@@ -240,7 +240,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
     pub fn ask(&mut self, kind: u16, line: u16, value: u32) -> (u8, u8) {
         self.write_request(kind, line, value);
         let buffers = [Buffer::readable(REQUEST, 8), Buffer::writable(ANSWER, 2)];
-        assert_eq!(self.send(&buffers), Some(2), "the answer is filled");
+        assert_eq!(self.send(&buffers), Some(2), "the device fills the answer");
         let answer = self.bytes(ANSWER, 3);
         assert_eq!(answer[2], UNTOUCHED);
         (answer[0], answer[1])
@@ -262,7 +262,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
         assert_eq!(
             self.engine.take_host_fault(),
             None,
-            "it is the driver's mistake"
+            "the driver is at fault"
         );
         assert_eq!(faults, None);
     }
@@ -289,7 +289,7 @@ impl<B: GpioLines, const LINES: usize> Board<B, LINES> {
     #[track_caller]
     pub fn event(&mut self) -> Option<(u16, u8)> {
         let (head, used) = self.events.take_used()?;
-        assert_eq!(used, 1, "the status is all that is written");
+        assert_eq!(used, 1, "only the status is written");
         let status = self.bytes(EVENTS + 0x10 * u64::from(head) + 8, 2);
         assert_eq!(status[1], UNTOUCHED);
         Some((head as u16, status[0]))

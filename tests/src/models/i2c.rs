@@ -100,7 +100,7 @@ impl<A: Recorded> Bus<A> for Recorder {
         Ok(())
     }
     fn transaction(&mut self, _: A, _: &mut [Operation<'_>]) -> Result<(), ErrorKind> {
-        panic!("the adapter has no use for this");
+        panic!("the adapter must not call this");
     }
 }
 
@@ -316,7 +316,7 @@ impl<B: I2cBus, M: DriverMem> I2cRig<B, M> {
                 step => return step,
             }
         }
-        panic!("there is always more");
+        panic!("the device always finds more to do");
     }
 
     /// Takes the heads and lengths of the returned chains.

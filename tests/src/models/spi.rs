@@ -223,7 +223,7 @@ impl SpiBus for Wire {
         self.0.note(Event::Write(bytes.to_vec()))
     }
     fn transfer(&mut self, _: &mut [u8], _: &[u8]) -> Result<(), ErrorKind> {
-        panic!("the controller has no use for this");
+        panic!("the controller must not call this");
     }
     fn transfer_in_place(&mut self, bytes: &mut [u8]) -> Result<(), ErrorKind> {
         let sent = bytes.to_vec();

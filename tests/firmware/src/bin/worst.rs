@@ -75,18 +75,18 @@ impl EntropySource for Source {
 }
 
 /// The entropy device with a record of its last request.
-struct Noting {
+struct RecordingEntropy {
     entropy: Entropy<Source>,
     token: Option<Token>,
 }
 
-impl Noting {
+impl RecordingEntropy {
     fn ready(&mut self, ready: bool) {
         self.entropy.source_mut().ready = ready;
     }
 }
 
-impl DeviceConfig for Noting {
+impl DeviceConfig for RecordingEntropy {
     fn device_id(&self) -> u32 {
         self.entropy.device_id()
     }
@@ -98,7 +98,7 @@ impl DeviceConfig for Noting {
     }
 }
 
-impl SaveModel for Noting {
+impl SaveModel for RecordingEntropy {
     type Snapshot = ();
     fn save(&self) {}
     fn restore(&mut self, (): &(), _: SavedWith) -> Result<(), SnapshotError> {
@@ -106,7 +106,7 @@ impl SaveModel for Noting {
     }
 }
 
-impl DeviceModel for Noting {
+impl DeviceModel for RecordingEntropy {
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
         self.token = Some(request.token);
         self.entropy.serve(request)
@@ -165,7 +165,7 @@ impl Table {
     fn note(&mut self, new: Row) {
         let is_its = |row: &&mut Option<Row>| row.is_none_or(|row| row.call == new.call);
         let place = self.rows.iter_mut().find(is_its);
-        let place = place.expect("there are fewer calls");
+        let place = place.expect("the table has room for the call");
         let before = place.unwrap_or(new);
         *place = Some(Row {
             call: new.call,
@@ -365,7 +365,7 @@ fn registers<D: DeviceModel>(table: &mut Table, engine: &mut TheEngine<D>, featu
 const IN_TABLE: &str = "Engine::poll(1): a chain of 16 in an indirect table";
 
 /// Polls, with different contents of the queue.
-fn polls(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
+fn polls(table: &mut Table, engine: &mut TheEngine<RecordingEntropy>, features: Features) {
     live(engine, features);
     table.poll("Engine::poll(1): no kick", engine, 1);
     SHARED.doorbell().ring(0);
@@ -397,8 +397,8 @@ fn polls(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) 
 }
 
 /// A chain that waits for its back end.
-fn pending(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
-    let wait = |engine: &mut TheEngine<Noting>| {
+fn pending(table: &mut Table, engine: &mut TheEngine<RecordingEntropy>, features: Features) {
+    let wait = |engine: &mut TheEngine<RecordingEntropy>| {
         engine.model_mut().ready(false);
         let mut driver = live(engine, features);
         send(&mut driver, Shape::Indirect, 1);
@@ -421,11 +421,11 @@ fn pending(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features
 }
 
 /// A queue that is taken and put back.
-fn taken(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
+fn taken(table: &mut Table, engine: &mut TheEngine<RecordingEntropy>, features: Features) {
     let mut driver = live(engine, features);
     let queue = table.of("Engine::take_queue", || engine.take_queue(black_box(0)));
     let Ok(mut queue) = queue else {
-        panic!("queue 0 is live");
+        panic!("queue 0 is not live");
     };
     let mut chain = Chain::new();
     for shape in [Shape::Longest, Shape::Indirect, Shape::Mixed] {
@@ -441,13 +441,13 @@ fn taken(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) 
     assert!(back);
 
     let Ok(mut queue) = engine.take_queue(0) else {
-        panic!("the queue was put back");
+        panic!("queue 0 cannot be taken");
     };
     send(&mut driver, Shape::Indirect, 1);
     assert_eq!(pop(table, &mut queue, engine, &mut chain), Ok(true));
     let reset = table.store("Engine::access: Status := 0", engine, 0x70, 0);
     let Reply::Pending(ticket) = reset else {
-        panic!("the reset waits for the queue");
+        panic!("the reset did not wait for the queue");
     };
     // The queue's owner learns of the reset, gives back its chain, and stops.
     assert_eq!(pop(table, &mut queue, engine, &mut chain), Err(Stop::Asked));
@@ -459,7 +459,7 @@ fn taken(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) 
     for shape in [Shape::Loop, Shape::LoopInTable] {
         let mut driver = live(engine, features);
         let Ok(mut queue) = engine.take_queue(0) else {
-            panic!("queue 0 is live");
+            panic!("queue 0 is not live");
         };
         send(&mut driver, shape, 1);
         assert!(pop(table, &mut queue, engine, &mut chain).is_err());
@@ -468,7 +468,7 @@ fn taken(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) 
 
 /// A queue reset, a suspension, and saving and restoring a state, with a chain in flight where
 /// possible.
-fn rest(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
+fn suspension(table: &mut Table, engine: &mut TheEngine<RecordingEntropy>, features: Features) {
     let suspend = "Engine::access: Status := SUSPEND";
     for hold in [false, true] {
         let mut driver = live(engine, features);
@@ -514,7 +514,7 @@ fn rest(table: &mut Table, engine: &mut TheEngine<Noting>, features: Features) {
     let state: Result<EngineSnapshot<(), 1, SIZE, 1>, _> =
         table.of("Engine::save", || engine.save());
     let Ok(state) = state else {
-        panic!("no queue is taken");
+        panic!("a queue is taken");
     };
     assert_eq!(state.device.chains.len(), 1);
     let _ = engine.store(0x70, 0);
@@ -529,7 +529,7 @@ type TheQueue = TakenQueue<<FlatMem as DriverMem>::Window, (), 1, SIZE, &'static
 fn pop(
     table: &mut Table,
     queue: &mut TheQueue,
-    engine: &TheEngine<Noting>,
+    engine: &TheEngine<RecordingEntropy>,
     chain: &mut Chain<SIZE>,
 ) -> Result<bool, Stop> {
     let memory = engine.device().memory();
@@ -537,7 +537,7 @@ fn pop(
 }
 
 /// Calls that need no engine, and calls around an engine.
-fn around(table: &mut Table, engine: &mut TheEngine<Noting>) {
+fn around(table: &mut Table, engine: &mut TheEngine<RecordingEntropy>) {
     live(engine, WITH_EVENTS);
     table.of("Doorbell::ring", || SHARED.doorbell().ring(black_box(0)));
     let (mut live, mut needs_reset) = (false, true);
@@ -566,7 +566,7 @@ fn around(table: &mut Table, engine: &mut TheEngine<Noting>) {
 fn main() -> ! {
     platform::init();
     let mut table = Table::new();
-    let mut entropy = engine(Noting {
+    let mut entropy = engine(RecordingEntropy {
         entropy: Entropy::new(Source { ready: true }).with_limit(1),
         token: None,
     });
@@ -577,7 +577,7 @@ fn main() -> ! {
         polls(&mut table, &mut entropy, features);
         pending(&mut table, &mut entropy, features);
         taken(&mut table, &mut entropy, features);
-        rest(&mut table, &mut entropy, features);
+        suspension(&mut table, &mut entropy, features);
     }
     let _ = entropy.store(0x70, 0);
 

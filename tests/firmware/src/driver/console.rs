@@ -32,7 +32,7 @@ pub(super) fn run(transport: PortTransport<MailPort>) -> Outcome {
     defmt::info!("driver console: sent {=str}, received {=str}", sent, answer);
     expect(
         answer.eq_ignore_ascii_case(sent) && answer != sent,
-        "it comes back in capitals",
+        "the answer is in upper case",
     )?;
 
     driver.emergency_write(b'!')?;
