@@ -2,14 +2,19 @@
 
 mod back_ends;
 
-use virtside::{ChainSlot, DeviceModel, DriverNotify, Engine, EngineCell, Shared, Step, mmio::{
+use virtside::{
+    ChainSlot, DeviceModel, DriverNotify, Engine, EngineCell, Shared, Step,
+    mmio::{
         Access, Phase, RegisterBlock, Reply, Ticket,
         mailbox::{Mailbox, MailboxServer},
-    }, models::{
+    },
+    models::{
         Block, BlockOptions, Console, Entropy, I2c,
         blk::RamDisk,
         console::{ConsolePort, ConsoleSize, receiveq},
-    }, trace::{DefmtTrace, NoTrace, Trace}};
+    },
+    trace::{DefmtTrace, NoTrace, Trace},
+};
 
 use back_ends::{Echo, Pool, Sensor};
 

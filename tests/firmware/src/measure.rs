@@ -7,7 +7,10 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use virtside::memory::{DeviceRange, RingWindow};
-use virtside::{DriverMem, FlatMem, memory::{DriverRange, MemFault, Permission, PtrWindow, RawDescriptor}};
+use virtside::{
+    DriverMem, FlatMem,
+    memory::{DriverRange, MemFault, Permission, PtrWindow, RawDescriptor},
+};
 
 use crate::platform;
 

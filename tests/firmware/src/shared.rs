@@ -1,6 +1,6 @@
 //! The RAM that driver and devices share.
 
-use virtside::{mmio::mailbox::Mailbox, memory::Ram};
+use virtside::{memory::Ram, mmio::mailbox::Mailbox};
 
 /// Address of [`Common::ram`] for the driver's DMA. The bus has the RAM at another address, so that
 /// the use of an untranslated address fails.

@@ -20,10 +20,22 @@ use firmware::{
     measure::{self, Scale, Stack},
     platform,
 };
-use virtside::{Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, DriverNotify, Engine, EngineCell, Features, FlatMem, Request, Shared, Step, Token, mmio::{
+use virtside::{
+    Answer, ChainSlot, DeviceConfig, DeviceModel, DriverFault, DriverMem, DriverNotify, Engine,
+    EngineCell, Features, FlatMem, Request, Shared, Step, Token,
+    device::{Stop, TakenQueue},
+    interrupt::IrqLine,
+    memory::Ram,
+    mmio::{
         Access, Reply,
         mailbox::{Mailbox, MailboxServer},
-    }, models::{Block, BlockOptions, Entropy, EntropyError, EntropySource, blk::RamDisk}, testing::{Buffer, FakeDriver, Layout, NEXT, Registers, WRITE}, queue::Chain, snapshot::{EngineSnapshot, SnapshotError}, interrupt::IrqLine, memory::Ram, model::{SaveModel, SavedWith}, device::{Stop, TakenQueue}};
+    },
+    model::{SaveModel, SavedWith},
+    models::{Block, BlockOptions, Entropy, EntropyError, EntropySource, blk::RamDisk},
+    queue::Chain,
+    snapshot::{EngineSnapshot, SnapshotError},
+    testing::{Buffer, FakeDriver, Layout, NEXT, Registers, WRITE},
+};
 
 /// Elements of the queue, and segments of the longest chain.
 const SIZE: usize = 16;
@@ -338,13 +350,22 @@ fn registers<D: DeviceModel>(table: &mut Table, engine: &mut TheEngine<D>, featu
                     width,
                     value,
                 };
-                let _ = table.access("Engine::access: write of a register not listed here", engine, access);
+                let _ = table.access(
+                    "Engine::access: write of a register not listed here",
+                    engine,
+                    access,
+                );
                 // The write may have selected another queue.
                 let _ = engine.store(0x30, 0);
             }
         }
         // The driver gives up.
-        let _ = table.store("Engine::access: write of a register not listed here", engine, 0x70, 0x8f);
+        let _ = table.store(
+            "Engine::access: write of a register not listed here",
+            engine,
+            0x70,
+            0x8f,
+        );
         again(engine);
         for at in 0..0x60 {
             for width in [1, 2, 4, 8] {

@@ -9,7 +9,9 @@ use crate::platform;
 
 pub(super) fn run(transport: PortTransport<MailPort>) -> Outcome {
     let mut driver = VirtIOConsole::<SharedHal, _>::new(transport)?;
-    let size = driver.size()?.ok_or(Failure::Wrong("the device offers a size"))?;
+    let size = driver
+        .size()?
+        .ok_or(Failure::Wrong("the device offers a size"))?;
     defmt::info!("driver console: {=u16}x{=u16}", size.columns, size.rows);
 
     let sent = "who is there?";

@@ -1,7 +1,13 @@
 //! Drives the i2c adapter with virtside's fake driver, because there is no third-party driver.
 
 use virtio_drivers::{BufferDirection, Hal};
-use virtside::{Features, FlatMem, mmio::{Access, Reply}, models::i2c::ZERO_LENGTH_REQUEST, testing::{Buffer, FakeDriver, Layout, Registers}, memory::Ram};
+use virtside::{
+    Features, FlatMem,
+    memory::Ram,
+    mmio::{Access, Reply},
+    models::i2c::ZERO_LENGTH_REQUEST,
+    testing::{Buffer, FakeDriver, Layout, Registers},
+};
 
 use super::{Failure, MailPort, Outcome, SharedHal, expect, interrupts};
 use crate::{
