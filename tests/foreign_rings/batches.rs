@@ -1,5 +1,5 @@
-//! Our own driver, which knows IN_ORDER, at a disk that answers out of order: what is done meanwhile
-//! comes back in one batch.
+//! A driver of this project that accepts IN_ORDER, at a disk that answers out of order: requests
+//! that are answered while an older one waits come back in one batch.
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
@@ -27,7 +27,7 @@ const AREA: usize = LONGEST + 512;
 const STATUS: u64 = 16;
 const BYTES: u64 = 512;
 
-/// What a request in flight is remembered by.
+/// A request in flight.
 struct Flight {
     number: usize,
     area: usize,
@@ -36,9 +36,9 @@ struct Flight {
     room: u32,
 }
 
-struct Knower {
+struct BatchDriver {
     driver: InOrderDriver<VmMem>,
-    /// Its way to the buffers.
+    /// Accesses the buffers.
     mem: virtside::testing::FakeDriver<VmMem>,
     board: Rc<RefCell<Board>>,
     format: Format,
@@ -46,8 +46,8 @@ struct Knower {
     #[cfg(feature = "packed")]
     size: usize,
     flights: VecDeque<Flight>,
-    /// Ring entries of a split ring, or slots of a packed one, up to now: made available, told of by a
-    /// kick or not, and used.
+    /// Counts of ring entries (split ring) or descriptor slots (packed ring): made available,
+    /// covered by a kick decision, and used.
     sent: usize,
     told: usize,
     used: usize,
@@ -58,8 +58,8 @@ struct Knower {
     largest: usize,
 }
 
-impl Knower {
-    /// Live, with a queue of so many elements.
+impl BatchDriver {
+    /// A live device with a queue of `size` elements.
     fn new(format: Format, ring: Features, size: u16) -> Self {
         let bytes = DATA - BASE + (AREAS * AREA) as u64;
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(BASE), bytes as usize)]);
@@ -69,7 +69,7 @@ impl Knower {
         let mut board = Board::new(ring, Answers::SometimesShort, &memory);
         assert!(
             board.engine.bring_up(ring, &[driver.config()]),
-            "it is live"
+            "the device is live"
         );
         board.assert_accepted(ring);
         Self {
@@ -104,14 +104,14 @@ impl Knower {
         }
     }
 
-    /// A place of a packed ring, as event suppression structures have it.
+    /// A ring position with its wrap bit, in the form of event suppression structures.
     #[cfg(feature = "packed")]
     fn word(&self, position: usize) -> u16 {
         let wrap = (position / self.size).is_multiple_of(2);
         (position % self.size) as u16 | u16::from(wrap) << 15
     }
 
-    /// Whether the device wants to hear of what was sent since it was told.
+    /// Whether the device asks for a kick for the requests sent since the last kick decision.
     fn is_kick_wanted(&mut self) -> bool {
         let new = self.told..self.sent;
         match self.format {
@@ -132,14 +132,14 @@ impl Knower {
         }
     }
 
-    /// Asks for an interrupt with what is used next, or for none.
+    /// Asks for an interrupt for the next used element, or for none.
     fn suppress(&mut self) {
         let used = self.used;
         match self.format {
             Format::Split if !self.event_idx => {
                 self.driver.split().set_avail_flags((!self.wants).into());
             }
-            // What was asked for has passed: that does for silence.
+            // The event index asked for is in the past, so it suppresses interrupts.
             Format::Split if !self.wants => {}
             Format::Split => self.driver.split().set_used_event(used as u16),
             #[cfg(feature = "packed")]
@@ -156,9 +156,9 @@ impl Knower {
     }
 }
 
-impl Driver for Knower {
+impl Driver for BatchDriver {
     fn room(&self) -> usize {
-        // One for the header, one for the status.
+        // Each request needs a header and a status descriptor beside its data.
         usize::from(self.driver.free()).saturating_sub(2)
     }
 
@@ -211,7 +211,7 @@ impl Driver for Knower {
             count += batch.len();
             self.largest = self.largest.max(batch.len());
             for given in batch {
-                let flight = self.flights.pop_front().expect("it is in flight");
+                let flight = self.flights.pop_front().expect("a request is in flight");
                 assert_eq!(given.number, flight.number, "in order");
                 self.short += (flight.room - given.len) as usize;
                 self.used += self.steps(flight.slots);
@@ -239,16 +239,23 @@ impl Driver for Knower {
 fn round_trips(format: Format, size: u16) {
     let always = format.features() | Features::IN_ORDER;
     for ring in subsets(always, &[Features::EVENT_IDX]) {
-        let mut driver = Knower::new(format, ring, size);
+        let mut driver = BatchDriver::new(format, ring, size);
         let board = Rc::clone(&driver.board);
         let requests = requests();
         run(&mut driver, &board, Traffic::new(requests, true));
-        assert_eq!(driver.short, board.borrow().short(), "no length is lost");
-        let Knower {
+        assert_eq!(
+            driver.short,
+            board.borrow().short(),
+            "every short length arrived"
+        );
+        let BatchDriver {
             batches, largest, ..
         } = driver;
-        println!("{batches} batches, of up to {largest}");
-        assert!(2 * requests > 3 * batches, "{requests} in {batches}");
+        println!("{batches} batches, at most {largest} requests each");
+        assert!(
+            2 * requests > 3 * batches,
+            "{requests} requests came back in {batches} batches"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! The device, and the wires between it and a driver: registers, kicks, an interrupt line.
+//! The device and its connections to a driver: registers, kicks and an interrupt line.
 
 use std::sync::{
     Arc, OnceLock,
@@ -17,23 +17,24 @@ use vm_memory::GuestMemoryMmap;
 use crate::traffic::{AREAS, SECTORS};
 use virtside_tests::{random::Random, reg};
 
-/// Largest queue.
+/// Elements of the largest queue.
 pub const N: usize = 64;
 
-/// When the disk answers.
+/// When and in which order the disk answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
-    /// As soon as it is asked.
+    /// At once.
     AtOnce,
-    /// Some at once, some later, but none before an older one.
+    /// Some at once, some later, but never before an older request.
     InTurn,
     /// Some at once, some later, in any order.
     InAnyOrder,
-    /// The same, and each says one byte less than it wrote ("The device MAY write more than len bytes";
-    /// drivers of split rings do not look at it). With IN_ORDER no request is passed over then, for
-    /// its length would be lost: each has a used element of its own, whenever it comes back.
+    /// Like `InAnyOrder`, and each answer reports one byte less than it wrote ("The device MAY
+    /// write more than len bytes"; drivers of split rings ignore the length). With IN_ORDER such a
+    /// request cannot be skipped, because its length would be missing: each has its own used
+    /// element.
     Short,
-    /// The same, but only one in eight: what ends a batch.
+    /// Like `InAnyOrder`, and one answer in eight is one byte short, which ends its batch.
     SometimesShort,
 }
 
@@ -44,20 +45,20 @@ impl Answers {
     }
 }
 
-/// A disk whose ring features are the test's to choose.
+/// A disk with ring features that the test chooses.
 #[derive(Clone, Debug)]
 pub struct Offering {
     disk: Block<RamDisk<Vec<u8>>>,
     ring: Features,
     answers: Answers,
-    /// Requests that wait, oldest first.
+    /// Requests without an answer, oldest first.
     held: Vec<Token>,
-    /// One that does no more.
+    /// A request that the disk has just answered.
     done: Option<Token>,
     random: Random,
-    /// How many were answered while an older one waited.
+    /// Requests that were answered while an older one waited.
     overtook: usize,
-    /// How many were answered with one byte less than was written.
+    /// Requests that were answered with one byte less than was written.
     short: usize,
 }
 
@@ -116,7 +117,7 @@ impl DeviceModel for Offering {
     }
 }
 
-/// An interrupt line with a level; where a driver waits for an eventfd, it is signalled too.
+/// An interrupt line with a level. It also signals an eventfd, if the driver waits for one.
 #[derive(Clone, Debug, Default)]
 pub struct Line(Arc<Wire>);
 
@@ -155,8 +156,8 @@ impl DriverNotify for Line {
 
 pub type TestEngine = Engine<Offering, VmMem, Line, 1, N, [ChainSlot<N>; AREAS], Arc<Shared<1>>>;
 
-/// The device on its own: it works only when the driver kicked it, and until it says that it is done,
-/// or when it has requests that wait.
+/// The device without a driver. It runs only when the driver kicked it, until a poll reports that
+/// nothing is left, or while requests wait for an answer.
 #[derive(Debug)]
 pub struct Board {
     pub engine: TestEngine,
@@ -167,7 +168,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// A disk that offers these ring features, in reset.
+    /// A disk in reset that offers these ring features.
     pub fn new(ring: Features, answers: Answers, memory: &GuestMemoryMmap) -> Self {
         let disk = RamDisk::new(vec![0; SECTORS * 512]);
         let disk = Block::new(disk, BlockOptions::new(N as u16));
@@ -195,21 +196,22 @@ impl Board {
         }
     }
 
-    /// What a driver accepted, and IN_ORDER if it is offered: on behalf of one that does not know it.
-    /// It binds the device only, as long as no batch is of more than one: see [`Answers`].
+    /// The features that the driver accepted, and IN_ORDER if it is offered: the board accepts it
+    /// for a driver that does not know it. IN_ORDER binds only the device, as long as every batch
+    /// has one request: see [`Answers`].
     pub fn accepted_for(&mut self, accepted: u64) -> u64 {
         let in_order = self.engine.offer().intersection(Features::IN_ORDER);
         accepted | in_order.bits() as u64
     }
 
-    /// These ring features were accepted, and no others.
+    /// Asserts that these ring features were accepted, and no others.
     pub fn assert_accepted(&self, ring: Features) {
         let accepted = self.engine.features();
         let of_rings = accepted.intersection(Features::ALL_RINGS | Features::IN_ORDER);
-        assert_eq!(of_rings, ring, "of {accepted:?}");
+        assert_eq!(of_rings, ring, "accepted features: {accepted:?}");
     }
 
-    /// A register access; a load's value.
+    /// Executes a register access; returns the value of a load.
     pub fn access(&mut self, access: Access) -> u64 {
         match access {
             Access::Write {
@@ -255,16 +257,16 @@ impl Board {
             Step::More => true,
             Step::Idle => false,
             Step::Blocked => {
-                assert!(self.waits(), "without a reason it is not busy");
+                assert!(self.waits(), "the device polls without a reason");
                 false
             }
         };
     }
 
-    /// Does something that there is a reason for.
+    /// Does one of the steps that the device has a reason for.
     pub fn step(&mut self, random: &mut Random) {
         if self.runs && (!self.waits() || random.index(2) == 0) {
-            // Of what it serves at once, more would be a batch.
+            // Two requests served in one poll would form a batch.
             let in_order = self.engine.features().contains(Features::IN_ORDER);
             let one = in_order && self.engine.model().answers == Answers::InTurn;
             let budget = if one { 1 } else { 1 + random.index(8) };
@@ -274,7 +276,7 @@ impl Board {
         }
     }
 
-    /// A request waits no more.
+    /// Answers a request that waits.
     fn finish(&mut self, random: &mut Random) {
         let disk = self.engine.model_mut();
         let which = if disk.answers.are_mixed() {
@@ -285,15 +287,15 @@ impl Board {
         disk.overtook += usize::from(which != 0);
         let token = disk.held.remove(which);
         disk.done = Some(token);
-        self.engine.complete(token).expect("it waits");
+        self.engine.complete(token).expect("the request waits");
     }
 
-    /// How many requests were answered with one byte less than was written.
+    /// Requests that were answered with one byte less than was written.
     pub fn short(&self) -> usize {
         self.engine.model().short
     }
 
-    /// How many requests were answered while an older one waited. They are many, or none.
+    /// Requests that were answered while an older one waited; asserts that they are many, or none.
     pub fn overtook(&self, requests: usize) -> usize {
         let Offering {
             answers, overtook, ..
@@ -302,22 +304,26 @@ impl Board {
         *overtook
     }
 
-    /// What an interrupt handler does before it looks into the used ring.
+    /// Reads and acknowledges InterruptStatus, as an interrupt handler does before it reads the
+    /// used ring.
     pub fn acknowledge(&mut self) {
         let pending = self.read(reg::INTERRUPT_STATUS);
-        assert_eq!(pending, 1, "used buffers, and no configuration change");
+        assert_eq!(pending, 1, "only used buffers are pending");
         self.write(reg::INTERRUPT_ACK, pending);
-        assert!(!self.line.is_high(), "nothing is pending any more");
+        assert!(
+            !self.line.is_high(),
+            "the line is low after the acknowledge"
+        );
     }
 
-    /// All that was asked for was done, and what was written is on the disk.
+    /// Asserts that every request was served and that the disk holds what was written.
     pub fn check(&mut self, chains: usize, disk: &[u8]) {
         assert_eq!(self.engine.driver_fault(0), None);
         assert_eq!(self.engine.take_host_fault(), None);
         assert_eq!(self.engine.counters().chains, chains as u32);
         assert!(
             self.engine.model().disk.backend().bytes() == disk,
-            "what the driver wrote is on the disk"
+            "the disk holds what the driver wrote"
         );
     }
 }

@@ -1,9 +1,10 @@
-//! Drivers that nobody here wrote, at our rings: many requests of random sizes, several in flight,
-//! written and read back against a copy of what the disk should hold. None of them knows IN_ORDER, whose
-//! batches a driver of ours takes.
+//! Drivers of other projects at virtside's rings: many requests of random sizes, several in flight,
+//! written and read back against a copy of the disk. None of these drivers knows IN_ORDER; a driver
+//! of this project tests its batches.
 //!
-//! Nothing is polled: the device looks when it was kicked, the driver when it was interrupted, so a
-//! lost wake-up fails. `ROUNDTRIPS` in the environment is the number of requests of each run.
+//! Neither side polls: the device runs after a kick and the driver after an interrupt, so a lost
+//! wake-up fails the test. The environment variable `ROUNDTRIPS` sets the number of requests of
+//! each run.
 
 mod batches;
 mod board;
@@ -24,7 +25,7 @@ fn requests() -> usize {
     }
 }
 
-/// Every subset of `varied`, beside what is in all of them.
+/// Every subset of `varied`, each with `always`.
 fn subsets(always: Features, varied: &[Features]) -> Vec<Features> {
     (0..1u32 << varied.len())
         .map(|subset| {

@@ -1,4 +1,4 @@
-//! Driver and device in one thread, in steps that are chosen at random.
+//! Driver and device in one thread, in random steps.
 
 use std::{cell::RefCell, rc::Rc, time::Instant};
 
@@ -11,19 +11,20 @@ use crate::{
 
 /// A foreign driver.
 pub trait Driver {
-    /// How many pieces a request may have now; 0 if there is no room for one.
+    /// How many data pieces a request may have now; 0 if there is no room for a request.
     fn room(&self) -> usize;
     /// Makes a request available.
     fn submit(&mut self, request: Request, traffic: &Traffic);
-    /// Kicks the device if the driver thinks that it should, for what was submitted since.
+    /// Kicks the device if the driver's own rules ask for a kick for the requests submitted since
+    /// the last call.
     fn kick_if_wanted(&mut self);
-    /// Takes what is in the used ring; says how many requests that were.
+    /// Takes all requests from the used ring; returns their number.
     fn reap(&mut self, traffic: &mut Traffic) -> usize;
     /// Tells the device whether interrupts are wanted.
     fn want_interrupts(&mut self, wanted: bool);
 }
 
-/// Submits a few requests, if there is room for one; says whether there was.
+/// Submits a few requests if there is room for one; returns whether there was.
 pub fn submit(driver: &mut impl Driver, traffic: &mut Traffic) -> bool {
     let mut some = false;
     for _ in 0..=traffic.random.index(4) {
@@ -43,8 +44,8 @@ pub fn submit(driver: &mut impl Driver, traffic: &mut Traffic) -> bool {
     some
 }
 
-/// Takes all that is done, sometimes with interrupts off meanwhile; `meanwhile` is what the device
-/// does then.
+/// Takes all used requests, sometimes with interrupts disabled. `meanwhile` is what the device does
+/// during that time.
 fn take_all(driver: &mut impl Driver, traffic: &mut Traffic, meanwhile: impl Fn(&mut Traffic)) {
     if traffic.random.index(2) == 0 {
         while driver.reap(traffic) != 0 {}
@@ -63,14 +64,14 @@ fn take_all(driver: &mut impl Driver, traffic: &mut Traffic, meanwhile: impl Fn(
     }
 }
 
-/// Runs all of the traffic. Fails where requests are in flight and neither side has a reason to go on.
+/// Runs all of the traffic. Panics if requests are in flight and neither side has a reason to run.
 pub fn run(driver: &mut impl Driver, board: &Rc<RefCell<Board>>, mut traffic: Traffic) {
     let start = Instant::now();
     let requests = traffic.left;
     let device = |traffic: &mut Traffic| board.borrow_mut().step(&mut traffic.random);
     driver.want_interrupts(true);
     while traffic.left != 0 || traffic.in_flight() != 0 {
-        // Up to so many are in flight; then nothing is submitted before all of them are done.
+        // Submits up to `limit` requests, then nothing until all of them are done.
         let limit = 1 + traffic.random.index(16);
         let mut filling = true;
         while filling || traffic.in_flight() != 0 {
@@ -99,7 +100,10 @@ pub fn run(driver: &mut impl Driver, board: &Rc<RefCell<Board>>, mut traffic: Tr
     let overtook = board.overtook(requests);
     let in_order = board.engine.features().contains(Features::IN_ORDER);
     let expected = if in_order { 0 } else { overtook };
-    assert_eq!(traffic.overtook, expected, "came back before an older one");
+    assert_eq!(
+        traffic.overtook, expected,
+        "requests that came back before an older one"
+    );
     board.check(requests, traffic.disk());
     println!(
         "{:?}: {requests} requests, {overtook} answered before older ones, {} kicks, {} interrupts, {:.1?}",

@@ -1,4 +1,4 @@
-//! Driver and device in a thread each: kicks and interrupts are eventfds, and both sides sleep.
+//! Driver and device in one thread each: kicks and interrupts are eventfds, and both sides sleep.
 
 use std::{
     os::fd::AsRawFd,
@@ -28,10 +28,10 @@ use crate::{
     virtio_driver::{BlkQueue, VARIED, start},
 };
 
-/// Milliseconds after which a wake-up counts as lost.
+/// Milliseconds without an interrupt after which the test reports a lost wake-up.
 const PATIENCE: i32 = 20_000;
 
-/// The driver's wait for an interrupt.
+/// Waits for interrupts of the driver.
 struct Calls {
     call: Arc<CallFd>,
     epoll: Epoll,
@@ -43,14 +43,14 @@ impl Calls {
         let event = EpollEvent::new(EventSet::IN, 0);
         epoll
             .ctl(ControlOperation::Add, call.as_raw_fd(), event)
-            .expect("it can be waited for");
+            .expect("epoll takes the eventfd");
         Self { call, epoll }
     }
 
     fn wait(&self, traffic: &Traffic) {
         let events = self.epoll.wait(PATIENCE, &mut [EpollEvent::default()]);
         assert_eq!(
-            events.expect("it waits"),
+            events.expect("epoll waits"),
             1,
             "a wake-up was lost: {} requests are in flight after {}",
             traffic.in_flight(),
@@ -60,7 +60,7 @@ impl Calls {
     }
 }
 
-/// Runs all of the traffic from this thread; says what the disk should hold.
+/// Runs all of the traffic from this thread; returns the expected contents of the disk.
 fn drive(driver: &mut BlkQueue, mut traffic: Traffic) -> Vec<u8> {
     let calls = Calls::new(driver.transport.get_completion_fd(0));
     let notifier = driver.transport.get_submission_notifier(0);
@@ -69,7 +69,7 @@ fn drive(driver: &mut BlkQueue, mut traffic: Traffic) -> Vec<u8> {
     while traffic.left != 0 || traffic.in_flight() != 0 {
         let limit = 1 + traffic.random.index(16);
         while submit(driver, &mut traffic) && traffic.in_flight() < limit {}
-        // Some are waited for, or all.
+        // Waits until few requests are in flight, or none.
         let rest = traffic.in_flight() / (1 + traffic.random.index(3));
         let rest = if traffic.left == 0 {
             0
@@ -81,7 +81,8 @@ fn drive(driver: &mut BlkQueue, mut traffic: Traffic) -> Vec<u8> {
             loop {
                 driver.reap(&mut traffic);
                 driver.want_interrupts(true);
-                // This driver does not order its request before its look itself, in each format.
+                // The driver does not order its request for an interrupt before its read of the
+                // used ring in either format.
                 fence(Ordering::SeqCst);
                 if driver.reap(&mut traffic) == 0 {
                     break;
@@ -92,18 +93,18 @@ fn drive(driver: &mut BlkQueue, mut traffic: Traffic) -> Vec<u8> {
     traffic.disk().to_vec()
 }
 
-/// A thread that is done when the driver is.
+/// Whether the driver's thread has finished.
 struct Finish(Arc<AtomicBool>);
 
 impl Finish {
-    /// Waits for a kick; false if it was the last.
+    /// Waits for a kick; returns false after the last one.
     fn wait(&self, kick: &EventFd) -> bool {
         kick.read().expect("a kick");
         !self.0.load(Ordering::Acquire)
     }
 }
 
-/// Runs `device` beside a driver with a queue of `size` elements.
+/// Runs `device` in a thread beside a driver with a queue of `size` elements.
 fn beside<T: Send + 'static>(
     ring: Features,
     size: u16,
@@ -123,7 +124,7 @@ fn beside<T: Send + 'static>(
     (device.join().expect("no panic"), disk)
 }
 
-/// Each subset of features, in each format.
+/// Each subset of features in each format.
 fn runs() -> Vec<(Features, u16)> {
     let split = subsets(Features::VERSION_1, VARIED);
     let runs = split.into_iter().map(|ring| (ring, 32));
@@ -160,7 +161,7 @@ fn a_device_in_a_thread_and_a_foreign_driver_lose_no_wake_up() {
     }
 }
 
-/// A disk without a model: one request, on a chain; the bytes written.
+/// Serves one request of a disk on a chain, without a model; returns the bytes written.
 fn serve<M: DriverMem>(mem: &M, chain: &Chain<N>, disk: &mut [u8]) -> u32 {
     let mut header = [0; 16];
     let mut readable = chain.readable(mem);
@@ -203,7 +204,7 @@ fn a_taken_queue_and_a_foreign_driver_lose_no_wake_up() {
                     let written = serve(&mem, &chain, &mut disk);
                     queue.complete(&chain, written).expect("in flight");
                     chains += 1;
-                    // Announced by threes, or when there is nothing more.
+                    // Notifies the driver after every third chain, and when no chain is left.
                     if chains % 3 == 0 {
                         queue.flush();
                     }
@@ -220,6 +221,6 @@ fn a_taken_queue_and_a_foreign_driver_lose_no_wake_up() {
             assert_eq!(chains, requests);
             disk
         });
-        assert!(served == disk, "what the driver wrote is on the disk");
+        assert!(served == disk, "the disk holds what the driver wrote");
     }
 }

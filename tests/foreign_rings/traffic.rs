@@ -1,4 +1,4 @@
-//! Random requests, and what the disk should hold.
+//! Random requests, and the expected contents of the disk.
 
 use std::{collections::VecDeque, ops::Range};
 use virtside_tests::random::Random;
@@ -9,7 +9,7 @@ pub const SECTORS: usize = 512;
 pub const AREAS: usize = 24;
 /// Bytes of the longest request.
 pub const LONGEST: usize = 16 * 512;
-/// Most pieces of a request's data.
+/// Maximum number of pieces of a request's data.
 pub const PIECES: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +21,12 @@ pub enum Kind {
 
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Which of the buffers is its.
+    /// Index of the request's buffer.
     pub area: usize,
     pub kind: Kind,
-    /// Bytes of the disk.
+    /// Range of the disk, in bytes.
     pub part: Range<usize>,
-    /// Where its buffer is cut into pieces.
+    /// Where the buffer is cut into pieces.
     pub cuts: Vec<usize>,
 }
 
@@ -35,7 +35,7 @@ impl Request {
         self.part.start / 512
     }
 
-    /// The pieces of its buffer.
+    /// The pieces of the buffer.
     pub fn pieces(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let ends = self.cuts.iter().copied().chain([self.part.len()]);
         let starts = [0].into_iter().chain(self.cuts.iter().copied());
@@ -49,21 +49,21 @@ impl Request {
     }
 }
 
-/// So many random requests. Those in flight at one time do not depend on each other's order.
+/// A number of random requests. Requests in flight at one time do not depend on each other's order.
 #[derive(Debug)]
 pub struct Traffic {
     pub random: Random,
-    /// Not begun yet.
+    /// Requests that were not submitted yet.
     pub left: usize,
     pub finished: usize,
-    /// How many came back before an older one.
+    /// Requests that came back before an older one.
     pub overtook: usize,
     /// Areas in flight, oldest first.
     order: VecDeque<usize>,
-    /// Whether there are flushes.
+    /// Whether the traffic has flushes.
     flushes: bool,
     disk: Vec<u8>,
-    flying: Vec<Option<Request>>,
+    in_flight_in: Vec<Option<Request>>,
     scratch: Vec<u8>,
 }
 
@@ -77,23 +77,23 @@ impl Traffic {
             order: VecDeque::new(),
             flushes,
             disk: vec![0; SECTORS * 512],
-            flying: vec![None; AREAS],
+            in_flight_in: vec![None; AREAS],
             scratch: vec![0; LONGEST],
         }
     }
 
-    /// What the disk should hold.
+    /// The expected contents of the disk.
     pub fn disk(&self) -> &[u8] {
         &self.disk
     }
 
     pub fn in_flight(&self) -> usize {
-        self.flying.iter().flatten().count()
+        self.in_flight_in.iter().flatten().count()
     }
 
-    /// The next request, of up to `pieces` pieces; none if it cannot be in flight beside the others.
+    /// The next request, of up to `pieces` pieces; `None` if it conflicts with a request in flight.
     pub fn next(&mut self, pieces: usize) -> Option<Request> {
-        let area = self.flying.iter().position(Option::is_none)?;
+        let area = self.in_flight_in.iter().position(Option::is_none)?;
         self.left.checked_sub(1)?;
         let random = &mut self.random;
         let kind = match random.index(if self.flushes { 17 } else { 16 }) {
@@ -119,7 +119,7 @@ impl Traffic {
             request.cuts.dedup();
         }
         if self
-            .flying
+            .in_flight_in
             .iter()
             .flatten()
             .any(|other| other.conflicts(&request))
@@ -130,22 +130,22 @@ impl Traffic {
         if kind == Kind::Write {
             self.random.fill(&mut self.disk[request.part.clone()]);
         }
-        self.flying[area] = Some(request.clone());
+        self.in_flight_in[area] = Some(request.clone());
         self.order.push_back(area);
         Some(request)
     }
 
-    /// What is to be written.
+    /// The data that a request writes.
     pub fn data(&self, request: &Request) -> &[u8] {
         &self.disk[request.part.clone()]
     }
 
-    /// The request of this area is done; `load` gets the bytes that came of it.
+    /// Finishes the request of this area; `load` fills in the bytes that it read.
     pub fn finish(&mut self, area: usize, load: impl FnOnce(&mut [u8])) {
-        let request = self.flying[area].take().expect("a request in flight");
+        let request = self.in_flight_in[area].take().expect("a request in flight");
         self.finished += 1;
         let at = self.order.iter().position(|there| *there == area);
-        let at = at.expect("it has its place");
+        let at = at.expect("the area is in the order");
         self.order.remove(at);
         self.overtook += usize::from(at != 0);
         if request.kind == Kind::Read {
@@ -153,7 +153,7 @@ impl Traffic {
             load(bytes);
             assert!(
                 *bytes == self.disk[request.part.clone()],
-                "request {} read what was not written: {request:?}",
+                "request {} read other bytes than were written: {request:?}",
                 self.finished
             );
         }

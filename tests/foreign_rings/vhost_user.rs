@@ -1,8 +1,8 @@
-//! The vhost-user messages that `virtio-driver` sends, as register accesses.
+//! Answers the vhost-user messages of `virtio-driver` by register accesses.
 //!
-//! Its transport trait cannot be implemented outside of that crate (a type in it has no public name),
-//! so its own vhost-user transport is used, and answered here.
-//! Its words are in the byte order of the machine.
+//! The transport trait of `virtio-driver` cannot be implemented outside of that crate (a type in it
+//! has no public name), so the test uses the crate's own vhost-user transport. Integers in its
+//! messages have the byte order of the machine.
 
 use std::{
     fs::File,
@@ -37,18 +37,18 @@ pub struct Connected {
     pub call: EventFd,
 }
 
-/// Where the queue is and who is called for it, as far as it was told.
+/// What the driver's messages said about the queue.
 #[derive(Debug, Default)]
-struct Told {
+struct QueueSetup {
     size: u32,
-    /// Descriptors, driver area, device area.
+    /// Addresses of descriptors, driver area and device area.
     areas: [u64; 3],
     kick: Option<EventFd>,
     call: Option<EventFd>,
 }
 
-/// Connects a transport that accepts whatever is offered to a device that offers these ring features.
-/// `set_up` has to set queue 0 up; the device is live afterwards.
+/// Connects a transport that accepts every offered feature to a device that offers these ring
+/// features. `set_up` must set up queue 0; the device is live afterwards.
 pub fn connect<T>(
     ring: Features,
     answers: Answers,
@@ -85,7 +85,7 @@ fn long(payload: &[u8], at: usize) -> u64 {
 fn receive(stream: &UnixStream, header: &mut [u8]) -> io::Result<Option<File>> {
     let mut descriptors: [RawFd; 1] = [-1];
     let (bytes, files) = stream.recv_with_fds(header, &mut descriptors)?;
-    // SAFETY: the descriptor was just received, and nobody else knows of it.
+    // SAFETY: the descriptor was just received, and nothing else owns it.
     let file = (files == 1).then(|| unsafe { File::from_raw_fd(descriptors[0]) });
     (&*stream).read_exact(&mut header[bytes..])?;
     Ok(file)
@@ -93,13 +93,13 @@ fn receive(stream: &UnixStream, header: &mut [u8]) -> io::Result<Option<File>> {
 
 fn event(file: Option<File>) -> Option<EventFd> {
     let fd = file?.into_raw_fd();
-    // SAFETY: the descriptor was just given up by its file.
+    // SAFETY: the file has just released the descriptor.
     Some(unsafe { EventFd::from_raw_fd(fd) })
 }
 
 /// Answers messages until queue 0 is enabled.
 fn answer(stream: UnixStream, mut board: Board) -> io::Result<Connected> {
-    let mut told = Told::default();
+    let mut setup = QueueSetup::default();
     let mut regions = Vec::new();
     loop {
         let mut header = [0; 12];
@@ -120,19 +120,19 @@ fn answer(stream: UnixStream, mut board: Board) -> io::Result<Connected> {
             // SET_OWNER
             3 => {}
             // SET_VRING_NUM
-            8 => told.size = word(&payload, 4),
+            8 => setup.size = word(&payload, 4),
             // SET_VRING_ADDR
-            9 => told.areas = [8, 24, 16].map(|at| long(&payload, at)),
+            9 => setup.areas = [8, 24, 16].map(|at| long(&payload, at)),
             // SET_VRING_BASE
             10 => assert_eq!(word(&payload, 4), 0, "a queue starts at 0"),
-            12 => told.kick = event(file),
-            13 => told.call = event(file),
+            12 => setup.kick = event(file),
+            13 => setup.call = event(file),
             // GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES
             15 => reply = Some(PROTOCOL),
             16 => {}
             // SET_VRING_ENABLE
             18 => {
-                enable(&mut board, &told);
+                enable(&mut board, &setup);
                 enabled = true;
             }
             // GET_CONFIG
@@ -154,18 +154,19 @@ fn answer(stream: UnixStream, mut board: Board) -> io::Result<Connected> {
             37 => {
                 let [start, len, _, offset] = [8, 16, 24, 32].map(|at| long(&payload, at));
                 let file = FileOffset::new(file.expect("memory has a file"), offset);
-                let mapping = MmapRegion::from_file(file, len as usize).expect("it maps");
+                let mapping =
+                    MmapRegion::from_file(file, len as usize).expect("the memory is mapped");
                 let region = GuestRegionMmap::new(mapping, GuestAddress(start));
-                regions.push(std::sync::Arc::new(region.expect("it fits")));
+                regions.push(std::sync::Arc::new(region.expect("the region is valid")));
                 regions.sort_by_key(|region| vm_memory::GuestMemoryRegion::start_addr(&**region));
-                let memory =
-                    GuestMemoryMmap::from_arc_regions(regions.clone()).expect("no overlap");
+                let memory = GuestMemoryMmap::from_arc_regions(regions.clone())
+                    .expect("the regions do not overlap");
                 board.engine.memory_mut().replace(&memory);
                 assert!(board.engine.memory_changed().is_done());
             }
-            other => panic!("message {other} is not known here"),
+            other => panic!("unexpected message {other}"),
         }
-        // NEED_REPLY: whatever was refused here has panicked.
+        // NEED_REPLY asks for success or failure; failures have panicked by now.
         match reply {
             Some(value) => send(&stream, request, &value.to_ne_bytes())?,
             None if flags & 8 != 0 => send(&stream, request, &0u64.to_ne_bytes())?,
@@ -174,8 +175,8 @@ fn answer(stream: UnixStream, mut board: Board) -> io::Result<Connected> {
         if enabled {
             return Ok(Connected {
                 board,
-                kick: told.kick.expect("a kick descriptor"),
-                call: told.call.expect("a call descriptor"),
+                kick: setup.kick.expect("a kick descriptor"),
+                call: setup.call.expect("a call descriptor"),
             });
         }
     }
@@ -209,10 +210,10 @@ fn negotiate(board: &mut Board, features: u64) {
     assert_eq!(board.read(0x70), 0xb, "the features are accepted");
 }
 
-fn enable(board: &mut Board, told: &Told) {
+fn enable(board: &mut Board, setup: &QueueSetup) {
     board.write(0x30, 0);
-    board.write(0x38, told.size);
-    for (offset, area) in [0x80, 0x90, 0xa0].into_iter().zip(told.areas) {
+    board.write(0x38, setup.size);
+    for (offset, area) in [0x80, 0x90, 0xa0].into_iter().zip(setup.areas) {
         board.write(offset, area as u32);
         board.write(offset + 4, (area >> 32) as u32);
     }

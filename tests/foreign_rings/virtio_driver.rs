@@ -24,28 +24,29 @@ use crate::{
     vhost_user::{Connected, Transport, connect},
 };
 
-/// What runs of two threads differ in; each subset is a run.
+/// Features that vary between runs with two threads; each subset is a run.
 pub const VARIED: &[Features] = &[Features::EVENT_IDX];
 
-/// The driver at its queue, and its buffers.
+/// The driver with its queue and its buffers.
 pub struct BlkQueue {
     queue: VirtioBlkQueue<'static, usize>,
-    /// Its memory holds the rings.
+    /// Owns the memory of the rings.
     pub transport: Transport,
     buffers: MmapRegion,
     size: usize,
-    /// Descriptors that each area's request takes.
+    /// Descriptors that the request of each area takes.
     taken: [usize; AREAS],
     kick: Box<dyn FnMut()>,
 }
 
-/// A driver with a queue of `size` elements at a device that offers these ring features.
+/// A driver with a queue of `size` elements, connected to a device that offers these ring features.
 pub fn start(ring: Features, answers: Answers, size: u16) -> (BlkQueue, Connected) {
     let file = TempFile::new().expect("a temporary file").into_file();
-    file.set_len((AREAS * LONGEST) as u64).expect("it grows");
+    file.set_len((AREAS * LONGEST) as u64)
+        .expect("the file is extended");
     let file = Arc::new(file);
     let offset = FileOffset::from_arc(Arc::clone(&file), 0);
-    let buffers = MmapRegion::from_file(offset, AREAS * LONGEST).expect("it maps");
+    let buffers = MmapRegion::from_file(offset, AREAS * LONGEST).expect("the memory is mapped");
     let (transport, queue, connected) = connect(ring, answers, |transport| {
         let (start, len) = (buffers.as_ptr() as usize, buffers.size());
         transport
@@ -63,13 +64,13 @@ pub fn start(ring: Features, answers: Answers, size: u16) -> (BlkQueue, Connecte
         buffers,
         size: size.into(),
         taken: [0; AREAS],
-        kick: Box::new(|| panic!("nobody hears the kick")),
+        kick: Box::new(|| panic!("a kick before on_kick was called")),
     };
     (driver, connected)
 }
 
 impl BlkQueue {
-    /// What to do when the driver thinks that it should kick.
+    /// Sets what the driver does when its rules ask for a kick.
     pub fn on_kick(&mut self, kick: impl FnMut() + 'static) {
         self.kick = Box::new(kick);
     }
@@ -77,8 +78,9 @@ impl BlkQueue {
 
 impl Driver for BlkQueue {
     fn room(&self) -> usize {
-        // One for the header, one for the status. To be asked: a packed chain that this driver starts
-        // and has to give up leaves descriptors behind that look available.
+        // Each request needs a header and a status descriptor. The check is necessary: if this
+        // driver runs out of room in the middle of a packed chain, it leaves descriptors behind
+        // that look available.
         let free = self.size - self.taken.iter().sum::<usize>();
         free.saturating_sub(2)
     }
@@ -97,12 +99,13 @@ impl Driver for BlkQueue {
         let place = self.buffers.get_slice(at, len).expect("an area");
         match kind {
             Kind::Write => place.copy_from(traffic.data(&request)),
-            // What an earlier request left is no answer.
+            // Overwrites the data of an earlier request.
             _ => place.copy_from(&[0xa5u8; LONGEST][..len]),
         }
         let (first, count) = (pieces.as_ptr(), pieces.len());
         let submitted = match kind {
-            // SAFETY: the pieces are in the area, which is nobody else's while it is in flight.
+            // SAFETY: the pieces are in the area, which only this request uses while it is in
+            // flight.
             Kind::Write => unsafe { self.queue.writev(offset, first, count, area) },
             // SAFETY: as above.
             Kind::Read => unsafe { self.queue.readv(offset, first, count, area) },
@@ -112,8 +115,8 @@ impl Driver for BlkQueue {
     }
 
     fn kick_if_wanted(&mut self) {
-        // This driver does not order what it publishes before its look itself, in split rings without
-        // EVENT_IDX.
+        // In split rings without EVENT_IDX, this driver does not order its publication before its
+        // read of the suppression flag.
         fence(Ordering::SeqCst);
         if self.queue.avail_notif_needed() {
             (self.kick)();
@@ -140,7 +143,7 @@ impl Driver for BlkQueue {
     }
 }
 
-/// All of the traffic, at a device that offers these ring features.
+/// Runs all of the traffic at a device that offers these ring features.
 fn traffic(ring: Features, answers: Answers, size: u16) {
     let (mut driver, Connected { board, .. }) = start(ring, answers, size);
     let board = Rc::new(RefCell::new(board));
@@ -149,7 +152,8 @@ fn traffic(ring: Features, answers: Answers, size: u16) {
     run(&mut driver, &board, Traffic::new(requests(), true));
 }
 
-/// Each subset of features, with queues of `size` elements; with IN_ORDER each of these answers.
+/// Runs each subset of features with queues of `size` elements; with IN_ORDER, each of these
+/// answers.
 fn round_trips(format: Features, in_order: &[Answers], size: u16) {
     for ring in subsets(format, VARIED) {
         traffic(ring, Answers::InAnyOrder, size);
@@ -165,8 +169,8 @@ fn a_foreign_driver_of_split_rings_writes_and_reads_back() {
     round_trips(Features::VERSION_1, in_order, 32);
 }
 
-/// With IN_ORDER no request is answered before an older one, and the device serves one at a time: this
-/// driver insists on a used length that is all the room there is, and what is full may be passed over.
+/// With IN_ORDER the device serves one request at a time and answers none before an older one: this
+/// driver insists on a used length equal to the whole room, and a full buffer may be skipped.
 #[cfg(feature = "packed")]
 #[test]
 fn a_foreign_driver_of_packed_rings_writes_and_reads_back() {
@@ -174,7 +178,7 @@ fn a_foreign_driver_of_packed_rings_writes_and_reads_back() {
     round_trips(format, &[Answers::InTurn], 64);
 }
 
-/// As above.
+/// IN_ORDER is limited as in the test above.
 #[cfg(feature = "packed")]
 #[test]
 fn a_foreign_driver_of_odd_packed_rings_writes_and_reads_back() {
@@ -182,7 +186,7 @@ fn a_foreign_driver_of_odd_packed_rings_writes_and_reads_back() {
     round_trips(format, &[Answers::InTurn], 37);
 }
 
-/// Why the others keep to batches of one.
+/// Shows why the other tests keep to batches of one request.
 #[test]
 #[should_panic = "a wake-up was lost"]
 fn a_split_driver_without_in_order_cannot_follow_a_batch() {
@@ -190,7 +194,7 @@ fn a_split_driver_without_in_order_cannot_follow_a_batch() {
     traffic(ring, Answers::InAnyOrder, 32);
 }
 
-/// As above.
+/// Shows why the other tests keep to batches of one request.
 #[cfg(feature = "packed")]
 #[test]
 #[should_panic = "a wake-up was lost"]

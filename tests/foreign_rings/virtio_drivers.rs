@@ -18,14 +18,14 @@ use crate::{
     traffic::{Kind, Request, Traffic},
 };
 
-/// What runs differ in; each subset is a run.
+/// Features that vary between runs; each subset is a run.
 const VARIED: &[Features] = &[
     Features::EVENT_IDX,
     Features::INDIRECT_DESC,
     Features::IN_ORDER,
 ];
 
-/// The driver's way to the registers.
+/// The driver's connection to the registers.
 struct Wire {
     board: Rc<RefCell<Board>>,
     /// DriverFeaturesSel
@@ -56,7 +56,7 @@ impl Port for Wire {
     }
 }
 
-/// What a request in flight borrows.
+/// Buffers of a request in flight.
 struct Flight {
     token: u16,
     request: Request,
@@ -68,13 +68,13 @@ struct Flight {
 struct Blk {
     blk: VirtIOBlk<GuestHal, PortTransport<Wire>>,
     flights: Vec<Flight>,
-    /// Descriptors of the queue that a request takes.
+    /// Descriptors of the queue that each request takes.
     each: usize,
 }
 
 impl Driver for Blk {
     fn room(&self) -> usize {
-        // Its data is always in one piece.
+        // The data of a request is always one piece.
         let free = usize::from(self.blk.virt_queue_size()) - self.each * self.flights.len();
         usize::from(free >= self.each)
     }
@@ -84,10 +84,11 @@ impl Driver for Blk {
         let mut status = Box::new(BlkResp::default());
         let mut bytes = traffic.data(&request).to_vec();
         let sector = request.sector();
-        // It kicks by itself.
+        // This driver kicks by itself.
         let token = match request.kind {
             Kind::Write => {
-                // SAFETY: all three are kept until the request is done, and not touched before.
+                // SAFETY: the request keeps all three until it is done, and nothing accesses them
+                // before.
                 unsafe {
                     self.blk
                         .write_blocks_nb(sector, &mut header, &bytes, &mut status)
@@ -101,7 +102,7 @@ impl Driver for Blk {
                         .read_blocks_nb(sector, &mut header, &mut bytes, &mut status)
                 }
             }
-            Kind::Flush => panic!("it can only wait for a flush, and is not to wait"),
+            Kind::Flush => panic!("this driver can only block on a flush"),
         };
         self.flights.push(Flight {
             token: token.expect("there is room"),
@@ -128,7 +129,7 @@ impl Driver for Blk {
                 ..
             } = &mut flight;
             let done = match request.kind {
-                // SAFETY: these are what the request was made with.
+                // SAFETY: the request was made with these buffers.
                 Kind::Write => unsafe {
                     self.blk.complete_write_blocks(token, header, bytes, status)
                 },

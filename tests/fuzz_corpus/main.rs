@@ -1,4 +1,4 @@
-//! Replays the fuzz corpora, and random inputs besides, through the bodies of the fuzz targets.
+//! Replays the fuzz corpora, and also random inputs, through the bodies of the fuzz targets.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use virtside_tests::random::Random;
 
 type Body = fn(&'static FuzzRam, &[u8]);
 
-/// One memory for each target, and one run at a time in it.
+/// One memory for each target. A lock ensures that only one run uses it.
 static RAMS: [FuzzRam; COUNT] = [const { FuzzRam::new() }; COUNT];
 static TURNS: [Mutex<()>; COUNT] = [const { Mutex::new(()) }; COUNT];
 
@@ -47,7 +47,7 @@ fn corpus(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Replays a corpus, which has to be there.
+/// Replays a corpus, which must exist.
 fn replay(target: usize) {
     let folder = corpus(BODIES[target].0);
     let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
@@ -61,7 +61,8 @@ fn replay(target: usize) {
     assert!(count >= 20, "the corpus {folder:?} has only {count} files");
 }
 
-/// Runs random inputs, always the same ones: short and long, of any bytes or of few different ones.
+/// Runs a fixed sequence of random inputs: short and long, of arbitrary bytes or of few different
+/// ones.
 fn random(target: usize) {
     let mut random = Random::new(0x1234_5678_9abc_def1 + target as u64);
     let inputs = (0..1500).map(|round| {

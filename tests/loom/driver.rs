@@ -1,5 +1,6 @@
-//! The driver's end, after the specification ("Supplying Buffers to The Device", "Receiving Used
-//! Buffers From The Device", of split and of packed virtqueues), with every order that it asks for.
+//! The driver's side, after the specification ("Supplying Buffers to The Device", "Receiving Used
+//! Buffers From The Device", of split and of packed virtqueues), with every memory order that it
+//! requires.
 
 use std::collections::VecDeque;
 
@@ -21,24 +22,24 @@ const USED: u32 = 1 << 31;
 const DISABLE: u32 = 1 << 16;
 const DESC: u32 = 2 << 16;
 
-/// One end of one queue.
+/// The driver's side of one queue.
 #[derive(Debug)]
 pub struct Driver {
     mem: Memory,
     kind: Kind,
-    /// Free-running: ring entries of a split ring, descriptors of a packed one.
+    /// Free-running counts of ring entries (split ring) or descriptors (packed ring).
     next_avail: u16,
     next_used: u16,
-    /// With IN_ORDER, ids that the device has, oldest first.
+    /// With IN_ORDER: ids in the device's hand, oldest first.
     sent: VecDeque<u16>,
 }
 
-/// Whether a packed ring's round is one with wrap counter 1.
+/// Whether this round of a packed ring has wrap counter 1.
 fn wrap(position: u16) -> bool {
     (position / SIZE).is_multiple_of(2)
 }
 
-/// A position as an event suppression structure has it.
+/// A position with its wrap bit, in the form of event suppression structures.
 fn word(position: u16) -> u32 {
     u32::from(position % SIZE) | u32::from(wrap(position)) << 15
 }
@@ -71,8 +72,8 @@ impl Driver {
         (next | write).into()
     }
 
-    /// Makes a chain available; says whether the device wants a kick. A split ring's chain lies from
-    /// descriptor `id` on.
+    /// Makes a chain available; returns whether the device asks for a kick. In a split ring the
+    /// chain's descriptors start at `id`.
     pub fn publish(&mut self, id: u16, buffers: &[Buffer]) -> bool {
         let old = self.next_avail;
         if self.kind.in_order {
@@ -101,7 +102,7 @@ impl Driver {
     }
 
     fn publish_packed(&mut self, id: u16, buffers: &[Buffer]) {
-        // The first one last: it stands for all.
+        // The first descriptor is written last, because it makes the whole chain available.
         for (at, buffer) in buffers.iter().enumerate().rev() {
             let position = self.next_avail + at as u16;
             let slot = position % SIZE;
@@ -134,8 +135,8 @@ impl Driver {
         }
     }
 
-    /// What the next used element is for, of so many descriptors each: ids, and the lengths that were
-    /// written. With IN_ORDER it names the last of a batch; the others are full.
+    /// Takes the next used element; returns ids and written lengths. Each chain has `slots`
+    /// descriptors. With IN_ORDER the element names the last chain of a batch; the others are full.
     pub fn take_used(&mut self, slots: u16) -> Option<Vec<(u32, u32)>> {
         let (id, len, ahead) = self.look()?;
         let mut chains = Vec::new();
@@ -155,7 +156,7 @@ impl Driver {
         Some(chains)
     }
 
-    /// The next used element, and of how many chains there may be word.
+    /// The next used element, and the number of chains that it may stand for.
     fn look(&self) -> Option<(u32, u32, u16)> {
         let words = self.mem.words();
         if self.kind.packed {
@@ -183,7 +184,7 @@ impl Driver {
         rest & (AVAIL | USED) == both
     }
 
-    /// No interrupts, please; with EVENT_IDX the event that was asked for last does that.
+    /// Disables interrupts; with EVENT_IDX, by leaving the event index in the past.
     pub fn disable_interrupts(&self) {
         let words = self.mem.words();
         if self.kind.event_idx {
@@ -194,7 +195,7 @@ impl Driver {
         }
     }
 
-    /// An interrupt with the next used chain, please; true if one came meanwhile.
+    /// Asks for an interrupt for the next used chain; returns true if a chain was used meanwhile.
     pub fn enable_interrupts(&self) -> bool {
         let words = self.mem.words();
         match (self.kind.packed, self.kind.event_idx) {

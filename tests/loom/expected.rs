@@ -1,14 +1,14 @@
-//! The explorations find what they are for: with one order of the device's weakened, they fail.
+//! The explorations detect errors: if one memory order of the device is weakened, they fail.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
     Kind, PACKED, PACKED_EVENT_IDX, SPLIT, SPLIT_EVENT_IDX, in_order,
     memory::Flaw::{self, NoFence, RelaxedLook, RelaxedUsed},
-    scenario::{Scenario, batch_comes_back, device_hears, driver_hears, explore},
+    scenario::{Scenario, batch_comes_back, device_is_woken, driver_is_woken, explore},
 };
 
-/// What loom says of a buffer that one side writes while the other may use it.
+/// Loom's message for a buffer that one side writes while the other may access it.
 const RACE: &str = "Causality violation";
 
 #[track_caller]
@@ -22,40 +22,50 @@ fn finds(scenario: Scenario, kind: Kind, flaw: Flaw, any_of: &[&str]) {
         .unwrap_or_default();
     assert!(
         any_of.iter().any(|one| text.contains(one)),
-        "found something else: {text}"
+        "loom found another error: {text}"
     );
 }
 
 #[test]
-fn without_a_fence_before_it_looks_again_a_device_oversleeps() {
+fn a_device_needs_a_fence_before_its_second_look() {
     for kind in [SPLIT, SPLIT_EVENT_IDX, PACKED, PACKED_EVENT_IDX] {
-        finds(device_hears, kind, NoFence, &["lost wake-up of the device"]);
+        finds(
+            device_is_woken,
+            kind,
+            NoFence,
+            &["lost wake-up of the device"],
+        );
     }
 }
 
 #[test]
 fn a_driver_needs_a_fence_before_it_reads_suppression() {
     for kind in [SPLIT, SPLIT_EVENT_IDX, PACKED, PACKED_EVENT_IDX] {
-        finds(driver_hears, kind, NoFence, &["lost wake-up of the driver"]);
+        finds(
+            driver_is_woken,
+            kind,
+            NoFence,
+            &["lost wake-up of the driver"],
+        );
     }
 }
 
 #[test]
-fn a_relaxed_look_at_what_is_available_tears_chains() {
+fn a_relaxed_load_of_the_available_index_tears_chains() {
     for kind in [SPLIT, PACKED] {
-        finds(device_hears, kind, RelaxedLook, &[RACE, "torn chain"]);
+        finds(device_is_woken, kind, RelaxedLook, &[RACE, "torn chain"]);
     }
 }
 
 #[test]
-fn a_relaxed_store_of_what_is_used_tears_elements() {
+fn a_relaxed_store_of_the_used_index_tears_elements() {
     for kind in [SPLIT, PACKED] {
-        finds(driver_hears, kind, RelaxedUsed, &[RACE, "torn element"]);
+        finds(driver_is_woken, kind, RelaxedUsed, &[RACE, "torn element"]);
     }
 }
 
 #[test]
-fn a_relaxed_store_of_what_is_used_tears_batches() {
+fn a_relaxed_store_of_the_used_index_tears_batches() {
     for kind in [SPLIT, PACKED].map(in_order) {
         finds(batch_comes_back, kind, RelaxedUsed, &[RACE, "torn element"]);
     }

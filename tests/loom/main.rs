@@ -1,14 +1,14 @@
 //! Core's queues under loom: every interleaving of the two sides of a ring, and every value that a
-//! load may give, at the places where they publish, suppress and look again.
+//! load may return, where the sides publish, suppress and look again.
 //!
-//! The queue code is core's own, reached through taken queues. It runs over a memory whose words are
-//! loom's atomics, with core's orders and core's fence. The driver is ours, written after the
-//! specification, and always right; where a test weakens an order it is the device's, and loom has to
-//! find out. Explorations are complete: there is no bound on preemptions. What loom does not model is
-//! a store that is seen before an earlier load of its thread.
+//! The queue code is core's own, used through taken queues. Its memory consists of loom's atomics,
+//! with core's memory orders and core's fence. The driver is written for these tests after the
+//! specification, and is always right. A test that weakens an order weakens the device's, and loom
+//! has to find the error. Explorations are complete: preemptions have no bound. Loom does not model
+//! a store that becomes visible before an earlier load of its thread.
 //!
-//! Nobody waits in an exploration. A side that would sleep ends its thread; when both have ended,
-//! whoever was woken meanwhile goes on, alone. Work that is left when nobody is awake is a lost
+//! Nothing waits in an exploration. A side that would sleep ends its thread; when both have ended,
+//! each side that was woken continues alone. Work that is left when neither side is awake is a lost
 //! wake-up.
 
 mod driver;
@@ -45,7 +45,7 @@ const PACKED_EVENT_IDX: Kind = Kind {
     ..SPLIT_EVENT_IDX
 };
 
-/// The four with IN_ORDER.
+/// The four kinds with IN_ORDER.
 const fn in_order(kind: Kind) -> Kind {
     Kind {
         in_order: true,

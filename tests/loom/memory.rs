@@ -1,4 +1,5 @@
-//! A ring of two in words of loom's, a few buffers, and core's way to them.
+//! A ring of two elements and a few buffers in loom's atomics, and the memory type through which
+//! core accesses them.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +13,7 @@ use virtside::{
     testing::order,
 };
 
-/// Elements.
+/// Elements of the ring.
 pub const SIZE: u16 = 2;
 /// Buffers, one byte each.
 pub const BUFFERS: usize = 4;
@@ -22,7 +23,7 @@ const DRIVER: u64 = 0x100;
 const DEVICE: u64 = 0x200;
 const DATA: u64 = 0x400;
 
-/// As the driver tells the device.
+/// The queue's configuration as the driver sends it.
 pub const CONFIG: QueueConfig = QueueConfig {
     queue: 0,
     size: SIZE as u32,
@@ -31,20 +32,20 @@ pub const CONFIG: QueueConfig = QueueConfig {
     device: DEVICE,
 };
 
-/// Which order of the device's is not kept.
+/// A memory order of the device that a test weakens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// None: core as it is.
+    /// No flaw: core's own orders.
     None,
-    /// What is available is looked at with a relaxed load.
+    /// Loads of the available index are relaxed.
     RelaxedLook,
-    /// What is used is published with a relaxed store.
+    /// Stores of the used index are relaxed.
     RelaxedUsed,
-    /// No fence between a store and the look at what the other side stores.
+    /// No fence between a store and the load of what the other side stores.
     NoFence,
 }
 
-/// A descriptor; in a packed ring the upper half of `rest` are the flags.
+/// A descriptor; in a packed ring the upper half of `rest` holds the flags.
 #[derive(Debug, Default)]
 pub struct Descriptor {
     pub addr: AtomicU64,
@@ -52,7 +53,7 @@ pub struct Descriptor {
     pub rest: AtomicU32,
 }
 
-/// The words of one queue, of whichever format.
+/// The words of one queue, of either format.
 #[derive(Debug, Default)]
 pub struct Words {
     pub desc: [Descriptor; 2],
@@ -64,21 +65,22 @@ pub struct Words {
     pub used_idx: AtomicU16,
     pub used: [[AtomicU32; 2]; 2],
     pub avail_event: AtomicU16,
-    /// Of a packed ring: what the driver says.
+    /// In a packed ring: the driver event suppression structure.
     pub driver_event: AtomicU32,
-    /// And the device.
+    /// In a packed ring: the device event suppression structure.
     pub device_event: AtomicU32,
 }
 
 struct Inner {
     words: Words,
     bytes: FlatMem,
-    /// Tell loom who reads and who writes a buffer: whoever is not ordered after the other is found.
+    /// Cells that tell loom who reads and who writes a buffer. Loom reports accesses that are not
+    /// ordered.
     owners: [UnsafeCell<()>; BUFFERS],
     flaw: Flaw,
 }
 
-// SAFETY: there is nothing in the cells; that accesses to them are ordered is what loom looks after.
+// SAFETY: the cells hold no data; loom checks that accesses to them are ordered.
 unsafe impl Sync for Inner {}
 // SAFETY: as above.
 unsafe impl Send for Inner {}
@@ -93,13 +95,13 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// Where a buffer is.
+/// The driver address of a buffer.
 pub const fn address(buffer: usize) -> u64 {
     DATA + buffer as u64
 }
 
 impl Memory {
-    /// Zeroes.
+    /// Zeroed memory.
     pub fn new(ram: &'static Ram<4096>, flaw: Flaw) -> Self {
         ram.write(0, &[0; 4096]);
         Self(Arc::new(Inner {
@@ -114,7 +116,7 @@ impl Memory {
         &self.0.words
     }
 
-    /// The driver fills a buffer.
+    /// Writes a buffer as the driver.
     pub fn put(&self, buffer: usize, byte: u8) {
         let range = Self::range(buffer);
         let view = self.0.bytes.translate(range, Permission::Write);
@@ -122,7 +124,7 @@ impl Memory {
         self.after_write(range);
     }
 
-    /// The driver looks at a buffer.
+    /// Reads a buffer as the driver.
     pub fn get(&self, buffer: usize) -> u8 {
         let range = Self::range(buffer);
         self.before_read(range);
@@ -163,8 +165,8 @@ impl DriverMem for Memory {
     }
 }
 
-/// A view of all three areas: a queue says by the method which one it means. Access for access what
-/// `PtrWindow` does, whose orders are core's constants, too.
+/// A view of all three areas: the method that a queue calls says which area it means. Each access
+/// is the one that `PtrWindow` makes, whose orders are also core's constants.
 #[derive(Debug)]
 pub struct Window(Memory);
 
@@ -173,7 +175,7 @@ impl Window {
         self.0.words()
     }
 
-    /// The order that core has for this, or a weaker one.
+    /// Core's order, or a weaker one if the exploration has this flaw.
     fn order(&self, order: Ordering, flaw: Flaw) -> Ordering {
         if self.0.0.flaw == flaw {
             Ordering::Relaxed
@@ -188,7 +190,8 @@ impl Window {
     }
 }
 
-/// Whether the upper half of a packed descriptor's last word makes it available in such a round.
+/// Whether the upper half of a packed descriptor's last word makes it available in a round with
+/// this wrap counter.
 pub fn is_available(rest: u32, wrap: bool) -> bool {
     let (avail, used) = (rest & (1 << 23) != 0, rest & (1 << 31) != 0);
     avail == wrap && used != wrap

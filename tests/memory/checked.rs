@@ -1,4 +1,4 @@
-//! Memory whose translation says no: what an IOMMU does to a device.
+//! Driver memory whose translation denies an access, as an IOMMU does.
 
 use virtside::{
     DriverFault, Features, FlatMem, HostFault, Refusal, Step,
@@ -13,7 +13,7 @@ use virtside_tests::{
 const TABLE: u64 = DATA + 0x8000;
 const PAGE: u32 = 0x1000;
 
-/// A rig behind a guard, which is given too.
+/// A rig whose memory has an access check, and the check.
 fn guarded() -> (RecordingRig<GuardedMem<FlatMem>>, GuardedMem<FlatMem>) {
     let ram = ram();
     let guard = GuardedMem::new(ram.flat(BASE));
@@ -98,7 +98,7 @@ fn a_ring_that_is_denied_is_refused() {
         let guard = GuardedMem::new(ram().flat(BASE));
         let mut engine = engine_over(RecordingModel::new(Plan::Fill(0)), guard.clone(), 1);
         assert!(engine.negotiate(Features::VERSION_1));
-        // Its last byte will do.
+        // Denying its last byte is enough.
         guard.deny(start + u64::from(len) - 1, 1);
         let refusal = Refusal::Unmapped {
             queue: 0,
@@ -131,12 +131,8 @@ fn memory_denied_while_a_chain_waits_fails_only_the_request() {
         rig.engine.backend_ready(0);
         assert_eq!(rig.poll(), Step::Idle);
         assert_eq!(rig.fault(), None);
-        assert_eq!(
-            rig.driver.take_used(),
-            Some((0, 0)),
-            "nothing could be written"
-        );
-        assert!(rig.last().sent.is_empty(), "nothing could be read");
+        assert_eq!(rig.driver.take_used(), Some((0, 0)), "nothing is written");
+        assert!(rig.last().sent.is_empty(), "nothing is read");
     }
 }
 
@@ -149,7 +145,7 @@ fn a_chain_says_which_memory_is_gone() {
         Buffer::writable(DATA + 0x1000, 4),
     ];
     rig.driver.send(0, &buffers);
-    let mut queue = rig.engine.take_queue(0).expect("it is live");
+    let mut queue = rig.engine.take_queue(0).expect("the queue is live");
     let mut chain = Chain::new();
     assert_eq!(queue.pop(&guard, &mut chain), Ok(true));
     guard.deny(DATA, 0x2000);

@@ -1,4 +1,4 @@
-//! Hooks hear of every access, with the driver's addresses.
+//! Memory hooks are called for every access, with driver addresses.
 
 use virtside::{
     DriverMem, Features, Step,
@@ -14,7 +14,7 @@ use virtside_tests::{
 
 const TABLE: u64 = DATA + 0x8000;
 
-/// What one kick makes a device do with memory.
+/// The memory accesses that one kick makes a device do.
 fn touches<M: DriverMem>(rig: &mut RecordingRig<M>, log: &Log) -> Vec<Touch> {
     log.take();
     assert_eq!(rig.kick(), Step::Idle);
@@ -29,7 +29,7 @@ fn rig(features: Features) -> (RecordingRig<impl DriverMem>, Log) {
 }
 
 #[test]
-fn buffers_are_announced_before_reads_and_after_writes() {
+fn hooks_run_before_buffer_reads_and_after_writes() {
     let (mut rig, log) = rig(Features::empty());
     let buffers = [
         Buffer::readable(DATA + 1, 5),
@@ -56,7 +56,7 @@ fn buffers_are_announced_before_reads_and_after_writes() {
 }
 
 #[test]
-fn every_access_to_the_rings_is_announced() {
+fn hooks_run_for_every_ring_access() {
     for (features, event_idx) in [(Features::empty(), false), (Features::EVENT_IDX, true)] {
         let (mut rig, log) = rig(features);
         let layout = *rig.driver.layout();
@@ -82,7 +82,7 @@ fn every_access_to_the_rings_is_announced() {
         for touch in &expected {
             assert!(touches.contains(touch), "{touch:x?} is not in {touches:x?}");
         }
-        // Nothing else but the buffers, and looking at the index again.
+        // No other accesses, except those to the buffers and repeated loads of the index.
         for touch in &touches {
             let data = matches!(touch, Touch::Read(DATA, 1) | Touch::Write(DATA, 1));
             assert!(data || expected.contains(touch), "{touch:x?}");
@@ -91,7 +91,7 @@ fn every_access_to_the_rings_is_announced() {
 }
 
 #[test]
-fn used_flags_are_announced_when_they_are_written() {
+fn hooks_run_for_writes_of_the_used_flags() {
     let (mut rig, log) = rig(Features::empty());
     let flags = Touch::Write(rig.driver.layout().device, 2);
     assert!(log.take().contains(&flags), "at DRIVER_OK");
@@ -105,7 +105,7 @@ fn used_flags_are_announced_when_they_are_written() {
 }
 
 #[test]
-fn an_indirect_table_is_announced_before_it_is_read() {
+fn a_hook_runs_before_an_indirect_table_is_read() {
     let (mut rig, log) = rig(Features::INDIRECT_DESC);
     rig.driver
         .write_indirect(0, TABLE + 5, &[Buffer::writable(DATA, 1); 3]);
@@ -120,7 +120,7 @@ fn an_indirect_table_is_announced_before_it_is_read() {
 }
 
 #[test]
-fn a_buffer_over_two_regions_is_announced_piece_by_piece() {
+fn hooks_run_for_each_piece_of_a_buffer_over_two_regions() {
     let (ram, log) = (ram(), Log::default());
     let border = (DATA - BASE) as usize;
     let mut mem = RegionMem::<2>::new();

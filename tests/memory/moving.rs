@@ -1,4 +1,4 @@
-//! Memory that is remapped under a live device.
+//! Driver memory that is remapped under a live device.
 
 use virtio_spec::DeviceStatus;
 use virtside::{
@@ -13,7 +13,7 @@ use virtside_tests::{
     rings::{GuardedMem, Plan, RecordingModel, RecordingRig, settle, shot},
 };
 
-/// Moves everything to other host memory, and leaves rubbish behind.
+/// Moves all driver memory to other host memory, and fills the old memory with garbage.
 fn move_away(rig: &mut RecordingRig) -> TestRam {
     let (old, new) = (rig.ram, ram());
     new.write(0, &shot(old));
@@ -25,12 +25,12 @@ fn move_away(rig: &mut RecordingRig) -> TestRam {
     old
 }
 
-/// The same driver over other memory, whose rings are left as they are.
+/// The same driver over other memory; the rings keep their contents.
 fn adopt(old: &FakeDriver<FlatMem>, ram: TestRam) -> FakeDriver<FlatMem> {
     let kept = shot(ram);
     let mut driver = FakeDriver::new(ram.flat(BASE), *old.layout());
     ram.write(0, &kept);
-    // The test takes used elements before each move.
+    // The test takes all used elements before each move.
     driver.set_next(old.next_avail(), driver.used_idx());
     driver
 }
@@ -40,7 +40,7 @@ fn room(len: u32) -> Vec<Buffer> {
 }
 
 #[test]
-fn a_queue_goes_on_where_its_rings_have_moved_to() {
+fn a_queue_continues_where_its_rings_have_moved_to() {
     for features in [Features::empty(), Features::EVENT_IDX] {
         let mut rig = RecordingRig::new(features);
         for turn in 0..40u16 {
@@ -53,7 +53,7 @@ fn a_queue_goes_on_where_its_rings_have_moved_to() {
             let old = move_away(&mut rig);
             assert_eq!(rig.driver.used_idx(), turn + 1);
             assert_eq!(rig.fault(), None);
-            // A poll of the moved queue leaves the old memory alone.
+            // A poll of the moved queue does not touch the old memory.
             rig.kick();
             assert_eq!(shot(old), vec![0xdb; BYTES]);
         }
@@ -69,7 +69,7 @@ fn what_was_published_before_the_move_is_served_after_it() {
     }
     rig.driver.publish();
     let _ = rig.engine.kick(0);
-    // Two are served before, two after.
+    // Two chains are served before the move, two after it.
     assert_eq!(rig.engine.poll(2), Step::More);
     assert_eq!(rig.driver.used_idx(), 2);
     while rig.driver.take_used().is_some() {}
@@ -120,7 +120,7 @@ fn a_queue_that_is_ready_but_not_live_moves_too() {
 }
 
 #[test]
-fn a_queue_whose_ring_is_gone_stops_and_the_others_go_on() {
+fn a_queue_whose_ring_is_gone_stops_and_others_continue() {
     let layout = Layout::packed_at(BASE, SIZE);
     for gone in [layout.desc, layout.driver + 37, layout.device + 133] {
         let ram = ram();
@@ -146,11 +146,7 @@ fn a_queue_whose_ring_is_gone_stops_and_the_others_go_on() {
             Some(HostFault::RingGone { queue: 0 })
         );
         assert_eq!(engine.queue_state(0), QueueState::Failed);
-        assert_eq!(
-            engine.driver_fault(0),
-            None,
-            "that is not the driver's doing"
-        );
+        assert_eq!(engine.driver_fault(0), None, "the driver is not at fault");
         assert!(engine.status().contains(DeviceStatus::DEVICE_NEEDS_RESET));
         assert_eq!(
             engine.load(reg::INTERRUPT_STATUS),
@@ -158,7 +154,7 @@ fn a_queue_whose_ring_is_gone_stops_and_the_others_go_on() {
         );
         assert_eq!(engine.model().stopped, [0]);
 
-        // Its chain is forgotten, the other queue's is not.
+        // The chain of the stopped queue is abandoned, that of the other queue is not.
         engine.model_mut().plan = Plan::Fill(1);
         assert!(engine.complete(tokens[0]).is_err());
         assert_eq!(shot(ram), before);
@@ -173,7 +169,7 @@ fn a_queue_whose_ring_is_gone_stops_and_the_others_go_on() {
         }
         assert_eq!(drivers[0].used_idx(), 0);
 
-        // A reset cures it, once there is memory again.
+        // A reset makes the queue work again, once the memory is back.
         guard.allow_all();
         assert!(engine.bring_up(Features::VERSION_1, &configs));
         let mut driver = driver(ram, 0);
@@ -186,7 +182,7 @@ fn a_queue_whose_ring_is_gone_stops_and_the_others_go_on() {
 }
 
 #[test]
-fn a_ring_that_is_gone_before_driver_ok_is_told_with_driver_ok() {
+fn a_ring_gone_before_driver_ok_is_reported_at_driver_ok() {
     let guard = GuardedMem::new(ram().flat(BASE));
     let mut engine = engine_over(RecordingModel::new(Plan::Fill(1)), guard.clone(), 1);
     assert!(engine.negotiate(Features::VERSION_1));
@@ -197,7 +193,7 @@ fn a_ring_that_is_gone_before_driver_ok_is_told_with_driver_ok() {
         engine.take_host_fault(),
         Some(HostFault::RingGone { queue: 0 })
     );
-    // No configuration interrupt before DRIVER_OK.
+    // No configuration interrupt is sent before DRIVER_OK.
     assert_eq!(
         (engine.load(reg::STATUS), engine.load(reg::INTERRUPT_STATUS)),
         (0x4b, 0)
@@ -212,7 +208,7 @@ fn a_ring_that_is_gone_before_driver_ok_is_told_with_driver_ok() {
 }
 
 #[test]
-fn memory_that_changed_elsewhere_changes_nothing() {
+fn a_change_of_other_memory_changes_nothing() {
     let ram = ram();
     let guard = GuardedMem::new(ram.flat(BASE));
     let mut rig = RecordingRig::over(guard.clone(), ram, Features::empty(), SIZE);
@@ -225,20 +221,20 @@ fn memory_that_changed_elsewhere_changes_nothing() {
 }
 
 #[test]
-fn a_taken_queue_is_asked_to_stop_and_moves_when_it_is_put_back() {
+fn a_taken_queue_is_stopped_and_moves_when_put_back() {
     let mut rig = RecordingRig::new(Features::empty());
     rig.poll();
-    let mut queue = rig.engine.take_queue(0).expect("it is live");
+    let mut queue = rig.engine.take_queue(0).expect("the queue is live");
     rig.driver.send(2, &room(3));
     let (mut chain, mem) = (Chain::new(), rig.engine.device().memory().clone());
     assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
-    // Its owner is at work in the old memory.
+    // The owner still works in the old memory.
     assert!(!rig.engine.memory_changed().is_done());
     assert!(queue.is_stopped());
     assert_eq!(queue.complete(&chain, 3), Ok(()));
     assert!(
         !rig.engine.memory_changed().is_done(),
-        "it has not been heard of yet"
+        "the owner has not been told yet"
     );
     assert_eq!(queue.pop(&mem, &mut chain), Err(Stop::Asked));
     assert_eq!(rig.driver.take_used(), Some((2, 3)));
@@ -255,7 +251,7 @@ fn a_taken_queue_whose_ring_is_gone_is_stopped_at_put_back() {
     let ram = ram();
     let guard = GuardedMem::new(ram.flat(BASE));
     let mut rig = RecordingRig::over(guard.clone(), ram, Features::empty(), SIZE);
-    let mut queue = rig.engine.take_queue(0).expect("it is live");
+    let mut queue = rig.engine.take_queue(0).expect("the queue is live");
     guard.deny(rig.driver.layout().device, 1);
     assert!(!rig.engine.memory_changed().is_done());
     assert_eq!(queue.pop(&guard, &mut Chain::new()), Err(Stop::Asked));
@@ -263,7 +259,7 @@ fn a_taken_queue_whose_ring_is_gone_is_stopped_at_put_back() {
     assert_eq!(
         rig.engine.take_host_fault(),
         None,
-        "a taken queue is not looked at"
+        "a taken queue is not checked"
     );
     assert!(rig.engine.put_back(queue).is_ok());
     assert_eq!(

@@ -1,4 +1,5 @@
-//! `Ram` as driver memory, without unsafe: several with holes between them, or none that is static.
+//! `Ram` as driver memory without unsafe: several with holes between them, and one that is not
+//! static.
 #![forbid(unsafe_code)]
 
 use virtside::{

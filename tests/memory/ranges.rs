@@ -1,10 +1,10 @@
-//! `DriverRange`: addresses that do not wrap.
+//! `DriverRange`: address ranges that do not wrap.
 
 use proptest::prelude::*;
 use virtside::memory::DriverRange;
 
 fn range(start: u64, len: u32) -> DriverRange {
-    DriverRange::new(start, len).expect("it does not wrap")
+    DriverRange::new(start, len).expect("the range does not wrap")
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `RegionMem`: several regions, holes between them, or none.
+//! `RegionMem`: several regions, with holes between them, and no region at all.
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
@@ -8,10 +8,10 @@ use virtside::{
 use virtside_tests::{BASE, TestRam, ram, rings::region};
 
 fn range(start: u64, len: u32) -> DriverRange {
-    DriverRange::new(start, len).expect("it does not wrap")
+    DriverRange::new(start, len).expect("the range does not wrap")
 }
 
-/// `len` writable bytes at this driver address, backed by as many at `from`.
+/// `len` writable bytes at driver address `base`, backed by `ram` from offset `from` on.
 fn part(base: u64, ram: TestRam, from: usize, len: usize) -> Region {
     region(base, ram, from, len, Permission::Write)
 }
@@ -54,7 +54,7 @@ fn a_hole_is_a_hole() {
         (BASE, 0x3000, false),
         (BASE + 0x800, 0x1900, false),
     ] {
-        // Whichever region was hit last.
+        // The result does not depend on the region that was found last.
         for warm in [BASE, BASE + 0x2000] {
             assert!(mapped(&mem, warm, 1));
             assert_eq!(mapped(&mem, start, len), there, "{start:#x}, {len:#x}");
@@ -65,7 +65,7 @@ fn a_hole_is_a_hole() {
 #[test]
 fn a_range_over_adjacent_regions_is_mapped_and_comes_in_pieces() {
     let (ram, mut mem) = (ram(), RegionMem::<3>::new());
-    // Adjacent for the driver, in another order for the host.
+    // The regions are adjacent in driver memory, and in another order in host memory.
     assert!(mem.add(part(BASE + 0x10, ram, 0x200, 0x10)).is_ok());
     assert!(mem.add(part(BASE + 0x20, ram, 0x100, 0x10)).is_ok());
     assert!(mem.add(part(BASE, ram, 0x300, 0x10)).is_ok());
@@ -74,7 +74,7 @@ fn a_range_over_adjacent_regions_is_mapped_and_comes_in_pieces() {
     let whole = range(BASE + 8, 0x20);
     let view = mem
         .translate(whole, Permission::Write)
-        .expect("its start is mapped");
+        .expect("the start is mapped");
     assert_eq!(view.len(), 8);
     let view = mem
         .translate(whole.skip(8), Permission::Write)
@@ -83,7 +83,7 @@ fn a_range_over_adjacent_regions_is_mapped_and_comes_in_pieces() {
     let mut bytes = [0; 6];
     ram.read(0x200, &mut bytes);
     assert_eq!(&bytes, b"middle");
-    // A ring has to be in one piece.
+    // A ring must be in one piece.
     assert!(mem.window(whole, Permission::Write).is_err());
     assert!(
         mem.window(range(BASE + 0x10, 0x10), Permission::Write)
@@ -108,9 +108,9 @@ fn regions_that_share_a_byte_are_refused() {
             mem.add(part(base, ram, 0x1000, len)).is_err(),
             "{base:#x}, {len:#x}"
         );
-        // And it is given back as it was: it still fits elsewhere.
+        // The region is returned unchanged: it can be added elsewhere.
         let Err(region) = mem.add(part(base, ram, 0x1000, len)) else {
-            panic!("it was taken");
+            panic!("the region was accepted");
         };
         let mut other = RegionMem::<1>::new();
         assert!(other.add(region).is_ok());
@@ -155,10 +155,10 @@ fn read_only_regions_may_be_read_only() {
     ));
     assert!(mem.translate(inside, Permission::Read).is_ok());
     assert!(mem.window(inside, Permission::Read).is_ok());
-    // A view for writing ends before it.
+    // A view for writing ends before the read-only region.
     let view = mem
         .translate(range(BASE + 0xf0, 32), Permission::Write)
-        .expect("it starts well");
+        .expect("the start is writable");
     assert_eq!(view.len(), 16);
 }
 
@@ -169,7 +169,7 @@ fn a_region_may_end_with_the_address_space_and_another_start_it() {
     assert!(mem.add(part(0, ram, 0x1000, 0x1000)).is_ok());
     assert!(mapped(&mem, u64::MAX, 1) && mapped(&mem, 0, 0x1000));
     assert!(mapped(&mem, u64::MAX - 0xfff, 0x1000));
-    // Around the end is not adjacent.
+    // The last and the first byte of the address space are not adjacent.
     for warm in [0, u64::MAX] {
         assert!(mapped(&mem, warm, 1));
         assert!(!mapped(&mem, u64::MAX, 2) && !mapped(&mem, u64::MAX - 0xfff, 0x1001));
@@ -189,15 +189,15 @@ fn no_bytes_are_mapped_anywhere() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Against a map with an entry for each byte.
+    /// Compares the regions with a map that has an entry for each byte.
     #[test]
-    fn what_is_mapped_is_what_the_regions_have(
+    fn exactly_the_bytes_of_the_regions_are_mapped(
         base in prop_oneof![Just(0u64), Just(BASE), Just(u64::MAX - 255)],
         parts in vec((0u64..220, 1usize..36, any::<bool>()), 0..5),
         probes in vec((0u64..256, 0u32..80, any::<bool>()), 1..30),
     ) {
         let (ram, mut mem) = (ram(), RegionMem::<4>::new());
-        // For each driver address: its offset in `ram`, and whether it may be written to.
+        // For each driver address: its offset in `ram`, and whether it is writable.
         let mut bytes = vec![None; 256];
         let mut from = 0;
         let mut count = 0;
@@ -212,7 +212,7 @@ proptest! {
                 for at in place {
                     bytes[at] = Some((from + at - start as usize, writable));
                 }
-                // Apart in host memory, so that a step too far shows.
+                // The regions are apart in host memory, so that an access beyond one shows.
                 from += len + 1;
             }
         }
@@ -234,8 +234,8 @@ proptest! {
                     for at in 0..view.len() as u64 {
                         prop_assert!(good(start + at));
                     }
-                    // It is the memory that the map says.
-                    let (offset, _) = bytes[start as usize].expect("its first byte is there");
+                    // The view is of the memory that the map names.
+                    let (offset, _) = bytes[start as usize].expect("the first byte is mapped");
                     ram.write(offset, &[at_byte(start)]);
                     let mut byte = [0];
                     view.copy_to(&mut byte);
@@ -247,7 +247,7 @@ proptest! {
     }
 }
 
-/// A byte of its own for each place.
+/// A different byte for each address.
 fn at_byte(start: u64) -> u8 {
     start as u8 ^ 0x5a
 }

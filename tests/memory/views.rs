@@ -1,4 +1,4 @@
-//! `FlatMem` and `DeviceRange`: pieces of memory, copied in and out.
+//! `FlatMem` and `DeviceRange`: pieces of memory, and copies into and out of them.
 
 use virtside::{
     DriverMem, FlatMem,
@@ -9,18 +9,18 @@ use virtside_tests::{BASE, BYTES, ram, rings::region};
 const END: u64 = BASE + BYTES as u64;
 
 fn range(start: u64, len: u32) -> DriverRange {
-    DriverRange::new(start, len).expect("it does not wrap")
+    DriverRange::new(start, len).expect("the range does not wrap")
 }
 
 fn view(mem: &FlatMem, start: u64, len: u32) -> DeviceRange<'_> {
     mem.translate(range(start, len), Permission::Write)
-        .expect("it is mapped")
+        .expect("the range is mapped")
 }
 
 #[test]
-fn what_is_copied_in_is_copied_out() {
+fn bytes_copied_in_are_copied_out() {
     let mem = ram().flat(BASE);
-    // Short and long copies go different ways.
+    // Short and long copies use different code.
     for len in [0, 1, 7, 15, 16, 17, 100, 5000] {
         for shift in 0..9 {
             let bytes: Vec<u8> = (0..len).map(|at| (at * 3 + shift) as u8).collect();
@@ -46,11 +46,11 @@ fn a_copy_is_as_long_as_the_shorter_side() {
     assert_eq!(view.copy_to(&mut bytes[..2]), 2);
     let mut around = [0; 6];
     ram.read(7, &mut around);
-    assert_eq!(around, [0, 9, 2, 3, 4, 0], "and not a byte beside it");
+    assert_eq!(around, [0, 9, 2, 3, 4, 0], "no other byte is written");
 }
 
 #[test]
-fn views_are_cut_to_what_is_there() {
+fn views_are_cut_to_the_mapped_bytes() {
     let mem = ram().flat(BASE);
     let all = view(&mem, BASE, 10);
     all.copy_from(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
@@ -88,17 +88,17 @@ fn a_read_only_view_takes_nothing() {
     assert!(mem.add(region(BASE, ram, 0, 8, Permission::Read)).is_ok());
     let view = mem
         .translate(range(BASE, 8), Permission::Read)
-        .expect("it may be read");
+        .expect("the range is readable");
     assert!(!view.is_writable());
     assert_eq!((view.copy_from(&[1; 8]), view.fill(1)), (0, 0));
     let mut bytes = [0; 8];
     assert_eq!(view.copy_to(&mut bytes), 8);
     assert_eq!(bytes, [7; 8]);
-    // Nor does a view for reading of memory that could be written to.
+    // A view for reading takes nothing either, if its memory is writable.
     let mem = ram.flat(BASE);
     let view = mem
         .translate(range(BASE, 8), Permission::Read)
-        .expect("it may be read");
+        .expect("the range is readable");
     assert_eq!((view.is_writable(), view.copy_from(&[1; 8])), (false, 0));
 }
 
@@ -127,10 +127,10 @@ fn flat_memory_ends_where_it_ends() {
                 "{start:#x}, {len}"
             );
         }
-        // A view that runs over the end is of what is there.
+        // A view across the end has only the bytes that exist.
         let view = mem
             .translate(range(END - 3, 8), permission)
-            .expect("its start is mapped");
+            .expect("the start is mapped");
         assert_eq!(view.len(), 3);
         assert!(matches!(
             mem.translate(range(END, 1), permission),
@@ -174,11 +174,11 @@ fn a_ring_in_memory_less_aligned_than_its_address_is_refused() {
         let part = region(BASE, ram, off, 0x1000, Permission::Write);
         assert!(mem.add(part).is_ok());
         let window = mem.window(range(BASE + 16, 64), Permission::Write);
-        assert_eq!(window.is_ok(), off == 0, "{off} bytes off");
+        assert_eq!(window.is_ok(), off == 0, "at an offset of {off} bytes");
         if off != 0 {
             assert!(matches!(window, Err(MemFault::Misaligned)));
         }
-        // An address that promises less gets by with less.
+        // A less aligned address needs less aligned memory.
         let window = mem.window(range(BASE + 2, 38), Permission::Read);
         assert_eq!(window.is_ok(), off % 2 == 0);
     }

@@ -1,4 +1,5 @@
-//! A queue that its check refuses only at DRIVER_OK, under a policy that continues without it.
+//! A queue that its check refuses only at DRIVER_OK, under a policy that continues without the
+//! queue.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -11,7 +12,7 @@ use virtside_tests::{BASE, N, Q, probe::Probe, ram, reg};
 
 use super::{
     queue,
-    talk::{Recorder, Script},
+    scripted::{Recorder, Script},
 };
 
 #[test]
@@ -30,7 +31,7 @@ fn its_queue_ready_reads_0() {
         let mut messages =
             MmioMessages::new(script.clone(), Probe::default(), line, shared, N as u16)
                 .with_policy(policy);
-        // The first call is for QueueReady, the second for DRIVER_OK.
+        // The check is called first for QueueReady, then for DRIVER_OK.
         let calls = Cell::new(0);
         let check = QueueCheckFn(|queue: u16, _: &mut dyn Iterator<Item = u16>| {
             calls.set(calls.get() + 1);
@@ -54,7 +55,7 @@ fn its_queue_ready_reads_0() {
             Access::write(reg::QUEUE_SEL, 0),
             Access::read(reg::QUEUE_READY),
         ]);
-        device.run(&mut ()).expect("a list");
+        device.run(&mut ()).expect("no access fails");
         assert_eq!(script.replies().last(), Some(&0), "{policy:?}");
         assert_eq!(device.engine().queue_state(0), QueueState::Off);
     }

@@ -1,13 +1,13 @@
-//! A device of a conversation in messages that were made of register accesses.
+//! A virtio-mmio device that is set up by messages made from register accesses.
 
 mod dropped;
 mod queue_reset;
+mod scripted;
 mod suspend;
-mod talk;
 
 use std::sync::Arc;
 
-use talk::Script;
+use scripted::Script;
 use virtside::{
     ChainSlot, DeviceBuilder, Features, QueueConfig, Refusal, Shared,
     error::{Area, DeviceError},
@@ -28,8 +28,8 @@ const SPLIT: Features = Features::VERSION_1;
 /// The features and queues of a device.
 type Built = Result<(Features, Vec<u16>), DeviceError>;
 
-/// What comes of a driver that sets one queue up with these features, and what it finds: whether
-/// FEATURES_OK stands, and QueueReady.
+/// Sets one queue up with these features. Returns the device that results, and the driver's loads
+/// of Status (to check FEATURES_OK) and QueueReady.
 fn set_up(features: Features, queue: QueueConfig) -> (Built, Vec<u64>) {
     let high = |area: u64| (area >> 32) as u32;
     let accesses = vec![
@@ -65,7 +65,7 @@ fn set_up(features: Features, queue: QueueConfig) -> (Built, Vec<u64>) {
         MmioMessages::new(script.clone(), model, line, Arc::clone(&shared), N as u16);
     let builder = DeviceBuilder::new(shared)
         .map_notify(|()| Ok(line))
-        .expect("it maps");
+        .expect("the memory is mapped");
     let built = config_builder_from_stream::<_, _, _, _, _, Q, N>(
         builder,
         &mut messages,
@@ -75,7 +75,7 @@ fn set_up(features: Features, queue: QueueConfig) -> (Built, Vec<u64>) {
     let built = built.map(|(device, responder)| {
         assert!(responder.accept());
         let mut device = messages.start(device, [ChainSlot::<N>::new()]);
-        assert_eq!(device.run(&mut ()).expect("a list"), Ended::Stream);
+        assert_eq!(device.run(&mut ()).expect("no access fails"), Ended::Stream);
         let engine = device.engine();
         assert_eq!(engine.model().count(Noted::Ready(features)), 1);
         (engine.features(), engine.configured_queues().collect())
@@ -117,8 +117,8 @@ fn a_packed_queue_set_up_by_registers_may_have_any_size() {
 
 #[cfg(feature = "packed")]
 #[test]
-fn areas_of_a_packed_queue_are_as_short_as_its_own() {
-    // A split queue's available ring would reach into the used ring.
+fn areas_of_a_packed_queue_have_packed_lengths() {
+    // As a split queue, its available ring would overlap the used ring.
     let (built, loads) = set_up(PACKED, queue(16, 0x100, 0x104));
     assert_eq!(built, Ok((PACKED, vec![0])));
     assert_eq!(loads, [0xb, 1]);
@@ -127,10 +127,11 @@ fn areas_of_a_packed_queue_are_as_short_as_its_own() {
 #[cfg(feature = "packed")]
 #[test]
 fn a_packed_queue_is_refused_as_a_packed_one_at_queue_ready() {
-    // Aligned enough for an available ring, but not for an event suppression structure.
+    // The driver area is aligned enough for an available ring, but not for an event suppression
+    // structure.
     let (built, loads) = set_up(PACKED, queue(16, 0x102, 0x200));
     assert_eq!(built, Err(misaligned(0x102)));
-    assert_eq!(loads, [0xb], "the conversation ended there");
+    assert_eq!(loads, [0xb], "the conversation ended at QueueReady");
 }
 
 #[test]

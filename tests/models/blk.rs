@@ -18,7 +18,7 @@ use crate::{
     case::{CompanyOf, Versioned},
 };
 
-/// Where the last byte of a request is.
+/// Upper end of a request's buffers.
 const END: u64 = DATA + 0x800;
 
 #[derive(Clone)]
@@ -31,7 +31,7 @@ impl ModelCase for Case {
     type Seen = (Vec<Call>, Vec<u8>);
 
     const STEPS: u32 = 80;
-    // Requests that memory changed may have written to the disk.
+    // A request whose memory changes may have written to the disk.
     const REPEATS: bool = false;
 
     fn all() -> Vec<(Self, u64)> {

@@ -1,4 +1,5 @@
-//! A device that is saved between any two steps and restored over a fresh model, and one that is not.
+//! A device that is saved between any two steps and restored over a fresh model, compared with one
+//! that is not.
 
 use virtside::{
     DriverFault, Features, HostFault, QueueConfig, error::FaultPolicy, model::SaveModel,
@@ -16,26 +17,26 @@ use crate::{
     *,
 };
 
-/// A device that is another one at every kick.
-struct Carried<C: ModelCase> {
+/// A device that is saved and restored at every kick.
+struct Restored<C: ModelCase> {
     case: C,
     device: Device<C::Model>,
     ram: TestRam,
 }
 
-impl<C: ModelCase> Carried<C> {
+impl<C: ModelCase> Restored<C> {
     fn new(case: C, ram: TestRam) -> Self {
         let device = direct::<_, Q>(case.model(), ram, FaultPolicy::default());
         Self { case, device, ram }
     }
 
-    fn carry(&mut self) {
-        let state: State<C::Model> = self.device.save().expect("nothing is in the way");
+    fn save_and_restore(&mut self) {
+        let state: State<C::Model> = self.device.save().expect("the device can be saved");
         let model = self.case.successor(self.device.model());
         let mut next: Device<C::Model> = direct::<_, Q>(model, self.ram, FaultPolicy::default());
         let restored = next.restore(&state);
-        restored.expect("what was saved is whole");
-        let mut again: State<C::Model> = next.save().expect("nothing is in the way");
+        restored.expect("the snapshot is valid");
+        let mut again: State<C::Model> = next.save().expect("the device can be saved");
         again.registers.generation = state.registers.generation;
         assert_eq!(again, state);
         C::swap_back_ends(self.device.model_mut(), next.model_mut());
@@ -43,12 +44,12 @@ impl<C: ModelCase> Carried<C> {
     }
 }
 
-impl<C: ModelCase> Machine<C::Model> for Carried<C> {
+impl<C: ModelCase> Machine<C::Model> for Restored<C> {
     fn bring_up(&mut self, features: Features, queues: &[QueueConfig]) {
         Machine::bring_up(&mut self.device, features, queues);
     }
     fn kick(&mut self, queues: &[u16]) {
-        self.carry();
+        self.save_and_restore();
         Machine::kick(&mut self.device, queues);
     }
     fn act(&mut self, act: &mut dyn FnMut(&mut C::Model), ready: &[u16]) {
@@ -71,7 +72,7 @@ fn a_driver_does_not_notice_a_restore_between_requests<C: ModelCase>() {
             ("packed, carried", Format::Packed),
         ] {
             company.join(name, format, |ram| {
-                Box::new(Carried::new(case.clone(), ram))
+                Box::new(Restored::new(case.clone(), ram))
             });
         }
         company
@@ -81,10 +82,10 @@ fn a_driver_does_not_notice_a_restore_between_requests<C: ModelCase>() {
 fn a_reset_after_a_restore_leaves_a_fresh_model<C: ModelCase>() {
     for (case, _) in C::all() {
         let ram = ram();
-        let mut carried = Carried::new(case.clone(), ram);
+        let mut carried = Restored::new(case.clone(), ram);
         let place = (ram, Format::Split, case.features() | Features::RING);
         let _ = play_scenario(&mut carried.device, place, &case.scenario());
-        carried.carry();
+        carried.save_and_restore();
         let _ = carried.device.store(reg::STATUS, 0);
         assert!(carried.device.model().save() == case.model().save());
     }

@@ -1,4 +1,4 @@
-//! A model as these suites use it.
+//! A model as the suites in this folder use it.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -13,30 +13,31 @@ use virtside_tests::{
 
 /// Queues that each device has room for.
 pub const Q: usize = 8;
-/// Chains that a state has room for.
+/// Chains that a snapshot has room for.
 const CHAINS: usize = 16;
 
 /// A device of these suites.
 pub type Device<D> = Engine<D, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
-/// Its state.
+/// A snapshot of a device.
 pub type State<D> = EngineSnapshot<<D as SaveModel>::Snapshot, Q, N, CHAINS>;
-/// Several devices of one case, whose drivers do the same.
+/// Several devices of one case, which all get the same requests.
 pub type CompanyOf<C> = DifferentialRig<<C as ModelCase>::Model, <C as ModelCase>::Seen>;
 
-/// One way to set a model up, what a driver and a host do with it at random, and what comes of it.
+/// One way to set a model up, what a driver and a host do with it at random, and what the back end
+/// observes.
 pub trait ModelCase: Clone + 'static {
     type Model: SaveModel<Snapshot: Clone + Debug + PartialEq> + 'static;
-    /// What the back end was asked.
+    /// What the back end was asked to do.
     type Seen: Debug + PartialEq + 'static;
 
-    /// Random steps with each set of ring features.
+    /// Number of random steps with each set of ring features.
     const STEPS: u32;
-    /// The same scenario has the same answers, to the byte, each time it is played.
+    /// Whether the same scenario gives the same answers, to the byte, each time.
     const REPEATS: bool;
 
     /// Each way to set the model up, with a seed.
     fn all() -> Vec<(Self, u64)>;
-    /// A fresh model with a back end that writes down what it is asked.
+    /// A fresh model with a back end that records its calls.
     fn model(&self) -> Self::Model;
     /// Features of the device type that the driver wants.
     fn features(&self) -> Features {
@@ -46,18 +47,18 @@ pub trait ModelCase: Clone + 'static {
     fn queues(&self) -> u16 {
         1
     }
-    /// What the back end was asked since this was last called.
+    /// The back end's calls since the last call of this function.
     fn observe(model: &mut Self::Model) -> Self::Seen;
 
-    /// The devices are live for the first time.
+    /// Called when the devices are live for the first time.
     fn begin(&mut self, company: &mut CompanyOf<Self>) {
         let _ = company;
     }
-    /// The driver sends a few chains, good and bad, or the host does something.
+    /// A random step: the driver sends a few chains, good or bad, or the host does something.
     fn step(&mut self, company: &mut CompanyOf<Self>, random: &mut Random) -> Outcome;
-    /// A driver was found at fault, and set all up again: a good request is answered.
+    /// Sends a good request after the driver has set everything up again; it is answered.
     fn cure(&mut self, company: &mut CompanyOf<Self>);
-    /// Of the steps so far not all came to the same end, or a comparison would say little.
+    /// Asserts that the steps had different results; otherwise the comparison would say little.
     fn assert_varied(&self, given: u32, faults: u32);
 
     /// Chains that are all answered.
@@ -67,29 +68,30 @@ pub trait ModelCase: Clone + 'static {
         self.model()
     }
 
-    /// The case without back ends that fail: after a restore they are asked once more for what waits.
+    /// The case without back ends that fail: after a restore, the back ends are asked again for
+    /// chains that wait.
     fn without_trouble(self) -> Self {
         self
     }
-    /// A fresh model in the surroundings of `old`, as a restore needs it.
+    /// A fresh model for a restore, in the same environment as `old`.
     fn successor(&self, old: &Self::Model) -> Self::Model {
         let _ = old;
         self.model()
     }
     /// Exchanges the back ends of two models.
     fn swap_back_ends(one: &mut Self::Model, other: &mut Self::Model);
-    /// What [`Self::observe`] gives, but for what may differ after a restore.
+    /// What [`Self::observe`] gives, without what may differ after a restore.
     fn observe_restored(model: &mut Self::Model) -> Self::Seen {
         Self::observe(model)
     }
 }
 
-/// A model whose state has a version.
+/// A model whose snapshot has a version.
 pub trait Versioned: ModelCase {
     fn version(state: &mut <Self::Model as SaveModel>::Snapshot) -> &mut u16;
 }
 
-/// Compares companies at random steps, with each set of ring features.
+/// Compares devices at random steps, with each set of ring features.
 pub fn play<C: ModelCase>(
     prepare: impl Fn(C) -> C,
     company: impl Fn(&C, Features) -> CompanyOf<C>,

@@ -1,4 +1,4 @@
-//! The console device: two ports, and a host whose end does what it likes.
+//! The console device: two ports, with a host side that opens, closes and fails at random.
 
 use virtio_spec::console::F;
 use virtside::{
@@ -26,7 +26,7 @@ const PORTS: usize = 2;
 
 #[derive(Clone)]
 pub struct Case {
-    /// Ports fail, or are not ready for a moment.
+    /// Ports fail, or are sometimes not ready.
     troubled: bool,
     /// The driver has not opened port 0 since it went live.
     fresh: bool,
@@ -36,7 +36,8 @@ pub struct Case {
 }
 
 type Model = Console<RecordingPort, PORTS>;
-/// Output, ends that were opened and input left of each port; control messages that were ignored.
+/// For each port: output, the opened ends, and the input left. Then the number of ignored control
+/// messages.
 type Seen = (Vec<(Vec<u8>, Vec<bool>, usize)>, u32);
 
 fn message(random: &mut Random) -> Vec<u8> {
@@ -56,7 +57,7 @@ fn message(random: &mut Random) -> Vec<u8> {
 }
 
 impl Case {
-    /// What the host does, and which queues that is news for.
+    /// Does something as the host, and names the queues that have work afterwards.
     fn host(&self, company: &mut CompanyOf<Self>, random: &mut Random) -> Outcome {
         let at = random.below(2) as u16;
         let (kind, count) = (random.below(9), random.below(200) as usize);
@@ -84,7 +85,7 @@ impl Case {
         company.act(act, &[receiveq(at), transmitq(at), CONTROL_RECEIVEQ])
     }
 
-    /// The driver takes messages, and opens port 0.
+    /// Takes messages as the driver, and opens port 0.
     fn open(&self, company: &mut CompanyOf<Self>) {
         for (port, event) in [(0, DEVICE_READY), (0, PORT_READY), (0, OPEN)] {
             let at = DATA + 0xf00;
@@ -155,8 +156,8 @@ impl ModelCase for Case {
         let outcome = if random.once_in(4) {
             self.host(company, random)
         } else {
-            // One queue at a time: in which order several are looked at is nobody's promise. Buffers
-            // of one may overlap, those of two do not.
+            // Only one queue at a time: the order in which a device polls several queues is not
+            // specified. Buffers of one queue may overlap, those of two do not.
             let queue = random.below(6) as u16;
             for _ in 0..=random.below(3) {
                 let at = DATA + 0x280 * u64::from(queue) + 0x40 * (self.sent % 6);
@@ -244,7 +245,7 @@ impl ModelCase for Case {
     }
     fn scenario_model(&self) -> Model {
         let mut recording = RecordingPort::new();
-        // More than a driver can read.
+        // More input than a driver can read.
         recording.input.extend(std::iter::repeat_n(7, 300_000));
         Console::with_ports([
             Port::new(recording).console(),
@@ -279,7 +280,7 @@ impl ModelCase for Case {
         }
     }
     fn observe_restored(model: &mut Model) -> Seen {
-        // How many messages were ignored is no part of a state.
+        // A snapshot does not contain the number of ignored messages.
         (Self::observe(model).0, 0)
     }
 }

@@ -1,4 +1,4 @@
-//! A device of a conversation in messages that were made of register accesses.
+//! A device that is set up by messages made from register accesses.
 
 use std::{cell::RefCell, collections::VecDeque, io, rc::Rc, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use virtside_tests::{
     reg,
 };
 
-/// The accesses that the driver is about to make.
+/// The accesses that the driver will make.
 #[derive(Clone, Debug, Default)]
 struct Script(Rc<RefCell<VecDeque<Access>>>);
 
@@ -32,7 +32,7 @@ impl AccessSource for Script {
     }
 }
 
-/// Writes accesses down, all as if they were done.
+/// Records accesses; every access counts as done.
 struct Recorder(Vec<Access>);
 
 impl Registers for Recorder {
@@ -42,8 +42,8 @@ impl Registers for Recorder {
     }
 }
 
-/// Adds one with packed rings to the company, unless that has IN_ORDER: this one has no way to offer
-/// more than its model does.
+/// Adds a device with packed rings, unless IN_ORDER is tested: a conversation cannot offer more
+/// than the model does.
 pub fn join_conversation<D, T, const Q: usize>(company: &mut DifferentialRig<D, T>, model: D)
 where
     D: DeviceModel + 'static,
@@ -81,17 +81,17 @@ impl<D: DeviceModel, const Q: usize> Observer<Served<D, Q>> for Once<'_, D> {
 #[derive(Debug)]
 pub struct Conversation<D, const Q: usize> {
     script: Script,
-    /// Before the first conversation.
+    /// The messages until the first conversation.
     messages: Option<Messages<D, Q>>,
     line: Line,
     shared: Arc<Shared<Q>>,
-    /// From the first conversation on.
+    /// The device from the first conversation on.
     device: Option<MmioDevice<Script, Served<D, Q>>>,
     ram: TestRam,
 }
 
 impl<D: DeviceModel, const Q: usize> Conversation<D, Q> {
-    /// In reset.
+    /// A device in reset.
     pub fn new(model: D, ram: TestRam) -> Self {
         let (script, line, shared) = (Script::default(), line(), Arc::new(Shared::new()));
         let capacity = N as u16;
@@ -107,8 +107,8 @@ impl<D: DeviceModel, const Q: usize> Conversation<D, Q> {
         }
     }
 
-    /// Makes these accesses. `act` comes after the first, and a few more loads follow
-    /// so that the queues have as many rounds as they need.
+    /// Makes these accesses. `act` is called after the first one. A few more loads follow, so that
+    /// the queues get as many polls as they need.
     fn run(&mut self, accesses: &[Access], act: &mut dyn FnMut(&mut D), ready: &[u16]) {
         let Some(device) = &mut self.device else {
             return;
@@ -138,7 +138,9 @@ impl<D: DeviceModel, const Q: usize> Machine<D> for Conversation<D, Q> {
             .expect("an interrupt");
         let mem = self.ram.flat(BASE);
         let again = self.device.take().map(MmioDevice::into_messages);
-        let mut messages = again.or_else(|| self.messages.take()).expect("one of them");
+        let mut messages = again
+            .or_else(|| self.messages.take())
+            .expect("the messages");
         let (device, responder) =
             config_builder_from_stream(builder, &mut messages, &.., mem).expect("a device");
         assert!(responder.accept());

@@ -1,4 +1,4 @@
-//! The same random steps, good and bad, come to the same on both rings and over every transport.
+//! Random steps, good and bad, have the same results on both ring formats and over every transport.
 
 use virtside_tests::differential::DifferentialRig;
 

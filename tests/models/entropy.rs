@@ -1,4 +1,4 @@
-//! The entropy device: a source that counts, and is not ready or fails at times.
+//! The entropy device: a source that counts, and that sometimes is not ready or fails.
 
 use virtside::{
     models::{Entropy, EntropyError},

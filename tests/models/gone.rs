@@ -1,4 +1,5 @@
-//! Memory that goes while a request is served: the request fails, and neither the driver nor the device does.
+//! Driver memory that disappears while a request is served: the request fails, but neither the
+//! queue nor the device stops.
 
 use std::{
     ops::Range,
@@ -25,20 +26,20 @@ use crate::{case::Q, *};
 type Mem = GuardedMem<FlatMem<Hook>>;
 type Device<D> = Engine<D, Mem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
-/// A device that is served chains whose buffers go after an access to them.
-struct Going<C: ModelCase> {
+/// A device that serves chains whose buffers disappear after a given access.
+struct Vanishing<C: ModelCase> {
     device: Device<C::Model>,
     mem: Mem,
-    /// Accesses until then.
+    /// Accesses that still succeed.
     left: Arc<AtomicU32>,
-    /// From the first to the last buffer of the chain that was sent.
+    /// The range from the first to the last buffer of the chain that was sent.
     buffers: Arc<Mutex<Range<u64>>>,
     ram: TestRam,
     wanted: Features,
     format: Format,
 }
 
-impl<C: ModelCase> Going<C> {
+impl<C: ModelCase> Vanishing<C> {
     fn new(case: &C, format: Format, ram: TestRam, left: u32) -> Self {
         let guard = Arc::new(OnceLock::<Mem>::new());
         let left = Arc::new(AtomicU32::new(left));
@@ -71,7 +72,7 @@ impl<C: ModelCase> Going<C> {
         }
     }
 
-    /// Sends the chains one after the other, each when memory is there; what came back.
+    /// Sends the chains one after the other, each with its memory present; returns what came back.
     fn play(&mut self, queues: u16, scenario: &[Chain]) -> Vec<Given> {
         let ring = |queue| Ring::new(self.ram, self.format, queue, false);
         let mut rings: Vec<Ring> = (0..queues).map(ring).collect();
@@ -100,23 +101,23 @@ impl<C: ModelCase> Going<C> {
     }
 }
 
-fn buffers_that_go_at_any_access_fail_only_their_request<C: ModelCase>() {
+fn buffers_gone_at_any_access_fail_only_their_request<C: ModelCase>() {
     for (case, _) in C::all() {
         let (scenario, queues, ram) = (case.scenario(), case.queues(), ram());
         for format in [Format::Split, Format::Packed] {
-            let mut going = Going::new(&case, format, ram, u32::MAX);
+            let mut going = Vanishing::new(&case, format, ram, u32::MAX);
             let undisturbed = going.play(queues, &scenario);
             let accesses = u32::MAX - going.left.load(Ordering::SeqCst);
             assert!(accesses as usize >= scenario.len());
             let mut gone = 0;
             for access in 0..accesses {
-                let mut going = Going::new(&case, format, ram, access);
+                let mut going = Vanishing::new(&case, format, ram, access);
                 going.play(queues, &scenario);
                 let faults = (0..queues).filter_map(|queue| going.device.driver_fault(queue));
                 assert_eq!(
                     faults.count(),
                     0,
-                    "access {access}: it is not the driver's fault"
+                    "access {access}: the driver is not at fault"
                 );
                 match going.device.take_host_fault() {
                     None => {}
@@ -127,11 +128,11 @@ fn buffers_that_go_at_any_access_fail_only_their_request<C: ModelCase>() {
                 let cured = going.play(queues, &scenario);
                 assert_eq!(cured, undisturbed, "access {access}");
             }
-            assert!(gone > 0, "of {accesses} accesses");
+            assert!(gone > 0, "no request failed in {accesses} accesses");
         }
     }
 }
 
 over_models! {
-    blk console entropy gpio i2c spi: { buffers_that_go_at_any_access_fail_only_their_request }
+    blk console entropy gpio i2c spi: { buffers_gone_at_any_access_fail_only_their_request }
 }

@@ -29,7 +29,7 @@ pub struct Case {
 
 type Model = Gpio<Bank, L>;
 
-/// A request: its place, with the status behind it.
+/// A random request message: its position, with the status behind it.
 fn request_of(random: &mut Random, interrupts: bool) -> Vec<u8> {
     let kind = random.of(&[
         NAMES,
@@ -43,7 +43,7 @@ fn request_of(random: &mut Random, interrupts: bool) -> Vec<u8> {
         77,
     ]);
     let kind = match kind {
-        // Without interrupts that is never right.
+        // An interrupt type without interrupts always fails, so it is sent less often.
         IRQ_TYPE if !interrupts && !random.once_in(5) => GET_DIRECTION,
         kind => kind,
     };
@@ -161,7 +161,7 @@ impl ModelCase for Case {
             _ => {
                 for _ in 0..=random.below(3) {
                     let line = random.of(&[BUTTON, BUTTON, WIRE, WIRE, JUMPER, 4]);
-                    // Some may overlap with another that the device still has.
+                    // The buffer may overlap another one that the device still has.
                     let at = DATA + 0x400 + 0x10 * random.below(100);
                     company.write(at, &line.to_le_bytes());
                     let mut buffers = random.cut(at, 2, false);
@@ -252,7 +252,7 @@ impl ModelCase for Case {
         std::mem::swap(one.lines_mut(), other.lines_mut());
     }
     fn observe_restored(model: &mut Model) -> Vec<Call> {
-        // A buffer that waits for a level looks at its line once more.
+        // A buffer that waits for a level senses its line again after a restore.
         let mut calls = Self::observe(model);
         calls.retain(|call| !matches!(call, Call::Level(_)));
         calls

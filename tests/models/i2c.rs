@@ -1,4 +1,4 @@
-//! The I2C adapter, which combines a write and the read behind it, or does not.
+//! The I2C adapter, with and without combining of a write and the next read.
 
 use embedded_hal::i2c::ErrorKind;
 use virtside::{

@@ -1,7 +1,9 @@
-//! What holds for every ready-made model, run over each of them: the same answers over both ring formats and
-//! every transport, across a restore and across a suspension, and a reset that cures whatever a driver did.
+//! Properties of every ready-made model, tested over each of them: the same answers over both ring
+//! formats and every transport, across a restore and across a suspension; and a reset that makes a
+//! device work again after any driver behaviour.
 //!
-//! [`ModelCase`] says how a model is built and used. What only one model does is in the suite of its name.
+//! [`ModelCase`] says how a model is built and used. The suite with a model's name tests what only
+//! that model does.
 
 mod blk;
 mod carried;
@@ -21,7 +23,8 @@ mod suspended;
 
 use case::ModelCase;
 
-/// Makes a module for each model named, with a test of each function named, which takes a [`ModelCase`].
+/// Makes a module for each model named, with a test for each function named. Each function takes a
+/// [`ModelCase`].
 macro_rules! over_models {
     ($($model:ident)+: $tests:tt) => {
         $(over_models!(@ $model $tests);)+

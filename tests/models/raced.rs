@@ -1,4 +1,4 @@
-//! A driver that scribbles over its rings and buffers from another thread while the device works.
+//! A driver that overwrites its rings and buffers from another thread while the device works.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,12 +25,13 @@ use crate::{
 /// Rounds of each format, each with a device of its own.
 const ROUNDS: u64 = 150;
 
-/// Writes what could be a descriptor, an index or a header, until told to stop.
-fn scribble(ram: TestRam, queues: u64, mut random: Random, begun: &AtomicBool, stop: &AtomicBool) {
+/// Writes plausible descriptors, indices and headers until told to stop.
+fn overwrite(ram: TestRam, queues: u64, mut random: Random, begun: &AtomicBool, stop: &AtomicBool) {
     begun.store(true, Ordering::Relaxed);
     let at = (REQUESTS - BASE) as usize;
     while !stop.load(Ordering::Relaxed) {
-        // A descriptor's address and length, seldom the rest: or no chain would be good.
+        // Mostly a descriptor's address and length, seldom the rest: otherwise no chain would be
+        // good.
         let slot = (0x1000 * random.below(queues) + 16 * random.below(16)) as usize;
         let len = random.below(0x400) as u32;
         let addr = REQUESTS + random.below(0x1000);
@@ -46,7 +47,7 @@ fn scribble(ram: TestRam, queues: u64, mut random: Random, begun: &AtomicBool, s
     }
 }
 
-/// Chains that the device did, and rounds that ended with a fault.
+/// Returns the number of chains served, and of rounds that ended with a fault.
 fn race<C: ModelCase>(case: &C, format: Format) -> (u64, u32) {
     let scenario = case.scenario();
     let ram = ram();
@@ -84,7 +85,7 @@ fn race<C: ModelCase>(case: &C, format: Format) -> (u64, u32) {
         std::thread::scope(|threads| {
             let (begun, stop) = (&begun, &stop);
             let random = Random::new(0x1234_5678_9abc + round);
-            threads.spawn(move || scribble(ram, queues.into(), random, begun, stop));
+            threads.spawn(move || overwrite(ram, queues.into(), random, begun, stop));
             while !begun.load(Ordering::Relaxed) {
                 std::thread::yield_now();
             }
@@ -120,7 +121,7 @@ fn race<C: ModelCase>(case: &C, format: Format) -> (u64, u32) {
         assert_eq!(
             device.take_host_fault(),
             None,
-            "no address was used without its check"
+            "every address was checked before its use"
         );
         let cured = given(&mut play_scenario(
             &mut device,
@@ -139,17 +140,17 @@ fn race_each<C: ModelCase>(format: Format) {
     }
 }
 
-fn a_split_ring_scribbled_over_meanwhile_is_cured_by_a_reset<C: ModelCase>() {
+fn a_reset_cures_a_concurrently_overwritten_split_ring<C: ModelCase>() {
     race_each::<C>(Format::Split);
 }
 
-fn a_packed_ring_scribbled_over_meanwhile_is_cured_by_a_reset<C: ModelCase>() {
+fn a_reset_cures_a_concurrently_overwritten_packed_ring<C: ModelCase>() {
     race_each::<C>(Format::Packed);
 }
 
 over_models! {
     blk console entropy gpio i2c spi: {
-        a_split_ring_scribbled_over_meanwhile_is_cured_by_a_reset
-        a_packed_ring_scribbled_over_meanwhile_is_cured_by_a_reset
+        a_reset_cures_a_concurrently_overwritten_split_ring
+        a_reset_cures_a_concurrently_overwritten_packed_ring
     }
 }

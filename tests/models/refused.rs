@@ -1,4 +1,4 @@
-//! States that a device refuses, and stays as it is.
+//! Snapshots that a device refuses; the device stays unchanged.
 
 use virtside::{
     Features, error::FaultPolicy, model::SaveModel, snapshot::SnapshotError, testing::Registers,
@@ -22,12 +22,16 @@ fn a_device_that_is_not_in_reset_takes_no_state<C: ModelCase>() {
             direct::<_, Q>(case.scenario_model(), ram, FaultPolicy::default());
         let place = (ram, Format::Split, case.features() | Features::RING);
         let _ = play_scenario(&mut device, place, &case.scenario());
-        let state: State<C::Model> = device.save().expect("nothing is in the way");
+        let state: State<C::Model> = device.save().expect("the device can be saved");
         assert_eq!(device.restore(&state), Err(SnapshotError::NotInReset));
         assert_eq!(device.load(reg::STATUS), LIVE);
         assert!(device.model().save() == state.model);
         let again = given(&mut play_scenario(&mut device, place, &case.scenario()));
-        assert_eq!(again.len(), case.scenario().len(), "it works as before");
+        assert_eq!(
+            again.len(),
+            case.scenario().len(),
+            "the device works as before"
+        );
     }
 }
 
@@ -38,7 +42,7 @@ fn a_state_of_another_version_is_refused<C: Versioned>() {
             direct::<_, Q>(case.scenario_model(), ram, FaultPolicy::default());
         let place = (ram, Format::Split, case.features() | Features::RING);
         let _ = play_scenario(&mut device, place, &case.scenario());
-        let mut state: State<C::Model> = device.save().expect("nothing is in the way");
+        let mut state: State<C::Model> = device.save().expect("the device can be saved");
         let right = *C::version(&mut state.model);
         let model = case.successor(device.model());
         let mut next: Device<C::Model> = direct::<_, Q>(model, ram, FaultPolicy::default());

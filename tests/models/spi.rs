@@ -1,4 +1,4 @@
-//! The SPI controller: transfers of every shape to one that can do everything.
+//! The SPI controller: transfers of every shape, to a controller with every capability.
 
 use virtside::{
     model::SaveModel,
@@ -64,7 +64,7 @@ impl ModelCase for Case {
     }
     fn observe(model: &mut Model) -> Vec<(SpiSettings, Data)> {
         let recorder = model.controller_mut();
-        // A device that is set up anew may be told of its reset later than another.
+        // A device that is set up again may release its lines later than another.
         recorder.releases = 0;
         std::mem::take(&mut recorder.calls)
     }

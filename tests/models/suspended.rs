@@ -1,4 +1,4 @@
-//! A device that is suspended and resumed between any two steps, and one that is not.
+//! A device that is suspended and resumed between any two steps, compared with one that is not.
 
 use virtside::{
     DriverFault, Features, HostFault, QueueConfig, Step, error::FaultPolicy,
@@ -17,7 +17,8 @@ use crate::{
     *,
 };
 
-/// A device that is suspended and resumed before every kick, if no chain keeps it awake.
+/// A device that is suspended and resumed before every kick, unless a chain in hand delays the
+/// suspension.
 struct Suspended<C: ModelCase>(Device<C::Model>);
 
 impl<C: ModelCase> Suspended<C> {
@@ -27,7 +28,7 @@ impl<C: ModelCase> Suspended<C> {
 
     fn suspend_and_resume(&mut self) {
         let device = &mut self.0;
-        let state: EngineSnapshot<_, Q, N, 16> = device.save().expect("nothing is in the way");
+        let state: EngineSnapshot<_, Q, N, 16> = device.save().expect("the device can be saved");
         let chains = &state.device.chains;
         if !chains
             .iter()

@@ -1,4 +1,4 @@
-//! Buses on which anything may happen, for the models over embedded-hal, and a port of a console.
+//! Buses and pins with arbitrary results for the models over embedded-hal, and a console port.
 
 use embedded_hal::{
     delay::DelayNs,
@@ -8,16 +8,16 @@ use embedded_hal::{
 };
 use virtside::models::{ConsoleError, ConsolePort};
 
-/// Fails, or not, as `next` says.
+/// Fails or succeeds as `next` says.
 #[derive(Clone, Copy, Debug)]
 pub struct Any(pub extern "C" fn() -> u64);
 
-/// What fails.
+/// The error of every bus.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure(u64);
 
 impl Any {
-    fn happens(self, bytes: &mut [u8]) -> Result<(), Failure> {
+    fn result(self, bytes: &mut [u8]) -> Result<(), Failure> {
         for byte in bytes {
             *byte = (self.0)().to_le_bytes()[0];
         }
@@ -57,8 +57,8 @@ impl<A: i2c::AddressMode> I2c<A> for Any {
     fn transaction(&mut self, _: A, operations: &mut [i2c::Operation<'_>]) -> Result<(), Failure> {
         for operation in operations {
             match operation {
-                i2c::Operation::Read(bytes) => self.happens(bytes)?,
-                i2c::Operation::Write(_) => self.happens(&mut [])?,
+                i2c::Operation::Read(bytes) => self.result(bytes)?,
+                i2c::Operation::Write(_) => self.result(&mut [])?,
             }
         }
         Ok(())
@@ -71,23 +71,23 @@ impl spi::ErrorType for Any {
 
 impl SpiBus for Any {
     fn read(&mut self, words: &mut [u8]) -> Result<(), Failure> {
-        self.happens(words)
+        self.result(words)
     }
     fn write(&mut self, _: &[u8]) -> Result<(), Failure> {
-        self.happens(&mut [])
+        self.result(&mut [])
     }
     fn transfer(&mut self, read: &mut [u8], _: &[u8]) -> Result<(), Failure> {
-        self.happens(read)
+        self.result(read)
     }
     fn transfer_in_place(&mut self, words: &mut [u8]) -> Result<(), Failure> {
-        self.happens(words)
+        self.result(words)
     }
     fn flush(&mut self) -> Result<(), Failure> {
-        self.happens(&mut [])
+        self.result(&mut [])
     }
 }
 
-/// The same as a device: no type is both a bus and one.
+/// `Any` as an SPI device: a type cannot be both a bus and a device.
 #[derive(Clone, Copy, Debug)]
 pub struct AnyDevice(pub Any);
 
@@ -101,8 +101,8 @@ impl SpiDevice for AnyDevice {
             match operation {
                 spi::Operation::Read(words)
                 | spi::Operation::Transfer(words, _)
-                | spi::Operation::TransferInPlace(words) => self.0.happens(words)?,
-                _ => self.0.happens(&mut [])?,
+                | spi::Operation::TransferInPlace(words) => self.0.result(words)?,
+                _ => self.0.result(&mut [])?,
             }
         }
         Ok(())
@@ -115,22 +115,22 @@ impl digital::ErrorType for Any {
 
 impl OutputPin for Any {
     fn set_low(&mut self) -> Result<(), Failure> {
-        self.happens(&mut [])
+        self.result(&mut [])
     }
     fn set_high(&mut self) -> Result<(), Failure> {
-        self.happens(&mut [])
+        self.result(&mut [])
     }
 }
 
 impl DelayNs for Any {
     fn delay_ns(&mut self, _: u32) {
-        let _ = self.happens(&mut []);
+        let _ = self.result(&mut []);
     }
 }
 
 impl InputPin for Any {
     fn is_high(&mut self) -> Result<bool, Failure> {
-        self.happens(&mut []).map(|()| (self.0)() == 0)
+        self.result(&mut []).map(|()| (self.0)() == 0)
     }
     fn is_low(&mut self) -> Result<bool, Failure> {
         self.is_high().map(|high| !high)
@@ -142,12 +142,12 @@ impl ConsolePort for Any {
         (self.0)() == 0
     }
     fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ConsoleError> {
-        self.happens(bytes).map_err(|_| ConsoleError::NotReady)?;
-        // However much it says.
+        self.result(bytes).map_err(|_| ConsoleError::NotReady)?;
+        // Any length, including one that exceeds the buffer.
         Ok(usize::try_from((self.0)()).unwrap_or(0))
     }
     fn write(&mut self, _: &[u8]) -> Result<usize, ConsoleError> {
-        self.happens(&mut []).map_err(|_| ConsoleError::Failed)?;
+        self.result(&mut []).map_err(|_| ConsoleError::Failed)?;
         Ok(usize::try_from((self.0)()).unwrap_or(0))
     }
 }

@@ -1,5 +1,5 @@
-//! A device of every kind, reachable from one function: if any of it can panic, the panic handler
-//! is linked, and with it a symbol that is nowhere.
+//! A device of every kind, reachable from one function. If any of its code can panic, the panic
+//! handler is linked, and with it a symbol that is defined nowhere.
 #![no_std]
 
 mod buses;
@@ -31,7 +31,7 @@ static BELL: Doorbell<2> = Doorbell::new();
 
 type Chains = [ChainSlot<16>; 2];
 
-/// Whatever a driver and a host may do with a device.
+/// Calls everything that a driver and a host can do with a device.
 fn exercise<D: SaveModel, M: DriverMem>(model: D, mem: M, input: &mut dyn FnMut() -> u64)
 where
     M: Clone,
@@ -83,7 +83,7 @@ where
             }
             14 => {
                 if let Ok(taken) = engine.take_queue(0) {
-                    elsewhere(taken, engine.device().memory());
+                    use_taken_queue(taken, engine.device().memory());
                 }
                 continue;
             }
@@ -103,7 +103,7 @@ where
     }
 }
 
-/// A state of which nothing is known.
+/// A snapshot with arbitrary contents.
 fn scramble<S>(state: &mut EngineSnapshot<S, 2, 16, 2>, input: &mut dyn FnMut() -> u64) {
     black_box(&mut state.registers);
     scramble_device(&mut state.device, input);
@@ -117,7 +117,7 @@ fn scramble_device(state: &mut DeviceSnapshot<2, 16, 2>, input: &mut dyn FnMut()
     black_box(state);
 }
 
-fn elsewhere<M: DriverMem>(mut taken: TakenQueue<<M as DriverMem>::Window, &CountingNotify, 2, 16, &Shared<2>>, mem: &M) {
+fn use_taken_queue<M: DriverMem>(mut taken: TakenQueue<<M as DriverMem>::Window, &CountingNotify, 2, 16, &Shared<2>>, mem: &M) {
     let mut slot = virtside::queue::Chain::new();
     while let Ok(true) = TakenQueue::pop(&mut taken, mem, &mut slot) {
         let _ = taken.complete(&slot, 0);

@@ -1,4 +1,4 @@
-//! A device that came of a conversation in messages, behind registers that a test writes one by one.
+//! A device that was set up by messages, behind registers that a test accesses one by one.
 
 use std::{cell::RefCell, collections::VecDeque, io, rc::Rc, sync::Arc, time::Duration};
 
@@ -13,12 +13,12 @@ use virtside_std::{
 
 use virtside_tests::{BASE, Line, N, Q, TestRam};
 
-/// The accesses that a driver is about to make, and what became of them.
+/// The accesses that a driver will make, and their replies.
 #[derive(Clone, Debug, Default)]
-pub struct Script(Rc<RefCell<Inside>>);
+pub struct Script(Rc<RefCell<Contents>>);
 
 #[derive(Debug, Default)]
-struct Inside {
+struct Contents {
     accesses: VecDeque<Access>,
     replies: Vec<u64>,
 }
@@ -29,7 +29,7 @@ impl Script {
         self.0.borrow_mut().accesses.extend(accesses);
     }
 
-    /// Takes the replies since this was last called.
+    /// Takes the replies since the last call.
     pub fn replies(&self) -> Vec<u64> {
         std::mem::take(&mut self.0.borrow_mut().replies)
     }
@@ -46,7 +46,7 @@ impl AccessSource for Script {
     }
 }
 
-/// Writes accesses down, all as if they were done.
+/// Records accesses; every access counts as done.
 pub struct Recorder(pub Vec<Access>);
 
 impl Registers for Recorder {
@@ -56,10 +56,10 @@ impl Registers for Recorder {
     }
 }
 
-/// What [`Talk::run`] serves.
+/// The engine that [`ScriptedDevice::run`] serves.
 pub type Served<D> = Engine<D, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
-/// Acts before each round of the queues.
+/// Calls a function before each poll of the queues.
 struct Act<F>(F);
 
 impl<D, F> Observer<Served<D>> for Act<F>
@@ -72,15 +72,15 @@ where
     }
 }
 
-/// A live device of messages.
+/// A live device that is driven by a script of register accesses.
 #[derive(Debug)]
-pub struct Talk<D> {
+pub struct ScriptedDevice<D> {
     script: Script,
     device: MmioDevice<Script, Served<D>>,
 }
 
-impl<D: DeviceModel> Talk<D> {
-    /// From reset to live.
+impl<D: DeviceModel> ScriptedDevice<D> {
+    /// Brings a device up from reset to live.
     pub fn new(model: D, ram: TestRam, features: Features, queues: &[QueueConfig]) -> Self {
         let script = Script::default();
         let mut recorder = Recorder(Vec::new());
@@ -96,17 +96,17 @@ impl<D: DeviceModel> Talk<D> {
             config_builder_from_stream(builder, &mut messages, &.., ram.flat(BASE))
                 .expect("a device");
         responder.accept();
-        let mut talk = Self {
+        let mut device = Self {
             script,
             device: messages.start(device, vec![const { ChainSlot::new() }; 4]),
         };
-        // DRIVER_OK completes here.
-        let _ = talk.run(&[], |_| {});
-        talk
+        // DRIVER_OK completes during this call.
+        let _ = device.run(&[], |_| {});
+        device
     }
 
-    /// Serves these accesses; gives what each got. `act` is called after each access was answered,
-    /// and whenever one has to wait.
+    /// Serves these accesses and returns their replies. `act` is called after each access was
+    /// answered, and whenever an access has to wait.
     pub fn run(&mut self, accesses: &[Access], act: impl FnMut(&mut Served<D>)) -> Vec<u64> {
         let _ = self.script.replies();
         self.script.extend(accesses.iter().copied());
@@ -137,7 +137,7 @@ impl<D: DeviceModel> Talk<D> {
         self.device.engine_mut()
     }
 
-    /// Where the device is in its life.
+    /// The device's phase.
     pub const fn phase(&self) -> Phase {
         self.device.engine().phase()
     }
