@@ -1,4 +1,4 @@
-//! Requests that fail.
+//! Requests that fail: what the driver is answered and what the host is told.
 
 use virtside::{
     DriverFault, Features, HostFault,
@@ -21,7 +21,7 @@ fn a_line_that_is_not_there_is_an_error() {
             (IRQ_TYPE, NONE),
             (IRQ_TYPE, RISING),
         ] {
-            // The bank of the tests would panic if it were asked.
+            // The bank of the tests panics if it is called for such a line.
             board
                 .bank()
                 .abilities
@@ -106,7 +106,7 @@ fn an_interrupt_of_a_line_that_has_none_is_an_error() {
     board.refuses(IRQ_TYPE, JUMPER, RISING);
     board.refuses(IRQ_TYPE, LED, HIGH);
     assert_eq!(board.calls(), []);
-    // To disable what was never enabled is not.
+    // Disabling an interrupt that was never enabled is no error.
     board.does(IRQ_TYPE, JUMPER, NONE);
 }
 
@@ -123,7 +123,8 @@ fn an_interrupt_of_an_output_is_an_error() {
 
 #[test]
 fn an_output_has_no_interrupt_to_disable() {
-    // Linux disables what it no longer uses, whatever the line has become, and ignores the answer.
+    // Linux disables the interrupt of a line that it no longer uses, whatever the line is now, and
+    // ignores the answer.
     let mut board = Board::new();
     board.does(SET_DIRECTION, WIRE, OUT);
     board.calls();
@@ -139,7 +140,7 @@ fn an_output_is_not_made_of_a_line_whose_interrupt_is_enabled() {
     board.does(IRQ_TYPE, WIRE, RISING);
     board.refuses(SET_DIRECTION, WIRE, OUT);
     assert_eq!(board.does(GET_DIRECTION, WIRE, 0), IN as u8);
-    // It may become an input again, and after its interrupt is disabled, an output.
+    // The line may become an input again, and an output after its interrupt is disabled.
     board.does(SET_DIRECTION, WIRE, IN);
     board.does(IRQ_TYPE, WIRE, NONE);
     board.does(SET_DIRECTION, WIRE, OUT);
@@ -147,7 +148,7 @@ fn an_output_is_not_made_of_a_line_whose_interrupt_is_enabled() {
 
 #[test]
 fn a_trigger_that_cannot_be_changed_is_an_error() {
-    // Its level cannot be looked at: nothing happened.
+    // Sensing the level fails, so nothing changes.
     let mut board = Board::new();
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
@@ -158,7 +159,7 @@ fn a_trigger_that_cannot_be_changed_is_an_error() {
         Some(Trigger::RisingEdge)
     );
     assert_eq!(board.event(), None);
-    // It cannot be set up: the interrupt is disabled.
+    // Arming the new trigger fails, so the interrupt is disabled.
     board.bank().trouble = vec![None, Some(GpioError::Failed)];
     assert_eq!(board.ask(IRQ_TYPE, BUTTON, FALLING), (ERR, 0));
     assert_eq!(board.engine.model().trigger(BUTTON), None);
@@ -174,7 +175,7 @@ fn a_line_that_fails_is_an_error_and_our_fault() {
         (SET_DIRECTION, WIRE, NONE, 0),
         (GET_VALUE, WIRE, 0, 0),
         (SET_VALUE, WIRE, 0, 0),
-        // The level is looked at, then the interrupt is set up.
+        // The model senses the level before it sets the interrupt up.
         (IRQ_TYPE, BUTTON, RISING, 0),
         (IRQ_TYPE, BUTTON, RISING, 1),
     ];
@@ -191,7 +192,7 @@ fn a_line_that_fails_is_an_error_and_our_fault() {
             assert_eq!(board.ask(kind, line, value), (ERR, 0));
             assert_eq!(board.host_fault(), fault);
             assert_eq!(board.engine.model().trigger(BUTTON), None);
-            assert_eq!(board.fault(0), None, "the device lives");
+            assert_eq!(board.fault(0), None, "the queue works");
             board.does(GET_VALUE, WIRE, 0);
         }
     }
@@ -204,7 +205,7 @@ fn a_direction_that_fails_is_not_taken() {
     board.bank().trouble = vec![Some(GpioError::Failed)];
     assert_eq!(board.ask(SET_DIRECTION, WIRE, IN), (ERR, 0));
     assert_eq!(board.does(GET_DIRECTION, WIRE, 0), OUT as u8);
-    // None is none, whatever the line says.
+    // Setting no direction succeeds even if the line fails.
     board.bank().trouble = vec![Some(GpioError::Failed)];
     assert_eq!(board.ask(SET_DIRECTION, WIRE, NONE), (ERR, 0));
     assert_eq!(board.does(GET_DIRECTION, WIRE, 0), 0);
@@ -242,7 +243,7 @@ fn an_interrupt_that_cannot_be_switched_off_counts_as_disabled() {
 }
 
 #[test]
-fn a_reset_goes_on_if_a_line_fails() {
+fn a_reset_continues_if_a_line_fails() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, LOW);
@@ -327,7 +328,7 @@ fn a_request_without_room_for_the_status_stops_the_queue() {
         assert_eq!(
             board.engine.status().bits() & 0x40,
             0x40,
-            "it needs a reset"
+            "the device needs a reset"
         );
         assert_eq!(board.calls(), []);
         board.restart();

@@ -1,4 +1,4 @@
-//! Eventq buffers that are not kept.
+//! Eventq buffers that the device returns at once: for which reasons, and with which status.
 
 use virtside::{
     DeviceModel, DriverFault, Features, HostFault, Step,
@@ -16,7 +16,7 @@ fn a_buffer_for_a_disabled_interrupt_comes_back_as_invalid() {
         assert_eq!(board.listen(line), Step::Idle);
         assert_eq!(board.heard(line), Some(INVALID));
     }
-    // And leaves the interrupt masked.
+    // The buffer does not unmask the interrupt.
     board.does(IRQ_TYPE, BUTTON, HIGH);
     board.fire(BUTTON);
     assert_eq!(board.event(), None);
@@ -78,7 +78,7 @@ fn buffers_that_are_kept_leave_a_slot_for_requests() {
         assert_eq!(board.listen(line), Step::Blocked);
     }
     assert_eq!(board.does(GET_VALUE, BUTTON, 0), 0);
-    // The other buffer has its turn when the first is given back.
+    // The device takes the other buffer after the first is given back.
     board.fire(BUTTON);
     assert_eq!(board.heard(BUTTON), Some(VALID));
     board.fire(WIRE);
@@ -100,9 +100,9 @@ fn a_buffer_without_room_for_the_status_stops_the_queue() {
     assert_eq!(
         board.engine.status().bits() & 0x40,
         0x40,
-        "it needs a reset"
+        "the device needs a reset"
     );
-    // What was kept is forgotten.
+    // The device has discarded the buffers that it kept.
     board.fire(WIRE);
     assert_eq!(board.event(), None);
     assert_eq!(board.engine.model().due(), None);
@@ -114,7 +114,7 @@ fn a_buffer_without_room_for_the_status_stops_the_queue() {
 }
 
 #[test]
-fn a_level_that_cannot_be_sensed_counts_as_not_there() {
+fn a_level_that_cannot_be_sensed_counts_as_inactive() {
     for (error, fault) in [
         (GpioError::Failed, Some(HostFault::Backend)),
         (GpioError::Unsupported, None),
@@ -132,11 +132,11 @@ fn a_level_that_cannot_be_sensed_counts_as_not_there() {
 }
 
 #[test]
-fn a_buffer_that_is_kept_stays_kept_when_it_is_looked_at_again() {
+fn a_kept_buffer_stays_kept_when_it_is_served_again() {
     let mut board = Board::new();
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
-    // The driver writes another line into it: it was read once.
+    // The driver overwrites the line number; the device has read it once.
     board.events.write(EVENTS + 0x20, &LED.to_le_bytes());
     board.engine.backend_ready(1);
     assert_eq!(board.settle(), Step::Blocked);
@@ -147,7 +147,7 @@ fn a_buffer_that_is_kept_stays_kept_when_it_is_looked_at_again() {
 
 #[test]
 fn kept_buffers_of_all_lines_leave_room_for_requests() {
-    // As many slots as lines that interrupt, and one.
+    // One slot more than lines with interrupts.
     use virtside::models::gpio::{Abilities, Gpio};
     use virtside_tests::{config, driver, rings::settle, test_engine};
     let mut bank = Bank::new();
@@ -165,7 +165,7 @@ fn kept_buffers_of_all_lines_leave_room_for_requests() {
         board.does(IRQ_TYPE, line, RISING);
         board.listen(line);
     }
-    // More than there is room for, and all in one batch.
+    // More buffers than the device has room for, in one batch.
     for head in [8, 10, 12] {
         board.offer(head, BUTTON);
     }
@@ -183,7 +183,7 @@ fn kept_buffers_of_all_lines_leave_room_for_requests() {
 }
 
 #[test]
-fn a_quiet_line_holds_up_no_other_as_in_order_is_not_offered() {
+fn a_line_without_interrupts_delays_no_other() {
     let asking = Offer::AS_IS.with(Features::IN_ORDER);
     let mut mute = Bank::new();
     mute.abilities = [Abilities::INPUT | Abilities::OUTPUT; L];

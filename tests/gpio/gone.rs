@@ -1,4 +1,4 @@
-//! Memory that goes away between the chain and its use.
+//! Driver memory that disappears while the device serves a chain.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,9 +15,8 @@ use virtside_tests::{
     rings::{GuardedMem, settle},
 };
 
-/// Sends a chain of this message on a queue; once the device has reached into the buffer at `at`, the
-/// 8 bytes from `gone` on are no longer there. What it says then, its used length and 64 bytes from
-/// [`ANSWER`] on.
+/// Sends a chain with this message on a queue. When the device accesses the buffer at `at`, the 8
+/// bytes from `gone` on disappear. Returns the used length and 64 bytes from [`ANSWER`] on.
 fn goes(queue: u16, message: &[u8], buffers: &[Buffer], at: u64, gone: u64) -> (u64, u32, Vec<u8>) {
     let ram = ram();
     let guard = Arc::new(OnceLock::<GuardedMem<FlatMem<Hook>>>::new());
@@ -49,7 +48,7 @@ fn goes(queue: u16, message: &[u8], buffers: &[Buffer], at: u64, gone: u64) -> (
     let Some(HostFault::MemoryGone { addr }) = device.take_host_fault() else {
         panic!("the memory is gone");
     };
-    assert_eq!(device.driver_fault(queue), None, "the device lives");
+    assert_eq!(device.driver_fault(queue), None, "the queue works");
     (addr, used, answer)
 }
 

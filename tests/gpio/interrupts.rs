@@ -1,4 +1,4 @@
-//! From the line to the driver: enabled over the requestq, unmasked over the eventq.
+//! Interrupts from the line to the driver: enabled over the requestq, unmasked over the eventq.
 
 use virtside::{
     DeviceModel, Step,
@@ -11,12 +11,12 @@ fn edges() -> impl Iterator<Item = u32> {
     TYPES.into_iter().filter(|kind| kind.2).map(|kind| kind.0)
 }
 
-/// The levels, and the one that each waits for.
+/// The level triggers, each with the level that it waits for.
 fn levels() -> impl Iterator<Item = (u32, bool)> {
     [(HIGH, true), (LOW, false)].into_iter()
 }
 
-/// Enables the button's interrupt while it is not active.
+/// Enables the button's interrupt while its trigger is not active.
 fn enabled(kind: u32) -> Board {
     let mut board = Board::new();
     board.set_level(BUTTON, kind == LOW);
@@ -38,7 +38,7 @@ fn the_bank_is_told_what_the_driver_waits_for() {
         assert_eq!(board.calls(), [Call::Trigger(BUTTON, None)]);
         assert_eq!(board.engine.model().trigger(BUTTON), None);
         assert_eq!(board.does(IRQ_TYPE, BUTTON, NONE), 0);
-        assert_eq!(board.calls(), [], "it is disabled already");
+        assert_eq!(board.calls(), [], "the interrupt is disabled already");
     }
 }
 
@@ -63,7 +63,7 @@ fn the_host_gets_the_buffer_to_complete_from_the_handler() {
     assert_eq!(
         board.engine.model_mut().interrupt(BUTTON),
         None,
-        "nobody listens"
+        "the interrupt is masked"
     );
     board.does(IRQ_TYPE, BUTTON, NONE);
     board.does(IRQ_TYPE, BUTTON, RISING);
@@ -72,7 +72,7 @@ fn the_host_gets_the_buffer_to_complete_from_the_handler() {
         .engine
         .model_mut()
         .interrupt(BUTTON)
-        .expect("the driver listens");
+        .expect("the interrupt is unmasked");
     assert_eq!(board.engine.model().due(), Some(token));
     assert_eq!(board.engine.complete(token), Ok(()));
     assert_eq!(board.heard(BUTTON), Some(VALID));
@@ -85,8 +85,12 @@ fn an_interrupt_that_is_not_enabled_is_not_delivered() {
     board.fire(BUTTON);
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
-    assert_eq!(board.event(), None, "what was before does not count");
-    // An interrupt of another line, or of none, is not this one's.
+    assert_eq!(
+        board.event(),
+        None,
+        "an edge before the enable does not count"
+    );
+    // Neither another line's interrupt nor an unknown line's has an effect.
     for line in [WIRE, JUMPER, L as u16, 0xffff] {
         board.fire(line);
         assert_eq!(board.event(), None);
@@ -107,14 +111,14 @@ fn an_interrupt_that_is_masked_is_not_delivered() {
 fn an_edge_while_masked_is_latched_and_delivered_once() {
     for kind in edges() {
         let mut board = enabled(kind);
-        // Any number of them is one.
+        // Any number of edges count as one.
         board.fire(BUTTON);
         board.fire(BUTTON);
         board.listen(BUTTON);
         assert_eq!(board.heard(BUTTON), Some(VALID));
         board.listen(BUTTON);
         assert_eq!(board.event(), None);
-        // Delivered, it is masked until the buffer comes again.
+        // After the delivery the interrupt is masked until the next buffer.
         board.fire(BUTTON);
         assert_eq!(board.heard(BUTTON), Some(VALID));
         board.fire(BUTTON);
@@ -132,18 +136,14 @@ fn a_level_while_masked_is_not_latched() {
         board.fire(BUTTON);
         board.set_level(BUTTON, !active);
         board.listen(BUTTON);
-        assert_eq!(
-            board.event(),
-            None,
-            "it has gone before the driver listened"
-        );
+        assert_eq!(board.event(), None, "the level ended before the unmask");
         board.fire(BUTTON);
         assert_eq!(board.heard(BUTTON), Some(VALID));
     }
 }
 
 #[test]
-fn a_level_that_is_still_there_is_delivered_at_the_unmask() {
+fn a_level_that_is_still_active_is_delivered_at_the_unmask() {
     for (kind, active) in levels() {
         let mut board = enabled(kind);
         board.set_level(BUTTON, active);
@@ -168,7 +168,7 @@ fn disabling_gives_the_buffer_back_as_invalid() {
             assert_eq!(board.heard(BUTTON), Some(INVALID));
             assert_eq!(board.event(), None);
             assert!(board.engine.device().notify().asserted() > line);
-            // And masks it.
+            // Disabling also masks the interrupt.
             board.fire(BUTTON);
             assert_eq!(board.event(), None);
         }
@@ -190,7 +190,7 @@ fn disabling_gives_back_the_buffer_of_this_line_only() {
 }
 
 #[test]
-fn disabling_throws_a_latched_edge_away() {
+fn disabling_discards_a_latched_edge() {
     for kind in edges() {
         for message in [(IRQ_TYPE, NONE), (SET_DIRECTION, NONE)] {
             let mut board = enabled(kind);
@@ -208,8 +208,8 @@ fn an_interrupt_disabled_as_it_occurs_gives_one_buffer_back() {
     for (kind, ..) in TYPES {
         let mut board = enabled(kind);
         board.listen(BUTTON);
-        // The handler ran, and before the buffer is given back the driver disables it: delivered or
-        // not, that is all.
+        // The handler has run, and the driver disables the interrupt before the buffer is given
+        // back: the buffer returns once, valid or invalid.
         assert!(board.engine.model_mut().interrupt(BUTTON).is_some());
         board.does(IRQ_TYPE, BUTTON, NONE);
         assert!(board.heard(BUTTON).is_some());
@@ -233,20 +233,20 @@ fn a_buffer_of_a_disabled_interrupt_comes_back_if_reenabled() {
     }
     board.requests.publish();
     let _ = board.engine.kick(0);
-    // The first request alone.
+    // Only the first request is served.
     assert_eq!(board.engine.poll(1), Step::More);
     let model = board.engine.model_mut();
     let void = model.due();
     assert!(void.is_some());
     model.interrupt(BUTTON);
     assert_eq!(model.due(), void);
-    // It is given back before the second request is taken.
+    // The buffer is given back before the second request is taken.
     assert_eq!(board.engine.poll(1), Step::More);
     assert_eq!(board.heard(BUTTON), Some(INVALID));
     assert_eq!(board.requests.used_idx(), 2);
     board.settle();
     board.engine.model_mut().interrupt(BUTTON);
-    // The edge was latched since it was enabled again.
+    // The edge was latched after the second enable.
     board.listen(BUTTON);
     assert_eq!(board.heard(BUTTON), Some(VALID));
 }
@@ -262,7 +262,7 @@ fn every_line_has_its_own_interrupt() {
     assert_eq!(board.heard(BUTTON), Some(VALID));
     board.fire(WIRE);
     assert_eq!(board.heard(WIRE), Some(VALID));
-    // Both at once.
+    // Both interrupts at once.
     board.listen(BUTTON);
     board.listen(WIRE);
     board.engine.model_mut().interrupt(WIRE);
@@ -275,12 +275,16 @@ fn every_line_has_its_own_interrupt() {
 
 #[test]
 fn an_interrupt_does_not_need_a_direction() {
-    // Linux enables interrupts of lines as it finds them.
+    // Linux enables the interrupt of a line without setting its direction.
     let mut board = enabled(RISING);
     assert_eq!(board.engine.model().direction(BUTTON), Direction::None);
     board.listen(BUTTON);
     board.does(SET_DIRECTION, BUTTON, IN);
-    assert_eq!(board.event(), None, "and a direction does not disable it");
+    assert_eq!(
+        board.event(),
+        None,
+        "setting a direction does not disable it"
+    );
     board.fire(BUTTON);
     assert_eq!(board.heard(BUTTON), Some(VALID));
 }
@@ -300,12 +304,12 @@ fn a_stopped_eventq_masks_every_interrupt() {
     assert_eq!(board.engine.model().due(), None);
     board.fire(BUTTON);
     assert_eq!(board.events.used_idx(), 0);
-    // Requests go on.
+    // The requestq still works.
     assert_eq!(board.does(GET_VALUE, BUTTON, 0), 0);
 }
 
 #[test]
-fn a_reset_forgets_every_interrupt() {
+fn a_reset_disables_every_interrupt() {
     let mut board = Board::new();
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.does(IRQ_TYPE, WIRE, RISING);
@@ -315,10 +319,10 @@ fn a_reset_forgets_every_interrupt() {
         .engine
         .model_mut()
         .interrupt(BUTTON)
-        .expect("the driver listens");
+        .expect("the interrupt is unmasked");
     board.restart();
     assert_eq!(board.engine.model().due(), None);
-    assert!(board.engine.complete(token).is_err(), "it is stale");
+    assert!(board.engine.complete(token).is_err(), "the token is stale");
     for line in [BUTTON, WIRE] {
         assert_eq!(board.engine.model().trigger(line), None);
         board.does(IRQ_TYPE, line, RISING);
@@ -328,7 +332,7 @@ fn a_reset_forgets_every_interrupt() {
 }
 
 #[test]
-fn an_edge_is_sensed_between_two_looks_at_a_line() {
+fn an_edge_is_sensed_between_two_polls_of_a_line() {
     for (kind, _, _) in TYPES.into_iter().filter(|kind| kind.2) {
         let mut board = Board::new();
         board.does(IRQ_TYPE, BUTTON, kind);
@@ -340,7 +344,7 @@ fn an_edge_is_sensed_between_two_looks_at_a_line() {
                 .engine
                 .model_mut()
                 .sense(BUTTON)
-                .expect("it is sensed");
+                .expect("the edge is sensed");
             board.settle();
             let rises = kind != FALLING && !before && now;
             let falls = kind != RISING && before && !now;
@@ -348,7 +352,7 @@ fn an_edge_is_sensed_between_two_looks_at_a_line() {
             let expected = (rises || falls).then_some((2 * BUTTON, VALID));
             assert_eq!(board.event(), expected);
             if expected.is_none() {
-                // The buffer is still there: make the next one the only one.
+                // The line's buffer is still kept; this makes the next one its only buffer.
                 board.does(IRQ_TYPE, BUTTON, NONE);
                 assert_eq!(board.heard(BUTTON), Some(INVALID));
                 board.does(IRQ_TYPE, BUTTON, kind);
@@ -359,7 +363,7 @@ fn an_edge_is_sensed_between_two_looks_at_a_line() {
 }
 
 #[test]
-fn a_level_is_sensed_as_long_as_it_is_there() {
+fn a_level_is_sensed_as_long_as_it_is_active() {
     for (kind, active) in levels() {
         let mut board = enabled(kind);
         board.listen(BUTTON);
@@ -370,8 +374,8 @@ fn a_level_is_sensed_as_long_as_it_is_there() {
                 .engine
                 .model_mut()
                 .sense(BUTTON)
-                .expect("it is sensed")
-                .expect("it is due");
+                .expect("the level is sensed")
+                .expect("the buffer is due");
             board.settle();
             assert_eq!(board.heard(BUTTON), Some(VALID));
             board.set_level(BUTTON, !active);
@@ -382,7 +386,7 @@ fn a_level_is_sensed_as_long_as_it_is_there() {
 }
 
 #[test]
-fn a_line_is_only_looked_at_if_its_interrupt_is_enabled() {
+fn a_line_is_only_sensed_if_its_interrupt_is_enabled() {
     let mut board = Board::new();
     for line in [BUTTON, L as u16, 0xffff] {
         assert_eq!(board.engine.model_mut().sense(line), Ok(None));
@@ -398,13 +402,13 @@ fn a_line_is_only_looked_at_if_its_interrupt_is_enabled() {
     board.listen(BUTTON);
     assert!(
         board.engine.model_mut().sense(BUTTON).unwrap().is_some(),
-        "nothing is lost"
+        "the edge was latched"
     );
 }
 
 #[test]
 fn an_edge_since_the_interrupt_was_enabled_is_sensed() {
-    // The line is looked at when the interrupt is enabled, so the first look tells a change.
+    // Enabling the interrupt senses the line, so the first later look finds a change.
     let mut board = Board::new();
     board.set_level(BUTTON, true);
     board.does(IRQ_TYPE, BUTTON, FALLING);
@@ -412,10 +416,10 @@ fn an_edge_since_the_interrupt_was_enabled_is_sensed() {
     assert_eq!(
         board.engine.model_mut().sense(BUTTON),
         Ok(None),
-        "nobody listens"
+        "the interrupt is masked"
     );
     board.listen(BUTTON);
-    assert_eq!(board.heard(BUTTON), Some(VALID), "but it was latched");
+    assert_eq!(board.heard(BUTTON), Some(VALID), "the edge was latched");
 }
 
 #[test]
@@ -442,7 +446,7 @@ fn a_buffer_that_is_due_is_given_back_by_the_next_poll() {
     board.engine.model_mut().interrupt(BUTTON);
     assert_eq!(board.engine.poll(8), Step::Idle);
     assert_eq!(board.heard(BUTTON), Some(VALID));
-    // And so is one whose interrupt the driver disables.
+    // The next poll also returns a buffer whose interrupt the driver disables.
     board.offer(2, BUTTON);
     let _ = board.engine.kick(1);
     assert_eq!(board.engine.poll(8), Step::Blocked);

@@ -1,4 +1,4 @@
-//! The gpio device: every request, every way to get one wrong, and interrupts from the line to the
+//! The gpio device: every request, every malformed request, and interrupts from the line to the
 //! driver.
 
 mod errors;

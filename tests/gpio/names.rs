@@ -1,4 +1,4 @@
-//! The configuration space, the offer, and the names block.
+//! The configuration space, the offered features and the names block.
 
 use virtside::{
     Features, Refusal,
@@ -93,7 +93,7 @@ fn names_come_in_line_order_and_end_with_a_zero_each() {
     assert_eq!(
         board.send(&buffers),
         Some(len),
-        "status and names are the answer"
+        "the answer is the status and the names"
     );
     let answer = board.bytes(ANSWER, BLOCK.len() + 2);
     assert_eq!(answer[0], OK);
@@ -158,7 +158,7 @@ fn names_that_are_not_ascii_are_not_taken() {
         NameError::Twice { line: 2 }.to_string(),
         "line 2 has the same name as an earlier line"
     );
-    // All that ASCII has, but for the zero.
+    // Every ASCII character except the zero byte.
     let name: &'static str = String::from_utf8((1..128).collect()).expect("ASCII").leak();
     let mut board = Board::over(
         Gpio::new(Bank::new())
@@ -191,7 +191,7 @@ fn a_bank_with_fewer_lines_than_room_is_not_filled_up() {
     let buffers = [Buffer::readable(REQUEST, 8), Buffer::writable(ANSWER, 4)];
     assert_eq!(board.send(&buffers), Some(4));
     assert_eq!(board.bytes(ANSWER, 4), b"\0a\0\0");
-    // All lines that are there have no name: there are no names.
+    // No line of the bank has a name, so there is no names block.
     let bank = Bank {
         count: 2,
         ..Bank::new()
@@ -214,7 +214,7 @@ fn interrupts_are_offered_if_a_line_has_them() {
     assert_eq!(board.engine.offered(), Features::ALL_RINGS);
 }
 
-/// QueueSizeMax of both queues and the one behind them.
+/// QueueSizeMax of both queues and of queue 2, which does not exist.
 fn sizes(engine: &mut impl Registers) -> [u32; 3] {
     [0, 1, 2].map(|queue| {
         let _ = engine.store(reg::QUEUE_SEL, queue);
@@ -225,7 +225,11 @@ fn sizes(engine: &mut impl Registers) -> [u32; 3] {
 #[test]
 fn the_eventq_is_there_only_with_interrupts() {
     let (mut device, _) = test_engine(Gpio::<_, L>::new(Bank::new()), 1);
-    assert_eq!(sizes(&mut device), [16, 16, 0], "before the driver chose");
+    assert_eq!(
+        sizes(&mut device),
+        [16, 16, 0],
+        "before the feature negotiation"
+    );
     assert!(device.negotiate(Features::RING));
     assert_eq!(sizes(&mut device), [16, 0, 0]);
     assert!(device.configure(&config(1)).refusal().is_some());

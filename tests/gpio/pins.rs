@@ -1,4 +1,4 @@
-//! Pins of embedded-hal as lines.
+//! Pins of embedded-hal as gpio lines.
 
 use embedded_hal_mock::eh1::{
     MockError,
@@ -31,7 +31,7 @@ fn error() -> MockError {
     MockError::Io(ErrorKind::NotConnected)
 }
 
-/// A board of one line over a pin that expects this.
+/// A board of one line, over a mock pin that expects these transactions.
 fn board<T: GpioLine>(pin: &Mock, line: impl FnOnce(Mock) -> T) -> Board<[T; 1], 1> {
     Board::over(Gpio::new([line(pin.clone())]))
 }
@@ -70,10 +70,10 @@ fn an_output_pin_is_driven_and_remembered() {
     assert_eq!(board.does(GET_VALUE, 0, 0), 0);
     assert_eq!(board.ask(SET_VALUE, 0, 1), (ERR, 0));
     assert_eq!(board.host_fault(), Some(HostFault::Backend));
-    assert_eq!(board.does(GET_VALUE, 0, 0), 0, "it was not driven");
+    assert_eq!(board.does(GET_VALUE, 0, 0), 0, "the pin was not driven");
     board.does(SET_DIRECTION, 0, NONE);
     board.refuses(GET_VALUE, 0, 0);
-    // Without a value the pin is left as it is.
+    // Without a new value the pin keeps its level.
     board.does(SET_DIRECTION, 0, OUT);
     board.refuses(GET_VALUE, 0, 0);
     board.does(SET_VALUE, 0, 1);
@@ -91,7 +91,7 @@ fn a_stateful_pin_says_how_it_is_driven() {
         set(true).with_error(error()),
     ]);
     let mut board = board(&pin, StatefulLine::new);
-    assert_eq!(board.does(GET_VALUE, 0, 0), 1, "as it was before");
+    assert_eq!(board.does(GET_VALUE, 0, 0), 1, "the value from before");
     board.refuses(SET_DIRECTION, 0, IN);
     board.does(SET_VALUE, 0, 0);
     board.does(SET_DIRECTION, 0, OUT);
@@ -106,7 +106,7 @@ fn a_stateful_pin_says_how_it_is_driven() {
 }
 
 #[test]
-fn an_open_drain_is_let_go_to_be_an_input() {
+fn an_open_drain_is_released_to_be_an_input() {
     let mut pin = Mock::new(&[
         set(true),
         get(false),
@@ -122,7 +122,7 @@ fn an_open_drain_is_let_go_to_be_an_input() {
     assert_eq!(
         board.does(GET_VALUE, 0, 0),
         0,
-        "somebody else pulls it down"
+        "another device pulls the line down"
     );
     board.does(SET_VALUE, 0, 0);
     board.does(SET_DIRECTION, 0, OUT);
@@ -130,7 +130,7 @@ fn an_open_drain_is_let_go_to_be_an_input() {
     board.does(SET_DIRECTION, 0, NONE);
     assert_eq!(board.ask(SET_DIRECTION, 0, IN), (ERR, 0));
     assert_eq!(board.host_fault(), Some(HostFault::Backend));
-    // Without a value it is not driven.
+    // Without a value the pin is not driven.
     board.does(SET_DIRECTION, 0, OUT);
     board.does(SET_VALUE, 0, 1);
     assert_eq!(board.ask(GET_VALUE, 0, 0), (ERR, 0));
@@ -138,7 +138,7 @@ fn an_open_drain_is_let_go_to_be_an_input() {
 }
 
 #[test]
-fn pins_interrupt_if_somebody_says_so() {
+fn pins_have_interrupts_if_the_host_adds_them() {
     let mut pin = Mock::new(&[get(false), get(true)]);
     let mut input = board(&pin, |pin| InputLine::new(pin).with_interrupt());
     assert!(input.engine.offered().contains(IRQ));

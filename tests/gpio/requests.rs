@@ -1,4 +1,4 @@
-//! Directions and values.
+//! Requests for directions and values.
 
 use virtside::{models::gpio::Direction, testing::Buffer};
 use virtside_tests::models::gpio::*;
@@ -10,7 +10,7 @@ fn every_line_starts_without_a_direction() {
         assert_eq!(board.does(GET_DIRECTION, line, 0), 0);
         assert_eq!(board.engine.model().direction(line), Direction::None);
     }
-    assert_eq!(board.calls(), [], "the bank is not asked");
+    assert_eq!(board.calls(), [], "the bank is not called");
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn the_direction_that_was_set_is_the_one_that_is_got() {
         assert_eq!(u32::from(board.does(GET_DIRECTION, WIRE, 0)), wanted);
         assert_eq!(board.engine.model().direction(WIRE), direction);
     }
-    // Of the others nothing is said.
+    // The other lines have no direction.
     for line in [LED, BUTTON, JUMPER] {
         assert_eq!(board.does(GET_DIRECTION, line, 0), 0);
     }
@@ -77,7 +77,7 @@ fn a_value_set_before_is_driven_once_the_line_is_an_output() {
         let mut board = Board::new();
         board.does(SET_VALUE, WIRE, (!high).into());
         board.does(SET_VALUE, WIRE, high.into());
-        assert_eq!(board.calls(), [], "it is no output yet");
+        assert_eq!(board.calls(), [], "the line is no output yet");
         board.does(SET_DIRECTION, WIRE, OUT);
         assert_eq!(
             board.calls(),
@@ -93,7 +93,11 @@ fn a_value_set_on_an_input_waits_until_it_is_an_output() {
     board.calls();
     board.does(SET_VALUE, WIRE, 1);
     assert_eq!(board.calls(), []);
-    assert_eq!(board.does(GET_VALUE, WIRE, 0), 0, "an input is what it is");
+    assert_eq!(
+        board.does(GET_VALUE, WIRE, 0),
+        0,
+        "an input reads its own level"
+    );
     board.calls();
     board.does(SET_DIRECTION, WIRE, OUT);
     assert_eq!(
@@ -117,7 +121,7 @@ fn an_output_that_was_an_input_meanwhile_is_driven_as_before() {
 }
 
 #[test]
-fn a_line_without_a_direction_is_forgotten() {
+fn a_line_without_a_direction_keeps_no_value() {
     let mut board = Board::new();
     board.does(SET_VALUE, WIRE, 1);
     board.does(SET_DIRECTION, WIRE, OUT);
@@ -128,9 +132,9 @@ fn a_line_without_a_direction_is_forgotten() {
     assert_eq!(
         board.calls(),
         [Call::Direction(WIRE, Direction::Output, None)],
-        "no value is left"
+        "the value is discarded"
     );
-    // Not even one that was never driven.
+    // A value that was never driven is discarded, too.
     board.does(SET_DIRECTION, WIRE, NONE);
     board.does(SET_VALUE, WIRE, 1);
     board.does(SET_DIRECTION, WIRE, NONE);
@@ -142,7 +146,7 @@ fn a_line_without_a_direction_is_forgotten() {
 }
 
 #[test]
-fn a_reset_forgets_every_line() {
+fn a_reset_releases_every_line() {
     let mut board = Board::new();
     board.does(SET_VALUE, WIRE, 1);
     board.does(SET_DIRECTION, WIRE, OUT);
@@ -158,7 +162,7 @@ fn a_reset_forgets_every_line() {
             Call::Direction(BUTTON, Direction::None, None),
             Call::Direction(WIRE, Direction::None, None),
         ],
-        "lines that were not in use are left alone"
+        "unused lines are not touched"
     );
     for line in 0..L as u16 {
         assert_eq!(board.does(GET_DIRECTION, line, 0), 0);
@@ -174,7 +178,7 @@ fn a_reset_forgets_every_line() {
 }
 
 #[test]
-fn lines_do_not_know_of_each_other() {
+fn lines_do_not_affect_each_other() {
     let mut board = Board::new();
     board.does(SET_VALUE, LED, 1);
     board.does(SET_DIRECTION, WIRE, OUT);
@@ -189,7 +193,7 @@ fn lines_do_not_know_of_each_other() {
 }
 
 #[test]
-fn requests_of_one_batch_are_carried_out_and_answered_in_order() {
+fn requests_of_one_batch_are_executed_and_answered_in_order() {
     let mut board = Board::new();
     let batch = [
         (SET_VALUE, WIRE, 1),

@@ -1,12 +1,13 @@
-//! Another trigger for an interrupt that is enabled already.
+//! A second trigger for an interrupt that is already enabled.
 //!
 //! A driver must disable the interrupt first, but Linux's `irq_set_type` does not, and ignores the
-//! answer: refused, the line would go on with the wrong edge. A buffer that is kept stays kept.
+//! answer: if the device rejected the request, the line would keep the wrong trigger. A kept buffer
+//! stays kept.
 
 use virtside::models::gpio::Trigger;
 use virtside_tests::models::gpio::*;
 
-/// All pairs of two triggers, and what the second is to the model.
+/// All pairs of two triggers, and the model's trigger for the second.
 fn pairs() -> impl Iterator<Item = (u32, u32, Trigger)> {
     TYPES.into_iter().flat_map(|(first, ..)| {
         let others = TYPES.into_iter().filter(move |other| other.0 != first);
@@ -33,7 +34,7 @@ fn the_second_trigger_is_the_one_that_counts() {
             [Call::Level(BUTTON), Call::Trigger(BUTTON, Some(trigger))]
         );
         assert_eq!(board.engine.model().trigger(BUTTON), Some(trigger));
-        // The same once more changes nothing.
+        // Repeating the request changes nothing.
         board.does(IRQ_TYPE, BUTTON, second);
         assert_eq!(board.calls(), []);
         board.listen(BUTTON);
@@ -47,7 +48,7 @@ fn the_second_trigger_is_the_one_that_counts() {
 fn a_kept_buffer_waits_for_the_second_trigger() {
     for (first, second, _) in pairs() {
         let mut board = Board::new();
-        // Neither of two levels is there when the buffer comes.
+        // The line is at neither trigger's level when the buffer arrives.
         let active = first == LOW;
         board.set_level(BUTTON, active);
         board.does(IRQ_TYPE, BUTTON, first);
@@ -60,7 +61,7 @@ fn a_kept_buffer_waits_for_the_second_trigger() {
             board.fire(BUTTON);
         }
         assert_eq!(board.heard(BUTTON), Some(VALID));
-        assert_eq!(board.event(), None, "it comes back once");
+        assert_eq!(board.event(), None, "the buffer comes back once");
     }
 }
 
@@ -82,7 +83,7 @@ fn levels_are_sensed_from_the_change_on() {
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
     board.set_level(BUTTON, true);
-    // The rise was not sensed before the change; a fall is sensed after it.
+    // The rise was not sensed before the change; the fall after it is sensed.
     board.does(IRQ_TYPE, BUTTON, FALLING);
     assert_eq!(board.engine.model_mut().sense(BUTTON), Ok(None));
     board.set_level(BUTTON, false);

@@ -1,5 +1,5 @@
-//! Saved and restored: the lines are put back as the driver left them, and each eventq buffer in hand
-//! is given back once, with the status that it would have had.
+//! A saved and restored gpio device: the lines are set up again as the driver left them, and each
+//! eventq buffer in hand is given back once, with the right status.
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
@@ -12,8 +12,8 @@ use virtside_tests::{BASE, BUDGET, N, Q, engine_over, models::gpio::*, reg};
 
 type State = EngineSnapshot<GpioSnapshot<L>, Q, N, 8>;
 
-/// A device in reset over other hardware: what is not driven has the same level.
-fn elsewhere(board: &Board) -> virtside_tests::TestEngine<Gpio<Bank, L>> {
+/// A device in reset over other hardware, whose inputs have the same levels.
+fn other_hardware(board: &Board) -> virtside_tests::TestEngine<Gpio<Bank, L>> {
     let mut bank = Bank::new();
     bank.levels = board.engine.model().lines().levels;
     for (line, level) in board
@@ -31,13 +31,13 @@ fn elsewhere(board: &Board) -> virtside_tests::TestEngine<Gpio<Bank, L>> {
     engine_over(Gpio::new(bank), board.ram.flat(BASE), 8)
 }
 
-/// The same device over other hardware; its driver does not notice.
+/// Moves the device to other hardware; the driver does not notice.
 #[track_caller]
-fn carry(board: &mut Board) -> Vec<Call> {
-    let state: State = board.engine.save().expect("nothing is in the way");
-    let mut engine = elsewhere(board);
-    engine.restore(&state).expect("what was saved is whole");
-    let mut again: State = engine.save().expect("nothing is in the way");
+fn move_device(board: &mut Board) -> Vec<Call> {
+    let state: State = board.engine.save().expect("the device can be saved");
+    let mut engine = other_hardware(board);
+    engine.restore(&state).expect("the snapshot is valid");
+    let mut again: State = engine.save().expect("the device can be saved");
     again.registers.generation = state.registers.generation;
     assert_eq!(again, state);
     board.engine = engine;
@@ -51,10 +51,10 @@ fn lines_are_put_back_as_the_driver_left_them() {
     board.does(SET_DIRECTION, LED, OUT);
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, FALLING);
-    // Driven once, an input now: the value waits for the line to be an output again.
+    // The line was driven and is an input now: the value waits until the line is an output again.
     board.does(SET_VALUE, WIRE, 1);
     board.does(SET_DIRECTION, WIRE, IN);
-    let calls = carry(&mut board);
+    let calls = move_device(&mut board);
     assert_eq!(
         calls,
         [
@@ -70,7 +70,7 @@ fn lines_are_put_back_as_the_driver_left_them() {
     assert_eq!(board.does(GET_DIRECTION, JUMPER, 0), NONE as u8);
     board.calls();
     board.does(IRQ_TYPE, BUTTON, FALLING);
-    assert_eq!(board.calls(), [], "it is enabled for that already");
+    assert_eq!(board.calls(), [], "the trigger is enabled already");
     board.does(SET_DIRECTION, WIRE, OUT);
     assert_eq!(
         board.calls(),
@@ -81,18 +81,18 @@ fn lines_are_put_back_as_the_driver_left_them() {
 #[test]
 fn lines_that_no_driver_used_are_left_alone() {
     let mut board = Board::new();
-    assert_eq!(carry(&mut board), []);
+    assert_eq!(move_device(&mut board), []);
 }
 
 #[test]
-fn a_buffer_that_waits_goes_on_waiting_and_is_given_back_once() {
+fn a_waiting_buffer_keeps_waiting_and_is_given_back_once() {
     for (kind, _, edge) in TYPES {
         let mut board = Board::new();
         board.set_level(BUTTON, kind == FALLING || kind == LOW);
         board.does(SET_DIRECTION, BUTTON, IN);
         board.does(IRQ_TYPE, BUTTON, kind);
         board.listen(BUTTON);
-        carry(&mut board);
+        move_device(&mut board);
         board.settle();
         assert_eq!(board.event(), None);
         board.set_level(BUTTON, !(kind == FALLING || kind == LOW));
@@ -100,7 +100,7 @@ fn a_buffer_that_waits_goes_on_waiting_and_is_given_back_once() {
         assert_eq!(board.heard(BUTTON), Some(VALID), "{kind}");
         board.settle();
         assert_eq!(board.event(), None);
-        // An edge is kept for the next buffer, and no buffer is refused as a second one.
+        // An edge is latched for the next buffer, and no buffer comes back as a second one.
         if edge {
             board.fire(BUTTON);
         }
@@ -110,18 +110,18 @@ fn a_buffer_that_waits_goes_on_waiting_and_is_given_back_once() {
 }
 
 #[test]
-fn an_interrupt_between_the_restore_and_the_first_poll_is_told() {
-    // A level that is gone when the poll looks: the buffer waited when it was there.
+fn an_interrupt_between_restore_and_first_poll_is_delivered() {
+    // A level that has ended when the poll senses it: the buffer waited while it was active.
     for kind in [RISING, HIGH] {
         let mut board = Board::new();
         board.does(SET_DIRECTION, BUTTON, IN);
         board.does(IRQ_TYPE, BUTTON, kind);
         board.listen(BUTTON);
-        carry(&mut board);
+        move_device(&mut board);
         assert_eq!(
             board.engine.model_mut().interrupt(BUTTON),
             None,
-            "its buffer has no name yet"
+            "the buffer has no token yet"
         );
         board.settle();
         assert_eq!(board.heard(BUTTON), Some(VALID));
@@ -130,37 +130,37 @@ fn an_interrupt_between_the_restore_and_the_first_poll_is_told() {
 }
 
 #[test]
-fn an_interrupt_that_was_not_told_yet_is_told() {
+fn an_undelivered_interrupt_is_delivered_after_the_restore() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     // With a buffer in hand.
     board.listen(BUTTON);
     board.engine.model_mut().interrupt(BUTTON);
-    carry(&mut board);
+    move_device(&mut board);
     board.settle();
     assert_eq!(board.heard(BUTTON), Some(VALID));
-    // With none.
+    // Without a buffer in hand.
     board.fire(BUTTON);
-    carry(&mut board);
+    move_device(&mut board);
     board.settle();
     assert_eq!(board.event(), None);
     board.listen(BUTTON);
     assert_eq!(board.heard(BUTTON), Some(VALID));
     board.listen(BUTTON);
-    assert_eq!(board.event(), None, "it was told once");
+    assert_eq!(board.event(), None, "the edge is delivered once");
 }
 
 #[test]
-fn a_change_of_level_while_nobody_looked_is_sensed() {
+fn a_change_of_level_while_saved_is_sensed() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
-    carry(&mut board);
+    move_device(&mut board);
     board.settle();
     board.set_level(BUTTON, true);
-    carry(&mut board);
+    move_device(&mut board);
     let _ = board.engine.model_mut().sense(BUTTON);
     board.settle();
     assert_eq!(board.heard(BUTTON), Some(VALID));
@@ -168,7 +168,7 @@ fn a_change_of_level_while_nobody_looked_is_sensed() {
 
 #[test]
 fn the_buffer_of_a_disabled_interrupt_comes_back_as_invalid() {
-    // Enabled anew or not: the buffer is of the time before.
+    // Whether or not the interrupt was enabled again, the buffer belongs to the time before.
     for enabled_again in [false, true] {
         let mut board = Board::new();
         board.does(SET_DIRECTION, BUTTON, IN);
@@ -178,20 +178,20 @@ fn the_buffer_of_a_disabled_interrupt_comes_back_as_invalid() {
         let buffers = [Buffer::readable(REQUEST, 8), Buffer::writable(ANSWER, 2)];
         board.requests.send(0, &buffers);
         let _ = board.engine.kick(0);
-        // Its turn is with the next poll.
+        // The buffer is returned by the next poll.
         let _ = board.engine.poll(1);
         assert!(board.requests.take_used().is_some());
         assert_eq!(board.event(), None);
-        let mut state: State = board.engine.save().expect("nothing is in the way");
+        let mut state: State = board.engine.save().expect("the device can be saved");
         let line = &mut state.model.lines[usize::from(BUTTON)];
         assert_eq!(line.buffer, EventBuffer::Void);
         if enabled_again {
             line.trigger = Some(Trigger::RisingEdge);
         }
-        let mut engine = elsewhere(&board);
-        engine.restore(&state).expect("what was saved is whole");
+        let mut engine = other_hardware(&board);
+        engine.restore(&state).expect("the snapshot is valid");
         board.engine = engine;
-        carry(&mut board);
+        move_device(&mut board);
         board.settle();
         assert_eq!(board.heard(BUTTON), Some(INVALID));
         assert_eq!(board.event(), None);
@@ -204,14 +204,14 @@ fn the_buffer_of_a_disabled_interrupt_comes_back_as_invalid() {
 }
 
 #[test]
-fn a_suspended_device_goes_on_where_it_is_restored() {
+fn a_suspended_device_continues_where_it_is_restored() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, HIGH);
     board.listen(BUTTON);
     let _ = board.engine.store(reg::STATUS, 0x1f);
     assert_eq!(board.engine.load(reg::STATUS), 0x1b);
-    carry(&mut board);
+    move_device(&mut board);
     board.fire(BUTTON);
     assert_eq!(board.event(), None);
     let _ = board.engine.store(reg::STATUS, 0x1f);
@@ -225,25 +225,25 @@ fn an_eventq_that_is_reset_has_no_buffer_left() {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
-    carry(&mut board);
+    move_device(&mut board);
     // Before the first poll.
     let _ = board.engine.store(reg::QUEUE_SEL, 1);
     let _ = board.engine.store(reg::QUEUE_RESET, 1);
     board.fire(BUTTON);
     assert_eq!(board.event(), None);
-    let state: State = board.engine.save().expect("nothing is in the way");
+    let state: State = board.engine.save().expect("the device can be saved");
     let line = state.model.lines[usize::from(BUTTON)];
     assert_eq!((line.buffer, line.fired), (EventBuffer::None, true));
 }
 
 #[test]
-fn a_reset_lets_go_of_what_was_put_back() {
+fn a_reset_releases_restored_lines() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.does(SET_DIRECTION, LED, OUT);
     board.listen(BUTTON);
-    carry(&mut board);
+    move_device(&mut board);
     board.restart();
     let mut calls = board.calls();
     calls.retain(|call| !matches!(call, Call::Level(_)));
@@ -268,10 +268,10 @@ fn lines_that_cannot_be_put_back_leave_the_device_in_reset() {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
-    let state: State = board.engine.save().expect("nothing is in the way");
-    // The LED, the button, and its trigger.
+    let state: State = board.engine.save().expect("the device can be saved");
+    // The LED, the button, or the button's trigger fails.
     for (good, at) in [(0, LED), (1, BUTTON), (2, BUTTON)] {
-        let mut engine = elsewhere(&board);
+        let mut engine = other_hardware(&board);
         let trouble = &mut engine.model_mut().lines_mut().trouble;
         trouble.extend(std::iter::repeat_n(None, good));
         trouble.push(Some(GpioError::Failed));
@@ -279,7 +279,7 @@ fn lines_that_cannot_be_put_back_leave_the_device_in_reset() {
         assert_eq!(engine.load(reg::STATUS), 0);
         let model = engine.model();
         assert_eq!(model.save().lines, [LineSnapshot::default(); L]);
-        // Nothing is left driven or armed.
+        // No line stays driven or armed.
         for line in [LED, BUTTON] {
             let calls = model.lines().calls.iter().rev();
             let mut of_it = calls.filter(|call| match call {
@@ -290,25 +290,27 @@ fn lines_that_cannot_be_put_back_leave_the_device_in_reset() {
             let untouched = last.is_none();
             assert!(untouched || last == Some(&Call::Direction(line, Direction::None, None)));
         }
-        // The same state is good enough for a bank that works.
+        // A bank that works accepts the same snapshot.
         assert_eq!(engine.restore(&state), Ok(()));
     }
 }
 
 #[test]
-fn lines_are_not_touched_before_a_driver_was_there() {
+fn lines_are_not_touched_before_a_driver_used_them() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, LED, OUT);
-    let mut state: State = elsewhere(&board).save().expect("nothing is in the way");
+    let mut state: State = other_hardware(&board)
+        .save()
+        .expect("the device can be saved");
     state.model = board.engine.model().save();
-    let mut engine = elsewhere(&board);
+    let mut engine = other_hardware(&board);
     let refused = Err(SnapshotError::Model { at: LED });
     assert_eq!(engine.restore(&state), refused);
     assert_eq!(engine.model().lines().calls, []);
 }
 
 #[test]
-fn a_model_that_is_at_work_takes_nothing() {
+fn a_model_in_use_refuses_a_restore() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, BUTTON, IN);
     let state = board.engine.model().save();
@@ -322,17 +324,17 @@ fn a_model_that_is_at_work_takes_nothing() {
     assert_eq!(board.engine.model().save(), state);
 }
 
-/// What is wrong, with which line, and how it comes about.
+/// What is wrong, with which line, and the change that makes it so.
 type Case = (&'static str, u16, fn(&mut LineSnapshot));
 
 #[test]
-fn what_no_driver_can_have_made_of_a_line_is_refused() {
+fn an_impossible_state_of_a_line_is_refused() {
     let mut board = Board::new();
     board.does(SET_DIRECTION, WIRE, IN);
     board.does(IRQ_TYPE, WIRE, RISING);
     board.listen(WIRE);
-    let whole: State = board.engine.save().expect("nothing is in the way");
-    let wire = whole.model.lines[usize::from(WIRE)];
+    let valid: State = board.engine.save().expect("the device can be saved");
+    let wire = valid.model.lines[usize::from(WIRE)];
     let cases: [Case; 8] = [
         ("an output that cannot be driven", JUMPER, |line| {
             line.direction = Direction::Output;
@@ -362,9 +364,9 @@ fn what_no_driver_can_have_made_of_a_line_is_refused() {
         }),
     ];
     for (what, at, change) in cases {
-        let mut state = whole.clone();
+        let mut state = valid.clone();
         change(&mut state.model.lines[usize::from(at)]);
-        let mut engine = elsewhere(&board);
+        let mut engine = other_hardware(&board);
         assert_eq!(
             engine.restore(&state),
             Err(SnapshotError::Model { at }),
@@ -375,25 +377,25 @@ fn what_no_driver_can_have_made_of_a_line_is_refused() {
     }
     assert_eq!(wire.buffer, EventBuffer::Kept);
 
-    let mut state = whole.clone();
+    let mut state = valid.clone();
     let _ = state.model.lines.pop();
     assert_eq!(
-        elsewhere(&board).restore(&state),
+        other_hardware(&board).restore(&state),
         Err(SnapshotError::Model { at: L as u16 - 1 })
     );
-    // A line that the bank does not have.
-    let mut engine = elsewhere(&board);
+    // The snapshot has a line that the bank does not have.
+    let mut engine = other_hardware(&board);
     engine.model_mut().lines_mut().count = WIRE;
     assert_eq!(
-        engine.restore(&whole),
+        engine.restore(&valid),
         Err(SnapshotError::Model { at: WIRE })
     );
-    // Interrupts that this driver did not agree on.
+    // The snapshot has interrupts that this driver did not negotiate.
     let mut other = Board::with(Gpio::new(Bank::new()), virtside::Features::RING);
-    let mut state: State = other.engine.save().expect("nothing is in the way");
-    state.model = whole.model.clone();
+    let mut state: State = other.engine.save().expect("the device can be saved");
+    state.model = valid.model.clone();
     assert_eq!(
-        elsewhere(&other).restore(&state),
+        other_hardware(&other).restore(&state),
         Err(SnapshotError::Model { at: WIRE })
     );
     other.settle();
@@ -401,7 +403,7 @@ fn what_no_driver_can_have_made_of_a_line_is_refused() {
 
 /// What happens to a line.
 #[derive(Clone, Copy, Debug)]
-enum Happens {
+enum Event {
     Direction(u16, u32),
     Value(u16, u32),
     Trigger(u16, u32),
@@ -411,24 +413,24 @@ enum Happens {
     EventqReset,
 }
 
-fn happens() -> impl Strategy<Value = Happens> {
+fn event() -> impl Strategy<Value = Event> {
     let line = || 0..L as u16;
     prop_oneof![
-        (line(), 0..4u32).prop_map(|(line, value)| Happens::Direction(line, value)),
-        (line(), 0..2u32).prop_map(|(line, value)| Happens::Value(line, value)),
+        (line(), 0..4u32).prop_map(|(line, value)| Event::Direction(line, value)),
+        (line(), 0..2u32).prop_map(|(line, value)| Event::Value(line, value)),
         (
             line(),
             prop::sample::select(vec![NONE, RISING, FALLING, BOTH, HIGH, LOW])
         )
-            .prop_map(|(line, kind)| Happens::Trigger(line, kind)),
-        line().prop_map(Happens::Listens),
-        (line(), any::<bool>()).prop_map(|(line, high)| Happens::Level(line, high)),
-        line().prop_map(Happens::Edge),
-        Just(Happens::EventqReset),
+            .prop_map(|(line, kind)| Event::Trigger(line, kind)),
+        line().prop_map(Event::Listens),
+        (line(), any::<bool>()).prop_map(|(line, high)| Event::Level(line, high)),
+        line().prop_map(Event::Edge),
+        Just(Event::EventqReset),
     ]
 }
 
-/// A board, and what its driver saw: each answer, and each buffer that came back.
+/// A board and what its driver saw: each answer, and each buffer that came back.
 struct Watched {
     board: Board,
     in_hand: [bool; L],
@@ -452,29 +454,32 @@ impl Watched {
     fn reap(&mut self) {
         while let Some((head, status)) = self.board.event() {
             let line = usize::from(head / 2);
-            assert!(std::mem::take(&mut self.in_hand[line]), "given back twice");
+            assert!(
+                std::mem::take(&mut self.in_hand[line]),
+                "a buffer came back twice"
+            );
             self.seen.push((100 + head, status, 0));
         }
     }
 
-    fn happens(&mut self, what: Happens) {
+    fn event(&mut self, what: Event) {
         match what {
-            Happens::Direction(line, value) => self.ask(SET_DIRECTION, line, value),
-            Happens::Value(line, value) => self.ask(SET_VALUE, line, value),
-            Happens::Trigger(line, kind) => self.ask(IRQ_TYPE, line, kind),
-            Happens::Listens(line) => {
+            Event::Direction(line, value) => self.ask(SET_DIRECTION, line, value),
+            Event::Value(line, value) => self.ask(SET_VALUE, line, value),
+            Event::Trigger(line, kind) => self.ask(IRQ_TYPE, line, kind),
+            Event::Listens(line) => {
                 if !std::mem::replace(&mut self.in_hand[usize::from(line)], true) {
                     self.board.listen(line);
                 }
             }
-            Happens::Level(line, high) => {
-                // The host sees each change of an input.
+            Event::Level(line, high) => {
+                // The host reports each change of an input.
                 if self.board.engine.model().direction(line) != Direction::Output {
                     self.board.set_level(line, high);
                     let _ = self.board.engine.model_mut().sense(line);
                 }
             }
-            Happens::Edge(line) => {
+            Event::Edge(line) => {
                 if self
                     .board
                     .engine
@@ -485,7 +490,7 @@ impl Watched {
                     self.board.engine.model_mut().interrupt(line);
                 }
             }
-            Happens::EventqReset => {
+            Event::EventqReset => {
                 let _ = self.board.engine.store(reg::QUEUE_SEL, 1);
                 let _ = self.board.engine.store(reg::QUEUE_RESET, 1);
                 self.reap();
@@ -503,22 +508,22 @@ impl Watched {
 proptest! {
     #[test]
     fn a_driver_does_not_notice_where_its_device_is(
-        script in vec((happens(), any::<bool>(), 0..3u16), 1..60)
+        script in vec((event(), any::<bool>(), 0..3u16), 1..60)
     ) {
         let mut stays = Watched::new();
         let mut moves = Watched::new();
         for (what, carried, polls) in script {
             for (watched, carried) in [(&mut stays, false), (&mut moves, carried)] {
-                watched.happens(what);
-                // Half-way: what is due is not all given back.
+                watched.event(what);
+                // Saves before all due buffers are given back.
                 for _ in 0..polls {
                     if carried {
-                        carry(&mut watched.board);
+                        move_device(&mut watched.board);
                     }
                     let _ = watched.board.engine.poll(1);
                 }
                 if carried {
-                    carry(&mut watched.board);
+                    move_device(&mut watched.board);
                 }
                 let _ = watched.board.engine.poll(BUDGET);
                 watched.board.settle();

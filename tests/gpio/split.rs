@@ -1,4 +1,4 @@
-//! How a message is cut into buffers does not matter; nor does what comes before it.
+//! How a message is cut into buffers makes no difference, nor do earlier requests.
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
@@ -7,7 +7,7 @@ use virtside::{
 };
 use virtside_tests::{cut, models::gpio::*};
 
-/// What the driver does, and the world.
+/// What the driver does, and how the line's level changes.
 #[derive(Clone, Debug)]
 enum Act {
     Ask(u16, u16, u32),
@@ -27,7 +27,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What a line should be, in the words of the specification.
+/// The state that a line should have, according to the specification.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     direction: u32,
@@ -47,7 +47,8 @@ impl Line {
     }
 }
 
-/// What should come of a request: its answer, and the status of the line's buffer if it comes back.
+/// The expected result of a request: its answer, and the status of the line's buffer if it comes
+/// back.
 fn expect(lines: &mut [Line; L], kind: u16, line: u16, value: u32) -> (Option<u8>, Option<u8>) {
     let bank = Bank::new();
     let Some(state) = lines.get_mut(usize::from(line)) else {
@@ -148,9 +149,9 @@ proptest! {
         prop_assert_eq!(board.event(), Some((0, VALID)));
     }
 
-    /// Against the words of the specification, step by step.
+    /// Compares every step with the specification.
     #[test]
-    fn a_line_is_what_the_driver_and_the_world_made_of_it(acts in vec(act(), 1..60)) {
+    fn a_line_follows_its_driver_and_its_level(acts in vec(act(), 1..60)) {
         let mut board = Board::new();
         let mut lines = [Line::default(); L];
         for act in acts {
@@ -165,7 +166,8 @@ proptest! {
                 Act::Listen(line) => {
                     board.listen(line);
                     expected = match lines.get_mut(usize::from(line)) {
-                        // The driver must not, and so it does not: its first buffer has that head.
+                        // A driver must not offer a second buffer for a line; its first one uses
+                        // that head.
                         Some(state) if state.unmasked => {
                             prop_assert_eq!(board.fault(1).is_some(), true);
                             return Ok(());

@@ -1,5 +1,5 @@
-//! Suspended with eventq buffers in hand: an interrupt may never come, so they do not keep the device
-//! awake.
+//! Suspension with eventq buffers in hand. An interrupt may never occur, so these buffers do not
+//! delay the suspension.
 
 use virtside::{Step, testing::Registers};
 use virtside_tests::{
@@ -8,7 +8,7 @@ use virtside_tests::{
     status::{LIVE, LIVE_SUSPEND, SUSPENDED},
 };
 
-/// A device that listens to its button, suspended.
+/// A suspended device with the button's interrupt enabled and unmasked.
 fn suspended() -> Board {
     let mut board = Board::new();
     board.does(SET_DIRECTION, BUTTON, IN);
@@ -20,7 +20,7 @@ fn suspended() -> Board {
 }
 
 #[test]
-fn buffers_that_wait_for_interrupts_sleep() {
+fn buffers_that_wait_for_interrupts_allow_a_suspension() {
     let mut board = suspended();
     assert_eq!(board.event(), None);
     let _ = board.engine.store(reg::STATUS, LIVE_SUSPEND);
@@ -32,7 +32,7 @@ fn buffers_that_wait_for_interrupts_sleep() {
 }
 
 #[test]
-fn an_interrupt_meanwhile_is_told_after_the_resume() {
+fn an_interrupt_during_suspension_is_delivered_after_resume() {
     let mut board = suspended();
     let raised = board.engine.device().notify().asserted();
     board.set_level(BUTTON, true);
@@ -60,7 +60,7 @@ fn an_eventq_that_is_reset_has_new_buffers_only() {
     let config = virtside_tests::config(1);
     assert_eq!(board.engine.configure(&config).refusal(), None);
     board.listen(BUTTON);
-    // The edge that came between was kept, as if it were masked.
+    // The edge during the suspension was latched, as if the interrupt were masked.
     assert_eq!(board.heard(BUTTON), Some(VALID));
     assert_eq!(board.event(), None);
 }

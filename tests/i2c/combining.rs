@@ -1,4 +1,4 @@
-//! A write and the read that follows it as one transaction.
+//! A write and the read that follows it, combined in one transaction.
 
 use embedded_hal::i2c::ErrorKind;
 use embedded_hal_mock::eh1::i2c::{Mock, Transaction};
@@ -16,7 +16,7 @@ fn a_write_and_the_read_behind_it_have_no_stop_between_them() {
     let mut rig = I2cRig::with(I2c::new(mock.clone()).with_combining(), 2);
     let outcomes = rig.ask(&[write(0x50, &[0x10]).and(), read(0x50, 2)]);
     assert_eq!(outcomes, [done(), got([7, 8])]);
-    // Two groups are not one.
+    // Requests of two groups are not combined.
     let outcomes = rig.ask(&[write(0x50, &[0x20]), read(0x50, 1)]);
     assert_eq!(outcomes, [done(), got([9])]);
     mock.done();
@@ -30,8 +30,8 @@ fn a_write_that_waits_for_its_read_allows_a_suspension() {
     rig.driver.publish();
     let _ = rig.engine.kick(0);
     assert_eq!(rig.engine.poll(1), Step::More);
-    assert_eq!(rig.calls(), [], "it waits");
-    // The read stays with the driver, so the write goes out alone.
+    assert_eq!(rig.calls(), [], "the write waits for its read");
+    // The read stays in the ring, so the write is sent alone.
     let _ = rig.engine.store(reg::STATUS, 0x1f);
     assert_eq!(rig.engine.load(reg::STATUS), 0x0f);
     rig.poll();
@@ -45,12 +45,12 @@ fn a_write_that_waits_for_its_read_allows_a_suspension() {
 }
 
 #[test]
-fn without_being_asked_to_the_adapter_combines_nothing() {
+fn an_adapter_combines_nothing_unless_asked() {
     let mut rig = I2cRig::new();
     let outcomes = rig.ask(&[write(0x50, &[0x10]).and(), read(0x50, 2)]);
     assert_eq!(outcomes, [done(), got([1, 2])]);
     assert_eq!(rig.calls(), [Write(0x50, vec![0x10]), Read(0x50, 2)]);
-    // Nor does anything ever wait.
+    // No request waits, either.
     rig.offer(0, &write(0x50, &[1]).and());
     rig.driver.publish();
     let _ = rig.engine.kick(0);
@@ -75,9 +75,9 @@ fn each_pair_of_a_group_is_one_transaction() {
 }
 
 #[test]
-fn segments_that_embedded_hal_cannot_combine_are_on_their_own() {
+fn segments_that_embedded_hal_cannot_combine_are_sent_alone() {
     for (group, expected) in [
-        // Two of one direction would run together.
+        // Two segments of the same direction would run together.
         (
             vec![write(0x50, &[1]).and(), write(0x50, &[2]), read(0x50, 1)],
             vec![Write(0x50, vec![1]), Write(0x50, vec![2]), Read(0x50, 1)],
@@ -91,7 +91,7 @@ fn segments_that_embedded_hal_cannot_combine_are_on_their_own() {
             vec![write(0x50, &[1]).and(), read(0x51, 2)],
             vec![Write(0x50, vec![1]), Read(0x51, 2)],
         ),
-        // The other way round.
+        // A read before a write.
         (
             vec![read(0x50, 1).and(), write(0x50, &[2])],
             vec![Read(0x50, 1), Write(0x50, vec![2])],
@@ -159,7 +159,7 @@ fn segments_of_nothing_are_combined_like_others() {
 }
 
 #[test]
-fn a_write_whose_read_is_not_there_is_carried_out_on_its_own() {
+fn a_write_without_its_read_is_executed_alone() {
     let mut rig = I2cRig::with_combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.driver.publish();
@@ -168,13 +168,13 @@ fn a_write_whose_read_is_not_there_is_carried_out_on_its_own() {
     assert_eq!(rig.calls(), [Write(0x50, vec![1])]);
     assert_eq!(rig.take_used(), [(0, 1)]);
     assert_eq!(rig.status(0), OK);
-    // The read comes too late to be combined, and is as good as any.
+    // The read comes too late to be combined and is executed alone.
     assert_eq!(rig.one(read(0x50, 1)), got([1]));
     assert_eq!(rig.calls(), [Read(0x50, 1)]);
 }
 
 #[test]
-fn a_read_that_comes_just_in_time_is_still_combined() {
+fn a_read_that_comes_before_the_flush_is_combined() {
     let mut rig = I2cRig::with_combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.driver.publish();
@@ -317,7 +317,7 @@ fn a_kept_write_that_fails_fails_the_rest_of_its_group() {
     assert_eq!(outcomes, [failed(), failed(), failed_read(3), got([1])]);
     assert_eq!(rig.calls(), [Write(0x50, vec![1]), Read(0x50, 1)]);
     assert_eq!(rig.host_fault(), Some(HostFault::Backend));
-    // And so if the rest comes later.
+    // The rest of the group fails in the same way if it arrives later.
     rig.trouble([Some(NAK)]);
     assert_eq!(rig.one(write(0x50, &[1]).and()), failed());
     assert_eq!(rig.one(read(0x50, 2)), failed_read(2));
@@ -362,7 +362,7 @@ fn a_read_that_is_too_long_fails_alone_behind_a_kept_write() {
 }
 
 #[test]
-fn a_reset_forgets_a_kept_write() {
+fn a_reset_discards_a_kept_write() {
     for stop in [false, true] {
         let mut rig = I2cRig::with_combining(2);
         rig.offer(0, &write(0x50, &[1]).and());
@@ -383,7 +383,7 @@ fn a_reset_forgets_a_kept_write() {
 }
 
 #[test]
-fn a_reset_forgets_an_answer_that_waits() {
+fn a_reset_discards_an_answer_that_waits() {
     let mut rig = I2cRig::with_combining(2);
     rig.offer(0, &write(0x50, &[1]).and());
     rig.offer(1, &read(0x50, 1));
@@ -417,7 +417,7 @@ fn a_broken_request_behind_a_kept_write_stops_both() {
     assert_eq!(rig.take_used(), []);
 }
 
-/// The bytes on the bus, without regard to where there is a STOP; calls that fail are left out.
+/// The bytes on the bus, without the positions of STOPs and without failed calls.
 fn flat(calls: Vec<Call>, hole: u16) -> Vec<Call> {
     let split = |call| match call {
         WriteRead(chip, sent, len) => vec![Write(chip, sent), Read(chip, len)],
@@ -430,7 +430,7 @@ fn flat(calls: Vec<Call>, hole: u16) -> Vec<Call> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// But for the STOPs, combining is not to be seen.
+    /// Combining changes only the STOPs.
     #[test]
     fn combining_changes_no_byte_and_no_answer(
         requests in vec((any::<bool>(), 0u8..3, 0u32..=20, any::<bool>(), 0u8..40), 1..40),
@@ -468,10 +468,10 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However small the steps, and whatever the host says between them: each request is answered
-    /// once, and the bytes are on the bus in the order of the requests.
+    /// With any step size and any order of host calls, each request is answered once, and the bytes
+    /// are on the bus in the order of the requests.
     #[test]
-    fn odd_steps_lose_nothing(
+    fn any_step_size_answers_each_request_once(
         requests in vec((any::<bool>(), 0u8..2, 0u32..=20, any::<bool>()), 1..6),
         slots in 1usize..5,
         steps in vec((1u16..3, any::<bool>()), 60),

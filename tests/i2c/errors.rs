@@ -1,4 +1,4 @@
-//! Requests that fail.
+//! Requests that fail: what the driver is answered and what the host is told.
 
 use std::sync::{Arc, OnceLock};
 
@@ -85,7 +85,7 @@ fn reserved_flags_are_not_guessed_at() {
         let flags = message.flags | 1 << bit;
         assert_eq!(rig.one(Message { flags, ..message }), failed_read(2));
         assert_eq!(rig.calls(), []);
-        assert_eq!(rig.host_fault(), None, "that is the driver's mistake");
+        assert_eq!(rig.host_fault(), None, "the host is not at fault");
     }
 }
 
@@ -124,15 +124,15 @@ fn a_10_bit_address_on_a_bus_without_them_is_an_error() {
 }
 
 #[test]
-fn more_than_there_is_room_for_is_an_error() {
+fn a_request_that_exceeds_the_room_is_an_error() {
     for len in [BYTES + 1, BYTES + 2, 2 * BYTES] {
         let mut rig = I2cRig::new();
         assert_eq!(rig.one(write(0x50, &vec![1; len])), failed());
         assert_eq!(rig.one(read(0x50, len as u32)), failed_read(len));
-        assert_eq!(rig.calls(), [], "not even a part of it");
+        assert_eq!(rig.calls(), [], "no part of the request is sent");
         assert_eq!(rig.host_fault(), None);
     }
-    // However much: one byte of memory is enough for that.
+    // The same holds for any length; the test needs only one byte of memory for it.
     let mut rig = I2cRig::new();
     let whole = 0x3_0000;
     rig.put(0, &read(0x50, 1));
@@ -178,7 +178,11 @@ fn a_header_that_is_too_short_is_an_error() {
         assert_eq!(rig.send(&buffers), Some(1));
         assert_eq!(rig.calls(), []);
         assert_eq!(rig.host_fault(), None);
-        assert_eq!(rig.one(read(0x50, 1)), got([1]), "and belongs to no group");
+        assert_eq!(
+            rig.one(read(0x50, 1)),
+            got([1]),
+            "the request belongs to no group"
+        );
     }
 }
 
@@ -200,7 +204,7 @@ fn a_request_without_room_for_the_status_breaks_the_queue() {
     }
 }
 
-/// Memory some of which goes at the first read of the device: of the header.
+/// Memory of which a part disappears at the device's first read, that of the header.
 type Shaky = GuardedMem<FlatMem<Hook>>;
 
 fn shaky(start: u64, len: u32) -> I2cRig<Recorder, Shaky> {
@@ -223,7 +227,7 @@ fn shaky(start: u64, len: u32) -> I2cRig<Recorder, Shaky> {
 #[test]
 fn a_header_that_is_gone_fails_the_request_and_is_reported() {
     let header = I2cRig::<Recorder>::place(0);
-    // The header is in two pieces, and the second is gone after the first.
+    // The header is in two pieces, and the second disappears after the first is read.
     let mut rig = shaky(header + 4, 4);
     rig.put(0, &write(0x50, &[1]));
     let buffers = [
@@ -247,14 +251,14 @@ fn data_that_is_gone_fails_the_request_and_is_reported() {
     assert_eq!(rig.one(write(0x50, &[1, 2, 3])), failed());
     assert_eq!(rig.host_fault(), Some(HostFault::MemoryGone { addr: data }));
     assert_eq!(rig.engine.model().bus().calls, []);
-    // A read has been on the bus by then.
+    // The read has been executed on the bus by then.
     let mut rig = shaky(data, 4);
     let outcome = rig.one(read(0x50, 3));
     assert_eq!((outcome.status, outcome.used), (ERR, 0));
-    assert_eq!(outcome.data, [UNTOUCHED; 3], "there is nothing to fill");
+    assert_eq!(outcome.data, [UNTOUCHED; 3], "the buffer is not filled");
     assert_eq!(rig.host_fault(), Some(HostFault::MemoryGone { addr: data }));
     assert_eq!(rig.engine.model().bus().calls, [Read(0x50, 3)]);
-    // One that is gone in part is answered for what there was.
+    // A buffer that disappears in part is answered with the length that was written.
     let mut rig = shaky(data + 2, 2);
     let outcome = rig.one(read(0x50, 3));
     assert_eq!(
@@ -281,7 +285,7 @@ fn a_status_that_is_gone_is_reported_and_not_counted() {
 
 #[test]
 fn a_host_can_keep_chips_from_its_driver() {
-    /// Only the chip at 0x50.
+    /// Allows only the chip at 0x50.
     struct Only50(Recorder);
     impl I2cBus for Only50 {
         fn transfer(

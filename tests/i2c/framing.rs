@@ -1,4 +1,4 @@
-//! Headers, data and status may be cut at any byte, and share buffers.
+//! Headers, data and status may be cut at any byte and may share buffers.
 
 use proptest::{collection::vec, prelude::*};
 use virtside::testing::Buffer;
@@ -18,7 +18,7 @@ proptest! {
         let data: Vec<u8> = (0..len as u8).map(|byte| byte ^ 0x5a).collect();
         let message = if is_read { read(0x50, len) } else { write(0x50, &data) };
         rig.put(0, &message);
-        // What is readable in one piece of memory, what is writable in another.
+        // The readable bytes in one piece of memory, the writable bytes in another.
         rig.driver.write(at + 8, &data);
         rig.driver.write(at + 0x100, &[UNTOUCHED; 40]);
         let (readable, writable) = if is_read { (8, len + 1) } else { (8 + len, 1) };
@@ -36,7 +36,7 @@ proptest! {
         }
     }
 
-    /// A write and a read whose chains are cut anywhere are combined all the same.
+    /// A write and a read are combined wherever their chains are cut.
     #[test]
     fn how_a_combined_pair_is_split_over_buffers_does_not_matter(
         lens in (0u32..=16, 0u32..=16),

@@ -1,10 +1,10 @@
-//! Several requests at a time, and what becomes of a group one of which fails.
+//! Several requests at a time, and groups in which one request fails.
 
 use virtside::testing::Registers;
 use virtside_tests::{config, driver, models::i2c::*, reg};
 
 #[test]
-fn requests_are_carried_out_and_answered_in_order() {
+fn requests_are_executed_and_answered_in_order() {
     let mut rig = I2cRig::new();
     let outcomes = rig.ask(&[
         write(0x10, &[1]),
@@ -29,7 +29,7 @@ fn requests_are_carried_out_and_answered_in_order() {
 
 #[test]
 fn a_failed_request_fails_the_rest_of_its_group() {
-    // Whichever of the group it is.
+    // Any request of the group may fail.
     for first in 0..4 {
         let mut rig = I2cRig::new();
         rig.trouble((0..5).map(|at| (at == first).then_some(NAK)));
@@ -45,7 +45,7 @@ fn a_failed_request_fails_the_rest_of_its_group() {
             .map(|at| u8::from((first..4).contains(&at)))
             .collect();
         assert_eq!(statuses, expected);
-        // What comes after it in the group is not even tried; what comes after the group is.
+        // The rest of the group is not tried; the request after the group is.
         assert_eq!(rig.calls().len(), first + 2);
         assert_eq!(rig.host_fault(), None);
     }
@@ -73,7 +73,7 @@ fn a_failed_request_on_its_own_fails_no_other() {
 }
 
 #[test]
-fn a_group_that_went_well_has_no_effect_on_the_next() {
+fn a_group_that_succeeds_has_no_effect_on_the_next() {
     let mut rig = I2cRig::new();
     let outcomes = rig.ask(&[
         write(0x10, &[1]).and(),
@@ -98,10 +98,10 @@ fn a_failed_last_request_ends_its_group() {
 }
 
 #[test]
-fn a_request_that_makes_no_sense_fails_its_group_too() {
+fn a_malformed_request_fails_its_group() {
     let nonsense = [
-        // A reserved flag, an address of neither format, one that this bus cannot do, and more
-        // than there is room for.
+        // A reserved flag, an address of neither format, an address that this bus does not support,
+        // and more data than there is room for.
         Message {
             flags: 4,
             ..write(0x10, &[1])
@@ -126,7 +126,7 @@ fn a_request_that_makes_no_sense_fails_its_group_too() {
         ];
         let outcomes = rig.ask(&group);
         assert_eq!(outcomes, [failed(), failed(), failed_read(3), got([1])]);
-        // And so on its own.
+        // The same request without a group fails only itself.
         assert_eq!(rig.ask(&[bad, read(0x10, 1)]), [failed(), got([2])]);
         assert_eq!(rig.calls(), [Read(0x10, 1), Read(0x10, 1)]);
     }
@@ -161,7 +161,7 @@ fn a_stopped_queue_ends_a_group_that_failed() {
     let _ = rig.engine.store(reg::QUEUE_SEL, 0);
     let _ = rig.engine.store(reg::QUEUE_READY, 0);
     assert_eq!(rig.engine.load(reg::QUEUE_READY), 0);
-    // Before a reset it cannot be used again.
+    // A stopped queue needs a reset.
     assert!(rig.engine.bring_up(features(), &[config(0)]));
     rig.driver = driver(rig.ram, 0);
     assert_eq!(rig.one(read(0x10, 1)), got([1]));

@@ -1,4 +1,4 @@
-//! What the driver sees before it goes live.
+//! What a driver sees of the I2C adapter before DRIVER_OK.
 
 use virtio_spec::DeviceStatus;
 use virtside::{

@@ -1,4 +1,4 @@
-//! The I2C adapter: what reaches the bus, in which order, and what the driver hears of it.
+//! The I2C adapter: what reaches the bus, in which order, and what the driver is answered.
 
 mod combining;
 mod errors;

@@ -1,11 +1,11 @@
-//! Single requests that go well.
+//! Single requests that succeed.
 
 use embedded_hal_mock::eh1::i2c::{Mock, Transaction};
 use virtside::models::{I2c, I2cAddress, TenBit};
 use virtside_tests::models::i2c::*;
 use virtside_tests::rings::{changes, shot};
 
-/// Bytes of memory that differ, as driver addresses.
+/// Driver addresses of the bytes that differ.
 fn touched(before: &[u8], after: &[u8]) -> Vec<u64> {
     let at = |offset: usize| virtside_tests::BASE + offset as u64;
     changes(before, after).into_iter().map(at).collect()
@@ -63,7 +63,7 @@ fn the_status_is_the_last_byte_and_the_only_one_of_a_write() {
 }
 
 #[test]
-fn nothing_that_the_driver_sent_is_changed() {
+fn the_device_changes_no_readable_byte() {
     let messages = [
         write(0x50, &[1, 2, 3]).and(),
         read(0x50, 5),
@@ -149,7 +149,7 @@ fn a_7_bit_address_is_in_bits_7_to_1() {
 fn a_10_bit_address_is_taken_from_its_two_parts() {
     let mut rig = I2cRig::with(I2c::new(TenBit(Recorder::default())), 1);
     for address in 0..0x400u16 {
-        // 1111 0 A9 A8 0, and A7 to A0 above.
+        // Bits 1111 0 A9 A8 0, and A7 to A0 above them.
         let addr = 0xf0 | (address >> 8) << 1 | (address & 0xff) << 8;
         let request = Message {
             addr,
@@ -164,7 +164,7 @@ fn a_10_bit_address_is_taken_from_its_two_parts() {
 }
 
 #[test]
-fn a_bus_with_10_bit_addresses_has_the_others_too() {
+fn a_bus_with_10_bit_addresses_also_has_7_bit_ones() {
     let mut rig = I2cRig::with(I2c::new(TenBit(Recorder::default())).with_combining(), 2);
     rig.ask(&[write(0x50, &[1]).and(), read(0x50, 2)]);
     assert_eq!(rig.calls(), [WriteRead(0x50, vec![1], 2)]);
@@ -194,7 +194,7 @@ fn every_addr_is_of_one_format_or_none() {
             None => counts[2] += 1,
         }
     }
-    // Four 7-bit addresses are reserved for the other format.
+    // Four of the 7-bit addresses are reserved for the 10-bit format.
     assert_eq!(counts, [124, 1024, 0x1_0000 - 124 - 1024]);
 }
 
@@ -220,8 +220,8 @@ fn as_many_bytes_as_the_adapter_has_room_for_can_be_moved() {
 }
 
 #[test]
-fn a_read_never_shows_what_another_request_left_in_the_room() {
-    /// A bus that says that it read, and did not.
+fn a_read_never_shows_data_of_another_request() {
+    /// A bus that reports a read without writing the buffer.
     struct Lazy;
     impl embedded_hal::i2c::ErrorType for Lazy {
         type Error = embedded_hal::i2c::ErrorKind;

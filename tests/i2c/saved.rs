@@ -1,5 +1,5 @@
-//! Saved and restored in the middle of a group: no segment is sent twice, and the rest of a group that
-//! failed fails.
+//! An adapter saved and restored in the middle of a group: no segment is sent twice, and the rest
+//! of a failed group fails.
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
@@ -12,10 +12,10 @@ use virtside_tests::{BASE, N, Q, engine_over, models::i2c::*, reg};
 
 type State = EngineSnapshot<I2cSnapshot, Q, N, 8>;
 
-/// The same adapter in another process, of the same bus; its driver does not notice.
+/// Moves the adapter to another process with the same bus; the driver does not notice.
 #[track_caller]
-fn carry(rig: &mut I2cRig<Recorder>, combining: bool) {
-    let state: State = rig.engine.save().expect("nothing is in the way");
+fn move_adapter(rig: &mut I2cRig<Recorder>, combining: bool) {
+    let state: State = rig.engine.save().expect("the device can be saved");
     let bus = std::mem::take(rig.engine.model_mut().bus_mut());
     let model = I2c::new(bus);
     let model = if combining {
@@ -24,8 +24,8 @@ fn carry(rig: &mut I2cRig<Recorder>, combining: bool) {
         model
     };
     let mut engine = engine_over(model, rig.ram.flat(BASE), 2);
-    engine.restore(&state).expect("what was saved is whole");
-    let mut again: State = engine.save().expect("nothing is in the way");
+    engine.restore(&state).expect("the snapshot is valid");
+    let mut again: State = engine.save().expect("the device can be saved");
     again.registers.generation = state.registers.generation;
     assert_eq!(again, state);
     rig.engine = engine;
@@ -45,8 +45,8 @@ fn a_write_that_waits_for_its_read_is_combined_with_it() {
     let messages = [write(0x50, &[0x10]).and(), read(0x50, 2)];
     offer(&mut rig, &messages);
     let _ = rig.engine.poll(1);
-    assert_eq!(rig.calls(), [], "it waits");
-    carry(&mut rig, true);
+    assert_eq!(rig.calls(), [], "the write waits for its read");
+    move_adapter(&mut rig, true);
     rig.poll();
     assert_eq!(rig.calls(), [WriteRead(0x50, vec![0x10], 2)]);
     let mut used = rig.take_used();
@@ -60,12 +60,12 @@ fn a_write_that_was_sent_and_not_answered_is_not_sent_again() {
     for (trouble, status) in [(None, OK), (Some(NAK), ERR)] {
         let mut rig = I2cRig::with_combining(2);
         rig.trouble([trouble]);
-        // The read of another chip: the write goes alone, and has its answer with the next poll.
+        // The read is for another chip: the write is sent alone, and is answered by the next poll.
         offer(&mut rig, &[write(0x50, &[0x10]).and(), read(0x51, 1)]);
         let _ = rig.engine.poll(2);
         assert_eq!(rig.calls()[0], Write(0x50, vec![0x10]));
         assert_eq!(rig.status(0), UNTOUCHED);
-        carry(&mut rig, true);
+        move_adapter(&mut rig, true);
         rig.poll();
         assert_eq!(rig.calls(), []);
         let mut used = rig.take_used();
@@ -88,20 +88,20 @@ fn the_rest_of_a_group_that_failed_fails() {
         rig.trouble([Some(NAK)]);
         assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
         rig.calls();
-        carry(&mut rig, combining);
+        move_adapter(&mut rig, combining);
         assert_eq!(rig.one(read(0x50, 1)), failed_read(1));
-        assert_eq!(rig.calls(), [], "without a try");
+        assert_eq!(rig.calls(), [], "the request is not tried");
         assert_eq!(rig.one(read(0x50, 1)).status, OK);
     }
 }
 
 #[test]
-fn a_reset_and_a_stopped_queue_forget_what_was_carried_over() {
+fn a_reset_and_a_stopped_queue_discard_restored_groups() {
     for offset in [reg::STATUS, reg::QUEUE_READY] {
         let mut rig = I2cRig::new();
         rig.trouble([Some(NAK)]);
         assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
-        carry(&mut rig, false);
+        move_adapter(&mut rig, false);
         let _ = rig.engine.store(reg::QUEUE_SEL, 0);
         let _ = rig.engine.store(offset, 0);
         assert!(!rig.engine.model().save().failing);
@@ -109,23 +109,23 @@ fn a_reset_and_a_stopped_queue_forget_what_was_carried_over() {
 }
 
 #[test]
-fn what_no_driver_can_have_made_of_it_is_refused() {
+fn an_impossible_state_is_refused() {
     let mut rig = I2cRig::new();
-    let whole: State = rig.engine.save().expect("nothing is in the way");
+    let valid: State = rig.engine.save().expect("the device can be saved");
     let mut engine = engine_over(
         I2c::<_, BYTES>::new(Recorder::default()),
         rig.ram.flat(BASE),
         2,
     );
     // An adapter that combines nothing never keeps a write.
-    let mut state = whole.clone();
+    let mut state = valid.clone();
     state.model.settled = Some(true);
     let refused = Err(SnapshotError::Model { at: 0 });
     assert_eq!(engine.restore(&state), refused);
     assert_eq!(engine.load(reg::STATUS), 0);
-    engine.restore(&whole).expect("what was saved is whole");
-    // At work.
-    let mut state = whole.model;
+    engine.restore(&valid).expect("the snapshot is valid");
+    // The model is in use.
+    let mut state = valid.model;
     state.failing = true;
     engine
         .model_mut()
@@ -141,14 +141,14 @@ fn what_no_driver_can_have_made_of_it_is_refused() {
 }
 
 #[test]
-fn nothing_was_served_before_a_driver_was_there() {
+fn a_state_from_before_the_driver_is_idle() {
     let rig = I2cRig::new();
     let there = || {
         let model = I2c::<_, BYTES>::new(Recorder::default()).with_combining();
         engine_over(model, rig.ram.flat(BASE), 2)
     };
-    let whole: State = there().save().expect("nothing is in the way");
-    let (mut failing, mut settled) = (whole.clone(), whole);
+    let valid: State = there().save().expect("the device can be saved");
+    let (mut failing, mut settled) = (valid.clone(), valid);
     failing.model.failing = true;
     settled.model.settled = Some(true);
     for state in [failing, settled] {
@@ -160,11 +160,11 @@ fn nothing_was_served_before_a_driver_was_there() {
 #[test]
 fn an_answer_without_its_request_does_not_stop_the_queue() {
     let mut rig = I2cRig::with_combining(2);
-    let mut state: State = rig.engine.save().expect("nothing is in the way");
+    let mut state: State = rig.engine.save().expect("the device can be saved");
     state.model.settled = Some(false);
     let model = I2c::new(Recorder::default()).with_combining();
     let mut engine = engine_over(model, rig.ram.flat(BASE), 2);
-    engine.restore(&state).expect("that may be");
+    engine.restore(&state).expect("the snapshot is valid");
     rig.engine = engine;
     assert_eq!(rig.one(read(0x50, 1)).status, ERR);
     assert_eq!(rig.one(read(0x50, 1)).status, OK);
@@ -191,18 +191,18 @@ proptest! {
             for (messages, trouble) in &groups {
                 rig.trouble(trouble.iter().copied());
                 offer(&mut rig, messages);
-                // Both are polled in the same way.
+                // Both adapters are polled in the same way.
                 for _ in 0..60 {
                     let Some((budget, carried)) = polls.next() else { break };
                     if moves && *carried {
-                        carry(&mut rig, true);
+                        move_adapter(&mut rig, true);
                     }
                     let _ = rig.engine.poll(*budget);
                 }
                 rig.poll();
                 let mut used = rig.take_used();
                 used.sort_unstable();
-                prop_assert_eq!(used.len(), messages.len(), "each is answered once");
+                prop_assert_eq!(used.len(), messages.len(), "each request is answered once");
                 for (index, message) in messages.iter().enumerate() {
                     outcomes.push(rig.outcome(index, message, used[index].1));
                 }

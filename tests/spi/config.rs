@@ -1,4 +1,4 @@
-//! What the driver sees before it goes live.
+//! What a driver sees of the SPI controller before DRIVER_OK.
 
 use virtside::{
     Features, Refusal,
@@ -33,7 +33,7 @@ fn every_field_is_readable_before_negotiation() {
     let words = words.iter().flat_map(|word| word.to_le_bytes());
     let expected: Vec<u8> = [3, 1, 7, 7].into_iter().chain(words).collect();
     assert_eq!(space(&mut engine), expected);
-    // And word by word.
+    // The same fields, word by word.
     for (at, word) in expected.chunks(4).enumerate() {
         let offset = reg::CONFIG + 4 * at as u32;
         assert_eq!(
@@ -75,7 +75,7 @@ fn the_driver_can_write_nothing() {
 }
 
 #[test]
-fn a_controller_that_says_nothing_of_itself_has_the_least() {
+fn a_controller_without_capabilities_has_the_least() {
     let mut engine = device(SpiCapabilities::default());
     let mut expected = vec![0; 32];
     // Words of 8 bits, CPHA = 0 and CPOL = 0.

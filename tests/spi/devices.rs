@@ -1,4 +1,4 @@
-//! Devices whose chip select is not ours.
+//! SPI devices that drive their own chip select.
 
 use embedded_hal::spi::{ErrorKind, ErrorType, MODE_0, MODE_3, Operation, SpiDevice};
 use embedded_hal_mock::eh1::spi::{Mock, Transaction};
@@ -8,7 +8,7 @@ use virtside::{
 };
 use virtside_tests::models::spi::*;
 
-/// What such a device can do: its chip is deselected afterwards.
+/// A request that such a device supports: its chip is deselected afterwards.
 const ALONE: Head = Head {
     cs_change: 1,
     ..PLAIN
@@ -67,7 +67,7 @@ fn each_transfer_is_a_transaction_of_its_device() {
 }
 
 #[test]
-fn it_says_what_all_of_its_chips_can_do_together() {
+fn it_reports_what_all_of_its_chips_support() {
     let chip = |mode, hz| SpiChip::new(Broken, mode, hz);
     let shown = |chips| space(&mut SpiRig::over(SpiDevices::<_, 2>::new(chips)).engine);
     let mut expected = vec![0; 32];
@@ -77,14 +77,14 @@ fn it_says_what_all_of_its_chips_can_do_together() {
     assert_eq!(shown([chip(MODE_0, 1000), chip(MODE_0, 2000)]), expected);
     expected[8] = 0b1111;
     assert_eq!(shown([chip(MODE_0, 2000), chip(MODE_3, 1000)]), expected);
-    // A chip that takes any rate.
+    // A chip that accepts any rate.
     expected[12..16].fill(0);
     assert_eq!(shown([chip(MODE_0, 0), chip(MODE_3, 1000)]), expected);
     assert_eq!(shown([chip(MODE_0, 1000), chip(MODE_3, 0)]), expected);
 }
 
 #[test]
-fn what_a_chip_was_not_set_up_for_is_refused() {
+fn parameters_that_differ_from_the_chips_are_refused() {
     let mut devices = [Mock::new(&[]), Mock::new(&[])];
     let [first, second] = devices.clone();
     let chips = [
@@ -161,7 +161,7 @@ fn a_device_that_fails_is_a_transfer_error() {
 
 #[test]
 fn a_chip_that_is_to_stay_selected_is_refused() {
-    // Zephyr clears cs_change in all transfers of a message but the last; Linux in the last, too.
+    // Zephyr clears cs_change in all transfers of a message but the last; Linux also in the last.
     let mut device = mock(&[Transaction::write_vec(vec![1])]);
     let mut rig = SpiRig::over(SpiDevices::new([SpiChip::new(device.clone(), MODE_0, 0)]));
     assert_eq!(space(&mut rig.engine)[1], 1, "cs_change is supported");
@@ -204,7 +204,7 @@ fn a_chip_slower_than_the_request_runs_at_its_own_rate() {
         ..ALONE
     };
     assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
-    // But one that is faster is not used.
+    // A chip's higher rate is not used.
     let head = Head {
         chip_select: 1,
         freq: 1_000_000,

@@ -1,4 +1,4 @@
-//! Requests that fail.
+//! Requests that fail: what the driver is answered and what the host is told.
 
 use std::sync::{Arc, OnceLock};
 
@@ -36,7 +36,7 @@ fn a_transfer_that_fails_is_reported_to_driver_and_host() {
 }
 
 #[test]
-fn what_the_controller_cannot_do_after_all_is_a_parameter_error() {
+fn unsupported_by_the_controller_is_a_parameter_error() {
     let mut rig = SpiRig::new();
     rig.recorder().trouble = Some(SpiError::Unsupported);
     assert_eq!(rig.ask(PLAIN, &[1, 2], 0), outcome(PARAM_ERR));
@@ -45,20 +45,20 @@ fn what_the_controller_cannot_do_after_all_is_a_parameter_error() {
 }
 
 #[test]
-fn more_than_there_is_room_for_is_a_transfer_error() {
+fn a_request_that_exceeds_the_room_is_a_transfer_error() {
     for len in [BYTES + 1, 2 * BYTES] {
         let mut rig = SpiRig::new();
         let data = vec![0x55; len];
         assert_eq!(rig.ask(PLAIN, &data, 0), outcome(TRANS_ERR));
         assert_eq!(rig.ask(PLAIN, &[], len), refused(TRANS_ERR, len));
         assert_eq!(rig.ask(PLAIN, &data, len), refused(TRANS_ERR, len));
-        // But bad parameters are what they are.
+        // Bad parameters are reported as such, for any length.
         let head = Head {
             chip_select: 9,
             ..PLAIN
         };
         assert_eq!(rig.ask(head, &data, 0), outcome(PARAM_ERR));
-        assert_eq!(rig.calls(), [], "not even a part of it");
+        assert_eq!(rig.calls(), [], "no part of the request is transferred");
         assert_eq!(rig.host_fault(), None);
     }
 }
@@ -119,7 +119,7 @@ fn a_reset_and_a_stopped_queue_release_the_lines() {
     assert!(rig.engine.bring_up(virtside::Features::RING, &[config(0)]));
 }
 
-/// Memory some of which goes at the first read of the device: of the head.
+/// Memory of which a part disappears at the device's first read, that of the head.
 type Shaky = GuardedMem<FlatMem<Hook>>;
 
 fn shaky(start: u64, len: u32) -> SpiRig<Recorder, Shaky> {
@@ -163,11 +163,11 @@ fn data_that_is_gone_is_a_transfer_error_and_reported() {
     assert_eq!(rig.ask(PLAIN, &[1, 2], 2), refused(TRANS_ERR, 2));
     assert_eq!(rig.host_fault(), Some(HostFault::MemoryGone { addr: TX }));
     assert_eq!(rig.engine.model().controller().calls, []);
-    // What was to be received has been by then.
+    // The bytes have been received by then.
     let mut rig = shaky(RX, 4);
     let outcome = rig.ask(PLAIN, &[1, 2], 2);
     assert_eq!((outcome.result, outcome.used), (TRANS_ERR, 0));
-    assert_eq!(outcome.rx, [UNTOUCHED; 2], "there is nothing to fill");
+    assert_eq!(outcome.rx, [UNTOUCHED; 2], "the buffer is not filled");
     assert_eq!(rig.host_fault(), Some(HostFault::MemoryGone { addr: RX }));
     assert_eq!(rig.engine.model().controller().calls.len(), 1);
 }

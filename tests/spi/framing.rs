@@ -1,4 +1,4 @@
-//! Heads, data and results may be cut at any byte, and share buffers.
+//! Heads, data and results may be cut at any byte and may share buffers.
 
 use proptest::{collection::vec, prelude::*};
 use virtside_tests::{cut, models::spi::*};
@@ -18,7 +18,7 @@ proptest! {
         let all: Vec<u8> = (0..len as u8).map(|byte| byte ^ 0x5a).collect();
         let (tx, room) = (if sends { &all[..] } else { &[] }, if receives { len } else { 0 });
         rig.put(&PLAIN, &[], 0);
-        // What is readable in one piece of memory, what is writable in another.
+        // The readable bytes in one piece of memory, the writable bytes in another.
         rig.driver.write(HEAD + 32, tx);
         rig.driver.write(RX, &[UNTOUCHED; 40]);
         let mut buffers = cut(HEAD, 32 + tx.len() as u32, &cuts.0, false);

@@ -34,13 +34,13 @@ fn lines() -> (Lines, Log) {
     lines_with(FixedClock::new(MODE_0, 1_000_000))
 }
 
-/// Live, with pauses of up to 5000 ns.
+/// A live controller with pauses of up to 5000 ns.
 fn rig() -> (SpiRig<Lines>, Log) {
     let (lines, log) = lines();
     (SpiRig::over(lines.with_delays(5000)), log)
 }
 
-/// Each pause another.
+/// A different value for each pause.
 const PAUSES: Head = Head {
     cs_setup: 10,
     cs_hold: 30,
@@ -57,13 +57,13 @@ const LAST_PLAIN: Head = Head {
 };
 
 #[test]
-fn it_says_what_it_can_do() {
+fn it_reports_its_capabilities() {
     let (mut rig, _) = rig();
     let words: [u32; 7] = [0x80, 0b0101, 1_000_000, 5000, 5000, 5000, 5000];
     let words = words.iter().flat_map(|word| word.to_le_bytes());
     let expected: Vec<u8> = [2, 1, 0, 0].into_iter().chain(words).collect();
     assert_eq!(space(&mut rig.engine), expected);
-    // Without being asked to, it never pauses.
+    // A controller without a pause limit never pauses.
     let mut rig = SpiRig::over(lines().0);
     assert_eq!(space(&mut rig.engine)[16..], [0; 16]);
     for (mode, functions) in [(MODE_1, 0b0110), (MODE_2, 0b1001), (MODE_3, 0b1010)] {
@@ -167,7 +167,7 @@ fn two_chips_are_never_selected_at_once() {
     assert_eq!(
         log.take(),
         [
-            // With the pauses of the chip that was selected.
+            // The pauses of the chip that was selected.
             Pause(30),
             High(0),
             Pause(40),
@@ -206,7 +206,7 @@ fn split_messages_deselect_after_every_transfer() {
 
 #[test]
 fn the_host_may_end_a_message() {
-    // For Linux, which clears cs_change in the last transfer of a message as well.
+    // For Linux, which also clears cs_change in the last transfer of a message.
     let (mut rig, log) = rig();
     rig.ask(PAUSES, &[1], 0);
     rig.ask(PAUSES, &[], 2);
@@ -328,7 +328,7 @@ fn a_pin_that_does_not_go_low_is_a_transfer_error() {
     log.fail([Low(0)]);
     assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(TRANS_ERR));
     assert_eq!(rig.host_fault(), Some(HostFault::Backend));
-    // Who knows where it is now: it is set high.
+    // The pin's level is unknown, so it is set high.
     assert_eq!(log.take(), [Low(0), High(0)]);
 }
 
@@ -343,7 +343,7 @@ fn a_pin_that_stays_low_keeps_other_chips_unselected() {
     assert_eq!(rig.ask(head, &[1], 0), outcome(TRANS_ERR));
     assert_eq!(rig.host_fault(), Some(HostFault::Backend));
     assert_eq!(log.take(), [Low(0), Write(vec![1]), Flush, High(0)]);
-    // It is tried again, and before anything else is selected.
+    // The pin is set high again before another chip is selected.
     assert_eq!(
         rig.ask(
             Head {
@@ -386,7 +386,7 @@ fn a_reset_deselects_the_chip() {
     let _ = rig.engine.store(reg::QUEUE_SEL, 0);
     let _ = rig.engine.store(reg::QUEUE_READY, 0);
     assert_eq!(log.take(), [High(0)]);
-    // Once is enough.
+    // A second reset does nothing.
     let _ = rig.engine.store(reg::STATUS, 0);
     assert_eq!(log.take(), []);
 }
@@ -421,7 +421,7 @@ fn a_request_that_is_refused_touches_no_line() {
 }
 
 #[test]
-fn a_fixed_clock_does_one_mode_and_one_rate() {
+fn a_fixed_clock_supports_one_mode_and_one_rate() {
     for (mode, bits) in [(MODE_0, 0), (MODE_1, 1), (MODE_2, 2), (MODE_3, 3)] {
         let (lines, log) = lines_with(FixedClock::new(mode, 1_000_000));
         let mut rig = SpiRig::over(lines);
@@ -456,7 +456,7 @@ fn a_fixed_clock_does_one_mode_and_one_rate() {
 }
 
 #[test]
-fn a_fixed_clock_without_a_rate_takes_any() {
+fn a_fixed_clock_without_a_rate_accepts_any() {
     let mut rig = SpiRig::over(lines_with(FixedClock::new(MODE_3, 0)).0);
     assert_eq!(space(&mut rig.engine)[12..16], [0; 4], "no limit");
     for freq in [0, 1, 1_000_000, u32::MAX] {
@@ -473,7 +473,7 @@ fn a_fixed_clock_without_a_rate_takes_any() {
 
 #[test]
 fn a_stepped_clock_takes_the_highest_rate_not_above() {
-    // Linux asks for what its device tree says, not for one of the rates that the bus has.
+    // Linux asks for the rate in its device tree, which may not be one of the bus's rates.
     let log = Log::default();
     let noted = log.clone();
     let functions = SpiFunctions::CPHA_0 | SpiFunctions::CPOL_0 | SpiFunctions::CPOL_1;
@@ -520,12 +520,12 @@ fn a_stepped_clock_takes_the_highest_rate_not_above() {
     assert_eq!(rig.host_fault(), Some(HostFault::Backend));
 }
 
-/// A clock that can be set, to rates from 1 kHz on.
-struct Dial(Log);
+/// An adjustable clock with rates from 1 kHz on.
+struct AdjustableClock(Log);
 
-impl SpiClock<Wire> for Dial {
+impl SpiClock<Wire> for AdjustableClock {
     fn functions(&self) -> SpiFunctions {
-        // Those that are not of a clock do not count.
+        // Functions that do not concern the clock are ignored.
         SpiFunctions::all()
     }
     fn max_hz(&self) -> u32 {
@@ -539,21 +539,21 @@ impl SpiClock<Wire> for Dial {
     }
 }
 
-fn dial() -> (SpiRig<Lines<Dial>>, Log) {
+fn adjustable() -> (SpiRig<Lines<AdjustableClock>>, Log) {
     let log = Log::default();
     let pins = [0, 1].map(|at| Pin(at, log.clone()));
     let lines = SpiLines::new(
         Wire(log.clone()),
         pins,
         Timer(log.clone()),
-        Dial(log.clone()),
+        AdjustableClock(log.clone()),
     );
     (SpiRig::over(lines), log)
 }
 
 #[test]
-fn a_clock_that_can_be_set_is_set_before_its_chip_is_selected() {
-    let (mut rig, log) = dial();
+fn an_adjustable_clock_is_set_before_its_chip_is_selected() {
+    let (mut rig, log) = adjustable();
     assert_eq!(
         space(&mut rig.engine)[8..16],
         [0xf, 0, 0, 0, 0x80, 0x84, 0x1e, 0]
@@ -577,7 +577,7 @@ fn a_clock_that_can_be_set_is_set_before_its_chip_is_selected() {
             ]
         );
     }
-    // While another chip is selected, that has to wait.
+    // While another chip is selected, setting the clock has to wait.
     rig.ask(PLAIN, &[1], 0);
     log.take();
     rig.ask(
@@ -597,8 +597,8 @@ fn a_clock_that_can_be_set_is_set_before_its_chip_is_selected() {
 }
 
 #[test]
-fn a_clock_that_cannot_be_set_ends_what_belongs_together() {
-    let (mut rig, log) = dial();
+fn a_clock_that_fails_ends_a_message() {
+    let (mut rig, log) = adjustable();
     rig.ask(PLAIN, &[1], 0);
     log.take();
     assert_eq!(
@@ -633,7 +633,7 @@ fn mocks_of_embedded_hal_see_what_they_expect() {
     let clock = FixedClock::new(MODE_0, 1_000_000);
     let lines = SpiLines::new(bus.clone(), [pin.clone()], delay.clone(), clock).with_delays(100);
     let mut rig = SpiRig::over(lines);
-    // A command and its answer: the chip is selected all the while.
+    // A command and its answer: the chip stays selected in between.
     assert_eq!(rig.ask(PLAIN, &[0x9f], 0), outcome(OK));
     assert_eq!(
         rig.ask(

@@ -1,4 +1,5 @@
-//! The SPI controller: what it says that it can do, what it refuses, and what happens on the lines.
+//! The SPI controller: the capabilities that it reports, the requests that it refuses, and what
+//! happens on the lines.
 
 mod config;
 mod devices;

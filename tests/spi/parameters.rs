@@ -1,13 +1,13 @@
-//! Which heads are refused, and what a controller gets of those that are not.
+//! Which heads are refused, and what a controller gets for the others.
 
 use virtside::models::spi::{SpiCapabilities, SpiFunctions, SpiMode, SpiSettings, SpiWidths};
 use virtside_tests::models::spi::*;
 
-/// Whether a controller takes a head, in all three types of transfer.
+/// Whether a controller accepts a head, in all three types of transfer.
 fn takes(rig: &mut SpiRig<Recorder>, head: Head) -> bool {
     let results = [(&[1, 2, 3][..], 0), (&[], 3), (&[1, 2, 3], 3)]
         .map(|(tx, room)| rig.ask(head, tx, room).result);
-    assert_eq!(rig.host_fault(), None, "that is never the host's mistake");
+    assert_eq!(rig.host_fault(), None, "the host is not at fault");
     let calls = rig.calls().len();
     match results {
         [OK, OK, OK] if calls == 3 => true,
@@ -30,9 +30,9 @@ fn takes_any(heads: impl IntoIterator<Item = Head>) -> Vec<bool> {
 }
 
 #[test]
-fn what_must_always_be_supported_is() {
-    // Single lines, active-low chip selects, most significant bit first, no loopback; and the one
-    // CPHA and CPOL that is there.
+fn mandatory_parameters_are_always_supported() {
+    // Single lines, active-low chip selects, most significant bit first, no loopback, and the only
+    // CPHA and CPOL.
     for tx_nbits in [0, 1] {
         for rx_nbits in [0, 1] {
             for mode in 0..4 {
@@ -70,7 +70,7 @@ fn what_must_always_be_supported_is() {
 }
 
 #[test]
-fn a_chip_that_is_not_there_is_refused() {
+fn a_chip_that_does_not_exist_is_refused() {
     let heads = [0, 1, 2, 3, 4, 255].map(|chip_select| Head {
         chip_select,
         ..PLAIN
@@ -98,7 +98,7 @@ fn a_chip_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn only_word_sizes_in_the_mask_are_taken() {
+fn only_word_sizes_in_the_mask_are_accepted() {
     let mut some = SpiRig::new();
     let mut any = with(SpiCapabilities {
         bits_per_word_mask: 0,
@@ -110,7 +110,7 @@ fn only_word_sizes_in_the_mask_are_taken() {
             ..PLAIN
         };
         assert_eq!(takes(&mut some, head), [8, 16, 32].contains(&bits_per_word));
-        // Without a mask, any; but a word has at least one bit.
+        // Without a mask every word size is accepted, except 0 bits.
         assert_eq!(takes(&mut any, head), bits_per_word != 0);
     }
     for bit in 0..32 {
@@ -178,7 +178,7 @@ fn line_counts_are_0_1_2_4_and_8_as_far_as_supported() {
     };
     for set in 0..8 {
         let widths = SpiWidths::from_bits_truncate(set);
-        // Each direction for itself.
+        // Each direction by itself.
         let none = SpiCapabilities {
             tx_widths: SpiWidths::empty(),
             rx_widths: SpiWidths::empty(),
@@ -219,8 +219,8 @@ fn line_counts_are_0_1_2_4_and_8_as_far_as_supported() {
 }
 
 #[test]
-fn modes_are_taken_as_far_as_they_are_supported() {
-    // mode bit, and the bits of mode_func_supported for 0 and for 1.
+fn modes_are_accepted_if_they_are_supported() {
+    // The mode bit, and the bits of mode_func_supported for its values 0 and 1.
     let bits = [
         (1, 0x01, 0x02),
         (2, 0x04, 0x08),
@@ -229,7 +229,7 @@ fn modes_are_taken_as_far_as_they_are_supported() {
         (16, 0, 0x40),
     ];
     for functions in 0..0x80u32 {
-        // Those without a clock are not what they say they are.
+        // A controller extends sets without a CPHA or a CPOL, so they are skipped.
         if functions & 3 == 0 || functions & 12 == 0 {
             continue;
         }
@@ -280,7 +280,7 @@ fn a_pause_above_the_longest_is_refused() {
         ][which] = ns;
         head
     };
-    // Where there is none, none can be asked for.
+    // Without a limit no pause can be requested.
     let mut none = with(SpiCapabilities {
         max_word_delay_ns: 0,
         max_cs_setup_ns: 0,
@@ -339,7 +339,7 @@ fn the_controller_gets_what_was_asked_for() {
     };
     assert_eq!(rig.ask(head, &[1, 2], 0), outcome(OK));
     assert_eq!(rig.calls(), [(expected, Data::Write(vec![1, 2]))]);
-    // 0 lines are one.
+    // 0 lines mean one.
     rig.ask(PLAIN, &[], 1);
     let (settings, _) = rig.calls().remove(0);
     assert_eq!((settings.tx_lines, settings.rx_lines), (1, 1));

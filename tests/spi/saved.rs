@@ -1,4 +1,5 @@
-//! Saved and restored between two transfers that belong together: the chip is selected again.
+//! A controller saved and restored between two transfers of one message: the chip is selected
+//! again.
 
 use embedded_hal::spi::MODE_0;
 use virtside::{
@@ -27,14 +28,14 @@ fn lines() -> (Lines, Log) {
     (lines.with_delays(100), log)
 }
 
-fn elsewhere<C: SpiController>(
+fn other_lines<C: SpiController>(
     rig: &SpiRig<impl SpiController>,
     lines: C,
 ) -> TestEngine<Spi<C, BYTES>> {
     engine_over(Spi::new(lines), rig.ram.flat(BASE), 1)
 }
 
-/// Every field is another.
+/// A head in which every field has another value.
 const FIRST: Head = Head {
     chip_select: 1,
     word_delay: 5,
@@ -49,38 +50,38 @@ const LAST: Head = Head {
     ..FIRST
 };
 
-/// A device that has answered one transfer, and its state.
+/// A device that has answered one transfer, and its snapshot.
 fn saved(head: Head) -> (SpiRig<Lines>, State) {
     let mut rig = SpiRig::over(lines().0);
     assert_eq!(rig.ask(head, &[1], 0), outcome(OK));
-    let state = rig.engine.save().expect("nothing is in the way");
+    let state = rig.engine.save().expect("the device can be saved");
     (rig, state)
 }
 
-/// The same, in another device with its own lines.
-fn carried(head: Head) -> (SpiRig<Lines>, State, Log) {
+/// That snapshot, restored in another device with its own lines.
+fn restored_elsewhere(head: Head) -> (SpiRig<Lines>, State, Log) {
     let (mut rig, state) = saved(head);
     let (here, log) = lines();
-    rig.engine = elsewhere(&rig, here);
+    rig.engine = other_lines(&rig, here);
     let restored = rig.engine.restore(&state);
-    restored.expect("what was saved is whole");
+    restored.expect("the snapshot is valid");
     (rig, state, log)
 }
 
 #[test]
 fn a_chip_that_stays_selected_is_selected_again() {
-    let (mut rig, state, log) = carried(FIRST);
+    let (mut rig, state, log) = restored_elsewhere(FIRST);
     assert_eq!(log.take(), [Low(1), Pause(10)]);
     assert_eq!(rig.engine.model().save(), state.model);
-    // It goes on, and ends, as if nothing had been.
+    // The message continues and ends as usual.
     assert_eq!(rig.ask(LAST, &[2], 0), outcome(OK));
     let ends = [Write(vec![2]), Flush, Flush, Pause(30), High(1), Pause(40)];
     assert_eq!(log.take(), ends);
 }
 
 #[test]
-fn a_chip_that_is_not_selected_is_left_alone() {
-    let (_, state, log) = carried(LAST);
+fn a_chip_that_is_not_selected_is_not_touched() {
+    let (_, state, log) = restored_elsewhere(LAST);
     assert_eq!(state.model.selected, None);
     assert_eq!(log.take(), []);
 }
@@ -89,22 +90,22 @@ fn a_chip_that_is_not_selected_is_left_alone() {
 fn lines_that_split_messages_keep_no_chip_selected() {
     let (lines_here, log) = lines();
     let mut rig = SpiRig::over(lines_here.with_split_messages());
-    // The pin fails, so the chip is not deselected; elsewhere it is not selected for that.
+    // The pin fails, so the chip is not deselected; the restored device does not select it.
     log.fail([High(1)]);
     assert_eq!(rig.ask(FIRST, &[1], 0), outcome(TRANS_ERR));
     assert_eq!(rig.engine.model().save().selected, None);
-    // What was left selected cannot be taken over.
+    // A chip that was left selected cannot be restored.
     let (rig, state) = saved(FIRST);
     let (here, log) = lines();
-    let mut engine = elsewhere(&rig, here.with_split_messages());
+    let mut engine = other_lines(&rig, here.with_split_messages());
     let refused = Err(SnapshotError::Backend { at: 0 });
     assert_eq!(engine.restore(&state), refused);
     assert_eq!(log.take(), []);
 }
 
 #[test]
-fn a_reset_deselects_it() {
-    let (mut rig, _, log) = carried(FIRST);
+fn a_reset_deselects_the_restored_chip() {
+    let (mut rig, _, log) = restored_elsewhere(FIRST);
     log.take();
     let _ = rig.engine.store(reg::STATUS, 0);
     assert_eq!(log.take(), [Pause(30), High(1), Pause(40)]);
@@ -115,20 +116,24 @@ fn a_pin_that_fails_leaves_nothing_selected() {
     let (rig, state) = saved(FIRST);
     let (here, log) = lines();
     log.fail([Low(1)]);
-    let mut engine = elsewhere(&rig, here);
+    let mut engine = other_lines(&rig, here);
     let refused = Err(SnapshotError::Backend { at: 0 });
     assert_eq!(engine.restore(&state), refused);
     assert_eq!(engine.load(reg::STATUS), 0);
     assert_eq!(engine.model().save().selected, None);
-    assert_eq!(log.take().last(), Some(&Pause(40)), "it was let go");
+    assert_eq!(
+        log.take().last(),
+        Some(&Pause(40)),
+        "the chip was deselected"
+    );
     assert_eq!(engine.restore(&state), Ok(()));
 }
 
 #[test]
-fn what_the_controller_cannot_do_is_refused() {
-    let (rig, whole) = saved(FIRST);
+fn an_unsupported_state_is_refused() {
+    let (rig, valid) = saved(FIRST);
     let (here, log) = lines();
-    let mut engine = elsewhere(&rig, here);
+    let mut engine = other_lines(&rig, here);
     let heads = [
         Head {
             chip_select: 2,
@@ -151,14 +156,14 @@ fn what_the_controller_cannot_do_is_refused() {
             tx_nbits: 4,
             ..FIRST
         },
-        // After that one the chip was deselected.
+        // This transfer deselects its chip.
         Head {
             cs_change: 1,
             ..FIRST
         },
     ];
     for head in heads {
-        let mut state = whole.clone();
+        let mut state = valid.clone();
         state.model.selected = head.bytes().try_into().ok();
         assert!(state.model.selected.is_some());
         let refused = Err(SnapshotError::Model { at: 0 });
@@ -166,30 +171,30 @@ fn what_the_controller_cannot_do_is_refused() {
         assert_eq!(engine.load(reg::STATUS), 0);
     }
     assert_eq!(log.take(), []);
-    // At work.
-    engine.restore(&whole).expect("what was saved is whole");
+    // The controller is in use.
+    engine.restore(&valid).expect("the snapshot is valid");
     let refused = Err(SnapshotError::NotInReset);
     assert_eq!(
         engine
             .model_mut()
-            .restore(&whole.model, virtside::model::SavedWith { started: true }),
+            .restore(&valid.model, virtside::model::SavedWith { started: true }),
         refused
     );
     // A controller that never keeps a chip selected.
-    let mut engine = elsewhere(&rig, Recorder::new(everything()));
+    let mut engine = other_lines(&rig, Recorder::new(everything()));
     let refused = Err(SnapshotError::Backend { at: 0 });
-    assert_eq!(engine.restore(&whole), refused);
+    assert_eq!(engine.restore(&valid), refused);
 }
 
 #[test]
-fn no_chip_is_selected_before_a_driver_was_there() {
-    let (rig, whole) = saved(FIRST);
+fn no_chip_is_selected_before_a_driver_used_one() {
+    let (rig, valid) = saved(FIRST);
     let (there, _) = lines();
-    let mut fresh = elsewhere(&rig, there);
-    let mut state: State = fresh.save().expect("nothing is in the way");
-    state.model.selected = whole.model.selected;
+    let mut fresh = other_lines(&rig, there);
+    let mut state: State = fresh.save().expect("the device can be saved");
+    state.model.selected = valid.model.selected;
     let (here, log) = lines();
-    let mut engine = elsewhere(&rig, here);
+    let mut engine = other_lines(&rig, here);
     let refused = Err(SnapshotError::Model { at: 0 });
     assert_eq!(engine.restore(&state), refused);
     assert_eq!(log.take(), [], "no pin was touched");

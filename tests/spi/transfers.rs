@@ -1,4 +1,4 @@
-//! The three types of transfer.
+//! The three types of transfer: half-duplex write, half-duplex read, full duplex.
 
 use virtside::testing::Shot;
 use virtside_tests::{BASE, models::spi::*};
@@ -50,10 +50,10 @@ fn a_request_without_data_is_a_parameter_error() {
 }
 
 #[test]
-fn a_read_never_sends_what_another_request_left_in_the_room() {
+fn a_read_never_sends_data_of_another_request() {
     let mut rig = SpiRig::new();
     rig.ask(PLAIN, &[0x55; 32], 0);
-    // This controller gives what it is given, plus 1.
+    // This controller returns the bytes that it gets, plus 1.
     assert_eq!(rig.ask(PLAIN, &[], 32), got([1; 32]));
 }
 
@@ -67,7 +67,7 @@ fn as_many_bytes_as_the_device_has_room_for_can_be_moved() {
 }
 
 #[test]
-fn nothing_that_the_driver_sent_is_changed() {
+fn the_device_changes_no_readable_byte() {
     let mut rig = SpiRig::new();
     for (tx, room) in [
         (&[1, 2, 3][..], 0),
@@ -102,7 +102,7 @@ fn nothing_that_the_driver_sent_is_changed() {
 }
 
 #[test]
-fn several_requests_are_carried_out_in_order() {
+fn several_requests_are_executed_in_order() {
     let mut rig = SpiRig::new();
     for at in 0..4u64 {
         let place = 0x1000 * (at + 1);
