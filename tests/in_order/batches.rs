@@ -1,4 +1,4 @@
-//! Which buffers share a used entry, what it says, and where it is.
+//! Which buffers share a used entry, what the entry contains, and its position.
 
 use virtside::{Features, Step, testing::Buffer};
 use virtside_tests::{
@@ -6,7 +6,7 @@ use virtside_tests::{
     in_order::{FORMATS, Format, Given, HolderRig},
 };
 
-/// The numbers of full chains, the last of which has the entry.
+/// Full chains of these numbers, the last of which has the entry.
 fn full(numbers: std::ops::Range<usize>, len: u32) -> Vec<Given> {
     let last = numbers.end - 1;
     let given = |number| Given {
@@ -45,7 +45,7 @@ fn buffers_that_are_only_read_are_full() {
 #[test]
 fn a_buffer_with_room_left_has_the_entry_that_ends_its_batch() {
     for &format in FORMATS {
-        // A bit for each of six chains: whether it is filled.
+        // One bit for each of six chains: whether the device fills it.
         for bits in 0u32..64 {
             let mut rig = HolderRig::new(format, Features::empty());
             let is_full = move |number: usize| bits & (1 << number) != 0;
@@ -66,7 +66,7 @@ fn a_buffer_with_room_left_has_the_entry_that_ends_its_batch() {
 }
 
 #[test]
-fn a_claim_to_have_written_too_much_is_no_full_buffer() {
+fn a_length_beyond_the_buffer_is_no_full_buffer() {
     for &format in FORMATS {
         let mut rig = HolderRig::new(format, Features::empty());
         rig.choose(|asked| Some(if asked.number == 1 { 5 } else { 4 }));
@@ -127,7 +127,8 @@ fn a_packed_batch_has_its_descriptor_in_the_first_slot() {
     };
     let before: Vec<_> = (0..16).map(|at| slot(&mut rig, at)).collect();
     rig.kick(0);
-    // Its address is not the device's; length, id of the last, and WRITE, AVAIL and USED.
+    // The address is the driver's. The device writes the length, the id of the last chain, and
+    // WRITE, AVAIL and USED.
     let mut expected = before[0];
     expected[8..12].copy_from_slice(&8u32.to_le_bytes());
     expected[12..14].copy_from_slice(&2u16.wrapping_mul(0x9e37).to_le_bytes());
@@ -136,14 +137,14 @@ fn a_packed_batch_has_its_descriptor_in_the_first_slot() {
     for at in 1..16 {
         assert_eq!(slot(&mut rig, at), before[at as usize], "slot {at}");
     }
-    // The next one goes behind all of them.
+    // The next entry follows all slots of the batch.
     rig.driver().room(4);
     rig.kick(0);
     assert_eq!(slot(&mut rig, 6)[14..], 0x8082u16.to_le_bytes());
 }
 
 #[test]
-fn batches_go_round_the_end_of_the_ring() {
+fn batches_wrap_at_the_end_of_the_ring() {
     for &format in FORMATS {
         // A packed ring may have any size.
         let sizes: &[u16] = match format {
@@ -156,7 +157,7 @@ fn batches_go_round_the_end_of_the_ring() {
                 let mut rig = HolderRig::sized(format, Features::empty(), size);
                 rig.fill();
                 let mut number = 0;
-                // Batches of every length at every place, several times round.
+                // Batches of every length at every position, several rounds.
                 for round in 0..40 * size {
                     let chains = 1 + round % (size / slots);
                     for _ in 0..chains {
@@ -176,7 +177,7 @@ fn batches_go_round_the_end_of_the_ring() {
 }
 
 #[test]
-fn batches_go_round_the_end_of_the_16_bit_index() {
+fn batches_wrap_at_the_end_of_the_16_bit_index() {
     for &format in FORMATS {
         let mut rig = HolderRig::new(format, Features::empty());
         rig.choose(|asked| Some(if asked.number % 5 == 3 { 1 } else { 2 }));
@@ -198,12 +199,12 @@ fn batches_go_round_the_end_of_the_16_bit_index() {
 }
 
 #[test]
-fn answers_that_wait_go_round_the_end_of_the_16_bit_index() {
+fn answers_that_wait_wrap_at_the_end_of_the_16_bit_index() {
     for &format in FORMATS {
         let mut rig = HolderRig::sized(format, Features::EVENT_IDX, SIZE);
         for round in 0..9_000 {
             let first = 8 * round;
-            // The oldest is kept, and seven wait behind it.
+            // The oldest chain is kept, and seven wait behind it.
             rig.choose(move |asked| (asked.number != first).then_some(2));
             assert_eq!(rig.send(&[2; 8]), Step::Blocked);
             assert_eq!(rig.take(), []);

@@ -1,4 +1,5 @@
-//! The I2C adapter keeps a write until it knows what follows, and so answers it after the read.
+//! The I2C adapter keeps a write until it has the next request, and therefore answers it after the
+//! read.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +17,7 @@ use virtside_tests::{
     rings::settle,
 };
 
-/// Counts its transactions; every byte that is read is 7.
+/// Counts its transactions; every byte that it reads is 7.
 #[derive(Clone, Default)]
 struct Bus(Arc<Mutex<Vec<usize>>>);
 
@@ -70,12 +71,12 @@ fn rig(format: Format, slots: usize) -> I2cInOrderRig {
 }
 
 impl I2cInOrderRig {
-    /// A read of two bytes, or a write of two, to the chip at 0x50 or to nobody.
+    /// Requests a read or a write of two bytes, from the chip at 0x50 or from an absent chip.
     fn ask(&mut self, read: bool, more: bool, there: bool) {
         self.ask_for(2, read, more, there);
     }
 
-    /// The same of so many bytes.
+    /// Requests a read or a write of `len` bytes.
     fn ask_for(&mut self, len: u32, read: bool, more: bool, there: bool) {
         let at = DATA + 0x100 * self.driver.outstanding() as u64;
         let offset = (at - BASE) as usize;
@@ -105,7 +106,7 @@ fn a_write_that_is_combined_with_its_read_comes_back_before_it() {
             let mut rig = rig(format, slots);
             rig.ask(false, true, true);
             rig.ask(true, false, true);
-            // Status only; data and status: both are full.
+            // The write has only a status, the read has data and a status: both are full.
             let expected = [Given::skipped(0, 1), Given::entry(1, 3)];
             assert_eq!(rig.run(), expected, "{format:?}");
             assert_eq!(*rig.bus.0.lock().unwrap(), [2], "one transaction");
@@ -131,7 +132,8 @@ fn a_read_that_is_not_filled_has_its_own_entry() {
     for &format in FORMATS {
         let mut rig = rig(format, 3);
         rig.ask(false, true, true);
-        // Longer than the adapter's room, so it fails, and has no more zeros than that.
+        // The request is longer than the adapter's room, so it fails, with no more zeros than that
+        // room.
         rig.ask_for(20, true, false, true);
         rig.ask(false, false, true);
         let [first, second] = [Given::skipped(0, 1), Given::entry(1, 16)];

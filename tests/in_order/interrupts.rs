@@ -1,10 +1,11 @@
-//! Which batches the driver hears of. What it asked for may be anywhere in a batch, of which only
-//! the first place is written.
+//! Which batches cause an interrupt. The event that the driver asked for may be anywhere in a
+//! batch, of which only the first position is written.
 
 use virtside::Features;
 use virtside_tests::in_order::{FORMATS, Format, HolderRig};
 
-/// Sends chains of one descriptor, full where `bits` says so; whether there was an interrupt.
+/// Sends chains of one descriptor, full where `bits` has a one; returns whether there was an
+/// interrupt.
 fn batch(rig: &mut HolderRig, count: usize, bits: usize) -> bool {
     let before = rig.interrupts();
     let first = rig.engine.counters().chains as usize;
@@ -19,12 +20,12 @@ fn batch(rig: &mut HolderRig, count: usize, bits: usize) -> bool {
     rig.engine.model_mut().asked.clear();
     assert_eq!(rig.take().len(), count);
     let sent = rig.interrupts() - before;
-    assert!(sent <= 1, "one interrupt is enough");
+    assert!(sent <= 1, "at most one interrupt");
     sent == 1
 }
 
 #[test]
-fn a_batch_is_announced_once_unless_the_driver_asked_for_quiet() {
+fn a_batch_interrupts_once_unless_interrupts_are_disabled() {
     for &format in FORMATS {
         let mut rig = HolderRig::new(format, Features::empty());
         for (round, quiet) in [false, true, true, false].into_iter().enumerate() {
@@ -43,10 +44,10 @@ fn a_batch_is_announced_once_unless_the_driver_asked_for_quiet() {
 }
 
 #[test]
-fn only_an_event_index_within_a_batch_is_announced() {
+fn only_an_event_index_within_a_batch_interrupts() {
     let mut rig = HolderRig::new(Format::Split, Features::EVENT_IDX);
     let mut fired = [0; 2];
-    // Until the index has gone round.
+    // Until the index has wrapped.
     while rig.engine.counters().chains < 70_000 {
         for count in 1..=5 {
             for bits in 0..1 << count {
@@ -58,7 +59,7 @@ fn only_an_event_index_within_a_batch_is_announced() {
                 assert_eq!(
                     batch(&mut rig, count, bits),
                     asked_for,
-                    "event {event}, {count} from {old} on, {bits:b}"
+                    "event {event}, {count} chains from {old} on, {bits:b}"
                 );
                 fired[usize::from(asked_for)] += 1;
             }
@@ -68,7 +69,7 @@ fn only_an_event_index_within_a_batch_is_announced() {
 }
 
 #[test]
-fn an_event_index_far_away_is_not_announced() {
+fn an_event_index_far_away_does_not_interrupt() {
     let mut rig = HolderRig::new(Format::Split, Features::EVENT_IDX);
     for event in [0x7fff, 0x8000, 0xffff] {
         rig.driver().split().set_used_event(event);
@@ -79,7 +80,7 @@ fn an_event_index_far_away_is_not_announced() {
 }
 
 #[test]
-fn answers_that_waited_are_announced_if_any_was_asked_for() {
+fn answers_that_waited_interrupt_if_one_has_the_event() {
     for event in 0..8u16 {
         let mut rig = HolderRig::new(Format::Split, Features::EVENT_IDX);
         rig.driver().split().set_used_event(event);
@@ -99,7 +100,7 @@ fn answers_that_waited_are_announced_if_any_was_asked_for() {
 
 #[test]
 #[cfg(feature = "packed")]
-fn only_a_descriptor_asked_for_within_a_batch_is_announced() {
+fn only_a_descriptor_event_within_a_batch_interrupts() {
     use virtside::testing::Buffer;
 
     /// `RING_EVENT_FLAGS_DESC`
@@ -108,7 +109,7 @@ fn only_a_descriptor_asked_for_within_a_batch_is_announced() {
         let mut rig = HolderRig::sized(Format::Packed, Features::EVENT_IDX, size);
         let (mut slot, mut wrap, mut number) = (0, true, 0);
         let mut fired = [0; 2];
-        // Every place of the ring, in either round, and two that are not there.
+        // Every position of the ring, in either round, and two that do not exist.
         for event in (0..size + 2).chain(0..size) {
             for event_wrap in [true, false] {
                 for (chains, slots) in [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)] {
@@ -131,8 +132,8 @@ fn only_a_descriptor_asked_for_within_a_batch_is_announced() {
                         let before = rig.interrupts();
                         rig.kick(0);
                         let fired_now = rig.interrupts() - before;
-                        // Who asks for a descriptor that is not there may get an interrupt at any end
-                        // of the ring.
+                        // A driver that asks for a position that does not exist may get an
+                        // interrupt at any end of the ring.
                         assert!(
                             fired_now == asked_for.into() || event >= size && fired_now == 1,
                             "{off_wrap:#x} of {size}: {chains} of {slots} up to {slot}, {wrap}"

@@ -1,5 +1,5 @@
-//! What becomes of answers that wait for their turn, and of what is not in the ring yet, when
-//! something ends.
+//! What happens to answers that wait for an older chain, and to unpublished used entries, when the
+//! queue or the device stops.
 
 use virtside::{
     ChainSlot, DriverFault, Features, Refusal, Step,
@@ -16,7 +16,7 @@ use virtside_tests::{
     status::{LIVE, SUSPEND},
 };
 
-/// Two queues. On queue 0 the oldest chain waits, and those of numbers 1 and 2 are answered.
+/// Two queues. On queue 0 the oldest chain waits, and chains 1 and 2 are answered.
 fn waiting(format: Format, features: Features) -> HolderRig {
     let mut rig = HolderRig::with(format, features | Features::IN_ORDER, 2, SIZE, 5);
     rig.choose(|asked| (asked.queue == 1 || asked.number != 0).then_some(4));
@@ -25,7 +25,7 @@ fn waiting(format: Format, features: Features) -> HolderRig {
     rig
 }
 
-/// Queue 1 gets all slots but the one that is reserved for queue 0.
+/// Asserts that queue 1 gets every slot except the one that is reserved for queue 0.
 #[track_caller]
 fn assert_slots_are_free(rig: &mut HolderRig) {
     rig.choose(|_| None);
@@ -109,7 +109,7 @@ fn a_device_that_was_reset_starts_over() {
 }
 
 #[test]
-fn a_faulty_driver_hears_of_nothing_that_waited_for_its_turn() {
+fn a_driver_fault_discards_answers_that_wait() {
     for &format in FORMATS {
         let mut rig = waiting(format, Features::empty());
         let fault = DriverFault::BadRequest { head: 7 };
@@ -129,7 +129,7 @@ fn a_faulty_driver_hears_of_nothing_that_waited_for_its_turn() {
 }
 
 #[test]
-fn a_faulty_driver_is_told_of_full_buffers_given_back_before() {
+fn a_driver_fault_publishes_full_buffers_given_back_before() {
     for &format in FORMATS {
         let mut rig = HolderRig::new(format, Features::empty());
         let fault = DriverFault::BadRequest { head: 7 };
@@ -154,7 +154,7 @@ fn a_broken_split_ring_shows_full_buffers_given_back_before() {
     for _ in 0..3 {
         rig.driver().room(4);
     }
-    // The next head is one that there is not.
+    // The next head index is outside the descriptor table.
     let driver = rig.driver().split();
     driver.set_avail_entry(3, SIZE);
     driver.set_avail_idx(4);
@@ -178,7 +178,7 @@ fn a_rejected_chain_has_its_own_entry_behind_full_buffers() {
             }
         }
         rig.kick(0);
-        assert_eq!(rig.engine.driver_fault(0), None, "it goes on");
+        assert_eq!(rig.engine.driver_fault(0), None, "the queue continues");
         let expected = [
             Given::skipped(0, 4),
             Given::entry(1, 4),
@@ -193,7 +193,7 @@ fn a_rejected_chain_has_its_own_entry_behind_full_buffers() {
 }
 
 #[test]
-fn a_chain_that_the_device_refuses_waits_for_its_turn() {
+fn a_chain_that_the_device_rejects_waits_for_its_turn() {
     for &format in FORMATS {
         let mut rig = HolderRig::rejecting(format, Features::empty());
         let fault = DriverFault::BadRequest { head: 1 };
@@ -220,7 +220,7 @@ fn a_head_that_waits_for_its_turn_is_in_flight() {
 }
 
 #[test]
-fn answers_that_wait_for_a_sleeper_allow_a_suspension() {
+fn answers_behind_an_idle_chain_allow_a_suspension() {
     for &format in FORMATS {
         for sleeps in [true, false] {
             let mut rig = waiting(format, Features::SUSPEND);
@@ -233,18 +233,18 @@ fn answers_that_wait_for_a_sleeper_allow_a_suspension() {
                 assert_eq!(
                     rig.engine.phase(),
                     Phase::Suspending,
-                    "one is to be answered"
+                    "one chain is unanswered"
                 );
             }
             assert_eq!(
                 rig.engine.complete(rig.token(1)),
                 Err(Refusal::StaleToken),
-                "it was answered"
+                "the chain is answered"
             );
             rig.answer(0, 3);
             if sleeps {
                 settle(&mut rig.engine);
-                assert_eq!(rig.take(), [], "nothing is touched");
+                assert_eq!(rig.take(), [], "no memory is touched");
                 assert_eq!(rig.interrupts(), 0);
             }
             let _ = rig.engine.load(reg::STATUS);
@@ -263,13 +263,13 @@ fn answers_that_wait_for_a_sleeper_allow_a_suspension() {
 fn memory_may_move_while_answers_wait() {
     for &format in FORMATS {
         let mut rig = waiting(format, Features::empty());
-        // The same bytes, elsewhere.
+        // The same bytes at other addresses.
         let other = ram();
         other.write(0, &virtside_tests::rings::shot(rig.ram));
         *rig.engine.memory_mut() = other.flat(BASE);
         assert!(rig.engine.memory_changed().is_done());
         rig.answer(0, 4);
-        assert_eq!(rig.take(), [], "not in the old memory");
+        assert_eq!(rig.take(), [], "the old memory is unchanged");
         let mut old = vec![0; virtside_tests::BYTES];
         other.read(0, &mut old);
         rig.ram.write(0, &old);

@@ -1,5 +1,5 @@
-//! VIRTIO_F_IN_ORDER, in either ring format: buffers go back in the order in which they came, and
-//! those that are full do so together.
+//! VIRTIO_F_IN_ORDER in both ring formats: buffers go back in the order in which they came, and
+//! full buffers share a used entry.
 
 mod batches;
 mod i2c;

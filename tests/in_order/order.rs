@@ -1,4 +1,4 @@
-//! The order in which buffers go back, whatever the order in which the device answers.
+//! The order in which buffers go back, for any order of the device's answers.
 
 use virtside::{Features, Refusal, Step, mmio::Reply, testing::Registers};
 use virtside_tests::{
@@ -6,7 +6,7 @@ use virtside_tests::{
     in_order::{FORMATS, Given, HolderRig},
 };
 
-/// Every order of `0..count`.
+/// Every permutation of `0..count`.
 fn orders(count: usize) -> Vec<Vec<usize>> {
     if count == 0 {
         return vec![Vec::new()];
@@ -31,7 +31,7 @@ fn buffers_go_back_in_the_order_in_which_they_came() {
             assert_eq!(rig.send(&[8; 4]), Step::Blocked);
             let (mut answered, mut given) = ([false; 4], Vec::new());
             for &which in order {
-                // Each has a length of its own, so none is skipped.
+                // The lengths differ, so no chain is skipped.
                 rig.answer(first + which, which as u32);
                 answered[which] = true;
                 given.extend(rig.take());
@@ -59,7 +59,7 @@ fn a_chain_that_is_answered_at_once_waits_for_an_older_one() {
         rig.answer(0, 2);
         let expected = [Given::entry(0, 2), Given::entry(1, 1), Given::entry(2, 1)];
         assert_eq!(rig.take(), expected, "{format:?}");
-        assert_eq!(rig.interrupts(), 1, "one for all");
+        assert_eq!(rig.interrupts(), 1, "one interrupt for all");
     }
 }
 
@@ -73,7 +73,7 @@ fn queues_do_not_wait_for_each_other() {
                 assert_eq!(rig.kick(queue), Step::Blocked);
             }
         }
-        // The last of one queue first, then another queue as a whole.
+        // The last chain of one queue first, then all of another queue.
         for number in [2, 1] {
             assert_eq!(rig.answer_of(0, number, 1), Ok(()));
         }
@@ -111,7 +111,7 @@ fn all_slots_are_free_again_after_the_oldest_is_answered() {
     for &format in FORMATS {
         for slots in 2..=5 {
             let mut rig = HolderRig::with(format, Features::IN_ORDER, 2, SIZE, slots);
-            // The first of queue 0 keeps all that follow in their slots.
+            // The first chain of queue 0 keeps all later ones in their slots.
             rig.choose(|asked| (asked.queue == 1 || asked.number != 0).then_some(asked.room));
             assert_eq!(rig.send(&[4; 8]), Step::Blocked);
             rig.drivers[1].room(4);
@@ -127,7 +127,7 @@ fn all_slots_are_free_again_after_the_oldest_is_answered() {
 }
 
 #[test]
-fn every_budget_comes_to_the_same_end() {
+fn every_budget_leads_to_the_same_result() {
     for &format in FORMATS {
         for budget in 1..=5 {
             let mut rig = HolderRig::with(format, Features::IN_ORDER, 2, SIZE, 3);
@@ -142,7 +142,7 @@ fn every_budget_comes_to_the_same_end() {
             let mut polls = 0;
             while rig.engine.poll(budget) == Step::More {
                 polls += 1;
-                assert!(polls < 100, "{format:?}: it never ends");
+                assert!(polls < 100, "{format:?}: the polls do not end");
             }
             for driver in &mut rig.drivers {
                 assert_eq!(driver.numbers(), (0..10).collect::<Vec<_>>());
@@ -152,7 +152,7 @@ fn every_budget_comes_to_the_same_end() {
 }
 
 #[test]
-fn the_name_of_an_answered_chain_is_void() {
+fn the_token_of_an_answered_chain_is_stale() {
     for &format in FORMATS {
         let mut rig = HolderRig::new(format, Features::empty());
         rig.send(&[4; 3]);
@@ -182,9 +182,9 @@ fn an_answered_chain_that_is_called_due_is_not_served_again() {
         rig.answer(1, 4);
         rig.engine.model_mut().due = [token].into();
         assert_eq!(rig.kick(0), Step::Blocked);
-        assert_eq!(rig.engine.model().due, [token], "it was not served");
+        assert_eq!(rig.engine.model().due, [token], "the chain was not served");
         assert_eq!(rig.take(), []);
-        // Nor does it keep what is due from being given once it is asked for that.
+        // The token does not hide a due chain from `next_due`.
         let due = rig.token(0);
         rig.engine.model_mut().answers.insert(due, 1);
         rig.engine.model_mut().due = [due].into();
@@ -222,7 +222,7 @@ fn without_in_order_each_answer_has_its_own_entry_at_once() {
             rig.answer(number, 4);
             assert_eq!(rig.engine.counters().chains, 3 - left);
         }
-        // Full ones, which a queue in order would have put together.
+        // Full chains, which would share an entry with IN_ORDER.
         match format {
             virtside_tests::in_order::Format::Split => {
                 let driver = rig.driver().split();

@@ -1,4 +1,4 @@
-//! Random chains, answers and budgets, against a simple model of what a driver may see.
+//! Random chains, answers and budgets, compared with a simple model of what a driver may see.
 
 use std::collections::VecDeque;
 
@@ -9,23 +9,23 @@ use virtside_tests::{
     in_order::{Asked, FORMATS, HolderRig},
 };
 
-/// A chain that the device has, and what it answered to it.
+/// A chain in the device's hand, and its answer.
 struct Held {
     number: usize,
     room: u32,
     written: Option<u32>,
 }
 
-/// What is to be true of a queue.
+/// The expected state of a queue.
 #[derive(Default)]
 struct Model {
     held: VecDeque<Held>,
-    /// Number, length, and whether it is full.
+    /// Number, length, and whether the chain is full.
     given: VecDeque<(usize, u32, bool)>,
 }
 
 impl Model {
-    /// Everything that has its turn is given back.
+    /// Gives back every chain whose turn it is.
     fn give(&mut self) {
         let answer = |oldest: &Held| oldest.written;
         while let Some(written) = self.held.front().and_then(answer) {
@@ -36,7 +36,7 @@ impl Model {
         }
     }
 
-    /// The chains that have no answer yet.
+    /// The chains without an answer.
     fn open(&mut self) -> Vec<&mut Held> {
         let open = self.held.iter_mut().filter(|held| held.written.is_none());
         open.collect()
@@ -74,7 +74,7 @@ impl World {
         self.models.iter_mut().for_each(Model::give);
     }
 
-    /// Answers a chain that is open, with so much room left.
+    /// Answers a chain that is open, with `left` bytes of room left.
     fn answer(&mut self, queue: u16, which: usize, left: u32) -> Result<(), TestCaseError> {
         let model = &mut self.models[usize::from(queue)];
         let mut open = model.open();
@@ -91,7 +91,7 @@ impl World {
         Ok(())
     }
 
-    /// What the driver finds is what the model gave back, all of it.
+    /// Checks that the driver finds exactly what the model gave back.
     fn take(&mut self, queue: u16) -> Result<(), TestCaseError> {
         let model = &mut self.models[usize::from(queue)];
         for given in self.rig.drivers[usize::from(queue)].take() {
@@ -101,7 +101,7 @@ impl World {
             let full = expected.is_some_and(|(_, _, full)| full);
             prop_assert!(full || !given.skipped, "{:?} has room left", given);
         }
-        prop_assert!(model.given.is_empty(), "something is not published");
+        prop_assert!(model.given.is_empty(), "the model gave back more");
         Ok(())
     }
 }
@@ -129,7 +129,8 @@ proptest! {
                 match what {
                     0..=2 if length <= driver.free() => world.send(queue, length, short),
                     3 | 4 => {
-                        // Two of three are answered at once, and a third of those is not full.
+                        // Two of three chains are answered at once, and a third of these is not
+                        // full.
                         let seed = usize::from(number);
                         world.poll(number % 7, move |asked| {
                             let draw = asked.number.wrapping_mul(31).wrapping_add(seed) % 9;
@@ -142,7 +143,7 @@ proptest! {
                     _ => {}
                 }
             }
-            // Everything comes to an end.
+            // Answers everything that is open.
             let mut rounds = 0;
             loop {
                 for queue in 0..queues {
@@ -157,7 +158,7 @@ proptest! {
                 }
                 world.poll(BUDGET, |asked| Some(asked.room));
                 rounds += 1;
-                prop_assert!(rounds < 100, "{:?}: it never ends", format);
+                prop_assert!(rounds < 100, "{:?}: the rounds do not end", format);
             }
             let sent: usize = world.rig.engine.model().asked.len();
             prop_assert_eq!(world.rig.engine.counters().chains as usize, sent);

@@ -1,4 +1,4 @@
-//! Chains out of the ring.
+//! Chains that the device takes from a packed ring.
 
 use virtside::{
     Features,
@@ -53,7 +53,7 @@ fn only_flags_of_the_present_round_make_a_descriptor_available() {
         rig.driver.write_desc(0, (DATA, 4), 1, flags);
         assert_eq!(rig.pop().is_some(), there, "{flags:#x}");
     }
-    // In the next round it is the other way about.
+    // In the next round the flags have the opposite values.
     for (flags, there) in [
         (0, false),
         (AVAIL, false),
@@ -70,12 +70,12 @@ fn only_flags_of_the_present_round_make_a_descriptor_available() {
 }
 
 #[test]
-fn a_ring_of_any_size_goes_round_and_round() {
+fn a_ring_of_any_size_wraps() {
     for size in 1..=16 {
         let mut rig = rig(Features::empty(), size);
         let buffers = [Buffer::readable(DATA, 4), Buffer::writable(DATA, 4)];
         for round in 0..100u16 {
-            // Chains of one and of two slots, so that they lie across the end, too.
+            // Chains of one and of two slots, so that some cross the end.
             let slots = 1 + (round % 2).min(size - 1);
             let id = round.wrapping_mul(7919);
             rig.driver.send(id, &buffers[..usize::from(slots)]);
@@ -90,7 +90,7 @@ fn a_ring_of_any_size_goes_round_and_round() {
 }
 
 #[test]
-fn a_full_ring_is_taken_whole_and_not_twice() {
+fn every_chain_of_a_full_ring_is_taken_once() {
     let mut rig = rig(Features::empty(), 5);
     for id in 0..5 {
         rig.driver.send(id, &[Buffer::writable(DATA, 1)]);
@@ -108,7 +108,7 @@ fn a_full_ring_is_taken_whole_and_not_twice() {
 }
 
 #[test]
-fn what_is_popped_is_a_copy() {
+fn a_popped_chain_is_a_copy() {
     let mut rig = rig(Features::empty(), 4);
     rig.driver.send(3, &[Buffer::writable(DATA, 4)]);
     assert_eq!(rig.pop(), Some(3));
@@ -120,21 +120,21 @@ fn what_is_popped_is_a_copy() {
 }
 
 #[test]
-fn in_an_indirect_table_only_write_counts() {
+fn in_an_indirect_table_only_write_has_a_meaning() {
     let mut rig = rig(Features::INDIRECT_DESC, 4);
     let buffers = [
         Buffer::readable(DATA, 1),
         Buffer::readable(DATA + 1, 2),
         Buffer::writable(DATA + 8, 3),
     ];
-    // The driver's entries have NEXT and ids; beside INDIRECT, WRITE means nothing.
+    // The driver's entries have NEXT and ids; beside INDIRECT, WRITE has no meaning.
     for flags in [0, WRITE] {
         rig.driver.send_indirect(6, DATA + 0x1000, &buffers, flags);
         assert_eq!(rig.pop(), Some(6));
         assert_eq!(rig.chain.readable_segments().len(), 2);
         assert_eq!(rig.chain.writable_segments().len(), 1);
         rig.complete(3);
-        // It takes one slot, whatever is in the table.
+        // The chain takes one slot, for a table of any length.
         assert_eq!(rig.driver.take_used(1), Some((6, 3, true)));
     }
 }
@@ -149,7 +149,7 @@ fn a_table_may_be_longer_than_the_ring() {
 }
 
 #[test]
-fn a_table_behind_a_chain_is_its_rest() {
+fn a_table_behind_a_chain_ends_the_chain() {
     let mut rig = rig(Features::INDIRECT_DESC, 4);
     let ram: TestRam = rig.ram;
     let table = DATA + 0x1000;

@@ -1,4 +1,4 @@
-//! Drivers that break the protocol.
+//! Drivers that violate the packed ring's protocol.
 
 use virtside::{
     DriverFault, Features, FlatMem, Refusal,
@@ -17,7 +17,7 @@ fn available() -> u16 {
     PackedDriver::<FlatMem>::available(true)
 }
 
-/// A queue of 4 with INDIRECT_DESC, sent one descriptor.
+/// A queue of 4 elements with INDIRECT_DESC, to which the driver sent one descriptor.
 fn one(buffer: (u64, u32), id: u16, flags: u16) -> PackedRig {
     let rig = rig(Features::INDIRECT_DESC, 4);
     rig.driver.write_desc(0, buffer, id, flags | available());
@@ -58,11 +58,11 @@ fn a_fault_leaves_the_chain_in_flight_that_has_its_id() {
 }
 
 #[test]
-fn a_chain_that_goes_on_into_slots_in_flight_is_too_long() {
+fn a_chain_that_continues_into_slots_in_flight_is_too_long() {
     let mut rig = rig(Features::empty(), 4);
     rig.driver.send(1, &[Buffer::writable(DATA, 1); 2]);
     assert_eq!(rig.pop(), Some(1));
-    // Three slots, of which the last is the device's.
+    // Three slots, of which the last is in the device's hand.
     rig.driver.send(2, &[Buffer::writable(DATA, 1); 3]);
     assert_eq!(rig.fault(), DriverFault::ChainTooLong { head: 2 });
 }
@@ -85,7 +85,7 @@ fn a_slot_in_flight_is_not_the_drivers_to_make_available() {
     rig.driver.send(1, &[Buffer::writable(DATA, 1)]);
     rig.driver.send(2, &[Buffer::writable(DATA, 1)]);
     assert_eq!((rig.pop(), rig.pop()), (Some(1), Some(2)));
-    // Of the next round, although nothing was given back.
+    // The driver makes slots of the next round available, although nothing was given back.
     rig.driver.send(3, &[Buffer::writable(DATA, 1)]);
     assert_eq!(rig.fault(), DriverFault::ChainTooLong { head: 3 });
 }
@@ -149,7 +149,7 @@ fn a_buffer_without_bytes_may_be_anywhere() {
 }
 
 #[test]
-fn a_buffer_that_is_not_mapped_is_refused_to_its_last_byte() {
+fn a_buffer_must_be_mapped_to_its_last_byte() {
     for (addr, len, good) in [
         (END - 4, 4, true),
         (END - 4, 5, false),

@@ -1,4 +1,4 @@
-//! The largest queues of both formats, at the very end of memory.
+//! The largest queues of both formats, at the end of memory.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use virtside_tests::{BASE, CountingSource, TestEntropy};
 
 const LARGEST: u16 = 32768;
 const BYTES: usize = 1 << 20;
-/// Behind nothing, in front of the rings.
+/// Address of the data buffer, in front of the rings.
 const BUFFER: u64 = BASE + 0x100;
 
 type Largest = Engine<
@@ -26,12 +26,12 @@ type Largest = Engine<
     Arc<Shared<1>>,
 >;
 
-/// A chain of so many segments is half a megabyte.
+/// Runs a test on a large stack: a chain with this many segments has half a megabyte.
 fn on_a_large_stack(test: fn()) {
     let thread = std::thread::Builder::new()
         .stack_size(256 << 20)
         .spawn(test);
-    thread.expect("a thread").join().expect("it goes well");
+    thread.expect("a thread").join().expect("no panic");
 }
 
 fn engine(ram: &'static Ram<BYTES>) -> Box<Largest> {
@@ -50,7 +50,7 @@ fn serve(engine: &mut Largest) {
     assert_eq!(engine.driver_fault(0), None);
 }
 
-/// Lengths of chains that meet the ring's end in every way.
+/// Lengths of chains that cross the ring's end in every way.
 const LENGTHS: [u16; 8] = [
     LARGEST,
     LARGEST - 1,
@@ -63,7 +63,7 @@ const LENGTHS: [u16; 8] = [
 ];
 
 #[test]
-fn a_packed_queue_of_32768_goes_round_at_the_end_of_memory() {
+fn a_packed_queue_of_32768_wraps_at_the_end_of_memory() {
     on_a_large_stack(|| {
         let ram: &'static Ram<BYTES> = Box::leak(Box::default());
         let mut engine = engine(ram);
@@ -82,7 +82,7 @@ fn a_packed_queue_of_32768_goes_round_at_the_end_of_memory() {
             let used = driver.take_used(len);
             assert_eq!(used, Some((id, u32::from(len.min(9)), true)), "{len}");
         }
-        // As many as there are, some of whose ids share a place.
+        // As many chains as fit; some of their ids share a home slot.
         for round in 0..2u16 {
             let id = |at: u16| at.wrapping_mul(2).wrapping_add(round * 3);
             for at in 0..LARGEST {
@@ -102,7 +102,7 @@ fn a_packed_queue_of_32768_goes_round_at_the_end_of_memory() {
 }
 
 #[test]
-fn a_split_queue_of_32768_goes_round_at_the_end_of_memory() {
+fn a_split_queue_of_32768_wraps_at_the_end_of_memory() {
     on_a_large_stack(|| {
         let ram: &'static Ram<BYTES> = Box::leak(Box::default());
         let mut engine = engine(ram);
@@ -119,7 +119,7 @@ fn a_split_queue_of_32768_goes_round_at_the_end_of_memory() {
                 "{len}"
             );
         }
-        // The indices go round their 16 bits.
+        // The 16-bit indices wrap.
         for _ in 0..2 {
             for head in (0..LARGEST).rev() {
                 driver.write_chain(head, &[Buffer::writable(BUFFER, 1)]);

@@ -1,4 +1,4 @@
-//! A packed queue that is reset, and one that rests: the wrap counters start at 1, or stay.
+//! Wrap counters of a packed queue: 1 after a queue reset, unchanged by a suspension.
 
 use virtside::{
     Features, FlatMem, Refusal, Step,
@@ -16,7 +16,7 @@ use crate::PACKED;
 
 type Counted = TestEngine<Probe, CountingMem<'static, FlatMem>>;
 
-/// A live device with a packed queue of this size, and what it does to rings.
+/// A live device with a packed queue of this size, and a count of its ring accesses.
 fn live(size: u16) -> (Counted, PackedDriver<FlatMem>, TestRam, &'static Counts) {
     let (ram, counts): (_, &'static Counts) = (ram(), Box::leak(Box::default()));
     let model = Probe {
@@ -35,7 +35,7 @@ fn chain() -> [Buffer; 2] {
     [Buffer::readable(DATA, 4), Buffer::writable(DATA + 0x100, 4)]
 }
 
-/// So many chains, which go round the ring.
+/// Sends and serves `chains` chains, which wrap at the end of the ring.
 #[track_caller]
 fn assert_works(engine: &mut Counted, driver: &mut PackedDriver<FlatMem>, chains: u16) {
     for id in 0..chains {
@@ -56,7 +56,7 @@ fn after_a_reset_a_queue_starts_at_slot_0_with_counters_of_1() {
         assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
         assert_eq!(engine.load(reg::QUEUE_RESET), 0);
         assert_eq!(engine.queue_state(0), QueueState::Off);
-        // What was available then is not any more.
+        // The chains that were available before the reset are not any more.
         assert_eq!(engine.poll(BUDGET), Step::Idle);
         let start = BASE + 0x1000 * u64::from(size);
         driver = PackedDriver::new(ram.flat(BASE), start, size);
@@ -97,7 +97,7 @@ fn a_queue_that_comes_back_costs_one_store_and_a_reset_none() {
 }
 
 #[test]
-fn a_suspended_queue_is_left_alone_and_goes_on_where_it_was() {
+fn a_suspended_queue_is_not_touched_and_continues() {
     let (mut engine, mut driver, _, counts) = live(5);
     for _ in 0..7 {
         assert_works(&mut engine, &mut driver, 3);
@@ -120,7 +120,7 @@ fn a_suspended_queue_is_left_alone_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_suspension_waits_for_what_is_in_hand() {
+fn a_suspension_waits_for_chains_in_hand() {
     let (mut engine, mut driver, _, _) = live(5);
     engine.model_mut().holds = true;
     driver.send(3, &chain());
@@ -139,6 +139,6 @@ fn a_suspension_waits_for_what_is_in_hand() {
     assert_eq!(
         engine.model().count(Event::Served(0)),
         2,
-        "once more, and no other"
+        "this chain is answered, and no other"
     );
 }

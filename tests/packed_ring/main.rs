@@ -1,5 +1,5 @@
-//! The packed ring, from the device's side: chains, used descriptors, suppression, and drivers that
-//! get it wrong.
+//! The packed ring as the device uses it: chains, used descriptors, event suppression, and drivers
+//! that violate the protocol.
 
 mod chains;
 mod faults;
@@ -25,13 +25,13 @@ use virtside::{
 };
 use virtside_tests::{BASE, N, TestRam, ram};
 
-/// What every driver of these tests accepts.
+/// Features that every driver in these tests accepts.
 const PACKED: Features = Features::VERSION_1.union(Features::RING_PACKED);
 
 type Queue<M = FlatMem> =
     TakenQueue<<M as DriverMem>::Window, &'static CountingNotify, 1, N, Arc<Shared<1>>>;
 
-/// A packed queue that was taken, and the driver at its ring.
+/// A taken packed queue, and the driver of its ring.
 struct PackedRig<M: DriverMem = FlatMem> {
     queue: Queue<M>,
     driver: PackedDriver<FlatMem>,
@@ -41,13 +41,13 @@ struct PackedRig<M: DriverMem = FlatMem> {
     line: &'static CountingNotify,
 }
 
-/// With these features beside the needed ones.
+/// A rig with these features in addition to those of every test.
 fn rig(features: Features, size: u16) -> PackedRig {
     let ram = ram();
     over(ram.flat(BASE), ram, features, size)
 }
 
-/// The same, where the device sees memory through `mem`.
+/// Like `rig`; the device accesses memory through `mem`.
 fn over<M: DriverMem + Clone>(mem: M, ram: TestRam, features: Features, size: u16) -> PackedRig<M> {
     let features = features | PACKED;
     let driver = PackedDriver::new(ram.flat(BASE), BASE, size);
@@ -65,7 +65,7 @@ fn over<M: DriverMem + Clone>(mem: M, ram: TestRam, features: Features, size: u1
     };
     responder.accept();
     PackedRig {
-        queue: device.take_queue(0).expect("it is live"),
+        queue: device.take_queue(0).expect("the queue is live"),
         driver,
         mem,
         chain: Chain::new(),
@@ -75,7 +75,7 @@ fn over<M: DriverMem + Clone>(mem: M, ram: TestRam, features: Features, size: u1
 }
 
 impl<M: DriverMem> PackedRig<M> {
-    /// The next chain's id, if there is one.
+    /// Pops the next chain; returns its id.
     fn pop(&mut self) -> Option<u16> {
         match self.queue.pop(&self.mem, &mut self.chain) {
             Ok(there) => there.then(|| self.chain.head()),
@@ -83,7 +83,7 @@ impl<M: DriverMem> PackedRig<M> {
         }
     }
 
-    /// Why there is none.
+    /// Pops the next chain, which has a fault; returns the fault.
     #[track_caller]
     fn fault(&mut self) -> virtside::DriverFault {
         match self.queue.pop(&self.mem, &mut self.chain) {

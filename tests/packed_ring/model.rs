@@ -1,5 +1,5 @@
-//! A packed ring against a model that counts slots without an end: ids that collide, answers in any
-//! order, chains that are given back twice, events at any slot of either round.
+//! A packed ring compared with a model of an endless ring: ids that collide, answers in any order,
+//! chains that are given back twice, events at any slot of either round.
 
 use std::collections::VecDeque;
 
@@ -17,23 +17,24 @@ use crate::{PackedRig, rig};
 const DISABLE: u16 = 1;
 const DESC: u16 = 2;
 
-/// A ring and what must be true of it. Slots are counted from the first that ever was.
+/// A ring and its expected state. Slots are counted from the start of the queue and never wrap.
 struct World {
     rig: PackedRig,
     size: u64,
     event_idx: bool,
-    /// Up to where the driver made slots available, the device took them, and gave them back.
+    /// Slots up to which the driver made descriptors available, the device took them, and the
+    /// device gave them back.
     offered: u64,
     taken: u64,
     used: u64,
-    /// Up to where it had given them back when interrupts were last considered.
+    /// Slots given back when the interrupt was last decided.
     told: u64,
-    /// Up to where the driver took them back.
+    /// Slots that the driver has taken back.
     got: u64,
     sent: VecDeque<(u16, u64)>,
     held: Vec<(Chain<N>, u64)>,
     given: VecDeque<(u16, u64, u32)>,
-    /// Chains that were given back, to give back again.
+    /// Chains that were given back; the test tries to give them back again.
     stale: Vec<Chain<N>>,
     asked: (u16, u16),
     kicks_off: bool,
@@ -68,7 +69,7 @@ impl World {
         )
     }
 
-    /// As an event suppression structure says it.
+    /// A slot in the form of event suppression structures.
     fn off_wrap(&self, slot: u64) -> u16 {
         let (slot, wrap) = self.place(slot);
         slot | u16::from(wrap) << 15
@@ -120,7 +121,7 @@ impl World {
         Ok(())
     }
 
-    /// Nothing is given back twice, even if a chain of the same name is in flight again.
+    /// Gives nothing back a second time, even if a chain with the same id is in flight again.
     fn complete_again(&mut self, which: usize) -> Result<(), TestCaseError> {
         if self.stale.is_empty() {
             return Ok(());
@@ -152,7 +153,7 @@ impl World {
         let (flags, off_wrap) = self.asked;
         let passed = self.told..self.used;
         self.told = self.used;
-        // A driver that lets a whole round go by knows no more which one it asked for.
+        // After more than a round, the driver cannot tell which round's slot it asked for.
         if passed.end - passed.start > self.size {
             return Ok(());
         }
@@ -182,7 +183,7 @@ impl World {
         Ok(())
     }
 
-    /// The first slot that is not available shows the flags of the round after, or of the one before.
+    /// Gives the first slot that is not available the flags of the next or the previous round.
     fn mislead(&mut self, which: usize) {
         if self.offered - self.got == self.size {
             return;
@@ -197,7 +198,7 @@ impl World {
     }
 }
 
-/// In its place, or at one that it shares with many.
+/// An id in its home slot, or one that shares its home slot with many.
 fn id(number: u16) -> u16 {
     match number % 3 {
         0 => number / 3 % 16,
@@ -210,7 +211,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_ring_of_any_size_is_what_a_ring_without_an_end_would_be(
+    fn a_ring_of_any_size_behaves_like_an_endless_ring(
         event_idx in any::<bool>(),
         size in prop::sample::select(vec![1_u16, 2, 3, 5, 7, 15, 16]),
         near in any::<bool>(),
@@ -227,7 +228,7 @@ proptest! {
             match what {
                 0..5 if free != 0 => {
                     let id = if near { number % 16 } else { id(number) };
-                    // Now and then as many as there are, so that the ring's end is met exactly.
+                    // Sometimes exactly as many slots as there are up to the ring's end.
                     let to_end = world.size - world.offered % world.size;
                     let slots = match number % 5 {
                         0 => free,

@@ -1,5 +1,5 @@
-//! Rings that go round while chains are refused, chains wait, and the device moves from one engine to
-//! another in between.
+//! Rings that wrap while chains are rejected, chains wait, and the device moves from one engine to
+//! another.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn engine(ram: TestRam) -> TestEngine<TestEntropy> {
     engine_over(model, ram.flat(BASE), 3).with_policy(FaultPolicy::Reject)
 }
 
-/// The driver's side: slots and length of each chain that is out, by id.
+/// The driver's side: slots and expected length of each chain in flight, by id.
 struct World {
     engine: TestEngine<TestEntropy>,
     ram: TestRam,
@@ -64,7 +64,7 @@ impl World {
         let mut buffers = vec![Buffer::writable(DATA, 5); slots.into()];
         let mut len = 5 * u32::from(slots);
         if random.once_in(3) {
-            // It is given back, with nothing in it.
+            // The chain is given back with length 0.
             len = 0;
             let bad = random.below(slots.into()) as usize;
             buffers[bad].addr = NOWHERE;
@@ -76,7 +76,7 @@ impl World {
 
     fn take(&mut self) {
         while let Some((id, len, write)) = self.driver.take_used(0) {
-            let (slots, expected) = self.out.remove(&id).expect("it was out");
+            let (slots, expected) = self.out.remove(&id).expect("the id is in flight");
             self.driver.take_used(slots);
             self.free += slots;
             assert_eq!(
@@ -88,19 +88,20 @@ impl World {
         assert_eq!(self.engine.driver_fault(0), None);
     }
 
-    /// To another engine, with what waits.
+    /// Moves the device to another engine, with the chains that wait.
     fn moves(&mut self) {
         let source = self.engine.model_mut().source_mut();
         let trouble = source.trouble;
-        let state: EngineSnapshot<(), Q, N, 3> = self.engine.save().expect("it is at rest");
+        let state: EngineSnapshot<(), Q, N, 3> =
+            self.engine.save().expect("the device can be saved");
         self.engine = engine(self.ram);
         self.engine.model_mut().source_mut().trouble = trouble;
-        self.engine.restore(&state).expect("a good state");
+        self.engine.restore(&state).expect("the snapshot is valid");
     }
 }
 
 #[test]
-fn nothing_is_lost_at_the_end_of_a_ring() {
+fn every_chain_comes_back_at_the_end_of_a_ring() {
     let mut random = Random::new(0x0123_4567_89ab_cdef);
     for (round, size) in [1, 2, 3, 5, 7, 15, 16]
         .into_iter()
@@ -142,7 +143,7 @@ fn nothing_is_lost_at_the_end_of_a_ring() {
         world.take();
         assert!(
             world.out.is_empty(),
-            "size {size}: {:?} are lost",
+            "size {size}: {:?} did not come back",
             world.out
         );
         assert!(world.back.iter().all(|back| *back > 8), "{:?}", world.back);

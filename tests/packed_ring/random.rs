@@ -1,4 +1,4 @@
-//! Any driver, right or wrong.
+//! Random drivers, correct and faulty, at a packed ring.
 
 use std::collections::VecDeque;
 
@@ -15,10 +15,10 @@ use crate::{over, rig};
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever a correct driver sends comes, once and in order, and is given back, once, in the
-    /// order in which it was completed.
+    /// Each chain of a correct driver is popped once and in order, and is given back once, in the
+    /// order of completion.
     #[test]
-    fn nothing_is_lost_or_done_twice(
+    fn each_chain_is_popped_once_and_given_back_once(
         size in 1u16..=16,
         steps in vec((any::<u8>(), any::<u16>(), 1u16..=5), 1..300),
     ) {
@@ -64,10 +64,10 @@ proptest! {
         }
     }
 
-    /// A ring of noise, that changes while the device looks, ends in a fault or in nothing; what is
-    /// not the ring and was not given to the device stays as it was.
+    /// Random bytes in a ring, which change while the device reads them, end in a fault or in no
+    /// chain. Memory outside the ring and the buffers is unchanged.
     #[test]
-    fn noise_is_survived(
+    fn random_bytes_never_panic_or_spoil_memory(
         size in 1u16..=16,
         noise in vec(any::<[u8; 16]>(), 16),
         script in vec(any::<u8>(), 0..300),
@@ -81,7 +81,8 @@ proptest! {
         let mut rig = over(ShiftingMem::new(ram.flat(BASE), shift), ram, features, size);
         for (slot, words) in noise.iter().enumerate().take(usize::from(size)) {
             ram.write(16 * slot, words);
-            // Addresses and lengths that are often good, and flags that often show it.
+            // Addresses and lengths that are often valid, and flags that often make a descriptor
+            // available.
             let addr = DATA + u64::from(words[0]);
             let len = u32::from(words[8]);
             ram.write(16 * slot, &addr.to_le_bytes());
@@ -100,7 +101,7 @@ proptest! {
                     let _ = rig.queue.enable_kicks();
                 }
                 Err(Stop::Asked | Stop::Driver(_)) => break,
-                Err(_) => unreachable!("there is no other stop"),
+                Err(_) => unreachable!("nothing else stops a queue"),
             }
             prop_assert!(rig.queue.in_flight() <= size);
         }

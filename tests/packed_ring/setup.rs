@@ -1,4 +1,4 @@
-//! What a packed queue has to be like to be set up.
+//! Requirements on a packed queue's size and areas at set-up.
 
 use virtside::{
     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, QueueConfig, Refusal,
@@ -15,7 +15,7 @@ use crate::PACKED;
 
 const END: u64 = BASE + BYTES as u64;
 
-/// Offers packed rings, and fills what it gets with sevens.
+/// A model that offers packed rings and fills each buffer with the byte 7.
 struct Sevens;
 
 impl DeviceConfig for Sevens {
@@ -57,7 +57,7 @@ fn check(config: QueueConfig) -> Result<(), Refusal> {
 }
 
 #[test]
-fn any_size_up_to_the_maximum_will_do() {
+fn any_size_up_to_the_maximum_is_accepted() {
     for size in [1, 2, 3, 5, 7, 100, 255, 256] {
         assert_eq!(check(queue(size)), Ok(()));
     }
@@ -69,7 +69,7 @@ fn any_size_up_to_the_maximum_will_do() {
         };
         assert_eq!(check(queue(size)), Err(refusal));
     }
-    // A split queue is not so free.
+    // A split queue's size must be a power of two.
     let split = translate_queue(&ram().flat(BASE), &queue(3), Features::VERSION_1);
     assert!(matches!(split, Err(Refusal::QueueSize { .. })));
 }
@@ -173,7 +173,7 @@ fn a_driver_at_the_registers_gets_a_packed_queue_of_five() {
 }
 
 #[test]
-fn a_queue_that_was_laid_out_as_packed_does_not_pass_as_split() {
+fn a_queue_laid_out_as_packed_is_refused_as_split() {
     let (mut engine, ram) = test_engine(Sevens, 1);
     let driver = PackedDriver::new(ram.flat(BASE), BASE, 4);
     assert!(engine.negotiate(Features::VERSION_1));
@@ -186,12 +186,12 @@ fn a_queue_that_was_laid_out_as_packed_does_not_pass_as_split() {
 
 #[test]
 fn a_queue_from_before_the_choice_of_format_is_checked_with_it() {
-    // Ready as a split queue, before the driver has chosen.
+    // QueueReady as a split queue, before the driver has accepted RING_PACKED.
     let (mut engine, _) = test_engine(Sevens, 1);
     let split = virtside_tests::config(0);
     let _ = engine.store(reg::STATUS, 0);
     assert_eq!(engine.configure(&split), Reply::Done(0));
-    // The negotiation does not reset in between.
+    // The negotiation continues without a reset.
     let _ = engine.store(reg::STATUS, 3);
     for word in 0..4 {
         let _ = engine.store(reg::DRIVER_FEATURES_SEL, word);
@@ -199,7 +199,7 @@ fn a_queue_from_before_the_choice_of_format_is_checked_with_it() {
     }
     let _ = engine.store(reg::STATUS, 0xb);
     let reply = engine.store(reg::STATUS, 0xf);
-    // The areas of a split queue are larger than, and as aligned as, those of a packed one.
+    // The areas of a split queue are at least as large and as aligned as those of a packed queue.
     assert_eq!(reply, Reply::Done(0));
     assert_eq!(engine.queue_config(0).map(|config| config.size), Some(16));
 }
@@ -219,7 +219,7 @@ fn a_run_of_descriptors_ends_where_its_window_does() {
         for index in 0..=40u16 {
             assert!(window.load_available_run(index, 0x8000).is_none());
             let Some((first, behind)) = window.load_available_run(index, 0x80) else {
-                assert!(u32::from(index) >= len / 16, "{index} of {len}");
+                assert!(u32::from(index) >= len / 16, "index {index} in {len} bytes");
                 continue;
             };
             assert_eq!(Some(first), window.load_descriptor(index));
@@ -228,7 +228,7 @@ fn a_run_of_descriptors_ends_where_its_window_does() {
                 assert_eq!(there.addr, u64::from(index));
                 Some(there)
             });
-            assert!(behind.eq(expected), "behind {index} of {len}");
+            assert!(behind.eq(expected), "from {index} on in {len} bytes");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who wants to hear of what.
+//! Event suppression in packed rings: which interrupts and kicks each side asks for.
 
 use proptest::prelude::*;
 use virtside::{Features, testing::Buffer};
@@ -10,7 +10,7 @@ const ENABLE: u16 = 0;
 const DISABLE: u16 = 1;
 const DESC: u16 = 2;
 
-/// Serves one chain of so many slots; whether the driver was interrupted.
+/// Serves one chain of so many slots; returns whether the driver was interrupted.
 fn serve(rig: &mut PackedRig, slots: usize) -> bool {
     rig.driver.send(0, &vec![Buffer::writable(DATA, 1); slots]);
     assert_eq!(rig.pop(), Some(0));
@@ -45,7 +45,7 @@ fn a_descriptor_is_only_asked_for_with_event_idx() {
     let mut without = rig(Features::empty(), 4);
     without.driver.set_suppression(far, DESC);
     assert!(serve(&mut without, 1));
-    // What is reserved asks for nothing less.
+    // A reserved value does not suppress interrupts.
     let mut reserved = rig(Features::EVENT_IDX, 4);
     reserved.driver.set_suppression(far, 3);
     assert!(serve(&mut reserved, 1));
@@ -74,7 +74,7 @@ fn kicks_are_turned_off_and_on_by_flags() {
     assert_eq!(rig.driver.suppression(), (0, ENABLE));
     rig.queue.disable_kicks();
     rig.driver.send(1, &[Buffer::writable(DATA, 1)]);
-    assert_eq!(rig.queue.enable_kicks(), Ok(true), "it came meanwhile");
+    assert_eq!(rig.queue.enable_kicks(), Ok(true), "a chain came meanwhile");
 }
 
 #[test]
@@ -89,21 +89,21 @@ fn with_event_idx_a_kick_is_asked_for_at_the_next_descriptor() {
         serve(&mut rig, 2);
     }
     rig.driver.send(1, &[Buffer::writable(DATA, 1)]);
-    assert_eq!(rig.queue.enable_kicks(), Ok(true), "it came meanwhile");
+    assert_eq!(rig.queue.enable_kicks(), Ok(true), "a chain came meanwhile");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The driver asks for a slot ahead, up to a round; it hears when that slot is used, not before
-    /// and not again.
+    /// The driver asks for an interrupt at a slot up to a round ahead. It is interrupted when that
+    /// slot is used, not before, and only once.
     #[test]
     fn an_interrupt_comes_when_the_slot_asked_for_is_used(
         size in 1u16..=16,
         chains in prop::collection::vec((1u16..=4, any::<u16>(), any::<bool>()), 1..60),
     ) {
         let mut rig = rig(Features::EVENT_IDX, size);
-        // Slots used since the start, and the one that was asked for last, counted likewise.
+        // Slots used since the start, and the slot that was asked for last, as an endless count.
         let (mut used, mut asked) = (0u32, None);
         let mut unflushed = used;
         rig.driver.set_suppression(0, DISABLE);
@@ -123,7 +123,7 @@ proptest! {
             used += u32::from(slots);
             if flush {
                 let due = asked.is_some_and(|asked| (unflushed..used).contains(&asked));
-                // Beyond a round, which slot was meant cannot be told.
+                // After more than a round, the requested slot is ambiguous.
                 if used - unflushed <= u32::from(size) {
                     prop_assert_eq!(rig.queue.flush(), due);
                 } else {

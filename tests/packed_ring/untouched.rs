@@ -1,5 +1,5 @@
-//! What the device leaves alone: every byte that is not a used descriptor's, its own event
-//! suppression structure's, or a writable buffer's.
+//! The device writes only used descriptors, its own event suppression structure and writable
+//! buffers.
 
 use virtside::{
     DriverMem, Features, FlatMem,
@@ -17,10 +17,10 @@ use crate::PACKED;
 
 const SIZE: u16 = 16;
 const TABLE: u64 = DATA + 0x8000;
-/// The driver's event suppression structure, and the device's behind it.
+/// The driver event suppression structure; the device's follows it.
 const EVENTS: u64 = BASE + 16 * SIZE as u64;
 
-/// A live device that fills what it gets, in memory without a zero behind the ring.
+/// A live device that fills each buffer, in memory without a zero behind the ring.
 fn live<M: DriverMem>(
     mem: M,
     ram: TestRam,
@@ -59,7 +59,7 @@ fn only_used_descriptors_events_and_writable_buffers_change() {
         let _ = engine.kick(0);
         settle(&mut engine);
         assert_eq!(engine.driver_fault(0), None);
-        // The first descriptor of each chain from its length on: slots 0, 3 and 4.
+        // The first descriptor of each chain, from its length field on: slots 0, 3 and 4.
         before.assert_only_changed(&[
             (BASE + 8, 8),
             (BASE + 3 * 16 + 8, 8),

@@ -1,4 +1,4 @@
-//! Used descriptors into the ring.
+//! Used descriptors that the device writes into a packed ring.
 
 use virtside::{
     DriverFault, Features, HostFault, Refusal,
@@ -29,7 +29,7 @@ fn one_descriptor_gives_a_chain_back_and_no_other_slot_changes() {
     rig.complete(17);
     let after = slots(&rig);
     assert_eq!(after[16..], before[16..]);
-    assert_eq!(after[..8], before[..8], "the address is left alone");
+    assert_eq!(after[..8], before[..8], "the address is unchanged");
     assert_eq!(rig.driver.take_used(3), Some((4, 17, true)));
     assert_eq!(rig.driver.take_used(1), None);
 }
@@ -54,13 +54,13 @@ fn used_descriptors_come_in_the_order_of_completion() {
         assert_eq!(rig.pop(), Some(id));
         chains.push(rig.chain.clone());
     }
-    // Each skips as many slots as its own chain has, wherever that was.
+    // Each used descriptor skips as many slots as its chain has.
     for (at, slots, id) in [(2, 3, 30), (0, 1, 10), (1, 2, 20)] {
         assert_eq!(rig.queue.complete(&chains[at], 1), Ok(()));
         assert_eq!(rig.driver.take_used(slots), Some((id, 1, true)));
     }
     assert_eq!(rig.queue.in_flight(), 0);
-    // And the ring goes on behind them.
+    // The ring continues behind these slots.
     rig.driver.send(40, &[Buffer::writable(DATA, 8)]);
     assert_eq!(rig.pop(), Some(40));
     rig.complete(8);
@@ -80,7 +80,7 @@ fn a_chain_is_given_back_once() {
 }
 
 #[test]
-fn more_than_there_is_room_for_is_not_claimed() {
+fn a_length_beyond_the_buffers_is_not_written() {
     let mut rig = rig(Features::empty(), 4);
     rig.driver.send(1, &[Buffer::writable(DATA, 8)]);
     assert_eq!(rig.pop(), Some(1));
@@ -146,7 +146,7 @@ fn a_chain_without_an_end_is_fetched_once_around_the_ring() {
         assert_eq!(rig.pop(), Some(id));
         rig.complete(1);
     }
-    // From slot 3 on, and around into the next round.
+    // From slot 3 on, across the ring's end.
     rig.driver.send(3, &[Buffer::writable(DATA, 8); 8]);
     for slot in 0..8 {
         let flags = 1 | 2 | 0x80;

@@ -7,7 +7,7 @@ use virtside::{
 };
 use virtside_tests::{BASE, BYTES, DATA, SIZE, rings::RecordingRig};
 
-/// No memory is here.
+/// An address that is not mapped.
 const NOWHERE: u64 = 0x10;
 
 #[test]
@@ -94,9 +94,9 @@ fn a_chain_may_fill_the_whole_queue() {
 }
 
 #[test]
-fn a_chain_may_start_anywhere_and_go_on_anywhere() {
+fn a_chain_may_start_and_continue_at_any_descriptor() {
     for head in 0..SIZE {
-        // 5 and 16 have no common divisor, so that this visits every descriptor.
+        // 5 and 16 have no common divisor, so this visits every descriptor.
         let way: Vec<u16> = (0..SIZE).map(|step| (head + 5 * step) % SIZE).collect();
         let mut rig = RecordingRig::new(Features::empty());
         for (at, pair) in way.windows(2).enumerate() {
@@ -148,7 +148,8 @@ fn a_zero_length_descriptor_may_be_anywhere_and_point_anywhere() {
     for place in 0..=real.len() {
         for addr in [0, NOWHERE, DATA, BASE + BYTES as u64, u64::MAX] {
             for writable in [false, true] {
-                // Among the readable ones an empty one is readable too: the order still counts.
+                // An empty buffer among the readable ones is readable, too: the order still
+                // applies.
                 if writable != (place > 2) && place != 2 {
                     continue;
                 }
@@ -194,7 +195,7 @@ fn a_chain_without_a_single_byte_is_served_too() {
     }
 }
 
-/// A message cut at these places, in as many descriptors, of which some are empty.
+/// A message in one descriptor for each piece between these cuts; some are empty.
 fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<Buffer> {
     let mut ends: Vec<u32> = cuts.iter().map(|cut| cut % (len + 1)).collect();
     ends.push(len);

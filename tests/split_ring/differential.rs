@@ -1,4 +1,5 @@
-//! Random rings, valid and not: the device does to memory exactly what the reference does.
+//! Random rings, valid and invalid: the device's effects on memory are exactly those of the
+//! reference.
 
 use proptest::{collection::vec, option, prelude::*};
 use virtside::{
@@ -12,7 +13,7 @@ use virtside_tests::{
 
 use super::reference::Reference;
 
-/// Where things are: rings, then tables, then data.
+/// Addresses: rings first, then tables, then data.
 const TABLES: u64 = BASE + 0x400;
 const DATA: u64 = BASE + 0x800;
 const END: u64 = BASE + BYTES as u64;
@@ -20,14 +21,14 @@ const END: u64 = BASE + BYTES as u64;
 #[derive(Clone, Debug)]
 enum Op {
     /// A chain that is well formed if its buffers are: some direct descriptors, and the rest in a
-    /// table if there is one.
+    /// table, if there is one.
     Chain {
         head: u16,
         buffers: Vec<Buffer>,
         table: Option<(u16, usize)>,
         offer: bool,
     },
-    /// Any descriptor, in the table or in an indirect one.
+    /// Writes a descriptor, in the descriptor table or in an indirect table.
     Desc {
         at: u64,
         addr: u64,
@@ -35,7 +36,7 @@ enum Op {
         flags: u16,
         next: u16,
     },
-    /// A descriptor that goes on somewhere, offered.
+    /// Writes a descriptor with a `next` field, and offers it.
     Link {
         head: u16,
         next: u16,
@@ -44,7 +45,7 @@ enum Op {
     Offer(u16),
     /// Publishes what was offered.
     Publish,
-    /// Publishes something else: this far from what the device has seen.
+    /// Publishes an available index at this distance from what the device has seen.
     Jump(i16),
     UsedEvent(u16),
     AvailFlags(u16),
@@ -53,7 +54,7 @@ enum Op {
         value: u8,
     },
     Poll(u16),
-    /// Whether the device waits from now on.
+    /// Whether the device keeps chains from now on.
     Wait(bool),
     Complete(prop::sample::Index),
 }
@@ -131,7 +132,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The device, the reference, and what the two should agree on.
+/// The device and the reference, which should agree.
 struct Pair {
     rig: RecordingRig,
     reference: Reference,
@@ -247,7 +248,7 @@ impl Pair {
             .map(|seen| (seen.head, seen.sent.clone(), seen.room))
             .collect();
         assert_eq!(seen, reference.seen);
-        // The token of what is pending is the last that its head was seen with.
+        // The token of a pending chain is the last one that the model saw with its head.
         for seen in &rig.engine.model().seen {
             tokens.retain(|(head, _)| *head != seen.head);
             tokens.push((seen.head, seen.token));
@@ -257,7 +258,7 @@ impl Pair {
         reference.seen.clear();
         assert_eq!(rig.interrupts(), reference.interrupts);
         let after = rig.shot();
-        // When kicks are wanted is advice, and looked at elsewhere.
+        // The fields that suppress kicks are only advice; other tests check them.
         for field in reference.advice() {
             let at = (field - BASE) as usize;
             reference.mem[at..at + 2].copy_from_slice(&after[at..at + 2]);
@@ -296,7 +297,8 @@ proptest! {
     }
 }
 
-/// A random test that never gets anywhere would pass as well.
+/// Checks that the random sequences reach chains and faults; without that the comparison could pass
+/// without any.
 #[test]
 fn random_rings_reach_chains_and_faults_of_every_kind() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
@@ -326,7 +328,8 @@ fn random_rings_reach_chains_and_faults_of_every_kind() {
                 .or_insert(0) += 1;
         }
     }
-    // All but LengthOverflow, which this memory is too small for, and a model's own BadRequest.
+    // All faults except LengthOverflow, for which this memory is too small, and a model's own
+    // BadRequest.
     assert!(
         chains > 500 && pending == 4 && faults.len() >= 8,
         "{chains} {pending} {faults:?}"

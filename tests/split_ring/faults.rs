@@ -1,4 +1,5 @@
-//! What a driver may not do at its rings, what it is told, and what becomes of the queue.
+//! Protocol violations in split rings: which fault the device reports, and what happens to the
+//! queue.
 
 use virtio_spec::DeviceStatus;
 use virtside::{
@@ -23,34 +24,38 @@ const TABLE: u64 = DATA + 0x8000;
 const END: u64 = BASE + BYTES as u64;
 
 /// The fault of a device with these features that is offered head 0 after `build`.
-fn blame(features: Features, build: impl FnOnce(&mut RecordingRig)) -> DriverFault {
+fn fault_after(features: Features, build: impl FnOnce(&mut RecordingRig)) -> DriverFault {
     let mut rig = RecordingRig::new(features);
     build(&mut rig);
     rig.driver.offer(0);
     rig.driver.publish();
-    blamed(&mut rig)
+    fault_at_kick(&mut rig)
 }
 
-/// The fault that the next kick brings up.
-fn blamed<M: DriverMem>(rig: &mut RecordingRig<M>) -> DriverFault {
+/// The fault that the device finds after the next kick.
+fn fault_at_kick<M: DriverMem>(rig: &mut RecordingRig<M>) -> DriverFault {
     assert_eq!(rig.fault(), None);
     assert_eq!(rig.kick(), Step::Idle);
     assert!(
         rig.engine.model().seen.is_empty(),
-        "no part of a broken chain is served"
+        "no part of a malformed chain is served"
     );
-    assert_eq!(rig.driver.used_idx(), 0, "a broken chain is not given back");
+    assert_eq!(
+        rig.driver.used_idx(),
+        0,
+        "a malformed chain is not given back"
+    );
     rig.fault().expect("the device finds a fault")
 }
 
-/// The fault of one chain, sent as it is.
+/// The fault of one chain.
 fn fault_of(buffers: &[Buffer]) -> DriverFault {
-    blame(Features::empty(), |rig| rig.driver.write_chain(0, buffers))
+    fault_after(Features::empty(), |rig| rig.driver.write_chain(0, buffers))
 }
 
 /// The fault of one chain in a table.
 fn fault_in_table(buffers: &[Buffer]) -> DriverFault {
-    blame(Features::INDIRECT_DESC, |rig| {
+    fault_after(Features::INDIRECT_DESC, |rig| {
         rig.driver.write_indirect(0, TABLE, buffers)
     })
 }
@@ -59,13 +64,13 @@ mod available_ring {
     use super::*;
 
     #[test]
-    fn an_available_index_that_jumps_ahead_is_refused() {
+    fn an_available_index_that_jumps_ahead_is_rejected() {
         for size in [1, 4, 16u16] {
             for idx in [size + 1, size + 2, 0x7fff, 0x8000, 0xffff] {
                 let mut rig = RecordingRig::sized(Features::empty(), size);
                 rig.driver.set_avail_idx(idx);
                 assert_eq!(
-                    blamed(&mut rig),
+                    fault_at_kick(&mut rig),
                     DriverFault::AvailIndexJump { idx, next: 0 }
                 );
             }
@@ -73,7 +78,7 @@ mod available_ring {
     }
 
     #[test]
-    fn an_available_index_that_goes_back_is_refused() {
+    fn an_available_index_that_goes_back_is_rejected() {
         let mut rig = RecordingRig::new(Features::empty());
         for _ in 0..3 {
             rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
@@ -88,7 +93,7 @@ mod available_ring {
     }
 
     #[test]
-    fn an_available_index_a_whole_queue_ahead_is_not_refused() {
+    fn an_available_index_a_whole_queue_ahead_is_not_rejected() {
         for size in [1, 2, 16] {
             let mut rig = RecordingRig::sized(Features::empty(), size);
             for head in 0..size {
@@ -102,7 +107,7 @@ mod available_ring {
     }
 
     #[test]
-    fn a_head_outside_the_table_is_refused() {
+    fn a_head_outside_the_table_is_rejected() {
         for size in [1, 4, 16u16] {
             for head in [size, size + 1, 15, 16, 17, 0x8000, 0xffff] {
                 if head < size {
@@ -111,13 +116,16 @@ mod available_ring {
                 let mut rig = RecordingRig::sized(Features::empty(), size);
                 rig.driver.offer(head);
                 rig.driver.publish();
-                assert_eq!(blamed(&mut rig), DriverFault::HeadOutOfRange { head });
+                assert_eq!(
+                    fault_at_kick(&mut rig),
+                    DriverFault::HeadOutOfRange { head }
+                );
             }
         }
     }
 
     #[test]
-    fn a_chain_offered_again_while_it_is_in_flight_is_refused() {
+    fn a_chain_offered_again_while_it_is_in_flight_is_rejected() {
         let mut rig = RecordingRig::new(Features::empty());
         rig.engine.model_mut().plan = Plan::Wait;
         rig.driver.send(9, &[Buffer::writable(DATA, 1)]);
@@ -130,7 +138,7 @@ mod available_ring {
     }
 
     #[test]
-    fn one_head_twice_in_one_batch_is_refused() {
+    fn one_head_twice_in_one_batch_is_rejected() {
         let mut rig = RecordingRig::new(Features::empty());
         rig.engine.model_mut().plan = Plan::Wait;
         rig.driver.write_chain(2, &[Buffer::writable(DATA, 1)]);
@@ -157,9 +165,9 @@ mod table {
     use super::*;
 
     #[test]
-    fn a_next_outside_the_table_is_refused() {
+    fn a_next_outside_the_table_is_rejected() {
         for next in [16, 17, 0x8000, 0xffff] {
-            let fault = blame(Features::empty(), |rig| {
+            let fault = fault_after(Features::empty(), |rig| {
                 rig.driver.write_desc(0, (DATA, 1), NEXT, 3);
                 rig.driver.write_desc(3, (DATA, 1), NEXT, next);
             });
@@ -168,20 +176,23 @@ mod table {
     }
 
     #[test]
-    fn a_next_inside_the_capacity_but_outside_the_queue_is_refused() {
+    fn a_next_inside_the_capacity_but_outside_the_queue_is_rejected() {
         for next in [4, 5, 15] {
             let mut rig = RecordingRig::sized(Features::empty(), 4);
             rig.driver.write_desc(0, (DATA, 1), NEXT | WRITE, next);
             rig.driver.offer(0);
             rig.driver.publish();
-            assert_eq!(blamed(&mut rig), DriverFault::NextOutOfRange { next });
+            assert_eq!(
+                fault_at_kick(&mut rig),
+                DriverFault::NextOutOfRange { next }
+            );
         }
     }
 
     #[test]
-    fn a_next_outside_an_indirect_table_is_refused() {
+    fn a_next_outside_an_indirect_table_is_rejected() {
         for next in [3, 4, 16, 0xffff] {
-            let fault = blame(Features::INDIRECT_DESC, |rig| {
+            let fault = fault_after(Features::INDIRECT_DESC, |rig| {
                 rig.driver.write_desc_at(TABLE, (DATA, 1), NEXT, 2);
                 rig.driver.write_desc_at(TABLE + 32, (DATA, 1), NEXT, next);
                 rig.driver.write_desc(0, (TABLE, 48), INDIRECT, 0);
@@ -191,7 +202,7 @@ mod table {
     }
 
     #[test]
-    fn a_chain_that_loops_is_refused() {
+    fn a_chain_that_loops_is_rejected() {
         for (size, length) in [(1, 1), (2, 1), (2, 2), (4, 3), (16, 1), (16, 7), (16, 16)] {
             for flags in [NEXT, NEXT | WRITE] {
                 let mut rig = RecordingRig::sized(Features::empty(), size);
@@ -202,7 +213,7 @@ mod table {
                 rig.driver.offer(length - 1);
                 rig.driver.publish();
                 assert_eq!(
-                    blamed(&mut rig),
+                    fault_at_kick(&mut rig),
                     DriverFault::ChainTooLong { head: length - 1 }
                 );
             }
@@ -210,8 +221,8 @@ mod table {
     }
 
     #[test]
-    fn a_chain_that_loops_behind_its_start_is_refused() {
-        let fault = blame(Features::empty(), |rig| {
+    fn a_chain_that_loops_behind_its_start_is_rejected() {
+        let fault = fault_after(Features::empty(), |rig| {
             rig.driver.write_desc(0, (DATA, 4), NEXT, 1);
             rig.driver.write_desc(1, (DATA, 4), NEXT | WRITE, 2);
             rig.driver.write_desc(2, (DATA, 4), NEXT | WRITE, 1);
@@ -220,17 +231,17 @@ mod table {
     }
 
     #[test]
-    fn a_loop_of_empty_descriptors_is_refused() {
-        let fault = blame(Features::empty(), |rig| {
+    fn a_loop_of_empty_descriptors_is_rejected() {
+        let fault = fault_after(Features::empty(), |rig| {
             rig.driver.write_desc(0, (0, 0), NEXT, 0);
         });
         assert_eq!(fault, DriverFault::ChainTooLong { head: 0 });
     }
 
     #[test]
-    fn an_indirect_table_that_loops_is_refused() {
+    fn an_indirect_table_that_loops_is_rejected() {
         for (length, back) in [(1, 0), (2, 0), (2, 1), (16, 0), (16, 15)] {
-            let fault = blame(Features::INDIRECT_DESC, |rig| {
+            let fault = fault_after(Features::INDIRECT_DESC, |rig| {
                 for at in 0..length {
                     let next = if at + 1 < length { at + 1 } else { back };
                     let place = TABLE + 16 * u64::from(at);
@@ -245,7 +256,7 @@ mod table {
     }
 
     #[test]
-    fn a_readable_descriptor_behind_a_writable_one_is_refused() {
+    fn a_readable_descriptor_behind_a_writable_one_is_rejected() {
         let (readable, writable) = (Buffer::readable(DATA, 1), Buffer::writable(DATA, 1));
         let wrong = DriverFault::ReadableAfterWritable { head: 0 };
         for buffers in [
@@ -261,9 +272,9 @@ mod table {
     }
 
     #[test]
-    fn a_readable_table_entry_behind_writable_buffers_is_refused() {
+    fn a_readable_table_entry_behind_writable_buffers_is_rejected() {
         for len in [0, 5] {
-            let fault = blame(Features::INDIRECT_DESC, |rig| {
+            let fault = fault_after(Features::INDIRECT_DESC, |rig| {
                 rig.driver.write_desc(0, (DATA, len), NEXT | WRITE, 1);
                 rig.driver
                     .write_indirect(1, TABLE, &[Buffer::readable(DATA, 1)]);

@@ -1,4 +1,4 @@
-//! Chains that are answered later: tokens, slots, turns and budgets.
+//! Chains that are answered later: tokens, slots, the order of queues, and budgets.
 
 use virtside::{
     Features, FlatMem, HostFault, Refusal, Step,
@@ -18,7 +18,7 @@ fn room(len: u32) -> Vec<Buffer> {
     vec![Buffer::writable(DATA, len)]
 }
 
-/// A rig whose device waits, with these heads sent.
+/// A rig whose model keeps chains, with these heads sent.
 fn waiting(heads: std::ops::Range<u16>) -> RecordingRig {
     let mut rig = RecordingRig::new(Features::empty());
     rig.engine.model_mut().plan = Plan::Wait;
@@ -29,7 +29,7 @@ fn waiting(heads: std::ops::Range<u16>) -> RecordingRig {
     rig
 }
 
-/// The token of a head that was seen.
+/// The token of a head that the model has seen.
 fn token(rig: &RecordingRig, head: u16) -> virtside::Token {
     let seen = rig
         .engine
@@ -48,7 +48,7 @@ mod slots {
         // The rigs have 4 slots.
         let mut rig = waiting(0..7);
         assert_eq!(rig.engine.model().heads(), [0, 1, 2, 3]);
-        // Chain 4 was not popped: what the driver makes of it now counts.
+        // Chain 4 was not popped: its later contents count.
         rig.driver.write_chain(4, &room(1000));
         let first = token(&rig, 0);
         rig.engine.model_mut().plan = Plan::Fill(9);
@@ -57,7 +57,7 @@ mod slots {
         assert_eq!(rig.poll(), Step::Blocked);
         assert_eq!(rig.engine.model().heads(), [0, 1, 2, 3, 0, 4]);
         assert_eq!(rig.last().room, 1000);
-        // With a model that answers at once the free slot serves all the rest, in order.
+        // With a model that answers at once, the free slot serves all other chains in order.
         let next = token(&rig, 2);
         rig.engine.model_mut().plan = Plan::Fill(9);
         assert_eq!(rig.engine.complete(next), Ok(()));
@@ -107,7 +107,7 @@ mod slots {
         }
         assert_eq!(settle(&mut engine), Step::Blocked);
         assert_eq!(engine.model().queues(), [0, 1, 2, 3, 0]);
-        // A stopped queue gives its slots to the others, but for the one that is reserved for it.
+        // A stopped queue frees its slots for the others, except the one that is reserved for it.
         let _ = engine.store(reg::QUEUE_SEL, 0);
         assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
         assert_eq!(settle(&mut engine), Step::Blocked);
@@ -133,12 +133,12 @@ mod busy {
     }
 
     #[test]
-    fn a_kick_for_nothing_blocks_until_the_queue_can_be_served() {
+    fn a_kick_without_chains_blocks_until_the_queue_is_ready() {
         let mut rig = RecordingRig::new(Features::empty());
         rig.engine.model_mut().busy = vec![0];
         let before = rig.shot();
         assert_eq!(rig.kick(), Step::Blocked);
-        assert_eq!(rig.poll(), Step::Blocked, "for as long as it is busy");
+        assert_eq!(rig.poll(), Step::Blocked, "the queue is still busy");
         assert_eq!(changes(&before, &rig.shot()), []);
         rig.engine.model_mut().busy = vec![];
         assert_eq!(rig.poll(), Step::Idle);
@@ -157,7 +157,7 @@ mod busy {
         engine.model_mut().busy = vec![];
         engine.backend_ready(2);
         assert_eq!(settle(&mut engine), Step::Idle);
-        // Both: neither kick was forgotten while its queue was busy.
+        // Both queues: no kick was dropped while its queue was busy.
         let mut queues = engine.model().queues();
         queues.sort_unstable();
         assert_eq!(queues, [0, 1, 2, 3]);
@@ -186,7 +186,7 @@ fn many(slots: usize, plan: Plan) -> (TestEngine<RecordingModel>, Vec<FakeDriver
 mod turns {
     use super::*;
 
-    /// All queues with as many chains each as this says.
+    /// All queues, with this number of chains in each.
     fn loaded(chains: [u16; Q]) -> (TestEngine<RecordingModel>, Vec<FakeDriver<FlatMem>>) {
         let (mut engine, mut drivers) = many(1, Plan::Fill(1));
         for (queue, driver) in drivers.iter_mut().enumerate() {
@@ -206,7 +206,7 @@ mod turns {
     }
 
     #[test]
-    fn turns_go_on_from_poll_to_poll() {
+    fn turns_continue_from_poll_to_poll() {
         let (mut engine, _) = loaded([3, 3, 3, 3]);
         for turn in 0..12 {
             assert_eq!(engine.poll(1), Step::More);
@@ -286,7 +286,7 @@ mod written {
     use super::*;
 
     #[test]
-    fn a_model_that_claims_too_much_is_not_believed() {
+    fn a_models_length_beyond_the_room_is_a_host_fault() {
         for (writable, claim) in [(0, 1), (5, 6), (5, u32::MAX)] {
             let mut rig = RecordingRig::new(Features::empty());
             rig.engine.model_mut().plan = Plan::Claim(claim);
@@ -298,8 +298,12 @@ mod written {
                 writable,
             };
             assert_eq!(rig.engine.take_host_fault(), Some(fault));
-            assert_eq!(rig.engine.take_host_fault(), None, "it is told once");
-            // That is ours, not the driver's: the queue lives.
+            assert_eq!(
+                rig.engine.take_host_fault(),
+                None,
+                "the fault is reported once"
+            );
+            // The model is at fault, not the driver: the queue continues.
             assert_eq!((rig.fault(), rig.engine.status().bits()), (None, 0xf));
             rig.engine.model_mut().plan = Plan::Fill(1);
             rig.driver.send(0, &room(writable));
@@ -309,7 +313,7 @@ mod written {
     }
 
     #[test]
-    fn a_claim_up_to_the_last_byte_is_passed_on() {
+    fn a_models_length_up_to_the_last_byte_is_used() {
         for claim in 0..=5 {
             let mut rig = RecordingRig::new(Features::empty());
             rig.engine.model_mut().plan = Plan::Claim(claim);
@@ -321,7 +325,7 @@ mod written {
     }
 
     #[test]
-    fn a_fault_of_ours_fails_the_request_and_nothing_else() {
+    fn a_host_fault_fails_only_the_request() {
         let mut rig = RecordingRig::new(Features::empty());
         rig.engine.model_mut().plan = Plan::Fail(HostFault::Backend);
         rig.driver.send(0, &room(5));

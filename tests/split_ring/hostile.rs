@@ -1,4 +1,4 @@
-//! Memory that changes under the device's hands, and rings that lie in buffers.
+//! Memory that changes while the device reads it, and buffers that overlap the rings.
 
 use virtside::{
     DriverFault, Features, Step,
@@ -12,12 +12,12 @@ use virtside_tests::{
     test_engine,
 };
 
-use super::reference::{Reference, Sight};
+use super::reference::{Reference, Seen};
 
-/// The table lies where [`Shift`] can reach it.
+/// The table is at an address that [`Shift`] can change.
 const TABLE: u64 = BASE + 0x4000;
 
-/// The two chains of these tests: one direct, one that ends in a table.
+/// Writes the two chains of these tests: a direct one, and one that ends in a table.
 fn write_chains(rig: &RecordingRig<impl virtside::DriverMem>) {
     rig.driver.write(DATA, b"0123456789abcdef");
     let (sent, room) = (
@@ -32,15 +32,15 @@ fn write_chains(rig: &RecordingRig<impl virtside::DriverMem>) {
         .write_indirect(7, TABLE, &[sent, room, Buffer::writable(DATA + 0x200, 9)]);
 }
 
-/// What came of it all: memory, what the device saw, and the fault.
+/// The result of a run: memory, the requests that the model saw, and the fault.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     mem: Vec<u8>,
-    seen: Vec<Sight>,
+    seen: Vec<Seen>,
     fault: Option<DriverFault>,
 }
 
-/// What should come of it if memory is like this from the start.
+/// The expected result for memory with these contents from the start.
 fn expected(mem: Vec<u8>, layout: Layout) -> Outcome {
     let mut reference = Reference::new(mem, layout, Features::INDIRECT_DESC, 4);
     reference.poll(100);
@@ -50,7 +50,7 @@ fn expected(mem: Vec<u8>, layout: Layout) -> Outcome {
     Outcome { mem, seen, fault }
 }
 
-/// One byte changes to `value` just before the device's `load`th load.
+/// The result if one byte changes to `value` just before the device's `load`th load.
 fn changed_in_flight(ram: TestRam, head: u16, at: u16, value: u8, load: usize) -> Outcome {
     let mut script = [0, 0x80, 0].repeat(load);
     let [low, high] = at.to_le_bytes();
@@ -67,7 +67,7 @@ fn changed_in_flight(ram: TestRam, head: u16, at: u16, value: u8, load: usize) -
     let ours = rig.engine.take_host_fault();
     assert_eq!(
         ours, None,
-        "an address was used that was not checked: byte {at:#x} to {value:#x}"
+        "an unchecked address was used: byte {at:#x} to {value:#x}"
     );
     let seen = rig.engine.model().seen.iter();
     Outcome {
@@ -79,8 +79,8 @@ fn changed_in_flight(ram: TestRam, head: u16, at: u16, value: u8, load: usize) -
     }
 }
 
-/// A single change at any moment leads to one of the outcomes that memory before it or after it
-/// leads to: no field is believed that was not the one that was checked.
+/// Checks that a single change at any moment leads to the result for the memory before it or for
+/// the memory after it: the device uses only values that it has checked.
 fn check_changes(head: u16, bytes: impl Iterator<Item = u16>) {
     const LOADS: usize = 14;
     let ram = ram();
@@ -123,32 +123,32 @@ fn check_changes(head: u16, bytes: impl Iterator<Item = u16>) {
             }
         }
     }
-    assert!(differed > 0, "no change ever came in time to matter");
+    assert!(differed > 0, "no change had an effect");
 }
 
 #[test]
-fn a_descriptor_that_changes_meanwhile_is_the_old_or_the_new() {
+fn a_changing_descriptor_is_the_old_or_the_new() {
     check_changes(2, 0x20..0x50);
 }
 
 #[test]
-fn a_reference_to_a_table_that_changes_is_the_one_or_the_other() {
+fn a_changing_table_reference_is_the_old_or_the_new() {
     check_changes(6, 0x60..0x80);
 }
 
 #[test]
-fn a_table_that_changes_is_the_one_or_the_other() {
+fn a_changing_table_is_the_old_or_the_new() {
     let table = (TABLE - BASE) as u16;
     check_changes(6, table..table + 48);
 }
 
 #[test]
-fn an_available_entry_that_changes_is_the_one_or_the_other() {
+fn a_changing_available_entry_is_the_old_or_the_new() {
     let entry = (Layout::packed_at(BASE, SIZE).driver - BASE) as u16 + 4;
     check_changes(2, entry..entry + 2);
 }
 
-/// Buffers that cover the rings, or a table that is read later.
+/// Covers the rings and a table that is read later with writable buffers.
 #[test]
 fn a_writable_buffer_over_the_rings_does_no_harm() {
     let layout = Layout::packed_at(BASE, SIZE);
@@ -190,7 +190,7 @@ fn a_writable_buffer_over_the_rings_does_no_harm() {
                 let dead = engine.driver_fault(0).is_some();
                 assert_eq!(dead, engine.queue_state(0) == QueueState::Failed);
 
-                // The other queue is as good as ever, and so is this one after a reset.
+                // The other queue works, and after a reset this queue does, too.
                 let mut second = driver(ram, 1);
                 second.send(0, &[Buffer::writable(DATA, 3)]);
                 let _ = engine.kick(1);
@@ -237,9 +237,10 @@ fn readable_and_writable_buffers_may_be_the_same_memory() {
     assert_eq!(bytes, [0xa5; 4]);
 }
 
-/// Many loads, many changes: nothing to compare with, but nothing of ours may fail either.
+/// Many changes during many loads: there is no expected result, but the device must not use an
+/// unchecked address.
 #[test]
-fn many_changes_get_no_unchecked_address_used() {
+fn many_changes_lead_to_no_unchecked_address() {
     let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let (mut served, mut faults) = (0, 0);
     let ram = ram();

@@ -1,4 +1,4 @@
-//! Indirect tables: every legal place and shape of one.
+//! Indirect tables at every legal address and of every legal shape.
 
 use virtside::{
     Features, Step,
@@ -10,7 +10,7 @@ use virtside_tests::{
     rings::{RecordingRig, region},
 };
 
-/// Where tests put tables.
+/// Address of the tables.
 const TABLE: u64 = DATA + 0x8000;
 
 fn rig() -> RecordingRig {
@@ -19,14 +19,14 @@ fn rig() -> RecordingRig {
     rig
 }
 
-/// `count` readable buffers of a byte each.
+/// `count` readable buffers of one byte each.
 fn letters(from: u64, count: u64) -> Vec<Buffer> {
     (from..from + count)
         .map(|at| Buffer::readable(DATA + at, 1))
         .collect()
 }
 
-/// Buffers to write to, of 2 bytes each.
+/// `count` writable buffers of 2 bytes each.
 fn rooms(count: u64) -> Vec<Buffer> {
     (0..count)
         .map(|at| Buffer::writable(DATA + 0x100 + 8 * at, 2))
@@ -60,7 +60,7 @@ fn a_table_may_end_a_chain_of_any_number_of_direct_descriptors() {
     for direct in 0..SIZE {
         for indirect in 1..=SIZE - direct {
             let mut rig = rig();
-            // The direct ones from descriptor 3 on, around the end of the table.
+            // The direct descriptors start at 3 and wrap at the end of the table.
             let place = |at: u16| (3 + at) % SIZE;
             for at in 0..direct {
                 rig.driver
@@ -87,7 +87,7 @@ fn a_small_queue_may_have_large_tables() {
                 rig.driver
                     .write_desc(at, (DATA + u64::from(at), 1), NEXT, next);
             }
-            // As many as a queue of the device's largest size would have.
+            // As many entries as a queue of the device's largest size would have.
             let rest = u64::from(SIZE - direct) - 1;
             let buffers = [letters(direct.into(), rest), rooms(1)].concat();
             rig.driver.write_indirect(direct, TABLE, &buffers);
@@ -99,7 +99,7 @@ fn a_small_queue_may_have_large_tables() {
 }
 
 #[test]
-fn a_table_may_go_on_with_a_writable_part_begun_before_it() {
+fn a_table_may_continue_the_writable_part_of_a_chain() {
     let mut rig = rig();
     rig.driver.write_desc(0, (DATA, 2), NEXT, 1);
     rig.driver.write_desc(1, (DATA + 0x200, 5), NEXT | WRITE, 2);
@@ -113,7 +113,7 @@ fn a_table_may_go_on_with_a_writable_part_begun_before_it() {
 }
 
 #[test]
-fn write_on_a_descriptor_that_refers_to_a_table_means_nothing() {
+fn write_on_a_table_reference_has_no_meaning() {
     for direct in [vec![], letters(0, 1), rooms(1)] {
         let mut rig = rig();
         let start = direct.len() as u16;
@@ -126,7 +126,7 @@ fn write_on_a_descriptor_that_refers_to_a_table_means_nothing() {
         let before = direct.iter().filter(|buffer| buffer.writable).count() as u32;
         assert_eq!(rig.driver.take_used(), Some((0, 2 * (before + 1))));
     }
-    // A table of readable buffers stays one.
+    // A table of readable buffers stays readable.
     let mut rig = rig();
     rig.driver.write_indirect(0, TABLE, &letters(0, 3));
     rig.driver.write_desc(0, (TABLE, 48), INDIRECT | WRITE, 0);
@@ -158,7 +158,7 @@ fn a_table_may_be_linked_in_any_order_with_entries_left_out() {
     rig.driver.write_desc_at(desc(2), (DATA + 2, 1), NEXT, 1);
     rig.driver
         .write_desc_at(desc(1), (DATA + 0x100, 6), WRITE, 3);
-    // Descriptor 3 is no part of the chain, so what is in it does not matter.
+    // Descriptor 3 is no part of the chain, so its contents are ignored.
     rig.driver
         .write_desc_at(desc(3), (0, u32::MAX), NEXT | INDIRECT, 99);
     rig.driver.write_desc(9, (TABLE, 80), INDIRECT, 0);
@@ -194,16 +194,16 @@ fn the_device_writes_to_no_table() {
         .write_indirect(6, TABLE + 1, &[letters(1, 2), rooms(3)].concat());
     let before = Shot::of(rig.ram, BASE);
     go(&mut rig, 5);
-    // Neither the descriptors nor the indirect table.
+    // Neither the descriptors nor the indirect table change.
     before.assert_only_changed(&[(BASE + 256, TABLE - BASE - 256)]);
     assert_eq!(rig.driver.take_used(), Some((5, 6)));
 }
 
-/// The test memory as two adjacent regions, of which the second begins at this offset.
+/// The test memory as two adjacent regions, of which the second begins at offset `border`.
 fn split_memory(ram: TestRam, border: usize) -> RegionMem<2> {
     let mut mem = RegionMem::new();
     let end = virtside_tests::BYTES;
-    // The second one first: a look-up must not depend on the order.
+    // The second region is added first: the order must not matter to a look-up.
     let tail = region(
         BASE + border as u64,
         ram,
@@ -219,7 +219,7 @@ fn split_memory(ram: TestRam, border: usize) -> RegionMem<2> {
 #[test]
 fn a_table_may_span_two_adjacent_regions() {
     let buffers = [letters(0, 3), rooms(3)].concat();
-    // The border goes through every byte of the table, and past both ends.
+    // The border is at every byte of the table, and beyond both ends.
     for border in 0..=96 + 2 {
         let ram = ram();
         let table = TABLE - border;

@@ -1,4 +1,4 @@
-//! When the driver is interrupted for used buffers, and when it is not.
+//! When used buffers cause an interrupt, and when they do not.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,8 +17,8 @@ use virtside_tests::{
 const USED: InterruptStatus = InterruptStatus::USED_BUFFER;
 const NONE: InterruptStatus = InterruptStatus::empty();
 
-/// Sends `count` chains at once, lets the device work, and takes what came back; whether there was
-/// an interrupt.
+/// Sends `count` chains at once, polls the device, and takes the used buffers; returns whether
+/// there was an interrupt.
 fn batch(rig: &mut RecordingRig, count: u16) -> bool {
     for head in 0..count {
         rig.driver.write_chain(head, &[Buffer::writable(DATA, 1)]);
@@ -32,7 +32,7 @@ fn batch(rig: &mut RecordingRig, count: u16) -> bool {
     }
     rig.engine.model_mut().seen.clear();
     let sent = rig.interrupts() - before;
-    assert!(sent <= 1, "one interrupt for a batch is enough");
+    assert!(sent <= 1, "at most one interrupt for a batch");
     assert_eq!(rig.acknowledge(), if sent == 1 { USED } else { NONE });
     sent == 1
 }
@@ -41,7 +41,7 @@ mod by_flags {
     use super::*;
 
     #[test]
-    fn a_used_buffer_is_announced() {
+    fn a_used_buffer_interrupts() {
         let mut rig = RecordingRig::new(Features::empty());
         assert!(batch(&mut rig, 1));
         assert!(batch(&mut rig, 16));
@@ -50,7 +50,7 @@ mod by_flags {
     }
 
     #[test]
-    fn a_used_buffer_is_not_announced_if_the_driver_wants_quiet() {
+    fn a_used_buffer_does_not_interrupt_if_interrupts_are_off() {
         let mut rig = RecordingRig::new(Features::empty());
         rig.driver.set_avail_flags(1);
         assert!(!batch(&mut rig, 1));
@@ -98,7 +98,7 @@ mod by_event_idx {
     use super::*;
 
     #[test]
-    fn the_entry_that_used_event_names_is_announced_and_no_other() {
+    fn only_the_entry_that_used_event_names_interrupts() {
         for event in 0..20 {
             let mut rig = RecordingRig::new(Features::EVENT_IDX);
             rig.driver.set_used_event(event);
@@ -113,9 +113,9 @@ mod by_event_idx {
     }
 
     #[test]
-    fn a_batch_is_announced_exactly_if_it_has_the_entry_in_it() {
+    fn a_batch_interrupts_exactly_if_it_has_the_entry() {
         let mut rig = RecordingRig::new(Features::EVENT_IDX);
-        // Up to the wrap, so that the comparisons below go over it.
+        // The index is near its wrap, so that the comparisons below cross it.
         rig.driver.set_used_event(0xffff);
         for _ in 0..4000 {
             assert!(!batch(&mut rig, SIZE));
@@ -136,7 +136,7 @@ mod by_event_idx {
     }
 
     #[test]
-    fn an_event_far_ahead_is_not_announced() {
+    fn an_event_far_ahead_does_not_interrupt() {
         let mut rig = RecordingRig::new(Features::EVENT_IDX);
         for event in [16, 100, 0x7fff, 0x8000, 0x8001, 0xffff] {
             rig.driver.set_used_event(event);
@@ -157,11 +157,11 @@ mod by_event_idx {
     }
 
     #[test]
-    fn what_was_counted_while_nobody_asked_is_not_counted_again() {
+    fn entries_used_without_an_interrupt_cause_none_later() {
         let mut rig = RecordingRig::new(Features::EVENT_IDX);
         rig.driver.set_used_event(9);
         assert!(!batch(&mut rig, 5));
-        // Entry 2 was announced to nobody then, and is not now.
+        // Entry 2 was used without an interrupt, and causes none later.
         rig.driver.set_used_event(2);
         assert!(!batch(&mut rig, 5));
         rig.driver.set_used_event(10);
@@ -185,7 +185,7 @@ fn nothing_used_means_no_interrupt() {
 }
 
 #[test]
-fn a_chain_completed_later_is_announced_then() {
+fn a_chain_completed_later_interrupts_then() {
     for features in [Features::empty(), Features::EVENT_IDX] {
         let mut rig = RecordingRig::new(features);
         rig.engine.model_mut().plan = Plan::Wait;
@@ -199,7 +199,7 @@ fn a_chain_completed_later_is_announced_then() {
 }
 
 #[test]
-fn a_completed_chain_is_not_announced_if_the_driver_wants_quiet() {
+fn a_completion_does_not_interrupt_if_interrupts_are_off() {
     let mut rig = RecordingRig::new(Features::empty());
     rig.driver.set_avail_flags(1);
     rig.engine.model_mut().plan = Plan::Wait;
@@ -213,7 +213,7 @@ fn a_completed_chain_is_not_announced_if_the_driver_wants_quiet() {
 }
 
 #[test]
-fn one_interrupt_serves_several_queues_if_any_wants_it() {
+fn one_interrupt_serves_several_queues_if_one_asks_for_it() {
     for wanting in 0..1u16 << Q {
         let (mut engine, ram) = test_engine(RecordingModel::new(Plan::Fill(7)), 2);
         let configs: Vec<_> = (0..Q as u16).map(config).collect();
@@ -241,7 +241,7 @@ struct Sleeper {
 }
 
 impl Sleeper {
-    /// Takes what there is, asks for an interrupt, and looks once more before it sleeps.
+    /// Takes what is used, asks for an interrupt, and checks again before it sleeps.
     fn work_and_sleep(&mut self) {
         loop {
             while self.driver.take_used().is_some() {
@@ -261,7 +261,7 @@ impl Sleeper {
     }
 }
 
-/// Whichever access of the device falls between the driver's last look and its sleep, it wakes.
+/// The driver wakes at whichever access of the device it checks last and sleeps.
 #[test]
 fn a_driver_that_asks_for_interrupts_and_sleeps_is_woken() {
     const CHAINS: u16 = 3;
@@ -272,7 +272,7 @@ fn a_driver_that_asks_for_interrupts_and_sleeps_is_woken() {
                 let (ram, interloper) = (scratch(), Interloper::default());
                 let mem = ram.flat(BASE).with_hooks(interloper.hook());
                 let mut rig = RecordingRig::over(mem, ram, features, SIZE);
-                // Quiet so far: interrupts are off, or wanted for an entry long past.
+                // No interrupts so far: they are disabled, or asked for at an entry long past.
                 rig.driver.set_avail_flags(1);
                 rig.driver.set_used_event(0xfff0);
                 for head in 0..CHAINS {
@@ -310,10 +310,7 @@ fn a_driver_that_asks_for_interrupts_and_sleeps_is_woken() {
                 );
                 moments += 1;
             }
-            assert!(
-                moments > 10,
-                "the driver was let in at only {moments} moments"
-            );
+            assert!(moments > 10, "the driver ran at only {moments} moments");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! When the driver has to kick, when it need not, and that no kick is lost.
+//! When the driver must kick and when it need not; no wake-up is lost.
 
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +19,7 @@ fn one() -> Vec<Buffer> {
 }
 
 #[test]
-fn used_flags_are_zero_from_driver_ok_on_whatever_was_there() {
+fn used_flags_are_zero_from_driver_ok_on() {
     for features in [
         Features::VERSION_1,
         Features::VERSION_1 | Features::EVENT_IDX,
@@ -52,7 +52,11 @@ fn without_event_idx_the_flags_say_whether_kicks_are_needed() {
         let _ = rig.engine.kick(0);
         for _ in 0..3 {
             assert_eq!(rig.engine.poll(1), Step::More);
-            assert_eq!(rig.driver.used_flags(), 1, "it will look again anyway");
+            assert_eq!(
+                rig.driver.used_flags(),
+                1,
+                "the device will poll again without a kick"
+            );
         }
         assert_eq!(rig.engine.poll(1), Step::Idle);
         assert_eq!(rig.driver.used_flags(), 0);
@@ -180,7 +184,7 @@ fn avail_event_wraps_with_the_index() {
 }
 
 #[test]
-fn kicks_that_bring_nothing_are_tolerated() {
+fn kicks_without_chains_are_tolerated() {
     for features in [Features::empty(), Features::EVENT_IDX] {
         let mut rig = RecordingRig::new(features);
         rig.driver.send(0, &one());
@@ -201,7 +205,7 @@ fn kicks_that_bring_nothing_are_tolerated() {
 }
 
 #[test]
-fn kicks_that_were_not_needed_are_tolerated() {
+fn suppressed_kicks_are_tolerated() {
     let mut rig = RecordingRig::new(Features::empty());
     for head in 0..4 {
         rig.driver.send(head, &one());
@@ -214,7 +218,7 @@ fn kicks_that_were_not_needed_are_tolerated() {
     assert_eq!(rig.engine.model().heads(), [0, 1, 2, 3]);
 }
 
-/// Publishes a chain as another processor would, and kicks if the device says that it needs it.
+/// Publishes a chain as another processor would, and kicks if the device asks for it.
 fn publish_and_kick(driver: &mut FakeDriver<FlatMem>, event_idx: bool, ring: impl FnOnce()) {
     let old = driver.next_avail();
     driver.write_chain(15, &one());
@@ -230,7 +234,7 @@ fn publish_and_kick(driver: &mut FakeDriver<FlatMem>, event_idx: bool, ring: imp
     }
 }
 
-/// Whichever access of the device a publication falls before or behind, the chain is served.
+/// The chain is served, at whichever access of the device it is published.
 #[test]
 fn a_chain_published_as_the_device_goes_idle_is_served() {
     let mut moments = 0;
@@ -255,7 +259,7 @@ fn a_chain_published_as_the_device_goes_idle_is_served() {
                             bell.doorbell().ring(0);
                         });
                     });
-                    // The device sleeps when it is idle and nobody rang.
+                    // The device sleeps when it is idle and its doorbell is silent.
                     while rig.engine.poll(budget) == Step::More || !shared.doorbell().is_silent() {}
                     if !interloper.has_acted() {
                         break;
@@ -273,12 +277,13 @@ fn a_chain_published_as_the_device_goes_idle_is_served() {
     assert!(moments > 200, "published at only {moments} moments");
 }
 
-/// What happens next.
+/// The next action.
 #[derive(Clone, Debug)]
 enum Move {
-    /// The driver publishes so many chains (as far as it has free ones), and kicks if it must.
+    /// The driver publishes this many chains, as far as it has free ones, and kicks if the device
+    /// asks for it.
     Publish(u16),
-    /// The device polls with this budget, if anything tells it to.
+    /// The device polls with this budget, if it has a reason to.
     Poll(u16),
     /// The device's back end finishes its oldest request, or becomes slow.
     Complete,
@@ -298,14 +303,14 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A driver that kicks only when it must, a device that polls only when it was told to.
+    /// A driver that kicks only when asked to, and a device that polls only with a reason.
     #[test]
     fn with_only_the_necessary_kicks_everything_is_served(moves in moves(), event_idx: bool) {
         let features = if event_idx { Features::EVENT_IDX } else { Features::empty() };
         let mut rig = RecordingRig::new(features);
         let mut free: Vec<u16> = (0..SIZE).collect();
         let mut pending = Vec::new();
-        // Live is as good as a kick.
+        // DRIVER_OK counts as a kick.
         let mut awake = true;
         let mut published = 0u32;
         let finish = [Move::Slow(false), Move::Poll(99)];
@@ -343,7 +348,7 @@ proptest! {
                     prop_assert_eq!(rig.engine.complete(pending.remove(0)), Ok(()));
                     rig.engine.model_mut().seen.clear();
                     rig.engine.model_mut().plan = plan;
-                    // Room again: that is the host's own reason to poll.
+                    // A slot is free again, which is the host's own reason to poll.
                     awake = true;
                 }
                 Move::Complete => {}

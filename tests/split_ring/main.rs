@@ -1,4 +1,4 @@
-//! The split ring from the driver's side: what a device makes of every ring, right or wrong.
+//! The split ring as the driver sees it: how a device handles every ring, valid or not.
 
 mod chains;
 mod differential;

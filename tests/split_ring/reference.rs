@@ -1,4 +1,4 @@
-//! A split ring as slow and obvious as can be: what a device with one queue should do to memory.
+//! A slow and simple split ring: what a device with one queue should do to memory.
 
 use virtside::{DriverFault, Features, Step, testing::Layout};
 use virtside_tests::{BASE, N, SIZE};
@@ -7,10 +7,10 @@ const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 
-/// A buffer: address and bytes.
+/// A buffer: address and length.
 type Piece = (u64, u32);
 
-/// A chain as it was when it was taken.
+/// A chain as it was when the device took it.
 #[derive(Clone, Debug)]
 pub struct Taken {
     pub head: u16,
@@ -18,8 +18,8 @@ pub struct Taken {
     writable: Vec<Piece>,
 }
 
-/// What a device saw of a request: its head, what it was sent, and its room.
-pub type Sight = (u16, Vec<u8>, u64);
+/// What a model saw of a request: head, readable bytes, and room.
+pub type Seen = (u16, Vec<u8>, u64);
 
 #[derive(Clone, Debug)]
 pub struct Reference {
@@ -32,13 +32,13 @@ pub struct Reference {
     next_avail: u16,
     next_used: u16,
     signalled: u16,
-    /// Taken and not answered.
+    /// Chains that are taken and not answered.
     pub pending: Vec<Taken>,
     slots: usize,
-    /// Fills with this byte at once, or waits.
+    /// Fills buffers with this byte at once; `None` keeps the chains.
     pub fill: Option<u8>,
     pub fault: Option<DriverFault>,
-    pub seen: Vec<Sight>,
+    pub seen: Vec<Seen>,
     pub interrupts: u32,
 }
 
@@ -62,7 +62,7 @@ impl Reference {
         }
     }
 
-    /// Index of an address, if all `len` bytes from it on are there.
+    /// Index of an address, if all `len` bytes from it on are mapped.
     fn at(&self, addr: u64, len: u32) -> Option<usize> {
         let offset = addr.checked_sub(BASE)?;
         let end = offset.checked_add(len.into())?;
@@ -85,13 +85,13 @@ impl Reference {
         self.mem[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// The place of the used ring's flags and of `avail_event`.
+    /// The addresses of the used ring's flags and of `avail_event`.
     pub fn advice(&self) -> [u64; 2] {
         let device = self.layout.device;
         [device, device + 4 + 8 * u64::from(self.layout.size)]
     }
 
-    /// Reads the available index; whether there is something new.
+    /// Reads the available index; returns whether there are new chains.
     fn refill(&mut self) -> Result<bool, DriverFault> {
         let idx = self.half(self.layout.driver + 2);
         if idx.wrapping_sub(self.next_avail) > self.layout.size {
@@ -183,7 +183,7 @@ impl Reference {
         }
     }
 
-    /// Lets the device see a chain; whether it was answered.
+    /// Shows a chain to the model; returns whether it was answered.
     fn serve(&mut self, taken: &Taken) -> bool {
         let mut sent = Vec::new();
         for (addr, len) in &taken.readable {
@@ -209,8 +209,8 @@ impl Reference {
         true
     }
 
-    /// One interrupt for what was used since the last time, if the driver wants it.
-    fn announce(&mut self) {
+    /// Interrupts once for the elements used since the last call, if the driver asked for it.
+    fn notify_driver(&mut self) {
         let (new, old) = (self.next_used, self.signalled);
         if new == old {
             return;
@@ -225,15 +225,16 @@ impl Reference {
         self.interrupts += u32::from(wanted);
     }
 
-    fn blame(&mut self, fault: DriverFault) {
-        self.announce();
+    fn fail(&mut self, fault: DriverFault) {
+        self.notify_driver();
         self.fault = Some(fault);
         self.pending.clear();
         // The configuration interrupt.
         self.interrupts += 1;
     }
 
-    /// A poll after a kick. The used ring's flags and `avail_event` are advice, and not kept here.
+    /// A poll after a kick. The reference does not write the used ring's flags and `avail_event`,
+    /// which are advice.
     pub fn poll(&mut self, budget: u16) -> Step {
         let mut idle = false;
         let mut left = budget;
@@ -246,10 +247,10 @@ impl Reference {
                     }
                 }
                 Ok(None) => idle = true,
-                Err(fault) => self.blame(fault),
+                Err(fault) => self.fail(fault),
             }
         }
-        self.announce();
+        self.notify_driver();
         let full = self.pending.len() == self.slots && left > 0;
         if self.fault.is_some() || (idle && self.pending.is_empty()) {
             Step::Idle
@@ -260,16 +261,16 @@ impl Reference {
         }
     }
 
-    /// Completes a pending chain, with this answer.
+    /// Completes a pending chain with this answer.
     pub fn complete(&mut self, at: usize) {
         let taken = self.pending.remove(at);
         if self.serve(&taken) {
-            self.announce();
+            self.notify_driver();
         } else {
             self.pending.insert(at, taken);
         }
     }
 }
 
-/// The reference knows queues up to the tests' capacity.
+/// The reference supports queues up to the tests' capacity.
 const _: () = assert!(SIZE as usize == N);

@@ -1,4 +1,4 @@
-//! The two rings: what is published is taken, in order, around both ends of both of them.
+//! Available and used ring: published chains are taken in order, across the end of both rings.
 
 use virtside::{
     Features, Refusal, Step,
@@ -32,7 +32,7 @@ fn many_chains_may_be_published_in_one_step_with_one_kick() {
 }
 
 #[test]
-fn what_is_offered_but_not_published_is_not_taken() {
+fn chains_offered_but_not_published_are_not_taken() {
     let mut rig = RecordingRig::new(Features::empty());
     rig.driver.write_chain(0, &[Buffer::writable(DATA, 1)]);
     rig.driver.offer(0);
@@ -49,7 +49,7 @@ fn published_chains_are_taken_without_a_kick() {
     let _ = rig.engine.kick(0);
     rig.driver.send(0, &[Buffer::writable(DATA, 1)]);
     assert_eq!(rig.engine.poll(1), Step::More);
-    // No kick for this one: the device has not said that it stopped looking.
+    // No kick for this chain: the device has not asked for one.
     rig.driver.send(1, &[Buffer::writable(DATA, 2)]);
     assert_eq!(rig.poll(), Step::Idle);
     assert_eq!(rig.engine.model().heads(), [0, 1]);
@@ -73,7 +73,7 @@ fn chains_published_before_driver_ok_are_taken_without_a_kick() {
 }
 
 #[test]
-fn both_rings_go_on_from_their_start_after_their_end() {
+fn both_rings_continue_from_their_start_after_their_end() {
     for size in [1, 2, 16] {
         let mut rig = RecordingRig::sized(Features::empty(), size);
         for turn in 0..50u16 {
@@ -122,7 +122,7 @@ fn rings_are_little_endian_at_the_offsets_of_the_specification() {
     };
     assert!(engine.bring_up(Features::VERSION_1, &[layout.config(0)]));
     ram.write(0x1_0000, b"xyz");
-    // Descriptor 2: 3 readable bytes, then descriptor 3: 0x0102 writable ones.
+    // Descriptor 2 has 3 readable bytes, then descriptor 3 has 0x0102 writable ones.
     ram.write(
         desc + 32,
         &[0, 0, 1, 0x80, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 3, 0],
@@ -148,7 +148,8 @@ fn rings_are_little_endian_at_the_offsets_of_the_specification() {
 fn each_part_takes_exactly_the_bytes_that_its_size_says() {
     let end = BASE + BYTES as u64;
     let roomy = Layout::packed_at(BASE, 4);
-    // 16N, 6 + 2N and 6 + 8N bytes up to the last one of memory; the next aligned place is too far.
+    // 16N, 6 + 2N and 6 + 8N bytes up to the last byte of memory; the next aligned address is too
+    // high.
     let fits = [
         Layout {
             desc: end - 64,

@@ -1,4 +1,4 @@
-//! A chain as two streams: reading what was sent, writing the answer.
+//! A chain as two streams, one to read the request and one to write the answer.
 
 use embedded_io::{Error, ErrorKind, Read, Write};
 use proptest::{collection::vec, prelude::*};
@@ -12,7 +12,7 @@ use virtside_tests::{
     rings::{EchoMem, RecordingRig},
 };
 
-/// A popped chain of these buffers, its memory, and the rig that has the driver.
+/// A popped chain of these buffers, its memory, and the rig with the driver.
 fn popped(buffers: &[Buffer]) -> (Chain<N>, FlatMem, RecordingRig) {
     let mut rig = RecordingRig::new(Features::empty());
     rig.poll();
@@ -20,14 +20,14 @@ fn popped(buffers: &[Buffer]) -> (Chain<N>, FlatMem, RecordingRig) {
         rig.driver.write(DATA + at, &[at as u8]);
     }
     rig.driver.send(3, buffers);
-    let mut queue = rig.engine.take_queue(0).expect("it is live");
+    let mut queue = rig.engine.take_queue(0).expect("the queue is live");
     let mem = rig.ram.flat(BASE);
     let mut chain = Chain::new();
     assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
     (chain, mem, rig)
 }
 
-/// Buffers of these lengths, apart from each other.
+/// Buffers of these lengths that are not adjacent.
 fn pieces(lens: &[u32], writable: bool) -> Vec<Buffer> {
     let mut addr = if writable { DATA + 0x1000 } else { DATA };
     let piece = |len: &u32| {
@@ -77,7 +77,7 @@ fn a_new_chain_is_empty() {
 }
 
 #[test]
-fn reading_goes_on_over_segments_to_the_end() {
+fn reading_continues_over_segments_to_the_end() {
     let (chain, mem, _) = popped(&pieces(&[2, 0, 3, 40], false));
     let mut reader = chain.readable(&mem);
     let mut bytes = [0; 4];
@@ -93,7 +93,7 @@ fn reading_goes_on_over_segments_to_the_end() {
     assert_eq!((rest[0], rest[35], rest[36]), (9, 44, 0xff));
     assert_eq!((reader.read(&mut bytes), reader.remaining()), (Ok(0), 0));
     assert!(reader.read_exact(&mut bytes).is_err());
-    // Skipping ends at the end, and a second reader starts at the start.
+    // Skipping stops at the end, and a second reader starts at the start.
     reader.skip(u32::MAX);
     assert_eq!(reader.remaining(), 0);
     let mut again = chain.readable(&mem);
@@ -111,25 +111,25 @@ fn views_are_of_one_segment_and_stay_until_skipped() {
     for _ in 0..2 {
         let view = reader
             .view(u32::MAX)
-            .expect("it is mapped")
-            .expect("it has bytes");
+            .expect("the segment is mapped")
+            .expect("the segment has bytes");
         assert_eq!((view.len(), view.is_writable()), (3, false));
     }
     assert_eq!(
         reader
             .view(2)
-            .expect("it is mapped")
-            .expect("it has bytes")
+            .expect("the segment is mapped")
+            .expect("the segment has bytes")
             .len(),
         2
     );
-    assert!(reader.view(0).expect("it is mapped").is_none());
+    assert!(reader.view(0).expect("the segment is mapped").is_none());
     reader.skip(1);
     assert_eq!(
         reader
             .view(9)
-            .expect("it is mapped")
-            .expect("it has bytes")
+            .expect("the segment is mapped")
+            .expect("the segment has bytes")
             .len(),
         2
     );
@@ -137,17 +137,17 @@ fn views_are_of_one_segment_and_stay_until_skipped() {
     assert_eq!(
         reader
             .view(9)
-            .expect("it is mapped")
-            .expect("it has bytes")
+            .expect("the segment is mapped")
+            .expect("the segment has bytes")
             .len(),
         4
     );
     reader.skip(4);
-    assert!(reader.view(9).expect("it is mapped").is_none());
+    assert!(reader.view(9).expect("the segment is mapped").is_none());
 }
 
 #[test]
-fn a_full_writer_says_so_and_never_writes_nothing() {
+fn a_full_writer_returns_an_error_and_never_0() {
     let (chain, mem, rig) = popped(&pieces(&[2, 0, 3], true));
     let mut writer = chain.writable(&mem);
     assert_eq!(writer.write(&[]), Ok(0));
@@ -163,11 +163,14 @@ fn a_full_writer_says_so_and_never_writes_nothing() {
     assert_eq!(ChainError::Full.kind(), ErrorKind::WriteZero);
     let mut bytes = [0; 7];
     rig.driver.read(DATA + 0x1000, &mut bytes);
-    assert_eq!(&bytes, b"ab\0\0cde", "and nothing between the buffers");
+    assert_eq!(
+        &bytes, b"ab\0\0cde",
+        "nothing is written between the buffers"
+    );
 }
 
 #[test]
-fn write_all_that_does_not_fit_fills_what_there_is() {
+fn write_all_that_does_not_fit_fills_the_room() {
     let (chain, mem, _) = popped(&pieces(&[2, 3], true));
     let mut writer = chain.writable(&mem);
     assert_eq!(writer.write_all(b"abcdefg"), Err(ChainError::Full));
@@ -175,16 +178,16 @@ fn write_all_that_does_not_fit_fills_what_there_is() {
 }
 
 #[test]
-fn no_more_is_committed_than_there_is() {
+fn no_more_is_committed_than_the_room() {
     let (chain, mem, _) = popped(&pieces(&[2, 3], true));
     let mut writer = chain.writable(&mem);
     writer.commit(1);
     assert_eq!((writer.written(), writer.remaining()), (1, 4));
     writer.commit(100);
     assert_eq!((writer.written(), writer.remaining()), (5, 0));
-    // Nor beyond what was left to it when its end was taken off.
+    // A writer accepts no more than what was left after its end was split off.
     let mut writer = chain.writable(&mem);
-    let end = writer.split_end(2).expect("there is so much");
+    let end = writer.split_end(2).expect("the writer has that many bytes");
     writer.commit(100);
     assert_eq!((writer.written(), writer.remaining()), (3, 0));
     assert_eq!((end.written(), end.remaining()), (0, 2));
@@ -192,7 +195,7 @@ fn no_more_is_committed_than_there_is() {
 }
 
 #[test]
-fn more_than_there_is_cannot_be_split_off() {
+fn more_than_the_room_cannot_be_split_off() {
     let (chain, mem, _) = popped(&pieces(&[2, 3], true));
     let mut writer = chain.writable(&mem);
     assert!(writer.split_end(6).is_none());
@@ -204,7 +207,7 @@ fn more_than_there_is_cannot_be_split_off() {
     assert_eq!(writer.split_end(0).map(|end| end.remaining()), Some(0));
 }
 
-/// A chain of 4 GiB, the most that there may be, over memory that repeats; and that memory.
+/// A chain of 4 GiB, the maximum, over memory that repeats; and that memory.
 fn longest(writable: bool) -> (Chain<N>, EchoMem) {
     let ram = ram();
     let mem = EchoMem(ram.flat(BASE));
@@ -216,7 +219,7 @@ fn longest(writable: bool) -> (Chain<N>, EchoMem) {
         writable,
     };
     rig.driver.send(3, &[quarter; 4]);
-    let mut queue = rig.engine.take_queue(0).expect("it is live");
+    let mut queue = rig.engine.take_queue(0).expect("the queue is live");
     let mut chain = Chain::new();
     assert_eq!(queue.pop(&mem, &mut chain), Ok(true));
     (chain, mem)
@@ -256,7 +259,7 @@ fn the_last_byte_of_4_gib_is_written_and_not_counted() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However the driver split it, and however the device takes it.
+    /// With any split into buffers, and any split into reads and writes.
     #[test]
     fn a_stream_gives_every_byte_once(
         lens in vec(0u32..30, 1..8),
@@ -300,14 +303,14 @@ proptest! {
             let lens = (u64::from(left - end), u64::from(end));
             prop_assert_eq!((writer.remaining(), tail.remaining()), lens);
             prop_assert_eq!(tail.write_all(&vec![0xee; end as usize]), Ok(()));
-            // Byte `index` of the room, wherever it is.
+            // Address of the byte number `index` of the room.
             let mut place = buffers.iter().flat_map(|buffer| {
                 (0..u64::from(buffer.len)).map(|at| buffer.addr + at)
             });
             for index in 0..total {
-                let addr = place.next().expect("there are as many");
-                let range = virtside::memory::DriverRange::new(addr, 1).expect("it does not wrap");
-                let view = mem.translate(range, virtside::memory::Permission::Read).expect("it is mapped");
+                let addr = place.next().expect("the room has that many bytes");
+                let range = virtside::memory::DriverRange::new(addr, 1).expect("the range does not wrap");
+                let view = mem.translate(range, virtside::memory::Permission::Read).expect("the range is mapped");
                 let mut byte = [0];
                 view.copy_to(&mut byte);
                 prop_assert_eq!(byte[0] == 0xee, index >= start);

@@ -1,11 +1,11 @@
-//! A driver and a device on two processors.
+//! A driver and a device on two threads.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering, fence};
 
 use virtside::{Features, Step, testing::Buffer};
 use virtside_tests::{BASE, DATA, SIZE, TestRam, rings::RecordingRig};
 
-/// Chains that the driver sends: enough for the indices to wrap.
+/// Chains that the driver sends: enough to wrap the indices.
 const CHAINS: u32 = 80_000;
 
 /// A 16-bit field of a ring, little-endian.
@@ -27,8 +27,8 @@ impl Field {
     }
 }
 
-/// The driver never waits for anything but a used element, the device for nothing but a kick: a
-/// torn index, an element behind its index or a lost kick would stop it for good.
+/// The driver waits only for used elements and the device only for kicks: a torn index, an element
+/// published after its index, or a lost kick would stop them for good.
 fn run(features: Features) {
     let mut rig = RecordingRig::new(features);
     let event_idx = features.contains(Features::EVENT_IDX);
@@ -41,7 +41,7 @@ fn run(features: Features) {
         let device = scope.spawn(move || {
             while !done.load(Ordering::Acquire) {
                 if rig.engine.poll(7) == Step::Idle {
-                    // Asleep until somebody kicks.
+                    // Sleeps until a kick.
                     while shared.doorbell().is_silent() && !done.load(Ordering::Acquire) {
                         std::hint::spin_loop();
                         std::thread::yield_now();
@@ -91,7 +91,7 @@ fn run(features: Features) {
                 let (head, len) = driver.used_entry(back as u16);
                 assert!(
                     head < SIZE.into() && len == head + 1,
-                    "an element before its time"
+                    "an element was published too early"
                 );
                 assert!(
                     !free.contains(&(head as u16)),
@@ -110,11 +110,11 @@ fn run(features: Features) {
 }
 
 #[test]
-fn nothing_is_lost_or_torn_between_two_processors() {
+fn two_threads_lose_no_wake_up_and_tear_nothing() {
     run(Features::empty());
 }
 
 #[test]
-fn with_event_idx_nothing_is_lost_between_two_processors() {
+fn two_threads_with_event_idx_lose_no_wake_up() {
     run(Features::EVENT_IDX);
 }

@@ -1,4 +1,4 @@
-//! What the device leaves alone: every byte that is not the used ring's or a writable buffer's.
+//! The device writes only the used ring and writable buffers.
 
 use virtside::{
     Features, Step,
@@ -19,7 +19,7 @@ fn offsets(start: u64, len: u64) -> std::ops::Range<usize> {
     start..start + len as usize
 }
 
-/// A rig with no zero in memory, so that a stray zero shows as well.
+/// A rig without a zero in memory, so that a written zero shows, too.
 fn rig(features: Features) -> RecordingRig {
     let ram = ram();
     let layout = Layout::packed_at(BASE + 0x100, SIZE);
@@ -29,7 +29,7 @@ fn rig(features: Features) -> RecordingRig {
     rig
 }
 
-/// Sends chains of all kinds, and says what changed.
+/// Sends chains of all kinds; returns the offsets that changed.
 fn work(rig: &mut RecordingRig) -> Vec<usize> {
     let buffers = [
         Buffer::readable(DATA, 64),
@@ -59,7 +59,7 @@ fn only_the_used_ring_and_writable_buffers_change() {
         let mut rig = rig(features);
         let ring = rig.driver.layout().device;
         let event_idx = features.contains(Features::EVENT_IDX);
-        // Index and three elements, and with EVENT_IDX the field behind all elements.
+        // The index and three elements; with EVENT_IDX also `avail_event` behind all elements.
         let mut allowed = vec![
             offsets(ring + 2, 2 + 3 * 8),
             offsets(DATA + 0x400, 5),

@@ -1,4 +1,4 @@
-//! What the driver finds in the used ring, and in which order it came there.
+//! What the driver finds in the used ring, and the order in which it is written.
 
 use virtside::{
     Features, Step,
@@ -35,7 +35,7 @@ fn data_comes_before_the_element_and_that_before_the_index() {
             touches
                 .iter()
                 .position(|seen| *seen == touch)
-                .expect("it was touched")
+                .expect("the address was accessed")
         };
         let element = ring + 4 + 8 * u64::from(turn % SIZE);
         let data = [Touch::Write(DATA + 0x100, 6), Touch::Write(DATA + 0x200, 7)].map(when);
@@ -47,7 +47,7 @@ fn data_comes_before_the_element_and_that_before_the_index() {
             data[0] < data[1] && data[1] < element && element < index,
             "{touches:x?}"
         );
-        // And only then does the device look whether the driver wants to know.
+        // Only then does the device read whether the driver wants an interrupt.
         let flags = when(Touch::Read(rig.driver.layout().driver, 2));
         assert!(index < flags, "{touches:x?}");
         let last = rig.driver.used_entry(turn);
@@ -75,7 +75,7 @@ fn with_event_idx_used_event_is_read_after_the_index_moved() {
 fn the_id_is_the_head_that_the_driver_offered() {
     let mut rig = RecordingRig::new(Features::empty());
     for head in [15, 0, 7] {
-        // The chain goes on elsewhere: only its head is its name.
+        // The chain continues at other descriptors; only the head identifies it.
         rig.driver
             .write_desc(head, (DATA, 1), NEXT | WRITE, (head + 3) % SIZE);
         rig.driver
@@ -102,7 +102,7 @@ fn an_element_is_written_whole() {
     assert_eq!(
         rig.driver.used_entry(1),
         (0xeeee_eeee, 0xeeee_eeee),
-        "and nothing else"
+        "nothing else is written"
     );
 }
 
@@ -110,7 +110,7 @@ fn an_element_is_written_whole() {
 fn the_device_counts_the_used_index_itself() {
     let mut rig = RecordingRig::new(Features::empty());
     let index = rig.driver.layout().device + 2;
-    // Nobody but the device may write it; what the driver leaves there is not read.
+    // Only the device may write the index; it does not read what the driver writes there.
     rig.driver.write(index, &[0x55, 0x55]);
     for turn in 1..4 {
         rig.driver.send(0, &[Buffer::writable(DATA, 1)]);

@@ -1,10 +1,10 @@
-//! What becomes of a queue whose driver broke the protocol.
+//! A queue after its driver violated the protocol.
 
 use super::*;
 use virtside_tests::reg;
 
-/// A queue that was broken with a loop, and what was pending then.
-fn broken() -> RecordingRig {
+/// A queue that failed because of a loop, with a chain pending.
+fn failed_rig() -> RecordingRig {
     let mut rig = RecordingRig::new(Features::empty());
     rig.driver.write_desc(0, (DATA, 4), NEXT, 0);
     rig.driver.offer(0);
@@ -16,7 +16,7 @@ fn broken() -> RecordingRig {
 
 #[test]
 fn the_queue_stops_and_the_device_needs_a_reset() {
-    let mut rig = broken();
+    let mut rig = failed_rig();
     assert_eq!(rig.engine.queue_state(0), QueueState::Failed);
     assert!(
         rig.engine
@@ -29,7 +29,7 @@ fn the_queue_stops_and_the_device_needs_a_reset() {
 
 #[test]
 fn there_is_exactly_one_configuration_interrupt() {
-    let mut rig = broken();
+    let mut rig = failed_rig();
     assert_eq!(rig.interrupts(), 1);
     assert_eq!(rig.acknowledge(), InterruptStatus::CONFIG_CHANGE);
     for _ in 0..3 {
@@ -44,7 +44,7 @@ fn there_is_exactly_one_configuration_interrupt() {
 }
 
 #[test]
-fn a_second_broken_queue_gives_no_second_interrupt() {
+fn a_second_failed_queue_gives_no_second_interrupt() {
     let (mut engine, ram) = test_engine(RecordingModel::new(Plan::Fill(0)), 2);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
     for queue in [0, 1] {
@@ -59,7 +59,7 @@ fn a_second_broken_queue_gives_no_second_interrupt() {
 
 #[test]
 fn nothing_is_written_and_nothing_read_any_more() {
-    let mut rig = broken();
+    let mut rig = failed_rig();
     let before = rig.shot();
     rig.driver.set_avail_idx(0);
     let mut ring = rig.driver.clone();
@@ -81,12 +81,12 @@ fn nothing_is_written_and_nothing_read_any_more() {
 }
 
 #[test]
-fn other_queues_go_on() {
+fn other_queues_continue() {
     let (mut engine, ram) = test_engine(RecordingModel::new(Plan::Fill(7)), 2);
     let configs: Vec<_> = (0..Q as u16).map(config).collect();
     assert!(engine.bring_up(Features::VERSION_1, &configs));
     let mut drivers: Vec<_> = (0..Q as u16).map(|queue| driver(ram, queue)).collect();
-    // All at once: the broken one is served between the others.
+    // All chains at once: the failed queue is served between the others.
     for (queue, driver) in drivers.iter_mut().enumerate() {
         let head = if queue == 1 { 77 } else { 2 };
         driver.write_chain(2, &[Buffer::writable(DATA, 3)]);
@@ -115,7 +115,7 @@ fn other_queues_go_on() {
 }
 
 #[test]
-fn chains_given_back_before_the_fault_are_announced() {
+fn chains_given_back_before_the_fault_interrupt() {
     let mut rig = RecordingRig::new(Features::empty());
     rig.driver.write_chain(0, &[Buffer::writable(DATA, 3)]);
     rig.driver.offer(0);
@@ -124,12 +124,13 @@ fn chains_given_back_before_the_fault_are_announced() {
     rig.kick();
     assert_eq!(rig.fault(), Some(DriverFault::HeadOutOfRange { head: 99 }));
     assert_eq!(rig.driver.take_used(), Some((0, 3)));
-    // The driver wants to hear of every used chain (split-usedsup-03), this one too.
+    // The driver asked for an interrupt for every used chain (split-usedsup-03), so also for this
+    // one.
     assert_eq!(rig.acknowledge(), InterruptStatus::all());
 }
 
 #[test]
-fn chains_in_flight_are_forgotten() {
+fn chains_in_flight_are_abandoned() {
     let mut rig = RecordingRig::new(Features::empty());
     rig.engine.model_mut().plan = Plan::Wait;
     rig.driver.send(0, &[Buffer::writable(DATA, 3)]);
@@ -166,7 +167,7 @@ fn a_fault_that_the_model_finds_stops_the_queue_too() {
 
 #[test]
 fn a_queue_stopped_by_the_driver_after_the_fault_stays_unusable() {
-    let mut rig = broken();
+    let mut rig = failed_rig();
     let _ = rig.engine.store(reg::QUEUE_SEL, 0);
     assert_eq!(rig.engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     assert_eq!(rig.engine.load(reg::QUEUE_READY), 0);
@@ -183,7 +184,7 @@ fn a_queue_stopped_by_the_driver_after_the_fault_stays_unusable() {
 
 #[test]
 fn a_reset_cures_it() {
-    let mut rig = broken();
+    let mut rig = failed_rig();
     assert_eq!(rig.engine.store(reg::STATUS, 0), Reply::Done(0));
     assert_eq!(rig.engine.phase(), Phase::Reset);
     assert_eq!(
@@ -195,7 +196,7 @@ fn a_reset_cures_it() {
     assert_eq!(rig.kick(), Step::Idle);
     assert_eq!(rig.driver.take_used(), Some((0, 3)));
     assert_eq!(rig.engine.status().bits(), 0xf);
-    // And a new fault gives a new interrupt.
+    // A new fault sends a new interrupt.
     let _ = rig.acknowledge();
     let before = rig.interrupts();
     rig.driver.set_avail_idx(0x4000);
@@ -205,8 +206,8 @@ fn a_reset_cures_it() {
 }
 
 #[test]
-fn after_a_reset_rings_of_a_broken_queue_may_be_used_again() {
-    let mut rig = broken();
+fn after_a_reset_rings_of_a_failed_queue_may_be_used() {
+    let mut rig = failed_rig();
     let layout = Layout::packed_at(BASE + 64, 4);
     assert!(
         rig.engine

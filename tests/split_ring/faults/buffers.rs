@@ -1,9 +1,9 @@
-//! Buffers that are refused, and those just beside them that are not.
+//! Buffers that are rejected, and buffers next to them that are not.
 
 use super::*;
 
 #[test]
-fn a_buffer_over_the_end_of_memory_is_refused() {
+fn a_buffer_over_the_end_of_memory_is_rejected() {
     for writable in [false, true] {
         for len in [1, 2, 7, 4096u32] {
             let addr = END - u64::from(len) + 1;
@@ -39,7 +39,7 @@ fn a_buffer_over_the_end_of_memory_is_refused() {
 }
 
 #[test]
-fn a_buffer_that_starts_before_memory_is_refused() {
+fn a_buffer_that_starts_before_memory_is_rejected() {
     for addr in [0, 1, BASE - 1] {
         let fault = fault_of(&[Buffer::readable(addr, 2)]);
         assert_eq!(
@@ -54,7 +54,7 @@ fn a_buffer_that_starts_before_memory_is_refused() {
 }
 
 #[test]
-fn a_buffer_that_wraps_around_the_address_space_is_refused() {
+fn a_buffer_that_wraps_around_the_address_space_is_rejected() {
     for (addr, len) in [
         (u64::MAX, 2),
         (u64::MAX - 3, 8),
@@ -106,7 +106,8 @@ fn the_fault_names_the_first_bad_buffer() {
     );
 }
 
-/// Memory of three regions: writable, read-only behind it, and one behind a hole of a page.
+/// Memory of three regions: a writable one, a read-only one behind it, and one behind a hole of a
+/// page.
 fn patchwork() -> RecordingRig<RegionMem<3>> {
     let ram = ram();
     let page = 0x1000;
@@ -127,7 +128,7 @@ const HOLE: u64 = BASE + 0x2_1000;
 const BEYOND: u64 = BASE + 0x2_2000;
 
 #[test]
-fn a_buffer_over_a_hole_is_refused_and_one_up_to_it_is_not() {
+fn a_buffer_over_a_hole_is_rejected_and_one_up_to_it_is_not() {
     for (addr, len) in [
         (HOLE - 1, 2),
         (HOLE, 1),
@@ -138,7 +139,7 @@ fn a_buffer_over_a_hole_is_refused_and_one_up_to_it_is_not() {
     ] {
         let mut rig = patchwork();
         rig.driver.send(0, &[Buffer::readable(addr, len)]);
-        let fault = blamed(&mut rig);
+        let fault = fault_at_kick(&mut rig);
         assert_eq!(
             fault,
             DriverFault::BufferUnmapped {
@@ -162,7 +163,7 @@ fn a_buffer_over_a_hole_is_refused_and_one_up_to_it_is_not() {
 }
 
 #[test]
-fn a_writable_buffer_in_read_only_memory_is_refused() {
+fn a_writable_buffer_in_read_only_memory_is_rejected() {
     for (addr, len) in [
         (READ_ONLY, 1),
         (READ_ONLY - 1, 2),
@@ -171,7 +172,7 @@ fn a_writable_buffer_in_read_only_memory_is_refused() {
     ] {
         let mut rig = patchwork();
         rig.driver.send(0, &[Buffer::writable(addr, len)]);
-        let fault = blamed(&mut rig);
+        let fault = fault_at_kick(&mut rig);
         assert_eq!(
             fault,
             DriverFault::BufferUnmapped {
@@ -187,10 +188,10 @@ fn a_writable_buffer_in_read_only_memory_is_refused() {
     assert_eq!(rig.driver.take_used(), Some((0, 1)));
 }
 
-/// The most bytes that a driver may put in one chain (The Virtqueue Descriptor Table).
+/// Maximum number of bytes in one chain (The Virtqueue Descriptor Table).
 const MOST: u64 = 1 << 32;
 
-/// A rig over memory that repeats, whose driver has sent one chain of so many bytes, in buffers of at
+/// A rig over memory that repeats. Its driver has sent one chain of these lengths, in buffers of at
 /// most 1 GiB.
 fn huge(readable: u64, writable: u64, indirect: bool) -> RecordingRig<EchoMem> {
     let ram = ram();
@@ -217,7 +218,7 @@ fn huge(readable: u64, writable: u64, indirect: bool) -> RecordingRig<EchoMem> {
     rig
 }
 
-/// Readable and writable bytes that add up to `sum`.
+/// Readable and writable lengths that add up to `sum`.
 fn mixes(sum: u64) -> [(u64, u64); 5] {
     [
         (sum, 0),
@@ -229,11 +230,14 @@ fn mixes(sum: u64) -> [(u64, u64); 5] {
 }
 
 #[test]
-fn a_chain_of_more_than_4_gib_is_refused() {
+fn a_chain_of_more_than_4_gib_is_rejected() {
     for (readable, writable) in mixes(MOST + 1) {
         for indirect in [false, true] {
             let mut rig = huge(readable, writable, indirect);
-            assert_eq!(blamed(&mut rig), DriverFault::LengthOverflow { head: 0 });
+            assert_eq!(
+                fault_at_kick(&mut rig),
+                DriverFault::LengthOverflow { head: 0 }
+            );
         }
     }
 }
@@ -279,7 +283,10 @@ fn a_table_adds_to_the_4_gib_before_it() {
             if good {
                 assert_eq!((rig.kick(), rig.fault()), (Step::Idle, None));
             } else {
-                assert_eq!(blamed(&mut rig), DriverFault::LengthOverflow { head: 0 });
+                assert_eq!(
+                    fault_at_kick(&mut rig),
+                    DriverFault::LengthOverflow { head: 0 }
+                );
             }
         }
     }

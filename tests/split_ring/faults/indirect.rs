@@ -1,11 +1,11 @@
-//! Indirect tables that are refused.
+//! Indirect tables that are rejected.
 
 use super::*;
 
 #[test]
-fn indirect_without_the_feature_is_refused() {
+fn indirect_without_the_feature_is_rejected() {
     for flags in [INDIRECT, INDIRECT | WRITE, INDIRECT | NEXT] {
-        let fault = blame(Features::empty(), |rig| {
+        let fault = fault_after(Features::empty(), |rig| {
             rig.driver
                 .write_indirect(0, TABLE, &[Buffer::writable(DATA, 1)]);
             rig.driver.write_desc(0, (TABLE, 16), flags, 0);
@@ -15,9 +15,9 @@ fn indirect_without_the_feature_is_refused() {
 }
 
 #[test]
-fn indirect_together_with_next_is_refused() {
+fn indirect_together_with_next_is_rejected() {
     for flags in [INDIRECT | NEXT, INDIRECT | NEXT | WRITE] {
-        let fault = blame(Features::INDIRECT_DESC, |rig| {
+        let fault = fault_after(Features::INDIRECT_DESC, |rig| {
             rig.driver
                 .write_indirect(0, TABLE, &[Buffer::writable(DATA, 1)]);
             rig.driver.write_desc(0, (TABLE, 16), flags, 1);
@@ -27,10 +27,10 @@ fn indirect_together_with_next_is_refused() {
 }
 
 #[test]
-fn a_table_in_a_table_is_refused() {
+fn a_table_in_a_table_is_rejected() {
     for direct in [0, 1u16] {
         for before in [0, 2u16] {
-            let fault = blame(Features::INDIRECT_DESC, |rig| {
+            let fault = fault_after(Features::INDIRECT_DESC, |rig| {
                 rig.driver.write_desc(0, (DATA, 1), NEXT, 1);
                 for at in 0..before {
                     let place = TABLE + 16 * u64::from(at);
@@ -49,9 +49,9 @@ fn a_table_in_a_table_is_refused() {
 }
 
 #[test]
-fn a_table_of_an_odd_length_is_refused() {
+fn a_table_of_an_odd_length_is_rejected() {
     for len in [1, 8, 15, 17, 24, 255, 0xffff_ffff, 0xffff_fff8] {
-        let fault = blame(Features::INDIRECT_DESC, |rig| {
+        let fault = fault_after(Features::INDIRECT_DESC, |rig| {
             rig.driver
                 .write_indirect(0, TABLE, &[Buffer::writable(DATA, 1)]);
             rig.driver.write_desc(0, (TABLE, len), INDIRECT, 0);
@@ -61,16 +61,17 @@ fn a_table_of_an_odd_length_is_refused() {
 }
 
 #[test]
-fn an_empty_table_is_refused() {
-    let fault = blame(Features::INDIRECT_DESC, |rig| {
+fn an_empty_table_is_rejected() {
+    let fault = fault_after(Features::INDIRECT_DESC, |rig| {
         rig.driver.write_desc(0, (TABLE, 0), INDIRECT, 0);
     });
     assert_eq!(fault, DriverFault::IndirectLength { len: 0 });
 }
 
-/// The capacity counts, not the queue's size: see `indirect::a_small_queue_may_have_large_tables`.
+/// The device's capacity is the limit, not the queue's size: see
+/// `indirect::a_small_queue_may_have_large_tables`.
 #[test]
-fn a_table_that_makes_the_chain_too_long_is_refused() {
+fn a_table_that_makes_the_chain_too_long_is_rejected() {
     for size in [2, 16] {
         for direct in [0, 1, 5, 15u16] {
             if direct >= size {
@@ -86,23 +87,23 @@ fn a_table_that_makes_the_chain_too_long_is_refused() {
             rig.driver.offer(0);
             rig.driver.publish();
             let len = 16 * u32::from(count);
-            assert_eq!(blamed(&mut rig), DriverFault::IndirectLength { len });
+            assert_eq!(fault_at_kick(&mut rig), DriverFault::IndirectLength { len });
         }
     }
 }
 
 #[test]
-fn a_huge_table_is_refused_without_being_read() {
-    let fault = blame(Features::INDIRECT_DESC, |rig| {
+fn a_huge_table_is_rejected_without_being_read() {
+    let fault = fault_after(Features::INDIRECT_DESC, |rig| {
         rig.driver.write_desc(0, (BASE, 0xffff_fff0), INDIRECT, 0);
     });
     assert_eq!(fault, DriverFault::IndirectLength { len: 0xffff_fff0 });
 }
 
 #[test]
-fn a_table_that_is_not_all_mapped_is_refused() {
+fn a_table_that_is_not_all_mapped_is_rejected() {
     for addr in [0, END - 31, END - 16, END, u64::MAX - 15, u64::MAX - 30] {
-        let fault = blame(Features::INDIRECT_DESC, |rig| {
+        let fault = fault_after(Features::INDIRECT_DESC, |rig| {
             rig.driver
                 .write_indirect(0, addr, &[Buffer::writable(DATA, 1); 2]);
         });

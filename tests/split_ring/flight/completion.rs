@@ -1,4 +1,4 @@
-//! Answers that come later, by token or because the back end is ready.
+//! Chains that are answered later, by token or because the back end is ready.
 
 use super::*;
 use virtside_tests::reg;
@@ -11,7 +11,7 @@ fn a_chain_that_waits_is_not_given_back() {
     assert_eq!(
         rig.engine.model().heads(),
         [0, 1, 2],
-        "and not asked for again by itself"
+        "the model is not asked again"
     );
 }
 
@@ -44,12 +44,12 @@ fn a_chain_is_answered_with_a_length_without_the_model() {
         assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
     }
     assert_eq!(rig.interrupts(), before + 3);
-    assert_eq!(rig.engine.model().heads(), heads, "it was not asked");
+    assert_eq!(rig.engine.model().heads(), heads, "the model was not asked");
     assert_eq!(rig.poll(), Step::Blocked, "1 still waits");
 }
 
 #[test]
-fn a_length_beyond_the_room_counts_as_nothing() {
+fn a_length_beyond_the_room_counts_as_0() {
     let mut rig = waiting(2..3);
     let token = token(&rig, 2);
     assert_eq!(rig.engine.complete_with(token, 4), Ok(()));
@@ -77,7 +77,7 @@ fn a_completed_request_is_served_again_from_its_start() {
 }
 
 #[test]
-fn a_request_may_go_on_waiting_under_the_same_token() {
+fn a_request_may_keep_waiting_under_the_same_token() {
     let mut rig = waiting(5..6);
     let token = token(&rig, 5);
     for _ in 0..3 {
@@ -93,7 +93,7 @@ fn a_request_may_go_on_waiting_under_the_same_token() {
 fn a_pending_chain_is_the_copy_that_was_taken() {
     let mut rig = waiting(0..1);
     let token = token(&rig, 0);
-    // The driver must not do this, and gains nothing by it.
+    // A driver must not do this. The device ignores the change.
     rig.driver.write_desc(0, (0, u32::MAX), 0xffff, 99);
     rig.engine.model_mut().plan = Plan::Fill(9);
     assert_eq!(rig.engine.complete(token), Ok(()));
@@ -108,7 +108,7 @@ fn a_token_works_once() {
     rig.engine.model_mut().plan = Plan::Fill(9);
     assert_eq!(rig.engine.complete(token), Ok(()));
     assert_eq!(rig.engine.complete(token), Err(Refusal::StaleToken));
-    // Not for the slot's next chain either.
+    // The token does not work for the slot's next chain either.
     rig.engine.model_mut().plan = Plan::Wait;
     rig.driver.send(0, &room(1));
     rig.kick();
@@ -139,7 +139,7 @@ fn a_token_from_before_a_reset_is_stale() {
         (changes(&shot, &rig.shot()), rig.interrupts()),
         (vec![], before)
     );
-    // The heads are free again, and the slots too.
+    // Heads and slots are free again.
     rig.restart(Features::empty());
     for head in 0..4 {
         rig.driver.send(head, &room(1));
@@ -176,7 +176,7 @@ fn when_the_back_end_is_ready_requests_are_asked_for_again() {
     assert_eq!(
         rig.poll(),
         Step::Blocked,
-        "that was another queue's back end"
+        "the other queue's back end is ready"
     );
     rig.engine.backend_ready(0);
     assert_eq!(rig.poll(), Step::Idle);

@@ -1,4 +1,4 @@
-//! Models that say themselves when a chain can be answered.
+//! Models that name the next chain to answer.
 
 use virtside::{
     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request, Step, Token,
@@ -6,7 +6,7 @@ use virtside::{
 };
 use virtside_tests::{DATA, config, driver, test_engine};
 
-/// Keeps each chain of queue 0 until it hears that nothing more comes.
+/// Keeps each chain of queue 0 until the model is told that the queue is drained.
 #[derive(Default)]
 struct Keeper {
     held: Option<Token>,
@@ -47,7 +47,8 @@ impl DeviceModel for Keeper {
     }
 }
 
-/// One chain in each of two queues, and so many slots; how the polls ended.
+/// Sends one chain on each of two queues to a device with so many slots; returns the results of the
+/// polls.
 fn keep(slots: usize, model: Keeper) -> Vec<Step> {
     let (mut engine, ram) = test_engine(model, slots);
     let mut drivers = [driver(ram, 0), driver(ram, 1)];
@@ -64,7 +65,7 @@ fn keep(slots: usize, model: Keeper) -> Vec<Step> {
 }
 
 #[test]
-fn a_chain_kept_in_the_last_slot_keeps_no_other_queue_out() {
+fn a_chain_kept_in_the_last_slot_blocks_no_other_queue() {
     for slots in [1, 2, 3] {
         let steps = keep(slots, Keeper::default());
         assert_eq!(steps.last(), Some(&Step::Idle), "{steps:?}");
@@ -72,7 +73,7 @@ fn a_chain_kept_in_the_last_slot_keeps_no_other_queue_out() {
 }
 
 #[test]
-fn a_due_chain_that_is_not_pending_any_more_counts_as_none() {
+fn a_due_chain_that_is_not_pending_is_ignored() {
     let stale = true;
     let steps = keep(
         2,
