@@ -1,4 +1,4 @@
-//! What the device has in hand of a queue that is reset is never answered.
+//! A chain in the device's hand is never answered after a reset of its queue.
 
 use virtside::{
     Refusal, Step,
@@ -12,7 +12,7 @@ use virtside_tests::{
     rings::shot,
 };
 
-use crate::{elsewhere, enable, live, reset_at_once};
+use crate::{enable, live, other_layout, reset_at_once};
 
 #[test]
 fn a_token_from_before_is_stale_and_memory_stays_as_it_is() {
@@ -39,10 +39,14 @@ fn a_token_from_before_is_stale_and_memory_stays_as_it_is() {
     engine.backend_ready(0);
     engine.poll(BUDGET);
     assert_eq!(engine.model().count(Event::Served(0)), served);
-    // The other queue's was answered, and nothing else changed.
+    // The other queue's chain was answered, and nothing else changed.
     assert_eq!(answer(&mut other, 1).as_deref(), Some(&b"other"[..]));
     assert_eq!(driver.used_idx(), 0);
-    assert_eq!(shot(ram)[..0x1000], before[..0x1000], "its rings");
+    assert_eq!(
+        shot(ram)[..0x1000],
+        before[..0x1000],
+        "the rings of the reset queue"
+    );
 }
 
 #[test]
@@ -54,26 +58,26 @@ fn a_token_from_before_is_stale_for_the_new_queue_as_well() {
     assert_eq!(engine.poll(BUDGET), Step::Blocked);
     let old = engine.model().held[0];
     reset_at_once(&mut engine);
-    let mut driver = enable(&mut engine, ram, elsewhere());
-    // The same slot, the same head.
+    let mut driver = enable(&mut engine, ram, other_layout());
+    // The new chain has the same slot and the same head.
     assert_eq!(publish(&mut driver, 0, b"new"), head);
     assert_eq!(engine.kick(0), Reply::Done(0));
     assert_eq!(engine.poll(BUDGET), Step::Blocked);
     assert_eq!(engine.complete(old), Err(Refusal::StaleToken));
     assert_eq!(driver.used_idx(), 0);
-    let new = *engine.model().held.last().expect("it is held");
+    let new = *engine.model().held.last().expect("the chain is held");
     assert_ne!(old, new);
     assert_eq!(engine.complete(new), Ok(()));
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"new"[..]));
 }
 
 #[test]
-fn what_waits_in_the_ring_is_not_taken_and_nothing_is_announced() {
+fn chains_in_the_ring_are_neither_taken_nor_interrupt() {
     let (mut engine, [mut driver, _], ram) = live();
     publish(&mut driver, 0, b"one");
     publish(&mut driver, 0, b"two");
     assert_eq!(engine.kick(0), Reply::Done(0));
-    // One is served with an interrupt, then comes the reset.
+    // One chain is served with an interrupt, then the queue is reset.
     assert_eq!(engine.poll(1), Step::More);
     assert_eq!(driver.used_idx(), 1);
     let raised = engine.device().notify().asserted();
@@ -114,7 +118,7 @@ fn slots_that_a_reset_queue_held_are_free_for_others() {
 }
 
 #[test]
-fn a_chain_that_wants_to_be_served_again_is_not() {
+fn a_chain_that_asks_to_be_served_again_is_not() {
     let (mut engine, [mut driver, _], ram) = live();
     engine.model_mut().holds = true;
     publish(&mut driver, 0, b"text");
@@ -125,7 +129,7 @@ fn a_chain_that_wants_to_be_served_again_is_not() {
     let served = engine.model().count(Event::Served(0));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(engine.queue_state(0), QueueState::Off);
-    let driver = FakeDriver::new(ram.flat(BASE), elsewhere());
+    let driver = FakeDriver::new(ram.flat(BASE), other_layout());
     assert_eq!(engine.configure(&driver.config(0)), Reply::Done(0));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(engine.model().count(Event::Served(0)), served);

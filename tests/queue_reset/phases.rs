@@ -1,4 +1,4 @@
-//! When a queue may be reset, and what QueueReset reads.
+//! In which phases a queue may be reset, and what QueueReset reads.
 
 use virtside::{
     Features, Refusal, Step,
@@ -24,7 +24,7 @@ fn it_reads_zero_after_a_device_reset_whatever_was_reset_before() {
     assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
     assert_eq!(resetting(&mut engine, 0), 1);
     let Reply::Pending(ticket) = engine.store(reg::STATUS, 0) else {
-        panic!("the queue is out");
+        panic!("the queue is still resetting");
     };
     drop(taken);
     assert_eq!(engine.finish(ticket), Reply::Done(0));
@@ -32,7 +32,7 @@ fn it_reads_zero_after_a_device_reset_whatever_was_reset_before() {
         assert_eq!(resetting(&mut engine, queue), 0);
         assert_eq!(engine.load(reg::QUEUE_READY), 0);
     }
-    // The reset that was under way is over, too: kicks count again.
+    // The device reset also ended the queue reset, so kicks count again.
     let mut driver = driver(ram, 0);
     assert!(engine.bring_up(FEATURES, &[config(0)]));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
@@ -103,7 +103,7 @@ fn a_queue_that_was_never_ready_is_reset_at_once() {
     let mut layout = virtside_tests::layout(2);
     layout.size = 8;
     assert!(engine.configure(&layout.config(2)).refusal().is_some());
-    assert_eq!(engine.load(reg::STATUS), 15, "not checked, and so no fault");
+    assert_eq!(engine.load(reg::STATUS), 15, "the queue is not checked");
     assert_eq!(reset_queue(&mut engine, 2), Reply::Done(0));
     assert_eq!(resetting(&mut engine, 2), 0);
     assert_eq!(engine.model().count(Event::Stopped(2)), 0);
@@ -123,7 +123,7 @@ fn a_queue_that_was_stopped_by_queue_ready_is_reset_at_once() {
     assert_eq!(
         engine.model().count(Event::Stopped(0)),
         1,
-        "it was told once"
+        "the model was told once"
     );
     let mut driver = enable(&mut engine, ram, layout);
     assert_works(&mut engine, &mut driver, 0);
@@ -136,7 +136,7 @@ fn before_driver_ok_a_reset_is_that_of_a_ready_queue() {
     assert_eq!(engine.configure(&config(0)), Reply::Done(0));
     reset_at_once(&mut engine);
     assert_eq!(engine.queue_state(0), QueueState::Off);
-    // A queue that was refused and reset does not keep the device from starting.
+    // A queue that was refused and then reset does not prevent DRIVER_OK.
     let mut odd = config(0);
     odd.size = 3;
     assert!(engine.configure(&odd).refusal().is_some());

@@ -1,4 +1,5 @@
-//! A queue that comes back: with what is written now, from the start.
+//! A queue that is enabled again uses the parameters written since its reset, and starts at index
+//! 0.
 
 use virtside::{
     Features, Refusal, Step,
@@ -12,7 +13,7 @@ use virtside_tests::{
     reg,
 };
 
-use crate::{FEATURES, elsewhere, enable, live, reset_at_once};
+use crate::{FEATURES, enable, live, other_layout, reset_at_once};
 
 #[test]
 fn it_may_have_another_size_and_other_addresses() {
@@ -21,11 +22,11 @@ fn it_may_have_another_size_and_other_addresses() {
         assert_works(&mut engine, &mut old, 0);
     }
     reset_at_once(&mut engine);
-    // The old rings are the driver's again.
+    // The old rings belong to the driver again.
     let marked = [0x77; 0x400];
     ram.write(0, &marked);
-    let mut driver = enable(&mut engine, ram, elsewhere());
-    assert_eq!(engine.queue_config(0), Some(&elsewhere().config(0)));
+    let mut driver = enable(&mut engine, ram, other_layout());
+    assert_eq!(engine.queue_config(0), Some(&other_layout().config(0)));
     for _ in 0..40 {
         assert_works(&mut engine, &mut driver, 0);
         assert_works(&mut engine, &mut other, 1);
@@ -33,7 +34,7 @@ fn it_may_have_another_size_and_other_addresses() {
     let mut now = [0; 0x400];
     ram.read(0, &mut now);
     assert_eq!(now, marked);
-    // And back, to a larger one.
+    // Resets the queue once more and enables it with larger rings.
     reset_at_once(&mut engine);
     let mut driver = enable(&mut engine, ram, virtside_tests::layout(0));
     for _ in 0..40 {
@@ -62,8 +63,9 @@ fn its_positions_start_from_zero_in_the_same_rings() {
 fn its_parameters_are_0_after_the_reset_and_none_is_reused() {
     let (mut engine, _, ram) = live();
     reset_at_once(&mut engine);
-    // All but one parameter are written again: what is left out is 0, not what it was.
-    let good = elsewhere().config(0);
+    // All parameters but one are written again: the omitted one is 0 and does not keep its old
+    // value.
+    let good = other_layout().config(0);
     assert_eq!(engine.store(reg::QUEUE_SIZE, good.size), Reply::Done(0));
     assert_eq!(
         engine.store(reg::QUEUE_DRIVER_LOW, good.driver as u32),
@@ -78,8 +80,8 @@ fn its_parameters_are_0_after_the_reset_and_none_is_reused() {
         matches!(reply, Reply::Refused(Refusal::Unmapped { .. })),
         "{reply:?}"
     );
-    // It may be put right.
-    let mut driver = enable(&mut engine, ram, elsewhere());
+    // The driver may correct the parameters.
+    let mut driver = enable(&mut engine, ram, other_layout());
     publish(&mut driver, 0, b"text");
     assert_eq!(engine.kick(0), Reply::Done(0));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
@@ -90,11 +92,11 @@ fn its_parameters_are_0_after_the_reset_and_none_is_reused() {
 fn chains_published_before_it_is_ready_need_no_kick() {
     let (mut engine, _, ram) = live();
     reset_at_once(&mut engine);
-    let mut driver = FakeDriver::new(ram.flat(BASE), elsewhere());
+    let mut driver = FakeDriver::new(ram.flat(BASE), other_layout());
     publish(&mut driver, 0, b"early");
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(driver.used_idx(), 0);
-    assert_eq!(engine.configure(&elsewhere().config(0)), Reply::Done(0));
+    assert_eq!(engine.configure(&other_layout().config(0)), Reply::Done(0));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"early"[..]));
 }
@@ -103,7 +105,7 @@ fn chains_published_before_it_is_ready_need_no_kick() {
 fn the_rings_of_a_queue_that_was_reset_are_free_for_another() {
     let (mut engine, _, ram) = live();
     let clash = Layout::packed_at(virtside_tests::layout(0).desc, 8);
-    // Where a live queue is, no other comes in.
+    // No other queue may use the rings of a live queue.
     assert_eq!(reset_queue(&mut engine, 2), Reply::Done(0));
     assert!(matches!(
         engine.configure(&clash.config(2)),
@@ -112,11 +114,14 @@ fn the_rings_of_a_queue_that_was_reset_are_free_for_another() {
     reset_at_once(&mut engine);
     let mut driver = FakeDriver::new(ram.flat(BASE), clash);
     assert_eq!(engine.configure(&clash.config(2)), Reply::Done(0));
-    publish(&mut driver, 2, b"moved in");
+    publish(&mut driver, 2, b"in its rings");
     assert_eq!(engine.kick(2), Reply::Done(0));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
-    assert_eq!(answer(&mut driver, 2).as_deref(), Some(&b"moved in"[..]));
-    // And now it is the first that cannot have them.
+    assert_eq!(
+        answer(&mut driver, 2).as_deref(),
+        Some(&b"in its rings"[..])
+    );
+    // Now the first queue cannot use these rings.
     assert!(matches!(
         engine.configure(&config(0)),
         Reply::Refused(Refusal::Overlap { .. })
@@ -127,7 +132,7 @@ fn the_rings_of_a_queue_that_was_reset_are_free_for_another() {
 fn its_parameters_are_frozen_again_once_it_is_ready() {
     let (mut engine, _, ram) = live();
     reset_at_once(&mut engine);
-    let mut driver = enable(&mut engine, ram, elsewhere());
+    let mut driver = enable(&mut engine, ram, other_layout());
     let before = seen(&engine);
     for offset in reg::PARAMETERS {
         assert!(engine.store(offset, 0).refusal().is_some());
@@ -135,7 +140,7 @@ fn its_parameters_are_frozen_again_once_it_is_ready() {
     assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
     assert_eq!(seen(&engine), before);
     assert_works(&mut engine, &mut driver, 0);
-    // QueueReady = 0 is no reset: it does not open them.
+    // QueueReady = 0 does not unfreeze the parameters.
     assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     assert!(engine.configure(&config(0)).refusal().is_some());
     assert_eq!(ready(&mut engine, 0), 0);
@@ -146,7 +151,7 @@ fn it_may_be_reset_and_enabled_a_thousand_times() {
     let (mut engine, _, ram) = live();
     for turn in 0..1000 {
         let layout = if turn % 2 == 0 {
-            elsewhere()
+            other_layout()
         } else {
             virtside_tests::layout(0)
         };
@@ -169,9 +174,9 @@ fn a_queue_at_fault_can_be_reset_and_works_again() {
     reset_at_once(&mut engine);
     assert_eq!(engine.queue_state(0), QueueState::Off);
     assert_eq!(engine.driver_fault(0), None);
-    let mut driver = enable(&mut engine, ram, elsewhere());
+    let mut driver = enable(&mut engine, ram, other_layout());
     assert_works(&mut engine, &mut driver, 0);
-    // That the device needs a reset stands until it gets one.
+    // DEVICE_NEEDS_RESET stays set until the device is reset.
     assert_eq!(engine.load(reg::STATUS), 79);
     assert_eq!(pending(&mut engine), 3);
 }
@@ -182,7 +187,7 @@ fn a_kick_from_before_the_reset_does_no_harm_after_it() {
     publish(&mut old, 0, b"old");
     assert_eq!(engine.kick(0), Reply::Done(0));
     reset_at_once(&mut engine);
-    let mut driver = enable(&mut engine, ram, elsewhere());
+    let mut driver = enable(&mut engine, ram, other_layout());
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!((old.used_idx(), driver.used_idx()), (0, 0));
     assert_eq!(pending(&mut engine), 0);

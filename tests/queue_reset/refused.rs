@@ -1,5 +1,5 @@
-//! A queue that cannot come back: the driver hears of it by DEVICE_NEEDS_RESET, because it does not
-//! read QueueReady back.
+//! A queue that cannot be enabled again sets DEVICE_NEEDS_RESET, because the driver does not read
+//! QueueReady back.
 
 use virtside::{
     Refusal,
@@ -13,9 +13,9 @@ use virtside_tests::{
     reg,
 };
 
-use crate::{FEATURES, elsewhere, enable, live, reset_at_once};
+use crate::{FEATURES, enable, live, other_layout, reset_at_once};
 
-/// The device needs a reset, and said so this often.
+/// Asserts that the device needs a reset, and sent so many interrupts for it.
 #[track_caller]
 fn assert_needs_reset(engine: &mut TestEngine<Probe>, interrupts: u32) {
     assert_eq!(engine.load(reg::STATUS), 15 | 64);
@@ -24,10 +24,10 @@ fn assert_needs_reset(engine: &mut TestEngine<Probe>, interrupts: u32) {
 }
 
 #[test]
-fn the_device_needs_a_reset_and_says_so_once() {
+fn the_device_needs_a_reset_and_interrupts_once() {
     let (mut engine, [_, mut other], ram) = live();
     reset_at_once(&mut engine);
-    let mut odd = elsewhere().config(0);
+    let mut odd = other_layout().config(0);
     odd.size = 3;
     let why = Refusal::QueueSize {
         queue: 0,
@@ -39,15 +39,15 @@ fn the_device_needs_a_reset_and_says_so_once() {
     assert_eq!(engine.transport().last_refusal(), Some(why));
     assert_eq!(engine.queue_state(0), QueueState::Off);
     assert_eq!(ready(&mut engine, 0), 0);
-    // Once, however often it tries, and also if it was acknowledged.
+    // The device interrupts once, for any number of attempts, and also after an acknowledge.
     assert_eq!(engine.configure(&odd), Reply::Refused(why));
     assert_needs_reset(&mut engine, 1);
     assert_eq!(engine.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
     assert_eq!(engine.configure(&odd), Reply::Refused(why));
     assert_eq!(pending(&mut engine), 0);
-    // The others go on, and so may this one.
+    // The other queues continue, and this one may be enabled with good parameters.
     assert_works(&mut engine, &mut other, 1);
-    let mut driver = enable(&mut engine, ram, elsewhere());
+    let mut driver = enable(&mut engine, ram, other_layout());
     assert_works(&mut engine, &mut driver, 0);
     assert_eq!(engine.load(reg::STATUS), 79);
     assert!(engine.bring_up(FEATURES, &[config(0)]));
@@ -55,8 +55,8 @@ fn the_device_needs_a_reset_and_says_so_once() {
 }
 
 #[test]
-fn whatever_is_wrong_with_a_queue_counts_as_at_its_first_time() {
-    let good = elsewhere().config(0);
+fn every_check_of_the_first_set_up_applies_again() {
+    let good = other_layout().config(0);
     let mut cases = Vec::new();
     for size in [0, 3, 32, 0x1_0008, u32::MAX] {
         let mut config = good;
@@ -81,13 +81,13 @@ fn whatever_is_wrong_with_a_queue_counts_as_at_its_first_time() {
 }
 
 #[test]
-fn the_devices_own_check_counts_too() {
+fn the_models_own_check_applies_too() {
     let (mut engine, _, _) = live();
     reset_at_once(&mut engine);
     engine.model_mut().check.unwanted = vec![0];
     let refusal = Refusal::QueueCheck { queue: 0 };
     assert_eq!(
-        engine.configure(&elsewhere().config(0)),
+        engine.configure(&other_layout().config(0)),
         Reply::Refused(refusal)
     );
     assert_needs_reset(&mut engine, 1);
@@ -95,12 +95,12 @@ fn the_devices_own_check_counts_too() {
 }
 
 #[test]
-fn a_queue_that_spoils_another_cannot_come_back() {
+fn a_queue_that_conflicts_with_another_cannot_come_back() {
     let (mut engine, _, ram) = live();
     reset_at_once(&mut engine);
     engine.model_mut().check.no_larger = vec![(1, 0)];
     let why = Refusal::QueueCheck { queue: 1 };
-    let smaller = elsewhere().config(0);
+    let smaller = other_layout().config(0);
     assert_eq!(engine.configure(&smaller), Reply::Refused(why));
     assert_needs_reset(&mut engine, 1);
     assert_eq!(engine.queue_state(0), QueueState::Off);
@@ -110,11 +110,11 @@ fn a_queue_that_spoils_another_cannot_come_back() {
 }
 
 #[test]
-fn a_queue_that_spoils_the_set_cannot_come_back() {
+fn a_queue_that_the_set_check_refuses_cannot_come_back() {
     let (mut engine, _, ram) = live();
     engine.model_mut().check.window = 0x4000;
     reset_at_once(&mut engine);
-    let outside = elsewhere().config(0);
+    let outside = other_layout().config(0);
     assert_eq!(
         engine.configure(&outside),
         Reply::Refused(Refusal::QueueSet)

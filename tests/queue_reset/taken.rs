@@ -1,5 +1,5 @@
-//! A reset while the queue is elsewhere: QueueReset reads 1 until its owner has heard, and the
-//! driver's accesses do not wait meanwhile.
+//! A reset while the queue is taken: QueueReset reads 1 until its owner has stopped, and the
+//! driver's other accesses do not wait.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use virtside_tests::{
     rings::shot,
 };
 
-use crate::{FEATURES, elsewhere, enable, live, resetting};
+use crate::{FEATURES, enable, live, other_layout, resetting};
 
 type Queue = TakenQueue<<FlatMem as DriverMem>::Window, Line, Q, N, Arc<Shared<Q>>>;
 
-/// A device whose queue 0 is taken, with one chain in flight, while the driver resets it.
+/// A device with queue 0 taken and one chain in flight, while the driver resets the queue.
 struct Busy {
     engine: TestEngine<Probe>,
     queue: Queue,
@@ -52,7 +52,7 @@ fn busy() -> Busy {
 }
 
 #[test]
-fn it_reads_one_while_the_queue_works_and_zero_when_it_is_quiet() {
+fn it_reads_1_while_the_queue_works_and_0_after_it_stops() {
     let mut b = busy();
     for _ in 0..3 {
         assert_eq!(
@@ -62,7 +62,7 @@ fn it_reads_one_while_the_queue_works_and_zero_when_it_is_quiet() {
     }
     let mut none = Chain::new();
     assert_eq!(b.queue.pop(&b.ram.flat(BASE), &mut none), Err(Stop::Asked));
-    // One is in flight.
+    // One chain is in flight.
     assert_eq!(
         (resetting(&mut b.engine, 0), ready(&mut b.engine, 0)),
         (1, 1)
@@ -78,7 +78,7 @@ fn it_reads_one_while_the_queue_works_and_zero_when_it_is_quiet() {
 }
 
 #[test]
-fn queue_ready_alone_brings_the_news_as_well() {
+fn reading_queue_ready_alone_also_sees_the_reset() {
     let mut b = busy();
     assert_eq!(ready(&mut b.engine, 0), 1);
     drop(b.queue);
@@ -101,7 +101,7 @@ fn being_reset_is_a_kick_for_the_owner() {
 }
 
 #[test]
-fn meanwhile_other_accesses_are_answered_and_other_queues_go_on() {
+fn meanwhile_other_accesses_and_queues_continue() {
     let mut b = busy();
     assert_eq!(b.engine.load(reg::MAGIC_VALUE), 0x7472_6976);
     assert_eq!(b.engine.load(reg::STATUS), 15);
@@ -109,7 +109,7 @@ fn meanwhile_other_accesses_are_answered_and_other_queues_go_on() {
         assert_works(&mut b.engine, &mut b.other, 1);
         assert_eq!(resetting(&mut b.engine, 0), 1);
     }
-    // Another reset of it changes nothing, and neither does another queue's.
+    // Neither a second reset of the queue nor a reset of another queue changes anything.
     assert_eq!(reset_queue(&mut b.engine, 0), Reply::Done(0));
     assert_eq!(resetting(&mut b.engine, 0), 1);
     assert_eq!(reset_queue(&mut b.engine, 1), Reply::Done(0));
@@ -144,7 +144,7 @@ fn queue_ready_0_meanwhile_is_withheld_and_the_queue_is_reset() {
     let mut b = busy();
     assert_eq!(ready(&mut b.engine, 0), 1);
     let Reply::Pending(ticket) = b.engine.store(reg::QUEUE_READY, 0) else {
-        panic!("the queue is out");
+        panic!("the queue is still taken");
     };
     assert_eq!(b.engine.finish(ticket), Reply::Pending(ticket));
     b.queue.abandon(&b.chain);
@@ -153,7 +153,7 @@ fn queue_ready_0_meanwhile_is_withheld_and_the_queue_is_reset() {
         (resetting(&mut b.engine, 0), ready(&mut b.engine, 0)),
         (0, 0)
     );
-    let mut driver = enable(&mut b.engine, b.ram, elsewhere());
+    let mut driver = enable(&mut b.engine, b.ram, other_layout());
     assert_works(&mut b.engine, &mut driver, 0);
 }
 
@@ -175,7 +175,7 @@ fn a_queue_that_is_put_back_meanwhile_serves_nothing() {
         (resetting(&mut b.engine, 0), ready(&mut b.engine, 0)),
         (0, 0)
     );
-    let mut driver = enable(&mut b.engine, b.ram, elsewhere());
+    let mut driver = enable(&mut b.engine, b.ram, other_layout());
     assert_works(&mut b.engine, &mut driver, 0);
 }
 
@@ -188,7 +188,7 @@ fn a_queue_that_is_put_back_meanwhile_cannot_be_taken_again() {
     match b.engine.take_queue(0) {
         Err(refused) => assert_eq!(refused, refusal),
         Ok(mut queue) => panic!(
-            "it was taken, and gives {:?}",
+            "the queue was taken, and gives {:?}",
             queue.pop(&b.ram.flat(BASE), &mut Chain::new())
         ),
     }
@@ -202,7 +202,7 @@ fn a_queue_put_back_meanwhile_serves_nothing_after_a_resume() {
     let features = FEATURES | Features::SUSPEND;
     assert!(engine.bring_up(features, &[config(0), config(1)]));
     let mut queue = engine.take_queue(0).expect("a live queue");
-    publish(&mut driver, 0, b"in vain");
+    publish(&mut driver, 0, b"never served");
     assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
     assert_eq!(engine.store(reg::STATUS, 0x1f), Reply::Done(0));
     assert_eq!(
@@ -219,11 +219,11 @@ fn a_queue_put_back_meanwhile_serves_nothing_after_a_resume() {
 }
 
 #[test]
-fn the_old_queue_is_of_no_use_to_the_new_one() {
+fn the_old_queue_cannot_serve_the_new_one() {
     let mut b = busy();
     b.queue.abandon_all();
     assert_eq!(resetting(&mut b.engine, 0), 0);
-    let mut driver = enable(&mut b.engine, b.ram, elsewhere());
+    let mut driver = enable(&mut b.engine, b.ram, other_layout());
     let before = shot(b.ram);
     let seen_before = seen(&b.engine);
     let stale = Refusal::StaleToken;
@@ -246,11 +246,11 @@ fn the_old_queue_is_of_no_use_to_the_new_one() {
 }
 
 #[test]
-fn the_old_queue_cannot_silence_the_new_one_that_is_out_as_well() {
+fn the_old_queue_cannot_suppress_kicks_of_a_new_taken_one() {
     let mut b = busy();
     b.queue.abandon_all();
     assert_eq!(resetting(&mut b.engine, 0), 0);
-    let mut driver = enable(&mut b.engine, b.ram, elsewhere());
+    let mut driver = enable(&mut b.engine, b.ram, other_layout());
     let mut new = b.engine.take_queue(0).expect("a live queue");
     b.queue.abandon_all();
     drop(b.queue);
@@ -266,10 +266,10 @@ fn the_old_queue_cannot_silence_the_new_one_that_is_out_as_well() {
 }
 
 #[test]
-fn returned_chains_are_announced_before_the_reset_is_done() {
+fn returned_chains_interrupt_before_the_reset_is_done() {
     let mut b = busy();
     assert_eq!(b.queue.complete(&b.chain, 0), Ok(()));
-    assert_eq!(pending(&mut b.engine), 0, "nobody flushed yet");
+    assert_eq!(pending(&mut b.engine), 0, "the queue is not flushed yet");
     let mut none = Chain::new();
     assert_eq!(b.queue.pop(&b.ram.flat(BASE), &mut none), Err(Stop::Asked));
     assert_eq!(pending(&mut b.engine), 1);
@@ -295,7 +295,7 @@ fn a_taken_queue_at_fault_can_be_reset() {
         }
         assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
         assert_eq!((resetting(&mut engine, 0), ready(&mut engine, 0)), (0, 0));
-        let mut driver = enable(&mut engine, ram, elsewhere());
+        let mut driver = enable(&mut engine, ram, other_layout());
         assert_works(&mut engine, &mut driver, 0);
         assert_eq!(engine.load(reg::STATUS), 79);
     }
@@ -308,13 +308,13 @@ fn a_queue_that_was_dropped_can_be_reset_and_works_again() {
     assert_eq!(engine.queue_state(0), QueueState::Failed);
     assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
     assert_eq!((resetting(&mut engine, 0), ready(&mut engine, 0)), (0, 0));
-    let mut driver = enable(&mut engine, ram, elsewhere());
+    let mut driver = enable(&mut engine, ram, other_layout());
     assert_eq!(engine.queue_state(0), QueueState::Live);
     assert_works(&mut engine, &mut driver, 0);
 }
 
 #[test]
-fn a_reset_under_load_ends_and_the_old_rings_are_left_alone() {
+fn a_reset_under_load_ends_and_leaves_the_old_rings() {
     let (mut engine, [mut driver, _], ram) = live();
     for turn in 0..20 {
         let mut queue = engine.take_queue(0).expect("a live queue");
@@ -345,7 +345,7 @@ fn a_reset_under_load_ends_and_the_old_rings_are_left_alone() {
         ram.read(at, &mut rings);
         assert_eq!(owner.join().expect("no panic"), Stop::Asked);
         let next = if turn % 2 == 0 {
-            elsewhere()
+            other_layout()
         } else {
             virtside_tests::layout(0)
         };

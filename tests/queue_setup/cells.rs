@@ -1,4 +1,5 @@
-//! The table of `virtside::mmio`: phase by QueueReady by RING_RESET, and what can then be written.
+//! The table in `virtside::mmio`, cell by cell: which queue registers can be written for each
+//! phase, QueueReady and RING_RESET.
 
 use virtside::{
     Features, QueueConfig, Refusal,
@@ -13,24 +14,24 @@ use virtside_tests::{
     reg,
 };
 
-/// What there is of RING_RESET.
+/// The state of RING_RESET.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ring {
-    /// It was not negotiated.
+    /// RING_RESET was not negotiated.
     Without,
-    /// It was.
+    /// RING_RESET was negotiated.
     With,
-    /// It was, and queue 0 was reset.
+    /// RING_RESET was negotiated, and queue 0 was reset.
     WasReset,
 }
 use Ring::{WasReset, With, Without};
 
-/// Another layout for queue 0, with every register different.
-fn elsewhere() -> QueueConfig {
+/// Another layout for queue 0, in which every register differs.
+fn other_layout() -> QueueConfig {
     Layout::packed_at(BASE + 0x5010, 8).config(0)
 }
 
-/// A device in this phase, its queue 0 laid out as `config(0)`, and ready or not.
+/// A device in this phase, with queue 0 laid out as `config(0)`, ready or not.
 fn at(phase: Phase, queue_ready: u32, ring: Ring) -> TestEngine<Probe> {
     let (mut engine, ram) = probe();
     let mut features = Features::VERSION_1;
@@ -80,7 +81,7 @@ fn at(phase: Phase, queue_ready: u32, ring: Ring) -> TestEngine<Probe> {
         (phase, queue_ready)
     );
     if ring == Without {
-        // There is no way around the table.
+        // Without RING_RESET, QueueReset is refused and does not open the registers.
         let before = seen(&engine);
         let reply = engine.store(reg::QUEUE_RESET, 1);
         assert_eq!(reply, Reply::Refused(Refusal::NotNegotiated));
@@ -90,12 +91,12 @@ fn at(phase: Phase, queue_ready: u32, ring: Ring) -> TestEngine<Probe> {
     engine
 }
 
-/// How often the model heard that queue 0 stopped.
+/// How often the model was told that queue 0 stopped.
 fn stops(engine: &TestEngine<Probe>) -> usize {
     engine.model().count(Event::Stopped(0))
 }
 
-/// Why a queue is frozen in this cell.
+/// Why the queue is frozen in this cell.
 fn frozen(phase: Phase, queue_ready: u32) -> Frozen {
     match (phase, queue_ready) {
         (Phase::Failed, _) => Frozen::Failed,
@@ -105,7 +106,7 @@ fn frozen(phase: Phase, queue_ready: u32) -> Frozen {
     }
 }
 
-/// What each parameter is written to for this layout.
+/// The value written to each parameter register for this layout.
 fn parameters(config: &QueueConfig) -> [(u32, u32); 7] {
     [
         (reg::QUEUE_SIZE, config.size),
@@ -118,28 +119,28 @@ fn parameters(config: &QueueConfig) -> [(u32, u32); 7] {
     ]
 }
 
-/// Parameters are written: the next QueueReady = 1 finds them.
+/// Parameters are written: the next QueueReady = 1 uses them.
 fn parameters_are_written(phase: Phase, queue_ready: u32, ring: Ring) {
     let mut engine = at(phase, queue_ready, ring);
     let before = seen(&engine);
-    for (offset, value) in parameters(&elsewhere()) {
+    for (offset, value) in parameters(&other_layout()) {
         assert_eq!(engine.store(offset, value), Reply::Done(0), "{offset:#x}");
     }
     assert_eq!(
         seen(&engine),
         before,
-        "nothing is looked at before QueueReady"
+        "nothing is checked before QueueReady"
     );
     assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
-    assert_eq!(engine.queue_config(0), Some(&elsewhere()));
+    assert_eq!(engine.queue_config(0), Some(&other_layout()));
 }
 
-/// Parameters are refused, whatever is written, and what was written before stands.
+/// Parameters are refused for any value, and the earlier values stay.
 fn parameters_are_refused(phase: Phase, queue_ready: u32, ring: Ring) {
     let mut engine = at(phase, queue_ready, ring);
     let why = frozen(phase, queue_ready);
     let before = seen(&engine);
-    for (offset, value) in parameters(&elsewhere()) {
+    for (offset, value) in parameters(&other_layout()) {
         for value in [value, 0, u32::MAX] {
             let refusal = Refusal::QueueFrozen { queue: 0, why };
             assert_eq!(engine.store(offset, value), Reply::Refused(refusal));
@@ -148,14 +149,14 @@ fn parameters_are_refused(phase: Phase, queue_ready: u32, ring: Ring) {
     }
     assert_eq!(engine.load(reg::QUEUE_READY), queue_ready);
     if matches!(phase, Phase::Reset | Phase::Negotiating | Phase::SettingUp) {
-        // The latches show at the next check.
+        // The parameters show at the next check.
         assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
         assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
         assert_eq!(engine.queue_config(0), Some(&config(0)));
     }
 }
 
-/// QueueReady = 1 checks the queue: a good one becomes ready, a bad one does not.
+/// QueueReady = 1 checks the queue: a good queue becomes ready, a bad one does not.
 fn one_is_checked(phase: Phase, queue_ready: u32, ring: Ring) {
     let mut engine = at(phase, queue_ready, ring);
     assert_eq!(engine.store(reg::QUEUE_SIZE, 3), Reply::Done(0));
@@ -182,7 +183,7 @@ fn one_is_refused(phase: Phase, queue_ready: u32, ring: Ring) {
     assert_eq!(engine.queue_state(0), QueueState::Off);
 }
 
-/// The value is there already: the write is taken and changes nothing.
+/// The register has the value already: the write is accepted and changes nothing.
 fn nothing_to_do(phase: Phase, queue_ready: u32, ring: Ring) {
     let mut engine = at(phase, queue_ready, ring);
     let (before, stopped) = (seen(&engine), stops(&engine));
@@ -206,7 +207,7 @@ fn zero_stops(phase: Phase, queue_ready: u32, ring: Ring) {
     assert_eq!(engine.model().count(Event::Served(0)), 0);
 }
 
-/// QueueReady = 1 checks the queue: a good one is live, a bad one needs a reset of the device.
+/// QueueReady = 1 checks the queue: a good queue becomes live, a bad one sets DEVICE_NEEDS_RESET.
 fn one_is_checked_and_live(phase: Phase, queue_ready: u32, ring: Ring) {
     let mut engine = at(phase, queue_ready, ring);
     assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));
@@ -225,17 +226,17 @@ fn one_is_checked_and_live(phase: Phase, queue_ready: u32, ring: Ring) {
     );
 }
 
-/// QueueReset = 1 resets the queue: it is off, and its parameters are 0.
+/// QueueReset = 1 resets the queue: it is disabled, and its parameters are 0.
 fn reset_takes_it_down(phase: Phase, queue_ready: u32, ring: Ring) {
     let mut engine = at(phase, queue_ready, ring);
-    let was = stops(&engine);
+    let stops_before = stops(&engine);
     assert_eq!(engine.store(reg::QUEUE_RESET, 1), Reply::Done(0));
     assert_eq!(engine.load(reg::QUEUE_RESET), 0);
     assert_eq!(engine.load(reg::QUEUE_READY), 0);
     assert_eq!(engine.queue_state(0), QueueState::Off);
     assert_eq!(engine.phase(), phase);
-    // The model hears of a queue that there was.
-    assert_eq!(stops(&engine), was + queue_ready as usize);
+    // The model is told only of a queue that was ready.
+    assert_eq!(stops(&engine), stops_before + queue_ready as usize);
     let size = Refusal::QueueSize {
         queue: 0,
         size: 0,
@@ -254,7 +255,7 @@ fn reset_takes_it_down(phase: Phase, queue_ready: u32, ring: Ring) {
     }
 }
 
-/// QueueReset = 1 is refused, and so is whatever it would have opened.
+/// QueueReset = 1 is refused, and so is every write that it would have allowed.
 fn reset_is_refused(phase: Phase, queue_ready: u32, ring: Ring) {
     let mut engine = at(phase, queue_ready, ring);
     let before = seen(&engine);
@@ -431,10 +432,10 @@ fn a_value_that_is_neither_zero_nor_one_is_refused() {
 }
 
 #[test]
-fn a_queue_goes_up_and_down_before_the_driver_is_live() {
+fn a_queue_may_be_enabled_and_stopped_before_driver_ok() {
     let (mut engine, ram) = probe();
     assert!(engine.negotiate(Features::VERSION_1));
-    for layout in [config(0), elsewhere(), elsewhere(), config(0)] {
+    for layout in [config(0), other_layout(), other_layout(), config(0)] {
         assert_eq!(engine.configure(&layout), Reply::Done(0));
         assert_eq!(engine.queue_config(0), Some(&layout));
         assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
@@ -454,7 +455,7 @@ fn a_queue_stopped_while_live_comes_back_only_with_a_reset() {
     assert_works(&mut engine, &mut driver, 0);
     assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     let before = seen(&engine);
-    for (offset, value) in parameters(&elsewhere()) {
+    for (offset, value) in parameters(&other_layout()) {
         assert!(engine.store(offset, value).refusal().is_some());
     }
     assert!(engine.store(reg::QUEUE_READY, 1).refusal().is_some());
@@ -466,7 +467,7 @@ fn a_queue_stopped_while_live_comes_back_only_with_a_reset() {
 }
 
 #[test]
-fn ring_reset_counts_only_once_features_ok_stands() {
+fn ring_reset_counts_only_once_features_ok_is_set() {
     let (mut engine, _) = probe();
     assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0));
     for (word, bits) in [(0, 0), (1, Features::RING_RESET.word(1) | 1)] {
@@ -483,7 +484,7 @@ fn ring_reset_counts_only_once_features_ok_stands() {
 }
 
 #[test]
-fn registers_rewritten_in_life_do_not_move_a_queue() {
+fn registers_rewritten_while_live_do_not_move_a_queue() {
     let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
@@ -492,7 +493,7 @@ fn registers_rewritten_in_life_do_not_move_a_queue() {
     ram.write(0x5000, &marked);
     for queue in [1, 0] {
         assert_eq!(engine.store(reg::QUEUE_SEL, queue), Reply::Done(0));
-        for (offset, value) in parameters(&elsewhere()) {
+        for (offset, value) in parameters(&other_layout()) {
             assert!(engine.store(offset, value).refusal().is_some());
         }
         assert_eq!(engine.store(reg::QUEUE_READY, 1), Reply::Done(0));

@@ -1,4 +1,4 @@
-//! Every ready queue is checked once more at DRIVER_OK, with the features and queues that are final.
+//! Every ready queue is checked again at DRIVER_OK, with the final features and queues.
 
 use virtside::{Features, QueueConfig, Refusal, mmio::Reply, testing::Registers};
 use virtside_tests::{
@@ -10,7 +10,7 @@ use virtside_tests::{
 
 use crate::assert_accepted;
 
-/// A driver that has accepted these features, but not written FEATURES_OK.
+/// A driver that has accepted these features, but has not written FEATURES_OK.
 fn negotiating(features: Features) -> (TestEngine<Probe>, TestRam) {
     let (mut engine, ram) = probe();
     assert_eq!(engine.store(reg::STATUS, 3), Reply::Done(0));
@@ -26,11 +26,11 @@ fn accept(engine: &mut TestEngine<Probe>, features: Features) {
     }
 }
 
-/// The driver goes on to DRIVER_OK, which a queue that does not fit any more spoils.
+/// Continues to DRIVER_OK, which fails because of a queue that is no longer valid.
 #[track_caller]
-fn assert_spoils(engine: &mut TestEngine<Probe>, ram: TestRam, why: Refusal) {
+fn assert_driver_ok_fails(engine: &mut TestEngine<Probe>, ram: TestRam, why: Refusal) {
     let mut early = driver(ram, 0);
-    publish(&mut early, 0, b"in vain");
+    publish(&mut early, 0, b"never served");
     assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
     assert_eq!(
         engine.store(reg::STATUS, 15),
@@ -60,29 +60,29 @@ fn a_queue_that_fits_is_ready_whenever_it_was_set_up() {
             let mut driver = driver(ram, queue);
             driver.set_used_event(0);
             assert_works(&mut engine, &mut driver, queue);
-            // With the features that were negotiated, not those that were known then.
+            // The queue uses the negotiated features, not those that were known at QueueReady.
             assert_eq!(driver.avail_event(), 1);
         }
     }
 }
 
 #[test]
-fn a_queue_that_needs_an_abandoned_feature_spoils_driver_ok() {
+fn a_queue_that_needs_a_rejected_feature_fails_driver_ok() {
     let (mut engine, ram) = negotiating(Features::RING);
     engine.model_mut().check.needs = vec![(0, Features::EVENT_IDX)];
     assert_accepted(&mut engine, &config(0));
     accept(&mut engine, Features::VERSION_1);
-    assert_spoils(&mut engine, ram, Refusal::QueueCheck { queue: 0 });
+    assert_driver_ok_fails(&mut engine, ram, Refusal::QueueCheck { queue: 0 });
 }
 
 #[test]
-fn a_queue_that_the_features_hide_spoils_driver_ok() {
-    // As queue 1 of a block device whose driver did not accept MQ.
+fn a_queue_that_the_features_hide_fails_driver_ok() {
+    // Like queue 1 of a block device whose driver did not accept MQ.
     let (mut engine, ram) = negotiating(Features::VERSION_1);
     engine.model_mut().sizes_negotiated = Some([16, 0, 0, 0]);
     assert_accepted(&mut engine, &config(0));
     assert_accepted(&mut engine, &config(1));
-    assert_spoils(&mut engine, ram, Refusal::NoSuchQueue { queue: 1 });
+    assert_driver_ok_fails(&mut engine, ram, Refusal::NoSuchQueue { queue: 1 });
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_queue_that_the_features_hide_can_still_be_stopped() {
 }
 
 #[test]
-fn a_queue_too_large_for_the_features_spoils_driver_ok() {
+fn a_queue_too_large_for_the_features_fails_driver_ok() {
     let (mut engine, ram) = negotiating(Features::VERSION_1);
     engine.model_mut().sizes_negotiated = Some([8, 16, 8, 0]);
     assert_accepted(&mut engine, &config(0));
@@ -111,11 +111,11 @@ fn a_queue_too_large_for_the_features_spoils_driver_ok() {
         size: 16,
         max: 8,
     };
-    assert_spoils(&mut engine, ram, refusal);
+    assert_driver_ok_fails(&mut engine, ram, refusal);
 }
 
 #[test]
-fn queues_that_want_each_other_are_there_in_the_end() {
+fn queues_that_need_each_other_pass_at_driver_ok() {
     let (mut engine, ram) = negotiating(Features::VERSION_1);
     engine.model_mut().check.beside = vec![(0, 2), (1, 0)];
     let small = |queue| QueueConfig {
@@ -138,7 +138,7 @@ fn queues_that_want_each_other_are_there_in_the_end() {
 }
 
 #[test]
-fn a_queue_whose_companion_was_stopped_spoils_driver_ok() {
+fn a_queue_whose_companion_was_stopped_fails_driver_ok() {
     for early in [true, false] {
         let (mut engine, ram) = negotiating(Features::VERSION_1);
         engine.model_mut().check.beside = vec![(0, 1)];
@@ -147,12 +147,12 @@ fn a_queue_whose_companion_was_stopped_spoils_driver_ok() {
         assert_accepted(&mut engine, &config(0));
         assert_eq!(engine.store(reg::QUEUE_SEL, 1), Reply::Done(0));
         assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
-        assert_spoils(&mut engine, ram, Refusal::QueueCheck { queue: 0 });
+        assert_driver_ok_fails(&mut engine, ram, Refusal::QueueCheck { queue: 0 });
     }
 }
 
 #[test]
-fn a_companion_that_came_back_smaller_spoils_driver_ok() {
+fn a_companion_that_came_back_smaller_fails_driver_ok() {
     for early in [true, false] {
         let (mut engine, ram) = negotiating(Features::VERSION_1);
         engine.model_mut().check.no_larger = vec![(0, 1)];
@@ -166,6 +166,6 @@ fn a_companion_that_came_back_smaller_spoils_driver_ok() {
             ..config(1)
         };
         assert_accepted(&mut engine, &smaller);
-        assert_spoils(&mut engine, ram, Refusal::QueueCheck { queue: 0 });
+        assert_driver_ok_fails(&mut engine, ram, Refusal::QueueCheck { queue: 0 });
     }
 }

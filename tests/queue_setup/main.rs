@@ -1,4 +1,4 @@
-//! How a queue comes to be: what may be written when, and what is checked.
+//! Queue set-up: which registers may be written in which phase, and what is checked.
 
 mod cells;
 mod checked_again;
@@ -13,8 +13,8 @@ use virtside_tests::{
     probe::{Probe, ready, seen},
 };
 
-/// The queue is refused for this reason: it is not ready, nothing else changed, and the reason is
-/// kept.
+/// Asserts that the queue is refused for this reason: it is not ready, nothing else changed, and
+/// the reason is kept.
 #[track_caller]
 fn assert_refused<M: DriverMem>(
     engine: &mut TestEngine<Probe, M>,
@@ -28,7 +28,7 @@ fn assert_refused<M: DriverMem>(
     assert_eq!(engine.transport().last_refusal(), Some(why));
 }
 
-/// The queue passes every check.
+/// Asserts that the queue passes every check.
 #[track_caller]
 fn assert_accepted<M: DriverMem>(engine: &mut TestEngine<Probe, M>, config: &QueueConfig) {
     assert_eq!(engine.configure(config), Reply::Done(0), "{config:x?}");

@@ -1,4 +1,5 @@
-//! Where areas may lie: mapped, with the right access, in one piece, at any 64-bit address.
+//! Where queue areas may lie: in mapped memory with the right access, in one piece, at any 64-bit
+//! address.
 
 use virtside::{
     DriverMem, Features, QueueConfig, Refusal,
@@ -16,14 +17,14 @@ use virtside_tests::{
 
 use crate::{assert_accepted, assert_refused};
 
-/// Area, alignment, and length at 16 elements.
+/// Area, alignment, and length for 16 elements.
 const AREAS: [(Area, u64, u64); 3] = [
     (Area::Descriptor, 16, 16 * 16),
     (Area::Driver, 2, 6 + 2 * 16),
     (Area::Device, 4, 6 + 8 * 16),
 ];
 
-/// A layout somewhat behind the start of memory, with one area elsewhere.
+/// A layout behind the start of memory, with one area at `start`.
 fn with(area: Area, start: u64) -> QueueConfig {
     let mut config = QueueConfig {
         queue: 0,
@@ -46,14 +47,14 @@ fn unmapped(area: Area, start: u64, len: u64) -> Refusal {
     }
 }
 
-/// A device over this memory that is being set up.
+/// A device over this memory, during set-up.
 fn over<M: DriverMem>(mem: M) -> TestEngine<Probe, M> {
     let mut engine = engine_over(Probe::default(), mem, 1);
     assert!(engine.negotiate(Features::VERSION_1));
     engine
 }
 
-/// Memory of these parts of `ram`: driver address, offset, length, and access.
+/// Memory from these parts of `ram`: driver address, offset, length and access.
 fn regions(ram: TestRam, parts: &[(u64, usize, usize, Permission)]) -> RegionMem<4> {
     let mut mem = RegionMem::new();
     for &(base, at, len, permission) in parts {
@@ -72,7 +73,7 @@ fn an_area_outside_memory_is_refused() {
         for start in [
             0,
             BASE - 0x1000,
-            // Only its last bytes are there, or only its first.
+            // Only the last bytes of the area are mapped, or only its first bytes.
             BASE - align,
             last + align,
             end - align,
@@ -87,7 +88,7 @@ fn an_area_outside_memory_is_refused() {
 #[test]
 fn an_area_may_begin_or_end_where_memory_does() {
     for (area, align, len) in AREAS {
-        // The size of the memory is such that the area ends with it.
+        // The memory's size is chosen so that the area ends with it.
         let ram = ram();
         let bytes = 0x1_0000 + len as usize % align as usize;
         let everything = [(BASE, 0, bytes, Permission::Write)];
@@ -125,7 +126,7 @@ fn an_area_may_end_with_the_address_space() {
     let mut engine = over(mem);
     assert_accepted(&mut engine, &driver.config(0));
     assert_eq!(engine.go_live(), Reply::Done(0));
-    // One byte of answer, so that the chain can lie in the last descriptor of all.
+    // The answer has one byte, so that the chain can use the last descriptor.
     let mut driver = driver;
     driver.send(15, &[virtside::testing::Buffer::writable(top + 0x2000, 1)]);
     engine.poll(1);
@@ -135,7 +136,7 @@ fn an_area_may_end_with_the_address_space() {
 #[test]
 fn an_area_over_a_hole_is_refused() {
     let ram = ram();
-    // A hole of 32 bytes in the middle.
+    // A hole of 32 bytes in the middle of the area.
     let mem = regions(
         ram,
         &[
@@ -162,7 +163,7 @@ fn an_area_over_a_hole_is_refused() {
 
 #[test]
 fn an_area_that_is_not_in_one_piece_is_refused() {
-    // Two regions that touch for the driver, and are apart for the device.
+    // Two regions that are adjacent in driver memory and apart in host memory.
     let ram = ram();
     let mem = regions(
         ram,
@@ -187,7 +188,7 @@ fn rings_in_three_regions_work() {
             (BASE, 0, 0x1000, Permission::Read),
             (BASE + 0x4000, 0x4000, 0x1000, Permission::Read),
             (BASE + 0x8000, 0x8000, 0x1000, Permission::Write),
-            // Buffers.
+            // The buffers.
             (BASE + 0x1_0000, 0x1_0000, 0x1_0000, Permission::Write),
         ],
     );
@@ -218,7 +219,7 @@ fn read_only_memory_is_no_place_for_the_device_area() {
     let read_only = BASE + 0x1_1000;
     let refusal = unmapped(Area::Device, read_only, 134);
     assert_refused(&mut engine, &with(Area::Device, read_only), refusal);
-    // The driver's areas may well be there: the device never writes to them.
+    // The driver's areas may be there: the device never writes to them.
     for area in [Area::Descriptor, Area::Driver] {
         assert_accepted(&mut engine, &with(area, read_only));
         assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
@@ -236,7 +237,7 @@ fn the_high_halves_of_addresses_count() {
     assert!(engine.negotiate(Features::VERSION_1));
     let low = |address: u64| address & 0xffff_ffff;
     for area in 0..3 {
-        // The right low half is not enough, nor is a wrong high half.
+        // Neither the right low half nor a wrong high half suffices.
         for high in [0, 0x0123_4566_0000_0000, 0x8123_4567_0000_0000] {
             let mut bad = layout.config(0);
             let (area, start, len) = match area {
@@ -274,7 +275,7 @@ fn halves_of_an_address_may_be_written_in_either_order() {
         (reg::QUEUE_DRIVER_LOW, config.driver),
         (reg::QUEUE_DEVICE_LOW, config.device),
     ] {
-        // High first, and the low half twice: each leaves the other as it is.
+        // High half first, and the low half twice: each write leaves the other half unchanged.
         assert_eq!(engine.store(offset + 4, 1), Reply::Done(0));
         assert_eq!(engine.store(offset, 0xdead_bee0), Reply::Done(0));
         assert_eq!(engine.store(offset, area as u32), Reply::Done(0));

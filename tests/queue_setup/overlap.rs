@@ -1,4 +1,4 @@
-//! No two areas share a byte, whichever queues they belong to.
+//! No two areas share a byte, neither of one queue nor of two.
 
 use virtside::{Features, QueueConfig, Refusal, error::Area, mmio::Reply, testing::Registers};
 use virtside_tests::{
@@ -9,14 +9,14 @@ use virtside_tests::{
 
 use crate::{assert_accepted, assert_refused};
 
-/// Area, alignment, and length at 16 elements.
+/// Area, alignment, and length for 16 elements.
 const AREAS: [(Area, u64, u64); 3] = [
     (Area::Descriptor, 16, 16 * 16),
     (Area::Driver, 2, 6 + 2 * 16),
     (Area::Device, 4, 6 + 8 * 16),
 ];
 
-/// Three areas that are far from each other and from any other queue's.
+/// A queue with three areas far from each other and from every other queue's.
 fn apart(queue: u16) -> QueueConfig {
     let start = BASE + 0x4000 * u64::from(queue) + 0x1000;
     QueueConfig {
@@ -45,8 +45,8 @@ fn moved(mut config: QueueConfig, area: Area, to: u64) -> QueueConfig {
     config
 }
 
-/// Where an area of `(align, len)` shares bytes with one of `len` bytes at `at`: its last byte, its
-/// first, and all of them.
+/// Addresses at which an area of `(align, len)` overlaps one of `their_len` bytes at `at`: in its
+/// last byte, its first, and all of them.
 fn collisions(at: u64, their_len: u64, align: u64, len: u64) -> [u64; 3] {
     let down = |address: u64| address / align * align;
     [down(at + their_len - 1), down(at + align - len), down(at)].map(|start| {
@@ -58,7 +58,7 @@ fn collisions(at: u64, their_len: u64, align: u64, len: u64) -> [u64; 3] {
     })
 }
 
-/// The two places next to an area: just behind it, and just before it.
+/// The two addresses next to an area: just behind it, and just before it.
 fn neighbours(at: u64, their_len: u64, align: u64, len: u64) -> [u64; 2] {
     [
         (at + their_len).next_multiple_of(align),
@@ -147,7 +147,7 @@ fn a_queue_with_the_rings_of_another_is_refused() {
 }
 
 #[test]
-fn every_other_queue_is_looked_at_not_only_the_last() {
+fn areas_are_compared_with_every_other_queue() {
     let mut engine = setting_up();
     for queue in [2, 0] {
         let config = QueueConfig {
@@ -168,8 +168,8 @@ fn every_other_queue_is_looked_at_not_only_the_last() {
 }
 
 #[test]
-fn the_sizes_that_are_in_force_say_where_areas_end() {
-    // Two queues of 8 fit where two of 16 do not.
+fn areas_end_where_the_current_queue_sizes_say() {
+    // Two queues of 8 elements fit where two of 16 do not.
     let mut engine = setting_up();
     let near = |queue: u16, size: u32| QueueConfig {
         queue,
@@ -192,7 +192,7 @@ fn the_sizes_that_are_in_force_say_where_areas_end() {
 }
 
 #[test]
-fn a_queue_that_was_stopped_is_in_nobodys_way() {
+fn the_areas_of_a_stopped_queue_are_free() {
     let mut engine = setting_up();
     assert_accepted(&mut engine, &apart(0));
     stop(&mut engine);
@@ -201,13 +201,13 @@ fn a_queue_that_was_stopped_is_in_nobodys_way() {
         ..apart(0)
     };
     assert_accepted(&mut engine, &same);
-    // A reset clears the place as well.
+    // A reset frees the memory as well.
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     assert_accepted(&mut engine, &apart(0));
 }
 
 #[test]
-fn what_was_only_written_and_not_made_ready_is_in_nobodys_way() {
+fn areas_of_a_queue_that_is_not_ready_are_free() {
     let mut engine = setting_up();
     engine.lay_out(&apart(0));
     let same = QueueConfig {

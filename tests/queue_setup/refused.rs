@@ -1,4 +1,5 @@
-//! Each reason why a queue is refused: number, size, alignment, wrapping around, policy.
+//! Each reason why a queue is refused: number, size, alignment, wrapping around, and the model's
+//! own check.
 
 use virtside::{
     Features, QueueConfig, Refusal,
@@ -15,7 +16,7 @@ use virtside_tests::{
 
 use crate::{assert_accepted, assert_refused};
 
-/// A device that is being set up, with queue 1 ready.
+/// A device during set-up, with queue 1 ready.
 fn setting_up() -> (TestEngine<Probe>, TestRam) {
     let (mut engine, ram) = probe();
     assert!(engine.negotiate(Features::RING));
@@ -23,9 +24,9 @@ fn setting_up() -> (TestEngine<Probe>, TestRam) {
     (engine, ram)
 }
 
-/// Whatever was refused before: set up right, both queues work.
+/// Asserts that both queues work if they are set up correctly after a refusal.
 #[track_caller]
-fn assert_curable(engine: &mut TestEngine<Probe>, ram: TestRam) {
+fn assert_recovers(engine: &mut TestEngine<Probe>, ram: TestRam) {
     let mut drivers = [driver(ram, 0), driver(ram, 1)];
     assert_accepted(engine, &config(0));
     assert_eq!(engine.go_live(), Reply::Done(0));
@@ -50,7 +51,7 @@ fn a_wrong_size_is_refused_in_its_full_width() {
         32,
         0x100,
         0x8000,
-        // What a 16-bit device would take for 0, 1, 16, or 4.
+        // Sizes whose low 16 bits are 0, 1, 16, or 4.
         0x1_0000,
         0x1_0001,
         0x1_0010,
@@ -68,7 +69,7 @@ fn a_wrong_size_is_refused_in_its_full_width() {
         };
         assert_refused(&mut engine, &bad, refusal);
     }
-    assert_curable(&mut engine, ram);
+    assert_recovers(&mut engine, ram);
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn every_power_of_two_up_to_the_maximum_is_accepted() {
         assert!(engine.negotiate(Features::VERSION_1));
         assert_accepted(&mut engine, &driver.config(0));
         assert_eq!(engine.go_live(), Reply::Done(0));
-        // One descriptor is not enough for the request that this sends.
+        // The request below needs more than one descriptor.
         if size > 1 {
             assert_works(&mut engine, &mut driver, 0);
         }
@@ -87,7 +88,7 @@ fn every_power_of_two_up_to_the_maximum_is_accepted() {
 }
 
 #[test]
-fn a_queues_own_maximum_counts_where_it_is_less() {
+fn a_smaller_maximum_of_one_queue_applies() {
     let (mut engine, _) = setting_up();
     let bad = config(2);
     let refusal = Refusal::QueueSize {
@@ -100,8 +101,8 @@ fn a_queues_own_maximum_counts_where_it_is_less() {
 }
 
 #[test]
-fn the_room_for_chains_counts_where_it_is_less() {
-    // The model would take 65535, but the engine's chains hold 16 buffers.
+fn a_smaller_capacity_for_chains_applies() {
+    // The model allows 65535 elements, but the engine's chains hold 16 buffers.
     let (mut engine, _) = test_engine(
         virtside::models::Entropy::new(virtside_tests::CountingSource::default()),
         1,
@@ -124,7 +125,7 @@ fn the_room_for_chains_counts_where_it_is_less() {
 
 #[test]
 fn a_maximum_that_is_no_power_of_two_is_rounded_down() {
-    // Or a driver that takes the maximum, as most do, would be refused.
+    // Otherwise a driver that uses the maximum, as most do, would be refused.
     let (mut engine, _) = probe();
     for (size, maximum) in [
         (1, 1),
@@ -155,7 +156,7 @@ fn a_maximum_that_is_no_power_of_two_is_rounded_down() {
     }
 }
 
-/// The start of one area, replaced.
+/// A layout with another start of one area.
 fn with(area: Area, start: u64) -> QueueConfig {
     let mut config = config(0);
     match area {
@@ -167,7 +168,7 @@ fn with(area: Area, start: u64) -> QueueConfig {
 }
 
 const AREAS: [(Area, u64, u64); 3] = [
-    // Alignment, and length at 16 elements.
+    // Alignment, and length for 16 elements.
     (Area::Descriptor, 16, 16 * 16),
     (Area::Driver, 2, 6 + 2 * 16),
     (Area::Device, 4, 6 + 8 * 16),
@@ -186,11 +187,11 @@ fn an_area_that_is_not_aligned_is_refused() {
             };
             assert_refused(&mut engine, &with(area, start), refusal);
         }
-        // Aligned as little as is allowed.
+        // The smallest alignment that is allowed.
         assert_accepted(&mut engine, &with(area, BASE + 0x8000 + align));
         assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     }
-    assert_curable(&mut engine, ram);
+    assert_recovers(&mut engine, ram);
 }
 
 #[test]
@@ -207,7 +208,7 @@ fn an_area_that_wraps_around_is_refused() {
             };
             assert_refused(&mut engine, &with(area, start), refusal);
         }
-        // One step lower it does not wrap; there is only no memory.
+        // One step lower the area does not wrap, but is not mapped.
         let start = 0u64.wrapping_sub(wrapping + align);
         let refusal = Refusal::Unmapped {
             queue: 0,
@@ -217,13 +218,13 @@ fn an_area_that_wraps_around_is_refused() {
         };
         assert_refused(&mut engine, &with(area, start), refusal);
     }
-    assert_curable(&mut engine, ram);
+    assert_recovers(&mut engine, ram);
 }
 
 #[test]
 fn a_wrong_queue_number_is_refused_in_its_full_width() {
     let (mut engine, ram) = setting_up();
-    // Queue 3 has size 0; 4 is beyond the engine; the others end in 0 or 1.
+    // Queue 3 has size 0, queue 4 is beyond the engine, and the other numbers end in 0 or 1.
     for queue in [
         3,
         4,
@@ -246,13 +247,13 @@ fn a_wrong_queue_number_is_refused_in_its_full_width() {
     }
     assert_eq!(engine.queue_config(1), Some(&config(1)));
     assert_eq!(ready(&mut engine, 0), 0);
-    // A driver that wanted a queue that there is not cannot go live with the others.
+    // A driver that asked for a queue that does not exist cannot go live with the others.
     assert_accepted(&mut engine, &config(0));
     assert_eq!(engine.go_live(), Reply::Refused(Refusal::NotReady));
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     assert!(engine.negotiate(Features::RING));
     assert_accepted(&mut engine, &config(1));
-    assert_curable(&mut engine, ram);
+    assert_recovers(&mut engine, ram);
 }
 
 #[test]
@@ -261,7 +262,7 @@ fn a_queue_that_the_model_does_not_want_is_refused() {
     engine.model_mut().check.unwanted = vec![0];
     assert_refused(&mut engine, &config(0), Refusal::QueueCheck { queue: 0 });
     engine.model_mut().check = Check::default();
-    assert_curable(&mut engine, ram);
+    assert_recovers(&mut engine, ram);
 }
 
 #[test]
@@ -274,11 +275,11 @@ fn a_check_sees_the_features_and_the_other_queues() {
     engine.model_mut().check.beside = vec![(0, 2)];
     assert_refused(&mut engine, &config(0), Refusal::QueueCheck { queue: 0 });
     engine.model_mut().check.beside = vec![(0, 1)];
-    assert_curable(&mut engine, ram);
+    assert_recovers(&mut engine, ram);
 }
 
 #[test]
-fn a_refused_queue_is_put_right_by_rewriting_what_was_wrong() {
+fn a_refused_queue_is_corrected_by_rewriting_one_parameter() {
     let (mut engine, ram) = setting_up();
     let mut driver = driver(ram, 0);
     let bad = QueueConfig {
@@ -304,7 +305,7 @@ fn a_refused_queue_is_put_right_by_rewriting_what_was_wrong() {
 
 #[test]
 fn a_refusal_is_remembered_while_other_queues_are_made_ready() {
-    // Or nobody could say why the device did not start.
+    // Otherwise the driver could not find out why the device did not start.
     let (mut engine, _) = probe();
     assert!(engine.negotiate(Features::VERSION_1));
     let bad = QueueConfig {
@@ -326,7 +327,7 @@ fn a_refusal_is_remembered_while_other_queues_are_made_ready() {
 }
 
 #[test]
-fn a_refused_queue_is_off_and_deaf() {
+fn a_refused_queue_is_off_and_ignores_kicks() {
     let (mut engine, _) = setting_up();
     let bad = QueueConfig {
         size: 3,

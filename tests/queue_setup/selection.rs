@@ -1,4 +1,4 @@
-//! QueueSel: which queue the queue registers are about, and in which order queues come up.
+//! QueueSel: which queue the queue registers refer to, and the order in which queues are set up.
 
 use virtside::{
     Features, QueueConfig, Refusal,
@@ -20,7 +20,7 @@ fn setting_up() -> (TestEngine<Probe>, TestRam) {
     (engine, ram)
 }
 
-/// Where queue `queue` lies here: queue 2 has 8 elements at most.
+/// The layout of a queue in these tests: queue 2 has at most 8 elements.
 fn small(queue: u16) -> QueueConfig {
     Layout::packed_at(BASE + 0x1000 * u64::from(queue), 8).config(queue)
 }
@@ -28,7 +28,7 @@ fn small(queue: u16) -> QueueConfig {
 #[test]
 fn every_queue_has_registers_of_its_own() {
     let (mut engine, _) = setting_up();
-    // One parameter of each queue in turn, as no driver would do it.
+    // One parameter of each queue in turn, which no driver does.
     for (offset, pick) in [
         (
             reg::QUEUE_SIZE,
@@ -146,14 +146,14 @@ fn reading_and_selecting_changes_nothing() {
 }
 
 #[test]
-fn a_reset_forgets_every_parameter() {
+fn a_reset_clears_every_parameter() {
     let (mut engine, _) = setting_up();
     assert_accepted(&mut engine, &config(0));
     engine.lay_out(&config(1));
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     for queue in [0, 1] {
         assert_eq!(ready(&mut engine, queue), 0);
-        // Made ready without a parameter written, it has size 0.
+        // Made ready without a written parameter, the queue has size 0.
         let refusal = Refusal::QueueSize {
             queue,
             size: 0,

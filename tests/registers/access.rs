@@ -1,4 +1,4 @@
-//! Directions, widths, alignment, and offsets where there is nothing.
+//! Register accesses of every direction, width and alignment, and at offsets without a register.
 
 use proptest::prelude::*;
 use virtside::{
@@ -13,7 +13,7 @@ use virtside_tests::{
     reg::{self, READ_ONLY, READ_WRITE, WRITE_ONLY},
 };
 
-/// Every register there is.
+/// The offset of every register.
 fn registers() -> Vec<u32> {
     let mut all = [&READ_ONLY[..], &WRITE_ONLY, &READ_WRITE].concat();
     all.push(reg::CONFIG_GENERATION);
@@ -21,7 +21,7 @@ fn registers() -> Vec<u32> {
     all
 }
 
-/// A live device with queues 0 and 1, queue 0 selected.
+/// A live device with queues 0 and 1; queue 0 is selected.
 fn live() -> TestEngine<Probe> {
     let (mut engine, _) = probe();
     assert!(engine.bring_up(Features::RING, &[config(0), config(1)]));
@@ -43,7 +43,7 @@ fn write(offset: u32, width: u8, value: u64) -> Access {
 
 #[test]
 fn there_are_29_registers() {
-    // The tables of the tests are those of the specification: nothing is missing, nothing twice.
+    // The tests' tables are those of the specification: no register is missing or named twice.
     let mut all = registers();
     assert_eq!(all.len(), 29);
     all.dedup();
@@ -82,11 +82,7 @@ fn a_write_only_register_reads_zero() {
     for offset in WRITE_ONLY {
         let reply = engine.access(Access::read(offset));
         assert_eq!(reply, Reply::Refused(Refusal::WriteOnly { offset }));
-        assert_eq!(
-            reply.bus_value(),
-            Some(0),
-            "the load completes all the same"
-        );
+        assert_eq!(reply.bus_value(), Some(0), "the load completes");
         assert_eq!(engine.load(offset), 0);
     }
     assert_eq!(seen(&engine), before);
@@ -109,7 +105,11 @@ fn a_width_other_than_four_is_refused_at_every_register() {
         }
     }
     assert_eq!(seen(&engine), before);
-    assert_eq!(engine.model().count(Event::Reset), 1, "that of bring_up");
+    assert_eq!(
+        engine.model().count(Event::Reset),
+        1,
+        "the reset of bring_up"
+    );
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn an_offset_without_a_register_reads_zero_and_refuses_writes() {
 #[test]
 fn the_registers_of_the_legacy_interface_are_not_there() {
     let mut engine = live();
-    // GuestPageSize, QueueAlign, QueuePFN.
+    // GuestPageSize, QueueAlign and QueuePFN.
     for offset in [0x028, 0x03c, 0x040] {
         let refusal = Refusal::NoSuchRegister { offset };
         assert_eq!(engine.store(offset, 1), Reply::Refused(refusal));
@@ -173,7 +173,7 @@ fn bits_beyond_the_width_are_not_part_of_a_write() {
 }
 
 #[test]
-fn no_shared_memory_region_has_a_base_or_a_length() {
+fn without_shared_memory_base_and_length_read_all_ones() {
     let mut engine = live();
     let sel = [0, 1, 255, 256, u32::MAX];
     for id in sel {
@@ -188,12 +188,12 @@ fn no_shared_memory_region_has_a_base_or_a_length() {
             assert_eq!(reply, Reply::Done(0xffff_ffff), "region {id}");
         }
     }
-    // Nor if nobody selected one.
+    // Without a selection, the length also reads all ones.
     assert_eq!(probe().0.load(reg::SHM_LEN_LOW), u32::MAX);
 }
 
 #[test]
-fn without_ring_reset_no_queue_is_reset_by_itself() {
+fn without_ring_reset_no_single_queue_is_reset() {
     let (mut engine, ram) = probe();
     let mut driver = virtside_tests::driver(ram, 0);
     let features = Features::RING.difference(Features::RING_RESET);
@@ -224,7 +224,7 @@ fn reading_any_register_changes_nothing() {
     assert_eq!(seen(&engine), before);
 }
 
-/// Accesses that a driver might do, and many that none should.
+/// Accesses that a driver might make, and many that none should.
 fn any_access() -> impl Strategy<Value = Access> {
     let offset = prop_oneof![
         6 => proptest::sample::select(registers()),
@@ -249,7 +249,7 @@ proptest! {
     })]
 
     #[test]
-    fn what_is_refused_changes_nothing(
+    fn a_refused_access_changes_nothing(
         accesses in proptest::collection::vec(any_access(), 1..60),
         start_live in any::<bool>(),
     ) {
@@ -257,17 +257,19 @@ proptest! {
         for access in accesses {
             let before = seen(&engine);
             let reply = engine.access(access);
-            prop_assert!(reply.bus_value().is_some(), "nothing is taken, so nothing has to wait");
-            // Of a Status write only FEATURES_OK or DRIVER_OK may be refused and the rest stand;
-            // features for a word that no feature is in are noted to be refused later.
+            prop_assert!(reply.bus_value().is_some(), "no queue is taken, so no access waits");
+            // Two writes may be refused in part: of a Status write, only FEATURES_OK or DRIVER_OK
+            // may be refused and the other bits kept; features in a word without any are recorded,
+            // to be refused later.
             let in_part = matches!(
                 reply.refusal(),
                 Some(Refusal::FeaturesMissing { .. } | Refusal::FeaturesNotOffered { .. } | Refusal::FeaturesNotNegotiated | Refusal::NotReady)
             );
             if matches!(access, Access::Read { .. }) || (reply.refusal().is_some() && !in_part) {
                 let mut expected = before;
-                // A queue that does not come back after a queue reset needs a device reset: drivers
-                // do not look. It was checked, so it was not frozen, and there is one.
+                // A queue that cannot be enabled again after a queue reset sets DEVICE_NEEDS_RESET,
+                // because drivers do not read QueueReady back. Only a queue that exists and is not
+                // frozen is checked.
                 let checked = matches!(
                     reply.refusal(),
                     Some(

@@ -1,4 +1,4 @@
-//! What a driver reads to find out what it has before it.
+//! The registers that a driver reads to identify the device.
 
 use virtside::{
     Features,
@@ -27,7 +27,7 @@ fn the_version_is_two() {
 
 #[test]
 fn values_are_32_bit_numbers_that_a_little_endian_bus_carries() {
-    // The least significant byte of each value is the one at the register's own offset.
+    // The least significant byte of each value is at the register's own offset.
     let (mut engine, _) = probe();
     let Reply::Done(value) = engine.access(Access::read(reg::MAGIC_VALUE)) else {
         panic!("MagicValue cannot be read");
@@ -87,7 +87,7 @@ fn identity_is_the_same_in_every_phase() {
 }
 
 #[test]
-fn a_driver_may_look_at_three_registers_and_go_away() {
+fn a_driver_may_read_three_registers_and_leave() {
     let (mut engine, _) = probe();
     let before = seen(&engine);
     for offset in [reg::MAGIC_VALUE, reg::VERSION, reg::DEVICE_ID] {

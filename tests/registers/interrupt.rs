@@ -1,4 +1,4 @@
-//! InterruptStatus, InterruptACK, and the line that follows them.
+//! InterruptStatus, InterruptACK, and the interrupt line.
 
 use virtside::{
     Features, Step,
@@ -23,7 +23,7 @@ fn live() -> (TestEngine<Probe>, FakeDriver<virtside::FlatMem>, TestRam) {
     (engine, first, ram)
 }
 
-/// One used buffer.
+/// Serves one chain, which makes a used buffer pending.
 fn use_buffer(engine: &mut TestEngine<Probe>, driver: &mut FakeDriver<virtside::FlatMem>) {
     publish(driver, 0, b"x");
     assert_eq!(engine.kick(0), Reply::Done(0));
@@ -34,7 +34,8 @@ fn acknowledge(engine: &mut TestEngine<Probe>, bits: u32) {
     assert_eq!(engine.store(reg::INTERRUPT_ACK, bits), Reply::Done(0));
 }
 
-/// What is pending, how often the line was raised, and that it is high exactly if anything is.
+/// Asserts what is pending and how often the line was raised, and that the line is high only while
+/// a bit is pending.
 #[track_caller]
 fn assert_line(engine: &mut TestEngine<Probe>, bits: u32, raised: u32) {
     assert_eq!(pending(engine), bits);
@@ -76,7 +77,7 @@ fn acknowledging_one_event_leaves_the_other_and_the_line_high() {
         acknowledge(&mut engine, first);
         assert_eq!(pending(&mut engine), second);
         assert!(engine.device().notify().is_high());
-        // An edge is sent again, or the event that is left would go unnoticed.
+        // The device sends another edge, because the remaining event would go unnoticed otherwise.
         assert_eq!(engine.device().notify().asserted(), 3);
         acknowledge(&mut engine, second);
         assert_line(&mut engine, 0, 3);
@@ -135,7 +136,7 @@ fn an_event_after_the_acknowledgement_is_pending_again() {
 }
 
 #[test]
-fn an_event_while_one_is_pending_is_not_lost() {
+fn an_event_while_one_is_pending_is_kept() {
     let (mut engine, mut driver, _) = live();
     use_buffer(&mut engine, &mut driver);
     use_buffer(&mut engine, &mut driver);
@@ -166,7 +167,7 @@ fn bit_0_is_shared_and_a_driver_may_find_a_queue_idle() {
         assert_eq!(engine.poll(BUDGET), Step::Idle);
         assert_eq!(pending(&mut engine), reg::USED_BUFFER);
         acknowledge(&mut engine, reg::USED_BUFFER);
-        // The driver scans both.
+        // The driver scans both queues.
         assert_eq!(answer(&mut first, 0).is_some(), busy);
         assert_eq!(answer(&mut second, 1).is_some(), !busy);
     }
@@ -193,7 +194,7 @@ fn a_reset_clears_what_is_pending_and_lowers_the_line() {
     assert_line(&mut engine, reg::USED_BUFFER | reg::CONFIG_CHANGE, 2);
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     assert_line(&mut engine, 0, 2);
-    // What happens in reset is not announced, neither now nor later.
+    // Events during reset cause no interrupt, neither now nor later.
     engine.update_config(|_| ());
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     assert_line(&mut engine, 0, 2);

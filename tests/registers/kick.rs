@@ -1,4 +1,4 @@
-//! QueueNotify.
+//! QueueNotify: which values are accepted, and what a kick does.
 
 use virtside::{
     Features, Refusal, Step,
@@ -21,7 +21,7 @@ fn live(features: Features) -> (TestEngine<Probe>, [FakeDriver<virtside::FlatMem
 }
 
 #[test]
-fn the_value_is_the_number_of_the_queue_to_look_at() {
+fn the_value_is_the_number_of_the_queue() {
     let (mut engine, mut drivers) = live(Features::VERSION_1);
     for (driver, queue) in drivers.iter_mut().zip(0..) {
         publish(driver, queue, b"x");
@@ -58,7 +58,8 @@ fn a_queue_that_does_not_exist_is_refused_in_full_width() {
     let (mut engine, mut drivers) = live(Features::VERSION_1);
     publish(&mut drivers[0], 0, b"x");
     let before = seen(&engine);
-    // The low half of some is that of a queue; with NOTIFICATION_DATA they would mean one.
+    // The low half of some of these values is a queue's number; NOTIFICATION_DATA would accept
+    // them.
     for queue in [4, 5, 0xffff, 0x1_0000, 0x1_0001, 0x8000_0000, u32::MAX] {
         let refusal = Refusal::NoSuchQueue { queue };
         assert_eq!(
@@ -97,7 +98,7 @@ fn a_queue_that_was_stopped_is_refused() {
 }
 
 #[test]
-fn a_kick_that_was_noted_before_its_queue_stopped_leads_nowhere() {
+fn a_kick_before_its_queue_stopped_has_no_effect() {
     let (mut engine, mut drivers) = live(Features::VERSION_1);
     publish(&mut drivers[0], 0, b"x");
     assert_eq!(engine.kick(0), Reply::Done(0));
@@ -127,13 +128,14 @@ fn kicks_without_new_buffers_do_nothing_however_often_they_come() {
 }
 
 #[test]
-fn a_kick_that_the_device_did_not_ask_for_is_taken_as_any_other() {
+fn a_suppressed_kick_is_handled_as_any_other() {
     let (mut engine, mut drivers) = live(Features::VERSION_1);
     for text in [b"one", b"two"] {
         publish(&mut drivers[0], 0, text);
     }
     assert_eq!(engine.kick(0), Reply::Done(0));
-    // A budget that does not suffice: the device will look again by itself, and says so.
+    // The budget is too small: the device will poll the queue again without a kick, and suppresses
+    // kicks.
     assert_eq!(engine.poll(1), Step::More);
     assert_eq!(drivers[0].used_flags(), 1);
     assert_eq!(engine.kick(0), Reply::Done(0));
@@ -162,12 +164,12 @@ fn free_descriptors_may_be_reused_in_any_order() {
     let driver = &mut drivers[0];
     driver.write(DATA, b"text");
     let heads = [7, 3, 15, 0, 3, 3, 14, 0, 7, 1, 15, 2, 8, 8, 0, 5, 4, 3];
-    // One by one, and then three of them with one kick.
+    // One by one at first, then three chains for each kick.
     for batch in heads[..12].chunks(1).chain(heads[12..].chunks(3)) {
         let mut batch = batch.to_vec();
         batch.dedup();
         for &head in &batch {
-            // Linked through descriptors of which none follows the other.
+            // Each chain's descriptors are not next to each other.
             let last = (head + 9) % 16;
             let answer = DATA + 0x100 + 0x10 * u64::from(head);
             driver.write_desc(head, (DATA, 4), 1, last);
@@ -185,7 +187,7 @@ fn free_descriptors_may_be_reused_in_any_order() {
             driver.write(DATA + 0x100 + 0x10 * u64::from(head), &[0; 4]);
         }
     }
-    // With `Buffer`s as well, over descriptors that were in chains a moment ago.
+    // Also with `Buffer`s, over descriptors that were just used in chains.
     driver.send(
         9,
         &[Buffer::readable(DATA, 4), Buffer::writable(DATA + 0x80, 4)],

@@ -1,4 +1,4 @@
-//! The register block of virtio-mmio: what each offset is, and how it may be accessed.
+//! The register block of virtio-mmio: the meaning of each offset, and the accesses that it allows.
 
 mod access;
 mod identity;

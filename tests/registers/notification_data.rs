@@ -1,4 +1,4 @@
-//! QueueNotify with NOTIFICATION_DATA: a queue's number, and where the driver goes on.
+//! QueueNotify with NOTIFICATION_DATA: a queue's number and the driver's next ring position.
 
 use virtside::{
     Features, FlatMem, Refusal, Step,
@@ -64,9 +64,9 @@ fn the_low_half_names_the_queue_whatever_the_high_half_says() {
 }
 
 #[test]
-fn the_offset_is_a_hint_and_the_ring_is_what_counts() {
+fn the_offset_is_only_a_hint_for_the_ring() {
     let (mut engine, mut drivers) = live(DATA);
-    // One that says more than there is, and one that says less.
+    // One value beyond what is published, and one before it.
     assert_eq!(engine.store(reg::QUEUE_NOTIFY, 9 << 16), Reply::Done(0));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(engine.load(reg::STATUS), 15);

@@ -1,4 +1,4 @@
-//! SHMSel and the registers that it selects.
+//! SHMSel and the registers of the region that it selects.
 
 use virtside::{mmio::Reply, model::SharedMemory, testing::Registers};
 use virtside_tests::{
@@ -16,14 +16,14 @@ const SMALL: SharedMemory = SharedMemory {
     len: 1,
 };
 
-/// Regions 1 and the last of all.
+/// A device with region 1 and the region of the highest number.
 fn regions() -> TestEngine<Probe> {
     let (mut engine, _) = probe();
     engine.model_mut().regions = vec![(1, CACHE), (u32::MAX, SMALL)];
     engine
 }
 
-/// Length and base of what is selected.
+/// Length and base of the selected region.
 fn selected(engine: &mut TestEngine<Probe>) -> (u64, u64) {
     let mut pair = |low, high| u64::from(engine.load(high)) << 32 | u64::from(engine.load(low));
     (
@@ -45,7 +45,11 @@ fn a_region_shows_its_length_and_base_in_halves() {
 #[test]
 fn any_other_number_selects_nothing_and_reads_all_ones() {
     let mut engine = regions();
-    assert_eq!(selected(&mut engine), (u64::MAX, u64::MAX), "0 at first");
+    assert_eq!(
+        selected(&mut engine),
+        (u64::MAX, u64::MAX),
+        "region 0 is selected initially"
+    );
     for id in [0, 2, 0x101, 0x1_0001, 0x8000_0001, u32::MAX - 1] {
         assert_eq!(engine.store(reg::SHM_SEL, id), Reply::Done(0));
         assert_eq!(selected(&mut engine), (u64::MAX, u64::MAX), "{id:#x}");
@@ -89,14 +93,14 @@ fn references_are_offsets_within_the_region() {
         (CACHE.len, 1),
         (CACHE.len - 1, 2),
         (CACHE.len - 0x1000, 0x1001),
-        // An absolute address is none.
+        // An absolute address is no reference.
         (CACHE.base + CACHE.len, 1),
         (u64::MAX, 1),
         (u64::MAX, u32::MAX),
     ] {
         assert_eq!(CACHE.at(offset, len), None, "{offset:#x} {len:#x}");
     }
-    // Nor is one beyond the end of all addresses.
+    // An offset beyond the end of the address space is no reference.
     let high = SharedMemory {
         base: u64::MAX - 0xf,
         len: 0x100,

@@ -1,4 +1,4 @@
-//! Status = 0 from wherever the device is.
+//! Status = 0 in every phase of the device.
 
 use virtside::{
     Features, QueueConfig, Refusal, Step,
@@ -14,7 +14,7 @@ use virtside_tests::{
     reg,
 };
 
-/// The device is as it was made, and a driver can bring it up.
+/// Asserts that the device is in its initial state and that a driver can bring it up.
 #[track_caller]
 fn assert_reset_cures(engine: &mut TestEngine<Probe>, ram: TestRam) {
     let resets = engine.model().count(Event::Reset);
@@ -36,7 +36,7 @@ fn assert_reset_cures(engine: &mut TestEngine<Probe>, ram: TestRam) {
         (seen.interrupts, seen.high),
         (InterruptStatus::empty(), false)
     );
-    assert_eq!(seen.raised, raised, "a reset is not announced");
+    assert_eq!(seen.raised, raised, "a reset sends no interrupt");
     for queue in 0..5 {
         assert_eq!(ready(engine, queue), 0);
         assert_eq!(engine.driver_fault(queue), None);
@@ -94,7 +94,7 @@ fn a_device_that_refused_a_queue_may_be_reset() {
     };
     assert!(engine.configure(&bad).refusal().is_some());
     assert_reset_cures(&mut engine, ram);
-    // A queue that does not exist was asked for as well.
+    // The driver has also asked for a queue that does not exist.
     assert!(engine.negotiate(Features::RING));
     assert_eq!(engine.store(reg::QUEUE_SEL, 99), Reply::Done(0));
     assert!(engine.store(reg::QUEUE_READY, 1).refusal().is_some());
@@ -161,19 +161,20 @@ fn a_value_that_is_zero_only_in_its_low_byte_is_no_reset() {
     assert_works(&mut engine, &mut driver, 0);
 }
 
-/// A live device with a request on queue 0 that was kicked, but not polled; then reset.
+/// A live device with a request on queue 0 that was kicked but not polled; the device is then
+/// reset.
 fn reset_with_a_kick() -> (TestEngine<Probe>, FakeDriver<virtside::FlatMem>, TestRam) {
     let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     assert_works(&mut engine, &mut driver, 0);
-    publish(&mut driver, 0, b"too late");
+    publish(&mut driver, 0, b"never served");
     assert_eq!(engine.kick(0), Reply::Done(0));
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     (engine, driver, ram)
 }
 
-/// All of the memory.
+/// The contents of all memory.
 fn memory(ram: TestRam) -> Vec<u8> {
     let mut bytes = vec![0; virtside_tests::BYTES];
     assert_eq!(ram.read(0, &mut bytes), bytes.len());
@@ -182,7 +183,7 @@ fn memory(ram: TestRam) -> Vec<u8> {
 
 #[test]
 fn after_a_reset_no_memory_of_the_driver_is_touched() {
-    // It may have gone to somebody else by now.
+    // The driver may already use the memory for something else.
     let (mut engine, _, ram) = reset_with_a_kick();
     ram.write(0, &[0xa5; 0x2000]);
     let before = memory(ram);
@@ -196,7 +197,7 @@ fn after_a_reset_no_memory_of_the_driver_is_touched() {
         assert!(engine.take_queue(0).is_err());
     };
     push(&mut engine);
-    // Nor while the device is set up again, before DRIVER_OK.
+    // The memory is not touched during the next set-up either, before DRIVER_OK.
     assert_eq!(engine.store(reg::STATUS, 1), Reply::Done(0));
     push(&mut engine);
     assert!(engine.negotiate(Features::VERSION_1));
@@ -208,7 +209,7 @@ fn after_a_reset_no_memory_of_the_driver_is_touched() {
 }
 
 #[test]
-fn after_a_reset_nothing_is_announced() {
+fn after_a_reset_no_interrupt_is_sent() {
     let (mut engine, _, _) = reset_with_a_kick();
     let raised = engine.device().notify().asserted();
     engine.update_config(|_| ());

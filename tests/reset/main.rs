@@ -1,4 +1,4 @@
-//! Device reset, at any moment, and stopping one queue.
+//! Device reset in any phase, and the stop of one queue by QueueReady = 0.
 
 mod every_phase;
 mod pending;

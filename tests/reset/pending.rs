@@ -1,4 +1,4 @@
-//! Reset, and QueueReady = 0, with requests that the device has taken and not answered.
+//! Reset and QueueReady = 0 while requests are pending.
 
 use virtside::{
     Features, Refusal, Step, Token,
@@ -12,7 +12,7 @@ use virtside_tests::{
     reg,
 };
 
-/// A live device that holds two requests of each of its queues 0 and 1: tokens by queue.
+/// A live device that holds two requests of each of its queues 0 and 1, and their tokens by queue.
 struct Holding {
     engine: TestEngine<Probe>,
     ram: TestRam,
@@ -54,7 +54,7 @@ fn rings(ram: TestRam, queue: u16) -> Vec<u8> {
 
 #[test]
 fn a_pending_request_is_answered_when_it_is_complete() {
-    // What the others are measured by.
+    // The usual case, for comparison.
     let mut h = holding();
     assert_eq!(h.engine.complete(h.tokens[0][1]), Ok(()));
     assert_eq!(
@@ -64,7 +64,7 @@ fn a_pending_request_is_answered_when_it_is_complete() {
     assert_eq!(h.engine.complete(h.tokens[0][0]), Ok(()));
     assert_eq!(answer(&mut h.drivers[0], 0).as_deref(), Some(&b"first"[..]));
     assert_eq!(pending(&mut h.engine), 1);
-    // Once.
+    // Each request is answered once.
     for token in h.tokens[0] {
         assert_eq!(h.engine.complete(token), Err(Refusal::StaleToken));
     }
@@ -83,7 +83,7 @@ fn a_reset_does_not_wait_for_pending_requests() {
 fn a_token_from_before_a_reset_is_stale() {
     let mut h = holding();
     assert_eq!(h.engine.store(reg::STATUS, 0), Reply::Done(0));
-    // The memory is somebody else's now.
+    // The memory belongs to something else now.
     h.ram.write(0, &[0xa5; 0x2000]);
     let before = [rings(h.ram, 0), rings(h.ram, 1)];
     let served = h.engine.model().log.len();
@@ -94,7 +94,7 @@ fn a_token_from_before_a_reset_is_stale() {
     assert_eq!(
         h.engine.model().log.len(),
         served,
-        "the model was not asked"
+        "the model was not called"
     );
     assert_eq!(pending(&mut h.engine), 0);
     assert!(!h.engine.device().notify().is_high());
@@ -108,7 +108,7 @@ fn a_token_from_before_a_reset_completes_no_later_request() {
         h.engine
             .bring_up(Features::VERSION_1, &[config(0), config(1)])
     );
-    // The same slots, the same heads.
+    // New requests with the same slots and the same heads.
     for (driver, queue) in h.drivers.iter_mut().zip(0..) {
         publish(driver, queue, b"newer");
         publish(driver, queue, b"still");
@@ -130,7 +130,7 @@ fn a_token_from_before_a_reset_completes_no_later_request() {
 
 #[test]
 fn a_reset_gives_every_slot_back() {
-    // The one queue takes all four; a device that lost one would hold fewer each time.
+    // One queue takes all four slots; a device that leaked a slot would hold fewer each time.
     let mut h = holding();
     for _ in 0..10 {
         h.drivers[0] = driver(h.ram, 0);
@@ -147,7 +147,7 @@ fn a_reset_gives_every_slot_back() {
 fn the_memory_of_outstanding_buffers_may_be_reused_at_once() {
     let mut h = holding();
     assert_eq!(h.engine.store(reg::STATUS, 0), Reply::Done(0));
-    // Rings and buffers become something else, and the device does other work meanwhile.
+    // The driver reuses rings and buffers, and the device serves other requests meanwhile.
     let marked = vec![0x3c; 0x4000];
     h.ram.write(0x1_0000, &marked);
     h.ram.write(0, &marked[..0x1000]);
@@ -170,11 +170,11 @@ fn the_memory_of_outstanding_buffers_may_be_reused_at_once() {
 }
 
 #[test]
-fn stopping_a_queue_voids_only_its_own_pending_requests() {
+fn stopping_a_queue_abandons_only_its_own_requests() {
     let mut h = holding();
     assert_eq!(ready(&mut h.engine, 0), 1);
     assert_eq!(h.engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    // The driver reads it back to know that the queue is quiet.
+    // The driver reads QueueReady back to know that the queue has stopped.
     assert_eq!(h.engine.load(reg::QUEUE_READY), 0);
     assert_eq!(h.engine.queue_state(0), QueueState::Off);
     assert_eq!(h.engine.model().count(Event::Stopped(0)), 1);
@@ -206,14 +206,14 @@ fn a_stopped_queue_gives_its_slots_to_the_others() {
     publish(&mut h.drivers[1], 1, b"third");
     assert_eq!(h.engine.kick(1), Reply::Done(0));
     assert_eq!(h.engine.poll(BUDGET), Step::Blocked);
-    assert_eq!(h.engine.model().held.len(), 4, "there is no slot for it");
+    assert_eq!(h.engine.model().held.len(), 4, "no slot is free");
     assert_eq!(h.engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
     assert_eq!(h.engine.poll(BUDGET), Step::Blocked);
     assert_eq!(h.engine.model().held.len(), 5);
 }
 
 #[test]
-fn a_stopped_queue_is_not_looked_at_again() {
+fn a_stopped_queue_is_not_polled_again() {
     let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
@@ -233,11 +233,11 @@ fn a_stopped_queue_is_not_looked_at_again() {
 }
 
 #[test]
-fn a_broken_queue_loses_its_pending_requests() {
+fn a_failed_queue_abandons_its_pending_requests() {
     let mut h = holding();
     h.drivers[0].set_avail_idx(1000);
     assert_eq!(h.engine.kick(0), Reply::Done(0));
-    // A slot, or the device would not look.
+    // Frees a slot, because the device polls the queue only with a free slot.
     assert_eq!(h.engine.complete(h.tokens[1][0]), Ok(()));
     h.engine.poll(BUDGET);
     assert_eq!(h.engine.queue_state(0), QueueState::Failed);

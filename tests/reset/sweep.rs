@@ -1,5 +1,5 @@
-//! A scenario, replayed with a reset or a hostile write after every register write of it. Whatever
-//! becomes of the scenario, a clean start must work afterwards.
+//! A scenario that is replayed with a reset or a hostile write after each of its register writes. A
+//! clean start must work afterwards.
 
 use virtside::{
     Features, FlatMem, QueueConfig,
@@ -12,24 +12,25 @@ use virtside_tests::{
     ram, reg,
 };
 
-/// What comes after the `after`-th write.
+/// What is written after the write number `after`.
 #[derive(Clone, Copy, Debug)]
 struct Intrusion {
     after: usize,
     access: Access,
-    /// Whether the driver is gone then, or goes on as if nothing had happened.
-    goes_on: bool,
+    /// Whether the driver continues as if nothing had happened, or ends.
+    continues: bool,
 }
 
-/// The way from a driver to its device, on which something may happen.
+/// The connection from the driver to its device, which inserts the intrusion.
 struct Wire {
     engine: TestEngine<Probe>,
     ram: TestRam,
     writes: usize,
     intrusion: Option<Intrusion>,
     cut: bool,
-    /// The intrusion lent the device the memory that is otherwise forbidden, and was allowed to.
-    invited: bool,
+    /// Whether the intrusion gave the forbidden memory to the device, in a phase in which this is
+    /// allowed.
+    allowed: bool,
 }
 
 fn value(access: Access) -> Option<u64> {
@@ -52,8 +53,8 @@ impl Registers for Wire {
             {
                 let reply = self.access(intrusion.access);
                 let there = value(intrusion.access) == Some(BASE + FORBIDDEN.start as u64);
-                self.invited = there && reply.refusal().is_none();
-                self.cut = !intrusion.goes_on;
+                self.allowed = there && reply.refusal().is_none();
+                self.cut = !intrusion.continues;
             }
         }
         reply
@@ -61,7 +62,7 @@ impl Registers for Wire {
 }
 
 impl Wire {
-    /// One access that gets through, and what must hold for each.
+    /// Makes one access, and checks what must hold after each access.
     fn access(&mut self, access: Access) -> Reply {
         let engine = &mut self.engine;
         let before = (engine.phase(), configs(engine));
@@ -73,7 +74,7 @@ impl Wire {
         let after = (engine.phase(), configs(engine));
         let alive = |phase| matches!(phase, Phase::Live | Phase::Suspending | Phase::Suspended);
         if alive(before.0) && alive(after.0) {
-            // In life a queue stops, or stays what it is; or comes back once it was reset.
+            // While live, a queue stops or stays unchanged, or is set up again after a queue reset.
             let resets = engine.features().contains(Features::RING_RESET);
             let comes = access == Access::write(reg::QUEUE_READY, 1) && resets;
             for (was, is) in before.1.iter().zip(&after.1) {
@@ -103,25 +104,25 @@ fn configs(engine: &TestEngine<Probe>) -> [Option<QueueConfig>; 3] {
     [0, 1, 2].map(|queue| engine.queue_config(queue).copied())
 }
 
-/// A layout of 8 elements that is nowhere near the others.
-fn elsewhere(queue: u16) -> Layout {
+/// A layout of 8 elements that overlaps no other.
+fn other_layout(queue: u16) -> Layout {
     Layout::packed_at(BASE + 0x8000 + 0x800 * u64::from(queue), 8)
 }
 
-/// Resets queue 0 alone, and sets it up elsewhere; the requests that are answered then.
+/// Resets queue 0 alone and sets it up with another layout; returns the requests answered then.
 fn queue_reset(wire: &mut Wire) -> usize {
     let _ = wire.store(reg::QUEUE_SEL, 0);
     let _ = wire.store(reg::QUEUE_RESET, 1);
     assert!(wire.cut || wire.load(reg::QUEUE_RESET) <= 1);
-    let mut driver = FakeDriver::new(wire.ram.flat(BASE), elsewhere(0));
-    let _ = wire.configure(&elsewhere(0).config(0));
+    let mut driver = FakeDriver::new(wire.ram.flat(BASE), other_layout(0));
+    let _ = wire.configure(&other_layout(0).config(0));
     publish(&mut driver, 0, b"anew");
     let _ = wire.kick(0);
     wire.poll();
     usize::from(answer(&mut driver, 0).is_some())
 }
 
-/// Suspends the device while a request is in hand, and resumes it; the requests that are answered.
+/// Suspends the device while a request is in hand, and resumes it; returns the requests answered.
 fn suspension(wire: &mut Wire, driver: &mut FakeDriver<FlatMem>) -> usize {
     wire.engine.model_mut().holds = true;
     publish(driver, 1, b"rest");
@@ -142,7 +143,7 @@ fn suspension(wire: &mut Wire, driver: &mut FakeDriver<FlatMem>) -> usize {
     let _ = wire.kick(1);
     wire.poll();
     if wire.engine.phase() == Phase::Suspended {
-        assert_eq!(driver.used_idx(), used, "it rests");
+        assert_eq!(driver.used_idx(), used, "the device is suspended");
     }
     let _ = wire.store(reg::STATUS, 0xf);
     let _ = wire.load(reg::STATUS);
@@ -150,8 +151,8 @@ fn suspension(wire: &mut Wire, driver: &mut FakeDriver<FlatMem>) -> usize {
     answered + usize::from(answer(driver, 1).is_some())
 }
 
-/// Set-up, requests, a queue reset, a suspension, a request that stays pending, a stopped queue, and
-/// all again with other features and layouts. Says how many requests were answered.
+/// Set-up, requests, a queue reset, a suspension, a pending request and a stopped queue; then all
+/// again with other features and layouts. Returns the number of answered requests.
 fn scenario(wire: &mut Wire) -> usize {
     let ram = wire.ram;
     let mut answered = 0;
@@ -180,8 +181,8 @@ fn scenario(wire: &mut Wire) -> usize {
         let _ = wire.engine.complete(token);
     }
     wire.engine.model_mut().holds = false;
-    let mut drivers = [0, 2].map(|queue| FakeDriver::new(ram.flat(BASE), elsewhere(queue)));
-    let queues = [elsewhere(2).config(2), elsewhere(0).config(0)];
+    let mut drivers = [0, 2].map(|queue| FakeDriver::new(ram.flat(BASE), other_layout(queue)));
+    let queues = [other_layout(2).config(2), other_layout(0).config(0)];
     wire.bring_up(Features::RING, &queues);
     for (driver, queue) in drivers.iter_mut().zip([0, 2]) {
         publish(driver, queue, b"again");
@@ -193,11 +194,11 @@ fn scenario(wire: &mut Wire) -> usize {
     answered
 }
 
-/// Memory that no driver here lets the device have.
+/// Memory that no driver gives to the device.
 const FORBIDDEN: core::ops::Range<usize> = 0x2_0000..0x2_1000;
 
-/// The scenario with this intrusion, a clean start, and requests that are answered. Says how many
-/// writes there were, and how many answers, in the scenario.
+/// Runs the scenario with this intrusion, then a clean start and requests that are answered.
+/// Returns the writes and the answers in the scenario.
 fn run(ram: TestRam, intrusion: Option<Intrusion>) -> (usize, usize) {
     let engine = engine_over(Probe::default(), ram.flat(BASE), 4);
     let mut wire = Wire {
@@ -206,14 +207,14 @@ fn run(ram: TestRam, intrusion: Option<Intrusion>) -> (usize, usize) {
         writes: 0,
         intrusion,
         cut: false,
-        invited: false,
+        allowed: false,
     };
     wire.engine.model_mut().writable = 0..4;
     let answered = scenario(&mut wire);
     let Wire {
         mut engine,
         writes,
-        invited,
+        allowed,
         ..
     } = wire;
     engine.model_mut().holds = false;
@@ -237,7 +238,7 @@ fn run(ram: TestRam, intrusion: Option<Intrusion>) -> (usize, usize) {
     let mut forbidden = [0; 0x1000];
     ram.read(FORBIDDEN.start, &mut forbidden);
     let untouched = forbidden.iter().all(|byte| *byte == 0x99);
-    assert!(untouched || invited, "{intrusion:x?}");
+    assert!(untouched || allowed, "{intrusion:x?}");
     if !untouched {
         ram.write(FORBIDDEN.start, &[0x99; 0x1000]);
     }
@@ -249,7 +250,7 @@ fn prepared() -> (TestRam, usize) {
     let ram = ram();
     ram.write(FORBIDDEN.start, &[0x99; 0x1000]);
     let (writes, answered) = run(ram, None);
-    assert_eq!(answered, 9, "the scenario works when nothing happens");
+    assert_eq!(answered, 9, "the scenario works without an intrusion");
     (ram, writes)
 }
 
@@ -258,18 +259,18 @@ fn a_reset_after_any_write_is_followed_by_a_clean_start() {
     let (ram, writes) = prepared();
     assert!(writes > 60, "the scenario has {writes} writes");
     for after in 1..=writes {
-        for goes_on in [false, true] {
+        for continues in [false, true] {
             let intrusion = Intrusion {
                 after,
                 access: Access::write(reg::STATUS, 0),
-                goes_on,
+                continues,
             };
             run(ram, Some(intrusion));
         }
     }
 }
 
-/// What no driver should write, or not then.
+/// Writes that no driver should make, or not in this phase.
 fn hostile() -> Vec<Access> {
     let mut all = Vec::new();
     for (offset, values) in [
@@ -293,7 +294,7 @@ fn hostile() -> Vec<Access> {
         all.extend(values.iter().map(|value| Access::write(offset, *value)));
     }
     for offset in &reg::PARAMETERS[1..] {
-        // Over another ring, to the memory that is none of its own, and nowhere.
+        // Addresses of another ring, of the forbidden memory, and unmapped ones.
         for value in [BASE as u32, BASE as u32 + 0x2_0000, 0, 1, u32::MAX] {
             all.push(Access::write(*offset, value));
         }
@@ -316,7 +317,7 @@ fn a_hostile_write_after_any_write_is_cured_by_a_clean_start() {
             let intrusion = Intrusion {
                 after,
                 access,
-                goes_on: true,
+                continues: true,
             };
             run(ram, Some(intrusion));
         }

@@ -1,4 +1,4 @@
-//! Before DRIVER_OK the device keeps its hands off.
+//! Before DRIVER_OK the device accesses no driver memory and sends no interrupt.
 
 use virtside::{
     Features, Refusal, Step,
@@ -19,7 +19,7 @@ fn rings(ram: TestRam) -> Vec<u8> {
     bytes
 }
 
-/// A device that a driver is about to set up, with a request published on queue 0.
+/// A device before set-up, with a request published on queue 0.
 fn published() -> (TestEngine<Probe>, FakeDriver<virtside::FlatMem>, TestRam) {
     let (engine, ram) = probe();
     let mut driver = driver(ram, 0);
@@ -29,7 +29,8 @@ fn published() -> (TestEngine<Probe>, FakeDriver<virtside::FlatMem>, TestRam) {
     (engine, driver, ram)
 }
 
-/// Nothing was taken or answered, no byte of the rings changed, and no interrupt was sent.
+/// Asserts that no request was taken or answered, no byte of the rings changed, and no interrupt
+/// was sent.
 #[track_caller]
 fn assert_untouched(engine: &mut TestEngine<Probe>, ram: TestRam, before: &[u8]) {
     assert_eq!(engine.poll(BUDGET), Step::Idle);
@@ -42,7 +43,7 @@ fn assert_untouched(engine: &mut TestEngine<Probe>, ram: TestRam, before: &[u8])
 }
 
 #[test]
-fn nothing_is_taken_or_announced_although_it_is_published() {
+fn published_chains_are_neither_taken_nor_interrupt() {
     let (mut engine, _, ram) = published();
     let before = rings(ram);
     assert_untouched(&mut engine, ram, &before);
@@ -51,7 +52,8 @@ fn nothing_is_taken_or_announced_although_it_is_published() {
     assert_eq!(engine.configure(&config(0)), Reply::Done(0));
     assert_eq!(engine.queue_state(0), QueueState::Ready);
     assert_untouched(&mut engine, ram, &before);
-    // A kick, a push of the host, and an interrupt handler's ring change nothing in this.
+    // Neither a kick, nor a poll by the host, nor a doorbell rung in an interrupt handler changes
+    // this.
     assert_eq!(engine.kick(0), Reply::Refused(Refusal::WrongPhase));
     engine.backend_ready(0);
     assert_eq!(engine.notify_queue(0), Ok(()));
@@ -111,7 +113,7 @@ fn driver_ok_with_no_queues_at_all_is_harmless() {
         assert!(engine.take_queue(queue).is_err());
     }
     assert_untouched(&mut engine, ram, &before);
-    // It is too late for queues now, but not for a fresh start.
+    // Queues can no longer be set up, but the driver can reset the device and start again.
     assert!(engine.configure(&config(0)).refusal().is_some());
     let mut driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));

@@ -1,4 +1,4 @@
-//! The device status field: what a driver may do to it, and what the device makes of it.
+//! The device status field: what a driver may write, and what the device does then.
 
 mod before_live;
 mod start;

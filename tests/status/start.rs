@@ -1,4 +1,4 @@
-//! A device that accepts, refuses, or says later whether it starts.
+//! DRIVER_OK when the device accepts, refuses, or answers later.
 
 use virtside::{
     Features, Refusal, Step,
@@ -14,7 +14,7 @@ use virtside_tests::{
     status::NEEDS_RESET,
 };
 
-/// A device with queues 0 and 1 whose driver has written DRIVER_OK, and has to wait.
+/// A device with queues 0 and 1 whose driver has written DRIVER_OK and has to wait.
 fn waiting() -> (TestEngine<Probe>, TestRam, Ticket) {
     let (mut engine, ram) = probe();
     engine.model_mut().start = Start::Later;
@@ -33,7 +33,7 @@ fn wait(engine: &mut TestEngine<Probe>) -> Ticket {
     }
 }
 
-/// DRIVER_OK and DEVICE_NEEDS_RESET, one configuration interrupt, and nothing runs.
+/// Asserts DRIVER_OK with DEVICE_NEEDS_RESET, one configuration interrupt, and no running queue.
 #[track_caller]
 fn assert_refused(engine: &mut TestEngine<Probe>) {
     assert_eq!(engine.load(reg::STATUS), 15 | NEEDS_RESET);
@@ -52,13 +52,13 @@ fn a_device_that_refuses_to_start_needs_a_reset() {
     let (mut engine, ram) = probe();
     engine.model_mut().start = Start::Refuse;
     let mut driver = driver(ram, 0);
-    publish(&mut driver, 0, b"in vain");
+    publish(&mut driver, 0, b"never served");
     assert!(engine.negotiate(Features::VERSION_1));
     assert_eq!(engine.configure(&config(0)), Reply::Done(0));
     assert_eq!(engine.go_live(), Reply::Refused(Refusal::NotReady));
     assert_refused(&mut engine);
     assert_eq!(driver.used_idx(), 0);
-    // It may have changed its mind by the next time.
+    // The model may accept the next attempt.
     engine.model_mut().start = Start::Accept;
     driver = virtside_tests::driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
@@ -104,7 +104,7 @@ fn nothing_runs_before_the_answer_and_then_every_queue_does() {
     for (driver, queue) in drivers.iter_mut().zip(0..) {
         publish(driver, queue, b"early");
     }
-    // One of them is even kicked, in an interrupt handler; the other is not.
+    // One queue is kicked, in an interrupt handler; the other is not.
     engine.device().shared().doorbell().ring(1);
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert!(engine.take_queue(0).is_err());
@@ -121,7 +121,7 @@ fn nothing_runs_before_the_answer_and_then_every_queue_does() {
 
 #[test]
 fn a_poll_between_the_answer_and_the_reply_serves_already() {
-    // The one who accepts and the one who answers the driver may be two.
+    // One thread may accept and another complete the driver's access.
     let (mut engine, ram, ticket) = waiting();
     let mut driver = driver(ram, 0);
     publish(&mut driver, 0, b"early");
@@ -153,7 +153,7 @@ fn a_ticket_of_another_access_is_stale() {
     let (mut engine, _, old) = waiting();
     assert!(engine.responder().expect("the driver waits").accept());
     assert_eq!(engine.finish(old), Reply::Done(0));
-    // Nothing is outstanding.
+    // No access is outstanding.
     assert_eq!(engine.finish(old), Reply::Refused(Refusal::StaleTicket));
     let new = wait(&mut engine);
     assert_ne!(old, new);
@@ -167,7 +167,7 @@ fn the_responder_is_given_out_once_for_each_driver_ok() {
     for (round, ticket) in [Some(ticket), None].into_iter().enumerate() {
         let ticket = ticket.unwrap_or_else(|| wait(&mut engine));
         let responder = engine.responder().expect("the driver waits");
-        // Another one that is dropped would refuse.
+        // A second responder would refuse when it is dropped.
         assert!(engine.responder().is_none());
         assert_eq!(engine.finish(ticket), Reply::Pending(ticket));
         assert!(responder.accept());
@@ -181,7 +181,7 @@ fn the_responder_is_given_out_once_for_each_driver_ok() {
 
 #[test]
 fn a_reset_does_not_overtake_the_answer() {
-    // So no answer can be one from before a reset.
+    // Therefore no answer can be from before a reset.
     let (mut engine, ram, ticket) = waiting();
     let responder = engine.responder().expect("the driver waits");
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Busy);

@@ -1,4 +1,4 @@
-//! The driver's steps from reset to live, in every order that there is.
+//! The driver's steps from reset to live, in every order.
 
 use proptest::prelude::*;
 use virtside::{
@@ -14,7 +14,7 @@ use virtside_tests::{
     status::{ACKNOWLEDGE, DRIVER, DRIVER_OK, FAILED, FEATURES_OK, NEEDS_RESET, SUSPEND},
 };
 
-/// A device in reset whose driver has chosen its features already.
+/// A device in reset with accepted features.
 fn chosen() -> TestEngine<Probe> {
     let (mut engine, _) = probe();
     choose(&mut engine);
@@ -26,7 +26,7 @@ fn choose(engine: &mut TestEngine<Probe>) {
     assert_eq!(engine.store(reg::DRIVER_FEATURES, 1), Reply::Done(0));
 }
 
-/// Every way to get through these bits in steps of one or more at a time.
+/// Every way to set these bits in steps of one or more bits.
 fn ways(left: u32) -> Vec<Vec<u32>> {
     if left == 0 {
         return vec![vec![]];
@@ -51,7 +51,7 @@ fn the_first_read_is_zero() {
 #[test]
 fn the_steps_of_virtio_drivers_lead_to_a_live_device() {
     let mut engine = chosen();
-    // Features are written between 3 and 11; a reset would forget them.
+    // Features are written between 3 and 11; a reset would clear them.
     for (value, phase) in [
         (3, Phase::Negotiating),
         (11, Phase::SettingUp),
@@ -116,7 +116,7 @@ fn the_same_status_may_be_written_again() {
         assert_eq!(engine.store(reg::STATUS, value), Reply::Done(0));
         assert_eq!(seen(&engine), before);
     }
-    // What the device hears, it hears once.
+    // The model is told each step once.
     let features = Features::VERSION_1;
     assert_eq!(
         engine.model().log,
@@ -162,7 +162,7 @@ fn a_value_beyond_a_byte_is_refused_and_is_no_reset() {
             assert_eq!(engine.store(reg::STATUS, status), Reply::Done(0));
         }
         let before = seen(&engine);
-        // The low byte of some of them is 0, of others what stands.
+        // The low byte of some values is 0, and of others the current status.
         for value in [
             0x100,
             0x10f,
@@ -222,7 +222,7 @@ fn suspend_is_ignored_if_it_was_not_negotiated() {
     let before = seen(&engine);
     assert_eq!(engine.store(reg::STATUS, 15 | SUSPEND), Reply::Done(0));
     assert_eq!(seen(&engine), before);
-    // DRIVER_OK cannot be taken back on that way either.
+    // Such a write cannot clear DRIVER_OK either.
     let refusal = Refusal::StatusBitsCleared { missing: 4 };
     assert_eq!(
         engine.store(reg::STATUS, 11 | SUSPEND),
@@ -258,7 +258,7 @@ fn driver_ok_without_features_ok_has_no_effect() {
         );
         assert_eq!(engine.load(reg::STATUS), before);
         assert!(!engine.device().shared().is_live());
-        // And it stands in nobody's way.
+        // A later FEATURES_OK works.
         assert_eq!(engine.store(reg::STATUS, 11), Reply::Done(0));
         assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
         assert_eq!(engine.phase(), Phase::Live);
@@ -267,7 +267,7 @@ fn driver_ok_without_features_ok_has_no_effect() {
 
 #[test]
 fn all_steps_in_one_write_after_refused_features_do_not_go_live() {
-    // A driver that never reads FEATURES_OK back.
+    // This driver never reads FEATURES_OK back.
     let (mut engine, _) = probe();
     let nothing = Features::empty();
     assert!(!engine.negotiate(nothing));
@@ -309,7 +309,7 @@ fn after_failed_at_any_step_a_reset_and_a_fresh_start_follow() {
         assert_eq!(engine.phase(), Phase::Failed);
         assert!(!engine.device().shared().is_live());
 
-        // There is no way on, only back.
+        // Only a reset leads out of FAILED.
         let before = seen(&engine);
         assert_eq!(engine.store(reg::STATUS, status), Reply::Done(0));
         if status & DRIVER_OK == 0 {
@@ -329,7 +329,7 @@ fn after_failed_at_any_step_a_reset_and_a_fresh_start_follow() {
     }
 }
 
-/// What a driver's writes should come to, as briefly as it can be said.
+/// A short model of Status.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Model {
     bits: u32,
@@ -337,7 +337,7 @@ struct Model {
 }
 
 impl Model {
-    /// The status after a write, and whether the write is refused.
+    /// Updates the status by a write; returns whether the write is refused.
     fn write(&mut self, value: u32) -> bool {
         if value == 0 {
             *self = Self::default();
@@ -381,7 +381,7 @@ proptest! {
                 4 => 0u32..=255,
                 1 => Just(0u32),
                 1 => any::<u32>(),
-                // "Choose the features", which is no status at all.
+                // Chooses the features; the value is no status.
                 3 => Just(u32::MAX),
             ],
             1..40,

@@ -1,4 +1,4 @@
-//! DEVICE_NEEDS_RESET: when it is set, how often it is announced, and what cures it.
+//! DEVICE_NEEDS_RESET: when it is set, how often it interrupts, and how it is cleared.
 
 use virtside::{
     DriverFault, Features, QueueConfig, Refusal, Step,
@@ -25,7 +25,7 @@ fn a_broken_ring_sets_it_with_one_configuration_interrupt() {
     assert_eq!(
         pending(&mut engine),
         2,
-        "a configuration change, no used buffer"
+        "only a configuration change is pending"
     );
     assert_eq!(engine.device().notify().asserted(), 1);
     assert_eq!(engine.queue_state(0), QueueState::Failed);
@@ -33,7 +33,7 @@ fn a_broken_ring_sets_it_with_one_configuration_interrupt() {
         engine.driver_fault(0),
         Some(DriverFault::AvailIndexJump { idx: 1000, next: 0 })
     );
-    // The bit is set already: a second misdeed is no news.
+    // The bit is set already: a second violation sends no interrupt.
     assert_eq!(engine.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
     second.set_avail_idx(1000);
     assert_eq!(engine.kick(1), Reply::Done(0));
@@ -60,14 +60,14 @@ fn a_fault_that_the_model_finds_sets_it_too() {
 }
 
 #[test]
-fn it_is_not_the_drivers_to_clear_and_only_a_reset_does() {
+fn only_a_reset_clears_it() {
     let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     driver.set_avail_idx(1000);
     engine.poll(BUDGET);
     let before = seen(&engine);
-    // A write without the bit is no attempt to clear it.
+    // A write without the bit does not count as an attempt to clear it.
     for value in [15, 15 | NEEDS_RESET] {
         assert_eq!(engine.store(reg::STATUS, value), Reply::Done(0));
         assert_eq!(seen(&engine), before);
@@ -84,7 +84,7 @@ fn it_is_not_the_drivers_to_clear_and_only_a_reset_does() {
 }
 
 #[test]
-fn the_other_queues_of_a_device_that_needs_a_reset_go_on() {
+fn other_queues_continue_when_a_reset_is_needed() {
     let (mut engine, ram) = probe();
     let (broken, mut sound) = (driver(ram, 0), driver(ram, 1));
     assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
@@ -92,7 +92,7 @@ fn the_other_queues_of_a_device_that_needs_a_reset_go_on() {
     assert_eq!(engine.kick(0), Reply::Done(0));
     engine.poll(BUDGET);
     assert_works(&mut engine, &mut sound, 1);
-    // A kick of the broken queue is heard and leads nowhere.
+    // A kick of the failed queue is accepted and has no effect.
     broken.set_avail_idx(0);
     assert_eq!(engine.kick(0), Reply::Done(0));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
@@ -111,7 +111,7 @@ fn failed_stays_possible_when_a_reset_is_needed() {
     assert_eq!(engine.phase(), Phase::Failed);
 }
 
-/// What a driver sees after DRIVER_OK when a queue that it wanted was refused.
+/// Asserts what a driver sees after DRIVER_OK when one of its queues was refused.
 #[track_caller]
 fn assert_not_ready(queues: &[QueueConfig], sel: u32) {
     let (mut engine, ram) = probe();
@@ -121,7 +121,7 @@ fn assert_not_ready(queues: &[QueueConfig], sel: u32) {
     for config in queues {
         let _ = engine.configure(config);
     }
-    // As drivers do, the one here does not read QueueReady back.
+    // Like most drivers, this one does not read QueueReady back.
     assert_eq!(engine.store(reg::QUEUE_SEL, sel), Reply::Done(0));
     assert!(engine.store(reg::QUEUE_READY, 1).refusal().is_some());
     assert_eq!(engine.device().notify().asserted(), 0);
@@ -132,14 +132,14 @@ fn assert_not_ready(queues: &[QueueConfig], sel: u32) {
     assert_eq!(engine.device().notify().asserted(), 1);
     assert!(!engine.device().shared().is_live());
     assert_eq!(engine.model().count(Event::Ready(Features::VERSION_1)), 0);
-    // No queue runs, not even one that was in order, and nothing more is announced.
+    // No queue runs, not even a valid one, and no other interrupt is sent.
     let _ = engine.kick(1);
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(sound.used_idx(), 0);
     assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
     assert_eq!(engine.device().notify().asserted(), 1);
     assert!(engine.take_queue(1).is_err());
-    // A reset and a right set-up cure it.
+    // After a reset and a valid set-up the device works.
     sound = driver(ram, 1);
     assert!(engine.bring_up(Features::VERSION_1, &[config(1)]));
     assert_works(&mut engine, &mut sound, 1);
@@ -162,7 +162,7 @@ fn driver_ok_after_a_queue_that_does_not_exist_needs_a_reset() {
 }
 
 #[test]
-fn a_refused_queue_that_was_put_right_is_forgiven() {
+fn a_corrected_queue_does_not_prevent_driver_ok() {
     let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
     assert!(engine.negotiate(Features::VERSION_1));
@@ -178,7 +178,7 @@ fn a_refused_queue_that_was_put_right_is_forgiven() {
 }
 
 #[test]
-fn a_refused_queue_that_the_driver_goes_on_without_is_forgiven() {
+fn an_abandoned_refused_queue_does_not_prevent_driver_ok() {
     let (mut engine, ram) = probe();
     let mut driver = driver(ram, 1);
     assert!(engine.negotiate(Features::VERSION_1));
@@ -195,15 +195,19 @@ fn a_refused_queue_that_the_driver_goes_on_without_is_forgiven() {
 }
 
 #[test]
-fn a_queue_whose_memory_went_is_announced_at_driver_ok() {
+fn a_queue_whose_memory_is_gone_interrupts_at_driver_ok() {
     let (mut engine, ram) = probe();
     assert!(engine.negotiate(Features::VERSION_1));
     assert_eq!(engine.configure(&config(0)), Reply::Done(0));
     *engine.memory_mut() = ram.flat(virtside_tests::BASE + 0x100_0000);
     assert!(engine.memory_changed().is_done());
     assert_eq!(engine.load(reg::STATUS), 11 | NEEDS_RESET);
-    assert_eq!(engine.device().notify().asserted(), 0, "nobody listens yet");
-    // A driver that does not look at the status would wait for its requests for ever.
+    assert_eq!(
+        engine.device().notify().asserted(),
+        0,
+        "no interrupt before DRIVER_OK"
+    );
+    // A driver that does not read the status would wait for its requests forever.
     assert_eq!(engine.go_live(), Reply::Refused(Refusal::NotReady));
     assert_eq!(engine.load(reg::STATUS), 15 | NEEDS_RESET);
     assert_eq!(pending(&mut engine), 2);

@@ -1,4 +1,4 @@
-//! On the way into a suspension: nothing new is taken, what is in hand is answered and announced.
+//! A device that is suspending takes no new chain, answers chains in hand, and interrupts for them.
 
 use virtside::{Features, Refusal, Step, mmio::Reply, testing::Registers};
 use virtside_tests::{
@@ -49,7 +49,11 @@ fn chains_in_hand_are_answered_before_suspend_shows() {
         assert_eq!(engine.load(reg::STATUS), LIVE);
         assert_eq!(engine.store(reg::INTERRUPT_ACK, 1), Reply::Done(0));
         assert_eq!(engine.complete(token), Ok(()));
-        assert_eq!(pending(&mut engine), 1, "announced at once; {left} left");
+        assert_eq!(
+            pending(&mut engine),
+            1,
+            "the interrupt is sent at once; {left} left"
+        );
     }
     assert_eq!(engine.load(reg::STATUS), SUSPENDED);
     assert_eq!(driver.used_idx(), 2);
@@ -72,7 +76,7 @@ fn a_chain_whose_back_end_is_ready_is_served_on_the_way() {
 }
 
 #[test]
-fn a_budget_of_zero_keeps_the_device_busy_and_says_so() {
+fn a_budget_of_zero_reports_that_work_is_left() {
     let (mut engine, _, _) = holding();
     begin(&mut engine);
     engine.backend_ready(0);
@@ -83,7 +87,7 @@ fn a_budget_of_zero_keeps_the_device_busy_and_says_so() {
 }
 
 #[test]
-fn a_batch_cut_short_by_its_budget_goes_on_after_the_resume() {
+fn a_batch_cut_short_by_its_budget_continues_after_resume() {
     for features in [FEATURES, FEATURES | Features::RING] {
         let (mut engine, ram) = probe();
         let mut driver = driver(ram, 0);
@@ -105,10 +109,10 @@ fn a_batch_cut_short_by_its_budget_goes_on_after_the_resume() {
 }
 
 #[test]
-fn chains_that_may_sleep_do_not_keep_the_device_awake() {
+fn chains_that_may_wait_do_not_delay_suspension() {
     let (mut engine, [mut driver, mut other], _) = holding();
     engine.model_mut().sleepers = vec![0];
-    publish(&mut other, 1, b"has to end");
+    publish(&mut other, 1, b"is answered");
     assert_eq!(engine.kick(1), Reply::Done(0));
     assert_eq!(engine.poll(BUDGET), Step::Blocked);
     begin(&mut engine);
@@ -116,7 +120,7 @@ fn chains_that_may_sleep_do_not_keep_the_device_awake() {
     assert_eq!(engine.complete(held[1]), Ok(()));
     assert_eq!(engine.load(reg::STATUS), SUSPENDED);
     assert_eq!((driver.used_idx(), other.used_idx()), (0, 1));
-    // What it waited for comes now; the driver hears of it when it resumes.
+    // The back end answers now; the interrupt is sent at the resume.
     assert_eq!(engine.complete(held[0]), Ok(()));
     let served = engine.model().count(Event::Served(0));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
@@ -128,7 +132,7 @@ fn chains_that_may_sleep_do_not_keep_the_device_awake() {
 }
 
 #[test]
-fn a_chain_that_sleeps_on_is_still_pending_after_the_resume() {
+fn a_chain_kept_through_suspension_is_pending_after_resume() {
     let (mut engine, [mut driver, _], _) = holding();
     engine.model_mut().sleepers = vec![0];
     for _ in 0..3 {
@@ -144,7 +148,7 @@ fn a_chain_that_sleeps_on_is_still_pending_after_the_resume() {
 }
 
 #[test]
-fn stopping_the_queue_that_keeps_the_device_awake_lets_it_rest() {
+fn stopping_the_queue_with_a_chain_in_hand_suspends() {
     let (mut engine, [driver, _], _) = holding();
     begin(&mut engine);
     assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));

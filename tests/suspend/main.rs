@@ -1,4 +1,4 @@
-//! VIRTIO_F_SUSPEND: a device that finishes what it has in hand, rests, and goes on.
+//! VIRTIO_F_SUSPEND: a device finishes the chains in hand, is suspended, and is resumed.
 
 mod finishing;
 mod quiet;
@@ -20,7 +20,7 @@ use virtside_tests::{
 
 const FEATURES: Features = Features::VERSION_1.union(Features::SUSPEND);
 
-/// A live device with queues 0 and 1 that has nothing to do.
+/// A live, idle device with queues 0 and 1.
 fn live() -> (TestEngine<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
     let (mut engine, ram) = probe();
     let drivers = [driver(ram, 0), driver(ram, 1)];
@@ -29,7 +29,7 @@ fn live() -> (TestEngine<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
     (engine, drivers, ram)
 }
 
-/// The same, with a chain of queue 0 that is held.
+/// A live device that holds a chain of queue 0.
 fn holding() -> (TestEngine<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
     let (mut engine, mut drivers, ram) = live();
     engine.model_mut().holds = true;
@@ -40,7 +40,7 @@ fn holding() -> (TestEngine<Probe>, [FakeDriver<FlatMem>; 2], TestRam) {
     (engine, drivers, ram)
 }
 
-/// The driver suspends the device, which takes no time.
+/// Suspends the device as the driver; it is suspended at once.
 #[track_caller]
 fn suspend<M: DriverMem>(engine: &mut TestEngine<Probe, M>) {
     assert_eq!(engine.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
@@ -48,7 +48,7 @@ fn suspend<M: DriverMem>(engine: &mut TestEngine<Probe, M>) {
     assert_eq!(engine.phase(), Phase::Suspended);
 }
 
-/// The driver suspends the device, which takes its time.
+/// Suspends the device as the driver; it is not suspended at once.
 #[track_caller]
 fn begin<M: DriverMem>(engine: &mut TestEngine<Probe, M>) {
     assert_eq!(engine.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));

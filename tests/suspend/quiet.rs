@@ -1,4 +1,4 @@
-//! A suspended device touches nothing and tells nothing.
+//! A suspended device accesses no driver memory and sends no interrupt.
 
 use virtside::{
     Refusal, Step,
@@ -15,7 +15,7 @@ use virtside_tests::{
 use crate::{FEATURES, begin, holding, live, resume, suspend};
 
 #[test]
-fn no_ring_and_no_buffer_is_touched_whatever_happens() {
+fn no_event_makes_the_device_touch_rings_or_buffers() {
     let (ram, counts): (_, &'static Counts) = (ram(), Box::leak(Box::default()));
     let model = Probe {
         sleepers: vec![0],
@@ -49,7 +49,7 @@ fn no_ring_and_no_buffer_is_touched_whatever_happens() {
         assert_eq!(engine.poll(BUDGET), Step::Idle);
         for offset in (0..0x140).step_by(4) {
             let _ = engine.access(Access::read(offset));
-            // Status writes of their own have tests of their own.
+            // Other tests write Status and QueueReady.
             if offset != reg::STATUS && offset != reg::QUEUE_READY {
                 let _ = engine.store(offset, u32::from(round));
             }
@@ -60,7 +60,7 @@ fn no_ring_and_no_buffer_is_touched_whatever_happens() {
     assert!(shot(ram) == before, "memory changed");
     assert_eq!(engine.model().count(Event::Served(0)), 1);
     assert_eq!(engine.model().count(Event::Served(1)), 0);
-    // What was asleep is answered first, then what came late.
+    // The kept chain is answered first, then the later one.
     engine.model_mut().holds = false;
     resume(&mut engine);
     assert_eq!(engine.poll(BUDGET), Step::Idle);
@@ -90,7 +90,7 @@ fn the_line_stays_as_it_was_until_the_driver_acknowledges() {
     assert_works(&mut engine, &mut driver, 0);
     suspend(&mut engine);
     let line = engine.device().notify();
-    assert!(line.is_high(), "what was announced before is still pending");
+    assert!(line.is_high(), "the earlier interrupt is still pending");
     assert_eq!(pending(&mut engine), 1);
     engine.update_config(|_| ());
     assert_eq!(pending(&mut engine), 1);
@@ -103,7 +103,7 @@ fn the_line_stays_as_it_was_until_the_driver_acknowledges() {
 }
 
 #[test]
-fn changes_of_fields_are_announced_once_after_the_resume() {
+fn changes_of_fields_interrupt_once_after_the_resume() {
     let (mut engine, _, _) = live();
     suspend(&mut engine);
     let generation = engine.load(reg::CONFIG_GENERATION);
@@ -118,7 +118,7 @@ fn changes_of_fields_are_announced_once_after_the_resume() {
     assert_eq!(engine.device().notify().asserted(), 1);
     assert_eq!(engine.load(reg::CONFIG) & 0xff, 4);
     assert_eq!(engine.store(reg::INTERRUPT_ACK, 2), Reply::Done(0));
-    // Not again, neither now nor after the next suspension.
+    // No second interrupt, neither now nor after the next suspension.
     engine.poll(BUDGET);
     suspend(&mut engine);
     resume(&mut engine);
@@ -128,7 +128,7 @@ fn changes_of_fields_are_announced_once_after_the_resume() {
 }
 
 #[test]
-fn without_a_change_a_resume_announces_nothing() {
+fn without_a_change_a_resume_sends_no_interrupt() {
     let (mut engine, _, _) = live();
     suspend(&mut engine);
     resume(&mut engine);
@@ -138,7 +138,7 @@ fn without_a_change_a_resume_announces_nothing() {
 }
 
 #[test]
-fn a_change_while_suspending_is_announced_at_once() {
+fn a_change_while_suspending_interrupts_at_once() {
     let (mut engine, _, _) = holding();
     begin(&mut engine);
     engine.update_config(|_| ());
@@ -180,7 +180,7 @@ fn a_driver_changes_no_field_while_suspended_or_suspending() {
         }
         assert_eq!(engine.model().space, space);
         assert_eq!(seen(&engine), before);
-        // Reading is another matter, and nothing of it changes by itself.
+        // Fields can be read, and do not change by themselves.
         assert_eq!(engine.load(reg::CONFIG) & 0xff, 0x55);
         assert_eq!(engine.load(reg::CONFIG_GENERATION), generation);
         assert_eq!(engine.model().space, space);
@@ -202,7 +202,7 @@ fn a_resumed_driver_may_write_the_configuration_again() {
 fn queue_ready_zero_still_stops_a_queue_and_touches_nothing() {
     let (mut engine, [mut driver, mut other], ram) = live();
     suspend(&mut engine);
-    publish(&mut driver, 0, b"in vain");
+    publish(&mut driver, 0, b"never served");
     let before = shot(ram);
     assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
     assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
@@ -217,7 +217,7 @@ fn queue_ready_zero_still_stops_a_queue_and_touches_nothing() {
     assert_eq!(untouched, [0; 4]);
 }
 
-/// A suspended device with both events pending, of which the driver was told twice.
+/// A suspended device with both events pending, for which the driver was interrupted twice.
 fn suspended_with_both_pending() -> TestEngine<Probe> {
     let (mut engine, [mut driver, _], _) = live();
     assert_works(&mut engine, &mut driver, 0);
@@ -271,7 +271,7 @@ fn a_driver_that_gives_up_gets_what_was_held_back() {
         assert_eq!(engine.device().notify().asserted(), 2);
         let status = engine.load(reg::STATUS);
         assert_eq!(engine.store(reg::STATUS, status | 0x80), Reply::Done(0));
-        // The change of the configuration is not among it: nobody reads that any more.
+        // The configuration change is not pending: the driver will not read it any more.
         assert_eq!(pending(&mut engine), left);
         let line = engine.device().notify();
         assert_eq!((line.is_high(), line.asserted()), (left != 0, raised));
@@ -279,7 +279,7 @@ fn a_driver_that_gives_up_gets_what_was_held_back() {
 }
 
 #[test]
-fn a_driver_that_gives_up_is_not_told_twice() {
+fn a_driver_that_gives_up_is_not_interrupted_twice() {
     let mut engine = suspended_with_both_pending();
     let status = engine.load(reg::STATUS);
     assert_eq!(engine.store(reg::STATUS, status | 0x80), Reply::Done(0));

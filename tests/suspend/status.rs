@@ -1,4 +1,4 @@
-//! What a driver writes to Status, and reads there.
+//! Status writes that suspend and resume a device, and what Status reads meanwhile.
 
 use virtside::{
     Features, Refusal, Step,
@@ -56,7 +56,7 @@ fn what_stands_already_may_be_written_again() {
     let (mut engine, [mut driver, _], _) = live();
     suspend(&mut engine);
     let before = seen(&engine);
-    // Neither lacks a bit that is the driver's to keep.
+    // No value clears a bit that the driver has set.
     for value in [SUSPENDED, 0x0b, SUSPENDED | 0x40] {
         assert_eq!(engine.store(reg::STATUS, value), Reply::Done(0));
         assert_eq!(seen(&engine), before, "{value:#x}");
@@ -86,7 +86,7 @@ fn while_suspending_only_reset_and_failed_change_status() {
     }
     let token = engine.model().held[0];
     assert_eq!(engine.complete(token), Ok(()));
-    // DRIVER_OK that was written too early does not count afterwards.
+    // A DRIVER_OK written during the suspension has no later effect.
     assert_eq!(engine.load(reg::STATUS), SUSPENDED);
     assert_eq!(engine.load(reg::STATUS), SUSPENDED);
     resume(&mut engine);
@@ -113,7 +113,7 @@ fn before_driver_ok_a_negotiated_suspend_is_ignored() {
         assert_eq!(engine.load(reg::STATUS), 0x0b);
         assert_eq!(seen(&engine), before);
     }
-    // With DRIVER_OK in one write, DRIVER_OK counts.
+    // In a write with DRIVER_OK and SUSPEND, DRIVER_OK applies.
     assert_eq!(engine.store(reg::STATUS, 0x1f), Reply::Done(0));
     assert_eq!(engine.load(reg::STATUS), LIVE);
     assert_works(&mut engine, &mut driver(ram, 0), 0);
@@ -156,7 +156,7 @@ fn a_reset_ends_a_suspension_and_one_that_was_begun() {
         assert!(engine.bring_up(FEATURES, &[config(0)]));
         let raised = engine.device().notify().asserted();
         assert_eq!(engine.poll(BUDGET), Step::Idle);
-        assert_eq!(pending(&mut engine), 0, "no old change is announced");
+        assert_eq!(pending(&mut engine), 0, "no old change is pending");
         assert_eq!(engine.device().notify().asserted(), raised);
         assert_works(&mut engine, &mut driver, 0);
         suspend(&mut engine);
@@ -181,12 +181,12 @@ fn failed_ends_a_suspension_and_one_that_was_begun() {
         assert_eq!(engine.load(reg::STATUS), status | 128);
         assert_eq!(engine.phase(), Phase::Failed);
         let before = seen(&engine);
-        // The same again is no news; there is no way back but a reset.
+        // Writing FAILED again has no effect; only a reset leads out of it.
         assert_eq!(engine.store(reg::STATUS, status | 128), Reply::Done(0));
         assert_eq!(seen(&engine), before);
         let _ = engine.store(reg::STATUS, 0x9f);
         assert_eq!(engine.phase(), Phase::Failed);
-        publish(&mut driver, 0, b"in vain");
+        publish(&mut driver, 0, b"never served");
         let _ = engine.kick(0);
         assert_eq!(engine.poll(BUDGET), Step::Idle);
         assert_eq!(driver.used_idx(), used);

@@ -1,4 +1,4 @@
-//! Queues that are elsewhere when the driver suspends the device.
+//! Queues that are taken when the driver suspends the device.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::{begin, live, resume};
 
 type Queue = TakenQueue<<FlatMem as DriverMem>::Window, Line, Q, N, Arc<Shared<Q>>>;
 
-/// A device that is asked to rest while a chain of its taken queue 0 is in flight.
+/// A device that is asked to suspend while a chain of its taken queue 0 is in flight.
 fn busy() -> (
     TestEngine<Probe>,
     Queue,
@@ -48,7 +48,7 @@ fn the_device_waits_for_its_owner_and_for_chains_in_flight() {
     assert_eq!(queue.pop(&ram.flat(BASE), &mut none), Err(Stop::Asked));
     assert_eq!(engine.load(reg::STATUS), LIVE);
     assert_eq!(queue.complete(&chain, 0), Ok(()));
-    // It was the last: announced, and then quiet.
+    // The last chain is answered: the device interrupts, and is suspended.
     assert_eq!(pending(&mut engine), 1);
     assert_eq!(engine.load(reg::STATUS), SUSPENDED);
     let before = shot(ram);
@@ -65,7 +65,7 @@ fn the_device_waits_for_its_owner_and_for_chains_in_flight() {
 }
 
 #[test]
-fn one_put_back_on_the_way_serves_nothing_before_the_resume() {
+fn one_put_back_while_suspending_serves_after_the_resume() {
     let (mut engine, mut queue, chain, mut driver, _) = busy();
     queue.abandon(&chain);
     publish(&mut driver, 0, b"late");
@@ -80,7 +80,7 @@ fn one_put_back_on_the_way_serves_nothing_before_the_resume() {
 }
 
 #[test]
-fn one_that_stays_out_is_quiet_until_it_is_put_back() {
+fn one_that_stays_taken_is_idle_until_it_is_put_back() {
     let (mut engine, mut queue, chain, mut driver, ram) = busy();
     queue.abandon(&chain);
     assert_eq!(engine.load(reg::STATUS), SUSPENDED);
@@ -99,14 +99,14 @@ fn one_that_stays_out_is_quiet_until_it_is_put_back() {
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"after"[..]));
     assert_works(&mut engine, &mut driver, 0);
-    // And may be taken again.
+    // The queue can be taken again.
     let mut queue = engine.take_queue(0).expect("a live queue");
     publish(&mut driver, 0, b"again");
     assert_eq!(queue.pop(&ram.flat(BASE), &mut none), Ok(true));
 }
 
 #[test]
-fn one_that_is_dropped_on_the_way_lets_the_device_rest() {
+fn dropping_one_while_suspending_ends_the_wait() {
     let (mut engine, queue, _, _, _) = busy();
     drop(queue);
     assert_eq!(engine.load(reg::STATUS), SUSPENDED);
@@ -115,10 +115,10 @@ fn one_that_is_dropped_on_the_way_lets_the_device_rest() {
 }
 
 #[test]
-fn a_reset_on_the_way_waits_for_it_as_ever() {
+fn a_reset_while_suspending_waits_for_it() {
     let (mut engine, queue, _, _, _) = busy();
     let Reply::Pending(ticket) = engine.store(reg::STATUS, 0) else {
-        panic!("a queue is out");
+        panic!("a queue is taken");
     };
     assert_eq!(engine.finish(ticket), Reply::Pending(ticket));
     drop(queue);
@@ -167,7 +167,7 @@ fn a_suspension_under_load_ends_and_leaves_memory_alone() {
 }
 
 #[test]
-fn after_the_resume_nobody_waits_for_one_that_is_not_here() {
+fn after_the_resume_a_taken_queue_delays_nothing() {
     for dropped in [false, true] {
         let (mut engine, mut queue, chain, _, _) = busy();
         engine.model_mut().unready = vec![0];

@@ -1,4 +1,4 @@
-//! What goes wrong on the way into a suspension, in it, and on the way out.
+//! Faults and refusals while the device is suspending, suspended, and resuming.
 
 use virtside::{
     DriverFault, Features, FlatMem, HostFault, Step,
@@ -18,11 +18,11 @@ use virtside_tests::{
 use crate::{FEATURES, begin, holding, live, resume, suspend};
 
 /// Status and InterruptStatus.
-fn told<M: virtside::DriverMem>(engine: &mut TestEngine<Probe, M>) -> (u32, u32) {
+fn status_and_interrupts<M: virtside::DriverMem>(engine: &mut TestEngine<Probe, M>) -> (u32, u32) {
     (engine.load(reg::STATUS), pending(engine))
 }
 
-/// A resume of a device that needs a reset.
+/// Resumes a device that needs a reset.
 #[track_caller]
 fn resume_in_need<M: virtside::DriverMem>(engine: &mut TestEngine<Probe, M>) {
     assert_eq!(engine.store(reg::STATUS, 0x1f), Reply::Done(0));
@@ -31,25 +31,29 @@ fn resume_in_need<M: virtside::DriverMem>(engine: &mut TestEngine<Probe, M>) {
 }
 
 #[test]
-fn a_fault_on_the_way_shows_at_once_and_beside_suspend() {
+fn a_fault_while_suspending_shows_at_once_beside_suspend() {
     let (mut engine, _, _) = holding();
     begin(&mut engine);
-    // What it was sent turns out to be nonsense.
+    // The model finds that the request is invalid.
     engine.model_mut().blames = Some(DriverFault::BadRequest { head: 0 });
     let token = engine.model().held[0];
     assert_eq!(engine.complete(token), Ok(()));
     assert_eq!(
         pending(&mut engine),
         2,
-        "announced at once: not suspended yet"
+        "the device is not suspended yet, so it interrupts at once"
     );
     assert_eq!(engine.device().notify().asserted(), 1);
     assert_eq!(engine.queue_state(0), QueueState::Failed);
-    // The chain is gone with its queue, so this read finds the device suspended.
+    // The chain was abandoned with its queue, so this read finds the device suspended.
     assert_eq!(engine.load(reg::STATUS), SUSPENDED | NEEDS_RESET);
     assert_eq!(engine.load(reg::STATUS), SUSPENDED | NEEDS_RESET);
     resume_in_need(&mut engine);
-    assert_eq!(engine.device().notify().asserted(), 1, "not told twice");
+    assert_eq!(
+        engine.device().notify().asserted(),
+        1,
+        "the driver is interrupted once"
+    );
 }
 
 #[test]
@@ -58,7 +62,7 @@ fn a_device_that_needs_a_reset_can_be_suspended_and_resumed() {
     driver.set_avail_idx(1000);
     assert_eq!(engine.kick(0), Reply::Done(0));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
-    assert_eq!(told(&mut engine), (LIVE | NEEDS_RESET, 2));
+    assert_eq!(status_and_interrupts(&mut engine), (LIVE | NEEDS_RESET, 2));
     assert_eq!(engine.store(reg::STATUS, 0x5f), Reply::Done(0));
     assert_eq!(engine.load(reg::STATUS), SUSPENDED | NEEDS_RESET);
     resume_in_need(&mut engine);
@@ -66,7 +70,7 @@ fn a_device_that_needs_a_reset_can_be_suspended_and_resumed() {
 }
 
 #[test]
-fn rings_that_go_while_suspended_are_announced_at_the_resume() {
+fn rings_gone_while_suspended_interrupt_at_the_resume() {
     for config_changes in [false, true] {
         let ram = ram();
         let mem = GuardedMem::new(ram.flat(BASE));
@@ -82,7 +86,10 @@ fn rings_that_go_while_suspended_are_announced_at_the_resume() {
             engine.take_host_fault(),
             Some(HostFault::RingGone { queue: 0 })
         );
-        assert_eq!(told(&mut engine), (SUSPENDED | NEEDS_RESET, 0));
+        assert_eq!(
+            status_and_interrupts(&mut engine),
+            (SUSPENDED | NEEDS_RESET, 0)
+        );
         assert!(engine.memory_changed().is_done());
         if config_changes {
             engine.update_config(|_| ());
@@ -112,7 +119,7 @@ fn rings_that_moved_while_suspended_are_used_after_the_resume() {
 }
 
 #[test]
-fn a_ring_that_goes_on_the_way_takes_its_chains_along() {
+fn a_ring_gone_while_suspending_abandons_its_chains() {
     let ram = ram();
     let mem = GuardedMem::new(ram.flat(BASE));
     let model = Probe {
@@ -132,7 +139,7 @@ fn a_ring_that_goes_on_the_way_takes_its_chains_along() {
 }
 
 #[test]
-fn a_fault_of_a_quiet_owner_is_announced_after_the_resume() {
+fn a_fault_of_a_suspended_owner_interrupts_after_resume() {
     let (mut engine, _, ram) = live();
     let mut queue = engine.take_queue(0).expect("a live queue");
     assert_eq!(engine.store(reg::STATUS, 0x1f), Reply::Done(0));
@@ -140,9 +147,12 @@ fn a_fault_of_a_quiet_owner_is_announced_after_the_resume() {
     assert_eq!(popped, Err(Stop::Asked));
     assert_eq!(engine.load(reg::STATUS), SUSPENDED);
     queue.report(DriverFault::BadRequest { head: 0 });
-    assert_eq!(told(&mut engine), (SUSPENDED, 0));
+    assert_eq!(status_and_interrupts(&mut engine), (SUSPENDED, 0));
     assert!(engine.put_back(queue).is_err());
-    assert_eq!(told(&mut engine), (SUSPENDED | NEEDS_RESET, 0));
+    assert_eq!(
+        status_and_interrupts(&mut engine),
+        (SUSPENDED | NEEDS_RESET, 0)
+    );
     assert_eq!(engine.device().notify().asserted(), 0);
     resume_in_need(&mut engine);
     assert_eq!(pending(&mut engine), 2);
@@ -150,7 +160,7 @@ fn a_fault_of_a_quiet_owner_is_announced_after_the_resume() {
 }
 
 #[test]
-fn a_fault_of_a_taken_queue_on_the_way_is_announced_at_once() {
+fn a_fault_of_a_taken_queue_interrupts_while_suspending() {
     let (mut engine, [mut driver, _], ram) = live();
     let mut queue = engine.take_queue(0).expect("a live queue");
     let mut chain = Chain::new();
@@ -158,7 +168,7 @@ fn a_fault_of_a_taken_queue_on_the_way_is_announced_at_once() {
     assert_eq!(queue.pop(&ram.flat(BASE), &mut chain), Ok(true));
     begin(&mut engine);
     queue.report(DriverFault::BadRequest { head: 0 });
-    assert_eq!(told(&mut engine), (LIVE | NEEDS_RESET, 2));
+    assert_eq!(status_and_interrupts(&mut engine), (LIVE | NEEDS_RESET, 2));
     queue.abandon(&chain);
     assert_eq!(engine.load(reg::STATUS), SUSPENDED | NEEDS_RESET);
     assert!(engine.put_back(queue).is_err());
@@ -167,7 +177,7 @@ fn a_fault_of_a_taken_queue_on_the_way_is_announced_at_once() {
 }
 
 #[test]
-fn a_change_held_back_when_the_driver_fails_is_never_told() {
+fn a_change_held_back_at_failed_never_interrupts() {
     let (mut engine, _, _) = live();
     suspend(&mut engine);
     engine.update_config(|_| ());
@@ -179,21 +189,21 @@ fn a_change_held_back_when_the_driver_fails_is_never_told() {
 }
 
 #[test]
-fn a_queue_that_is_refused_just_after_a_resume_is_told() {
+fn a_queue_refused_just_after_a_resume_interrupts() {
     let (mut engine, _) = virtside_tests::probe::probe();
     let features = FEATURES | Features::RING_RESET;
     assert!(engine.bring_up(features, &[config(0)]));
     suspend(&mut engine);
     assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));
     assert_eq!(engine.store(reg::QUEUE_RESET, 1), Reply::Done(0));
-    // Refused as any write is in a suspension: nothing was checked.
+    // The queue write is refused, as every other during a suspension: nothing was checked.
     assert!(engine.configure(&config(0)).refusal().is_some());
-    assert_eq!(told(&mut engine), (SUSPENDED, 0));
+    assert_eq!(status_and_interrupts(&mut engine), (SUSPENDED, 0));
     resume(&mut engine);
     let mut odd = config(0);
     odd.size = 3;
     assert!(engine.configure(&odd).refusal().is_some());
-    assert_eq!(told(&mut engine), (LIVE | NEEDS_RESET, 2));
+    assert_eq!(status_and_interrupts(&mut engine), (LIVE | NEEDS_RESET, 2));
 }
 
 #[test]
