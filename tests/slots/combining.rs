@@ -1,4 +1,4 @@
-//! A model that settles what it keeps when it hears that nothing more comes.
+//! A model that answers its kept chains when it is told that a queue is drained.
 
 use virtside::{
     Answer, DeviceConfig, DeviceModel, DriverFault, DriverMem, Features, Request, Step, Token,
@@ -48,7 +48,7 @@ impl DeviceModel for Combiner {
 }
 
 #[test]
-fn a_queue_without_a_slot_goes_on_once_chains_are_settled() {
+fn a_queue_without_a_slot_continues_after_chains_are_settled() {
     for slots in 1..6 {
         let (mut engine, ram) = test_engine(Combiner::default(), slots);
         assert!(engine.bring_up(Features::RING, &[config(0), config(1)]));
@@ -60,7 +60,7 @@ fn a_queue_without_a_slot_goes_on_once_chains_are_settled() {
         let mut polls = 0;
         while engine.poll(BUDGET) == Step::More {
             polls += 1;
-            assert!(polls < 20, "it comes to an end");
+            assert!(polls < 20, "the polls end");
         }
         let used: Vec<_> = std::iter::from_fn(|| drivers[1].take_used()).collect();
         assert_eq!(used.len(), 7, "{slots} slots");

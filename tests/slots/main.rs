@@ -1,4 +1,4 @@
-//! Slots are shared by the queues, and no queue takes those that others need.
+//! Slots are shared by all queues, and no queue takes the last slot of another.
 
 mod combining;
 mod random;

@@ -1,4 +1,4 @@
-//! Chains that come, are kept and are answered in any order, against a count of slots.
+//! Chains that arrive, are kept and are answered in any order, compared with a count of slots.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use virtside_tests::{
 
 #[derive(Clone, Debug)]
 enum Act {
-    /// So many chains of a queue.
+    /// The driver sends this many chains on a queue.
     Send(u16, usize),
-    /// An answer to a chain in hand that has none, of this place among those of all queues.
+    /// Answers the chain at this index among all unanswered chains in hand.
     Answer(usize),
     /// The driver stops a queue.
     Stop(u16),
@@ -29,12 +29,12 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What a queue should have.
+/// The expected state of a queue.
 #[derive(Clone, Debug, Default)]
 struct Queue {
     sent: usize,
     came: usize,
-    /// By number, whether it is answered.
+    /// Chains in hand, by number, and whether each is answered.
     hand: BTreeMap<usize, bool>,
     stopped: bool,
 }
@@ -72,7 +72,7 @@ proptest! {
                         continue;
                     }
                     let (queue, number) = open[at % open.len()];
-                    // Both ways to answer.
+                    // Uses both ways to answer.
                     let answered = if at % 2 == 0 {
                         rig.answer_of(queue, number, 4)
                     } else {
@@ -108,7 +108,7 @@ proptest! {
             let held: usize = queues.iter().map(|of| of.hand.len()).sum();
             prop_assert!(held <= slots);
             prop_assert_eq!(step == Step::Idle, held == 0);
-            // A slot is reserved for a queue that was stopped, too.
+            // A stopped queue also keeps its reserved slot.
             let idle = queues.iter().filter(|of| of.hand.is_empty()).count();
             let free = slots - held;
             prop_assert!(free >= idle, "{} slots for {} queues", free, idle);

@@ -1,5 +1,5 @@
-//! The blocking loop of a process is left between two accesses, the whole device goes into a file, and
-//! the loop of another process goes on: the driver, who is in the test's process, only waits a little.
+//! One process leaves its blocking loop between two accesses and saves the device to a file, and
+//! the loop of another process continues. The driver, in the test's process, only waits a little.
 
 use std::{
     fs::File,
@@ -37,15 +37,15 @@ const SECTORS: usize = 64;
 type Device = Engine<Block<FileDisk>, VmMem, (), 1, N, [ChainSlot<N>; SLOTS], Arc<Shared<1>>>;
 type State = EngineSnapshot<BlockSnapshot, 1, N, SLOTS>;
 
-/// What the driver's process says.
+/// What a message of the driver's process asks for.
 const LOAD: u8 = 0;
 const STORE: u8 = 1;
 const STOP: u8 = 2;
 
-/// Bytes of a message: what, width, offset, value.
+/// Bytes of a message: kind, width, offset, value.
 const MESSAGE: usize = 14;
 
-/// Register accesses from a socket.
+/// Register accesses received from a socket.
 struct Wire<'a> {
     stream: UnixStream,
     stop: &'a AtomicBool,
@@ -85,7 +85,7 @@ impl AccessSource for Wire<'_> {
     }
 }
 
-/// Not a test of its own: what the test below starts.
+/// The device's process, which the test below starts; not a test of its own.
 #[test]
 #[ignore = "the device's process, which the test of the blocking loop starts"]
 fn the_device() {
@@ -96,7 +96,7 @@ fn the_device() {
     let mut device: Device = Engine::new(model, memory(&folder), (), slots, Arc::default());
     if let Ok(bytes) = std::fs::read(folder.join("state")) {
         let state: State = postcard::from_bytes(&bytes).expect("a state");
-        device.restore(&state).expect("what was saved is whole");
+        device.restore(&state).expect("the snapshot is valid");
     }
     let stop = AtomicBool::new(false);
     let mut wire = Wire {
@@ -106,13 +106,13 @@ fn the_device() {
     serve(&mut device, &mut wire, &mut Until(&stop)).expect("a clean end");
     assert_eq!(device.take_host_fault(), None);
     if stop.load(Ordering::Acquire) {
-        let state: State = device.save().expect("nothing is in the way");
+        let state: State = device.save().expect("the device can be saved");
         let bytes = postcard::to_stdvec(&state).expect("bytes");
         std::fs::write(folder.join("state"), bytes).expect("the state");
     }
 }
 
-/// The device's process, from the driver's side.
+/// The device's process, as the driver sees it.
 struct Remote {
     child: Child,
     wire: UnixStream,
@@ -131,17 +131,17 @@ impl Remote {
         self.wire.write_all(&message).expect("the device is there");
     }
 
-    /// Leaves its state in a file, and is gone.
+    /// Makes the process save its state to a file and end.
     fn stop(mut self) {
         self.say(STOP, 0, 0, 0);
-        assert!(self.child.wait().expect("it is ours").success());
+        assert!(self.child.wait().expect("the child has ended").success());
     }
 
-    /// The stream ends, and so does the device.
+    /// Closes the stream, which ends the process.
     fn end(self) {
         let Self { mut child, wire } = self;
         drop(wire);
-        assert!(child.wait().expect("it is ours").success());
+        assert!(child.wait().expect("the child has ended").success());
     }
 }
 
@@ -174,7 +174,7 @@ const AREA: u64 = 0x800;
 const DATA: u64 = BASE + 0x4000;
 
 #[test]
-fn one_process_leaves_its_loop_and_another_goes_on() {
+fn one_process_leaves_its_loop_and_another_continues() {
     let folder = TempDir::new().expect("a folder");
     let folder = folder.as_path();
     for (name, len) in [("memory", BYTES), ("disk", SECTORS as u64 * 512)] {
@@ -213,7 +213,7 @@ fn one_process_leaves_its_loop_and_another_goes_on() {
                 ],
             );
         }
-        // Kicked or not: a restored device looks.
+        // A kick is optional: a restored device polls its queues.
         if round % 3 != 0 {
             let _ = device.kick(0);
         }
@@ -231,7 +231,7 @@ fn one_process_leaves_its_loop_and_another_goes_on() {
                 None => std::thread::yield_now(),
             }
         }
-        assert_eq!(done, [1; 5], "each is answered once");
+        assert_eq!(done, [1; 5], "each request is answered once");
         for area in 0..5 {
             let mut status = [0xff];
             driver.read(DATA + AREA * area + 0x700, &mut status);

@@ -1,4 +1,4 @@
-//! A process of its own for the device: this executable again, which runs one of its tests.
+//! Starts a separate process for the device: this executable again, which runs one of its tests.
 
 use std::{
     io::ErrorKind,
@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-/// Where the device finds what both processes have.
+/// Environment variable with the folder of the files that both processes use.
 pub const FOLDER: &str = "VIRTSIDE_SNAPSHOT_FOLDER";
-/// What runs this executable, with its arguments, where the machine cannot.
+/// Environment variable with a command that runs this executable, where the machine cannot.
 const RUNNER: &str = "VIRTSIDE_TEST_RUNNER";
 
-/// Starts the test of this name, which is ignored else, and waits until it calls.
+/// Starts the ignored test of this name, and waits until it connects.
 pub fn start(test: &str, folder: &Path, listener: &UnixListener) -> (Child, UnixStream) {
     let runner = std::env::var(RUNNER).unwrap_or_default();
     let this = std::env::current_exe().expect("this test");
@@ -26,7 +26,7 @@ pub fn start(test: &str, folder: &Path, listener: &UnixListener) -> (Child, Unix
         .env(FOLDER, folder)
         .stdout(Stdio::null())
         .spawn()
-        .expect("it is started");
+        .expect("the child is started");
     listener.set_nonblocking(true).expect("a socket");
     loop {
         match listener.accept() {
@@ -37,7 +37,7 @@ pub fn start(test: &str, folder: &Path, listener: &UnixListener) -> (Child, Unix
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => panic!("{error}"),
         }
-        let ended = child.try_wait().expect("it is ours");
+        let ended = child.try_wait().expect("the child's status is known");
         assert!(
             ended.is_none(),
             "{test} has ended before it called: {ended:?}"

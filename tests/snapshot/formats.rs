@@ -1,4 +1,4 @@
-//! A state as bytes and as text.
+//! Snapshots as bytes and as text.
 
 use virtside_tests::{BUDGET, Q};
 
@@ -12,7 +12,7 @@ fn a_state_is_the_same_after_bytes_and_after_text() {
         assert!(client.send(false) && client.send(true) && client.send(false));
         let _ = engine.poll(BUDGET);
         let held = engine.model().held.clone();
-        engine.complete(held[1]).expect("it is pending");
+        engine.complete(held[1]).expect("the chain is pending");
         let state = save(&mut engine);
         assert!(state.device.chains.len() >= 2);
         let bytes = postcard::to_stdvec(&state).expect("bytes");
@@ -24,12 +24,12 @@ fn a_state_is_the_same_after_bytes_and_after_text() {
 }
 
 #[test]
-fn more_than_there_is_room_for_is_no_state() {
+fn a_list_longer_than_its_capacity_is_no_state() {
     let (mut engine, mut client, _) = live(rings()[0]);
     engine.model_mut().holds = true;
     assert!(client.send(false));
     let _ = engine.poll(BUDGET);
-    let whole = serde_json::to_value(save(&mut engine)).expect("text");
+    let valid = serde_json::to_value(save(&mut engine)).expect("text");
     for (place, room) in [
         ("/device/chains", P),
         ("/device/queues", Q),
@@ -37,7 +37,7 @@ fn more_than_there_is_room_for_is_no_state() {
         ("/device/chains/0/segments", virtside_tests::N),
     ] {
         for count in [room, room + 1] {
-            let mut changed = whole.clone();
+            let mut changed = valid.clone();
             let list = changed.pointer_mut(place).and_then(|it| it.as_array_mut());
             let list = list.expect("a list");
             let one = list[0].clone();
@@ -46,16 +46,16 @@ fn more_than_there_is_room_for_is_no_state() {
             assert_eq!(state.is_ok(), count == room, "{place}: {count}");
         }
     }
-    // A field that is missing is not made up.
-    let mut changed = whole;
+    // A missing field is an error and gets no default.
+    let mut changed = valid;
     let device = changed
         .pointer_mut("/device")
         .and_then(|it| it.as_object_mut());
-    device.expect("it is there").remove("needs_reset");
+    device.expect("the field exists").remove("needs_reset");
     assert!(serde_json::from_value::<State>(changed).is_err());
 }
 
-/// Bytes of a state on this machine.
+/// Size of a snapshot on this machine, in bytes.
 const fn bytes<const Q: usize, const N: usize, const P: usize>() -> usize {
     size_of::<virtside::snapshot::EngineSnapshot<(), Q, N, P>>()
 }

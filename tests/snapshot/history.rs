@@ -1,5 +1,5 @@
-//! Random histories of driver, back end and host, saved and restored at any moment: each request is
-//! answered once, and who restores has what was saved.
+//! Random sequences of actions by driver, back end and host, with a save and a restore at any
+//! moment: each request is answered once, and a restored device has the state that was saved.
 
 use proptest::{collection::vec, prelude::*};
 use virtside::{
@@ -15,7 +15,7 @@ use virtside_tests::{
     reg,
 };
 
-use crate::support::{Client, carry, fresh, model, rings};
+use crate::support::{Client, fresh, model, move_device, rings};
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
@@ -28,10 +28,10 @@ enum Act {
     Change,
     Suspend,
     Resume,
-    /// The queue is reset, when nothing is in flight, and set up anew.
-    Again,
-    /// The queue is served by somebody else for a while.
-    Lend,
+    /// Resets the queue, if nothing is in flight, and sets it up again.
+    ResetQueue,
+    /// Takes the queue, serves it and puts it back.
+    Take,
     Carry,
 }
 
@@ -45,8 +45,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Change),
         1 => Just(Act::Suspend),
         2 => Just(Act::Resume),
-        1 => Just(Act::Again),
-        1 => Just(Act::Lend),
+        1 => Just(Act::ResetQueue),
+        1 => Just(Act::Take),
         4 => Just(Act::Carry),
     ]
 }
@@ -56,7 +56,7 @@ struct World {
     client: Client,
     features: Features,
     ram: TestRam,
-    /// Requests of the clients before.
+    /// Requests that earlier clients got answers to.
     answered: u32,
 }
 
@@ -76,7 +76,7 @@ impl World {
     }
 
     fn engine(&mut self) -> &mut TestEngine<Probe> {
-        self.engine.as_mut().expect("there is one")
+        self.engine.as_mut().expect("an engine")
     }
 
     fn act(&mut self, act: Act) {
@@ -95,7 +95,7 @@ impl World {
                 if !held.is_empty() {
                     self.engine()
                         .complete(held[at % held.len()])
-                        .expect("it is pending");
+                        .expect("the chain is pending");
                 }
             }
             Act::Reap => {
@@ -108,11 +108,11 @@ impl World {
                 let _ = self.engine().store(reg::STATUS, 15 | 16);
             }
             Act::Resume => self.resume(),
-            Act::Again => self.set_up_again(),
-            Act::Lend => self.lend(),
+            Act::ResetQueue => self.set_up_again(),
+            Act::Take => self.take_and_serve(),
             Act::Carry => {
-                let engine = self.engine.take().expect("there is one");
-                self.engine = Some(carry(engine, self.ram));
+                let engine = self.engine.take().expect("an engine");
+                self.engine = Some(move_device(engine, self.ram));
             }
         }
     }
@@ -138,7 +138,7 @@ impl World {
         assert_eq!(self.engine().configure(&config), Reply::Done(0));
     }
 
-    fn lend(&mut self) {
+    fn take_and_serve(&mut self) {
         let mem = self.ram.flat(BASE);
         let Ok(mut taken) = self.engine().take_queue(0) else {
             return;
@@ -149,13 +149,13 @@ impl World {
             embedded_io::Read::read_exact(&mut chain.readable(&mem), &mut bytes).expect("bytes");
             embedded_io::Write::write_all(&mut chain.writable(&mem), &bytes).expect("room");
             let len = chain.readable_len() as u32;
-            taken.complete(&chain, len).expect("it is in flight");
+            taken.complete(&chain, len).expect("the chain is in flight");
         }
-        assert!(self.engine().save::<8>().is_err(), "it is out");
+        assert!(self.engine().save::<8>().is_err(), "the queue is taken");
         assert!(self.engine().put_back(taken).is_ok());
     }
 
-    /// Everything comes to an end.
+    /// Completes every request.
     fn end(&mut self) {
         self.engine().model_mut().holds = false;
         for _ in 0..3 {
@@ -166,7 +166,7 @@ impl World {
         let _ = self.engine().kick(0);
         assert_eq!(virtside_tests::drain(self.engine()), Step::Idle);
         self.client.reap();
-        assert_eq!(self.client.in_flight(), 0, "no request is lost");
+        assert_eq!(self.client.in_flight(), 0, "each request was answered");
         assert_eq!(self.client.answered, self.client.sent);
         assert_eq!(self.engine().driver_fault(0), None);
         assert_eq!(self.engine().poll(BUDGET), Step::Idle);
@@ -177,7 +177,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nobody_notices(which in 0..rings().len(), acts in vec(act(), 0..80)) {
+    fn a_driver_does_not_notice_restores(which in 0..rings().len(), acts in vec(act(), 0..80)) {
         let mut world = World::new(rings()[which]);
         for act in acts {
             world.act(act);
@@ -185,8 +185,8 @@ proptest! {
         world.end();
     }
 
-    /// Accesses of a driver that knows where the registers are, and little else: whatever state comes
-    /// of it can be saved and restored.
+    /// Random accesses at the offsets of registers: every state that results can be saved and
+    /// restored.
     #[test]
     fn any_accesses(accesses in vec((0usize..28, 0u32..18, any::<u32>()), 0..60)) {
         const OFFSETS: [u32; 28] = [
@@ -203,7 +203,7 @@ proptest! {
         for (at, kind, value) in accesses {
             let offset = OFFSETS[at];
             let place = virtside_tests::layout(u16::from(value as u8 & 3));
-            // Mostly what a driver would write there.
+            // Mostly a value that a driver would write to that register.
             let value = match (kind, offset) {
                 (0, _) => value,
                 (1, _) => value & 0xff,
@@ -222,17 +222,17 @@ proptest! {
             if kind == 17 {
                 let _ = engine.poll(BUDGET);
             }
-            engine = carry(engine, ram);
+            engine = move_device(engine, ram);
         }
     }
-    /// A driver that makes queues ready before the features are known which it then accepts, and a
-    /// model that judges queues by both: whatever comes of it can be saved and restored.
+    /// A driver that makes queues ready before it accepts features, and a model that checks queues
+    /// by both: every state that results can be saved and restored.
     #[test]
     fn any_set_up(
         policy in 0usize..3,
         smaller in any::<bool>(),
         needy in (0u16..4, 0usize..SETS.len()),
-        turns in vec(turn(), 0..30),
+        turns in vec(set_up_step(), 0..30),
     ) {
         let ram = virtside_tests::ram();
         let model = Probe {
@@ -248,14 +248,14 @@ proptest! {
         };
         let policies = [FaultPolicy::Reject, FaultPolicy::StopQueue, FaultPolicy::NeedsReset];
         let mut engine = fresh(ram, model).with_policy(policies[policy]);
-        for turn in turns {
-            turn.take(&mut engine);
-            engine = carry(engine, ram);
+        for set_up_step in turns {
+            set_up_step.take(&mut engine);
+            engine = move_device(engine, ram);
         }
     }
 }
 
-/// What a driver may accept besides VERSION_1.
+/// Features that a driver may accept in addition to VERSION_1.
 const SETS: [Features; 5] = [
     Features::VERSION_1,
     Features::EVENT_IDX,
@@ -264,10 +264,10 @@ const SETS: [Features; 5] = [
     Features::RING,
 ];
 
-/// What a driver does in a set-up, sensible or not.
+/// What a driver does during set-up, sensible or not.
 #[derive(Clone, Copy, Debug)]
-enum Turn {
-    /// A queue of this size is made ready; its driver area so far off its place.
+enum SetUpStep {
+    /// Makes a queue of this size ready; the last field moves its driver area.
     Configure(u16, u32, u64),
     Accept(usize),
     Status(u32),
@@ -276,26 +276,26 @@ enum Turn {
     Poll,
 }
 
-fn turn() -> impl Strategy<Value = Turn> {
+fn set_up_step() -> impl Strategy<Value = SetUpStep> {
     let sizes = prop_oneof![Just(2u32), Just(4), Just(8), Just(16), Just(3)];
     prop_oneof![
-        5 => (0u16..4, sizes, 0u64..2).prop_map(|(queue, size, off)| Turn::Configure(queue, size, 2 * off)),
-        4 => (0..SETS.len()).prop_map(Turn::Accept),
-        5 => prop_oneof![Just(3u32), Just(11), Just(15), Just(15), Just(31), Just(0)].prop_map(Turn::Status),
-        1 => (0u16..4).prop_map(Turn::Stop),
-        2 => (0u16..4).prop_map(Turn::Reset),
-        1 => Just(Turn::Poll),
+        5 => (0u16..4, sizes, 0u64..2).prop_map(|(queue, size, off)| SetUpStep::Configure(queue, size, 2 * off)),
+        4 => (0..SETS.len()).prop_map(SetUpStep::Accept),
+        5 => prop_oneof![Just(3u32), Just(11), Just(15), Just(15), Just(31), Just(0)].prop_map(SetUpStep::Status),
+        1 => (0u16..4).prop_map(SetUpStep::Stop),
+        2 => (0u16..4).prop_map(SetUpStep::Reset),
+        1 => Just(SetUpStep::Poll),
     ]
 }
 
-impl Turn {
+impl SetUpStep {
     fn take(self, engine: &mut TestEngine<Probe>) {
         match self {
             Self::Configure(queue, size, off) => {
                 let mut config = virtside_tests::config(queue);
                 config.size = size;
                 config.driver += off;
-                // Behind all that the driver area may be.
+                // Behind every position of the driver area.
                 config.device += 0x40;
                 let _ = engine.configure(&config);
             }

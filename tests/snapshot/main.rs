@@ -1,5 +1,5 @@
-//! A device as a plain value: saved and restored in every phase and in the middle of its work, in
-//! this process and in a fresh one, and refused when somebody tampered with it.
+//! A device as a plain value: saved and restored in every phase and during its work, in the same
+//! process and in a new one, and refused if the snapshot was tampered with.
 
 mod blocking_loop;
 mod children;

@@ -1,4 +1,4 @@
-//! A device that was built of messages, without registers.
+//! Snapshots of a device that was set up by messages, without registers.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ fn holding() -> Probe {
 }
 
 #[test]
-fn its_state_is_taken_by_one_without_queues() {
+fn a_device_without_queues_restores_its_state() {
     let ram = virtside_tests::ram();
     let (mut device, responder) = made(ram, &[config(1), config(0)]);
     responder.accept();
@@ -54,17 +54,17 @@ fn its_state_is_taken_by_one_without_queues() {
     let (mut here, mut probe) = (slots(), holding());
     publish(&mut driver, 0, b"once");
     assert_eq!(device.poll(&mut probe, &mut here, BUDGET), Step::Blocked);
-    let state = device.save::<2>(&here).expect("it is saved");
+    let state = device.save::<2>(&here).expect("the device can be saved");
     assert!(state.live && state.chains.len() == 1);
 
     let (mut next, responder) = made(ram, &[]);
     let (mut there, mut probe) = (slots(), model(PLAIN));
     next.restore(&state, &mut probe, &mut there)
-        .expect("it is whole");
-    assert!(!responder.accept(), "it is live already");
+        .expect("the snapshot is valid");
+    assert!(!responder.accept(), "the device is live already");
     assert_eq!(next.features(), PLAIN);
     assert!(next.configured_queues().eq([0, 1]));
-    let again = next.save::<2>(&there).expect("it is saved");
+    let again = next.save::<2>(&there).expect("the device can be saved");
     assert_eq!(again, state);
     assert_eq!(next.poll(&mut probe, &mut there, BUDGET), Step::Idle);
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"once"[..]));
@@ -72,16 +72,16 @@ fn its_state_is_taken_by_one_without_queues() {
 }
 
 #[test]
-fn before_it_is_live_its_responder_is_still_to_be_asked() {
+fn before_driver_ok_the_responder_is_still_due() {
     let ram = virtside_tests::ram();
     let (mut device, responder) = made(ram, &[config(0)]);
-    let state = device.save::<2>(&slots()).expect("it is saved");
+    let state = device.save::<2>(&slots()).expect("the device can be saved");
     assert!(!state.live);
     drop(responder);
     let (mut next, responder) = made(ram, &[]);
     let (mut there, mut probe) = (slots(), model(PLAIN));
     next.restore(&state, &mut probe, &mut there)
-        .expect("it is whole");
+        .expect("the snapshot is valid");
     assert_eq!(next.queue_state(0), QueueState::Ready);
     assert_eq!(next.poll(&mut probe, &mut there, BUDGET), Step::Idle);
     assert!(responder.accept());
@@ -96,7 +96,7 @@ fn a_model_does_not_take_features_that_it_excludes() {
     let ram = virtside_tests::ram();
     let (mut device, responder) = made(ram, &[config(0)]);
     responder.accept();
-    let state = device.save::<2>(&slots()).expect("it is saved");
+    let state = device.save::<2>(&slots()).expect("the device can be saved");
     let (mut next, _responder) = made(ram, &[]);
     let mut probe = model(PLAIN);
     probe.excludes = Features::INDIRECT_DESC;
@@ -105,16 +105,20 @@ fn a_model_does_not_take_features_that_it_excludes() {
 }
 
 #[test]
-fn one_that_was_answered_has_queues_or_chains_takes_no_state() {
+fn a_device_in_use_refuses_a_restore() {
     let ram = virtside_tests::ram();
     let (mut device, responder) = made(ram, &[config(0)]);
     responder.accept();
     let mut here = slots();
-    let state = device.save::<2>(&here).expect("it is saved");
+    let state = device.save::<2>(&here).expect("the device can be saved");
     let mut probe = model(PLAIN);
     let no = Err(SnapshotError::NotInReset);
     assert_eq!(device.restore(&state, &mut probe, &mut here), no);
-    assert_eq!(device.queue_state(0), QueueState::Live, "it goes on");
+    assert_eq!(
+        device.queue_state(0),
+        QueueState::Live,
+        "the queue continues"
+    );
 
     let (mut refused, responder) = made(ram, &[]);
     responder.refuse();
@@ -123,7 +127,7 @@ fn one_that_was_answered_has_queues_or_chains_takes_no_state() {
     responder.accept();
     assert_eq!(live.restore(&state, &mut probe, &mut here), no);
 
-    // Slots in which another device has a chain.
+    // One of the slots has a chain of another device.
     let mut driver = driver(ram, 0);
     publish(&mut driver, 0, b"held");
     assert_eq!(
@@ -135,18 +139,18 @@ fn one_that_was_answered_has_queues_or_chains_takes_no_state() {
 }
 
 #[test]
-fn one_that_stops_a_queue_is_saved_with_that_queue_stopped() {
+fn a_queue_that_is_being_stopped_is_saved_as_stopped() {
     let ram = virtside_tests::ram();
     let (mut device, responder) = made(ram, &[config(0)]);
     responder.accept();
     let (mut here, mut probe) = (slots(), model(PLAIN));
-    let taken = device.take_queue(0).expect("it is live");
+    let taken = device.take_queue(0).expect("the queue is live");
     assert!(!device.stop_queue(0, &mut probe, &mut here).is_done());
     assert!(device.put_back(taken).is_ok());
-    let state = device.save::<2>(&here).expect("it is saved");
+    let state = device.save::<2>(&here).expect("the device can be saved");
     let (mut next, _responder) = made(ram, &[]);
     next.restore(&state, &mut probe, &mut here)
-        .expect("it is whole");
+        .expect("the snapshot is valid");
     let mut driver = driver(ram, 0);
     publish(&mut driver, 0, b"not yet");
     assert_eq!(next.poll(&mut probe, &mut here, BUDGET), Step::Idle);

@@ -1,7 +1,7 @@
-//! What a driver made of each ready-made model, changed in every way that is near at hand: refused with
-//! nothing changed, or a device that harms nobody and that a reset cures.
+//! Snapshots of each ready-made model with every small change: a change is refused and changes
+//! nothing, or gives a device that harms nothing and works again after a reset.
 //!
-//! How models are carried over is with each model's tests, in `saved.rs`.
+//! Tests that restore unchanged snapshots of a model are in its suite, in `saved.rs`.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -26,12 +26,12 @@ use virtside_tests::{
 
 use super::tampered::{numbers, walk};
 
-/// Chains of a state.
+/// Chains that a snapshot has room for.
 const P: usize = 16;
 
 type State<S, const QUEUES: usize = Q> = EngineSnapshot<S, QUEUES, N, P>;
 
-/// What one place may be instead.
+/// Other values for one field.
 fn others(value: &Value) -> Vec<Value> {
     let names = [
         "None",
@@ -80,25 +80,25 @@ fn others(value: &Value) -> Vec<Value> {
     others
 }
 
-/// Each change of one place, and then so many of several.
-fn mutants(whole: &Value, many: usize) -> Vec<Value> {
+/// Every snapshot with one changed field, and `many` with several.
+fn mutants(valid: &Value, many: usize) -> Vec<Value> {
     let mut paths = Vec::new();
-    walk(whole, String::new(), &mut paths);
+    walk(valid, String::new(), &mut paths);
     let mut mutants = Vec::new();
     for path in &paths {
-        for other in others(whole.pointer(path).expect("it is there")) {
-            let mut mutant = whole.clone();
-            *mutant.pointer_mut(path).expect("it is there") = other;
+        for other in others(valid.pointer(path).expect("the path exists")) {
+            let mut mutant = valid.clone();
+            *mutant.pointer_mut(path).expect("the path exists") = other;
             mutants.push(mutant);
         }
     }
-    // Always the same ones.
+    // A fixed seed.
     let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     for _ in 0..many {
-        let mut mutant = whole.clone();
+        let mut mutant = valid.clone();
         for _ in 0..2 + random.index(3) {
             let path = &paths[random.index(paths.len())];
-            // It may be gone by now.
+            // An earlier change may have removed the field.
             if let Some(place) = mutant.pointer_mut(path) {
                 let others = others(place);
                 *place = others[random.index(others.len())].clone();
@@ -109,7 +109,7 @@ fn mutants(whole: &Value, many: usize) -> Vec<Value> {
     mutants
 }
 
-/// What became of the mutants of one state.
+/// How many changed snapshots were refused and how many restored.
 #[derive(Debug, Default)]
 struct Tally {
     not_a_state: u32,
@@ -124,25 +124,25 @@ impl Tally {
     }
 }
 
-/// Tries each; `check` is told the state, and says whether it was taken.
+/// Tries each changed snapshot. `check` gets it and returns whether it was restored.
 #[track_caller]
 fn tamper<S, const QUEUES: usize>(
-    whole: &State<S, QUEUES>,
+    valid: &State<S, QUEUES>,
     mut check: impl FnMut(&State<S, QUEUES>) -> Result<(), SnapshotError>,
 ) -> Tally
 where
     S: Clone + Serialize + DeserializeOwned,
 {
     let mut tally = Tally::default();
-    let model = serde_json::to_value(&whole.model).expect("text");
+    let model = serde_json::to_value(&valid.model).expect("text");
     for mutant in mutants(&model, 3000) {
         let Ok(model) = serde_json::from_value::<S>(mutant) else {
             tally.not_a_state += 1;
             continue;
         };
         let state = EngineSnapshot {
-            registers: whole.registers.clone(),
-            device: whole.device.clone(),
+            registers: valid.registers.clone(),
+            device: valid.device.clone(),
             model,
         };
         match check(&state) {
@@ -161,7 +161,7 @@ where
 #[test]
 fn lines_of_gpio() {
     use gpio::*;
-    // Of each kind: driven, armed with a buffer, told of an edge, and left alone.
+    // One line of each kind: driven, armed with a buffer, with a latched edge, and unused.
     let mut board = Board::new();
     board.does(SET_VALUE, LED, 1);
     board.does(SET_DIRECTION, LED, OUT);
@@ -170,11 +170,11 @@ fn lines_of_gpio() {
     board.listen(BUTTON);
     board.does(IRQ_TYPE, WIRE, BOTH);
     board.fire(WIRE);
-    let whole: State<_> = board.engine.save().expect("nothing is in the way");
+    let valid: State<_> = board.engine.save().expect("the device can be saved");
     let rings = virtside_tests::rings::shot(board.ram);
     let fresh = Gpio::<_, L>::new(Bank::new()).save();
     let ram = board.ram;
-    let tally = tamper(&whole, |state| {
+    let tally = tamper(&valid, |state| {
         ram.write(0, &rings);
         let mut engine = engine_over(Gpio::new(Bank::new()), ram.flat(BASE), 8);
         let restored = engine.restore(state);
@@ -185,7 +185,7 @@ fn lines_of_gpio() {
             assert_eq!(calls, [], "no line was touched");
         } else {
             assert_eq!(engine.model().save(), state.model);
-            // No line does what it cannot do.
+            // No line is used in a way that it does not support.
             for call in &calls {
                 let good = match *call {
                     Call::Direction(LED, way, _) => way != Direction::Input,
@@ -246,12 +246,12 @@ fn ports_of_a_console() {
     rig.send(5, b"output");
     rig.port(0).set_open(false);
     rig.port(2).unplug();
-    let whole: State<_, { console::Q }> = rig.machine.save().expect("nothing is in the way");
+    let valid: State<_, { console::Q }> = rig.machine.save().expect("the device can be saved");
     let rings = virtside_tests::rings::shot(rig.ram);
     let fresh = ports().save();
     let ram = rig.ram;
     let used = rig.queues[5].used_idx();
-    let tally = tamper(&whole, |state| {
+    let tally = tamper(&valid, |state| {
         ram.write(0, &rings);
         let mut there = machine(ports(), ram);
         let restored = there.restore(state);
@@ -259,11 +259,11 @@ fn ports_of_a_console() {
             assert_eq!(there.load(reg::STATUS), 0);
             assert_eq!(there.model().save(), fresh);
             let heard = |port| !there.model().port(port).unwrap().io().opened.is_empty();
-            assert!(!(0..3).any(heard), "no port heard of it");
+            assert!(!(0..3).any(heard), "no port was opened");
             return restored;
         }
-        // What it is now can be saved and restored again.
-        let again: State<_, { console::Q }> = there.save().expect("nothing is in the way");
+        // The restored device can be saved and restored again.
+        let again: State<_, { console::Q }> = there.save().expect("the device can be saved");
         let mut twice = machine(ports(), ram);
         assert_eq!(twice.restore(&again), Ok(()));
         for _ in 0..100 {
@@ -271,7 +271,7 @@ fn ports_of_a_console() {
                 break;
             }
         }
-        assert_ne!(there.poll(BUDGET), Step::More, "there is always more");
+        assert_ne!(there.poll(BUDGET), Step::More, "the polls do not end");
         let given = rig.queues[5].used_idx().wrapping_sub(used);
         assert!(given <= 1, "one buffer was in hand");
         let written = |port| there.model().port(port).unwrap().io().output.len();
@@ -299,9 +299,9 @@ fn groups_of_i2c() {
         let mut rig = I2cRig::with(model(), 2);
         rig.trouble([Some(NAK)]);
         assert_eq!(rig.one(read(0x50, 1).and()).status, ERR);
-        let whole: State<_> = rig.engine.save().expect("nothing is in the way");
+        let valid: State<_> = rig.engine.save().expect("the device can be saved");
         let fresh = model().save();
-        let tally = tamper(&whole, |state| {
+        let tally = tamper(&valid, |state| {
             rig.engine = engine_over(model(), rig.ram.flat(BASE), 2);
             let restored = rig.engine.restore(state);
             if restored.is_err() {
@@ -309,7 +309,8 @@ fn groups_of_i2c() {
                 assert_eq!(rig.engine.model().save(), fresh);
             } else {
                 assert_eq!(rig.engine.model().save(), state.model);
-                // One request is answered with what was not done, and one fails for it, at most.
+                // At most one request gets an answer to a transfer that was not made, and at most
+                // one fails for it.
                 let before = rig.driver.clone();
                 let rings = virtside_tests::rings::shot(rig.ram);
                 let first = rig.one(read(0x50, 1));
@@ -344,9 +345,9 @@ fn the_chip_of_an_spi_controller() {
         SpiLines::new(Wire(log.clone()), pins, Timer(log), clock).with_delays(100)
     });
     assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(OK));
-    let whole: State<_> = rig.engine.save().expect("nothing is in the way");
+    let valid: State<_> = rig.engine.save().expect("the device can be saved");
     let ram = rig.ram;
-    let tally = tamper(&whole, |state| {
+    let tally = tamper(&valid, |state| {
         let (model, log) = lines();
         let mut there = engine_over(model, ram.flat(BASE), 1);
         let restored = there.restore(state);
@@ -378,22 +379,22 @@ fn the_cache_mode_of_a_block_device_and_no_entropy_state() {
         let (mut there, ram) = test_engine(model(), 1);
         let config = virtside_tests::config(0);
         assert!(there.bring_up(Features::VERSION_1 | choice, &[config]));
-        let whole: State<_> = there.save().expect("nothing is in the way");
-        let tally = tamper(&whole, |state| {
+        let valid: State<_> = there.save().expect("the device can be saved");
+        let tally = tamper(&valid, |state| {
             let mut there = engine_over(model(), ram.flat(BASE), 1);
             let restored = there.restore(state);
             assert_eq!(restored.is_err(), there.load(reg::STATUS) == 0);
             let chosen = choice != Features::empty() && state.model.version == 1;
-            assert_eq!(restored.is_ok(), chosen || *state == whole);
+            assert_eq!(restored.is_ok(), chosen || *state == valid);
             restored
         });
         assert!(tally.refused > 0, "{tally:?}");
     }
     let (mut there, ram) = test_engine(Entropy::new(CountingSource::default()), 1);
     assert!(there.negotiate(Features::VERSION_1));
-    let whole: State<()> = there.save().expect("nothing is in the way");
+    let valid: State<()> = there.save().expect("the device can be saved");
     let mut here = engine_over(Entropy::new(CountingSource::default()), ram.flat(BASE), 1);
-    assert_eq!(here.restore(&whole), Ok(()));
+    assert_eq!(here.restore(&valid), Ok(()));
 }
 
 #[test]
@@ -403,12 +404,12 @@ fn each_state_is_the_same_after_bytes() {
     board.does(SET_DIRECTION, BUTTON, IN);
     board.does(IRQ_TYPE, BUTTON, RISING);
     board.listen(BUTTON);
-    let whole: State<_> = board.engine.save().expect("nothing is in the way");
-    let bytes = postcard::to_stdvec(&whole).expect("bytes");
-    assert_eq!(postcard::from_bytes(&bytes), Ok(whole));
+    let valid: State<_> = board.engine.save().expect("the device can be saved");
+    let bytes = postcard::to_stdvec(&valid).expect("bytes");
+    assert_eq!(postcard::from_bytes(&bytes), Ok(valid));
     let mut rig = console::ConsoleRig::three();
     rig.messages();
-    let whole: State<_, { console::Q }> = rig.machine.save().expect("nothing is in the way");
-    let bytes = postcard::to_stdvec(&whole).expect("bytes");
-    assert_eq!(postcard::from_bytes(&bytes), Ok(whole));
+    let valid: State<_, { console::Q }> = rig.machine.save().expect("the device can be saved");
+    let bytes = postcard::to_stdvec(&valid).expect("bytes");
+    assert_eq!(postcard::from_bytes(&bytes), Ok(valid));
 }

@@ -1,7 +1,7 @@
-//! The device's process is killed in the middle of its work, and another one goes on from the state
-//! that it left in a file: no request is lost, and none is done twice.
+//! The device's process is killed during its work, and another process continues from the state in
+//! a file: each request is answered once and executed once.
 //!
-//! The driver is in the test's process and knows nothing of it. Its memory and the disk are files.
+//! The driver is in the test's process and does not notice. Driver memory and disk are files.
 
 use std::{
     collections::BTreeMap,
@@ -34,7 +34,7 @@ pub const BASE: u64 = 0x8000_0000;
 pub const BYTES: u64 = 1 << 16;
 const SECTORS: usize = 64;
 pub const N: usize = 16;
-/// Requests of three descriptors that are in flight at one time: as many as fit into a ring.
+/// Requests of three descriptors in flight at one time: as many as fit into a ring.
 const AREAS: usize = 5;
 
 pub fn memory(folder: &Path) -> VmMem {
@@ -46,19 +46,20 @@ pub fn memory(folder: &Path) -> VmMem {
         BYTES as usize,
         Some(FileOffset::new(file, 0)),
     );
-    let mapped = GuestMemoryMmap::<()>::from_ranges_with_files([range]).expect("it is mapped");
+    let mapped =
+        GuestMemoryMmap::<()>::from_ranges_with_files([range]).expect("the memory is mapped");
     VmMem::new(&mapped)
 }
 
 // The device's side.
 
-/// A disk that is slow, and notes each request when it does it.
+/// A slow disk that logs each request when it executes it.
 struct Slow {
     disk: Block<FileDisk>,
     ring: Features,
     log: File,
     held: Vec<Token>,
-    /// To be done now.
+    /// The chain to answer in this poll.
     due: Option<Token>,
     random: Random,
 }
@@ -90,7 +91,7 @@ impl DeviceModel for Slow {
             self.held.push(token);
             return Ok(Answer::Pending);
         }
-        // The driver numbers its requests where the specification reserves four bytes.
+        // The driver numbers its requests in the four bytes that the specification reserves.
         let mut header = [0; 16];
         let view = request
             .readable
@@ -98,7 +99,9 @@ impl DeviceModel for Slow {
             .expect("memory")
             .expect("a header");
         assert_eq!(view.copy_to(&mut header), 16);
-        self.log.write_all(&header[4..8]).expect("it is noted");
+        self.log
+            .write_all(&header[4..8])
+            .expect("the request is logged");
         self.disk.serve(request)
     }
 }
@@ -106,14 +109,14 @@ impl DeviceModel for Slow {
 type Device = Engine<Slow, VmMem, (), 1, N, [ChainSlot<N>; AREAS], Arc<Shared<1>>>;
 type State = EngineSnapshot<(), 1, N, AREAS>;
 
-/// What the driver's process asks of the device's.
+/// What the driver's process asks the device's process for.
 const LOAD: u64 = 0;
 const STORE: u64 = 1;
 const POLL: u64 = 2;
 const FINISH: u64 = 3;
 const SAVE: u64 = 4;
 
-/// Not a test of its own: what the tests below start.
+/// The device's process, which the tests below start; not a test of its own.
 #[test]
 #[ignore = "the device's process, which the tests of processes start"]
 fn the_device() {
@@ -135,7 +138,7 @@ fn the_device() {
     let mut device: Device = Engine::new(model, memory(&folder), (), slots, Arc::default());
     if let Ok(bytes) = std::fs::read(folder.join("state")) {
         let state: State = postcard::from_bytes(&bytes).expect("a state");
-        device.restore(&state).expect("what was saved is whole");
+        device.restore(&state).expect("the snapshot is valid");
     }
     let mut wire = UnixStream::connect(folder.join("wire")).expect("the driver");
     let mut asked = [0; 24];
@@ -154,13 +157,13 @@ fn the_device() {
                 if held != 0 {
                     let token = device.model_mut().held.swap_remove(one as usize % held);
                     device.model_mut().due = Some(token);
-                    device.complete(token).expect("it is pending");
+                    device.complete(token).expect("the chain is pending");
                     device.model_mut().due = None;
                 }
                 held as u64
             }
             SAVE => {
-                let state: State = device.save().expect("nothing is in the way");
+                let state: State = device.save().expect("the device can be saved");
                 let bytes = postcard::to_stdvec(&state).expect("bytes");
                 std::fs::write(folder.join("state"), bytes).expect("the state");
                 state.device.chains.len() as u64
@@ -168,11 +171,11 @@ fn the_device() {
             other => panic!("{other}"),
         };
         wire.write_all(&answer.to_le_bytes())
-            .expect("the driver hears");
+            .expect("the driver receives");
     }
 }
 
-/// The device's process, from the driver's side.
+/// The device's process, as the driver sees it.
 struct Remote {
     child: Child,
     wire: UnixStream,
@@ -188,7 +191,7 @@ impl Remote {
         let words = [what, one, two].map(u64::to_le_bytes);
         self.wire
             .write_all(words.as_flattened())
-            .expect("the device is there");
+            .expect("the device receives");
         let mut answer = [0; 8];
         self.wire
             .read_exact(&mut answer)
@@ -196,10 +199,10 @@ impl Remote {
         u64::from_le_bytes(answer)
     }
 
-    /// Nothing is left of it.
+    /// Kills the process.
     fn kill(mut self) {
-        self.child.kill().expect("it is ours");
-        self.child.wait().expect("it is gone");
+        self.child.kill().expect("the child is killed");
+        self.child.wait().expect("the child has ended");
     }
 }
 
@@ -220,7 +223,7 @@ enum Ring {
     Packed(PackedDriver<VmMem>),
 }
 
-struct Flying {
+struct InFlight {
     number: u32,
     writes: bool,
     sector: usize,
@@ -231,7 +234,7 @@ struct Driver {
     ring: Ring,
     mem: FakeDriver<VmMem>,
     features: Features,
-    flying: BTreeMap<usize, Flying>,
+    in_flight: BTreeMap<usize, InFlight>,
     /// Areas in the order in which they were sent.
     order: Vec<usize>,
     disk: Vec<u8>,
@@ -260,7 +263,7 @@ impl Driver {
             ring,
             mem: bytes,
             features,
-            flying: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             order: Vec::new(),
             disk: vec![0; SECTORS * 512],
             sent: 0,
@@ -276,17 +279,17 @@ impl Driver {
         }
     }
 
-    /// Sends a request, if there is room for one that no other in flight is in the way of.
+    /// Sends a request, if there is room for one that conflicts with no request in flight.
     fn send(&mut self, random: &mut Random) {
-        let Some(area) = (0..AREAS).find(|area| !self.flying.contains_key(area)) else {
+        let Some(area) = (0..AREAS).find(|area| !self.in_flight.contains_key(area)) else {
             return;
         };
         let (writes, count) = (random.index(2) == 0, 1 + random.index(2));
         let sector = random.index(SECTORS - count);
-        let conflicts = |it: &Flying| {
+        let conflicts = |it: &InFlight| {
             (it.writes || writes) && it.sector < sector + count && sector < it.sector + it.count
         };
-        if self.flying.values().any(conflicts) {
+        if self.in_flight.values().any(conflicts) {
             return;
         }
         let (at, len) = (DATA + AREA * area as u64, 512 * count);
@@ -316,9 +319,9 @@ impl Driver {
             Ring::Packed(driver) => driver.send(0x7000 + area as u16, &buffers),
         }
         let number = self.sent;
-        self.flying.insert(
+        self.in_flight.insert(
             area,
-            Flying {
+            InFlight {
                 number,
                 writes,
                 sector,
@@ -330,13 +333,13 @@ impl Driver {
         self.answers.push(0);
     }
 
-    /// Takes what was answered; with IN_ORDER one element may stand for several.
+    /// Takes used elements; with IN_ORDER one element may stand for several.
     fn reap(&mut self) -> usize {
-        let before = self.flying.len();
+        let before = self.in_flight.len();
         let in_order = self.features.contains(Features::IN_ORDER);
         while let Some(area) = self.peek() {
             let at = self.order.iter().position(|it| *it == area);
-            let at = at.expect("answered, and answered before or never sent");
+            let at = at.expect("an answer to a request that is not in flight");
             let done: Vec<usize> = if in_order {
                 self.order.drain(..=at).collect()
             } else {
@@ -350,7 +353,7 @@ impl Driver {
                 self.finish(area);
             }
         }
-        before - self.flying.len()
+        before - self.in_flight.len()
     }
 
     fn peek(&self) -> Option<usize> {
@@ -370,23 +373,26 @@ impl Driver {
     }
 
     fn finish(&mut self, area: usize) {
-        let flying = self.flying.remove(&area).expect("it is in flight");
-        self.answers[flying.number as usize] += 1;
+        let in_flight = self
+            .in_flight
+            .remove(&area)
+            .expect("the request is in flight");
+        self.answers[in_flight.number as usize] += 1;
         let at = DATA + AREA * area as u64;
         let mut status = [0];
         self.mem.read(at + 0x700, &mut status);
-        assert_eq!(status, [0], "request {} succeeded", flying.number);
-        let mut data = vec![0; flying.count * 512];
+        assert_eq!(status, [0], "request {} succeeded", in_flight.number);
+        let mut data = vec![0; in_flight.count * 512];
         self.mem.read(at + 0x100, &mut data);
         assert!(
-            data == self.disk[flying.sector * 512..][..data.len()],
+            data == self.disk[in_flight.sector * 512..][..data.len()],
             "request {}: the right data",
-            flying.number
+            in_flight.number
         );
     }
 }
 
-/// So many requests, and so many processes.
+/// Sends a number of requests, to several processes in turn.
 fn run(features: Features, seed: u64) {
     let requests: u32 = match std::env::var("ROUNDTRIPS") {
         Ok(count) => count.parse().expect("ROUNDTRIPS is a number"),
@@ -407,11 +413,11 @@ fn run(features: Features, seed: u64) {
     let mut device = Remote::start(folder, &listener);
     assert!(
         device.bring_up(features, &[driver.config()]),
-        "it went live"
+        "the device is live"
     );
     let mut random = Random::new(seed);
     let (mut processes, mut carried) = (1, 0);
-    while driver.sent < requests || !driver.flying.is_empty() {
+    while driver.sent < requests || !driver.in_flight.is_empty() {
         match random.index(16) {
             0..6 if driver.sent < requests => {
                 for _ in 0..=random.index(3) {
@@ -447,13 +453,16 @@ fn run(features: Features, seed: u64) {
     assert_eq!(driver.answers, vec![1; driver.sent as usize]);
     assert!(driver.sent >= requests);
     let disk = std::fs::read(folder.join("disk")).expect("the disk");
-    assert!(disk == driver.disk, "what was written is on the disk");
+    assert!(disk == driver.disk, "the disk holds what was written");
     let log = std::fs::read(folder.join("log")).expect("the log");
     let mut done: Vec<u32> = (log.chunks(4))
         .map(|word| u32::from_le_bytes(word.try_into().expect("a word")))
         .collect();
     done.sort_unstable();
-    assert!(done.into_iter().eq(0..driver.sent), "each was done once");
+    assert!(
+        done.into_iter().eq(0..driver.sent),
+        "each request was executed once"
+    );
     assert!(
         processes > 5 && carried > 5,
         "{processes} processes, {carried} requests"
@@ -474,12 +483,12 @@ fn each_set(format: Features) {
 }
 
 #[test]
-fn a_fresh_process_goes_on_with_a_split_ring() {
+fn a_new_process_continues_with_a_split_ring() {
     each_set(Features::VERSION_1);
 }
 
 #[cfg(feature = "packed")]
 #[test]
-fn a_fresh_process_goes_on_with_a_packed_ring() {
+fn a_new_process_continues_with_a_packed_ring() {
     each_set(Features::VERSION_1 | Features::RING_PACKED);
 }

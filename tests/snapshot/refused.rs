@@ -1,4 +1,4 @@
-//! What is not saved, and what is not restored: each by its name.
+//! What cannot be saved and what cannot be restored, each with its error.
 
 mod chains;
 mod queues;
@@ -19,12 +19,12 @@ use virtside_tests::{
 };
 
 use crate::support::{
-    Client, State, assert_in_reset, assert_refused, carry, fresh, live, model, rings, save,
+    Client, State, assert_in_reset, assert_refused, fresh, live, model, move_device, rings, save,
 };
 
 const PLAIN: Features = Features::RING;
 
-/// A live device with two chains in hand, as a value; and its memory.
+/// A snapshot of a live device with two chains in hand, and the device's memory.
 fn in_hand(features: Features) -> (State, virtside_tests::TestRam) {
     let (mut engine, mut client, ram) = live(features);
     client.assert_works(&mut engine);
@@ -35,7 +35,8 @@ fn in_hand(features: Features) -> (State, virtside_tests::TestRam) {
     (save(&mut engine), ram)
 }
 
-/// For each kind of ring: it is refused for this when it was changed so, and taken as it was.
+/// For each kind of ring: asserts that the changed snapshot is refused with this error, and the
+/// unchanged one restored.
 #[track_caller]
 fn refused(why: SnapshotError, change: impl Fn(&mut State)) {
     for features in rings() {
@@ -48,10 +49,10 @@ fn refused_with(features: Features, why: SnapshotError, change: impl Fn(&mut Sta
     let (mut state, ram) = in_hand(features);
     fresh(ram, model(features))
         .restore(&state)
-        .expect("it is whole");
+        .expect("the snapshot is valid");
     let before = state.clone();
     change(&mut state);
-    assert_ne!(state, before, "it was changed");
+    assert_ne!(state, before, "the snapshot was changed");
     assert_refused(ram, model(features), &state, why);
 }
 
@@ -61,13 +62,13 @@ const SECOND: SnapshotError = SnapshotError::Chain { at: 1 };
 
 fn ring(state: &mut State) -> &mut RingSnapshot {
     let queue = state.device.queues.first_mut().expect("a queue");
-    queue.ring.as_mut().expect("it is live")
+    queue.ring.as_mut().expect("the queue is live")
 }
 
 #[test]
-fn a_device_whose_queue_is_out_is_not_saved() {
+fn a_device_with_a_taken_queue_is_not_saved() {
     let (mut engine, mut client, _) = live(PLAIN);
-    let taken = engine.take_queue(0).expect("it is live");
+    let taken = engine.take_queue(0).expect("the queue is live");
     let why = Refusal::QueueTaken { queue: 0 };
     assert_eq!(engine.save::<8>(), Err(why));
     assert!(engine.put_back(taken).is_ok());
@@ -83,18 +84,18 @@ fn a_device_that_owes_an_answer_to_an_access_is_not_saved() {
     assert!(engine.negotiate(PLAIN));
     assert_eq!(engine.configure(&config(0)), Reply::Done(0));
     let Reply::Pending(ticket) = engine.go_live() else {
-        panic!("it waits");
+        panic!("DRIVER_OK waits for its answer");
     };
     assert_eq!(engine.save::<8>(), Err(Refusal::WrongPhase));
     let state = save(&mut fresh(virtside_tests::ram(), model(PLAIN)));
     assert_eq!(engine.restore(&state), Err(SnapshotError::NotInReset));
-    engine.responder().expect("it is asked for").accept();
+    engine.responder().expect("the answer is due").accept();
     assert_eq!(engine.finish(ticket), Reply::Done(0));
     assert!(engine.save::<8>().is_ok());
 }
 
 #[test]
-fn more_chains_than_there_is_room_for_are_not_saved() {
+fn more_chains_than_the_snapshot_has_room_for() {
     let (mut engine, mut client, _) = live(PLAIN);
     engine.model_mut().holds = true;
     assert!(client.send(false) && client.send(false) && client.send(false));
@@ -111,7 +112,7 @@ fn more_chains_than_there_is_room_for_are_not_saved() {
             .len(),
         3
     );
-    // It has not changed for that.
+    // The failed save did not change the device.
     engine.model_mut().holds = false;
     engine.backend_ready(0);
     let _ = virtside_tests::drain(&mut engine);
@@ -119,15 +120,19 @@ fn more_chains_than_there_is_room_for_are_not_saved() {
 }
 
 #[test]
-fn a_device_that_is_not_in_reset_takes_no_state_and_goes_on() {
+fn a_device_not_in_reset_refuses_a_state_and_continues() {
     let (state, _) = in_hand(PLAIN);
     let (mut engine, mut client, _) = live(PLAIN);
     let before = virtside_tests::probe::seen(&engine);
     assert_eq!(engine.restore(&state), Err(SnapshotError::NotInReset));
     assert_eq!(virtside_tests::probe::seen(&engine), before);
     client.assert_works(&mut engine);
-    assert_eq!(engine.model().count(Event::Reset), 1, "at its bring-up");
-    // Nor one that has come no farther than to know its driver.
+    assert_eq!(
+        engine.model().count(Event::Reset),
+        1,
+        "the reset of the bring-up"
+    );
+    // A device whose driver has only set ACKNOWLEDGE and DRIVER refuses it, too.
     let mut engine = fresh(virtside_tests::ram(), model(PLAIN));
     let _ = engine.store(reg::STATUS, 1);
     assert_eq!(engine.restore(&state), Err(SnapshotError::NotInReset));
@@ -135,7 +140,7 @@ fn a_device_that_is_not_in_reset_takes_no_state_and_goes_on() {
 }
 
 #[test]
-fn a_queue_ready_before_any_status_write_is_in_the_way() {
+fn a_queue_ready_before_any_status_write_prevents_a_restore() {
     let (state, _) = in_hand(PLAIN);
     let mut engine = fresh(virtside_tests::ram(), model(PLAIN));
     assert_eq!(engine.configure(&config(1)), Reply::Done(0));
@@ -151,7 +156,7 @@ fn a_device_that_was_reset_takes_a_state() {
     let (state, ram) = in_hand(PLAIN);
     let mut engine = fresh(ram, model(PLAIN));
     for _ in 0..3 {
-        engine.restore(&state).expect("it is whole");
+        engine.restore(&state).expect("the snapshot is valid");
         assert_eq!(engine.restore(&state), Err(SnapshotError::NotInReset));
         let _ = engine.poll(BUDGET);
         assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
@@ -167,11 +172,11 @@ fn a_refused_state_leaves_a_device_that_takes_the_right_one() {
     assert_eq!(engine.restore(&wrong), Err(SECOND));
     assert!(
         engine.model().count(Event::Reset) >= 1,
-        "the model hears of it"
+        "the model is reset"
     );
     assert!(!engine.model().negotiated);
     assert_in_reset(&mut engine);
-    engine.restore(&state).expect("it is whole");
+    engine.restore(&state).expect("the snapshot is valid");
     assert_eq!(virtside_tests::drain(&mut engine), Step::Idle);
     assert_eq!(engine.counters().chains, 2);
 }
@@ -181,7 +186,7 @@ fn another_version() {
     for version in [0, 2, u16::MAX] {
         let why = SnapshotError::Version { version };
         refused(why, |state| state.device.version = version);
-        // What the rest means is not known then.
+        // With another version, the other fields have no known meaning.
         refused(why, |state| {
             state.device.version = version;
             state.registers.status = 0xff;
@@ -222,7 +227,7 @@ fn features_without_version_1_or_from_beyond() {
 }
 
 #[test]
-fn features_of_which_registers_and_device_say_different_things() {
+fn features_that_differ_between_registers_and_device() {
     refused(SnapshotError::Features, |state| {
         state.device.features[0] ^= 1 << 29
     });
@@ -260,7 +265,7 @@ fn a_model_that_does_not_want_the_features_or_to_start() {
 
 #[test]
 fn status_bits_that_do_not_go_together() {
-    // Live, by its device.
+    // The device's own state is live.
     for status in [
         0,
         1,
@@ -299,7 +304,7 @@ fn a_device_that_waits_for_a_reset_after_driver_ok_needs_one() {
 }
 
 #[test]
-fn a_rest_that_status_does_not_say() {
+fn a_suspension_that_status_does_not_show() {
     for rest in [Suspension::Suspending, Suspension::Suspended] {
         let ram = virtside_tests::ram();
         let mut engine = fresh(ram, model(PLAIN));
@@ -314,7 +319,7 @@ fn a_rest_that_status_does_not_say() {
     refused(SnapshotError::Status, |state| {
         state.registers.status = 11 | 16
     });
-    // Suspended, but that was not negotiated.
+    // Suspended without a negotiated SUSPEND.
     let without = PLAIN.difference(Features::SUSPEND);
     for (rest, status) in [
         (Suspension::Suspended, 11 | 16),
@@ -328,7 +333,7 @@ fn a_rest_that_status_does_not_say() {
 }
 
 #[test]
-fn interrupts_that_there_are_not() {
+fn unknown_interrupt_bits() {
     for bit in 2..32 {
         refused_with(PLAIN, SnapshotError::Status, |state| {
             state.device.interrupt |= 1 << bit;
@@ -357,7 +362,7 @@ fn interrupts_before_driver_ok() {
 }
 
 #[test]
-fn a_held_back_change_of_a_device_that_holds_nothing_back() {
+fn a_held_back_change_of_a_device_that_is_not_suspended() {
     refused(SnapshotError::Status, |state| {
         state.device.config_changed = true
     });

@@ -1,4 +1,5 @@
-//! What is in the rings and in hand: both formats, each order and suppression, at every position.
+//! Ring contents and chains in hand across a restore: both formats, with each order and
+//! suppression, at every position.
 
 use virtside::{
     Features, Step,
@@ -8,7 +9,7 @@ use virtside::{
 };
 use virtside_tests::{BASE, BUDGET, DATA, N, probe::pending, reg};
 
-use crate::support::{Ring, carry, live, rings, save};
+use crate::support::{Ring, live, move_device, rings, save};
 
 #[test]
 fn at_every_position_of_the_ring_and_past_its_end() {
@@ -21,11 +22,11 @@ fn at_every_position_of_the_ring_and_past_its_end() {
             }
             let _ = engine.kick(0);
             let _ = engine.poll(BUDGET);
-            engine = carry(engine, ram);
+            engine = move_device(engine, ram);
             engine.model_mut().holds = false;
             let _ = virtside_tests::drain(&mut engine);
             assert_eq!(client.reap(), 3);
-            engine = carry(engine, ram);
+            engine = move_device(engine, ram);
         }
         assert_eq!(client.answered, 120);
         assert_eq!(engine.driver_fault(0), None);
@@ -51,7 +52,7 @@ fn past_the_end_of_the_indices() {
             assert!(client.send(false) && client.send(true));
             let _ = engine.kick(0);
             let _ = engine.poll(BUDGET);
-            engine = carry(engine, ram);
+            engine = move_device(engine, ram);
             engine.model_mut().holds = false;
             let _ = virtside_tests::drain(&mut engine);
             assert_eq!(client.reap(), 2);
@@ -74,7 +75,7 @@ fn chains_answered_before_their_turn_keep_their_answers() {
         let _ = engine.poll(BUDGET);
         let held = engine.model().held.clone();
         for token in [held[1], held[2], held[4]] {
-            engine.complete(token).expect("it is pending");
+            engine.complete(token).expect("the chain is pending");
         }
         assert_eq!(client.reap(), 0, "the first is not answered yet");
         let state = save(&mut engine);
@@ -82,13 +83,17 @@ fn chains_answered_before_their_turn_keep_their_answers() {
             .map(|chain| chain.answered.is_some())
             .collect();
         assert_eq!(answered, [false, true, true, false, true]);
-        let mut engine = carry(engine, ram);
+        let mut engine = move_device(engine, ram);
         assert_eq!(engine.poll(BUDGET), Step::Blocked);
         let held = engine.model().held.clone();
-        assert_eq!(held.len(), 2, "those are not asked for again");
-        engine.complete(held[1]).expect("it is pending");
+        assert_eq!(
+            held.len(),
+            2,
+            "the model is not asked again for answered chains"
+        );
+        engine.complete(held[1]).expect("the chain is pending");
         assert_eq!(client.reap(), 0);
-        let mut engine = carry(engine, ram);
+        let mut engine = move_device(engine, ram);
         engine.model_mut().holds = false;
         let _ = virtside_tests::drain(&mut engine);
         assert_eq!(client.reap(), 5);
@@ -97,7 +102,7 @@ fn chains_answered_before_their_turn_keep_their_answers() {
 }
 
 #[test]
-fn a_driver_that_was_told_not_to_kick_is_told_to_kick_again() {
+fn kicks_suppressed_before_a_save_are_enabled_again() {
     for features in rings() {
         let (mut engine, mut client, ram) = live(features);
         let _ = virtside_tests::drain(&mut engine);
@@ -105,12 +110,15 @@ fn a_driver_that_was_told_not_to_kick_is_told_to_kick_again() {
             assert!(client.send(false));
         }
         let _ = engine.kick(0);
-        // It is not done, and will look by itself.
+        // The poll is not finished, so the device will poll again by itself.
         assert_eq!(engine.poll(2), Step::More);
         let state = save(&mut engine);
-        let off = state.device.queues[0].ring.expect("it is live").kicks_off;
+        let off = state.device.queues[0]
+            .ring
+            .expect("the queue is live")
+            .kicks_off;
         assert_eq!(off, !features.contains(Features::EVENT_IDX));
-        let mut engine = carry(engine, ram);
+        let mut engine = move_device(engine, ram);
         assert_eq!(virtside_tests::drain(&mut engine), Step::Idle);
         assert_eq!(client.reap(), 4);
         let wanted = match &client.ring {
@@ -136,7 +144,7 @@ fn interrupts_are_asked_for_as_before() {
             continue;
         }
         let (mut engine, mut client, ram) = live(features);
-        // An interrupt is wanted with the third request.
+        // The driver asks for an interrupt for the third request.
         match &client.ring {
             Ring::Split(driver) => driver.set_used_event(2),
             #[cfg(feature = "packed")]
@@ -149,15 +157,15 @@ fn interrupts_are_asked_for_as_before() {
             let wanted = u32::from(round == 3);
             assert_eq!(pending(&mut engine), wanted, "{features:?} {round}");
             let _ = engine.store(reg::INTERRUPT_ACK, 1);
-            engine = carry(engine, ram);
+            engine = move_device(engine, ram);
         }
         assert_eq!(client.reap(), 4);
     }
 }
 
 #[test]
-fn chains_that_an_owner_abandoned_stay_lost() {
-    // In order, such a queue is not taken back.
+fn chains_that_an_owner_abandoned_stay_abandoned() {
+    // With IN_ORDER, such a queue cannot be put back.
     let kinds = rings()
         .into_iter()
         .filter(|features| !features.contains(Features::IN_ORDER));
@@ -167,30 +175,32 @@ fn chains_that_an_owner_abandoned_stay_lost() {
         for _ in 0..3 {
             assert!(client.send(false));
         }
-        let mut taken = engine.take_queue(0).expect("it is live");
+        let mut taken = engine.take_queue(0).expect("the queue is live");
         let mem = ram.flat(BASE);
         let mut chains = [const { Chain::<N>::new() }; 3];
         for chain in &mut chains {
             assert_eq!(taken.pop(&mem, chain), Ok(true));
         }
-        // The last one.
+        // The last chain is abandoned.
         taken.abandon(&chains[2]);
         for chain in &chains[..2] {
             let text = chain.readable_len();
             let mut bytes = vec![0; text as usize];
             embedded_io::Read::read_exact(&mut chain.readable(&mem), &mut bytes).expect("bytes");
             embedded_io::Write::write_all(&mut chain.writable(&mem), &bytes).expect("room");
-            taken.complete(chain, text as u32).expect("it is in flight");
+            taken
+                .complete(chain, text as u32)
+                .expect("the chain is in flight");
         }
         assert!(engine.put_back(taken).is_ok());
         assert_eq!(client.reap(), 2);
-        client.lose_oldest();
+        client.abandon_oldest();
         let state = save(&mut engine);
-        let ring = state.device.queues[0].ring.expect("it is live");
+        let ring = state.device.queues[0].ring.expect("the queue is live");
         assert_eq!(ring.abandoned, if is_packed(features) { 2 } else { 1 });
-        let mut engine = carry(engine, ram);
+        let mut engine = move_device(engine, ram);
         client.assert_works(&mut engine);
-        let mut engine = carry(engine, ram);
+        let mut engine = move_device(engine, ram);
         client.assert_works(&mut engine);
     }
 }
@@ -207,9 +217,9 @@ fn a_ring_that_is_full_of_chains_in_hand() {
         while client.send(false) {}
         assert_eq!(client.in_flight(), 6);
         let _ = engine.poll(BUDGET);
-        let mut engine = carry(engine, ram);
+        let mut engine = move_device(engine, ram);
         let mut more = 0;
-        // And more than fit.
+        // More chains than fit.
         while client.send(true) {
             more += 1;
         }
@@ -244,7 +254,7 @@ fn a_split_ring_of_which_every_element_is_in_hand() {
         let state = engine.save::<16>().expect("there is room");
         assert_eq!(state.device.chains.len(), 16);
         engine = make();
-        engine.restore(&state).expect("it is whole");
+        engine.restore(&state).expect("the snapshot is valid");
         assert_eq!(virtside_tests::drain(&mut engine), Step::Idle);
         for head in 0..16 {
             assert_eq!(driver.take_used(), Some((head, 0)), "round {round}");

@@ -1,4 +1,4 @@
-//! A driver that does not notice, and what it would have to notice.
+//! A driver that must not notice a restore, and checks for what it could notice.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use virtside::{
 };
 use virtside_tests::{BASE, DATA, N, Q, TestEngine, TestRam, engine_over, probe::Probe, reg};
 
-/// Chains that a snapshot of these tests has room for.
+/// Chains that a snapshot in these tests has room for.
 pub const P: usize = 8;
-/// Chains that a device of these tests has slots for.
+/// Chains that a device in these tests has slots for.
 pub const SLOTS: usize = 8;
 
 pub type State = EngineSnapshot<(), Q, N, P>;
 
-/// What a device of these tests may offer.
+/// Features that a device in these tests may offer.
 pub const ALL: Features = Features::RING.union(Features::IN_ORDER);
 
-/// A device that offers what a driver of `features` needs.
+/// A model that offers what a driver with `features` needs.
 pub fn model(features: Features) -> Probe {
     Probe {
         wishes: ALL | features,
@@ -35,8 +35,8 @@ pub fn fresh(ram: TestRam, model: Probe) -> TestEngine<Probe> {
     engine_over(model, ram.flat(BASE), SLOTS)
 }
 
-/// A model that offers the same, and holds nothing.
-pub fn heir(engine: &TestEngine<Probe>) -> Probe {
+/// A model that offers the same features and holds no chain.
+pub fn replacement(engine: &TestEngine<Probe>) -> Probe {
     Probe {
         held: Vec::new(),
         log: Vec::new(),
@@ -47,30 +47,30 @@ pub fn heir(engine: &TestEngine<Probe>) -> Probe {
 
 #[track_caller]
 pub fn save(engine: &mut TestEngine<Probe>) -> State {
-    engine.save().expect("nothing is in the way of saving it")
+    engine.save().expect("the device can be saved")
 }
 
-/// The same device elsewhere: saved, and restored over the same memory, which nobody touches. All
-/// that there is to be seen of it is the same.
+/// Saves the device and restores it in another engine over the same memory. Asserts that memory and
+/// everything visible are unchanged.
 #[track_caller]
-pub fn carry(mut engine: TestEngine<Probe>, ram: TestRam) -> TestEngine<Probe> {
+pub fn move_device(mut engine: TestEngine<Probe>, ram: TestRam) -> TestEngine<Probe> {
     let before = virtside_tests::rings::shot(ram);
     let state = save(&mut engine);
-    let model = heir(&engine);
+    let model = replacement(&engine);
     let mut next = fresh(ram, model).with_policy(engine.transport().policy());
-    next.restore(&state).expect("what was saved is whole");
+    next.restore(&state).expect("the snapshot is valid");
     assert!(
         virtside_tests::rings::shot(ram) == before,
-        "neither touches the driver's memory"
+        "save and restore do not touch driver memory"
     );
     assert_same(&state, &save(&mut next));
     assert_eq!(next.phase(), engine.phase());
     assert_eq!(next.features(), engine.features());
     let (line, high) = (next.device().notify(), engine.device().notify().is_high());
     if engine.phase() == Phase::Suspended {
-        assert_eq!(line.asserted(), 0, "it tells nothing before it resumes");
+        assert_eq!(line.asserted(), 0, "no interrupt before the first poll");
     } else {
-        assert_eq!(line.is_high(), high, "the line is where it was");
+        assert_eq!(line.is_high(), high, "the line keeps its level");
     }
     for queue in 0..Q as u16 {
         assert_eq!(next.queue_config(queue), engine.queue_config(queue));
@@ -78,32 +78,32 @@ pub fn carry(mut engine: TestEngine<Probe>, ram: TestRam) -> TestEngine<Probe> {
     assert_eq!(
         registers(&mut next),
         registers(&mut engine),
-        "the driver sees no difference"
+        "the registers read the same"
     );
     assert_eq!(next.take_host_fault(), None);
     restore_selectors(&mut next, &state);
     next
 }
 
-/// Two states of one device, of which the second was restored.
+/// Asserts that the second snapshot, taken after a restore of the first, is equal to it.
 #[track_caller]
 pub fn assert_same(state: &State, again: &State) {
     let mut again = again.clone();
     assert_ne!(
         again.registers.generation, state.registers.generation,
-        "whoever reads the configuration across a restore reads it again"
+        "ConfigGeneration changes across a restore"
     );
     again.registers.generation = state.registers.generation;
     assert_eq!(again, *state);
 }
 
-/// All that the driver can read, but ConfigGeneration.
+/// Everything that the driver can read, except ConfigGeneration.
 pub fn registers(engine: &mut TestEngine<Probe>) -> Vec<(u32, u32, u32)> {
     let mut seen = Vec::new();
     let mut look = |engine: &mut TestEngine<Probe>, under: u32, offset: u32| {
         seen.push((under, offset, engine.load(offset)));
     };
-    // Whatever is selected now, first.
+    // The registers of the current selection first.
     let plain = [
         reg::MAGIC_VALUE,
         reg::VERSION,
@@ -144,7 +144,7 @@ fn restore_selectors(engine: &mut TestEngine<Probe>, state: &State) {
     );
 }
 
-/// Refused for this, and of use afterwards.
+/// Asserts that a restore is refused with this error, and that the device works afterwards.
 #[track_caller]
 pub fn assert_refused(ram: TestRam, model: Probe, state: &State, why: SnapshotError) {
     let before = virtside_tests::rings::shot(ram);
@@ -154,7 +154,7 @@ pub fn assert_refused(ram: TestRam, model: Probe, state: &State, why: SnapshotEr
     assert_in_reset(&mut engine);
 }
 
-/// As it was made.
+/// Asserts that the device is in its initial state.
 #[track_caller]
 pub fn assert_in_reset(engine: &mut TestEngine<Probe>) {
     assert_eq!(engine.phase(), Phase::Reset);
@@ -173,28 +173,28 @@ pub fn assert_in_reset(engine: &mut TestEngine<Probe>) {
     }
 }
 
-/// A driver's end of either ring.
+/// The driver's side of a ring in either format.
 pub enum Ring {
     Split(FakeDriver<FlatMem>),
     #[cfg(feature = "packed")]
     Packed(PackedDriver<FlatMem>),
 }
 
-/// A driver that keeps count of what it asked for: each request is answered once, with what it sent.
+/// A driver that counts its requests: each must be answered once, with the bytes that it sent.
 pub struct Client {
     pub ring: Ring,
     queue: u16,
     features: Features,
-    flying: BTreeMap<u16, Flying>,
-    /// In the order in which they were sent.
+    in_flight_by_id: BTreeMap<u16, InFlight>,
+    /// Ids in the order in which they were sent.
     order: Vec<u16>,
     pub sent: u32,
     pub answered: u32,
-    /// Requests that the device was told to lose.
-    pub lost: u32,
+    /// Requests whose chains the device was told to abandon.
+    pub abandoned: u32,
 }
 
-struct Flying {
+struct InFlight {
     text: Vec<u8>,
     #[cfg(feature = "packed")]
     slots: u16,
@@ -204,11 +204,11 @@ struct Flying {
 const AREA: u64 = 0x100;
 
 impl Client {
-    /// At the ring of queue `queue` with zeroed rings; packed if the features say so.
+    /// A driver of queue `queue` with zeroed rings; packed if the features say so.
     pub fn new(ram: TestRam, queue: u16, features: Features) -> Self {
         #[cfg(feature = "packed")]
         let ring = if features.contains(Features::RING_PACKED) {
-            // Not a power of two.
+            // A packed ring's size need not be a power of two.
             let start = virtside_tests::layout(queue).desc;
             Ring::Packed(PackedDriver::new(ram.flat(BASE), start, 13))
         } else {
@@ -220,11 +220,11 @@ impl Client {
             ring,
             queue,
             features,
-            flying: BTreeMap::new(),
+            in_flight_by_id: BTreeMap::new(),
             order: Vec::new(),
             sent: 0,
             answered: 0,
-            lost: 0,
+            abandoned: 0,
         }
     }
 
@@ -236,7 +236,7 @@ impl Client {
         }
     }
 
-    /// The driver at a split ring.
+    /// The driver of a split ring.
     #[track_caller]
     pub fn split(&self) -> &FakeDriver<FlatMem> {
         match &self.ring {
@@ -247,19 +247,19 @@ impl Client {
     }
 
     pub fn in_flight(&self) -> usize {
-        self.flying.len()
+        self.in_flight_by_id.len()
     }
 
     fn area(&self, id: u16) -> u64 {
         DATA + 0x2000 * u64::from(self.queue) + AREA * u64::from(id)
     }
 
-    /// Makes a request of two buffers, or of one indirect descriptor, available; false if there is no
-    /// room. Nothing is kicked.
+    /// Makes a request of two buffers, or of one indirect descriptor, available without a kick;
+    /// false if there is no room.
     pub fn send(&mut self, indirect: bool) -> bool {
         let indirect = indirect && self.features.contains(Features::INDIRECT_DESC);
         // Six requests of two descriptors fit into either ring.
-        let Some(id) = (0..6).find(|id| !self.flying.contains_key(id)) else {
+        let Some(id) = (0..6).find(|id| !self.in_flight_by_id.contains_key(id)) else {
             return false;
         };
         let text = format!("request {} of queue {}", self.sent, self.queue).into_bytes();
@@ -291,23 +291,24 @@ impl Client {
                 }
             }
         }
-        let flying = Flying {
+        let in_flight_by_id = InFlight {
             text,
             #[cfg(feature = "packed")]
             slots: if indirect { 1 } else { 2 },
         };
-        self.flying.insert(id, flying);
+        self.in_flight_by_id.insert(id, in_flight_by_id);
         self.order.push(id);
         self.sent += 1;
         true
     }
 
-    /// The oldest request in flight will not be answered, and its descriptors never come back.
-    pub fn lose_oldest(&mut self) {
-        self.lost += 1;
+    /// Expects no answer to the oldest request in flight; its descriptors do not come back.
+    pub fn abandon_oldest(&mut self) {
+        self.abandoned += 1;
     }
 
-    /// Takes all that was answered: in flight, with the right bytes, and in order if that was agreed.
+    /// Takes all answers, and checks that each is in flight, has the right bytes, and is in order
+    /// with IN_ORDER.
     #[track_caller]
     pub fn reap(&mut self) -> usize {
         let in_order = self.features.contains(Features::IN_ORDER);
@@ -317,7 +318,7 @@ impl Client {
                 return count;
             };
             if in_order {
-                // An element stands for all before it, too, which are full.
+                // With IN_ORDER, an element also stands for all full chains before it.
                 while let Some(first) = self.order.first().copied()
                     && first != id
                 {
@@ -330,7 +331,7 @@ impl Client {
         }
     }
 
-    /// The next used element: an id, and a length.
+    /// The next used element: id and length.
     fn take(&mut self) -> Option<(u16, u32)> {
         match &mut self.ring {
             Ring::Split(driver) => {
@@ -345,13 +346,13 @@ impl Client {
             }
             #[cfg(feature = "packed")]
             Ring::Packed(driver) => {
-                // How far to go on is known only from the id: look first, then take.
+                // The id says how far to advance: read the element first, then take it.
                 let (id, ..) = driver.clone().take_used(1)?;
                 let id = (0..6)
                     .find(|it| name(*it) == id)
                     .expect("an id that was sent");
                 let in_order = self.features.contains(Features::IN_ORDER);
-                let passed = |at: &u16| self.flying[at].slots;
+                let passed = |at: &u16| self.in_flight_by_id[at].slots;
                 let slots = if in_order {
                     let upto = self.order.iter().position(|it| *it == id);
                     self.order[..=upto.expect("in flight")]
@@ -359,7 +360,7 @@ impl Client {
                         .map(passed)
                         .sum()
                 } else {
-                    self.flying.get(&id).expect("in flight").slots
+                    self.in_flight_by_id.get(&id).expect("in flight").slots
                 };
                 let (_, len, _) = driver.take_used(slots)?;
                 Some((id, len))
@@ -369,8 +370,9 @@ impl Client {
 
     #[track_caller]
     fn finish(&mut self, id: u16, len: Option<u32>) {
-        let flying = self.flying.remove(&id);
-        let Flying { text, .. } = flying.expect("answered, and answered before or never sent");
+        let in_flight_by_id = self.in_flight_by_id.remove(&id);
+        let InFlight { text, .. } =
+            in_flight_by_id.expect("an answer to a request that is not in flight");
         self.order.retain(|it| *it != id);
         assert!(len.is_none_or(|len| len as usize == text.len()));
         let mut bytes = vec![0; text.len()];
@@ -380,11 +382,11 @@ impl Client {
             #[cfg(feature = "packed")]
             Ring::Packed(driver) => driver.read(at, &mut bytes),
         };
-        assert_eq!(bytes, text, "the answer to its own request");
+        assert_eq!(bytes, text, "the answer belongs to its request");
         self.answered += 1;
     }
 
-    /// Sends, kicks, and is answered.
+    /// Sends requests, kicks, and gets answers.
     #[track_caller]
     pub fn assert_works(&mut self, engine: &mut TestEngine<Probe>) {
         let before = self.answered;
@@ -393,23 +395,23 @@ impl Client {
         let _ = virtside_tests::drain(engine);
         self.reap();
         assert!(self.answered > before, "a request was answered");
-        assert_eq!(self.in_flight(), self.lost as usize);
+        assert_eq!(self.in_flight(), self.abandoned as usize);
     }
 }
 
-/// The next used element of a driver that knows only how many requests were answered: with IN_ORDER,
-/// the last of a batch is in the place of the first.
+/// The next used element, for a driver that only knows the number of answered requests: with
+/// IN_ORDER, a batch's element is in the position of the batch's first chain.
 fn take_batch(driver: &mut FakeDriver<FlatMem>, answered: u16) -> Option<(u32, u32)> {
     (driver.used_idx() != answered).then(|| driver.used_entry(answered))
 }
 
-/// What the packed ring calls a request: any number will do.
+/// The packed ring's id of a request, an arbitrary number.
 #[cfg(feature = "packed")]
 fn name(id: u16) -> u16 {
     id.wrapping_mul(0x2801).wrapping_add(0x7ffe)
 }
 
-/// The formats and the features that change how a ring is walked.
+/// Ring formats, and features that change how a ring is read.
 pub fn rings() -> Vec<Features> {
     let mut formats = vec![Features::VERSION_1];
     if cfg!(feature = "packed") {
@@ -427,7 +429,7 @@ pub fn rings() -> Vec<Features> {
     sets
 }
 
-/// A live device and a client at its queue 0, with these features.
+/// A live device with these features, and a client of its queue 0.
 #[track_caller]
 pub fn live(features: Features) -> (TestEngine<Probe>, Client, TestRam) {
     let ram = virtside_tests::ram();
@@ -435,7 +437,7 @@ pub fn live(features: Features) -> (TestEngine<Probe>, Client, TestRam) {
     let client = Client::new(ram, 0, features);
     assert!(
         engine.bring_up(features, &[client.config()]),
-        "it went live"
+        "the device is live"
     );
     (engine, client, ram)
 }

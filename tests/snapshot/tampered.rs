@@ -1,7 +1,7 @@
-//! Every field of many states changed in every way that is near at hand: refused, or a device that
-//! harms nobody.
+//! Many snapshots with every small change of each field: a change is refused, or gives a device
+//! that harms nothing.
 //!
-//! A state is changed as text, so that a field which is added later is changed, too.
+//! The tests change a snapshot as text, so that they also change fields that are added later.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ use virtside_tests::{
 
 use crate::support::{Client, SLOTS, State, assert_in_reset, fresh, live, model, rings, save};
 
-/// A state, the memory that it is of, and what is in it.
+/// A snapshot, the memory that belongs to it, and what it contains.
 struct Seed {
     name: String,
     state: State,
@@ -43,10 +43,10 @@ impl Seed {
     }
 }
 
-/// All rings are within so many bytes.
+/// All rings are within this many bytes.
 const RINGS: usize = 0x3000;
 
-/// States of each kind.
+/// Snapshots of each kind.
 fn seeds(features: Features) -> Vec<Seed> {
     let mut seeds = Vec::new();
     let mut add = |name: &str, engine, ram| seeds.push(Seed::new(name, engine, ram, features));
@@ -84,9 +84,9 @@ fn seeds(features: Features) -> Vec<Seed> {
     let held = engine.model().held.clone();
     assert_eq!(held.len(), 6);
     if features.contains(Features::IN_ORDER) {
-        // The second of the first queue: round-robin.
-        engine.complete(held[2]).expect("it is pending");
-        assert!(engine.counters().chains == 2, "it waits");
+        // The second chain of the first queue, in round-robin order.
+        engine.complete(held[2]).expect("the chain is pending");
+        assert!(engine.counters().chains == 2, "the answer waits");
     }
     add("in hand", engine, ram);
 
@@ -118,10 +118,10 @@ fn seeds(features: Features) -> Vec<Seed> {
     seeds
 }
 
-/// Bits of a number that are changed everywhere; the others in the plainest rings only.
+/// Bits that are changed in every number; the other bits only in the plainest rings.
 const BITS: [u32; 6] = [1, 2, 4, 15, 31, 63];
 
-/// One change of one number.
+/// The changes of one number.
 pub fn numbers(value: u64, all: bool) -> Vec<u64> {
     let mut changed = vec![0, 1, value.wrapping_add(1), value.wrapping_sub(1), u64::MAX];
     changed.extend([0xff, 0xffff, 0xffff_ffff]);
@@ -140,16 +140,16 @@ fn plain(features: Features) -> bool {
     !features.contains(Features::IN_ORDER) && !features.contains(Features::EVENT_IDX)
 }
 
-/// Calls `each` with every change of one place, and a name for it.
-fn mutants(whole: &Value, all: bool, each: impl FnMut(String, Value)) {
-    chosen(whole, all, |_| true, each);
+/// Calls `each` with every snapshot in which one field is changed, and a name for the change.
+fn mutants(valid: &Value, all: bool, each: impl FnMut(String, Value)) {
+    chosen(valid, all, |_| true, each);
 }
 
-/// One of them.
-fn one(whole: &Value, random: &mut Random) -> (String, Value) {
+/// A random one of these changes.
+fn one(valid: &Value, random: &mut Random) -> (String, Value) {
     let mut count = 0;
     chosen(
-        whole,
+        valid,
         false,
         |_| {
             count += 1;
@@ -159,23 +159,23 @@ fn one(whole: &Value, random: &mut Random) -> (String, Value) {
     );
     let (at, mut found) = (random.index(count), None);
     chosen(
-        whole,
+        valid,
         false,
         |it| it == at,
         |name, mutant| found = Some((name, mutant)),
     );
-    found.expect("there are so many")
+    found.expect("the index exists")
 }
 
-/// Those whose number `want` wants.
+/// The changes whose number `want` accepts.
 fn chosen(
-    whole: &Value,
+    valid: &Value,
     all: bool,
     mut want: impl FnMut(usize) -> bool,
     mut each: impl FnMut(String, Value),
 ) {
     let mut paths = Vec::new();
-    walk(whole, String::new(), &mut paths);
+    walk(valid, String::new(), &mut paths);
     let mut number = 0;
     for path in paths {
         let mut change = |what: &dyn Fn() -> String, value: Value| {
@@ -183,11 +183,11 @@ fn chosen(
             if !want(number - 1) {
                 return;
             }
-            let mut mutant = whole.clone();
-            *mutant.pointer_mut(&path).expect("it is there") = value;
+            let mut mutant = valid.clone();
+            *mutant.pointer_mut(&path).expect("the path exists") = value;
             each(format!("{path}: {}", what()), mutant);
         };
-        match whole.pointer(&path).expect("it is there") {
+        match valid.pointer(&path).expect("the path exists") {
             Value::Number(number) => {
                 for value in numbers(number.as_u64().expect("unsigned"), all) {
                     change(&|| format!("{number} to {value}"), value.into());
@@ -255,7 +255,7 @@ pub fn walk(value: &Value, path: String, paths: &mut Vec<String>) {
     }
 }
 
-/// What became of a state.
+/// How many changed snapshots were refused and how many restored.
 #[derive(Debug, Default)]
 struct Tally {
     not_a_state: u32,
@@ -263,7 +263,7 @@ struct Tally {
     taken: u32,
 }
 
-/// Restores a state that somebody changed: refused, or taken and then as harmless as any device.
+/// Restores a changed snapshot: it is refused, or gives a device that works as any other.
 fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
     let Ok(state) = serde_json::from_value::<State>(mutant) else {
         tally.not_a_state += 1;
@@ -278,7 +278,7 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
         tally.refused += 1;
         assert_eq!(engine.load(reg::STATUS), 0);
         assert_eq!(engine.configured_queues().count(), 0);
-        // Every so often all of it, for that takes its time.
+        // A full check of some refused devices only, because it is slow.
         if tally.refused.is_multiple_of(64) {
             let mut engine = fresh(seed.ram, model(seed.features));
             assert_eq!(engine.restore(&state), restored);
@@ -291,10 +291,10 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
     tally.taken += 1;
     assert!(state.device.version == virtside::snapshot::SNAPSHOT_VERSION);
     let again = engine.save::<8>();
-    let mut again = again.expect("what was taken can be saved");
+    let mut again = again.expect("a restored device can be saved");
     again.registers.generation = state.registers.generation;
     assert_eq!(normal(&again), normal(&state), "{}: {name}", seed.name);
-    // No more is given back than was in hand or can be taken.
+    // No more chains are given back than were in hand or available.
     for _ in 0..50 {
         if engine.poll(BUDGET) != Step::More {
             break;
@@ -312,7 +312,7 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
     assert_ne!(
         step,
         Step::More,
-        "{}: {name}: there is always more",
+        "{}: {name}: the polls do not end",
         seed.name
     );
     let most: u32 = state.device.chains.len() as u32 + 4 * 16;
@@ -321,12 +321,12 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
     let status = engine.load(reg::STATUS);
     for queue in 0..4 {
         let dead = engine.queue_state(queue) == QueueState::Failed;
-        assert!(!dead || status & (64 | 128) != 0 || was_dead(&state, queue));
+        assert!(!dead || status & (64 | 128) != 0 || had_failed(&state, queue));
         let live = engine.queue_state(queue) == QueueState::Live;
         assert!(!live || engine.phase() != Phase::Reset);
     }
     let line = engine.device().notify().is_high();
-    // One that was suspended tells nothing.
+    // A device that was suspended sends no interrupt.
     let tells = state.device.suspension != virtside::snapshot::Suspension::Suspended;
     assert_eq!(line, engine.load(reg::INTERRUPT_STATUS) != 0 && tells);
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
@@ -336,14 +336,14 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
     }
 }
 
-fn was_dead(state: &State, queue: u16) -> bool {
+fn had_failed(state: &State, queue: u16) -> bool {
     let of_it = |it: &&virtside::snapshot::QueueSnapshot| it.config.queue == queue;
     let queue = state.device.queues.iter().find(of_it);
     queue.is_some_and(|queue| queue.ring.is_none())
 }
 
-/// What two states that mean the same have in common: neither queues nor chains of different queues
-/// have an order, and a latch that is left out was never written.
+/// The common form of snapshots with the same meaning: queues, and chains of different queues, have
+/// no order, and an omitted register has the value 0.
 fn normal(state: &State) -> Value {
     let mut state = state.clone();
     let queues = &mut state.device.queues;
@@ -357,7 +357,7 @@ fn normal(state: &State) -> Value {
             .queues
             .push(virtside::snapshot::QueueRegisters::default());
     }
-    serde_json::to_value(state).expect("it is text")
+    serde_json::to_value(state).expect("the snapshot is serialized")
 }
 
 fn assert_reset_cures(engine: &mut TestEngine<Probe>, seed: &Seed) {
@@ -375,10 +375,10 @@ fn each_field_changed_in_each_way() {
     let mut kinds: HashMap<String, Tally> = HashMap::new();
     for features in rings() {
         for seed in seeds(features) {
-            let whole = serde_json::to_value(&seed.state).expect("it is text");
+            let valid = serde_json::to_value(&seed.state).expect("the snapshot is serialized");
             let tally = kinds.entry(seed.name.clone()).or_default();
             let all = plain(features) && seed.name.starts_with("in hand");
-            mutants(&whole, all, |name, mutant| {
+            mutants(&valid, all, |name, mutant| {
                 check(&seed, &name, mutant, tally)
             });
             assert!(
@@ -402,7 +402,7 @@ fn registers_of_one_device_and_rings_of_another() {
                     device: two.state.device.clone(),
                     model: (),
                 };
-                let value = serde_json::to_value(&state).expect("it is text");
+                let value = serde_json::to_value(&state).expect("the snapshot is serialized");
                 let name = format!("with the rings of {}", two.name);
                 check(two, &name, value, &mut tally);
             }
@@ -413,14 +413,14 @@ fn registers_of_one_device_and_rings_of_another() {
 
 #[test]
 fn two_fields_changed_at_once() {
-    // Always the same ones.
+    // A fixed seed.
     let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let mut tally = Tally::default();
     for features in rings() {
         for seed in seeds(features) {
-            let whole = serde_json::to_value(&seed.state).expect("it is text");
+            let valid = serde_json::to_value(&seed.state).expect("the snapshot is serialized");
             for _ in 0..40 {
-                let (first, mutant) = one(&whole, &mut random);
+                let (first, mutant) = one(&valid, &mut random);
                 let (second, mutant) = one(&mutant, &mut random);
                 check(&seed, &format!("{first}, {second}"), mutant, &mut tally);
             }

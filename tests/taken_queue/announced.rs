@@ -1,4 +1,4 @@
-//! What was given back is announced, however the queue comes to rest.
+//! Interrupts for chains that were given back before a taken queue stops.
 
 use std::sync::{
     OnceLock,
@@ -16,7 +16,7 @@ use virtside::{
 use virtside_tests::{CountingSource, DATA, config, driver, test_engine};
 
 #[test]
-fn chains_returned_before_the_queue_is_put_back_are_announced() {
+fn chains_returned_before_the_queue_is_put_back_interrupt() {
     let (mut engine, ram) = test_engine(Entropy::new(CountingSource::default()), 1);
     let mut driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
@@ -24,7 +24,7 @@ fn chains_returned_before_the_queue_is_put_back_are_announced() {
     let mut queue = engine.take_queue(0).expect("taken");
     let mut chain = Chain::new();
     assert_eq!(queue.pop(engine.device().memory(), &mut chain), Ok(true));
-    // The memory may change while a chain is out: the queue is asked to stop.
+    // The memory may change while a chain is in flight: the queue is asked to stop.
     assert!(!engine.memory_changed().is_done());
     assert_eq!(
         queue.pop(engine.device().memory(), &mut Chain::new()),
@@ -36,13 +36,13 @@ fn chains_returned_before_the_queue_is_put_back_are_announced() {
     assert_eq!(
         engine.device().notify().asserted(),
         1,
-        "the driver waits for it"
+        "the driver waits for the interrupt"
     );
     assert!(engine.memory_changed().is_done());
 }
 
 #[test]
-fn the_last_chain_given_back_makes_a_stopped_queue_quiet() {
+fn the_last_chain_given_back_stops_a_queue() {
     let (mut engine, ram) = test_engine(Entropy::new(CountingSource::default()), 1);
     let mut driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
@@ -52,7 +52,7 @@ fn the_last_chain_given_back_makes_a_stopped_queue_quiet() {
     assert_eq!(queue.pop(engine.device().memory(), &mut chain), Ok(true));
     assert!(queue.was_kicked(), "a taken queue has to be looked at");
     assert!(!engine.memory_changed().is_done());
-    assert!(queue.was_kicked(), "its owner may sleep until it is kicked");
+    assert!(queue.was_kicked(), "a sleeping owner wakes");
     assert_eq!(
         queue.pop(engine.device().memory(), &mut Chain::new()),
         Err(Stop::Asked)
@@ -60,11 +60,11 @@ fn the_last_chain_given_back_makes_a_stopped_queue_quiet() {
     assert_eq!(queue.complete(&chain, 8), Ok(()));
     assert!(
         engine.memory_changed().is_done(),
-        "without another word of its owner"
+        "without another call of its owner"
     );
 }
 
-/// A level line, and what another thread does just before it goes high for the first time.
+/// A line with a level, and what another thread does just before its first rise.
 #[derive(Default)]
 struct Level {
     high: AtomicBool,
@@ -94,7 +94,7 @@ fn a_buffered_line_acknowledged_during_a_flush_ends_low() {
     buffer.assert();
     buffer.flush();
     assert!(!line.high.load(Ordering::SeqCst), "nothing is pending");
-    // And goes on as ever.
+    // The line continues to work.
     buffer.assert();
     assert!(!line.high.load(Ordering::SeqCst));
     buffer.flush();

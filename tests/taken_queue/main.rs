@@ -1,4 +1,4 @@
-//! Queues that live elsewhere: who may have them, and what a driver's reset waits for.
+//! Taken queues: who may take them, and what a driver's reset waits for.
 
 mod announced;
 mod owner;
@@ -24,10 +24,10 @@ use virtside_tests::{
     reg,
 };
 
-/// A queue that is out of its device.
+/// A taken queue.
 type Queue = TakenQueue<<FlatMem as DriverMem>::Window, Line, Q, N, Arc<Shared<Q>>>;
 
-/// A live device with queues 0 and 1, queue 0 taken.
+/// A live device with queues 0 and 1; queue 0 is taken.
 struct Out {
     engine: TestEngine<Probe>,
     ram: TestRam,
@@ -50,7 +50,7 @@ fn out() -> Out {
     }
 }
 
-/// The same, with one chain in flight.
+/// That device with one chain of queue 0 in flight.
 fn in_flight() -> Out {
     let mut out = out();
     publish(&mut out.driver, 0, b"in flight");
@@ -63,7 +63,7 @@ fn mem(ram: TestRam) -> FlatMem {
     ram.flat(virtside_tests::BASE)
 }
 
-/// Copies what the driver sent to where the answer goes; says how much.
+/// Copies the request to the answer; returns its length.
 fn echo<M: DriverMem>(mem: &M, chain: &Chain<N>) -> u32 {
     let (mut from, mut to) = (chain.readable(mem), chain.writable(mem));
     while let (Ok(Some(text)), Ok(Some(room))) = (from.view(u32::MAX), to.view(u32::MAX)) {
@@ -76,7 +76,7 @@ fn echo<M: DriverMem>(mem: &M, chain: &Chain<N>) -> u32 {
     to.written()
 }
 
-/// Serves one request of a taken queue, if there is one, and announces it.
+/// Serves one request of a taken queue, if there is one, and notifies the driver.
 fn serve_one<M: DriverMem>(queue: &mut Queue, mem: &M, chain: &mut Chain<N>) -> Result<bool, Stop> {
     let found = queue.pop(mem, chain)?;
     if found {
@@ -87,13 +87,13 @@ fn serve_one<M: DriverMem>(queue: &mut Queue, mem: &M, chain: &mut Chain<N>) -> 
     Ok(found)
 }
 
-/// The driver resets the device, and has to wait.
+/// Resets the device as the driver, which has to wait.
 #[track_caller]
 fn reset_waits(engine: &mut TestEngine<Probe>) -> Ticket {
     waits(engine.store(reg::STATUS, 0))
 }
 
-/// The driver stops queue 0, and has to wait.
+/// Stops queue 0 as the driver, which has to wait.
 #[track_caller]
 fn stop_waits(engine: &mut TestEngine<Probe>) -> Ticket {
     assert_eq!(engine.store(reg::QUEUE_SEL, 0), Reply::Done(0));

@@ -1,4 +1,4 @@
-//! Taking a queue, working with it, and putting it back.
+//! Taking a queue, serving it, and putting it back.
 
 use virtside::{
     DriverFault, Features, HostFault, Refusal, Step,
@@ -16,7 +16,7 @@ use virtside_tests::{
 
 use crate::{Out, in_flight, mem, out, serve_one};
 
-/// Why queue `queue` cannot be taken; and nothing changed for it.
+/// Asserts that queue `queue` cannot be taken and that nothing changed; returns the reason.
 #[track_caller]
 fn refused(engine: &mut TestEngine<Probe>, queue: u16) -> Refusal {
     let before = seen(engine);
@@ -86,7 +86,7 @@ fn no_queue_is_taken_where_a_reply_cannot_be_withheld() {
 }
 
 #[test]
-fn a_taken_queue_is_its_owners_to_serve_and_nobody_elses() {
+fn only_its_owner_serves_a_taken_queue() {
     let mut o = out();
     assert_eq!(o.engine.queue_state(0), QueueState::Taken);
     assert_eq!(o.queue.number(), 0);
@@ -107,7 +107,7 @@ fn a_taken_queue_is_its_owners_to_serve_and_nobody_elses() {
 }
 
 #[test]
-fn a_queue_that_is_put_back_goes_on_where_it_was() {
+fn a_queue_that_is_put_back_continues_where_it_was() {
     let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
@@ -118,7 +118,7 @@ fn a_queue_that_is_put_back_goes_on_where_it_was() {
         publish(&mut driver, 0, b"out");
         assert_eq!(serve_one(&mut queue, &mem(ram), &mut chain), Ok(true));
         assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"out"[..]));
-        // This one is found when the queue is back, without a kick.
+        // The returned queue finds this chain without a kick.
         publish(&mut driver, 0, b"back");
         assert!(engine.put_back(queue).is_ok());
         assert_eq!(engine.queue_state(0), QueueState::Live);
@@ -161,14 +161,14 @@ fn kicks_of_a_taken_queue_reach_its_owner_once() {
     let (mut engine, queue) = (o.engine, o.queue);
     assert!(
         queue.was_kicked(),
-        "what came before is the owner's to find"
+        "the owner polls for earlier chains itself"
     );
     assert!(!queue.was_kicked());
     assert_eq!(engine.kick(1), Reply::Done(0));
-    assert!(!queue.was_kicked(), "that was queue 1");
+    assert!(!queue.was_kicked(), "queue 1 was kicked");
     for _ in 0..3 {
         assert_eq!(engine.kick(0), Reply::Done(0));
-        // The device looks at its doorbell in between.
+        // The device drains its doorbell in between.
         assert_eq!(engine.poll(BUDGET), Step::Idle);
         assert_eq!(engine.poll(BUDGET), Step::Idle);
         assert!(queue.was_kicked());
@@ -187,7 +187,7 @@ fn an_interrupt_is_sent_only_if_the_driver_wants_it() {
     assert_eq!(answer(&mut o.driver, 0).as_deref(), Some(&b"quietly"[..]));
     assert_eq!(o.engine.device().notify().asserted(), 0);
     o.driver.set_avail_flags(0);
-    assert!(!o.queue.flush(), "that was considered already");
+    assert!(!o.queue.flush(), "the interrupt was decided already");
     publish(&mut o.driver, 0, b"loudly");
     assert_eq!(serve_one(&mut o.queue, &mem(o.ram), &mut o.chain), Ok(true));
     assert_eq!(o.engine.device().notify().asserted(), 1);
@@ -222,7 +222,7 @@ fn a_broken_ring_stops_a_taken_queue_and_needs_a_reset() {
     assert_eq!(o.engine.load(reg::STATUS), 15 | 64);
     assert_eq!(pending(&mut o.engine), 2);
     assert_eq!(o.engine.device().notify().asserted(), 1);
-    // It is of no more use, whoever has it.
+    // The queue cannot be used any more, neither by its owner nor by the device.
     o.driver.set_avail_idx(0);
     assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
     let put = o.engine.put_back(o.queue);
@@ -234,7 +234,7 @@ fn a_broken_ring_stops_a_taken_queue_and_needs_a_reset() {
         Some(Refusal::QueueNotReady { queue: 0 })
     );
     assert_eq!(o.engine.device().notify().asserted(), 1);
-    // And holds nothing up.
+    // The queue delays no reset.
     assert_eq!(o.engine.store(reg::STATUS, 0), Reply::Done(0));
 }
 
@@ -254,18 +254,18 @@ fn a_fault_that_the_owner_reports_stops_the_queue_too() {
 }
 
 #[test]
-fn a_dropped_queue_is_dead_until_a_reset() {
+fn a_dropped_queue_has_failed_until_a_reset() {
     for busy in [false, true] {
         let o = if busy { in_flight() } else { out() };
         let (mut engine, mut driver) = (o.engine, o.driver);
         drop(o.queue);
-        publish(&mut driver, 0, b"in vain");
+        publish(&mut driver, 0, b"never served");
         assert_eq!(engine.kick(0), Reply::Done(0));
         assert_eq!(engine.poll(BUDGET), Step::Idle);
         assert_eq!(driver.used_idx(), 0);
         assert!(engine.take_queue(0).is_err());
         assert_eq!(engine.queue_state(0), QueueState::Failed);
-        // Nothing is left to wait for.
+        // A reset has nothing left to wait for.
         assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
         driver = virtside_tests::driver(o.ram, 0);
         assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
@@ -274,7 +274,7 @@ fn a_dropped_queue_is_dead_until_a_reset() {
 }
 
 #[test]
-fn a_request_pending_when_its_queue_is_taken_is_not_lost() {
+fn a_request_pending_when_its_queue_is_taken_is_answered() {
     let model = Probe {
         holds: true,
         ..Probe::default()
@@ -297,18 +297,22 @@ fn kicks_are_turned_off_and_on_by_the_owner() {
     o.queue.disable_kicks();
     assert_eq!(o.driver.used_flags(), 1);
     publish(&mut o.driver, 0, b"unheard");
-    assert_eq!(o.queue.enable_kicks(), Ok(true), "it must be looked for");
+    assert_eq!(
+        o.queue.enable_kicks(),
+        Ok(true),
+        "the owner must check the ring again"
+    );
     assert_eq!(o.driver.used_flags(), 0);
     assert_eq!(serve_one(&mut o.queue, &mem(o.ram), &mut o.chain), Ok(true));
     assert_eq!(o.queue.enable_kicks(), Ok(false));
 }
 
 #[test]
-fn what_was_given_back_before_a_fault_is_announced() {
+fn chains_given_back_before_a_fault_interrupt() {
     let mut o = in_flight();
     assert_eq!(o.queue.complete(&o.chain, 0), Ok(()));
     o.driver.set_avail_idx(1000);
-    // Its owner works in batches, and flushes when there is no more to be had.
+    // The owner serves batches, and flushes when no chain is left.
     assert!(o.queue.pop(&mem(o.ram), &mut o.chain).is_err());
     o.queue.flush();
     assert_eq!(pending(&mut o.engine), 1 | 2);

@@ -1,4 +1,4 @@
-//! Memory that changes under a taken queue.
+//! Driver memory that is remapped while a queue is taken.
 
 use virtside::{
     FlatMem, HostFault, Step,
@@ -13,7 +13,7 @@ use virtside_tests::{
 
 use crate::{in_flight, mem, out, serve_one};
 
-/// The same bytes in other memory.
+/// The same bytes in other host memory.
 fn moved(from: TestRam) -> TestRam {
     let to = ram();
     let mut bytes = vec![0; BYTES];
@@ -22,10 +22,10 @@ fn moved(from: TestRam) -> TestRam {
     to
 }
 
-/// A driver that goes on in other memory.
+/// The same driver in other memory.
 fn follow(driver: &FakeDriver<FlatMem>, to: TestRam) -> FakeDriver<FlatMem> {
     let (avail, used) = (driver.next_avail(), driver.used_idx());
-    // `new` zeroes the rings, so what is there is put back.
+    // `new` zeroes the rings, so their contents are written again.
     let mut bytes = vec![0; 0x1000];
     to.read(0, &mut bytes);
     let mut driver = FakeDriver::new(to.flat(BASE), layout(0));
@@ -43,7 +43,7 @@ fn a_change_of_memory_moves_a_taken_queue_when_it_is_put_back() {
     *o.engine.memory_mut() = to.flat(BASE);
     assert!(
         !o.engine.memory_changed().is_done(),
-        "its owner did not hear yet"
+        "the owner was not told yet"
     );
     assert!(!o.engine.memory_changed().is_done());
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
@@ -59,7 +59,7 @@ fn a_change_of_memory_moves_a_taken_queue_when_it_is_put_back() {
     let mut now = [0; 0x2000];
     o.ram.read(0, &mut now);
     assert!(old == now, "the old memory was touched");
-    // It can be taken again, and works there too.
+    // The queue can be taken again, and works there too.
     let mut queue = o.engine.take_queue(0).expect("a live queue");
     publish(&mut driver, 0, b"after");
     assert_eq!(
@@ -79,19 +79,19 @@ fn a_chain_in_flight_keeps_the_old_memory_in_use() {
         o.queue.pop(&mem(o.ram), &mut o.chain.clone()),
         Err(Stop::Asked)
     );
-    assert!(!o.engine.memory_changed().is_done(), "one is in flight");
+    assert!(!o.engine.memory_changed().is_done(), "a chain is in flight");
     o.queue.abandon(&o.chain);
     assert!(o.engine.memory_changed().is_done());
 }
 
 #[test]
-fn what_was_given_back_before_the_change_is_announced() {
+fn chains_given_back_before_the_change_interrupt() {
     let mut o = in_flight();
     assert_eq!(o.queue.complete(&o.chain, 0), Ok(()));
     let to = moved(o.ram);
     *o.engine.memory_mut() = to.flat(BASE);
     assert!(!o.engine.memory_changed().is_done());
-    // Its owner works in batches, and flushes when there is no more to be had.
+    // The owner serves batches, and flushes when no chain is left.
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
     o.queue.flush();
     assert!(o.engine.put_back(o.queue).is_ok());
@@ -104,7 +104,7 @@ fn a_taken_queue_whose_rings_are_gone_has_failed_at_put_back() {
     let mut o = out();
     *o.engine.memory_mut() = o.ram.flat(BASE + 0x100_0000);
     assert!(!o.engine.memory_changed().is_done());
-    // Queue 1, which is in the device's hands, is gone at once.
+    // Queue 1, which the device itself serves, fails at once.
     assert_eq!(o.engine.queue_state(1), QueueState::Failed);
     assert_eq!(
         o.engine.take_host_fault(),

@@ -1,5 +1,5 @@
-//! A queue from before a reset: whatever its owner still does with it, the device of after the
-//! reset is not touched by it. And chains whose heads are those of others by now.
+//! Stale queues and chains: a queue taken before a reset does not affect the device after it, and a
+//! chain does not give back another one with its head.
 
 use virtside::{
     DriverFault, Features, Refusal, Step,
@@ -16,15 +16,15 @@ use virtside_tests::{
 
 use crate::{Queue, in_flight, mem, out, reset_waits, stop_waits};
 
-/// A live device that was reset, and a quiet queue 0 of its former life.
-struct Reborn {
+/// A live device after a reset, and its stopped queue 0 from before the reset.
+struct AfterReset {
     engine: TestEngine<Probe>,
     ram: TestRam,
     old: Queue,
     driver: FakeDriver<virtside::FlatMem>,
 }
 
-fn reborn() -> Reborn {
+fn after_reset() -> AfterReset {
     let mut o = in_flight();
     let ticket = reset_waits(&mut o.engine);
     o.queue.abandon_all();
@@ -32,8 +32,8 @@ fn reborn() -> Reborn {
     bring_up(o.engine, o.ram, o.queue)
 }
 
-/// The same with an old queue whose driver was at fault.
-fn reborn_from_fault() -> Reborn {
+/// Such a device whose old queue has a driver fault.
+fn after_reset_from_fault() -> AfterReset {
     let mut o = out();
     o.driver.set_avail_idx(1000);
     assert!(matches!(
@@ -44,11 +44,11 @@ fn reborn_from_fault() -> Reborn {
     bring_up(o.engine, o.ram, o.queue)
 }
 
-fn bring_up(mut engine: TestEngine<Probe>, ram: TestRam, old: Queue) -> Reborn {
+fn bring_up(mut engine: TestEngine<Probe>, ram: TestRam, old: Queue) -> AfterReset {
     let driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
-    Reborn {
+    AfterReset {
         engine,
         ram,
         old,
@@ -58,7 +58,7 @@ fn bring_up(mut engine: TestEngine<Probe>, ram: TestRam, old: Queue) -> Reborn {
 
 #[test]
 fn it_cannot_be_put_back() {
-    let mut r = reborn();
+    let mut r = after_reset();
     let before = seen(&r.engine);
     assert!(matches!(
         r.engine.put_back(r.old),
@@ -69,8 +69,8 @@ fn it_cannot_be_put_back() {
 }
 
 #[test]
-fn it_cannot_be_put_back_in_the_place_of_one_that_is_out() {
-    let mut r = reborn();
+fn it_cannot_be_put_back_in_place_of_a_taken_one() {
+    let mut r = after_reset();
     let new = r.engine.take_queue(0).expect("a live queue");
     assert!(matches!(
         r.engine.put_back(r.old),
@@ -84,7 +84,7 @@ fn it_cannot_be_put_back_in_the_place_of_one_that_is_out() {
 
 #[test]
 fn putting_back_a_faulty_one_does_not_stop_its_successor() {
-    let mut r = reborn_from_fault();
+    let mut r = after_reset_from_fault();
     let before = seen(&r.engine);
     assert!(matches!(
         r.engine.put_back(r.old),
@@ -112,7 +112,7 @@ fn putting_back_a_faulty_one_of_a_stopped_queue_leaves_it_off() {
 
 #[test]
 fn it_takes_no_chains() {
-    let mut r = reborn();
+    let mut r = after_reset();
     let mut chain = virtside::queue::Chain::new();
     publish(&mut r.driver, 0, b"not for it");
     assert_eq!(r.old.pop(&mem(r.ram), &mut chain), Err(Stop::Asked));
@@ -129,8 +129,8 @@ fn it_takes_no_chains() {
 }
 
 #[test]
-fn it_hears_no_kicks_that_are_for_its_successor() {
-    let mut r = reborn();
+fn it_gets_no_kicks_of_its_successor() {
+    let mut r = after_reset();
     publish(&mut r.driver, 0, b"text");
     assert_eq!(r.engine.kick(0), Reply::Done(0));
     assert!(!r.old.was_kicked());
@@ -145,8 +145,8 @@ fn it_hears_no_kicks_that_are_for_its_successor() {
 }
 
 #[test]
-fn a_fault_reported_late_is_no_fault_of_its_successor() {
-    let mut r = reborn();
+fn a_fault_reported_late_does_not_fail_its_successor() {
+    let mut r = after_reset();
     let before = seen(&r.engine);
     r.old.report(DriverFault::BadRequest { head: 0 });
     assert_eq!(seen(&r.engine), before);
@@ -156,19 +156,19 @@ fn a_fault_reported_late_is_no_fault_of_its_successor() {
 }
 
 #[test]
-fn dropping_it_does_not_silence_its_successor() {
+fn dropping_it_does_not_stop_its_successor() {
     for from_fault in [false, true] {
         let mut r = if from_fault {
-            reborn_from_fault()
+            after_reset_from_fault()
         } else {
-            reborn()
+            after_reset()
         };
         let mut new = r.engine.take_queue(0).expect("a live queue");
         let mut chain = virtside::queue::Chain::new();
         publish(&mut r.driver, 0, b"text");
         assert_eq!(new.pop(&mem(r.ram), &mut chain), Ok(true));
         drop(r.old);
-        // Or a reset would not wait for the one that works.
+        // Otherwise a reset would not wait for the queue that works.
         assert!(!new.is_stopped());
         let ticket = reset_waits(&mut r.engine);
         assert_eq!(r.engine.finish(ticket), Reply::Pending(ticket));
@@ -178,8 +178,8 @@ fn dropping_it_does_not_silence_its_successor() {
 }
 
 #[test]
-fn abandoning_its_chains_again_does_not_silence_its_successor() {
-    let mut r = reborn();
+fn abandoning_its_chains_again_does_not_stop_its_successor() {
+    let mut r = after_reset();
     let new = r.engine.take_queue(0).expect("a live queue");
     r.old.abandon_all();
     let ticket = reset_waits(&mut r.engine);
@@ -203,8 +203,8 @@ fn one_whose_queue_was_stopped_cannot_be_put_back() {
     assert_eq!(o.engine.queue_state(0), QueueState::Off);
 }
 
-/// A chain that is none of this queue any more gives nothing back of it: in its stead, one with the
-/// same head is in flight, and has less room.
+/// Asserts that a stale chain gives nothing back: another chain with its head is in flight, and has
+/// less room.
 #[track_caller]
 fn gives_nothing_back(
     stale: &Chain<N>,
@@ -279,9 +279,9 @@ fn a_chain_of_another_queue_gives_nothing_back() {
 }
 
 #[test]
-fn dropping_it_late_does_not_make_a_quiet_successor_dead() {
+fn dropping_it_late_does_not_fail_a_stopped_successor() {
     for put_back_between in [false, true] {
-        let mut r = reborn();
+        let mut r = after_reset();
         let mut new = r.engine.take_queue(0).expect("a live queue");
         if put_back_between {
             assert!(r.engine.put_back(new).is_ok());
@@ -299,8 +299,8 @@ fn dropping_it_late_does_not_make_a_quiet_successor_dead() {
 }
 
 #[test]
-fn dropping_the_quiet_successor_still_makes_it_dead() {
-    let mut r = reborn();
+fn dropping_the_stopped_successor_fails_it() {
+    let mut r = after_reset();
     let mut new = r.engine.take_queue(0).expect("a live queue");
     assert!(!r.engine.memory_changed().is_done());
     assert_eq!(new.enable_kicks(), Err(Stop::Asked));

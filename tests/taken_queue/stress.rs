@@ -1,5 +1,6 @@
-//! Everything at once: a driver that writes registers in any order on one thread, the device on
-//! another, and two owners of taken queues that serve, abandon, drop, keep and give back as they like.
+//! Stress of taken queues: a driver on one thread that accesses registers in random order, the
+//! device on a second, and two owners of taken queues that serve, abandon, drop, keep and put back
+//! at random.
 
 mod driver;
 mod host;
@@ -46,22 +47,22 @@ use owner::Owner;
 
 /// Rounds of each combination.
 const ROUNDS: u32 = 6;
-/// Far more than anything here takes, on a machine that does much else.
+/// A time limit that nothing here reaches, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const QUEUES: u16 = 2;
 const SIZE: u16 = 8;
 /// Chains of two descriptors that fill a ring.
 const CHAINS: u16 = SIZE / 2;
-/// Bytes of a queue's rings and of its buffers.
+/// Bytes of a queue's rings, and of its buffers.
 const AREA: usize = 0x200;
 const NOTHING: u64 = 0x10;
 
 type Queue<M> = TakenQueue<<M as DriverMem>::Window, Bell, Q, N, Arc<Shared<Q>>>;
-/// With a number of its own.
-type Out<M> = (u32, Queue<M>);
+/// A taken queue and the number of its take.
+type TakenOne<M> = (u32, Queue<M>);
 type TestEngine<M> = Engine<Probe, M, Bell, Q, N, Vec<ChainSlot<N>>, Arc<Shared<Q>>>;
 
-/// A line that takes its time, so that others get in between.
+/// A slow interrupt line, so that other threads run in between.
 #[derive(Clone, Copy, Debug)]
 struct Bell(Line);
 
@@ -76,13 +77,14 @@ impl DriverNotify for Bell {
     }
 }
 
-/// What all threads see.
+/// State shared by all threads.
 #[derive(Default)]
 struct Stage {
-    /// Nothing is abandoned, dropped, kept or broken.
+    /// While set, nothing is abandoned, dropped, kept or violated.
     calm: AtomicBool,
     over: AtomicBool,
-    /// Which piece of orderly work this is, in which nobody is asked to stop; 0 between two.
+    /// Number of the current round of correct work, in which no queue is asked to stop; 0 between
+    /// rounds.
     work: AtomicU32,
     /// Rounds of the device and of each owner.
     ticks: [AtomicU32; 3],
@@ -98,12 +100,12 @@ impl Stage {
     fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
-    /// Says that a thread is at work.
+    /// Counts a round of a thread.
     fn tick(&self, thread: usize) {
         self.ticks[thread].fetch_add(1, Ordering::SeqCst);
         thread::yield_now();
     }
-    /// Until every thread has gone on a bit.
+    /// Waits until every thread has made progress.
     fn wait(&self) {
         let seen = || {
             self.ticks
@@ -111,7 +113,7 @@ impl Stage {
                 .map(|tick| tick.load(Ordering::SeqCst))
         };
         let before = seen();
-        self.until("somebody does not go on", || {
+        self.until("a thread makes no progress", || {
             let far = |(now, before): (u32, u32)| now.wrapping_sub(before) >= 3;
             seen().into_iter().zip(before).all(far).then_some(())
         });
@@ -130,19 +132,19 @@ impl Stage {
     }
 }
 
-/// Ends everything with the thread that has it.
-struct Ends<'s>(&'s Stage);
+/// Ends the test when the thread that has it ends.
+struct EndOnDrop<'s>(&'s Stage);
 
-impl Drop for Ends<'_> {
+impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
         self.0.over.store(true, Ordering::SeqCst);
     }
 }
 
-/// An answer of the device, the interrupts so far, and whether the line was high.
+/// A reply of the device, the interrupts so far, and whether the line was high.
 type Answer = (Reply, u32, bool);
 
-/// Plain access to memory.
+/// A driver with direct access to memory.
 fn plain<M: DriverMem + Clone>(mem: &M) -> FakeDriver<M> {
     let nowhere = Layout {
         size: 0,
@@ -182,7 +184,7 @@ where
                 orders,
                 back: back.clone(),
                 in_order,
-                ghosts: Vec::new(),
+                stale_queues: Vec::new(),
                 stale: Vec::new(),
             };
             scope.spawn(|| owner.run());
@@ -219,7 +221,7 @@ where
     });
 }
 
-/// Every format, with and without EVENT_IDX, each time with another policy first.
+/// Every format, with and without EVENT_IDX, each with another policy first.
 fn stress_each<M>(mem: impl Fn() -> M, kind: Features, seed: u64)
 where
     M: DriverMem + Clone + Send,
@@ -244,7 +246,7 @@ fn flat() -> virtside::FlatMem {
 }
 
 fn mapped() -> VmMem {
-    // Two regions, so that rings and buffers are not in one.
+    // Two regions, so that rings and buffers are in different ones.
     let half = BYTES / 4;
     let ranges = [
         (GuestAddress(BASE), half),

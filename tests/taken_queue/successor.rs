@@ -1,5 +1,5 @@
-//! A device that is built anew for each life of its driver, with the block that handlers and owners
-//! have: what owners kept of the device before it is not its own.
+//! A new device is built for each epoch, over the same shared block, which handlers and owners
+//! keep. Queues and chains that owners kept of the previous device do not belong to the new one.
 
 use std::sync::Arc;
 
@@ -20,20 +20,22 @@ type Built = Device<FlatMem, Line, Q, N, Arc<Shared<Q>>>;
 fn build(shared: &Arc<Shared<Q>>, ram: TestRam) -> Built {
     let line: Line = Box::leak(Box::default());
     let builder = DeviceBuilder::new(shared.clone()).map_notify(|()| Ok(line));
-    let mut talk = Configuring::<_, _, _, Q, N, _>::new(builder.expect("a line"), &.., mem(ram));
+    let mut conversation =
+        Configuring::<_, _, _, Q, N, _>::new(builder.expect("a line"), &.., mem(ram));
     for queue in [0, 1] {
-        let configured = talk.step(Message::ConfigureQueue(config(queue)));
+        let configured = conversation.step(Message::ConfigureQueue(config(queue)));
         assert!(matches!(configured, Ok(Progress::Configured(_))));
     }
     let features = Features::VERSION_1;
-    let Ok(Progress::Ready(device, responder)) = talk.step(Message::Ready { features }) else {
+    let Ok(Progress::Ready(device, responder)) = conversation.step(Message::Ready { features })
+    else {
         panic!("not ready");
     };
     assert!(responder.accept());
     device
 }
 
-/// A device, and a quiet queue 0 of the one before it, of which a chain is left over.
+/// A device, and the stopped queue 0 of the previous device, with a chain that was not given back.
 fn successor() -> (Built, TestRam, Queue, Chain<N>) {
     let (shared, ram) = (Arc::new(Shared::new()), ram());
     let mut first = driver(ram, 0);
@@ -50,7 +52,7 @@ fn successor() -> (Built, TestRam, Queue, Chain<N>) {
 }
 
 #[test]
-fn a_queue_of_the_device_before_is_not_put_back() {
+fn a_queue_of_the_previous_device_is_not_put_back() {
     let (mut device, _, old, _) = successor();
     let new = device.take_queue(0).expect("a live queue");
     assert!(matches!(device.put_back(old), Err(PutBackError::Discarded)));
@@ -67,7 +69,7 @@ fn a_queue_of_another_device_is_handed_back() {
     let queue = there.take_queue(0).expect("a live queue");
     let own = here.take_queue(0).expect("a live queue");
     let Err(PutBackError::Returned(queue)) = here.put_back(queue) else {
-        panic!("it is not of this device");
+        panic!("the queue is of another device");
     };
     assert!(!queue.is_stopped());
     assert!(here.put_back(own).is_ok());
@@ -75,7 +77,7 @@ fn a_queue_of_another_device_is_handed_back() {
 }
 
 #[test]
-fn a_chain_of_the_device_before_is_not_given_back() {
+fn a_chain_of_the_previous_device_is_not_given_back() {
     let (mut device, ram, old, stale) = successor();
     drop(old);
     let mut driver = driver(ram, 0);

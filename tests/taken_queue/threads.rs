@@ -1,4 +1,5 @@
-//! A taken queue on another thread, while a driver works, stops, and resets.
+//! A taken queue on another thread, while a driver sends requests, stops queues, and resets the
+//! device.
 
 use std::{
     sync::{
@@ -24,10 +25,10 @@ use virtside_tests::{
 
 use crate::{Queue, mem, serve_one};
 
-/// Far more than anything here takes, on a machine that does much else.
+/// A time limit that nothing here reaches, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `done` gives something.
+/// Waits until `done` returns a value.
 #[track_caller]
 fn until<T>(mut done: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -35,15 +36,16 @@ fn until<T>(mut done: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = done() {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "it does not come");
+        assert!(start.elapsed() < PATIENCE, "the time limit is reached");
         thread::yield_now();
     }
 }
 
-/// What a worker leaves when it was asked to stop, and how many requests it served.
+/// The queue that a worker returns when it was asked to stop, and the number of requests that it
+/// served.
 type Worker = JoinHandle<(Queue, usize)>;
 
-/// Serves a taken queue until it is asked to stop, or told to leave.
+/// Serves a taken queue until it is asked to stop or told to leave.
 fn work(mut queue: Queue, ram: TestRam, leave: Arc<AtomicBool>) -> Worker {
     thread::spawn(move || {
         let (mem, mut chain, mut served) = (mem(ram), Chain::new(), 0);
@@ -59,11 +61,11 @@ fn work(mut queue: Queue, ram: TestRam, leave: Arc<AtomicBool>) -> Worker {
     })
 }
 
-fn stays() -> Arc<AtomicBool> {
+fn never_leaves() -> Arc<AtomicBool> {
     Arc::new(AtomicBool::new(false))
 }
 
-/// Sends `number` and waits for it to come back. At most 255 times in one life: the fake driver
+/// Sends `number` and waits until it comes back. At most 255 times in one epoch: the fake driver
 /// does not write its index in one piece.
 fn exchange(driver: &mut FakeDriver<FlatMem>, number: u32) {
     let head = driver.next_avail() % 8 * 2;
@@ -106,11 +108,11 @@ fn another_thread_serves_while_the_device_serves_its_own() {
         let mut here = driver(ram, 1);
         assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
         let queue = engine.take_queue(0).expect("a live queue");
-        let worker = work(queue, ram, stays());
+        let worker = work(queue, ram, never_leaves());
         for number in 0..200 {
             exchange(&mut there, life * 1000 + number);
             if number % 8 == 0 {
-                // Interrupts of the two come as they like, so no count of them is expected.
+                // The interrupts of the two threads mix, so no count of them is expected.
                 virtside_tests::probe::publish(&mut here, 1, b"here");
                 assert_eq!(engine.kick(1), Reply::Done(0));
                 engine.poll(BUDGET);
@@ -126,13 +128,13 @@ fn another_thread_serves_while_the_device_serves_its_own() {
 }
 
 #[test]
-fn a_queue_is_handed_to_and_fro_between_threads() {
+fn a_queue_moves_back_and_forth_between_threads() {
     let (mut engine, ram) = probe();
     let mut driver = driver(ram, 0);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
     for round in 0..20 {
         let queue = engine.take_queue(0).expect("a live queue");
-        let leave = stays();
+        let leave = never_leaves();
         let worker = work(queue, ram, leave.clone());
         for number in 0..5 {
             exchange(&mut driver, round * 100 + number);
@@ -146,8 +148,8 @@ fn a_queue_is_handed_to_and_fro_between_threads() {
     assert_works(&mut engine, &mut driver, 0);
 }
 
-/// The driver fills the rings and buffers as soon as its write completed, and looks whether
-/// anything of it changes while the worker's queue still exists.
+/// Fills the rings and buffers as soon as the driver's write is complete, and checks that nothing
+/// changes while the worker's queue still exists.
 fn assert_untouched(ram: TestRam, round: u8, worker: Worker) {
     let (rings, data) = ([round; 0x1000], [round; 0x1000]);
     ram.write(0, &rings);
@@ -164,7 +166,7 @@ fn assert_untouched(ram: TestRam, round: u8, worker: Worker) {
     );
 }
 
-/// Publishes many requests at once, none of which is waited for.
+/// Publishes many requests at once, without waiting for them.
 fn flood(driver: &mut FakeDriver<FlatMem>) {
     for _ in 0..8 {
         let head = driver.next_avail() % 8 * 2;
@@ -187,7 +189,7 @@ fn a_reset_under_load_completes_and_leaves_memory_alone() {
         let mut driver = driver(ram, 0);
         assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
         let queue = engine.take_queue(0).expect("a live queue");
-        let worker = work(queue, ram, stays());
+        let worker = work(queue, ram, never_leaves());
         flood(&mut driver);
         for _ in 0..round {
             thread::yield_now();
@@ -206,7 +208,7 @@ fn a_queue_stopped_under_load_leaves_memory_alone() {
         let mut driver = driver(ram, 0);
         assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
         let queue = engine.take_queue(0).expect("a live queue");
-        let worker = work(queue, ram, stays());
+        let worker = work(queue, ram, never_leaves());
         flood(&mut driver);
         for _ in 0..round {
             thread::yield_now();
@@ -245,7 +247,7 @@ fn kicks_from_another_thread_reach_the_owner() {
         driver.offer(head);
         fence(Ordering::SeqCst);
         driver.publish();
-        // As a VMM's ioeventfd would, past the registers.
+        // Kicks through the doorbell, as a VMM's ioeventfd would.
         shared.doorbell().ring(0);
         until(|| driver.take_used());
     }

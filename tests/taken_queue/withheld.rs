@@ -1,5 +1,5 @@
-//! A driver reuses a ring's memory as soon as its write completes: so it does not complete before
-//! the ring's owner is quiet.
+//! A driver reuses a ring's memory as soon as its write completes. Therefore the write does not
+//! complete before the ring's owner has stopped.
 
 use virtside::{
     Features, Refusal, Step,
@@ -28,9 +28,9 @@ fn a_reset_waits_until_chains_in_flight_are_given_back() {
     assert_eq!(
         o.engine.finish(ticket),
         Reply::Pending(ticket),
-        "one is in flight"
+        "a chain is in flight"
     );
-    // The rings are still the device's: the driver waits.
+    // The device still uses the rings: the driver waits.
     let written = echo(&mem(o.ram), &o.chain);
     assert_eq!(o.queue.complete(&o.chain, written), Ok(()));
     assert_eq!(answer(&mut o.driver, 0).as_deref(), Some(&b"in flight"[..]));
@@ -52,20 +52,20 @@ fn stopping_a_queue_waits_for_chains_in_flight() {
     assert_eq!(
         o.engine.finish(ticket),
         Reply::Pending(ticket),
-        "it did not hear yet"
+        "the owner was not told yet"
     );
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
     assert_eq!(o.engine.finish(ticket), Reply::Done(0));
     assert_eq!(ready(&mut o.engine, 0), 0);
     assert_eq!(o.engine.queue_state(0), QueueState::Off);
     assert_eq!(o.engine.phase(), Phase::Live);
-    // The other queue goes on.
+    // The other queue continues.
     let mut other = driver(o.ram, 1);
     assert_works(&mut o.engine, &mut other, 1);
 }
 
 #[test]
-fn even_an_idle_queue_has_to_hear_it() {
+fn an_idle_queue_must_be_told_too() {
     for stop in [false, true] {
         let Out {
             mut engine,
@@ -87,7 +87,7 @@ fn even_an_idle_queue_has_to_hear_it() {
 
 #[test]
 fn being_asked_to_stop_is_a_kick() {
-    // An owner that sleeps until it is kicked would keep the driver waiting for ever.
+    // Otherwise an owner that sleeps until it is kicked would keep the driver waiting forever.
     for stop in [false, true] {
         let mut o = out();
         assert!(o.queue.was_kicked());
@@ -105,7 +105,7 @@ fn being_asked_to_stop_is_a_kick() {
 #[test]
 fn nothing_new_is_popped_once_a_queue_was_asked_to_stop() {
     let mut o = out();
-    publish(&mut o.driver, 0, b"too late");
+    publish(&mut o.driver, 0, b"never served");
     let _ = reset_waits(&mut o.engine);
     assert_eq!(o.queue.pop(&mem(o.ram), &mut o.chain), Err(Stop::Asked));
     assert_eq!(o.queue.enable_kicks(), Err(Stop::Asked));
@@ -113,7 +113,7 @@ fn nothing_new_is_popped_once_a_queue_was_asked_to_stop() {
 }
 
 #[test]
-fn while_the_driver_waits_no_other_access_is_decoded() {
+fn while_the_driver_waits_no_other_access_is_executed() {
     let mut o = in_flight();
     let ticket = reset_waits(&mut o.engine);
     let before = seen(&o.engine);
@@ -170,7 +170,7 @@ fn putting_the_queue_back_completes_the_drivers_write() {
         assert!(o.engine.put_back(o.queue).is_ok());
         assert_eq!(o.engine.finish(ticket), Reply::Done(0));
         assert_eq!(o.engine.queue_state(0), QueueState::Off);
-        publish(&mut o.driver, 0, b"in vain");
+        publish(&mut o.driver, 0, b"never served");
         assert_eq!(o.engine.poll(BUDGET), Step::Idle);
         assert_eq!(o.driver.used_idx(), 0);
     }
@@ -199,7 +199,7 @@ fn stopping_one_queue_does_not_wait_for_another() {
 }
 
 #[test]
-fn the_other_queues_are_served_while_one_is_waited_for() {
+fn other_queues_are_served_while_the_driver_waits() {
     let mut o = in_flight();
     let mut other = driver(o.ram, 1);
     let ticket = stop_waits(&mut o.engine);

@@ -1,4 +1,4 @@
-//! What a device tells of itself.
+//! The events that a device writes to its trace sink.
 
 use std::sync::{
     Arc, Mutex,
@@ -20,7 +20,7 @@ use virtside_tests::{
     rings::{Plan, RecordingModel},
 };
 
-/// Keeps what it hears.
+/// A trace sink that records events.
 #[derive(Clone, Default)]
 struct Recorder(Arc<Mutex<Vec<Event>>>);
 
@@ -35,7 +35,7 @@ impl Recorder {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    /// Without register accesses.
+    /// Takes all events except register accesses.
     fn take_rest(&self) -> Vec<Event> {
         let mut events = self.take();
         events.retain(|event| !matches!(event, Event::Access { .. }));
@@ -59,7 +59,7 @@ fn traced<D: DeviceModel, T: Trace>(model: D, trace: T) -> (Traced<D, T>, TestRa
     (engine, ram)
 }
 
-/// A live recording model, with nothing in the record.
+/// A live recording model with an empty record.
 fn live(
     plan: Plan,
 ) -> (
@@ -120,7 +120,7 @@ fn a_set_up_conversation_can_be_read() {
 }
 
 #[test]
-fn what_was_refused_says_why() {
+fn refused_accesses_say_why() {
     let record = Recorder::default();
     let (mut engine, _) = traced(RecordingModel::new(Plan::Wait), record.clone());
     let mut odd = config(0);
@@ -142,7 +142,7 @@ fn what_was_refused_says_why() {
 }
 
 #[test]
-fn a_chain_is_told_from_pop_to_interrupt() {
+fn a_chain_is_traced_from_pop_to_interrupt() {
     let (mut engine, mut driver, record) = live(Plan::Fill(7));
     driver.send(5, &[Buffer::readable(DATA, 3), Buffer::writable(DATA, 9)]);
     let _ = engine.kick(0);
@@ -164,7 +164,7 @@ fn a_chain_is_told_from_pop_to_interrupt() {
         },
     ];
     assert_eq!(record.take_rest(), expected);
-    // One that waits is told to.
+    // A chain that waits has an event.
     engine.model_mut().plan = Plan::Wait;
     driver.send(1, &[Buffer::writable(DATA, 1)]);
     let _ = engine.kick(0);
@@ -175,7 +175,7 @@ fn a_chain_is_told_from_pop_to_interrupt() {
 }
 
 #[test]
-fn faults_are_told_by_blame_with_the_interrupt_that_follows() {
+fn faults_are_traced_with_the_interrupt_that_follows() {
     let (mut engine, driver, record) = live(Plan::Fill(7));
     driver.set_avail_idx(100);
     let _ = engine.kick(0);
@@ -198,7 +198,7 @@ fn faults_are_told_by_blame_with_the_interrupt_that_follows() {
 }
 
 #[test]
-fn a_stop_and_a_reset_are_told() {
+fn a_stop_and_a_reset_are_traced() {
     let (mut engine, _, record) = live(Plan::Fill(7));
     let _ = engine.store(reg::QUEUE_SEL, 0);
     let _ = engine.store(reg::QUEUE_READY, 0);
@@ -208,8 +208,8 @@ fn a_stop_and_a_reset_are_told() {
     assert_eq!(record.take_rest(), expected);
 }
 
-/// What a driver with these features may do to a device that holds nothing.
-fn rested() -> (Traced<RecordingModel, Recorder>, Recorder) {
+/// A live device that holds no chain, for a driver with these features.
+fn idle() -> (Traced<RecordingModel, Recorder>, Recorder) {
     let record = Recorder::default();
     let (mut engine, _) = traced(RecordingModel::new(Plan::Fill(7)), record.clone());
     let features = Features::VERSION_1 | Features::RING_RESET | Features::SUSPEND;
@@ -220,8 +220,8 @@ fn rested() -> (Traced<RecordingModel, Recorder>, Recorder) {
 }
 
 #[test]
-fn a_suspension_and_a_resume_are_told_with_what_was_held_back() {
-    let (mut engine, record) = rested();
+fn suspension_and_resume_are_traced_with_a_held_back_change() {
+    let (mut engine, record) = idle();
     let _ = engine.store(reg::STATUS, 0x1f);
     let phase = |from, to| Event::Phase { from, to };
     let suspended = [phase(Phase::Live, Phase::Suspended)];
@@ -238,8 +238,8 @@ fn a_suspension_and_a_resume_are_told_with_what_was_held_back() {
 }
 
 #[test]
-fn a_suspension_that_takes_its_time_is_told_step_by_step() {
-    let (mut engine, record) = rested();
+fn a_slow_suspension_is_traced_step_by_step() {
+    let (mut engine, record) = idle();
     let queue = engine.take_queue(0).expect("the queue is there");
     let _ = engine.store(reg::STATUS, 0x1f);
     let _ = engine.load(reg::STATUS);
@@ -256,8 +256,8 @@ fn a_suspension_that_takes_its_time_is_told_step_by_step() {
 }
 
 #[test]
-fn a_queue_reset_and_what_becomes_of_the_queue_are_told() {
-    let (mut engine, record) = rested();
+fn a_queue_reset_and_its_effects_are_traced() {
+    let (mut engine, record) = idle();
     let queue = engine.take_queue(0).expect("the queue is there");
     let _ = engine.store(reg::QUEUE_SEL, 0);
     let _ = engine.store(reg::QUEUE_RESET, 1);
@@ -275,7 +275,7 @@ fn a_queue_reset_and_what_becomes_of_the_queue_are_told() {
     let _ = engine.configure(&config(0));
     let ready = Event::QueueReady { config: config(0) };
     assert_eq!(record.take_rest(), [ready]);
-    // One that is refused is told with the interrupt that follows.
+    // A refused queue reset has an event, together with the interrupt that follows.
     let _ = engine.store(reg::QUEUE_RESET, 1);
     record.take();
     let mut odd = config(0);
@@ -286,7 +286,7 @@ fn a_queue_reset_and_what_becomes_of_the_queue_are_told() {
 }
 
 #[test]
-fn an_access_that_waits_is_told_when_it_is_complete() {
+fn an_access_that_waits_is_traced_when_it_is_complete() {
     let (mut engine, _, record) = live(Plan::Fill(7));
     let queue = engine.take_queue(0).expect("the queue is there");
     let reply = engine.store(reg::STATUS, 0);
@@ -307,7 +307,7 @@ fn an_access_that_waits_is_told_when_it_is_complete() {
     assert_eq!(record.take(), expected);
 }
 
-/// Counts what was logged at each level.
+/// Counts the log records of each level.
 struct Levels([AtomicU32; 5]);
 
 impl log::Log for Levels {
@@ -325,7 +325,7 @@ impl log::Log for Levels {
 static LEVELS: Levels = Levels([const { AtomicU32::new(0) }; 5]);
 
 #[test]
-fn the_log_has_each_event_at_the_level_of_its_weight() {
+fn each_event_is_logged_at_its_level() {
     log::set_logger(&LEVELS).expect("the only logger");
     log::set_max_level(log::LevelFilter::Trace);
     let (mut engine, ram) = traced(RecordingModel::new(Plan::Fill(1)), LogTrace("disk0"));

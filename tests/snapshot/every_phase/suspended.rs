@@ -1,4 +1,4 @@
-//! Suspending, suspended, and failed on the way.
+//! Saved and restored devices that are suspending, suspended, or failed from either.
 
 use super::*;
 
@@ -12,16 +12,20 @@ fn suspending_with_a_chain_in_hand() {
         let status = engine.load(reg::STATUS);
         assert_eq!(engine.store(reg::STATUS, status | 16), Reply::Done(0));
         assert_eq!(engine.phase(), Phase::Suspending);
-        // Not taken any more.
+        // A new chain is not taken any more.
         assert!(client.send(false));
-        let mut engine = carry(engine, ram);
-        assert_eq!(engine.load(reg::STATUS), 15, "it is not suspended yet");
-        let mut engine = carry(engine, ram);
+        let mut engine = move_device(engine, ram);
+        assert_eq!(
+            engine.load(reg::STATUS),
+            15,
+            "the device is not suspended yet"
+        );
+        let mut engine = move_device(engine, ram);
         engine.model_mut().holds = false;
         let _ = virtside_tests::drain(&mut engine);
-        assert_eq!(client.reap(), 1, "what was in hand, and no more");
+        assert_eq!(client.reap(), 1, "only the chain in hand is answered");
         assert_eq!(engine.load(reg::STATUS), 11 | 16);
-        let mut engine = carry(engine, ram);
+        let mut engine = move_device(engine, ram);
         assert_eq!(engine.phase(), Phase::Suspended);
         assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
         let _ = virtside_tests::drain(&mut engine);
@@ -30,7 +34,7 @@ fn suspending_with_a_chain_in_hand() {
     }
 }
 
-/// Suspended, with nothing in hand.
+/// A suspended device with no chain in hand.
 fn suspended() -> (TestEngine<Probe>, Client, TestRam) {
     let (mut engine, client, ram) = live(PLAIN);
     let _ = engine.poll(BUDGET);
@@ -45,23 +49,27 @@ fn suspended_with_a_configuration_change_that_is_held_back() {
     let (mut engine, mut client, ram) = suspended();
     engine.update_config(|_| ());
     assert_eq!(pending(&mut engine), 0);
-    let mut engine = carry(engine, ram);
+    let mut engine = move_device(engine, ram);
     assert!(client.send(false));
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(client.reap(), 0);
     assert_eq!(engine.store(reg::STATUS, 15), Reply::Done(0));
-    assert_eq!(pending(&mut engine), 2, "now it is heard");
+    assert_eq!(
+        pending(&mut engine),
+        2,
+        "the configuration change is pending"
+    );
     let _ = virtside_tests::drain(&mut engine);
     assert_eq!(client.reap(), 1);
 }
 
 #[test]
-fn a_configuration_change_before_driver_ok_is_heard_after_it() {
+fn a_configuration_change_before_driver_ok_is_sent_after_it() {
     let (mut engine, ram) = device();
     let client = Client::new(ram, 0, PLAIN);
     assert!(engine.negotiate(PLAIN));
     engine.update_config(|_| ());
-    let mut engine = carry(engine, ram);
+    let mut engine = move_device(engine, ram);
     assert_eq!(engine.configure(&client.config()), Reply::Done(0));
     assert_eq!(pending(&mut engine), 0);
     assert_eq!(engine.go_live(), Reply::Done(0));
@@ -81,11 +89,11 @@ fn failed_from_everywhere() {
             let _ = engine.store(reg::STATUS, status);
         }
         assert_eq!(engine.store(reg::STATUS, status | 128), Reply::Done(0));
-        let mut engine = carry(engine, ram);
+        let mut engine = move_device(engine, ram);
         assert_eq!(engine.phase(), Phase::Failed);
         assert_eq!(engine.poll(BUDGET), Step::Idle);
         assert!(engine.store(reg::STATUS, 0x8f).refusal().is_some() || status == 15);
-        let mut engine = carry(engine, ram);
+        let mut engine = move_device(engine, ram);
         assert_reset_cures(&mut engine, ram);
     }
 }
@@ -98,7 +106,7 @@ fn failed_with_chains_in_hand() {
     assert!(client.send(false));
     let _ = engine.poll(BUDGET);
     assert_eq!(engine.store(reg::STATUS, 15 | 128), Reply::Done(0));
-    let mut engine = carry(engine, ram);
+    let mut engine = move_device(engine, ram);
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(client.reap(), 0);
     assert_reset_cures(&mut engine, ram);
@@ -109,7 +117,7 @@ fn failed_while_suspended() {
     let (mut engine, _, ram) = suspended();
     assert_eq!(engine.store(reg::STATUS, 11 | 16 | 128), Reply::Done(0));
     assert_eq!(engine.phase(), Phase::Failed);
-    let mut engine = carry(engine, ram);
+    let mut engine = move_device(engine, ram);
     assert_eq!(engine.load(reg::STATUS), 11 | 16 | 128);
     assert_reset_cures(&mut engine, ram);
 }
@@ -123,7 +131,7 @@ fn failed_while_suspending() {
     assert_eq!(engine.store(reg::STATUS, 15 | 16), Reply::Done(0));
     assert_eq!(engine.store(reg::STATUS, 15 | 16 | 128), Reply::Done(0));
     assert_eq!(engine.phase(), Phase::Failed);
-    let mut engine = carry(engine, ram);
+    let mut engine = move_device(engine, ram);
     assert_eq!(engine.load(reg::STATUS), 15 | 128);
     assert_reset_cures(&mut engine, ram);
 }

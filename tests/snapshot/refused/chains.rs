@@ -1,4 +1,4 @@
-//! Positions of rings and chains in hand that cannot be.
+//! Impossible ring positions and chains in hand.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn positions_that_are_too_far_apart() {
         refused_with(features, why, |state| ring(state).next_avail -= 1);
         refused_with(features, why, |state| ring(state).next_used += 1);
     }
-    // More were taken than are in hand or lost.
+    // More chains were taken than are in hand or abandoned.
     refused(QUEUE, |state| {
         state.device.chains.remove(0);
     });
@@ -30,7 +30,7 @@ fn positions_outside_a_packed_ring() {
         refused_with(packed, QUEUE, |state| ring(state).next_avail = 13 | wrap);
         refused_with(packed, QUEUE, |state| ring(state).next_used = 13 | wrap);
     }
-    // In different rounds, but farther apart than the ring is long.
+    // The positions are in different rounds, but farther apart than the ring's length.
     refused_with(packed, QUEUE, |state| {
         let next = ring(state).next_avail;
         ring(state).next_used = (next + 1) ^ (1 << 15);
@@ -39,7 +39,7 @@ fn positions_outside_a_packed_ring() {
 
 #[cfg(feature = "packed")]
 #[test]
-fn slots_that_do_not_lie_between_the_positions() {
+fn slots_outside_the_ring_positions() {
     let packed = PLAIN | Features::RING_PACKED;
     for slots in [0, 3, 5, u16::MAX] {
         let (mut state, ram) = in_hand(packed);
@@ -49,7 +49,7 @@ fn slots_that_do_not_lie_between_the_positions() {
         assert_in_reset(&mut engine);
     }
     refused_with(packed, QUEUE, |state| state.device.chains[1].slots = 1);
-    // As many together, but one more than it has buffers.
+    // The same sum, but one slot more than the chain has buffers.
     refused_with(packed, SECOND, |state| {
         state.device.chains[0].slots = 1;
         state.device.chains[1].slots = 3;
@@ -93,9 +93,9 @@ fn a_chain_twice() {
 }
 
 #[test]
-fn a_chain_of_a_queue_that_there_is_not() {
+fn a_chain_of_an_unknown_queue() {
     for queue in [1, 4, u16::MAX] {
-        // The queue that it is taken from is short of one.
+        // The other queue misses the chain.
         let (mut state, ram) = in_hand(PLAIN);
         state.device.chains[1].queue = queue;
         let mut engine = fresh(ram, model(PLAIN));
@@ -154,14 +154,14 @@ fn buffers_of_the_wrong_access() {
     engine.model_mut().holds = true;
     assert!(client.send(false));
     let _ = engine.poll(BUDGET);
-    let state = engine.save::<8>().expect("it is saved");
+    let state = engine.save::<8>().expect("the device can be saved");
     let read_only = BASE + half as u64;
     let mut wrong = state.clone();
     wrong.device.chains[0].segments[0].addr = read_only;
-    make().restore(&wrong).expect("that one is only read");
+    make().restore(&wrong).expect("the buffer is only read");
     wrong.device.chains[0].segments[1].addr = read_only;
     assert_eq!(make().restore(&wrong), Err(FIRST));
-    // The same by a change of what is read and what is written.
+    // The same fault by another number of readable buffers.
     let mut wrong = state.clone();
     wrong.device.chains[0].segments[0].addr = read_only;
     wrong.device.chains[0].readable = 0;
@@ -179,7 +179,7 @@ fn lengths_that_overflow_together() {
     engine.model_mut().holds = true;
     assert!(client.send(false));
     let _ = engine.poll(BUDGET);
-    let state = engine.save::<8>().expect("it is saved");
+    let state = engine.save::<8>().expect("the device can be saved");
     for (lens, whole) in [
         ([u32::MAX, 0], true),
         ([u32::MAX - 1, 1], true),
@@ -240,7 +240,7 @@ fn an_answer_that_does_not_fit() {
 
 #[test]
 fn an_answer_whose_turn_it_is() {
-    // It would have been given back, and nobody asks for it again.
+    // The chain would have been given back already, and nothing would give it back later.
     for features in rings() {
         if features.contains(Features::IN_ORDER) {
             refused_with(features, FIRST, |state| {

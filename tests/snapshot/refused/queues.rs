@@ -1,4 +1,4 @@
-//! Queues that cannot be.
+//! Impossible queues.
 
 use super::*;
 
@@ -55,7 +55,7 @@ fn a_queue_that_a_driver_could_not_have_set_up() {
 }
 
 #[test]
-fn a_queue_that_the_model_has_not() {
+fn a_queue_that_the_model_does_not_have() {
     let (state, ram) = in_hand(PLAIN);
     let mut other = model(PLAIN);
     other.sizes = [8, 16, 8, 0];
@@ -97,7 +97,7 @@ fn a_queue_twice() {
 }
 
 #[test]
-fn a_queue_that_only_its_registers_have() {
+fn a_queue_that_only_the_registers_have() {
     refused(QUEUE, |state| {
         state.device.queues.clear();
         state.device.chains.clear();
@@ -108,7 +108,7 @@ fn a_queue_that_only_its_registers_have() {
 }
 
 #[test]
-fn a_queue_that_its_registers_do_not_have_or_have_otherwise() {
+fn a_queue_that_its_registers_contradict() {
     for stage in [Stage::Off, Stage::WasReset] {
         refused(QUEUE, |state| state.registers.queues[0].stage = stage);
     }
@@ -136,7 +136,7 @@ fn a_queue_that_is_ready_and_was_refused() {
 }
 
 #[test]
-fn a_queue_reset_that_takes_its_time_before_driver_ok() {
+fn an_unfinished_queue_reset_before_driver_ok() {
     let ram = virtside_tests::ram();
     let mut engine = fresh(ram, model(PLAIN));
     assert!(engine.negotiate(PLAIN));
@@ -164,13 +164,13 @@ fn positions_before_driver_ok() {
         change(ring(&mut state));
         assert_refused(ram, model(PLAIN), &state, QUEUE);
     }
-    // Stopped for good, of which the driver would never hear.
+    // The queue would be stopped for good without any notice to the driver.
     let mut silent = state.clone();
     silent.device.queues[0].ring = None;
     assert_refused(ram, model(PLAIN), &silent, QUEUE);
 }
 
-/// A device whose queue 1 is wanted only beside queue 0, and a driver that is live with both.
+/// A device whose queue 1 needs queue 0, and a driver that is live with both.
 fn live_with_companion(ram: TestRam) -> (TestEngine<Probe>, Probe) {
     let mut choosy = model(PLAIN);
     choosy.check.beside = vec![(1, 0)];
@@ -203,7 +203,7 @@ fn a_queue_whose_companion_was_set_up_again_is_restored() {
     let (mut engine, _) = live_with_companion(ram);
     assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
     assert_eq!(engine.configure(&config(0)), Reply::Done(0));
-    carry(engine, ram);
+    move_device(engine, ram);
 }
 
 #[test]
@@ -216,13 +216,13 @@ fn before_driver_ok_a_queue_may_be_without_its_companion() {
     }
     let _ = engine.store(reg::QUEUE_SEL, 0);
     assert_eq!(engine.store(reg::QUEUE_READY, 0), Reply::Done(0));
-    let mut engine = carry(engine, ram);
+    let mut engine = move_device(engine, ram);
     assert_eq!(engine.configure(&config(0)), Reply::Done(0));
     assert_eq!(engine.go_live(), Reply::Done(0));
 }
 
 #[test]
-fn features_of_a_set_up_do_not_pass_for_a_queue_at_work() {
+fn features_before_features_ok_do_not_admit_a_live_queue() {
     refused(SnapshotError::Features, |state| {
         state.device.queues[0].checked = state.device.features;
     });

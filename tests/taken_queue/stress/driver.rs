@@ -1,4 +1,4 @@
-//! The driver, at registers and rings.
+//! The driver, at the registers and the rings.
 
 use super::*;
 
@@ -14,7 +14,7 @@ pub(super) struct Driver<'s, M: DriverMem> {
     pub(super) answers: Receiver<Answer>,
     pub(super) lanes: Vec<Lane<M>>,
     pub(super) number: u32,
-    /// What the line was when the last access was answered.
+    /// Interrupts and level of the line when the last access was answered.
     pub(super) seen: (u32, bool),
 }
 
@@ -30,7 +30,7 @@ impl<M: DriverMem> Registers for Driver<'_, M> {
 
 impl<M: DriverMem + Clone> Driver<'_, M> {
     pub(super) fn run(mut self) {
-        let _ends = Ends(self.stage);
+        let _ends = EndOnDrop(self.stage);
         for round in 1..=ROUNDS {
             self.stage.calm.store(false, Ordering::SeqCst);
             self.start();
@@ -63,8 +63,8 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         self.lanes[queue].send(self.number, good)
     }
 
-    /// Kicks past the registers, as an ioeventfd does, or through them.
-    fn knock(&mut self, queue: usize) {
+    /// Kicks through the doorbell, as an ioeventfd does, or through QueueNotify.
+    fn kick_either_way(&mut self, queue: usize) {
         if self.random.once_in(2) {
             self.shared.doorbell().ring(queue as u16);
         } else {
@@ -72,8 +72,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         }
     }
 
-    /// Everything that is sent comes back, and is announced, also what is sent to a device that is
-    /// suspended.
+    /// Every request comes back with an interrupt, also one sent to a suspended device.
     fn work(&mut self, round: u32) {
         let mut expected = [0; QUEUES as usize];
         let before = self.line.asserted();
@@ -83,7 +82,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
                 let queue = self.random.index(QUEUES.into());
                 if self.send(queue, true) {
                     expected[queue] += 1;
-                    self.knock(queue);
+                    self.kick_either_way(queue);
                 }
                 if self.random.once_in(4) {
                     assert_eq!(self.store(reg::INTERRUPT_ACK, 3), Reply::Done(0));
@@ -102,8 +101,8 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
                 self.assert_answered(expected);
             }
         }
-        assert_eq!(self.load(reg::STATUS), LIVE, "of an earlier life");
-        assert_ne!(self.line.asserted(), before, "nothing was announced");
+        assert_eq!(self.load(reg::STATUS), LIVE, "the device is live");
+        assert_ne!(self.line.asserted(), before, "no interrupt was sent");
         let start = Instant::now();
         while self.load(reg::INTERRUPT_STATUS) != u32::from(self.line.is_high()) {
             assert!(start.elapsed() < PATIENCE, "the line is stuck");
@@ -116,7 +115,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
 
     fn assert_answered(&mut self, expected: [u32; QUEUES as usize]) {
         let Self { stage, lanes, .. } = self;
-        stage.until("a request, or its kick, was lost", || {
+        stage.until("a request or its kick was dropped", || {
             lanes.iter_mut().for_each(Lane::collect);
             let answered = lanes.iter().map(|lane| lane.answered);
             answered.eq(expected).then_some(())
@@ -128,7 +127,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         assert_eq!(self.load(reg::STATUS) & SUSPEND, 0);
     }
 
-    /// False if only a reset helps.
+    /// Violates the protocol; returns false if only a reset helps.
     fn misbehave(&mut self) -> bool {
         let queue = self.random.index(QUEUES.into());
         match self.random.below(12) {
@@ -137,7 +136,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
                     let good = !self.random.once_in(12);
                     self.send(queue, good);
                 }
-                self.knock(queue);
+                self.kick_either_way(queue);
                 self.lanes[queue].collect();
             }
             4 => {
@@ -158,7 +157,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
                 return false;
             }
             10 => {
-                // Nothing that is not allowed has an effect.
+                // A register access that is not allowed has no effect.
                 let at = 0x30 + 4 * self.random.below(0x30) as u32;
                 let value = self.random.below(2) as u32;
                 if ![reg::STATUS, reg::QUEUE_READY, reg::QUEUE_RESET].contains(&at) {
@@ -180,7 +179,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         }
     }
 
-    /// Resets a queue, and sets it up again.
+    /// Resets a queue and sets it up again.
     fn reset_queue(&mut self, queue: usize) {
         let _ = self.store(reg::QUEUE_SEL, queue as u32);
         assert_eq!(self.store(reg::QUEUE_RESET, 1), Reply::Done(0));
@@ -194,12 +193,12 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         assert_eq!(self.configure(&config), Reply::Done(0));
     }
 
-    /// The queue's memory is the driver's again.
+    /// The driver owns the queue's memory again.
     fn retire(&mut self, queue: usize) {
         self.lanes[queue].collect();
         let areas = self.lanes[queue].areas();
         self.assert_untouched(&areas);
-        // Whoever looks at it later finds nothing.
+        // A later read of the ring finds no chain.
         self.lanes[queue] = Lane::new(&self.mem, queue as u16, self.features);
     }
 
@@ -207,13 +206,13 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         assert_eq!(self.store(reg::STATUS, LIVE | SUSPEND), Reply::Done(0));
         let start = Instant::now();
         while self.load(reg::STATUS) & SUSPEND == 0 {
-            assert!(start.elapsed() < PATIENCE, "it is never suspended");
+            assert!(start.elapsed() < PATIENCE, "the device is never suspended");
         }
         let (asserted, _) = self.seen;
         let before = self.everything();
         if !self.stage.is_calm() {
-            self.knock(0);
-            self.knock(1);
+            self.kick_either_way(0);
+            self.kick_either_way(1);
         }
         self.stage.wait();
         let pending = self.load(reg::INTERRUPT_STATUS);
@@ -248,7 +247,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         assert_eq!(self.seen, seen, "an interrupt after the reset");
     }
 
-    /// Uses these areas for something else, and sees whether anyone else does.
+    /// Fills these areas, and checks whether the device writes to them.
     fn assert_untouched(&mut self, areas: &[u64]) {
         let byte = self.random.below(255) as u8 + 1;
         let filled = [byte; AREA];
@@ -264,7 +263,7 @@ impl<M: DriverMem + Clone> Driver<'_, M> {
         }
     }
 
-    /// The rings and buffers.
+    /// The bytes of all rings and buffers.
     fn everything(&self) -> Vec<u8> {
         let memory = plain(&self.mem);
         let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! The device, which hands queues out and takes them back.
+//! The device, which gives queues to owners and gets them back.
 
 use super::*;
 use virtside::device::PutBackError;
@@ -10,23 +10,23 @@ pub(super) struct Host<'s, M: DriverMem> {
     pub(super) random: Random,
     pub(super) accesses: Receiver<Access>,
     pub(super) answers: Sender<Answer>,
-    pub(super) owners: [Sender<Out<M>>; QUEUES as usize],
-    pub(super) back: Receiver<Out<M>>,
-    /// The last that was taken, of each number.
+    pub(super) owners: [Sender<TakenOne<M>>; QUEUES as usize],
+    pub(super) back: Receiver<TakenOne<M>>,
+    /// The last take of each queue.
     pub(super) out: [u32; QUEUES as usize],
     pub(super) taken: u32,
-    /// The piece of work, and how often queues are handed out in it yet.
+    /// The round of work, and how often queues were given away in it.
     pub(super) quota: (u32, u32),
     pub(super) waiting: Option<Ticket>,
-    /// Of any life.
+    /// Tokens of any epoch.
     pub(super) tokens: Vec<Token>,
 }
 
 impl<M: DriverMem> Host<'_, M> {
     pub(super) fn run(mut self) -> TestEngine<M> {
-        let _ends = Ends(self.stage);
+        let _ends = EndOnDrop(self.stage);
         while !self.stage.is_over() {
-            self.hear();
+            self.serve_access();
             while let Ok(queue) = self.back.try_recv() {
                 self.put_back(queue);
             }
@@ -50,8 +50,8 @@ impl<M: DriverMem> Host<'_, M> {
         self.engine
     }
 
-    /// Takes an access, or asks again after the last one.
-    fn hear(&mut self) {
+    /// Serves an access, or polls the last one that waits.
+    fn serve_access(&mut self) {
         let reply = match self.waiting {
             Some(ticket) => {
                 let another = self.engine.access(Access::read(0));
@@ -69,15 +69,15 @@ impl<M: DriverMem> Host<'_, M> {
         };
         if self.waiting.is_none() {
             let line = self.engine.device().notify().0;
-            // The driver may be gone.
+            // The driver's thread may have ended.
             let _ = self.answers.send((reply, line.asserted(), line.is_high()));
         }
     }
 
-    fn put_back(&mut self, (name, queue): Out<M>) {
+    fn put_back(&mut self, (name, queue): TakenOne<M>) {
         let last = self.out[usize::from(queue.number())];
         match self.engine.put_back(queue) {
-            Ok(()) => assert_eq!(name, last, "it has a successor"),
+            Ok(()) => assert_eq!(name, last, "the queue was taken again"),
             Err(PutBackError::Discarded) => {}
             Err(PutBackError::Returned(mut queue)) => {
                 assert!(queue.in_flight() != 0);
@@ -96,7 +96,7 @@ impl<M: DriverMem> Host<'_, M> {
             assert_eq!((queue.number(), queue.in_flight()), (number, 0));
             self.taken += 1;
             self.out[usize::from(number)] = self.taken;
-            // The owner may be gone.
+            // The owner's thread may have ended.
             let _ = self.owners[usize::from(number)].send((self.taken, queue));
         }
     }
@@ -123,7 +123,7 @@ impl<M: DriverMem> Host<'_, M> {
                     self.tokens.push(token);
                 }
             }
-            // Whatever became of it, it was answered, or its life is over.
+            // The chain was answered, or belongs to an earlier epoch.
             12 => {
                 if let Some(token) = self.tokens.pop()
                     && !self.engine.model().held.contains(&token)
@@ -142,13 +142,13 @@ impl<M: DriverMem> Host<'_, M> {
         }
     }
 
-    /// A state is refused while a queue is out, or an access is not answered.
+    /// A save is refused while a queue is taken or an access waits.
     fn save(&mut self) {
         let saved = self.engine.save::<4>();
-        // A queue that is out now was out then.
+        // A queue that is taken now was also taken during the save.
         let out = (0..QUEUES).any(|queue| self.engine.queue_state(queue) == QueueState::Taken);
         if out || self.waiting.is_some() {
-            assert!(saved.is_err(), "queues are out, or a driver waits");
+            assert!(saved.is_err(), "a queue is taken, or a driver waits");
         }
     }
 }

@@ -1,15 +1,15 @@
-//! The driver's side of a queue.
+//! The driver's side of one queue.
 
 use super::*;
 
-/// The driver's end of a ring.
+/// The driver's side of a ring.
 pub(super) enum Ring<M> {
     Split(FakeDriver<M>, u16),
     #[cfg(feature = "packed")]
     Packed(PackedDriver<M>),
 }
 
-/// The driver's side of a queue: what is out, oldest first.
+/// The driver's side of a queue, with its requests in flight, oldest first.
 pub(super) struct Lane<M> {
     pub(super) queue: u16,
     pub(super) ring: Ring<M>,
@@ -54,8 +54,7 @@ impl<M: DriverMem + Clone> Lane<M> {
         [BASE + 0x1000 * u64::from(self.queue), self.buffer(0)]
     }
 
-    /// Sends a number that is to come back, or something that cannot be taken; false if there is no
-    /// room.
+    /// Sends a number that must come back, or a malformed chain; false if there is no room.
     pub(super) fn send(&mut self, number: u32, good: bool) -> bool {
         let is_free = |id: &u16| self.sent.iter().all(|(other, _)| other != id);
         let Some(id) = (0..CHAINS).find(is_free) else {
@@ -87,7 +86,7 @@ impl<M: DriverMem + Clone> Lane<M> {
         true
     }
 
-    /// Takes what came back: each once, and only what was sent.
+    /// Takes used elements: each request once, and only requests that were sent.
     pub(super) fn collect(&mut self) {
         loop {
             let (id, len) = match &mut self.ring {
@@ -115,7 +114,7 @@ impl<M: DriverMem + Clone> Lane<M> {
                 }
             };
             let at = self.place(id);
-            // In order, all before the last of a batch are skipped.
+            // With IN_ORDER, all chains before the last of a batch are skipped.
             let first = if self.in_order { 0 } else { at };
             let count = (at - first) as u16 + 1;
             match &mut self.ring {

@@ -2,24 +2,24 @@
 
 use super::*;
 
-/// A thread that owns queue after queue.
+/// A thread that owns one queue after another.
 pub(super) struct Owner<'s, M: DriverMem> {
     pub(super) mem: M,
     pub(super) stage: &'s Stage,
     pub(super) name: usize,
     pub(super) random: Random,
-    pub(super) orders: Receiver<Out<M>>,
-    pub(super) back: Sender<Out<M>>,
+    pub(super) orders: Receiver<TakenOne<M>>,
+    pub(super) back: Sender<TakenOne<M>>,
     pub(super) in_order: bool,
-    /// Quiet queues that it keeps although they may have successors.
-    pub(super) ghosts: Vec<Out<M>>,
-    /// Chains that were given back, or are of earlier lives.
+    /// Stopped queues that the owner keeps although they may have successors.
+    pub(super) stale_queues: Vec<TakenOne<M>>,
+    /// Chains that were given back, or that are from earlier generations.
     pub(super) stale: Vec<Chain<N>>,
 }
 
 impl<M: DriverMem> Owner<'_, M> {
     pub(super) fn run(mut self) {
-        let _ends = Ends(self.stage);
+        let _ends = EndOnDrop(self.stage);
         while !self.stage.is_over() {
             if let Ok(queue) = self.orders.try_recv() {
                 if self.stage.is_calm() {
@@ -28,29 +28,29 @@ impl<M: DriverMem> Owner<'_, M> {
                     self.play(queue);
                 }
             }
-            self.haunt();
+            self.use_stale_queues();
             self.stage.tick(self.name);
         }
     }
 
-    /// Serves as it should be done: asleep until it is kicked. Gives it back after a while.
-    fn serve(&mut self, (name, mut queue): Out<M>) {
+    /// Serves a queue correctly, sleeps until it is kicked, and puts it back after a while.
+    fn serve(&mut self, (name, mut queue): TakenOne<M>) {
         let work = self.stage.work();
-        let mut naps = 1 + self.random.below(4);
+        let mut sleeps = 1 + self.random.below(4);
         let mut asleep = self.random.once_in(2);
         let mut end = None;
         while end.is_none() {
             let mut patience = 4;
             while asleep && !queue.was_kicked() && patience != 0 && !self.stage.is_over() {
-                // It would sleep for ever, but at last it has something else to do.
-                patience -= u32::from(naps == 0);
-                self.haunt();
+                // The owner would sleep forever, but finally ends by itself.
+                patience -= u32::from(sleeps == 0);
+                self.use_stale_queues();
                 self.stage.tick(self.name);
             }
-            if asleep && naps == 0 {
+            if asleep && sleeps == 0 {
                 break;
             }
-            naps -= u64::from(asleep);
+            sleeps -= u64::from(asleep);
             queue.disable_kicks();
             let mut chain = Chain::new();
             asleep = loop {
@@ -69,13 +69,13 @@ impl<M: DriverMem> Owner<'_, M> {
             };
         }
         if work != 0 && work == self.stage.work() {
-            assert_eq!(end, None, "nobody asked for that");
+            assert_eq!(end, None, "the queue was not asked to stop");
         }
         let _ = self.back.send((name, queue));
     }
 
-    /// Does anything with a queue that its owner may do.
-    fn play(&mut self, (name, mut queue): Out<M>) {
+    /// Makes random calls of those that an owner may make.
+    fn play(&mut self, (name, mut queue): TakenOne<M>) {
         let mut held = VecDeque::new();
         let mut stopped = false;
         for _ in 0..self.random.below(60) {
@@ -115,14 +115,19 @@ impl<M: DriverMem> Owner<'_, M> {
                 break;
             }
         }
-        self.part((name, queue), held, stopped);
+        self.give_up((name, queue), held, stopped);
     }
 
-    /// Has done with a queue, in one way or another.
-    fn part(&mut self, (name, mut queue): Out<M>, mut held: VecDeque<Chain<N>>, stopped: bool) {
+    /// Gives a queue up in one of several ways.
+    fn give_up(
+        &mut self,
+        (name, mut queue): TakenOne<M>,
+        mut held: VecDeque<Chain<N>>,
+        stopped: bool,
+    ) {
         match self.random.below(8) {
             0 => return drop(queue),
-            // The device gets it as it is, or has to insist.
+            // Sends the queue to the device as it is; the device may have to ask it to stop.
             1 => {
                 let _ = self.back.send((name, queue));
                 return;
@@ -139,7 +144,7 @@ impl<M: DriverMem> Owner<'_, M> {
         self.stale.extend(held);
         self.stale.truncate(8);
         if stopped && self.random.once_in(2) {
-            self.ghosts.push((name, queue));
+            self.stale_queues.push((name, queue));
         } else {
             let _ = self.back.send((name, queue));
         }
@@ -164,7 +169,7 @@ impl<M: DriverMem> Owner<'_, M> {
                 assert_eq!(again, Err(Refusal::StaleToken.into()));
                 self.stale.push(chain);
             }
-            // An older one was abandoned.
+            // An older chain was abandoned.
             Err(error) => {
                 assert!(self.in_order, "{error:?}");
                 held.push_front(chain);
@@ -172,7 +177,7 @@ impl<M: DriverMem> Owner<'_, M> {
         }
     }
 
-    /// No chain of an earlier life is taken for one of this.
+    /// Checks that no chain of an earlier generation is accepted.
     fn try_stale(&mut self, queue: &mut Queue<M>) {
         for chain in &self.stale {
             let before = queue.in_flight();
@@ -182,13 +187,13 @@ impl<M: DriverMem> Owner<'_, M> {
         }
     }
 
-    /// Tries everything with queues that are quiet, and at last lets go of them.
-    fn haunt(&mut self) {
-        if self.ghosts.is_empty() {
+    /// Makes every call on stopped queues, and finally drops them.
+    fn use_stale_queues(&mut self) {
+        if self.stale_queues.is_empty() {
             return;
         }
-        let at = self.random.index(self.ghosts.len());
-        let (name, mut ghost) = self.ghosts.swap_remove(at);
+        let at = self.random.index(self.stale_queues.len());
+        let (name, mut ghost) = self.stale_queues.swap_remove(at);
         let mut chain = Chain::new();
         assert_eq!(ghost.pop(&self.mem, &mut chain), Err(Stop::Asked));
         assert!(ghost.is_stopped() && ghost.in_flight() == 0);
@@ -205,7 +210,7 @@ impl<M: DriverMem> Owner<'_, M> {
                 ghost.report(DriverFault::HeadInFlight { head: 1 });
                 let _ = self.back.send((name, ghost));
             }
-            _ => self.ghosts.push((name, ghost)),
+            _ => self.stale_queues.push((name, ghost)),
         }
     }
 }
