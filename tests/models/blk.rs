@@ -15,7 +15,7 @@ use virtside_tests::{
 
 use crate::{
     ModelCase,
-    case::{CompanyOf, Versioned},
+    case::{RigOf, Versioned},
 };
 
 /// Upper end of a request's buffers.
@@ -51,8 +51,8 @@ impl ModelCase for Case {
         (std::mem::take(&mut disk.calls), disk.ram.bytes().to_vec())
     }
 
-    fn step(&mut self, company: &mut CompanyOf<Self>, random: &mut Random) -> Outcome {
-        company.write(DATA, &[0xa5; ROOM]);
+    fn step(&mut self, rig: &mut RigOf<Self>, random: &mut Random) -> Outcome {
+        rig.write(DATA, &[0xa5; ROOM]);
         let kind = random.of(&[
             T_IN,
             T_OUT,
@@ -66,15 +66,15 @@ impl ModelCase for Case {
             0 => u64::MAX - random.below(3),
             _ => random.below(66),
         };
-        company.write(DATA, &kind.to_le_bytes());
-        company.write(DATA + 8, &sector.to_le_bytes());
+        rig.write(DATA, &kind.to_le_bytes());
+        rig.write(DATA + 8, &sector.to_le_bytes());
         let ranges: Vec<u8> = (0..3)
             .flat_map(|_| {
                 let (sector, count) = (random.below(60), random.below(6) as u32);
                 range(sector, count, random.below(2) as u32)
             })
             .collect();
-        company.write(DATA + 0x900, &ranges);
+        rig.write(DATA + 0x900, &ranges);
         let header = match random.below(10) {
             0 => random.below(20) as u32,
             _ => 16,
@@ -102,23 +102,23 @@ impl ModelCase for Case {
         if buffers.is_empty() {
             return Outcome::Given(Vec::new());
         }
-        let form = random.form(company.features(), &buffers);
-        company.offer(0, &buffers, form);
-        let outcome = company.kick(&[0]);
+        let form = random.form(rig.features(), &buffers);
+        rig.offer(0, &buffers, form);
+        let outcome = rig.kick(&[0]);
         if let Outcome::Given(_) = outcome {
-            self.fine += u32::from(company.byte(END) == S_OK);
+            self.fine += u32::from(rig.byte(END) == S_OK);
         }
         outcome
     }
-    fn cure(&mut self, company: &mut CompanyOf<Self>) {
-        company.write(DATA, &T_GET_ID.to_le_bytes());
+    fn cure(&mut self, rig: &mut RigOf<Self>) {
+        rig.write(DATA, &T_GET_ID.to_le_bytes());
         let good = [
             Buffer::readable(DATA, 16),
             Buffer::writable(DATA + 0x900, 20),
             Buffer::writable(END, 1),
         ];
-        company.send(0, &good, Form::Direct);
-        assert!(matches!(company.kick(&[0]), Outcome::Given(given) if given[0].len == 21));
+        rig.send(0, &good, Form::Direct);
+        assert!(matches!(rig.kick(&[0]), Outcome::Given(given) if given[0].len == 21));
     }
     fn assert_varied(&self, given: u32, faults: u32) {
         let fine = self.fine;

@@ -66,16 +66,16 @@ impl<C: ModelCase> Machine<C::Model> for Restored<C> {
 fn a_driver_does_not_notice_a_restore_between_requests<C: ModelCase>() {
     play::<C>(C::without_trouble, |case, wanted| {
         let (model, queues) = (|| case.model(), case.queues());
-        let mut company = DifferentialRig::alone::<Q>(model, wanted, queues, C::observe_restored);
+        let mut rig = DifferentialRig::alone::<Q>(model, wanted, queues, C::observe_restored);
         for (name, format) in [
             ("split, carried", Format::Split),
             ("packed, carried", Format::Packed),
         ] {
-            company.join(name, format, |ram| {
+            rig.join(name, format, |ram| {
                 Box::new(Restored::new(case.clone(), ram))
             });
         }
-        company
+        rig
     });
 }
 

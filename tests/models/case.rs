@@ -21,7 +21,7 @@ pub type Device<D> = Engine<D, FlatMem, Line, Q, N, Vec<ChainSlot<N>>, Arc<Share
 /// A snapshot of a device.
 pub type State<D> = EngineSnapshot<<D as SaveModel>::Snapshot, Q, N, CHAINS>;
 /// Several devices of one case, which all get the same requests.
-pub type CompanyOf<C> = DifferentialRig<<C as ModelCase>::Model, <C as ModelCase>::Seen>;
+pub type RigOf<C> = DifferentialRig<<C as ModelCase>::Model, <C as ModelCase>::Seen>;
 
 /// One way to set a model up, what a driver and a host do with it at random, and what the back end
 /// observes.
@@ -51,13 +51,13 @@ pub trait ModelCase: Clone + 'static {
     fn observe(model: &mut Self::Model) -> Self::Seen;
 
     /// Called when the devices are live for the first time.
-    fn begin(&mut self, company: &mut CompanyOf<Self>) {
-        let _ = company;
+    fn begin(&mut self, rig: &mut RigOf<Self>) {
+        let _ = rig;
     }
     /// A random step: the driver sends a few chains, good or bad, or the host does something.
-    fn step(&mut self, company: &mut CompanyOf<Self>, random: &mut Random) -> Outcome;
+    fn step(&mut self, rig: &mut RigOf<Self>, random: &mut Random) -> Outcome;
     /// Sends a good request after the driver has set everything up again; it is answered.
-    fn cure(&mut self, company: &mut CompanyOf<Self>);
+    fn cure(&mut self, rig: &mut RigOf<Self>);
     /// Asserts that the steps had different results; otherwise the comparison would say little.
     fn assert_varied(&self, given: u32, faults: u32);
 
@@ -92,24 +92,21 @@ pub trait Versioned: ModelCase {
 }
 
 /// Compares devices at random steps, with each set of ring features.
-pub fn play<C: ModelCase>(
-    prepare: impl Fn(C) -> C,
-    company: impl Fn(&C, Features) -> CompanyOf<C>,
-) {
+pub fn play<C: ModelCase>(prepare: impl Fn(C) -> C, rig: impl Fn(&C, Features) -> RigOf<C>) {
     for (case, seed) in C::all() {
         let mut case = prepare(case);
         let mut random = Random::new(seed);
         let (mut given, mut faults) = (0, 0);
         for mix in mixes() {
-            let mut company = company(&case, case.features() | mix);
-            case.begin(&mut company);
+            let mut rig = rig(&case, case.features() | mix);
+            case.begin(&mut rig);
             for _ in 0..C::STEPS {
-                if let Outcome::Fault(..) = case.step(&mut company, &mut random) {
-                    case.cure(&mut company);
+                if let Outcome::Fault(..) = case.step(&mut rig, &mut random) {
+                    case.cure(&mut rig);
                 }
             }
-            given += company.given;
-            faults += company.faults;
+            given += rig.given;
+            faults += rig.faults;
         }
         case.assert_varied(given, faults);
     }

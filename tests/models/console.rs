@@ -19,7 +19,7 @@ use virtside_tests::{
 
 use crate::{
     ModelCase,
-    case::{CompanyOf, Versioned},
+    case::{RigOf, Versioned},
 };
 
 const PORTS: usize = 2;
@@ -58,7 +58,7 @@ fn message(random: &mut Random) -> Vec<u8> {
 
 impl Case {
     /// Does something as the host, and names the queues that have work afterwards.
-    fn host(&self, company: &mut CompanyOf<Self>, random: &mut Random) -> Outcome {
+    fn host(&self, rig: &mut RigOf<Self>, random: &mut Random) -> Outcome {
         let at = random.below(2) as u16;
         let (kind, count) = (random.below(9), random.below(200) as usize);
         let trouble = random.of(&[
@@ -82,20 +82,20 @@ impl Case {
                 port.io_mut().room = usize::MAX;
             }
         };
-        company.act(act, &[receiveq(at), transmitq(at), CONTROL_RECEIVEQ])
+        rig.act(act, &[receiveq(at), transmitq(at), CONTROL_RECEIVEQ])
     }
 
     /// Takes messages as the driver, and opens port 0.
-    fn open(&self, company: &mut CompanyOf<Self>) {
+    fn open(&self, rig: &mut RigOf<Self>) {
         for (port, event) in [(0, DEVICE_READY), (0, PORT_READY), (0, OPEN)] {
             let at = DATA + 0xf00;
-            company.write(at, &control(port, event, 1));
+            rig.write(at, &control(port, event, 1));
             for (queue, buffer) in [
                 (CONTROL_TRANSMITQ, Buffer::readable(at, 8)),
                 (CONTROL_RECEIVEQ, Buffer::writable(at + 16, 64)),
             ] {
-                company.send(queue, &[buffer], Form::Direct);
-                assert!(matches!(company.kick(&[queue]), Outcome::Given(_)));
+                rig.send(queue, &[buffer], Form::Direct);
+                assert!(matches!(rig.kick(&[queue]), Outcome::Given(_)));
             }
         }
     }
@@ -145,16 +145,16 @@ impl ModelCase for Case {
         (ports.collect(), model.ignored())
     }
 
-    fn begin(&mut self, company: &mut CompanyOf<Self>) {
-        company.write(DATA, &[UNTOUCHED; ROOM]);
+    fn begin(&mut self, rig: &mut RigOf<Self>) {
+        rig.write(DATA, &[UNTOUCHED; ROOM]);
         (self.fresh, self.sent) = (true, 0);
     }
-    fn step(&mut self, company: &mut CompanyOf<Self>, random: &mut Random) -> Outcome {
+    fn step(&mut self, rig: &mut RigOf<Self>, random: &mut Random) -> Outcome {
         if std::mem::take(&mut self.fresh) {
-            self.open(company);
+            self.open(rig);
         }
         let outcome = if random.once_in(4) {
-            self.host(company, random)
+            self.host(rig, random)
         } else {
             // Only one queue at a time: the order in which a device polls several queues is not
             // specified. Buffers of one queue may overlap, those of two do not.
@@ -164,7 +164,7 @@ impl ModelCase for Case {
                 self.sent += 1;
                 let mut buffers = match queue {
                     CONTROL_TRANSMITQ => {
-                        company.write(at, &message(random));
+                        rig.write(at, &message(random));
                         random.cut(at, 8, false)
                     }
                     CONTROL_RECEIVEQ => random.cut(at, 24, true),
@@ -174,17 +174,17 @@ impl ModelCase for Case {
                     }
                     _ => {
                         let len = random.of(&[1, 5, 63, 64, 65, 200]);
-                        company.write(at, &[random.below(256) as u8; 40]);
+                        rig.write(at, &[random.below(256) as u8; 40]);
                         random.cut(at, len, false)
                     }
                 };
                 if random.once_in(20) {
                     random.spoil(&mut buffers);
                 }
-                let form = random.form(company.features(), &buffers);
-                company.offer(queue, &buffers, form);
+                let form = random.form(rig.features(), &buffers);
+                rig.offer(queue, &buffers, form);
             }
-            company.kick(&[queue])
+            rig.kick(&[queue])
         };
         if let Outcome::Given(given) = &outcome {
             let got = |queues: &[u16]| -> usize {
@@ -196,9 +196,9 @@ impl ModelCase for Case {
         }
         outcome
     }
-    fn cure(&mut self, company: &mut CompanyOf<Self>) {
+    fn cure(&mut self, rig: &mut RigOf<Self>) {
         self.fresh = true;
-        company.act(
+        rig.act(
             |model| {
                 for port in 0..PORTS as u16 {
                     let port = model.port_mut(port).expect("a port");
@@ -210,8 +210,8 @@ impl ModelCase for Case {
             },
             &[],
         );
-        company.send(transmitq(0), &[Buffer::readable(DATA, 4)], Form::Direct);
-        let outcome = company.kick(&[transmitq(0)]);
+        rig.send(transmitq(0), &[Buffer::readable(DATA, 4)], Form::Direct);
+        let outcome = rig.kick(&[transmitq(0)]);
         assert!(matches!(outcome, Outcome::Given(given) if given.len() == 1));
     }
     fn assert_varied(&self, given: u32, faults: u32) {

@@ -44,15 +44,15 @@ impl Registers for Recorder {
 
 /// Adds a device with packed rings, unless IN_ORDER is tested: a conversation cannot offer more
 /// than the model does.
-pub fn join_conversation<D, T, const Q: usize>(company: &mut DifferentialRig<D, T>, model: D)
+pub fn join_conversation<D, T, const Q: usize>(rig: &mut DifferentialRig<D, T>, model: D)
 where
     D: DeviceModel + 'static,
     T: PartialEq + std::fmt::Debug,
 {
-    if company.features().contains(Features::IN_ORDER) {
+    if rig.features().contains(Features::IN_ORDER) {
         return;
     }
-    company.join("packed, in a conversation", Format::Packed, |ram| {
+    rig.join("packed, in a conversation", Format::Packed, |ram| {
         Box::new(Conversation::<D, Q>::new(model, ram))
     });
 }

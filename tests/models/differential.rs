@@ -13,9 +13,9 @@ fn hostile_drivers_end_alike_on_every_transport<C: ModelCase>() {
         |case| case,
         |case, wanted| {
             let model = || case.model();
-            let mut company = DifferentialRig::new::<Q>(model, wanted, case.queues(), C::observe);
-            join_conversation::<_, _, Q>(&mut company, case.model());
-            company
+            let mut rig = DifferentialRig::new::<Q>(model, wanted, case.queues(), C::observe);
+            join_conversation::<_, _, Q>(&mut rig, case.model());
+            rig
         },
     );
 }

@@ -10,7 +10,7 @@ use virtside_tests::{
     random::Random,
 };
 
-use crate::{ModelCase, case::CompanyOf};
+use crate::{ModelCase, case::RigOf};
 
 #[derive(Clone)]
 pub struct Case {
@@ -35,7 +35,7 @@ impl ModelCase for Case {
         format!("{:?}", model.source_mut())
     }
 
-    fn step(&mut self, company: &mut CompanyOf<Self>, random: &mut Random) -> Outcome {
+    fn step(&mut self, rig: &mut RigOf<Self>, random: &mut Random) -> Outcome {
         let trouble = [
             None,
             Some(EntropyError::NotReady),
@@ -44,9 +44,9 @@ impl ModelCase for Case {
         if random.once_in(6) {
             let trouble = random.of(&trouble).filter(|_| self.troubled);
             let all_is_well: &[u16] = if trouble.is_none() { &[0] } else { &[] };
-            company.act(|model| model.source_mut().trouble = trouble, all_is_well);
+            rig.act(|model| model.source_mut().trouble = trouble, all_is_well);
         }
-        company.write(DATA, &[0xa5; ROOM]);
+        rig.write(DATA, &[0xa5; ROOM]);
         for _ in 0..=random.below(3) {
             let at = DATA + random.below(0x200);
             let mut buffers = random.cut(at, 0, false);
@@ -56,15 +56,15 @@ impl ModelCase for Case {
             if random.once_in(8) {
                 random.spoil(&mut buffers);
             }
-            let form = random.form(company.features(), &buffers);
-            company.offer(0, &buffers, form);
+            let form = random.form(rig.features(), &buffers);
+            rig.offer(0, &buffers, form);
         }
-        company.kick(&[0])
+        rig.kick(&[0])
     }
-    fn cure(&mut self, company: &mut CompanyOf<Self>) {
-        company.act(|model| model.source_mut().trouble = None, &[]);
-        company.send(0, &[Buffer::writable(DATA, 99)], Form::Direct);
-        match company.kick(&[0]) {
+    fn cure(&mut self, rig: &mut RigOf<Self>) {
+        rig.act(|model| model.source_mut().trouble = None, &[]);
+        rig.send(0, &[Buffer::writable(DATA, 99)], Form::Direct);
+        match rig.kick(&[0]) {
             Outcome::Given(given) => assert_eq!((given.len(), given[0].len), (1, 99)),
             fault => panic!("{fault:?}"),
         }

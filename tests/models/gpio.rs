@@ -15,7 +15,7 @@ use virtside_tests::{
 
 use crate::{
     ModelCase,
-    case::{CompanyOf, Versioned},
+    case::{RigOf, Versioned},
 };
 
 #[derive(Clone)]
@@ -100,15 +100,15 @@ impl ModelCase for Case {
         std::mem::take(&mut model.lines_mut().calls)
     }
 
-    fn begin(&mut self, company: &mut CompanyOf<Self>) {
-        let in_order = company.features().contains(Features::IN_ORDER);
+    fn begin(&mut self, rig: &mut RigOf<Self>) {
+        let in_order = rig.features().contains(Features::IN_ORDER);
         assert!(
             !(in_order && self.interrupts),
             "eventq buffers come back in any order"
         );
-        company.write(DATA, &[UNTOUCHED; ROOM]);
+        rig.write(DATA, &[UNTOUCHED; ROOM]);
     }
-    fn step(&mut self, company: &mut CompanyOf<Self>, random: &mut Random) -> Outcome {
+    fn step(&mut self, rig: &mut RigOf<Self>, random: &mut Random) -> Outcome {
         let mut results = Vec::new();
         let outcome = match random.below(if self.interrupts { 8 } else { 5 }) {
             0 => {
@@ -120,7 +120,7 @@ impl ModelCase for Case {
                     Some(GpioError::Unsupported),
                 ];
                 let trouble = random.of(&trouble).filter(|_| self.troubled);
-                company.act(
+                rig.act(
                     |model| {
                         let bank = model.lines_mut();
                         bank.levels[usize::from(line)] = high;
@@ -134,24 +134,24 @@ impl ModelCase for Case {
             1..5 => {
                 for chain in 0..=random.below(3) {
                     let at = DATA + 0x100 * chain;
-                    company.write(at, &request_of(random, self.interrupts));
-                    company.write(at + 0x80, &[UNTOUCHED; 64]);
+                    rig.write(at, &request_of(random, self.interrupts));
+                    rig.write(at + 0x80, &[UNTOUCHED; 64]);
                     let mut buffers = random.cut(at, 8, false);
                     let len = random.of(&[2, 2, 2, 40, 1, 24]);
                     buffers.extend(random.cut(at + 0x80, len, true));
                     if random.once_in(14) {
                         random.spoil(&mut buffers);
                     }
-                    let form = random.form(company.features(), &buffers);
-                    if company.offer(0, &buffers, form) {
+                    let form = random.form(rig.features(), &buffers);
+                    if rig.offer(0, &buffers, form) {
                         results.push(at + 0x80);
                     }
                 }
-                company.kick(&[0])
+                rig.kick(&[0])
             }
             5 => {
                 let line = random.below(4) as u16;
-                company.act(
+                rig.act(
                     |model| {
                         let _ = model.interrupt(line);
                     },
@@ -163,32 +163,32 @@ impl ModelCase for Case {
                     let line = random.of(&[BUTTON, BUTTON, WIRE, WIRE, JUMPER, 4]);
                     // The buffer may overlap another one that the device still has.
                     let at = DATA + 0x400 + 0x10 * random.below(100);
-                    company.write(at, &line.to_le_bytes());
+                    rig.write(at, &line.to_le_bytes());
                     let mut buffers = random.cut(at, 2, false);
                     buffers.push(Buffer::writable(at + 8, 1));
                     if random.once_in(20) {
                         random.spoil(&mut buffers);
                     }
-                    let form = random.form(company.features(), &buffers);
-                    company.offer(1, &buffers, form);
+                    let form = random.form(rig.features(), &buffers);
+                    rig.offer(1, &buffers, form);
                 }
-                company.kick(&[1])
+                rig.kick(&[1])
             }
         };
         if let Outcome::Given(given) = &outcome {
             self.events += given.iter().filter(|given| given.queue == 1).count();
-            let ok = |at: &&u64| company.byte(**at) == OK;
+            let ok = |at: &&u64| rig.byte(**at) == OK;
             self.fine += results.iter().filter(ok).count();
         }
         outcome
     }
-    fn cure(&mut self, company: &mut CompanyOf<Self>) {
-        company.act(|model| model.lines_mut().trouble.clear(), &[]);
-        company.write(DATA, &request(GET_VALUE, JUMPER, 0));
+    fn cure(&mut self, rig: &mut RigOf<Self>) {
+        rig.act(|model| model.lines_mut().trouble.clear(), &[]);
+        rig.write(DATA, &request(GET_VALUE, JUMPER, 0));
         let good = [Buffer::readable(DATA, 8), Buffer::writable(DATA + 0x80, 2)];
-        company.send(0, &good, Form::Direct);
-        assert!(matches!(company.kick(&[0]), Outcome::Given(given) if given.len() == 1));
-        assert_eq!(company.byte(DATA + 0x80), OK);
+        rig.send(0, &good, Form::Direct);
+        assert!(matches!(rig.kick(&[0]), Outcome::Given(given) if given.len() == 1));
+        assert_eq!(rig.byte(DATA + 0x80), OK);
     }
     fn assert_varied(&self, given: u32, faults: u32) {
         let (fine, events) = (self.fine, self.events);

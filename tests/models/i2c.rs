@@ -16,7 +16,7 @@ use virtside_tests::{
 
 use crate::{
     ModelCase,
-    case::{CompanyOf, Versioned},
+    case::{RigOf, Versioned},
 };
 
 #[derive(Clone)]
@@ -56,14 +56,14 @@ impl ModelCase for Case {
         std::mem::take(&mut model.bus_mut().calls)
     }
 
-    fn step(&mut self, company: &mut CompanyOf<Self>, random: &mut Random) -> Outcome {
+    fn step(&mut self, rig: &mut RigOf<Self>, random: &mut Random) -> Outcome {
         if random.once_in(12) {
             let trouble = [None, Some(NAK), Some(ErrorKind::Bus), None];
             let from = 1 + random.below(3) as usize;
             let trouble = &trouble[from..];
-            company.act(|model| model.bus_mut().trouble.extend(trouble), &[]);
+            rig.act(|model| model.bus_mut().trouble.extend(trouble), &[]);
         }
-        company.write(DATA, &[UNTOUCHED; ROOM]);
+        rig.write(DATA, &[UNTOUCHED; ROOM]);
         let mut results = Vec::new();
         for chain in 0..=random.below(4) {
             let at = DATA + 0x300 * chain;
@@ -72,8 +72,8 @@ impl ModelCase for Case {
             let more = if random.once_in(2) { FAIL_NEXT } else { 0 };
             let odd = if random.once_in(30) { 4 } else { 0 };
             let flags = more | odd | if read { M_RD } else { 0 };
-            company.write(at, &addr.to_le_bytes());
-            company.write(at + 4, &flags.to_le_bytes());
+            rig.write(at, &addr.to_le_bytes());
+            rig.write(at + 4, &flags.to_le_bytes());
             let mut buffers = random.cut(at, 8, false);
             let len = random.of(&[0, 1, 2, 15, 32, 33]);
             if len != 0 {
@@ -83,25 +83,25 @@ impl ModelCase for Case {
             if random.once_in(10) {
                 random.spoil(&mut buffers);
             }
-            let form = random.form(company.features(), &buffers);
-            if company.offer(0, &buffers, form) {
+            let form = random.form(rig.features(), &buffers);
+            if rig.offer(0, &buffers, form) {
                 results.push(at + 0x200);
             }
         }
-        let outcome = company.kick(&[0]);
+        let outcome = rig.kick(&[0]);
         if let Outcome::Given(_) = outcome {
-            let ok = |at: &&u64| company.byte(**at) == OK;
+            let ok = |at: &&u64| rig.byte(**at) == OK;
             self.fine += results.iter().filter(ok).count() as u32;
         }
         outcome
     }
-    fn cure(&mut self, company: &mut CompanyOf<Self>) {
-        company.act(|model| model.bus_mut().trouble.clear(), &[]);
-        company.write(DATA, &[0x40, 0, 0, 0, 0, 0, 0, 0]);
+    fn cure(&mut self, rig: &mut RigOf<Self>) {
+        rig.act(|model| model.bus_mut().trouble.clear(), &[]);
+        rig.write(DATA, &[0x40, 0, 0, 0, 0, 0, 0, 0]);
         let good = [Buffer::readable(DATA, 9), Buffer::writable(DATA + 0x200, 1)];
-        company.send(0, &good, Form::Direct);
-        assert!(matches!(company.kick(&[0]), Outcome::Given(given) if given.len() == 1));
-        assert_eq!(company.byte(DATA + 0x200), OK);
+        rig.send(0, &good, Form::Direct);
+        assert!(matches!(rig.kick(&[0]), Outcome::Given(given) if given.len() == 1));
+        assert_eq!(rig.byte(DATA + 0x200), OK);
     }
     fn assert_varied(&self, given: u32, faults: u32) {
         let fine = self.fine;

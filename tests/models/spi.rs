@@ -17,7 +17,7 @@ use virtside_tests::{
 
 use crate::{
     ModelCase,
-    case::{CompanyOf, Versioned},
+    case::{RigOf, Versioned},
 };
 
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl ModelCase for Case {
         std::mem::take(&mut recorder.calls)
     }
 
-    fn step(&mut self, company: &mut CompanyOf<Self>, random: &mut Random) -> Outcome {
+    fn step(&mut self, rig: &mut RigOf<Self>, random: &mut Random) -> Outcome {
         if random.once_in(10) {
             let trouble = [
                 None,
@@ -78,13 +78,13 @@ impl ModelCase for Case {
                 Some(SpiError::Unsupported),
             ];
             let trouble = random.of(&trouble);
-            company.act(|model| model.controller_mut().trouble = trouble, &[]);
+            rig.act(|model| model.controller_mut().trouble = trouble, &[]);
         }
-        company.write(DATA, &[UNTOUCHED; ROOM]);
+        rig.write(DATA, &[UNTOUCHED; ROOM]);
         let mut results = Vec::new();
         for chain in 0..=random.below(3) {
             let at = DATA + 0x400 * chain;
-            company.write(at, &head(random).bytes());
+            rig.write(at, &head(random).bytes());
             let mut buffers = random.cut(at, 32, false);
             let len = random.of(&[1, 2, 31, 32, 33]);
             let kind = random.below(3);
@@ -98,28 +98,28 @@ impl ModelCase for Case {
             if random.once_in(8) {
                 random.spoil(&mut buffers);
             }
-            let form = random.form(company.features(), &buffers);
-            if company.offer(0, &buffers, form) {
+            let form = random.form(rig.features(), &buffers);
+            if rig.offer(0, &buffers, form) {
                 results.push(at + 0x300);
             }
         }
-        let outcome = company.kick(&[0]);
+        let outcome = rig.kick(&[0]);
         if let Outcome::Given(_) = outcome {
-            let ok = |at: &&u64| company.byte(**at) == OK;
+            let ok = |at: &&u64| rig.byte(**at) == OK;
             self.fine += results.iter().filter(ok).count() as u32;
         }
         outcome
     }
-    fn cure(&mut self, company: &mut CompanyOf<Self>) {
-        company.act(|model| model.controller_mut().trouble = None, &[]);
-        company.write(DATA, &PLAIN.bytes());
+    fn cure(&mut self, rig: &mut RigOf<Self>) {
+        rig.act(|model| model.controller_mut().trouble = None, &[]);
+        rig.write(DATA, &PLAIN.bytes());
         let good = [
             Buffer::readable(DATA, 33),
             Buffer::writable(DATA + 0x300, 1),
         ];
-        company.send(0, &good, Form::Direct);
-        assert!(matches!(company.kick(&[0]), Outcome::Given(given) if given.len() == 1));
-        assert_eq!(company.byte(DATA + 0x300), OK);
+        rig.send(0, &good, Form::Direct);
+        assert!(matches!(rig.kick(&[0]), Outcome::Given(given) if given.len() == 1));
+        assert_eq!(rig.byte(DATA + 0x300), OK);
     }
     fn assert_varied(&self, given: u32, faults: u32) {
         let fine = self.fine;

@@ -69,14 +69,14 @@ impl<C: ModelCase> Machine<C::Model> for Suspended<C> {
 fn a_driver_finds_nothing_changed_after_a_suspension<C: ModelCase>() {
     play::<C>(C::without_trouble, |case, wanted| {
         let (model, queues) = (|| case.model(), case.queues());
-        let mut company = DifferentialRig::alone::<Q>(model, wanted, queues, C::observe);
+        let mut rig = DifferentialRig::alone::<Q>(model, wanted, queues, C::observe);
         for (name, format) in [
             ("split, suspended", Format::Split),
             ("packed, suspended", Format::Packed),
         ] {
-            company.join(name, format, |ram| Box::new(Suspended::new(case, ram)));
+            rig.join(name, format, |ram| Box::new(Suspended::new(case, ram)));
         }
-        company
+        rig
     });
 }
 
