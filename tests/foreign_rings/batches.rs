@@ -49,7 +49,7 @@ struct BatchDriver {
     /// Counts of ring entries (split ring) or descriptor slots (packed ring): made available,
     /// covered by a kick decision, and used.
     sent: usize,
-    told: usize,
+    kick_decided: usize,
     used: usize,
     wants: bool,
     batches: usize,
@@ -82,7 +82,7 @@ impl BatchDriver {
             size: size.into(),
             flights: VecDeque::new(),
             sent: 0,
-            told: 0,
+            kick_decided: 0,
             used: 0,
             wants: false,
             batches: 0,
@@ -113,7 +113,7 @@ impl BatchDriver {
 
     /// Whether the device asks for a kick for the requests sent since the last kick decision.
     fn is_kick_wanted(&mut self) -> bool {
-        let new = self.told..self.sent;
+        let new = self.kick_decided..self.sent;
         match self.format {
             Format::Split => {
                 let event = self.driver.split().avail_event();
@@ -201,7 +201,7 @@ impl Driver for BatchDriver {
         if self.is_kick_wanted() {
             self.board.borrow_mut().write(0x50, 0);
         }
-        self.told = self.sent;
+        self.kick_decided = self.sent;
     }
 
     fn reap(&mut self, traffic: &mut Traffic) -> usize {

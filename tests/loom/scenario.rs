@@ -371,9 +371,9 @@ pub fn batch_comes_back(ram: &'static Ram<4096>, kind: Kind, flaw: Flaw) {
             break;
         }
     }
-    let told = driver_side.answers.len() >= 3;
+    let woken = driver_side.answers.len() >= 3;
     assert!(
-        told,
+        woken,
         "lost wake-up of the driver: {:?}",
         driver_side.answers
     );

@@ -28,7 +28,7 @@ struct World {
     taken: u64,
     used: u64,
     /// Slots given back when the interrupt was last decided.
-    told: u64,
+    interrupt_decided: u64,
     /// Slots that the driver has taken back.
     got: u64,
     sent: VecDeque<(u16, u64)>,
@@ -50,7 +50,7 @@ impl World {
             offered: 0,
             taken: 0,
             used: 0,
-            told: 0,
+            interrupt_decided: 0,
             got: 0,
             sent: VecDeque::new(),
             held: Vec::new(),
@@ -151,8 +151,8 @@ impl World {
     fn flush(&mut self) -> Result<(), TestCaseError> {
         let flushed = self.rig.queue.flush();
         let (flags, off_wrap) = self.asked;
-        let passed = self.told..self.used;
-        self.told = self.used;
+        let passed = self.interrupt_decided..self.used;
+        self.interrupt_decided = self.used;
         // After more than a round, the driver cannot tell which round's slot it asked for.
         if passed.end - passed.start > self.size {
             return Ok(());

@@ -304,7 +304,7 @@ cells! {
         1 Without one_leaves_a_ready_queue nothing_to_do
         1 Without zero_stops_a_ready_queue zero_stops
     }
-    Live in_life {
+    Live while_live {
         0 Without the_parameters_of_a_queue_are_refused parameters_are_refused
         0 Without one_is_refused_to_a_queue_that_is_not_ready one_is_refused
         0 Without zero_leaves_a_queue_that_is_not_ready nothing_to_do
@@ -337,7 +337,7 @@ cells! {
         0 WasReset one_makes_a_queue_that_was_reset_ready_if_it_passes one_is_checked
         0 WasReset zero_leaves_a_queue_that_was_reset nothing_to_do
     }
-    Live in_life_with_ring_reset {
+    Live while_live_with_ring_reset {
         0 With the_parameters_of_a_queue_are_refused parameters_are_refused
         0 With one_is_refused_to_a_queue_that_is_not_ready one_is_refused
         0 With zero_leaves_a_queue_that_is_not_ready nothing_to_do

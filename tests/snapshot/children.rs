@@ -17,10 +17,10 @@ const RUNNER: &str = "VIRTSIDE_TEST_RUNNER";
 /// Starts the ignored test of this name, and waits until it connects.
 pub fn start(test: &str, folder: &Path, listener: &UnixListener) -> (Child, UnixStream) {
     let runner = std::env::var(RUNNER).unwrap_or_default();
-    let this = std::env::current_exe().expect("this test");
+    let this = std::env::current_exe().expect("the path of this test");
     let this = this.to_str().expect("a plain path");
     let mut words = runner.split_whitespace().chain([this]);
-    let mut child = Command::new(words.next().expect("at least this test"))
+    let mut child = Command::new(words.next().expect("a command"))
         .args(words)
         .args(["--exact", test, "--ignored", "--nocapture"])
         .env(FOLDER, folder)

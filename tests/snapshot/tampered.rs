@@ -320,8 +320,8 @@ fn check(seed: &Seed, name: &str, mutant: Value, tally: &mut Tally) {
     assert_eq!(engine.take_host_fault(), None, "{}: {name}", seed.name);
     let status = engine.load(reg::STATUS);
     for queue in 0..4 {
-        let dead = engine.queue_state(queue) == QueueState::Failed;
-        assert!(!dead || status & (64 | 128) != 0 || had_failed(&state, queue));
+        let failed = engine.queue_state(queue) == QueueState::Failed;
+        assert!(!failed || status & (64 | 128) != 0 || had_failed(&state, queue));
         let live = engine.queue_state(queue) == QueueState::Live;
         assert!(!live || engine.phase() != Phase::Reset);
     }

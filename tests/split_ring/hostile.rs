@@ -187,8 +187,8 @@ fn a_writable_buffer_over_the_rings_does_no_harm() {
                 let data = (DATA - BASE) as usize;
                 let mut touched = changes(&before[outside..], &after[outside..]).into_iter();
                 assert!(touched.all(|at| (data..data + 8).contains(&(at + outside))));
-                let dead = engine.driver_fault(0).is_some();
-                assert_eq!(dead, engine.queue_state(0) == QueueState::Failed);
+                let failed = engine.driver_fault(0).is_some();
+                assert_eq!(failed, engine.queue_state(0) == QueueState::Failed);
 
                 // The other queue works, and after a reset this queue does, too.
                 let mut second = driver(ram, 1);

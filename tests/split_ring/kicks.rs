@@ -155,7 +155,7 @@ fn with_event_idx_a_busy_device_wants_no_kick() {
         assert_eq!(
             rig.driver.avail_event(),
             0,
-            "names an entry that is long published"
+            "avail_event names an entry published long ago"
         );
     }
     assert_eq!(rig.engine.poll(1), Step::Idle);

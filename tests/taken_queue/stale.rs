@@ -289,7 +289,7 @@ fn dropping_it_late_does_not_fail_a_stopped_successor() {
         }
         assert!(!r.engine.memory_changed().is_done());
         assert_eq!(new.enable_kicks(), Err(Stop::Asked));
-        assert!(r.engine.memory_changed().is_done(), "it is quiet");
+        assert!(r.engine.memory_changed().is_done(), "the queue has stopped");
         drop(r.old);
         assert_eq!(r.engine.queue_state(0), QueueState::Taken);
         assert_eq!(r.engine.notify_queue(0), Ok(()));

@@ -291,7 +291,7 @@ fn an_access_that_waits_is_traced_when_it_is_complete() {
     let queue = engine.take_queue(0).expect("the queue is there");
     let reply = engine.store(reg::STATUS, 0);
     let Reply::Pending(ticket) = reply else {
-        panic!("the queue is out");
+        panic!("the queue is taken");
     };
     drop(queue);
     assert_eq!(engine.finish(ticket), Reply::Done(0));
@@ -358,7 +358,10 @@ fn a_cell_lets_one_thread_in_at_a_time() {
             scope.spawn(|| {
                 for _ in 0..1000 {
                     let version = cell.with(|engine| engine.load(reg::VERSION));
-                    seen.fetch_add(version.expect("nobody is inside"), Ordering::Relaxed);
+                    seen.fetch_add(
+                        version.expect("no other thread is inside"),
+                        Ordering::Relaxed,
+                    );
                 }
             });
         }
