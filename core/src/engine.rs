@@ -76,9 +76,6 @@ pub struct Engine<
     device: Device<M, I, Q, N, H, T>,
     transport: Transport<Q>,
     slots: S,
-    may_take: bool,
-    /// DRIVER_OK needs an answer, and the responder was not given out yet.
-    unanswered: bool,
 }
 
 impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> core::fmt::Debug
@@ -151,8 +148,6 @@ where
             device: Device::new(mem, notify, shared, trace),
             transport: Transport::new(num::clamp_u16(N)),
             slots,
-            may_take: true,
-            unanswered: false,
         }
     }
 
@@ -212,8 +207,6 @@ where
             device,
             transport,
             slots,
-            may_take: true,
-            unanswered: false,
         }
     }
 
@@ -340,9 +333,6 @@ where
     /// As [`Device::take_queue`], and [`Refusal::NotNegotiated`] after
     /// [`without_take_queue`](Self::without_take_queue).
     pub fn take_queue(&mut self, queue: u16) -> Result<TakenQueue<M::Window, I, Q, N, H>, Refusal> {
-        if !self.may_take {
-            return Err(Refusal::NotNegotiated);
-        }
         self.device.take_queue(queue)
     }
 

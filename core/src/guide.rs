@@ -101,9 +101,13 @@
 //! | [`Ticket`](crate::transport::Ticket) | the access completed | ticket number | [`Refusal::StaleTicket`] |
 //!
 //! The number of the *epoch* counts resets of the device, and is stored in the [`Shared`] block.
-//! The number of the *generation* counts stops of one queue. Both numbers wrap: a stale handle is
-//! mistaken for a valid handle only if the host keeps the handle over 2^29 resets or 2^32 stops. A
-//! [`Token`] is mistaken only if the host keeps it over 2^31 uses of its slot.
+//! The number of the *generation* counts stops of one queue. All these numbers wrap: a
+//! [`TakenQueue`] is mistaken for a valid one only if the host keeps it over 2^29 resets or 2^32
+//! stops, and a [`Token`] only if the host keeps it over 2^31 uses of its slot.
+//!
+//! A clone of a [`Chain`] is recognised for at least 2^29 further chains of its queue. Discard every
+//! clone when the queue is stopped or reset: a queue that is set up again may repeat the serial
+//! numbers of an earlier one.
 //!
 //! # Worst cases
 //!

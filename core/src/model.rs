@@ -417,6 +417,12 @@ pub trait SaveModel: DeviceModel {
     /// Returns the current state. Called between two polls.
     fn save(&self) -> Self::Snapshot;
 
+    /// Returns whether the model has no state from a driver, so that it can take a saved one.
+    /// [`Engine::restore`](crate::Engine::restore) calls this before it changes anything.
+    fn is_reset(&self) -> bool {
+        true
+    }
+
     /// Takes a state that [`save`](Self::save) returned, and puts the back end into that state.
     ///
     /// The caller has called [`negotiate`](crate::DeviceConfig::negotiate) before, and the model

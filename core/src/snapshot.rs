@@ -235,8 +235,8 @@ pub enum SnapshotError {
         /// Version of the state.
         version: u16,
     },
-    /// The device is not in reset, or one of its queues is ready: the device is unchanged. Or the
-    /// model is busy: the device is in reset.
+    /// The device is not in reset, one of its queues is ready, or its model is busy
+    /// ([`SaveModel::is_reset`](crate::model::SaveModel::is_reset)). Device and model are unchanged.
     NotInReset,
     /// Status or InterruptStatus has unknown bits, or contradicts itself or the rest of the
     /// snapshot.

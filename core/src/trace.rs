@@ -24,7 +24,7 @@
 //! - Any closure that takes an event.
 
 use crate::{
-    error::{DriverFault, HostFault},
+    error::{DriverFault, HostFault, Refusal},
     message::QueueConfig,
     mmio::{Access, Register},
     model::Token,
@@ -60,6 +60,13 @@ pub enum Event {
     QueueReady {
         /// Layout of the queue.
         config: QueueConfig,
+    },
+    /// The check at DRIVER_OK refused a queue, or the set of queues.
+    QueueRefused {
+        /// Queue number; `None` for the set of queues.
+        queue: Option<u16>,
+        /// Reason of the refusal.
+        refusal: Refusal,
     },
     /// The driver stopped a queue.
     QueueStopped {
@@ -121,7 +128,9 @@ impl Event {
     #[must_use]
     pub const fn level(&self) -> Level {
         match self {
-            Self::DriverFault { .. } | Self::HostFault { .. } => Level::Fault,
+            Self::DriverFault { .. } | Self::HostFault { .. } | Self::QueueRefused { .. } => {
+                Level::Fault
+            }
             Self::Access { reply, .. } | Self::Completed { reply } => match reply {
                 Reply::Refused(_) => Level::Fault,
                 _ => Level::SetUp,
@@ -317,6 +326,7 @@ impl core::fmt::Display for Event {
                  device area at {:#x}",
                 config.queue, config.size, config.desc, config.driver, config.device
             ),
+            Self::QueueRefused { refusal, .. } => write!(f, "refused at DRIVER_OK, {refusal}"),
             Self::QueueStopped { queue } => write!(f, "queue {queue} is stopped"),
             Self::Popped {
                 queue,
@@ -388,6 +398,9 @@ impl defmt::Format for Event {
                 config.driver,
                 config.device
             ),
+            Self::QueueRefused { refusal, .. } => {
+                defmt::write!(f, "refused at DRIVER_OK, {}", refusal);
+            }
             Self::QueueStopped { queue } => defmt::write!(f, "queue {=u16} is stopped", queue),
             Self::Popped {
                 queue,

@@ -5,6 +5,7 @@ mod checks;
 mod conversation;
 mod device;
 mod offered;
+mod parts;
 mod queue_set;
 mod queues;
 mod relations;

@@ -1,6 +1,7 @@
 //! Taken queues: who may take them, and what a driver's reset waits for.
 
 mod announced;
+mod epochs;
 mod owner;
 mod remap;
 mod stale;

@@ -103,6 +103,9 @@ pub struct Device<
     changed: bool,
     suspension: Suspension,
     pub(crate) policy: FaultPolicy,
+    may_take: bool,
+    /// DRIVER_OK needs an answer, and the responder was not given out yet.
+    pub(crate) unanswered: bool,
     /// Queues that the driver stops while their owners are still at work.
     stopping: QueueSet<Q>,
     host_fault: Option<HostFault>,
@@ -139,6 +142,8 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             changed: false,
             suspension: Suspension::Awake,
             policy: FaultPolicy::NeedsReset,
+            may_take: true,
+            unanswered: false,
             stopping: QueueSet::new(),
             host_fault: None,
             counters: Counters {
@@ -168,6 +173,8 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             changed: self.changed,
             suspension: self.suspension,
             policy: self.policy,
+            may_take: self.may_take,
+            unanswered: self.unanswered,
             stopping: self.stopping,
             host_fault: self.host_fault,
             counters: self.counters,
@@ -179,6 +186,16 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
     #[must_use]
     pub fn with_policy(self, policy: FaultPolicy) -> Self {
         Self { policy, ..self }
+    }
+
+    /// Returns the same device with [`take_queue`](Self::take_queue) disabled. See
+    /// [`Engine::without_take_queue`](crate::Engine::without_take_queue).
+    #[must_use]
+    pub fn without_take_queue(self) -> Self {
+        Self {
+            may_take: false,
+            ..self
+        }
     }
 
     /// Returns the trace sink.

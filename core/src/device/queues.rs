@@ -39,6 +39,9 @@ where
     where
         I: Clone,
     {
+        if !self.may_take {
+            return Err(Refusal::NotNegotiated);
+        }
         if !self.start_if_live() || self.is_suspending() {
             return Err(Refusal::WrongPhase);
         }
@@ -52,20 +55,11 @@ where
         Ok(TakenQueue::new(
             virtqueue,
             queue,
-            self.in_epoch(generation),
+            (self.shared.epoch(), generation),
             self.policy,
             self.shared.clone(),
             self.notify.clone(),
         ))
-    }
-
-    /// Combines a queue's generation with the device's epoch, or separates the two again.
-    ///
-    /// A device that is built anew over the same shared block counts generations from 0 again,
-    /// while the block goes on counting epochs. The two count from opposite ends of the word, so
-    /// that a change of one does not cancel a change of the other.
-    fn in_epoch(&self, generation: u32) -> u32 {
-        generation ^ self.shared.epoch().reverse_bits()
     }
 
     /// Moves a taken queue back in. The queue counts as kicked.
@@ -85,9 +79,11 @@ where
             return Err(PutBackError::Returned(taken));
         }
         let (rejected, last) = taken.rejections();
-        let (virtqueue, queue, generation) = taken.dissolve();
-        let generation = self.in_epoch(generation);
         self.counters.rejected = self.counters.rejected.wrapping_add(rejected);
+        let (virtqueue, queue, (epoch, generation)) = taken.dissolve();
+        if epoch != self.shared.epoch() {
+            return Err(PutBackError::Discarded);
+        }
         if let Some(fault) = last
             && self.table.is_out(queue, generation)
         {

@@ -83,6 +83,7 @@ where
         !self.started
             && self.table.configured().is_empty()
             && self.shared.answer() == StartAnswer::Waiting
+            && !self.shared.is_refusing()
             && slots.iter().all(ChainSlot::is_free)
     }
 
@@ -101,7 +102,8 @@ where
         snapshot.check_version()?;
         let live = snapshot.live;
         let interrupt = check_status(snapshot)?;
-        if live {
+        // The transport has checked the features that a register block accepted so far.
+        if live || from == RestoreFrom::Messages && !is_blank(snapshot) {
             check_features(snapshot, model)?;
         }
         for saved in &snapshot.queues {
@@ -128,7 +130,9 @@ where
             self.notified = QueueBits::of(live_queues);
             self.reserve_slots();
             let epoch = self.shared.epoch();
-            self.shared.accept(epoch);
+            if !self.shared.accept(epoch) {
+                return Err(SnapshotError::NotInReset);
+            }
         }
         if snapshot.needs_reset {
             self.shared.fail(false, &self.notify);
@@ -282,6 +286,13 @@ where
     }
 }
 
+/// Returns whether the state is that of a device in reset, which has no features and no queues.
+fn is_blank<const Q: usize, const N: usize, const P: usize>(
+    snapshot: &DeviceSnapshot<Q, N, P>,
+) -> bool {
+    snapshot.features == Features::empty().halves() && snapshot.queues.is_empty()
+}
+
 /// Checks that the parts of the state agree with each other. Returns the pending interrupts.
 fn check_status<const Q: usize, const N: usize, const P: usize>(
     snapshot: &DeviceSnapshot<Q, N, P>,
@@ -299,7 +310,7 @@ fn check_status<const Q: usize, const N: usize, const P: usize>(
     InterruptStatus::from_bits(snapshot.interrupt).ok_or(SnapshotError::Status)
 }
 
-/// Checks the features of a live state against what this crate implements and the model excludes.
+/// Checks the features of a state against what this crate implements and the model excludes.
 fn check_features<D: DeviceModel, const Q: usize, const N: usize, const P: usize>(
     snapshot: &DeviceSnapshot<Q, N, P>,
     model: &D,

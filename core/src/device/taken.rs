@@ -80,7 +80,10 @@ where
     H: SharedHandle<Q>,
 {
     queue: Virtqueue<W, N>,
-    generation: u32,
+    /// Epoch of the device and generation of the queue when the queue was taken. A device that is
+    /// built anew over the same shared block counts generations from 0 again, while the block goes
+    /// on counting epochs.
+    taken_in: (u32, u32),
     /// The queue's number until the queue is asked to stop or breaks the protocol; then `u16::MAX`,
     /// which is no queue.
     watched: u16,
@@ -148,7 +151,7 @@ where
     pub(crate) fn new(
         queue: Virtqueue<W, N>,
         number: u16,
-        generation: u32,
+        taken_in: (u32, u32),
         policy: FaultPolicy,
         shared: H,
         notify: I,
@@ -163,7 +166,7 @@ where
         };
         Self {
             queue,
-            generation,
+            taken_in,
             watched: number,
             completes_slowly,
             fault: None,
@@ -235,8 +238,9 @@ where
     ///
     /// # Errors
     /// * [`Refusal::StaleToken`] if the chain is not in flight: it was given back or abandoned, or
-    ///   it comes from another queue or from an earlier configuration of this queue. A stale chain
-    ///   is recognised even if a newer chain with the same head is in flight.
+    ///   it comes from another queue. A stale chain is recognised even if a newer chain with the
+    ///   same head is in flight. Discard every clone when the queue stops: a queue that is set up
+    ///   again may repeat serial numbers.
     /// * [`HostFault::WrittenTooMuch`] if the chain has fewer writable bytes. It stays in flight.
     /// * [`Refusal::OutOfOrder`] if IN_ORDER was negotiated and an older chain is in flight or was
     ///   abandoned. The chain stays in flight.
@@ -421,7 +425,7 @@ where
     /// Returns the parts of the queue to the device: the queue or the fault that stopped it, the
     /// number and the generation.
     #[allow(clippy::type_complexity, reason = "either the queue or the fault")]
-    pub(crate) fn dissolve(mut self) -> (Result<Virtqueue<W, N>, DriverFault>, u16, u32) {
+    pub(crate) fn dissolve(mut self) -> (Result<Virtqueue<W, N>, DriverFault>, u16, (u32, u32)) {
         // Notifies the driver now, since the device does not know which chains were given back.
         self.flush();
         self.quiet.tell();
@@ -430,6 +434,6 @@ where
             None => Ok(self.queue),
             Some(fault) => Err(fault),
         };
-        (queue, self.quiet.number, self.generation)
+        (queue, self.quiet.number, self.taken_in)
     }
 }

@@ -95,13 +95,19 @@ where
     fn driver_ready(&mut self, features: Features) -> Reply {
         let (model, transport) = (&self.model, &mut self.transport);
         let Device {
-            table, mem, policy, ..
+            table,
+            mem,
+            policy,
+            trace,
+            ..
         } = &mut self.device;
         let continues = !policy.needs_reset();
         let max = |queue| model.queue_size_max(queue);
         let refused = |unwanted: &Unwanted| {
-            transport.record_refusal(unwanted.refusal());
-            if continues && let Some(queue) = unwanted.queue {
+            let (queue, refusal) = (unwanted.queue, unwanted.refusal());
+            transport.record_refusal(refusal);
+            trace.event(&Event::QueueRefused { queue, refusal });
+            if continues && let Some(queue) = queue {
                 transport.drop_queue(queue);
             }
             continues
@@ -118,7 +124,7 @@ where
                 shared.accept(shared.epoch());
             }
             Start::Refuse => shared.refuse(shared.epoch(), notify),
-            Start::Later => self.unanswered = true,
+            Start::Later => self.device.unanswered = true,
         }
         self.try_complete()
     }
@@ -131,7 +137,7 @@ where
     /// call for the same DRIVER_OK returns `None`.
     pub fn responder(&mut self) -> Option<ReadyResponder<I, Q, H>> {
         match self.transport.outstanding() {
-            Some(Outstanding::Ready) if core::mem::take(&mut self.unanswered) => {
+            Some(Outstanding::Ready) if core::mem::take(&mut self.device.unanswered) => {
                 Some(self.new_responder())
             }
             _ => None,

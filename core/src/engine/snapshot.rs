@@ -94,7 +94,7 @@ where
         } = self;
         let slots = slots.as_mut();
         let fresh = transport.phase() == Phase::Reset && transport.outstanding().is_none();
-        if !fresh || !device.is_fresh(slots) {
+        if !fresh || !device.is_fresh(slots) || !model.is_reset() {
             return Err(SnapshotError::NotInReset);
         }
         let restored = snapshot.try_restore(transport, device, model, slots);

@@ -53,7 +53,7 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
     #[must_use]
     pub fn without_take_queue(self) -> Self {
         Self {
-            may_take: false,
+            device: self.device.without_take_queue(),
             ..self
         }
     }

@@ -11,8 +11,11 @@
 //! | packed | odd |
 //!
 //! A chain or a table entry without a serial number contains a reserved value. In either format,
-//! with and without the XOR, a reserved value never equals a serial number. A chain of an earlier
-//! generation of the queue is therefore rejected even if that generation had the other format.
+//! with and without the XOR, a reserved value never equals a serial number.
+//!
+//! The first number of a queue depends on its generation, so that most clones of chains of earlier
+//! generations are rejected, too. Two generations may share numbers, at the latest 2^15 generations
+//! apart, so an owner must discard its clones when a queue stops.
 //!
 //! # How the XOR disables the fast path of a packed queue
 //!

@@ -409,11 +409,8 @@ impl<W, const N: usize> SplitQueue<W, N> {
     }
 
     pub(crate) fn age(&self, chain: &Chain<N>) -> u32 {
-        // `refill` makes serial numbers wrap, so their difference may be wrong. The low halves
-        // count on without a gap.
-        self.next_avail()
-            .wrapping_sub(num::low16(chain.header.serial()))
-            .into()
+        // `refill` only clears the bit of `SPLIT_WRAP`, so the other bits count on without a gap.
+        self.next.wrapping_sub(chain.header.serial()) & const { SPLIT_WRAP.wrapping_sub(1) }
     }
 
     pub(crate) fn adopt(&mut self, chain: &mut Chain<N>, slots: u16) -> bool {

@@ -45,13 +45,17 @@ impl<T: ConsolePort, const P: usize> SaveModel for Console<T, P> {
         }
     }
 
+    fn is_reset(&self) -> bool {
+        !self.driver_ready && self.ports.iter().all(Port::is_reset)
+    }
+
     fn restore(
         &mut self,
         snapshot: &ConsoleSnapshot<P>,
         with: SavedWith,
     ) -> Result<(), SnapshotError> {
         check_version(snapshot.version, ConsoleSnapshot::<P>::VERSION)?;
-        if self.driver_ready || !self.ports.iter().all(Port::is_reset) {
+        if !self.is_reset() {
             return Err(SnapshotError::NotInReset);
         }
         let multiport = self.has_multiport();

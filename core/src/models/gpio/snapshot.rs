@@ -93,13 +93,17 @@ impl<B: GpioLines, const L: usize> SaveModel for Gpio<B, L> {
         }
     }
 
+    fn is_reset(&self) -> bool {
+        self.states.iter().all(|state| *state == State::NEW)
+    }
+
     fn restore(
         &mut self,
         snapshot: &GpioSnapshot<L>,
         with: SavedWith,
     ) -> Result<(), SnapshotError> {
         check_version(snapshot.version, GpioSnapshot::<L>::VERSION)?;
-        if self.states.iter().any(|state| *state != State::NEW) {
+        if !self.is_reset() {
             return Err(SnapshotError::NotInReset);
         }
         let (count, interrupts) = (self.count(), self.has_irq());

@@ -38,9 +38,13 @@ impl<B: I2cBus, const BYTES: usize> SaveModel for I2c<B, BYTES> {
         }
     }
 
+    fn is_reset(&self) -> bool {
+        !self.failing && self.kept.is_none() && self.settled.is_none()
+    }
+
     fn restore(&mut self, snapshot: &I2cSnapshot, with: SavedWith) -> Result<(), SnapshotError> {
         check_version(snapshot.version, I2cSnapshot::VERSION)?;
-        if self.failing || self.kept.is_some() || self.settled.is_some() {
+        if !self.is_reset() {
             return Err(SnapshotError::NotInReset);
         }
         let served = snapshot.failing || snapshot.settled.is_some();

@@ -40,9 +40,13 @@ impl<C: SpiController, const BYTES: usize> SaveModel for Spi<C, BYTES> {
         }
     }
 
+    fn is_reset(&self) -> bool {
+        self.controller.selected().is_none()
+    }
+
     fn restore(&mut self, snapshot: &SpiSnapshot, with: SavedWith) -> Result<(), SnapshotError> {
         check_version(snapshot.version, SpiSnapshot::VERSION)?;
-        if self.controller.selected().is_some() {
+        if !self.is_reset() {
             return Err(SnapshotError::NotInReset);
         }
         let Some(header) = &snapshot.selected else {
