@@ -158,8 +158,9 @@ where
     /// [`ReadyResponder`](crate::ReadyResponder) that [`Configuring`](crate::Configuring) returned
     /// answers the write, and [`finish`](Self::finish) completes it.
     ///
-    /// A [`FaultPolicy`](crate::error::FaultPolicy) may let the device continue without a queue that
-    /// is refused at DRIVER_OK. QueueReady of such a queue reads 0 from now on. At most `Q` steps.
+    /// A [`FaultPolicy`](crate::error::FaultPolicy) may let the device continue without a queue
+    /// that is refused at DRIVER_OK. QueueReady of such a queue reads 0 from now on. At most `Q`
+    /// steps.
     ///
     /// ```
     /// use virtside::{models::Entropy, mmio::{Access, Reply, Transport}, ChainSlot, Configuring};

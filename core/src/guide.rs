@@ -105,9 +105,9 @@
 //! [`TakenQueue`] is mistaken for a valid one only if the host keeps it over 2^29 resets or 2^32
 //! stops, and a [`Token`] only if the host keeps it over 2^31 uses of its slot.
 //!
-//! A clone of a [`Chain`] is recognised for at least 2^29 further chains of its queue. Discard every
-//! clone when the queue is stopped or reset: a queue that is set up again may repeat the serial
-//! numbers of an earlier one.
+//! A clone of a [`Chain`] is recognised for at least 2^29 further chains of its queue. Discard
+//! every clone when the queue is stopped or reset: a queue that is set up again may repeat the
+//! serial numbers of an earlier one.
 //!
 //! # Worst cases
 //!

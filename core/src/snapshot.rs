@@ -236,7 +236,8 @@ pub enum SnapshotError {
         version: u16,
     },
     /// The device is not in reset, one of its queues is ready, or its model is busy
-    /// ([`SaveModel::is_reset`](crate::model::SaveModel::is_reset)). Device and model are unchanged.
+    /// ([`SaveModel::is_reset`](crate::model::SaveModel::is_reset)). Device and model are
+    /// unchanged.
     NotInReset,
     /// Status or InterruptStatus has unknown bits, or contradicts itself or the rest of the
     /// snapshot.

@@ -54,5 +54,5 @@ pub use notify::{CondvarNotify, EventFdNotify};
 pub use serve::{BUDGET, Ended, Observer, OnAccess, Served, Until, serve};
 
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

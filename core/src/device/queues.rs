@@ -68,8 +68,8 @@ where
     /// one load or, with IN_ORDER, one load and two stores.
     ///
     /// # Errors
-    /// [`PutBackError::Returned`] with the queue while chains of it are in flight, or if it was taken
-    /// from another device. [`PutBackError::Discarded`] if the queue cannot serve any more.
+    /// [`PutBackError::Returned`] with the queue while chains of it are in flight, or if it was
+    /// taken from another device. [`PutBackError::Discarded`] if the queue cannot serve any more.
     #[allow(clippy::type_complexity, reason = "a queue of this device")]
     pub fn put_back(
         &mut self,
@@ -201,8 +201,8 @@ where
     /// Nothing changes on an error.
     ///
     /// * The error of `queue_check`, if it refuses this queue.
-    /// * [`DeviceError::Refused`] with the refusal, if another check fails. If `queue_check` refuses
-    ///   another queue beside this one, the refusal names the other queue.
+    /// * [`DeviceError::Refused`] with the refusal, if another check fails. If `queue_check`
+    ///   refuses another queue beside this one, the refusal names the other queue.
     /// * [`Refusal::WrongPhase`] if the device is not live, or is suspended or being suspended.
     pub fn enable_queue<C: QueueCheck + ?Sized>(
         &mut self,

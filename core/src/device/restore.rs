@@ -36,9 +36,9 @@ where
 {
     /// Restores a state that [`save`](Self::save) returned.
     ///
-    /// This device must have the same `Q` and `N` as the saved device. Its model must offer the same
-    /// features and queues, and the driver's memory must have the same contents. Every value of the
-    /// state is checked as if the driver had written it.
+    /// This device must have the same `Q` and `N` as the saved device. Its model must offer the
+    /// same features and queues, and the driver's memory must have the same contents. Every value
+    /// of the state is checked as if the driver had written it.
     ///
     /// To restore a device of messages, first build it without queues: send
     /// [`Message::Ready`](crate::Message) to a new [`Configuring`](crate::Configuring). After the

@@ -27,7 +27,7 @@ use crate::{model::Token, queue::Chain};
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ChainSlot<const N: usize> {
     chain: Chain<N>,
-    state: State,
+    state: SlotState,
     queue: u16,
     /// Counts uses, so that a token of an earlier use is stale.
     serial: u32,
@@ -35,7 +35,7 @@ pub struct ChainSlot<const N: usize> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-enum State {
+enum SlotState {
     Free,
     Pending,
     /// Pending; the next poll serves the chain again.
@@ -50,23 +50,23 @@ impl<const N: usize> ChainSlot<N> {
     pub const fn new() -> Self {
         Self {
             chain: Chain::new(),
-            state: State::Free,
+            state: SlotState::Free,
             queue: 0,
             serial: 0,
         }
     }
 
     pub(crate) fn is_free(&self) -> bool {
-        self.state == State::Free
+        self.state == SlotState::Free
     }
 
     /// Returns whether the model may still answer the chain.
     pub(crate) fn is_pending(&self) -> bool {
-        matches!(self.state, State::Pending | State::Again)
+        matches!(self.state, SlotState::Pending | SlotState::Again)
     }
 
     pub(crate) fn is_of(&self, queue: u16) -> bool {
-        self.state != State::Free && self.queue == queue
+        self.state != SlotState::Free && self.queue == queue
     }
 
     pub(crate) fn queue(&self) -> u16 {
@@ -82,42 +82,42 @@ impl<const N: usize> ChainSlot<N> {
     }
 
     pub(crate) fn occupy(&mut self, queue: u16) {
-        self.state = State::Pending;
+        self.state = SlotState::Pending;
         self.queue = queue;
     }
 
     pub(crate) fn release(&mut self) {
-        self.state = State::Free;
+        self.state = SlotState::Free;
         self.serial = self.serial.wrapping_add(1);
     }
 
     pub(crate) fn again(&mut self) {
-        if self.state == State::Pending {
-            self.state = State::Again;
+        if self.state == SlotState::Pending {
+            self.state = SlotState::Again;
         }
     }
 
     /// Keeps the answer until older chains are answered. The chain's token becomes stale.
     pub(crate) fn answer(&mut self, written: u32) {
-        self.state = State::Answered(written);
+        self.state = SlotState::Answered(written);
         self.serial = self.serial.wrapping_add(1);
     }
 
     pub(crate) fn answered(&self) -> Option<u32> {
         match self.state {
-            State::Answered(written) => Some(written),
+            SlotState::Answered(written) => Some(written),
             _ => None,
         }
     }
 
     pub(crate) fn wants_again(&self) -> bool {
-        self.state == State::Again
+        self.state == SlotState::Again
     }
 
     pub(crate) fn take_again(&mut self) -> bool {
-        let again = self.state == State::Again;
+        let again = self.state == SlotState::Again;
         if again {
-            self.state = State::Pending;
+            self.state = SlotState::Pending;
         }
         again
     }

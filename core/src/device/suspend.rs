@@ -27,8 +27,8 @@ where
     /// * the driver was notified of the answers, and
     /// * taken queues are quiet.
     ///
-    /// Until then the call returns [`Quiesce::Pending`]. It asks the owners of taken queues to stop.
-    /// Call again after `complete`, and when an owner has stopped.
+    /// Until then the call returns [`Quiesce::Pending`]. It asks the owners of taken queues to
+    /// stop. Call again after `complete`, and when an owner has stopped.
     ///
     /// A taken queue that was asked to stop serves no chain after a resume either. Put it back, and
     /// take it again after the resume.

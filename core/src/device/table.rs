@@ -352,15 +352,15 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         Ok(())
     }
 
-    /// Checks every ready queue again at DRIVER_OK, when features and queues are final. Returns whether
-    /// the device may go live.
+    /// Checks every ready queue again at DRIVER_OK, when features and queues are final. Returns
+    /// whether the device may go live.
     ///
     /// Each queue is checked against the queues with lower numbers, lowest number first. Then
-    /// [`first_unwanted`](Self::first_unwanted) is called. `refused` is called for each queue that does
-    /// not pass, and for the set of queues if the set does not pass. If `refused` returns true for a
-    /// queue, the queue is removed and `queue_check` is called for the remaining queues again. Worst
-    /// case: `Q * (Q + 1) / 2` calls of `queue_check` for single queues; `Q` calls if no queue is
-    /// removed.
+    /// [`first_unwanted`](Self::first_unwanted) is called. `refused` is called for each queue that
+    /// does not pass, and for the set of queues if the set does not pass. If `refused` returns true
+    /// for a queue, the queue is removed and `queue_check` is called for the remaining queues
+    /// again. Worst case: `Q * (Q + 1) / 2` calls of `queue_check` for single queues; `Q` calls if
+    /// no queue is removed.
     pub(crate) fn check_again<M: DriverMem<Window = W>, C: QueueCheck + ?Sized>(
         &mut self,
         features: Features,
@@ -394,8 +394,8 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// Calls `queue_check` for each queue beside all others, lowest number first, and then for the set
-    /// of all queues. Returns the first queue that is refused, or the set.
+    /// Calls `queue_check` for each queue beside all others, lowest number first, and then for the
+    /// set of all queues. Returns the first queue that is refused, or the set.
     pub(crate) fn first_unwanted<C: QueueCheck + ?Sized>(
         &self,
         features: Features,

@@ -28,8 +28,9 @@
 //!
 //! At DRIVER_OK, every ready queue is checked again, with the negotiated features.
 //!
-//! A device that reads a queue register after the check could use a value that was not checked. This
-//! device therefore copies a queue's parameters when it checks the queue, and uses only the copy.
+//! A device that reads a queue register after the check could use a value that was not checked.
+//! This device therefore copies a queue's parameters when it checks the queue, and uses only the
+//! copy.
 
 mod access;
 mod decode;

@@ -77,7 +77,7 @@ pub struct Block<B> {
 }
 
 /// The reason why a request is not answered with OK.
-enum Failure {
+enum BlockFailure {
     /// The request is answered with this status.
     Status(u8),
     /// The request is answered with IOERR, and the host fault is reported.
@@ -86,7 +86,7 @@ enum Failure {
     NotReady,
 }
 
-impl From<BlockError> for Failure {
+impl From<BlockError> for BlockFailure {
     fn from(error: BlockError) -> Self {
         match error {
             BlockError::NotReady => Self::NotReady,
@@ -96,14 +96,14 @@ impl From<BlockError> for Failure {
     }
 }
 
-impl From<ChainError> for Failure {
+impl From<ChainError> for BlockFailure {
     fn from(error: ChainError) -> Self {
         Self::Host(error.into())
     }
 }
 
-const IOERR: Failure = Failure::Status(S_IOERR);
-const UNSUPP: Failure = Failure::Status(S_UNSUPP);
+const IOERR: BlockFailure = BlockFailure::Status(S_IOERR);
+const UNSUPP: BlockFailure = BlockFailure::Status(S_UNSUPP);
 
 /// One range of a DISCARD or WRITE_ZEROES request.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +117,10 @@ struct ByteRange {
 ///
 /// # Errors
 /// IOERR if the driver sent fewer bytes, or a host fault if memory is no longer mapped.
-fn read_whole<M: DriverMem>(request: &mut Request<'_, M>, bytes: &mut [u8]) -> Result<(), Failure> {
+fn read_whole<M: DriverMem>(
+    request: &mut Request<'_, M>,
+    bytes: &mut [u8],
+) -> Result<(), BlockFailure> {
     request
         .readable
         .read_exact(bytes)
@@ -179,7 +182,7 @@ impl<B: BlockBackend> Block<B> {
 
     /// Makes completed writes durable, unless the device may cache them. Called at the end of each
     /// request that changes the disk.
-    fn flush_unless_cached(&mut self) -> Result<(), Failure> {
+    fn flush_unless_cached(&mut self) -> Result<(), BlockFailure> {
         if self.backend.features().flush && !self.may_cache() {
             self.backend.flush()?;
         }
@@ -188,7 +191,7 @@ impl<B: BlockBackend> Block<B> {
 
     /// Converts a sector number into a byte offset. Fails with IOERR unless all of the `len` bytes
     /// from `sector` on are on the disk (blk-68).
-    fn locate(&self, sector: u64, len: u64) -> Result<u64, Failure> {
+    fn locate(&self, sector: u64, len: u64) -> Result<u64, BlockFailure> {
         let sectors = len >> SECTOR_SHIFT;
         let end = sector.checked_add(sectors).ok_or(IOERR)?;
         if end > self.backend.capacity() {
@@ -209,7 +212,7 @@ impl<B: BlockBackend> Block<B> {
     /// Checks the data length of an IN or OUT request, and converts its sector into a byte offset.
     /// Fails with IOERR for part of a sector, for more than `max_transfer`, and past the end of the
     /// disk.
-    fn check_data(&self, sector: u64, len: u64) -> Result<u64, Failure> {
+    fn check_data(&self, sector: u64, len: u64) -> Result<u64, BlockFailure> {
         let whole = len.is_multiple_of(SECTOR.into());
         if !whole || len > self.options.max_transfer.into() {
             return Err(IOERR);
@@ -221,7 +224,7 @@ impl<B: BlockBackend> Block<B> {
         &mut self,
         sector: u64,
         request: &mut Request<'_, M>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), BlockFailure> {
         let mut offset = self.check_data(sector, request.writable.remaining())?;
         while let Some(view) = request.writable.view(u32::MAX)? {
             self.backend.read(offset, &view)?;
@@ -235,7 +238,7 @@ impl<B: BlockBackend> Block<B> {
         &mut self,
         sector: u64,
         request: &mut Request<'_, M>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), BlockFailure> {
         if self.backend.features().read_only {
             return Err(IOERR);
         }
@@ -249,7 +252,7 @@ impl<B: BlockBackend> Block<B> {
     }
 
     /// Answers GET_ID, with fewer than 20 bytes if the driver left less room.
-    fn id<M: DriverMem>(&self, request: &mut Request<'_, M>) -> Result<(), Failure> {
+    fn id<M: DriverMem>(&self, request: &mut Request<'_, M>) -> Result<(), BlockFailure> {
         let room = num::clamp_index(request.writable.remaining()).min(ID_LEN);
         let id = self.options.id.get(..room).unwrap_or(&[]);
         Ok(request.writable.write_all(id)?)
@@ -260,7 +263,7 @@ impl<B: BlockBackend> Block<B> {
         &mut self,
         zeroes: bool,
         request: &mut Request<'_, M>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), BlockFailure> {
         let features = self.backend.features();
         let limits = if zeroes {
             features.write_zeroes
@@ -290,7 +293,7 @@ impl<B: BlockBackend> Block<B> {
         zeroes: bool,
         limits: RangeLimits,
         request: &mut Request<'_, M>,
-    ) -> Result<heapless::Vec<ByteRange, RANGE_CAPACITY>, Failure> {
+    ) -> Result<heapless::Vec<ByteRange, RANGE_CAPACITY>, BlockFailure> {
         let len = request.readable.remaining();
         if len == 0 || len & 15 != 0 || len >> 4 > limits.max_ranges.min(MAX_RANGES).into() {
             return Err(IOERR);
@@ -325,7 +328,7 @@ impl<B: BlockBackend> Block<B> {
     }
 
     /// Executes a request. The status byte is not part of `request`.
-    fn execute<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), Failure> {
+    fn execute<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), BlockFailure> {
         let mut header = [0; HEADER_LEN];
         read_whole(request, &mut header)?;
         let [kind, sector] = crate::memory::split(header);
@@ -414,12 +417,12 @@ impl<B: BlockBackend> DeviceModel for Block<B> {
         };
         let status = match self.execute(request) {
             Ok(()) => S_OK,
-            Err(Failure::Status(status)) => status,
-            Err(Failure::Host(fault)) => {
+            Err(BlockFailure::Status(status)) => status,
+            Err(BlockFailure::Host(fault)) => {
                 request.report(fault);
                 S_IOERR
             }
-            Err(Failure::NotReady) => return Ok(Answer::Pending),
+            Err(BlockFailure::NotReady) => return Ok(Answer::Pending),
         };
         let zeros = if status == S_OK {
             0

@@ -33,8 +33,8 @@
 //! * SET_IRQ_TYPE with NONE has no effect on an output.
 //!
 //! The device returns an eventq buffer at once as invalid if the chain contains no line number, if
-//! the line does not exist, if the line's interrupt is not enabled, or if the device already keeps a
-//! buffer for the line.
+//! the line does not exist, if the line's interrupt is not enabled, or if the device already keeps
+//! a buffer for the line.
 //!
 //! On both queues, only one mistake is a driver fault that stops the queue: a chain without a
 //! device-writable byte for the status.
@@ -138,14 +138,14 @@ pub struct Gpio<B, const L: usize> {
 }
 
 /// Why a request is answered with ERR.
-enum Failure {
+enum GpioFailure {
     /// The request is invalid, or the line does not support it.
     Rejected,
     /// A host fault, which is reported.
     Host(HostFault),
 }
 
-impl From<GpioError> for Failure {
+impl From<GpioError> for GpioFailure {
     fn from(error: GpioError) -> Self {
         match error {
             GpioError::Unsupported => Self::Rejected,
@@ -154,7 +154,7 @@ impl From<GpioError> for Failure {
     }
 }
 
-impl From<ReadExactError<ChainError>> for Failure {
+impl From<ReadExactError<ChainError>> for GpioFailure {
     fn from(error: ReadExactError<ChainError>) -> Self {
         match error {
             ReadExactError::UnexpectedEof => Self::Rejected,
@@ -272,13 +272,13 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     /// Returns the state of a line.
     ///
     /// # Errors
-    /// `Failure::Rejected` if the line does not exist.
-    fn state(&mut self, line: u16) -> Result<&mut State, Failure> {
+    /// `GpioFailure::Rejected` if the line does not exist.
+    fn state(&mut self, line: u16) -> Result<&mut State, GpioFailure> {
         let exists = line < self.count();
         self.states
             .get_mut(usize::from(line))
             .filter(|_| exists)
-            .ok_or(Failure::Rejected)
+            .ok_or(GpioFailure::Rejected)
     }
 
     fn names<M: DriverMem>(&self, request: &mut Request<'_, M>) -> Result<(), ChainError> {
@@ -286,7 +286,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         self.names.write(self.count(), &mut request.writable)
     }
 
-    fn set_direction(&mut self, line: u16, direction: Direction) -> Result<(), Failure> {
+    fn set_direction(&mut self, line: u16, direction: Direction) -> Result<(), GpioFailure> {
         let State { value, trigger, .. } = *self.state(line)?;
         let abilities = self.lines.abilities(line);
         let possible = match direction {
@@ -295,7 +295,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
             Direction::Input => abilities.contains(Abilities::INPUT),
         };
         if !possible {
-            return Err(Failure::Rejected);
+            return Err(GpioFailure::Rejected);
         }
         let high = value.filter(|_| direction == Direction::Output);
         self.lines.set_direction(line, direction, high)?;
@@ -304,7 +304,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     }
 
     /// Resets all state of a line, except for an eventq buffer that must be returned (gpio-09).
-    fn reset_line(&mut self, line: u16) -> Result<(), Failure> {
+    fn reset_line(&mut self, line: u16) -> Result<(), GpioFailure> {
         let state = self.state(line)?;
         let enabled = state.trigger.is_some();
         state.disable();
@@ -323,10 +323,10 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         Ok(disabled?)
     }
 
-    fn set_value(&mut self, line: u16, high: bool) -> Result<(), Failure> {
+    fn set_value(&mut self, line: u16, high: bool) -> Result<(), GpioFailure> {
         let direction = self.state(line)?.direction;
         if !self.lines.abilities(line).contains(Abilities::OUTPUT) {
-            return Err(Failure::Rejected);
+            return Err(GpioFailure::Rejected);
         }
         if direction == Direction::Output {
             self.lines.drive(line, high)?;
@@ -335,12 +335,12 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         Ok(())
     }
 
-    fn set_trigger(&mut self, line: u16, trigger: Option<Trigger>) -> Result<(), Failure> {
+    fn set_trigger(&mut self, line: u16, trigger: Option<Trigger>) -> Result<(), GpioFailure> {
         let state = *self.state(line)?;
         // An output has no enabled interrupt, so disabling its interrupt has no effect.
         let output = trigger.is_some() && state.direction == Direction::Output;
         if !self.has_irq() || output {
-            return Err(Failure::Rejected);
+            return Err(GpioFailure::Rejected);
         }
         match (state.trigger, trigger) {
             (None, None) => Ok(()),
@@ -355,9 +355,9 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
 
     /// Enables an interrupt, or replaces the trigger of an enabled interrupt. After a replacement,
     /// a kept buffer waits for the new trigger, and a latched edge is discarded.
-    fn enable(&mut self, line: u16, trigger: Trigger) -> Result<(), Failure> {
+    fn enable(&mut self, line: u16, trigger: Trigger) -> Result<(), GpioFailure> {
         if !self.lines.abilities(line).contains(Abilities::INTERRUPT) {
-            return Err(Failure::Rejected);
+            return Err(GpioFailure::Rejected);
         }
         let level = self.lines.level(line)?;
         if let Err(error) = self.lines.set_trigger(line, Some(trigger)) {
@@ -373,12 +373,12 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
     }
 
     /// Executes a request whose answer is one value. Returns the value.
-    fn execute(&mut self, kind: Kind, line: u16, value: u32) -> Result<u8, Failure> {
+    fn execute(&mut self, kind: Kind, line: u16, value: u32) -> Result<u8, GpioFailure> {
         match kind {
-            Kind::LineNames => Err(Failure::Rejected),
+            Kind::LineNames => Err(GpioFailure::Rejected),
             Kind::GetDirection => Ok(self.state(line)?.direction.value()),
             Kind::SetDirection => {
-                let direction = Direction::parse(value).ok_or(Failure::Rejected)?;
+                let direction = Direction::parse(value).ok_or(GpioFailure::Rejected)?;
                 self.set_direction(line, direction).map(|()| 0)
             }
             Kind::GetValue => {
@@ -386,9 +386,9 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
                 Ok(self.lines.level(line)?.into())
             }
             Kind::SetValue if value <= 1 => self.set_value(line, value == 1).map(|()| 0),
-            Kind::SetValue => Err(Failure::Rejected),
+            Kind::SetValue => Err(GpioFailure::Rejected),
             Kind::SetTrigger => {
-                let trigger = Trigger::parse(value).ok_or(Failure::Rejected)?;
+                let trigger = Trigger::parse(value).ok_or(GpioFailure::Rejected)?;
                 self.set_trigger(line, trigger).map(|()| 0)
             }
         }
@@ -410,11 +410,11 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
                             }
                             return done(request);
                         }
-                        Err(Failure::Rejected)
+                        Err(GpioFailure::Rejected)
                     }
                     // A request whose answer does not fit is not executed.
                     Some(kind) if room >= 2 => self.execute(kind, line, value),
-                    _ => Err(Failure::Rejected),
+                    _ => Err(GpioFailure::Rejected),
                 }
             }
             Err(error) => Err(error.into()),
@@ -422,7 +422,7 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         let answer = match outcome {
             Ok(value) => [STATUS_OK, value],
             Err(failure) => {
-                if let Failure::Host(fault) = failure {
+                if let GpioFailure::Host(fault) = failure {
                     request.report(fault);
                 }
                 [STATUS_ERR, 0]
@@ -448,11 +448,11 @@ impl<B: GpioLines, const L: usize> Gpio<B, L> {
         match request
             .readable
             .read_exact(&mut line)
-            .map_err(Failure::from)
+            .map_err(GpioFailure::from)
         {
             Ok(()) => {}
-            Err(Failure::Rejected) => return Some(IRQ_INVALID),
-            Err(Failure::Host(fault)) => {
+            Err(GpioFailure::Rejected) => return Some(IRQ_INVALID),
+            Err(GpioFailure::Host(fault)) => {
                 request.report(fault);
                 return Some(IRQ_INVALID);
             }

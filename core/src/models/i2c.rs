@@ -9,8 +9,8 @@
 //!
 //! A driver sends a write and the read that follows it as a group of two requests. Many chips allow
 //! no STOP between the write and the read. embedded-hal takes such a write and its read in one
-//! call, so the write must wait for the read. [`combining`](I2c::with_combining) makes the device keep a
-//! write that is not the last request of its group. If the next request reads from the same
+//! call, so the write must wait for the read. [`combining`](I2c::with_combining) makes the device
+//! keep a write that is not the last request of its group. If the next request reads from the same
 //! address, the device executes the write and the read by one
 //! [`write_read`](embedded_hal::i2c::I2c::write_read), with a repeated START.
 //!
@@ -289,7 +289,7 @@ struct Header {
 
 /// A request that passed all checks.
 #[derive(Clone, Copy, Debug)]
-struct Segment {
+struct CheckedRequest {
     address: I2cAddress,
     read: bool,
     len: usize,
@@ -306,7 +306,7 @@ impl Header {
         })
     }
 
-    fn segment<M>(self, request: &Request<'_, M>) -> Result<Segment, Failed>
+    fn segment<M>(self, request: &Request<'_, M>) -> Result<CheckedRequest, Failed>
     where
         M: DriverMem,
     {
@@ -318,7 +318,7 @@ impl Header {
         if !Flags::all().contains(self.flags) || other != 0 {
             return Err(FAILED);
         }
-        Ok(Segment {
+        Ok(CheckedRequest {
             address: I2cAddress::from_request(self.addr).ok_or(FAILED)?,
             read,
             len: num::clamp_index(len),
@@ -406,11 +406,11 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
     /// write is kept.
     fn execute<M: DriverMem>(
         &mut self,
-        segment: Segment,
+        segment: CheckedRequest,
         more: bool,
         request: &mut Request<'_, M>,
     ) -> Result<bool, Failed> {
-        let Segment { address, read, len } = segment;
+        let CheckedRequest { address, read, len } = segment;
         let bytes = self.buffer.get_mut(..len).ok_or(FAILED)?;
         if read {
             bytes.fill(0);

@@ -87,7 +87,7 @@ pub struct Spi<C, const BYTES: usize> {
 }
 
 /// Why a request is not answered with TRANS_OK.
-enum Failure {
+enum SpiFailure {
     /// Answered with PARAM_ERR.
     Parameters,
     /// Answered with TRANS_ERR.
@@ -96,7 +96,7 @@ enum Failure {
     Host(HostFault),
 }
 
-impl From<SpiError> for Failure {
+impl From<SpiError> for SpiFailure {
     fn from(error: SpiError) -> Self {
         match error {
             SpiError::Unsupported => Self::Parameters,
@@ -105,13 +105,13 @@ impl From<SpiError> for Failure {
     }
 }
 
-impl From<ChainError> for Failure {
+impl From<ChainError> for SpiFailure {
     fn from(error: ChainError) -> Self {
         Self::Host(error.into())
     }
 }
 
-impl From<ReadExactError<ChainError>> for Failure {
+impl From<ReadExactError<ChainError>> for SpiFailure {
     fn from(error: ReadExactError<ChainError>) -> Self {
         match error {
             ReadExactError::UnexpectedEof => Self::Parameters,
@@ -139,19 +139,19 @@ impl<C: SpiController, const BYTES: usize> Spi<C, BYTES> {
         &mut self.controller
     }
 
-    fn execute<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), Failure> {
+    fn execute<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), SpiFailure> {
         let mut header = [0; HEADER];
         request.readable.read_exact(&mut header)?;
         let settings = self.controller.capabilities().normalized().check(&header);
-        let settings = settings.ok_or(Failure::Parameters)?;
+        let settings = settings.ok_or(SpiFailure::Parameters)?;
         // The lengths of the data determine which of the three types of transfer the request is
         // (spi-05, spi-06).
         let (tx, rx) = (request.readable.remaining(), request.writable.remaining());
         if tx.max(rx) == 0 || (tx != 0 && rx != 0 && tx != rx) {
-            return Err(Failure::Parameters);
+            return Err(SpiFailure::Parameters);
         }
         let bytes = self.buffer.get_mut(..num::clamp_index(tx.max(rx)));
-        let bytes = bytes.ok_or(Failure::Transfer)?;
+        let bytes = bytes.ok_or(SpiFailure::Transfer)?;
         if tx == 0 {
             bytes.fill(0);
         } else {
@@ -214,9 +214,9 @@ impl<C: SpiController, const BYTES: usize> DeviceModel for Spi<C, BYTES> {
         };
         let result = match self.execute(request) {
             Ok(()) => TRANS_OK,
-            Err(Failure::Parameters) => PARAM_ERR,
-            Err(Failure::Transfer) => TRANS_ERR,
-            Err(Failure::Host(fault)) => {
+            Err(SpiFailure::Parameters) => PARAM_ERR,
+            Err(SpiFailure::Transfer) => TRANS_ERR,
+            Err(SpiFailure::Host(fault)) => {
                 request.report(fault);
                 TRANS_ERR
             }

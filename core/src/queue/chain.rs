@@ -243,8 +243,8 @@ pub(crate) struct ChainHeader {
     /// Device-writable bytes. With the readable bytes, at most [`MAX_LEN`].
     pub(super) writable_len: u64,
     /// Serial number of the chain, or [`NO_CHAIN`]. It distinguishes the chain from clones of
-    /// earlier chains with the same head. Within one generation of a queue, at least 2^29 chains lie
-    /// between two chains that the queue confuses. See the module `serial`.
+    /// earlier chains with the same head. Within one generation of a queue, at least 2^29 chains
+    /// lie between two chains that the queue confuses. See the module `serial`.
     serial: u32,
     /// The fault that `pop` found.
     pub(super) fault: Option<DriverFault>,

@@ -304,11 +304,6 @@ impl<W> CheckedQueue<W> {
     pub const fn is_packed(&self) -> bool {
         is_packed(self.features)
     }
-
-    /// Returns the windows of the descriptor, driver and device areas.
-    pub fn into_windows(self) -> [W; 3] {
-        [self.windows.desc, self.windows.driver, self.windows.device]
-    }
 }
 
 /// The windows of the three areas of a queue.

@@ -1,7 +1,7 @@
 //! The virtqueues. A virtqueue reads chains from the driver's rings, and writes used elements to
 //! the rings.
 //!
-//! A [`Virtqueue`] has one interface for both ring formats. The driver chooses the format by
+//! A `Virtqueue` has one interface for both ring formats. The driver chooses the format by
 //! negotiating `VIRTIO_F_RING_PACKED` or not. The Cargo features `split` and `packed` select the
 //! formats that are built in.
 //!
@@ -26,10 +26,10 @@ pub use chain::{Chain, Segment};
 use check::Windows;
 pub use check::{CheckedQueue, QueueCheck, QueueCheckFn, translate_queue};
 #[cfg(feature = "packed")]
-pub use packed::PackedQueue;
+pub(crate) use packed::PackedQueue;
 use snapshot::RingSnapshot;
 #[cfg(feature = "split")]
-pub use split::SplitQueue;
+pub(crate) use split::SplitQueue;
 pub use stream::{ChainError, ReadableChain, WritableChain};
 
 use crate::{
@@ -62,7 +62,7 @@ pub(crate) enum Popped {
 /// A virtqueue is created only from a [`CheckedQueue`]. A method that finds the driver at fault
 /// reports the fault and does not stop the queue. The owner of the queue stops it.
 #[derive(Debug)]
-pub enum Virtqueue<W, const N: usize> {
+pub(crate) enum Virtqueue<W, const N: usize> {
     /// The format without `VIRTIO_F_RING_PACKED`.
     #[cfg(feature = "split")]
     Split(SplitQueue<W, N>),
@@ -208,12 +208,6 @@ impl<W, const N: usize> Virtqueue<W, N> {
     /// quiet queue, [`needs_interrupt`](Self::needs_interrupt) returns false without an access.
     pub(crate) fn set_quiet(&mut self, quiet: bool) {
         either!(self, queue => queue.set_quiet(quiet));
-    }
-
-    /// Returns the number of elements.
-    #[must_use]
-    pub const fn size(&self) -> u16 {
-        either!(self, queue => queue.size())
     }
 
     /// Returns whether the queue is packed.

@@ -56,7 +56,7 @@ const FLAGS: u32 = 3 << 16;
 /// A queue is created only from a [`CheckedQueue`]. A method that finds the driver at fault reports
 /// the fault and does not stop the queue. The owner of the queue stops it.
 #[derive(Debug)]
-pub struct PackedQueue<W, const N: usize> {
+pub(crate) struct PackedQueue<W, const N: usize> {
     windows: Windows<W>,
     size: u16,
     next_avail: Position,
@@ -453,12 +453,6 @@ impl<W, const N: usize> PackedQueue<W, N> {
     /// See [`Virtqueue::set_quiet`](super::Virtqueue::set_quiet).
     pub(crate) fn set_quiet(&mut self, quiet: bool) {
         self.mode.set_quiet(quiet);
-    }
-
-    /// Returns the number of elements.
-    #[must_use]
-    pub const fn size(&self) -> u16 {
-        self.size
     }
 
     pub(crate) fn snapshot(&self) -> RingSnapshot {

@@ -49,7 +49,7 @@ const NO_NOTIFY: u16 = 1;
 /// A queue is created only from a [`CheckedQueue`]. A method that finds the driver at fault reports
 /// the fault and does not stop the queue. The owner of the queue stops it.
 #[derive(Debug)]
-pub struct SplitQueue<W, const N: usize> {
+pub(crate) struct SplitQueue<W, const N: usize> {
     windows: Windows<W>,
     /// Number of elements minus 1.
     mask: u16,
@@ -245,8 +245,8 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     /// index.
     ///
     /// The element is stored before the index, so that the driver never sees an index without its
-    /// element. Returns false and stores nothing if the chain is not in flight. A queue with IN_ORDER
-    /// uses [`push_in_order`](Self::push_in_order) instead.
+    /// element. Returns false and stores nothing if the chain is not in flight. A queue with
+    /// IN_ORDER uses [`push_in_order`](Self::push_in_order) instead.
     #[inline(always)]
     pub(crate) fn push_used(&mut self, chain: &Chain<N>, written: u32) -> bool {
         // The head of a chain in flight is below `N`, so the mask does not change it. The mask

@@ -15,7 +15,7 @@ impl<const Q: usize> Transport<Q> {
     /// Returns the registers and the phase as a plain value, or `None` while an access is
     /// outstanding.
     #[must_use]
-    pub fn save(&self) -> Option<RegisterSnapshot<Q>> {
+    pub(crate) fn save(&self) -> Option<RegisterSnapshot<Q>> {
         if self.outstanding().is_some() {
             return None;
         }
@@ -53,7 +53,7 @@ impl<const Q: usize> Transport<Q> {
     ///
     /// # Errors
     /// [`SnapshotError`]. The register block must then be reset before it is used.
-    pub fn restore<C: DeviceConfig, const N: usize, const P: usize>(
+    pub(crate) fn restore<C: DeviceConfig, const N: usize, const P: usize>(
         &mut self,
         snapshot: &RegisterSnapshot<Q>,
         device: &DeviceSnapshot<Q, N, P>,
