@@ -70,8 +70,8 @@ const REGISTERS: u32 = 0x100;
 pub struct Bus<D> {
     /// Devices by first address.
     devices: BTreeMap<u32, Attached<D>>,
-    /// First address of the device whose reply is pending.
-    outstanding: Option<u32>,
+    /// First address of the device whose reply is pending, and the ticket for the reply.
+    outstanding: Option<(u32, Ticket)>,
     /// First address at which the next `poll` starts.
     next_poll: u32,
 }
@@ -173,7 +173,7 @@ impl<D> Bus<D> {
     /// Returns `None` if there is no such device, or if the driver waits for a reply of this
     /// device.
     pub fn detach(&mut self, start: u32) -> Option<D> {
-        if self.outstanding == Some(start) {
+        if self.outstanding.is_some_and(|(owner, _)| owner == start) {
             return None;
         }
         self.devices.remove(&start).map(|attached| attached.device)
@@ -230,23 +230,28 @@ where
             return Reply::Refused(Refusal::NoSuchRegister { offset });
         };
         let reply = device.access(relative(access, start));
-        if matches!(reply, Reply::Pending(_)) {
-            self.outstanding = Some(start);
+        if let Reply::Pending(ticket) = reply {
+            self.outstanding = Some((start, ticket));
         }
         reply
     }
 
     /// Asks the device whose reply is pending to finish the access.
     fn finish(&mut self, ticket: Ticket) -> Reply {
-        let outstanding = self.outstanding;
-        let Some(device) = outstanding.and_then(|start| self.device_mut(start)) else {
+        let Some((start, expected)) = self.outstanding else {
+            return Reply::Refused(Refusal::StaleTicket);
+        };
+        let Some(device) = self.device_mut(start) else {
             return Reply::Refused(Refusal::StaleTicket);
         };
         let reply = device.finish(ticket);
-        let still_pending = matches!(
-            reply,
-            Reply::Pending(_) | Reply::Refused(Refusal::StaleTicket)
-        );
+        let still_pending = match reply {
+            Reply::Pending(_) => true,
+            // The host has exchanged the device, or has finished the access itself. No other call
+            // would free the bus.
+            Reply::Refused(Refusal::StaleTicket) => ticket != expected,
+            _ => false,
+        };
         if !still_pending {
             self.outstanding = None;
         }

@@ -6,7 +6,7 @@ use virtside_tests::models::i2c::{self, I2cRig};
 /// A live adapter whose faulty chains are given back alone.
 fn lenient(combining: bool) -> I2cRig<i2c::Recorder> {
     let rig = match combining {
-        true => I2cRig::combining(4),
+        true => I2cRig::with_combining(4),
         false => I2cRig::with(I2c::new(i2c::Recorder::default()), 4),
     };
     let I2cRig {
@@ -15,7 +15,7 @@ fn lenient(combining: bool) -> I2cRig<i2c::Recorder> {
         ram,
         order,
     } = rig;
-    let engine = engine.with_policy(FaultPolicy::Refuse);
+    let engine = engine.with_policy(FaultPolicy::Reject);
     I2cRig {
         engine,
         driver,
@@ -35,7 +35,7 @@ fn faulty_group(combining: bool, spoil: impl Fn(&mut Vec<Buffer>)) -> I2cRig<i2c
     rig.offer(2, &i2c::read(0x50, 2));
     let _ = rig.run();
     assert_eq!(rig.take_used().len(), 3, "all came back");
-    assert_eq!(rig.engine.counters().refused, 1);
+    assert_eq!(rig.engine.counters().rejected, 1);
     rig
 }
 

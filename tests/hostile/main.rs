@@ -1,9 +1,14 @@
-//! What hostile drivers, careless hosts and unlucky operators may do that no other test does.
+//! What hostile drivers, careless hosts and unlucky operators may do.
 
+mod anew;
 mod buses;
 mod chips;
+mod exchanged;
+mod failed_requests;
 mod late;
 mod order;
 mod phases;
 mod relations;
+mod reset_together;
 mod serials;
+mod stale_chains;

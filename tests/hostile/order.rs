@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use virtside::{
     DriverMem, Features, FlatMem, Refusal, Shared, Step,
+    device::PutBackError,
     device::{QueueState, Stop, TakenQueue},
     error::DeviceError,
     mmio::Reply,
@@ -61,7 +62,7 @@ impl World {
 
     /// Broken chains are given back alone.
     fn refusing(format: Format, features: Features) -> Self {
-        let rig = HolderRig::refusing(format, features | Features::RING_RESET);
+        let rig = HolderRig::rejecting(format, features | Features::RING_RESET);
         Self::over(rig, format, 16)
     }
 
@@ -125,7 +126,7 @@ impl World {
         if broken {
             // Also one that was abandoned stands in its way.
             if self.popped.is_empty() {
-                assert!(matches!(got, Err(Stop::Refused(_))), "{got:?}");
+                assert!(matches!(got, Err(Stop::Rejected(_))), "{got:?}");
                 self.given.push_back((number, 0));
             } else {
                 assert!(matches!(got, Err(Stop::Driver(_))), "{got:?}");
@@ -222,7 +223,7 @@ impl World {
         }
         let back = self.rig.engine.put_back(queue);
         if lost {
-            assert!(matches!(back, Err(Err(Refusal::StaleToken))));
+            assert!(matches!(back, Err(PutBackError::Discarded)));
             // Under every policy: it is the owner's doing.
             assert!(self.rig.engine.device().shared().needs_reset());
             self.reset();
@@ -272,7 +273,7 @@ impl World {
             .rig
             .engine
             .put_back(self.queue.take().expect("it was taken"));
-        assert!(matches!(back, Err(Err(Refusal::StaleToken))));
+        assert!(matches!(back, Err(PutBackError::Discarded)));
         assert_eq!(self.rig.engine.queue_state(0), QueueState::Failed);
         self.reset();
     }
@@ -325,7 +326,7 @@ impl World {
             .rig
             .engine
             .put_back(self.queue.take().expect("it was taken"));
-        assert!(matches!(back, Err(Err(Refusal::StaleToken))));
+        assert!(matches!(back, Err(PutBackError::Discarded)));
         assert!(!self.rig.engine.device().shared().needs_reset());
         self.waiting.clear();
         self.given.clear();

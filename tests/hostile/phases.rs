@@ -146,9 +146,9 @@ fn memory_that_changes_during_a_suspension_is_followed() {
     to.write(0, &bytes);
     suspend(&mut engine);
     *engine.memory_mut() = to.flat(BASE);
-    assert!(!engine.memory_changed());
+    assert!(!engine.memory_changed().is_done());
     queue.abandon(&chain);
-    assert!(engine.memory_changed());
+    assert!(engine.memory_changed().is_done());
     assert_eq!(status(&mut engine), SUSPENDED);
     assert!(engine.put_back(queue).is_ok());
     let before = bytes;
@@ -169,7 +169,7 @@ fn a_ring_lost_during_a_suspension_is_told_once_awake() {
     engine.poll(BUDGET);
     assert_eq!(engine.store(reg::STATUS, LIVE_SUSPEND), Reply::Done(0));
     mem.deny(config(0).device, 8);
-    assert!(engine.memory_changed());
+    assert!(engine.memory_changed().is_done());
     assert_eq!(
         engine.take_host_fault(),
         Some(HostFault::RingGone { queue: 0 })
@@ -251,7 +251,7 @@ fn chains_that_wait_for_their_turn_free_their_slots_at_a_fault() {
     for &format in FORMATS {
         for policy in [
             FaultPolicy::StopQueue,
-            FaultPolicy::Refuse,
+            FaultPolicy::Reject,
             FaultPolicy::NeedsReset,
         ] {
             let mut rig = HolderRig::with(format, Features::IN_ORDER, 2, 16, 5);
@@ -276,7 +276,7 @@ fn chains_that_wait_for_their_turn_free_their_slots_at_a_fault() {
                 [0, 1, 2, 3, 4],
                 "{format:?} {policy:?}"
             );
-            if policy == FaultPolicy::Refuse {
+            if policy == FaultPolicy::Reject {
                 rig.answer(0, 4);
                 assert_eq!(rig.driver().numbers(), [0, 1, 2, 3]);
             } else {

@@ -47,12 +47,12 @@ fn two_related_queues_may_be_reset_if_the_first_returns_first() {
 #[test]
 fn a_lenient_device_lets_the_driver_try_a_refused_return_again() {
     let (engine, ram) = device(&one_beside_zero());
-    let mut engine = engine.with_policy(FaultPolicy::Refuse);
+    let mut engine = engine.with_policy(FaultPolicy::Reject);
     assert!(engine.bring_up(FEATURES, &[config(0), config(1)]));
     for queue in [0, 1] {
         assert_eq!(reset_queue(&mut engine, queue), Reply::Done(0));
     }
-    let refused = Reply::Refused(Refusal::Policy { queue: 1 });
+    let refused = Reply::Refused(Refusal::QueueCheck { queue: 1 });
     assert_eq!(engine.configure(&config(1)), refused);
     assert_eq!(engine.queue_state(1), QueueState::Off);
     assert!(!engine.device().shared().needs_reset());

@@ -215,7 +215,11 @@ where
         }
         let (table, features) = (&mut self.table, self.features);
         table.lay_out(config, max, features, &self.mem)?;
-        if let Some(unwanted) = table.first_unwanted(features, queue_check) {
+        let unwanted = table.first_unwanted(features, queue_check);
+        // The set is checked when as many queues are back as the driver had at once. Otherwise two
+        // queues that are reset at the same time could never return.
+        let complete = table.configured().len() >= usize::from(self.reserved);
+        if let Some(unwanted) = unwanted.filter(|one| complete || one.queue.is_some()) {
             table.remove(config.queue);
             return Err(if unwanted.queue == Some(config.queue) {
                 unwanted.error

@@ -37,7 +37,9 @@ pub enum QueueState {
 /// since the table was made, in this epoch of the shared block. A table that is made anew counts
 /// configurations from 0 again, so the epoch keeps the generations of two tables apart.
 const fn serial_generation(nth: u32, epoch: u32) -> u32 {
-    nth.wrapping_add(epoch.wrapping_mul(8))
+    // Epochs are multiples of 8. The factor is odd and near the golden ratio of 2^15, so that the
+    // generations of neighbouring epochs lie far apart.
+    nth.wrapping_add((epoch >> 3).wrapping_mul(0x4f1b))
 }
 
 /// A queue, or the set of queues, that a [`QueueCheck`] refused while the driver goes live.
@@ -238,6 +240,7 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         for queue in 0..num::clamp_u16(Q) {
             self.remove(queue);
         }
+        self.configured = 0;
     }
 
     /// Moves a live queue out, unless the device has chains of it in hand.

@@ -246,6 +246,8 @@ struct Kept {
     token: Token,
     address: I2cAddress,
     len: usize,
+    /// A request after the write was rejected, so no read is combined with the write.
+    alone: bool,
 }
 
 /// Why a request is answered with MSG_ERR, and the host fault to report, if there is one.
@@ -379,6 +381,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         let segment = header.and_then(|header| header.segment(request));
         if let Some(kept) = self.kept {
             if let Ok(segment) = segment
+                && !kept.alone
                 && segment.read
                 && segment.address == kept.address
                 && segment.len <= BYTES.saturating_sub(kept.len)
@@ -424,6 +427,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
                 token: request.token,
                 address,
                 len,
+                alone: false,
             });
             return Ok(false);
         }
@@ -437,7 +441,7 @@ impl<B: I2cBus, const BYTES: usize> I2c<B, BYTES> {
         let bytes = self.buffer.get(..kept.len).ok_or(FAILED)?;
         let done = self.bus.transfer(kept.address, I2cTransfer::Write(bytes));
         // The device keeps only requests that are not the last of their group.
-        self.failing = done.is_err();
+        self.failing |= done.is_err();
         Ok(done?)
     }
 
@@ -522,6 +526,13 @@ impl<B: I2cBus, const BYTES: usize> DeviceModel for I2c<B, BYTES> {
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
         // A request without a byte for the status cannot be answered.
         let Some(end) = request.writable.split_end(1) else {
+            // The device may only reject the chain. Then the rest of the group fails, and the next
+            // read is not combined with a write before this request.
+            let header = Header::read(request);
+            self.failing = header.is_ok_and(|header| header.flags.contains(Flags::FAIL_NEXT));
+            if let Some(kept) = &mut self.kept {
+                kept.alone = true;
+            }
             return Err(DriverFault::BadRequest { head: request.head });
         };
         let status = match self.handle(request) {

@@ -168,6 +168,14 @@ impl<C: SpiController, const BYTES: usize> Spi<C, BYTES> {
         }
         Ok(())
     }
+
+    /// Deselects the chip that an earlier request kept selected, because a request has failed. The
+    /// next request must not continue the broken message.
+    fn deselect(&mut self) {
+        if self.controller.selected().is_some() {
+            self.controller.release();
+        }
+    }
 }
 
 impl<C: SpiController, const BYTES: usize> DeviceConfig for Spi<C, BYTES> {
@@ -210,6 +218,7 @@ impl<C: SpiController, const BYTES: usize> DeviceModel for Spi<C, BYTES> {
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
         // A request without a byte for the result cannot be answered.
         let Some(end) = request.writable.split_end(1) else {
+            self.deselect();
             return Err(DriverFault::BadRequest { head: request.head });
         };
         let result = match self.execute(request) {
@@ -221,6 +230,9 @@ impl<C: SpiController, const BYTES: usize> DeviceModel for Spi<C, BYTES> {
                 TRANS_ERR
             }
         };
+        if result != TRANS_OK {
+            self.deselect();
+        }
         let zeros = if result == TRANS_OK {
             0
         } else {

@@ -38,7 +38,7 @@ use crate::{
 /// |---|---|---|
 /// | a queue is made ready: QueueReady = 1 before DRIVER_OK, [`Message::ConfigureQueue`] | [`check_config`] for this queue | the queues that are ready at this time |
 /// | the driver goes live: DRIVER_OK, [`Message::Ready`], [`DeviceBuilder::build`] | [`check_config`] for every ready queue, lowest number first, then [`check_ready`] | every other ready queue |
-/// | a queue is set up again in a live device (queue reset) | [`check_config`] for every ready queue and for this one, then [`check_ready`] | every other queue, except queues that the driver has stopped |
+/// | a queue is set up again in a live device (queue reset) | [`check_config`] for every ready queue and for this one, then [`check_ready`] if as many queues are ready as the driver has had at once since DRIVER_OK | every other queue, except queues that the driver has stopped |
 /// | a state is restored | [`check_config`] for every queue of the state, then [`check_ready`], with the features of the state. No calls for a register block before DRIVER_OK: DRIVER_OK makes them | every other queue of the state |
 ///
 /// The two checks of one queue see different `existing` sets. The first set may lack queues that

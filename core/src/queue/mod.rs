@@ -120,7 +120,8 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
     ) -> Option<Self> {
         // At least 2^17, so that the adopted chains get lower numbers without a wrap. At most
         // 2^30 + 2^16, which is a valid serial number of a split queue.
-        let serial = (u32::from(num::low16(generation) & 0x3fff)).wrapping_add(2) << 16;
+        let spread = num::low16(generation.wrapping_mul(0x9e37)) & 0x3fff;
+        let serial = u32::from(spread).wrapping_add(2) << 16;
         #[cfg(all(feature = "split", feature = "packed"))]
         if checked.is_packed() {
             return PackedQueue::restored(checked, serial, ring).map(Self::Packed);

@@ -39,7 +39,11 @@ impl Image {
 
     /// Creates an image without a name, so that no file stays behind however the command ends.
     fn temporary(len: u64) -> Result<Self> {
-        let folder = env::temp_dir();
+        let mut folder = env::temp_dir();
+        // An empty TMPDIR counts as unset, or the image would be in the current folder.
+        if folder.as_os_str().is_empty() {
+            folder = "/tmp".into();
+        }
         let failure = |error| {
             let folder = folder.display();
             Failure::Usage(format!(
