@@ -140,6 +140,20 @@ impl<C: SpiController, const BYTES: usize> Spi<C, BYTES> {
     }
 
     fn execute<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<(), SpiFailure> {
+        let mut transferred = false;
+        let done = self.try_execute(request, &mut transferred);
+        // The controller itself deselects the chip after a transfer that fails.
+        if done.is_err() && !transferred {
+            self.deselect();
+        }
+        done
+    }
+
+    fn try_execute<M: DriverMem>(
+        &mut self,
+        request: &mut Request<'_, M>,
+        transferred: &mut bool,
+    ) -> Result<(), SpiFailure> {
         let mut header = [0; HEADER];
         request.readable.read_exact(&mut header)?;
         let settings = self.controller.capabilities().normalized().check(&header);
@@ -162,6 +176,7 @@ impl<C: SpiController, const BYTES: usize> Spi<C, BYTES> {
             (_, 0) => SpiData::Write(bytes),
             _ => SpiData::Exchange(&mut *bytes),
         };
+        *transferred = true;
         self.controller.transfer(&settings, data)?;
         if rx != 0 {
             request.writable.write_all(bytes)?;
@@ -230,9 +245,6 @@ impl<C: SpiController, const BYTES: usize> DeviceModel for Spi<C, BYTES> {
                 TRANS_ERR
             }
         };
-        if result != TRANS_OK {
-            self.deselect();
-        }
         let zeros = if result == TRANS_OK {
             0
         } else {
