@@ -57,17 +57,7 @@ where
             Some(Message::ConfigureQueue(config))
                 if built::RING_RESET && self.phase() == Phase::Live =>
             {
-                let max = self.model.queue_size_max(config.queue);
-                let verdict = self
-                    .device
-                    .enable_queue(&config, max, &self.model.queue_check())
-                    .map_err(|error| error.refusal(config.queue));
-                let reply = self.transport.settle(verdict, &self.device.shared);
-                if verdict.is_err() {
-                    // Drivers do not read QueueReady back after they wrote 1.
-                    self.device.broke_protocol();
-                }
-                reply
+                self.configure_again(&config)
             }
             Some(Message::ConfigureQueue(config)) => {
                 let verdict = self.configure(&config);
@@ -79,6 +69,22 @@ where
             Some(Message::Ready { features }) => self.driver_ready(features),
             _ => self.try_complete(),
         }
+    }
+
+    // Kept out of line, so that other accesses need no stack for it.
+    #[inline(never)]
+    fn configure_again(&mut self, config: &QueueConfig) -> Reply {
+        let max = self.model.queue_size_max(config.queue);
+        let verdict = self
+            .device
+            .enable_queue(config, max, &self.model.queue_check())
+            .map_err(|error| error.refusal(config.queue));
+        let reply = self.transport.settle(verdict, &self.device.shared);
+        if verdict.is_err() {
+            // Drivers do not read QueueReady back after they wrote 1.
+            self.device.broke_protocol();
+        }
+        reply
     }
 
     fn configure(&mut self, config: &QueueConfig) -> Result<(), Refusal> {
