@@ -96,3 +96,23 @@ fn a_device_at_the_end_of_the_address_space_is_reachable() {
         assert_eq!(bus.access(Access::read(offset)), refused);
     }
 }
+
+#[test]
+fn a_device_exchanged_while_it_owes_a_reply_frees_the_bus() {
+    let (mut bus, taken, ticket) = waiting();
+    // The host gives up a device that does not answer, and puts another in its place.
+    **bus.device_mut(0x1000).expect("it is there") = probe().0;
+    drop(taken);
+    let _ = bus.finish(ticket);
+    assert_eq!(bus.access(Access::read(0x2000)), Reply::Done(0x7472_6976));
+}
+
+#[test]
+fn a_reply_finished_behind_the_back_of_the_bus_frees_it() {
+    let (mut bus, taken, ticket) = waiting();
+    drop(taken);
+    let device = bus.device_mut(0x1000).expect("it is there");
+    assert_eq!(device.finish(ticket), Reply::Done(0));
+    let _ = bus.finish(ticket);
+    assert_eq!(bus.access(Access::read(0x2000)), Reply::Done(0x7472_6976));
+}

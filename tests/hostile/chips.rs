@@ -1,7 +1,36 @@
-//! A bus behind a device: what a faulty request leaves behind.
+//! Requests of spi and i2c that fail before they reach the bus, and what they leave behind.
 
-use virtside::{error::FaultPolicy, models::I2c, testing::Buffer};
-use virtside_tests::models::i2c::{self, I2cRig};
+use embedded_hal::spi::MODE_0;
+use virtside::{
+    error::FaultPolicy,
+    models::{
+        I2c,
+        spi::{FixedClock, SpiLines},
+    },
+    testing::Buffer,
+};
+use virtside_tests::models::{
+    i2c::{self, I2cRig},
+    spi::{Event::*, *},
+};
+
+type Lines = SpiLines<Wire, Pin, Timer, FixedClock, 2>;
+
+fn lines() -> (SpiRig<Lines>, Log) {
+    let log = Log::default();
+    let pins = [0, 1].map(|at| Pin(at, log.clone()));
+    let clock = FixedClock::new(MODE_0, 1_000_000);
+    let lines = SpiLines::new(Wire(log.clone()), pins, Timer(log.clone()), clock);
+    (SpiRig::over(lines), log)
+}
+
+/// A chip is selected, and stays so.
+fn selected() -> (SpiRig<Lines>, Log) {
+    let (mut rig, log) = lines();
+    assert_eq!(rig.ask(PLAIN, &[1], 0), outcome(OK));
+    assert_eq!(log.take(), [Low(0), Write(vec![1]), Flush]);
+    (rig, log)
+}
 
 /// A live adapter whose faulty chains are given back alone.
 fn lenient(combining: bool) -> I2cRig<i2c::Recorder> {
@@ -37,6 +66,50 @@ fn faulty_group(combining: bool, spoil: impl Fn(&mut Vec<Buffer>)) -> I2cRig<i2c
     assert_eq!(rig.take_used().len(), 3, "all came back");
     assert_eq!(rig.engine.counters().rejected, 1);
     rig
+}
+
+#[test]
+fn a_transfer_that_is_too_long_deselects_the_chip() {
+    let (mut rig, log) = selected();
+    assert_eq!(rig.ask(PLAIN, &[0; BYTES + 1], 0).result, TRANS_ERR);
+    assert_eq!(log.take(), [High(0)]);
+}
+
+#[test]
+fn a_transfer_with_bad_parameters_deselects_the_chip() {
+    for head in [
+        Head {
+            chip_select: 2,
+            ..PLAIN
+        },
+        Head {
+            bits_per_word: 16,
+            ..PLAIN
+        },
+        Head {
+            cs_setup: 5001,
+            ..PLAIN
+        },
+    ] {
+        let (mut rig, log) = selected();
+        assert_eq!(rig.ask(head, &[1], 0), outcome(PARAM_ERR));
+        assert_eq!(log.take(), [High(0)], "{head:?}");
+    }
+}
+
+#[test]
+fn a_transfer_of_nothing_deselects_the_chip() {
+    let (mut rig, log) = selected();
+    assert_eq!(rig.ask(PLAIN, &[], 0), outcome(PARAM_ERR));
+    assert_eq!(log.take(), [High(0)]);
+}
+
+#[test]
+fn a_request_without_room_for_its_status_fails_its_group() {
+    for combining in [false, true] {
+        let rig = faulty_group(combining, |buffers| buffers.truncate(2));
+        assert_eq!(rig.status(2), i2c::ERR, "{combining}");
+    }
 }
 
 #[test]

@@ -3,12 +3,9 @@
 mod anew;
 mod buses;
 mod chips;
-mod exchanged;
-mod failed_requests;
 mod late;
 mod order;
 mod phases;
 mod relations;
 mod reset_together;
 mod serials;
-mod stale_chains;

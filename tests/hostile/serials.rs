@@ -86,3 +86,48 @@ fn a_chain_of_a_life_before_the_restore_is_stale() {
         assert_eq!(rig.drivers[0].numbers(), [4, 5, 6]);
     }
 }
+
+#[test]
+fn a_chain_of_another_restored_queue_is_stale_for_ever() {
+    for &format in FORMATS {
+        for features in [Features::empty(), Features::IN_ORDER] {
+            let mut rig = restored(format, features);
+            let mut one = rig.engine.take_queue(0).expect("it is live");
+            let mut other = rig.engine.take_queue(1).expect("it is live");
+            for _ in 0..8 {
+                let strangers = pop(&mut rig, &mut other);
+                assert_eq!(other.complete(&strangers, 4), Ok(()));
+            }
+            other.flush();
+            let strangers = pop(&mut rig, &mut other);
+            for count in 0..70_000 {
+                let own = pop(&mut rig, &mut one);
+                assert_eq!(
+                    one.complete(&strangers, 4),
+                    STALE,
+                    "{format:?} {features:?} after {count}"
+                );
+                assert_eq!(one.complete(&own, 4), Ok(()));
+                one.flush();
+                assert_eq!(rig.drivers[0].take().len(), 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chain_of_a_device_ten_thousand_resets_ago_is_stale() {
+    let mut rig = HolderRig::with(Format::Split, Features::empty(), 4, SIZE, 4);
+    let mut queue = rig.engine.take_queue(0).expect("it is live");
+    let old = pop(&mut rig, &mut queue);
+    assert_eq!(queue.complete(&old, 4), Ok(()));
+    drop(queue);
+    for count in 0..10_000 {
+        rig.restart(4, SIZE);
+        let mut queue = rig.engine.take_queue(0).expect("it is live");
+        let own = pop(&mut rig, &mut queue);
+        assert_eq!(queue.complete(&old, 4), STALE, "after {count}");
+        assert_eq!(queue.complete(&own, 4), Ok(()));
+        drop(queue);
+    }
+}

@@ -28,6 +28,7 @@ where
     /// [`enable_kicks`](TakenQueue::enable_kicks) before it sleeps.
     ///
     /// # Errors
+    /// * [`Refusal::NotNegotiated`] after [`without_take_queue`](Self::without_take_queue).
     /// * [`Refusal::WrongPhase`] before the driver is live, and while the device is suspended or
     ///   being suspended.
     /// * [`Refusal::QueueBusy`] while chains of the queue are in hand.
