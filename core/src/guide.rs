@@ -129,31 +129,31 @@
 //! | call | needs | accesses, at most | instructions | stack |
 //! |---|---|---|---|---|
 //! | [`Doorbell::ring`] | `&Shared` | none | 22 | 20 |
-//! | [`Shared::is_live`] | `&Shared` | none | 13 | 16 |
-//! | [`Shared::needs_reset`] | `&Shared` | none | 11 | 16 |
+//! | [`Shared::is_live`] | `&Shared` | none | 12 | 16 |
+//! | [`Shared::needs_reset`] | `&Shared` | none | 12 | 16 |
 //! | [`Engine::access`]: read of any register | `&mut Engine` | none | 199 | 264 |
-//! | [`Engine::access`]: write of a register not listed here | `&mut Engine` | none | 331 | 280 |
+//! | [`Engine::access`]: write of a register not listed here | `&mut Engine` | none | 330 | 280 |
 //! | [`Engine::access`]: QueueNotify | `&mut Engine` | none | 69 | 104 |
-//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none; 1 after a queue reset | 1005 | 732 |
-//! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 250 | 236 |
-//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 343 | 360 |
-//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 1605 | 876 |
+//! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none; 1 after a queue reset | 1006 | 732 |
+//! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 251 | 236 |
+//! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 342 | 360 |
+//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 1606 | 876 |
 //! | [`Engine::access`]: QueueReset := 1 | `&mut Engine` | none | 305 | 236 |
-//! | [`Engine::access`]: Status := SUSPEND | `&mut Engine` | none | 311 | 236 |
+//! | [`Engine::access`]: Status := SUSPEND | `&mut Engine` | none | 310 | 236 |
 //! | [`Engine::access`]: Status := DRIVER_OK, to resume | `&mut Engine` | none | 321 | 236 |
-//! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 341 | 236 |
+//! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 340 | 236 |
 //! | [`Engine::access`]: read of configuration | `&mut Engine` | none | 181 | 252 |
-//! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 77 | 104 |
+//! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 78 | 104 |
 //! | [`Engine::finish`] | `&mut Engine` | `Q` | 252 | 128 |
-//! | [`Engine::poll`]`(1)`: no kick | `&mut Engine` | none | 146 | 224 |
-//! | [`Engine::poll`]`(1)`: a kick, but an empty ring | `&mut Engine` | `N + 7` | 268 | 224 |
-//! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 868 | 604 |
-//! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1586 | 604 |
-//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2357 | 604 |
-//! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 1986 | 452 |
-//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8735 | 604 |
-//! | [`Engine::complete`] | `&mut Engine` | 4 | 653 | 468 |
-//! | [`Engine::backend_ready`] | `&mut Engine` | none | 34 | 20 |
+//! | [`Engine::poll`]`(1)`: no kick | `&mut Engine` | none | 167 | 392 |
+//! | [`Engine::poll`]`(1)`: a kick, but an empty ring | `&mut Engine` | `N + 7` | 290 | 416 |
+//! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 827 | 564 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1545 | 564 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2316 | 644 |
+//! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 2004 | 644 |
+//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8451 | 644 |
+//! | [`Engine::complete`] | `&mut Engine` | 4 | 660 | 580 |
+//! | [`Engine::backend_ready`] | `&mut Engine` | none | 35 | 20 |
 //! | [`Engine::update_config`] | `&mut Engine` | none | 41 | 16 |
 //! | [`Engine::notify_queue`] | `&Engine` | none | 24 | 28 |
 //! | [`Engine::memory_changed`] | `&mut Engine` | none | 578 | 268 |
@@ -161,7 +161,7 @@
 //! | [`Engine::save`] | `&mut Engine` | `Q` as the first call after [`ReadyResponder::accept`], otherwise none | 1349 | 1176 |
 //! | [`Engine::restore`] | `&mut Engine` | none | 2982 | 1436 |
 //! | [`Engine::put_back`] | `&mut Engine` | 1, with IN_ORDER 3 | 2487 | 1196 |
-//! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1863 | 404 |
+//! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1864 | 404 |
 //! | [`TakenQueue::complete`] | `&mut TakenQueue` | 3 | 156 | 128 |
 //! | [`TakenQueue::flush`] | `&mut TakenQueue` | 1, with IN_ORDER 3 | 51 | 40 |
 //! | [`TakenQueue::enable_kicks`] | `&mut TakenQueue` | 2 | 64 | 64 |

@@ -271,7 +271,8 @@ pub trait DeviceModel: DeviceConfig {
     ///
     /// One poll makes at most `2 * budget + Q + 3` calls:
     ///
-    /// - one before each chain and before each look into an empty queue,
+    /// - one before each chain and before each look into an empty queue, and another one if that
+    ///   call returned a token or [`can_serve`](Self::can_serve) then returned false,
     /// - two more for each chain that became due only when [`drained`](Self::drained) was called
     ///   with every slot in use,
     /// - up to `Q + 3` more.

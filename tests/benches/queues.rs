@@ -136,10 +136,10 @@ fn run<const Q: usize>(busy: Busy) {
 
 /// The busy queues, and the most instructions per chain with one queue and with 64 queues.
 const CASES: [(&str, Busy, [f64; 2]); 4] = [
-    ("one busy, 64 chains", Busy::One, [155.0, 223.0]),
-    ("all busy, 64 chains", Busy::All, [155.0, 447.0]),
-    ("all busy, 64 each", Busy::Full, [155.0, 286.0]),
-    ("all busy, 1 each", Busy::Single, [386.0, 447.0]),
+    ("one busy, 64 chains", Busy::One, [128.0, 145.0]),
+    ("all busy, 64 chains", Busy::All, [128.0, 447.0]),
+    ("all busy, 64 each", Busy::Full, [128.0, 266.0]),
+    ("all busy, 1 each", Busy::Single, [378.0, 447.0]),
 ];
 const QUEUES: [u16; 4] = [1, 4, 16, 64];
 

@@ -415,12 +415,6 @@ where
         }
     }
 
-    /// Records a failure of the host's side.
-    fn host_failed(&mut self, fault: HostFault) {
-        self.host_fault = Some(fault);
-        self.trace.event(&Event::HostFault { fault });
-    }
-
     fn needs_reset(&mut self) {
         let live = self.shared.is_live();
         if live && self.is_suspended() {

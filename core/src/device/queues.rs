@@ -1,6 +1,7 @@
 //! Operations on one queue: moving it out and back, stopping it, setting it up again, and
 //! translating its rings again.
 
+use super::serve::host_failed;
 use super::{Device, PutBackError, TakenQueue};
 use crate::{
     device::{ChainSlot, QueueState},
@@ -144,7 +145,11 @@ where
     }
 
     fn ring_gone(&mut self, queue: u16) {
-        self.host_failed(HostFault::RingGone { queue });
+        host_failed(
+            &mut self.host_fault,
+            &mut self.trace,
+            HostFault::RingGone { queue },
+        );
         self.table.stop_with(queue, None);
         self.needs_reset();
     }

@@ -3,14 +3,14 @@
 
 use super::Device;
 use crate::{
-    device::{ChainSlot, QueueState, Step},
+    device::{ChainSlot, Counters, QueueState, Step},
     error::{DriverFault, HostFault, Refusal},
     features::built,
     interrupt::DriverNotify,
     memory::DriverMem,
     model::{Answer, DeviceModel, Request, Token},
     num,
-    queue::Popped,
+    queue::{Chain, Popped},
     queue_set::QueueBits,
     shared::{InterruptStatus, SharedHandle},
     trace::{Event, Trace},
@@ -18,6 +18,18 @@ use crate::{
 
 /// What one poll has done so far.
 struct Round<const Q: usize> {
+    /// What remains of the budget.
+    left: u16,
+    /// The next slot whose chain may wait to be served again.
+    next_slot: usize,
+    /// The queue whose turn it was last.
+    last: Option<u16>,
+    /// The chosen queue has a turn, and no other queue gets one until the round ends.
+    alone: bool,
+    /// Queues that get no further chain in this round.
+    blocked: QueueBits<Q>,
+    /// Queues that the model could not serve.
+    unready: QueueBits<Q>,
     /// Queues that got chains back.
     touched: QueueBits<Q>,
     /// The poll has seen a slot in use, so free slots may be scarce.
@@ -29,8 +41,14 @@ struct Round<const Q: usize> {
 }
 
 impl<const Q: usize> Round<Q> {
-    fn new() -> Self {
+    fn new(budget: u16) -> Self {
         Self {
+            left: budget,
+            next_slot: 0,
+            last: None,
+            alone: false,
+            blocked: QueueBits::new(),
+            unready: QueueBits::new(),
             touched: QueueBits::new(),
             kept: false,
             short: false,
@@ -38,11 +56,18 @@ impl<const Q: usize> Round<Q> {
         }
     }
 
-    /// Starts a round that serves a chain from a slot.
-    fn kept() -> Self {
-        let mut round = Self::new();
+    /// Starts a round for the pending chain in a slot.
+    fn of_slot(at: usize) -> Self {
+        let mut round = Self::new(1);
+        round.next_slot = at;
         round.keep(true);
         round
+    }
+
+    /// Takes one chain of the budget.
+    #[inline(always)]
+    fn spend(&mut self) {
+        self.left = self.left.wrapping_sub(1);
     }
 
     /// Returns whether one queue may use up the slots of another. Always false with one queue.
@@ -89,72 +114,18 @@ where
             return Step::Idle;
         }
         self.drain_doorbell();
-        let mut left = budget;
-        let mut blocked = QueueBits::<Q>::new();
-        let mut unready = QueueBits::<Q>::new();
-        let mut round = Round::new();
-        // Pending chains that can be served again come first, since they are older.
-        for at in 0..slots.len() {
-            if left == 0 {
-                break;
-            }
-            let Some(slot) = slots.get_mut(at) else {
-                break;
-            };
-            round.keep(!slot.is_free());
-            if !slot.take_again() {
-                continue;
-            }
-            left = left.wrapping_sub(1);
-            let queue = slot.queue();
-            self.serve(at, queue, model, slots, &mut round);
-        }
-        while left != 0 {
-            if let Some((at, queue)) = due(model, slots) {
-                left = left.wrapping_sub(1);
-                self.serve(at, queue, model, slots, &mut round);
-                continue;
-            }
-            let Some(queue) = self.notified.next_from(self.next_queue, &blocked) else {
-                break;
-            };
-            if self.is_suspending() {
-                // suspend-10
-                break;
-            }
-            if !model.can_serve(queue) {
-                blocked.insert(queue);
-                unready.insert(queue);
-                continue;
-            }
-            let Some(at) = slots.iter().position(ChainSlot::is_free) else {
-                for slot in slots.iter() {
-                    model.drained(slot.queue());
-                }
-                if due(model, slots).is_some() {
-                    continue;
-                }
-                blocked.add(&self.notified);
-                break;
-            };
-            self.next_queue = queue.wrapping_add(1);
-            if self.take_one(at, queue, model, slots, &mut round) {
-                left = left.wrapping_sub(1);
-            } else {
-                model.drained(queue);
-                blocked.insert(queue);
-            }
-        }
+        let mut round = Round::new(budget);
+        self.work(model, slots, &mut round);
         self.notify_driver(&round.touched);
         if self.is_suspending() {
             return suspending_step(model, slots);
         }
         // A chain of one queue may let the model serve another queue.
-        let again = unready.iter().any(|queue| model.can_serve(queue));
+        let again = round.unready.iter().any(|queue| model.can_serve(queue));
         if again || (Q > 1 && round.freed) || due(model, slots).is_some() {
             return Step::More;
         }
-        self.finish_poll(&blocked, &round.touched, slots)
+        self.finish_poll(&round, slots)
     }
 
     /// Moves kicks from the doorbell to `notified`. Kicks of taken queues stay in the doorbell for
@@ -176,34 +147,132 @@ where
         });
     }
 
-    /// Pops one chain of a queue into a free slot and serves it, or finds the queue empty. Returns
-    /// false without a memory access if the free slots are reserved for other queues.
-    fn take_one<D: DeviceModel>(
+    /// Serves chains until the budget is spent or nothing is left to serve.
+    fn work<D: DeviceModel>(
+        &mut self,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+        round: &mut Round<Q>,
+    ) {
+        while round.left != 0 {
+            let Some((at, queue)) = self.choose(model, slots, round) else {
+                return;
+            };
+            self.serve(at, queue, model, slots, round);
+        }
+    }
+
+    /// Chooses the slot and the queue of the next chain: a pending chain that can be served again,
+    /// or else a free slot and the queue whose turn it is.
+    #[inline(always)]
+    fn choose<D: DeviceModel>(
+        &mut self,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+        round: &mut Round<Q>,
+    ) -> Option<(usize, u16)> {
+        round.alone = false;
+        // Pending chains come first, since they are older.
+        while let Some(slot) = slots.get_mut(round.next_slot) {
+            let at = round.next_slot;
+            round.next_slot = at.wrapping_add(1);
+            round.keep(!slot.is_free());
+            if slot.take_again() {
+                return Some((at, slot.queue()));
+            }
+        }
+        loop {
+            if let Some(found) = due(model, slots) {
+                return Some(found);
+            }
+            let queue = self.notified.next_from(self.next_queue, &round.blocked)?;
+            if self.is_suspending() {
+                // suspend-10
+                return None;
+            }
+            if !model.can_serve(queue) {
+                round.blocked.insert(queue);
+                round.unready.insert(queue);
+                continue;
+            }
+            let Some(at) = slots.iter().position(ChainSlot::is_free) else {
+                for slot in slots.iter() {
+                    model.drained(slot.queue());
+                }
+                if due(model, slots).is_some() {
+                    continue;
+                }
+                round.blocked.add(&self.notified);
+                return None;
+            };
+            self.next_queue = queue.wrapping_add(1);
+            if self.is_short(queue, model, slots, round) {
+                model.drained(queue);
+                round.blocked.insert(queue);
+                continue;
+            }
+            // No queue becomes notified during a round, so a queue whose turn comes twice running
+            // is the only one that is left.
+            round.alone = Q == 1 || round.last == Some(queue);
+            round.last = Some(queue);
+            return Some((at, queue));
+        }
+    }
+
+    /// Serves the pending chain in a slot. If the slot is free, pops a chain into it first, or finds
+    /// the queue empty.
+    ///
+    /// If no other queue gets a turn, goes on with the queue's next chain while the model answers
+    /// each chain at once. With IN_ORDER, and while another slot is in use, serves one chain.
+    #[inline(always)]
+    fn serve<D: DeviceModel>(
         &mut self,
         at: usize,
         queue: u16,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
         round: &mut Round<Q>,
-    ) -> bool {
-        let Some(virtqueue) = self.table.virtqueue(queue) else {
-            self.notified.remove(queue);
-            return true;
-        };
-        // A slot remains for each queue that has no chain in hand.
-        if round.is_shared()
-            && slots.len() <= usize::from(self.reserved).wrapping_add(self.extra.into())
-            && virtqueue.in_flight() != 0
-            && (virtqueue.is_in_order() || model.may_keep(queue))
-        {
-            round.short = true;
-            return false;
-        }
+    ) {
+        round.spend();
         let Some(slot) = slots.get_mut(at) else {
-            return true;
+            return;
         };
-        match virtqueue.pop(&self.mem, slot.chain_mut()) {
-            Popped::Chain => {
+        let Some(mut virtqueue) = self.table.virtqueue(queue) else {
+            self.notified.remove(queue);
+            slot.release();
+            return;
+        };
+        loop {
+            if slot.is_free() {
+                match virtqueue.pop(&self.mem, slot.chain_mut()) {
+                    Popped::Chain => {}
+                    Popped::Empty => {
+                        match virtqueue.enable_kicks() {
+                            Ok(true) => {}
+                            Ok(false) => {
+                                self.notified.remove(queue);
+                                model.drained(queue);
+                            }
+                            Err(fault) => self.fault(queue, fault, model, slots, round),
+                        }
+                        return;
+                    }
+                    Popped::Broken
+                        if self.policy.rejects() && virtqueue.reject(slot.chain_mut()) =>
+                    {
+                        let head = slot.chain().head();
+                        if let Some(fault) = slot.chain_mut().take_fault() {
+                            self.rejected(queue, fault);
+                        }
+                        return self.given(queue, head, 0, round);
+                    }
+                    Popped::Broken | Popped::Fault => {
+                        if let Some(fault) = slot.chain_mut().take_fault() {
+                            self.fault(queue, fault, model, slots, round);
+                        }
+                        return;
+                    }
+                }
                 slot.occupy(queue);
                 if round.is_shared() && virtqueue.in_flight() > 1 {
                     self.extra = self.extra.wrapping_add(1);
@@ -215,81 +284,92 @@ where
                     readable: chain.readable_len(),
                     writable: chain.writable_len(),
                 });
-                self.serve(at, queue, model, slots, round);
             }
-            Popped::Empty => match virtqueue.enable_kicks() {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.notified.remove(queue);
-                    model.drained(queue);
+            let chain = slot.chain();
+            let mut request = Request {
+                queue,
+                token: slot.token(at),
+                head: chain.head(),
+                readable: chain.readable(&self.mem),
+                writable: chain.writable(&self.mem),
+                fault: None,
+            };
+            let answer = model.serve(&mut request);
+            if let Some(fault) = request.fault {
+                host_failed(&mut self.host_fault, &mut self.trace, fault);
+            }
+            let written = match answer {
+                Ok(Answer::Done { written }) => written,
+                Ok(Answer::Pending) => {
+                    round.keep(true);
+                    let token = slot.token(at);
+                    self.trace.event(&Event::Pending { queue, token });
+                    return;
                 }
-                Err(fault) => self.fault(queue, fault, model, slots, round),
-            },
-            Popped::Broken if self.policy.rejects() && virtqueue.reject(slot.chain_mut()) => {
-                let head = slot.chain().head();
-                if let Some(fault) = slot.chain_mut().take_fault() {
+                Err(fault) if self.policy.rejects() => {
                     self.rejected(queue, fault);
+                    match self.table.virtqueue(queue) {
+                        Some(found) => virtqueue = found,
+                        None => return,
+                    }
+                    0
                 }
-                self.given(queue, head, 0, round);
-            }
-            Popped::Broken | Popped::Fault => {
-                if let Some(fault) = slot.chain_mut().take_fault() {
+                Err(fault) => {
                     self.fault(queue, fault, model, slots, round);
+                    return;
                 }
+            };
+            let written = match limited(written, slot.chain()) {
+                Ok(written) => written,
+                Err(fault) => {
+                    host_failed(&mut self.host_fault, &mut self.trace, fault);
+                    0
+                }
+            };
+            if virtqueue.is_in_order() {
+                slot.answer(written);
+                self.give_in_order(queue, slots, round);
+                round.keep(slots.get(at).is_some_and(|slot| !slot.is_free()));
+                return;
             }
+            let head = slot.chain().head();
+            let given = virtqueue.push_used(slot.chain(), written);
+            slot.release();
+            if given {
+                given_back(&mut self.counters, &mut self.trace, queue, head, written);
+                round.touched.insert(queue);
+            }
+            if round.is_shared() {
+                self.count_freed(queue, round);
+                return;
+            }
+            if !round.alone || round.left == 0 || model.due().is_some() || !model.can_serve(queue) {
+                return;
+            }
+            round.spend();
         }
-        true
     }
 
-    /// Lets the model serve the chain in a slot, and gives the chain back if the model has
-    /// answered.
-    fn serve<D: DeviceModel>(
+    /// Returns whether the free slots are reserved for other queues.
+    fn is_short<D: DeviceModel>(
         &mut self,
-        at: usize,
         queue: u16,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
+        model: &D,
+        slots: &[ChainSlot<N>],
         round: &mut Round<Q>,
-    ) {
-        let Some(slot) = slots.get_mut(at) else {
-            return;
-        };
-        let chain = slot.chain();
-        let (head, token) = (chain.head(), slot.token(at));
-        let mut request = Request {
-            queue,
-            token,
-            head,
-            readable: chain.readable(&self.mem),
-            writable: chain.writable(&self.mem),
-            fault: None,
-        };
-        let mut answer = model.serve(&mut request);
-        let mut host = request.fault;
-        if let Err(fault) = answer
-            && self.policy.rejects()
-        {
-            self.rejected(queue, fault);
-            answer = Ok(Answer::Done { written: 0 });
-        }
-        match answer {
-            Ok(Answer::Done { written }) => {
-                host = self.settle(at, queue, written, slots, round).or(host);
-            }
-            Ok(Answer::Pending) => {
-                round.keep(true);
-                self.trace.event(&Event::Pending { queue, token });
-            }
-            Err(fault) => self.fault(queue, fault, model, slots, round),
-        }
-        if let Some(fault) = host {
-            self.host_failed(fault);
-        }
+    ) -> bool {
+        // A slot remains for each queue that has no chain in hand.
+        let short = round.is_shared()
+            && slots.len() <= usize::from(self.reserved).wrapping_add(self.extra.into())
+            && self.table.virtqueue(queue).is_some_and(|virtqueue| {
+                virtqueue.in_flight() != 0 && (virtqueue.is_in_order() || model.may_keep(queue))
+            });
+        round.short |= short;
+        short
     }
 
     /// Gives the chain in a slot back with the length that the model states, or keeps the answer
     /// until the chain's turn (IN_ORDER).
-    #[inline(always)]
     fn settle(
         &mut self,
         at: usize,
@@ -297,36 +377,33 @@ where
         written: u32,
         slots: &mut [ChainSlot<N>],
         round: &mut Round<Q>,
-    ) -> Option<HostFault> {
-        let slot = slots.get_mut(at)?;
-        let (head, writable) = (slot.chain().head(), slot.chain().writable_len());
-        let mut host = None;
-        let written = if u64::from(written) > writable {
-            // `writable` is less than `written`, so it fits in 32 bits.
-            let writable = num::low(writable);
-            host = Some(HostFault::WrittenTooMuch { written, writable });
-            0
-        } else {
-            written
+    ) {
+        let Some(slot) = slots.get_mut(at) else {
+            return;
         };
-        let virtqueue = self.table.virtqueue(queue);
-        if virtqueue
-            .as_ref()
-            .is_some_and(|virtqueue| virtqueue.is_in_order())
-        {
+        let Some(virtqueue) = self.table.virtqueue(queue) else {
+            slot.release();
+            return;
+        };
+        let written = match limited(written, slot.chain()) {
+            Ok(written) => written,
+            Err(fault) => {
+                host_failed(&mut self.host_fault, &mut self.trace, fault);
+                0
+            }
+        };
+        if virtqueue.is_in_order() {
             slot.answer(written);
             self.give_in_order(queue, slots, round);
-            round.keep(slots.get(at).is_some_and(|slot| !slot.is_free()));
         } else {
-            let given =
-                virtqueue.is_some_and(|virtqueue| virtqueue.push_used(slot.chain(), written));
+            let head = slot.chain().head();
+            let given = virtqueue.push_used(slot.chain(), written);
             slot.release();
             self.slot_freed(queue, round);
             if given {
                 self.given(queue, head, written, round);
             }
         }
-        host
     }
 
     /// Gives back the answered chains of a queue whose turn has come (rsvd-05): at most one chain
@@ -375,6 +452,7 @@ where
     }
 
     /// Records that a chain was rejected for a protocol violation.
+    #[cold]
     fn rejected(&mut self, queue: u16, fault: DriverFault) {
         self.counters.rejected = self.counters.rejected.wrapping_add(1);
         self.table.chain_rejected(queue, fault);
@@ -384,13 +462,8 @@ where
     /// Records that a chain was given back.
     #[inline(always)]
     fn given(&mut self, queue: u16, head: u16, written: u32, round: &mut Round<Q>) {
-        self.counters.chains = self.counters.chains.wrapping_add(1);
+        given_back(&mut self.counters, &mut self.trace, queue, head, written);
         round.touched.insert(queue);
-        self.trace.event(&Event::Used {
-            queue,
-            head,
-            written,
-        });
     }
 
     /// Stops a queue whose driver broke the protocol.
@@ -438,16 +511,11 @@ where
     /// Chooses the result of a poll. If the next poll looks into a queue anyway, turns off the
     /// kicks of that queue. Only queues that got chains back in this poll are considered, so that
     /// the work stays within the budget.
-    fn finish_poll(
-        &mut self,
-        blocked: &QueueBits<Q>,
-        touched: &QueueBits<Q>,
-        slots: &[ChainSlot<N>],
-    ) -> Step {
-        if self.notified.next_from(0, blocked).is_some() {
-            for queue in touched.iter() {
+    fn finish_poll(&mut self, round: &Round<Q>, slots: &[ChainSlot<N>]) -> Step {
+        if self.notified.next_from(0, &round.blocked).is_some() {
+            for queue in round.touched.iter() {
                 if self.notified.contains(queue)
-                    && !blocked.contains(queue)
+                    && !round.blocked.contains(queue)
                     && let Some(virtqueue) = self.table.virtqueue(queue)
                 {
                     virtqueue.disable_kicks();
@@ -483,17 +551,16 @@ where
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), Refusal> {
-        let suspended = self.is_suspended();
-        let (at, queue) = self.pending(token, slots)?;
-        if suspended {
+        let (at, _) = self.pending(token, slots)?;
+        if let Some(slot) = slots.get_mut(at) {
+            slot.again();
+        }
+        if self.is_suspended() {
             // The first poll after the resume serves the chain.
-            if let Some(slot) = slots.get_mut(at) {
-                slot.again();
-            }
             return Ok(());
         }
-        let mut round = Round::kept();
-        self.serve(at, queue, model, slots, &mut round);
+        let mut round = Round::of_slot(at);
+        self.work(model, slots, &mut round);
         self.notify_driver(&round.touched);
         Ok(())
     }
@@ -520,10 +587,8 @@ where
         if self.is_suspended() {
             return Err(Refusal::WrongPhase);
         }
-        let mut round = Round::kept();
-        if let Some(fault) = self.settle(at, queue, written, slots, &mut round) {
-            self.host_failed(fault);
-        }
+        let mut round = Round::of_slot(at);
+        self.settle(at, queue, written, slots, &mut round);
         self.notify_driver(&round.touched);
         Ok(())
     }
@@ -538,6 +603,42 @@ where
             _ => Err(Refusal::StaleToken),
         }
     }
+}
+
+/// Returns the length that the model states. Fails if the chain is shorter.
+#[inline(always)]
+fn limited<const N: usize>(written: u32, chain: &Chain<N>) -> Result<u32, HostFault> {
+    let writable = chain.writable_len();
+    if u64::from(written) <= writable {
+        return Ok(written);
+    }
+    // `writable` is less than `written`, so it fits in 32 bits.
+    let writable = num::low(writable);
+    Err(HostFault::WrittenTooMuch { written, writable })
+}
+
+/// Records a failure of the host's side.
+#[cold]
+pub(super) fn host_failed<T: Trace>(last: &mut Option<HostFault>, trace: &mut T, fault: HostFault) {
+    *last = Some(fault);
+    trace.event(&Event::HostFault { fault });
+}
+
+/// Counts and traces a chain that was given back.
+#[inline(always)]
+fn given_back<T: Trace>(
+    counters: &mut Counters,
+    trace: &mut T,
+    queue: u16,
+    head: u16,
+    written: u32,
+) {
+    counters.chains = counters.chains.wrapping_add(1);
+    trace.event(&Event::Used {
+        queue,
+        head,
+        written,
+    });
 }
 
 /// Returns the result of a poll of a device that is being suspended, which takes no chains.
