@@ -2,7 +2,7 @@
 
 use crate::{
     error::{DriverFault, HostFault},
-    features::Features,
+    features::{Features, Offer},
     memory::{DriverMem, DriverRange},
     message::ReadyQueues,
     queue::QueueCheck,
@@ -43,9 +43,28 @@ pub trait DeviceConfig {
     /// - The set must not change between two resets.
     /// - A saved state in which the driver accepted an excluded feature is not restored.
     /// - If features are negotiated elsewhere ([`Message::Ready`](crate::Message::Ready)), the host
-    ///   must leave the excluded features out.
+    ///   must leave the excluded features out: [`offer`](Self::offer) does.
     fn excluded(&self) -> Features {
         Features::empty()
+    }
+
+    /// Returns the features to offer to a driver: those that the device
+    /// [wants](Self::features), changed by the host, without those that it
+    /// [excludes](Self::excluded). A transport of messages offers this set. Do not implement this
+    /// method.
+    ///
+    /// ```
+    /// use virtside::{
+    ///     DeviceConfig, Features, features::Offer, models::{Block, BlockOptions, blk::RamDisk},
+    /// };
+    /// let device = Block::new(RamDisk::new(vec![0; 4096]), BlockOptions::new(16));
+    /// let offered = device.offer(Offer::AS_IS.without(Features::EVENT_IDX));
+    /// assert!(offered.contains(Features::VERSION_1 | Features::INDIRECT_DESC));
+    /// assert!(!offered.contains(Features::EVENT_IDX));
+    /// assert_eq!(device.config_len(), 60);
+    /// ```
+    fn offer(&self, changes: Offer) -> Features {
+        changes.without(self.excluded()).of(self.features())
     }
 
     /// Tells the model the engine's capacity, once, before the driver sees a value that depends on
@@ -91,6 +110,15 @@ pub trait DeviceConfig {
     fn read_config(&self, offset: u32, bytes: &mut [u8]) -> bool {
         let _ = (offset, bytes);
         false
+    }
+
+    /// Returns the length of the configuration space in bytes, at most 4,096.
+    ///
+    /// By default, the length is found by one [`read_config`](Self::read_config) for each byte.
+    fn config_len(&self) -> u32 {
+        (0..4096)
+            .find(|&offset| !self.read_config(offset, &mut [0]))
+            .unwrap_or(4096)
     }
 
     /// Returns whether a driver may write the field at `offset` while the device is not in use:

@@ -11,3 +11,4 @@ mod ranges;
 mod requests;
 mod room;
 mod saved;
+mod taken;

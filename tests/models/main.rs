@@ -9,6 +9,7 @@ mod blk;
 mod carried;
 mod case;
 mod changed;
+mod config;
 mod console;
 mod conversation;
 mod differential;

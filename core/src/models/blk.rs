@@ -146,6 +146,28 @@ impl<B: BlockBackend> Block<B> {
         }
     }
 
+    /// Returns the same device, with what its driver has negotiated, over another back end of the
+    /// same disk. It serves a taken queue beside this device:
+    /// [`TakenQueue::serve`](crate::device::TakenQueue::serve).
+    ///
+    /// The other device keeps the cache mode that this device has now. If the driver changes the
+    /// mode ([`is_write_back`](Self::is_write_back)), take the queues back and make new models.
+    ///
+    /// ```
+    /// use virtside::models::{Block, BlockOptions, blk::RamDisk};
+    /// let device = Block::new(RamDisk::new(vec![0; 4096]), BlockOptions::new(16));
+    /// let other = device.with_backend(RamDisk::new(vec![0; 4096]));
+    /// # let _ = other;
+    /// ```
+    pub fn with_backend<C: BlockBackend>(&self, backend: C) -> Block<C> {
+        Block {
+            backend,
+            options: self.options,
+            negotiated: self.negotiated,
+            writeback: self.writeback,
+        }
+    }
+
     /// Returns the back end.
     pub const fn backend(&self) -> &B {
         &self.backend

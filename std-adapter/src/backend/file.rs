@@ -133,6 +133,21 @@ impl FileDisk {
         })
     }
 
+    /// Opens the same file for another owner, such as the thread of another queue. Both may be used
+    /// at once: each operation states its offset. Each has its own
+    /// [`take_error`](Self::take_error).
+    ///
+    /// # Errors
+    /// The error of the operating system.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone()?,
+            sectors: self.sectors,
+            read_only: self.read_only,
+            error: None,
+        })
+    }
+
     /// Takes the most recent error of the file.
     pub fn take_error(&mut self) -> Option<DiskError> {
         self.error.take()

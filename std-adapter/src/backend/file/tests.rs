@@ -117,3 +117,23 @@ fn a_read_only_disk_is_not_changed() {
     assert_eq!(disk.discard(0, 512), Err(BlockError::Io));
     assert_eq!(std::fs::read(image.as_path()).unwrap(), [7; 1024]);
 }
+
+#[test]
+fn a_clone_works_on_the_same_image_and_has_its_own_error() {
+    static RAM: Ram<4096> = Ram::new();
+    let mem = RAM.flat(0);
+    let image = image(&[1; 1024]);
+    let mut disk = FileDisk::open(image.as_path()).unwrap();
+    let mut other = disk.try_clone().unwrap();
+    assert_eq!(other.capacity(), 2);
+    RAM.write(0, &[5; 512]);
+    assert_eq!(disk.write(512, &view(&mem, 0, 512)), Ok(()));
+    assert_eq!(other.read(512, &view(&mem, 1024, 512)), Ok(()));
+    let mut read = [0; 512];
+    RAM.read(1024, &mut read);
+    assert_eq!(read, [5; 512]);
+    image.as_file().set_len(0).unwrap();
+    assert!(other.read(512, &view(&mem, 1024, 512)).is_err());
+    assert!(other.take_error().is_some());
+    assert!(disk.take_error().is_none());
+}
