@@ -328,6 +328,18 @@ where
             .memory_changed(&mut self.model, self.slots.as_mut())
     }
 
+    /// Keeps a queue quiet for the host: takes no more chains of it, and finishes the chains in
+    /// hand. See [`Device::quiesce`].
+    pub fn quiesce(&mut self, queue: u16) -> Quiesce {
+        self.device
+            .quiesce(queue, &mut self.model, self.slots.as_mut())
+    }
+
+    /// Serves a queue again that [`quiesce`](Self::quiesce) has kept quiet.
+    pub fn resume_queue(&mut self, queue: u16) {
+        self.device.resume_queue(queue);
+    }
+
     /// Moves a live queue out. See [`Device::take_queue`].
     ///
     /// # Errors

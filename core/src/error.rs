@@ -207,6 +207,12 @@ pub enum Refusal {
         /// queue.
         with: u16,
     },
+    /// The positions from which the queue is to start contradict each other or the size of the
+    /// queue, or say that chains are in hand.
+    BadPosition {
+        /// Queue number.
+        queue: u16,
+    },
     /// The device's own check ([`QueueCheck`](crate::QueueCheck)) refuses this queue.
     QueueCheck {
         /// Queue number.

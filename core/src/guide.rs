@@ -26,7 +26,9 @@
 //! |---|---|
 //! | register accesses, from a bus, a trap or a mailbox | [`Engine`]: [`access`](Engine::access) and [`poll`](Engine::poll) |
 //! | a transport that sends messages | [`Configuring`], then [`Device`] |
-//! | a second core or thread for one queue | [`Engine::take_queue`], then [`TakenQueue`] |
+//! | a second core or thread for one queue | [`Engine::take_queue`], then [`TakenQueue::serve`] |
+//! | a queue that another device has served before | [`Device::enable_queue_at`], or [`Message::ConfigureQueueAt`] |
+//! | memory or an interrupt that changes | [`Engine::memory_mut`], then [`Engine::memory_changed`]; [`Engine::notify_mut`] |
 //! | a device type that [`models`] lacks | [`DeviceModel`] |
 //!
 //! An [`Engine`] consists of a model, a [`Device`], a [`Transport`](crate::transport::Transport)
@@ -74,6 +76,21 @@
 //! - Return true from [`DeviceModel::may_sleep`] for a queue whose pending chains may wait forever.
 //!   A suspension then does not wait for those chains.
 //! - Implement [`SaveModel`] if the model keeps state between two requests.
+//!
+//! # Handing a queue over
+//!
+//! A host that stops using a queue, moves it to another process, or changes what the queue works
+//! with, first makes the device finish with it. Each such call returns [`Quiesce`]: repeat the call
+//! while it is `Pending`, and `poll` in between.
+//!
+//! | the host wants | call | afterwards |
+//! |---|---|---|
+//! | no more chains of one queue | [`quiesce`](Device::quiesce) | [`resume_queue`](Device::resume_queue), or one of the next two |
+//! | the queue's position, for another device | [`ring_position`](Device::ring_position) | the other device starts there: [`enable_queue_at`](Device::enable_queue_at) |
+//! | to stop the queue | [`stop_queue`](Device::stop_queue) | [`enable_queue`](Device::enable_queue) |
+//! | other memory | [`memory_mut`](Device::memory_mut), [`memory_changed`](Device::memory_changed) | taken queues are put back and taken again |
+//! | another interrupt for the queue | [`notify_mut`](Device::notify_mut) | a taken queue is put back and taken again |
+//! | the whole device | [`Engine::save`] | [`Engine::restore`] |
 //!
 //! # Sizing
 //!
@@ -173,12 +190,14 @@
 //! [`Doorbell`]: crate::doorbell::Doorbell
 //! [`Doorbell::ring`]: crate::doorbell::Doorbell::ring
 //! [`FaultPolicy`]: crate::error::FaultPolicy
+//! [`Quiesce`]: crate::device::Quiesce
 //! [`SaveModel`]: crate::model::SaveModel
 //! [`TakenQueue`]: crate::device::TakenQueue
 //! [`TakenQueue::complete`]: crate::device::TakenQueue::complete
 //! [`TakenQueue::enable_kicks`]: crate::device::TakenQueue::enable_kicks
 //! [`TakenQueue::flush`]: crate::device::TakenQueue::flush
 //! [`TakenQueue::pop`]: crate::device::TakenQueue::pop
+//! [`TakenQueue::serve`]: crate::device::TakenQueue::serve
 
 #[allow(unused_imports, reason = "links in the text above")]
 use crate::*;

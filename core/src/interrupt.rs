@@ -2,12 +2,22 @@
 
 use portable_atomic::{AtomicU32, Ordering, fence};
 
+use crate::num;
+
 /// The driver's interrupt.
 ///
-/// A level line follows InterruptStatus (mmio-32): [`assert`](Self::assert) is called when a bit of
-/// InterruptStatus is set, and [`deassert`](Self::deassert) when the driver has acknowledged the
-/// last bit. An edge-triggered or message-signalled interrupt uses only `assert`. Both methods may
-/// be called from any thread or handler that owns a queue, and must not block.
+/// There are two kinds of interrupt, and each implements two of the methods:
+///
+/// * A **line** has one interrupt for all causes: [`assert`](Self::assert) and
+///   [`deassert`](Self::deassert). A level line follows InterruptStatus (mmio-32): `assert` is
+///   called when a bit of InterruptStatus is set, and `deassert` when the driver has acknowledged
+///   the last bit. An edge-triggered line uses only `assert`.
+/// * **Messages** have one interrupt for each cause, such as MSI-X vectors, or the call eventfds of
+///   vhost-user: [`used`](Self::used) for each queue, and
+///   [`config_changed`](Self::config_changed). Their `assert` does nothing.
+///
+/// Each event calls the method of its cause first, and then `assert`. All methods may be called
+/// from any thread or handler that owns a queue, and must not block.
 ///
 /// The table shows the level of the line, and the calls at each transition of the device:
 ///
@@ -23,7 +33,8 @@ use portable_atomic::{AtomicU32, Ordering, fence};
 ///
 /// A suspended device holds back the interrupts with which it was restored, the interrupts that an
 /// InterruptACK left pending, and a change of its configuration. A driver that sets FAILED is not
-/// told of a change of the configuration.
+/// told of a change of the configuration. It is not known which queues the held-back interrupts of
+/// used buffers belong to, so `used` is called for every queue number below `Q`.
 ///
 /// ```
 /// use virtside::{DriverNotify, interrupt::CountingNotify};
@@ -33,12 +44,39 @@ use portable_atomic::{AtomicU32, Ordering, fence};
 /// line.deassert();
 /// assert!(!line.is_high());
 /// ```
+///
+/// Messages, here with a bit for each queue and one for the configuration:
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use virtside::DriverNotify;
+/// struct Vectors(AtomicU32);
+/// impl DriverNotify for Vectors {
+///     fn used(&self, queue: u16) {
+///         self.0.fetch_or(1 << queue, Ordering::AcqRel);
+///     }
+///     fn config_changed(&self) {
+///         self.0.fetch_or(1 << 31, Ordering::AcqRel);
+///     }
+///     fn assert(&self) {}
+/// }
+/// ```
 pub trait DriverNotify {
-    /// Raises the interrupt.
+    /// Raises the line. Called once for each event, whatever its cause.
     fn assert(&self);
 
     /// Lowers the line: no interrupt is pending. An edge-triggered interrupt needs no action.
     fn deassert(&self) {}
+
+    /// Tells the driver that the device has used buffers of this queue (notif-05). Does nothing by
+    /// default, since [`assert`](Self::assert) follows.
+    fn used(&self, queue: u16) {
+        let _ = queue;
+    }
+
+    /// Tells the driver that the configuration has changed, or that DEVICE_NEEDS_RESET is set
+    /// (notif-01, status-04). Does nothing by default, since [`assert`](Self::assert) follows.
+    fn config_changed(&self) {}
 }
 
 /// Sets a level line to the level that `wanted` returns, after the caller has driven it `high` or
@@ -86,9 +124,15 @@ impl<N: DriverNotify + ?Sized> DriverNotify for &N {
     fn deassert(&self) {
         (**self).deassert();
     }
+    fn used(&self, queue: u16) {
+        (**self).used(queue);
+    }
+    fn config_changed(&self) {
+        (**self).config_changed();
+    }
 }
 
-/// An interrupt line that counts, for tests and statistics.
+/// An interrupt line that counts its interrupts, for tests and statistics.
 #[derive(Debug, Default)]
 pub struct CountingNotify {
     asserted: AtomicU32,
@@ -128,8 +172,10 @@ impl DriverNotify for CountingNotify {
     }
 }
 
-/// An interrupt line that holds interrupts back until [`flush`](Self::flush) and then raises one
-/// interrupt for all of them.
+/// An interrupt that holds interrupts back until [`flush`](Self::flush). It then raises the line
+/// once, or sends one message for each cause.
+///
+/// Messages of queues from 32 up are not held back.
 ///
 /// ```
 /// use virtside::{DriverNotify, interrupt::{BufferedNotify, CountingNotify}};
@@ -144,14 +190,18 @@ impl DriverNotify for CountingNotify {
 #[derive(Debug, Default)]
 pub struct BufferedNotify<N> {
     inner: N,
-    /// Flags WAITING and HIGH.
+    /// Flags WAITING, HIGH and CONFIG.
     state: AtomicU32,
+    /// A bit for each queue below 32 that has used buffers.
+    used: AtomicU32,
 }
 
 /// An interrupt is held back.
 const WAITING: u32 = 1;
 /// The last interrupt was passed on and is not acknowledged yet.
 const HIGH: u32 = 2;
+/// A change of the configuration is held back.
+const CONFIG: u32 = 4;
 
 impl<N: DriverNotify> BufferedNotify<N> {
     /// Wraps the interrupt line `inner`.
@@ -159,18 +209,31 @@ impl<N: DriverNotify> BufferedNotify<N> {
         Self {
             inner,
             state: AtomicU32::new(0),
+            used: AtomicU32::new(0),
         }
     }
 
-    /// Raises the interrupt if it was asserted since the last flush.
+    /// Sends the interrupts that were held back since the last flush.
     pub fn flush(&self) {
-        let waiting = |state| (state & WAITING != 0).then_some(HIGH);
+        self.send_messages();
+        let waiting = |state| (state & WAITING != 0).then_some(state & CONFIG | HIGH);
         let flushed = self
             .state
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, waiting);
         if flushed.is_ok() {
             self.inner.assert();
             self.sync_level(true);
+        }
+    }
+
+    fn send_messages(&self) {
+        let mut used = self.used.swap(0, Ordering::AcqRel);
+        while used != 0 {
+            self.inner.used(num::low16(used.trailing_zeros()));
+            used &= used.wrapping_sub(1);
+        }
+        if self.state.fetch_and(!CONFIG, Ordering::AcqRel) & CONFIG != 0 {
+            self.inner.config_changed();
         }
     }
 
@@ -184,8 +247,19 @@ impl<N: DriverNotify> DriverNotify for BufferedNotify<N> {
     fn assert(&self) {
         self.state.fetch_or(WAITING, Ordering::AcqRel);
     }
+    fn used(&self, queue: u16) {
+        match 1_u32.checked_shl(queue.into()) {
+            Some(bit) => {
+                self.used.fetch_or(bit, Ordering::AcqRel);
+            }
+            None => self.inner.used(queue),
+        }
+    }
+    fn config_changed(&self) {
+        self.state.fetch_or(CONFIG, Ordering::AcqRel);
+    }
     fn deassert(&self) {
-        self.state.store(0, Ordering::Release);
+        self.state.fetch_and(CONFIG, Ordering::AcqRel);
         self.inner.deassert();
         self.sync_level(false);
     }

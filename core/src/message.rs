@@ -1,4 +1,4 @@
-//! Messages from a transport to a device, and the layout of a queue.
+//! Messages from a transport to a device, and the layout and positions of a queue.
 
 use crate::features::Features;
 
@@ -37,6 +37,50 @@ impl QueueConfig {
         driver: 0,
         device: 0,
     };
+}
+
+/// The positions of a queue in its rings.
+///
+/// Before DRIVER_OK every field has the value that it has at the start of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct RingPosition {
+    /// Position from which the device takes the next available chain.
+    ///
+    /// Split: the index of the next available entry. Packed: the slot in bits 0 to 14, the wrap
+    /// counter in bit 15.
+    pub next_avail: u16,
+    /// Position at which the device stores the next used element, in the format of `next_avail`.
+    pub next_used: u16,
+    /// Number of chains (split) or ring slots (packed) that were marked as used since the device
+    /// last decided whether to interrupt the driver. At most the size of the queue.
+    pub unsignalled: u16,
+    /// Number of chains (split) or ring slots (packed) that were popped and abandoned. The device
+    /// never marks them as used.
+    pub abandoned: u16,
+    /// Whether the flags in the device area tell the driver not to kick.
+    pub kicks_off: bool,
+}
+
+impl RingPosition {
+    /// Creates the positions of a queue whose last device has given every chain back, and has asked
+    /// nothing of the driver that is known.
+    ///
+    /// Without chains in hand, `next_avail` and `next_used` are equal in a split queue. A split
+    /// queue that lost chains with its last device starts at the index in the used ring, so that
+    /// these chains are served again.
+    #[must_use]
+    pub const fn at(next_avail: u16, next_used: u16) -> Self {
+        Self {
+            next_avail,
+            next_used,
+            unsignalled: 0,
+            abandoned: 0,
+            // Kicks may be off, so they are turned on before the device waits for one.
+            kicks_off: true,
+        }
+    }
 }
 
 /// The queues that a driver has made ready: number, size and addresses of each.
@@ -84,6 +128,9 @@ impl<'a> ReadyQueues<'a> {
 pub enum Message {
     /// Check this queue and make it ready.
     ConfigureQueue(QueueConfig),
+    /// Check this queue and make it ready to start in the middle of its rings, because another
+    /// device has served it before.
+    ConfigureQueueAt(QueueConfig, RingPosition),
     /// Stop this queue. The device does not access the memory of the queue after it acknowledges
     /// the message.
     ResetQueue(u16),
@@ -108,6 +155,11 @@ impl core::fmt::Display for Message {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::ConfigureQueue(config) => write!(f, "configure queue {}", config.queue),
+            Self::ConfigureQueueAt(config, position) => write!(
+                f,
+                "configure queue {} at position {}",
+                config.queue, position.next_avail
+            ),
             Self::ResetQueue(queue) => write!(f, "reset queue {queue}"),
             Self::Ready { features } => write!(f, "ready with features {features}"),
             Self::NotifyQueue(queue) => write!(f, "notify queue {queue}"),

@@ -13,9 +13,12 @@ use crate::{
     features::Features,
     interrupt::DriverNotify,
     memory::DriverMem,
-    message::{Message, QueueConfig, ReadyQueues},
+    message::{Message, QueueConfig, ReadyQueues, RingPosition},
     num,
-    queue::check::{self, QueueCheck},
+    queue::{
+        Virtqueue,
+        check::{self, QueueCheck},
+    },
     queue_set::QueueSet,
     shared::{Shared, SharedHandle},
     trace::NoTrace,
@@ -47,6 +50,8 @@ pub struct DeviceBuilder<I, const Q: usize = 1, H = &'static Shared<Q>> {
     queues: QueueSet<Q>,
     /// By queue number; absent where there is none.
     configs: [QueueConfig; Q],
+    /// By queue number; `None` for the start of the rings.
+    positions: [Option<RingPosition>; Q],
 }
 
 impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), Q, H> {
@@ -59,6 +64,7 @@ impl<H: SharedHandle<Q>, const Q: usize> DeviceBuilder<(), Q, H> {
             policy: FaultPolicy::NeedsReset,
             queues: QueueSet::new(),
             configs: [QueueConfig::ABSENT; Q],
+            positions: [None; Q],
         }
     }
 }
@@ -79,6 +85,7 @@ impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
             policy,
             queues,
             configs,
+            positions,
         } = self;
         Ok(DeviceBuilder {
             notify: map(notify)?,
@@ -86,6 +93,7 @@ impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
             policy,
             queues,
             configs,
+            positions,
         })
     }
 
@@ -100,17 +108,50 @@ impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
     /// # Errors
     /// [`DeviceError::InvalidQueue`] if the number is not below `Q`, or was added before.
     pub fn add_queue(mut self, config: QueueConfig) -> Result<Self, DeviceError> {
-        self.insert(config)?;
+        self.insert(config, None)?;
         Ok(self)
     }
 
-    fn insert(&mut self, config: QueueConfig) -> Result<(), DeviceError> {
+    /// Adds a queue that starts in the middle of its rings, because another device has served it
+    /// before. [`build`](Self::build) checks the positions, too.
+    ///
+    /// ```
+    /// use virtside::{
+    ///     DeviceBuilder, Features, QueueConfig, Shared, memory::Ram, message::RingPosition,
+    /// };
+    /// static RAM: Ram<4096> = Ram::new();
+    /// static SHARED: Shared<1> = Shared::new();
+    /// let queue = QueueConfig { queue: 0, size: 8, desc: 0, driver: 0x200, device: 0x300 };
+    /// let device = DeviceBuilder::new(&SHARED)
+    ///     .add_queue_at(queue, RingPosition::at(300, 300))?
+    ///     .build::<_, 16>(Features::VERSION_1, RAM.flat(0))?;
+    /// assert_eq!(device.ring_position(0).map(|position| position.next_avail), Some(300));
+    /// # Ok::<(), virtside::error::DeviceError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`add_queue`](Self::add_queue).
+    pub fn add_queue_at(
+        mut self,
+        config: QueueConfig,
+        position: RingPosition,
+    ) -> Result<Self, DeviceError> {
+        self.insert(config, Some(position))?;
+        Ok(self)
+    }
+
+    fn insert(
+        &mut self,
+        config: QueueConfig,
+        position: Option<RingPosition>,
+    ) -> Result<(), DeviceError> {
         let invalid = DeviceError::InvalidQueue(config.queue);
         if usize::from(config.queue) >= Q || self.queues.contains(config.queue) {
             return Err(invalid);
         }
         let at = usize::from(config.queue);
         *self.configs.get_mut(at).ok_or(invalid)? = config;
+        *self.positions.get_mut(at).ok_or(invalid)? = position;
         self.queues.insert(config.queue).map_err(|_| invalid)?;
         Ok(())
     }
@@ -144,7 +185,10 @@ impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
         self,
         features: Features,
         mem: M,
-    ) -> Result<Device<M, I, Q, N, H>, DeviceError> {
+    ) -> Result<Device<M, I, Q, N, H>, DeviceError>
+    where
+        H: SharedHandle<Q>,
+    {
         self.build_with(features, mem, &..)
     }
 
@@ -153,16 +197,30 @@ impl<I, H, const Q: usize> DeviceBuilder<I, Q, H> {
         features: Features,
         mem: M,
         queue_check: &C,
-    ) -> Result<Device<M, I, Q, N, H>, DeviceError> {
+    ) -> Result<Device<M, I, Q, N, H>, DeviceError>
+    where
+        H: SharedHandle<Q>,
+    {
         let mut device =
             Device::new(mem, self.notify, self.shared, NoTrace).with_policy(self.policy);
         let goes_on = !device.policy.needs_reset();
+        let epoch = device.shared.epoch();
         let Device { table, mem, .. } = &mut device;
         for queue in self.queues {
-            let Some(config) = self.configs.get(usize::from(queue)) else {
+            let at = usize::from(queue);
+            let (Some(config), Some(position)) = (self.configs.get(at), self.positions.get(at))
+            else {
                 continue;
             };
-            match table.lay_out(config, u16::MAX, features, mem) {
+            let mut verdict = table.lay_out(config, u16::MAX, features, mem);
+            // A queue with a position is live from here on, and is served once the driver is.
+            if let (Ok(()), Some(position)) = (verdict, position)
+                && !table.start_at(queue, position, epoch)
+            {
+                table.remove(queue);
+                verdict = Err(Refusal::BadPosition { queue });
+            }
+            match verdict {
                 // The policy lets the device continue without this queue.
                 Err(_) if goes_on => {}
                 verdict => verdict.map_err(|refusal| name(refusal.into(), queue))?,
@@ -303,26 +361,12 @@ where
     /// and for any message after the device was built. After a failed `Ready` the conversation is
     /// over.
     pub fn step(&mut self, message: Message) -> Result<Built<M, I, Q, N, H>, DeviceError> {
-        let Some((builder, mem)) = &mut self.parts else {
+        let Some((builder, _)) = &mut self.parts else {
             return Err(DeviceError::UnexpectedMessage(message));
         };
         match message {
-            Message::ConfigureQueue(config) => {
-                if usize::from(config.queue) >= Q || builder.queues.contains(config.queue) {
-                    return Err(DeviceError::InvalidQueue(config.queue));
-                }
-                // The features are final with `Ready`, which checks every queue again.
-                let features = self.features;
-                let others = builder.ready_queues();
-                let max = num::clamp_u16(N);
-                check::check(&config, max, features, mem, others.iter())
-                    .map_err(|refusal| name(refusal.into(), config.queue))?;
-                self.queue_check
-                    .check_config(&config, features, others.iter())
-                    .map_err(|error| name(error.into(), config.queue))?;
-                builder.insert(config)?;
-                Ok(Progress::Configured(config.queue))
-            }
+            Message::ConfigureQueue(config) => self.configure(config, None),
+            Message::ConfigureQueueAt(config, position) => self.configure(config, Some(position)),
             Message::ResetQueue(queue) => {
                 if !builder.queues.contains(queue) {
                     return Err(DeviceError::InvalidQueue(queue));
@@ -364,5 +408,34 @@ where
                 Err(DeviceError::UnexpectedMessage(message))
             }
         }
+    }
+
+    fn configure(
+        &mut self,
+        config: QueueConfig,
+        position: Option<RingPosition>,
+    ) -> Result<Built<M, I, Q, N, H>, DeviceError> {
+        let queue = config.queue;
+        let Some((builder, mem)) = &mut self.parts else {
+            return Err(DeviceError::InvalidQueue(queue));
+        };
+        if usize::from(queue) >= Q || builder.queues.contains(queue) {
+            return Err(DeviceError::InvalidQueue(queue));
+        }
+        // The features are final with `Ready`, which checks every queue again.
+        let features = self.features;
+        let others = builder.ready_queues();
+        let checked = check::check(&config, num::clamp_u16(N), features, mem, others.iter())
+            .map_err(|refusal| name(refusal.into(), queue))?;
+        if let Some(position) = &position
+            && Virtqueue::<_, N>::at(checked, 0, position).is_none()
+        {
+            return Err(name(Refusal::BadPosition { queue }.into(), queue));
+        }
+        self.queue_check
+            .check_config(&config, features, others.iter())
+            .map_err(|error| name(error.into(), queue))?;
+        builder.insert(config, position)?;
+        Ok(Progress::Configured(queue))
     }
 }

@@ -125,9 +125,13 @@ impl<const Q: usize> Shared<Q> {
         InterruptStatus::from_bits_truncate(self.interrupt.load(Ordering::Acquire))
     }
 
-    /// Sets pending bits and raises the interrupt.
+    /// Sets pending bits and raises the interrupt. The caller has told the interrupt which queues
+    /// have used buffers.
     pub(crate) fn raise<I: DriverNotify>(&self, bits: InterruptStatus, notify: &I) {
         self.interrupt.fetch_or(bits.bits(), Ordering::AcqRel);
+        if bits.contains(InterruptStatus::CONFIG_CHANGE) {
+            notify.config_changed();
+        }
         notify.assert();
         self.sync_level(true, notify);
     }
@@ -151,7 +155,18 @@ impl<const Q: usize> Shared<Q> {
     pub(crate) fn release_held<I: DriverNotify>(&self, notify: &I) {
         let held = self.take_held();
         if !held.is_empty() {
+            self.used_anywhere(held, notify);
             self.raise(held, notify);
+        }
+    }
+
+    /// Tells the interrupt that any queue may have used buffers, if the bits say that one has.
+    #[cold]
+    pub(crate) fn used_anywhere<I: DriverNotify>(&self, bits: InterruptStatus, notify: &I) {
+        if bits.contains(InterruptStatus::USED_BUFFER) {
+            for queue in 0..num::clamp_u16(Q) {
+                notify.used(queue);
+            }
         }
     }
 

@@ -54,7 +54,8 @@
 
 use heapless::Vec;
 
-pub use crate::queue::snapshot::{ChainSnapshot, RingSnapshot};
+use crate::message::RingPosition;
+pub use crate::queue::snapshot::ChainSnapshot;
 use crate::{error::Refusal, message::QueueConfig};
 
 #[cfg(feature = "serde")]
@@ -120,7 +121,7 @@ pub struct QueueSnapshot {
     /// Layout that the driver wrote.
     pub config: QueueConfig,
     /// Ring positions. `None` if the queue is stopped until a reset of the queue or the device.
-    pub ring: Option<RingSnapshot>,
+    pub ring: Option<RingPosition>,
     /// Features that the driver had accepted when the queue was made ready and checked: bits 0 to
     /// 63, and 64 to 127. 0 if the driver is live, because DRIVER_OK checks the queue again with
     /// the final features.

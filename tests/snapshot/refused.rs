@@ -6,10 +6,11 @@ mod queues;
 use virtside::{
     Features, Refusal, Step,
     device::QueueState,
+    message::RingPosition,
     mmio::{Phase, Reply},
     model::Start,
     queue::Segment,
-    snapshot::{ChainSnapshot, RingSnapshot, SnapshotError, Stage, Suspension},
+    snapshot::{ChainSnapshot, SnapshotError, Stage, Suspension},
     testing::Registers,
 };
 use virtside_tests::{
@@ -60,7 +61,7 @@ const QUEUE: SnapshotError = SnapshotError::Positions { queue: 0 };
 const FIRST: SnapshotError = SnapshotError::Chain { at: 0 };
 const SECOND: SnapshotError = SnapshotError::Chain { at: 1 };
 
-fn ring(state: &mut State) -> &mut RingSnapshot {
+fn ring(state: &mut State) -> &mut RingPosition {
     let queue = state.device.queues.first_mut().expect("a queue");
     queue.ring.as_mut().expect("the queue is live")
 }

@@ -4,6 +4,7 @@ mod announced;
 mod epochs;
 mod owner;
 mod remap;
+mod served;
 mod stale;
 mod stress;
 mod successor;

@@ -108,6 +108,8 @@ pub struct Device<
     pub(crate) unanswered: bool,
     /// Queues that the driver stops while their owners are still at work.
     stopping: QueueSet<Q>,
+    /// Queues that the host keeps quiet.
+    quiesced: QueueSet<Q>,
     host_fault: Option<HostFault>,
     counters: Counters,
     pub(crate) trace: T,
@@ -145,6 +147,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             may_take: true,
             unanswered: false,
             stopping: QueueSet::new(),
+            quiesced: QueueSet::new(),
             host_fault: None,
             counters: Counters {
                 chains: 0,
@@ -176,6 +179,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             may_take: self.may_take,
             unanswered: self.unanswered,
             stopping: self.stopping,
+            quiesced: self.quiesced,
             host_fault: self.host_fault,
             counters: self.counters,
             trace,
@@ -237,6 +241,20 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
     #[must_use]
     pub const fn memory(&self) -> &M {
         &self.mem
+    }
+
+    /// Returns the driver's memory for a change, such as a region that is added or removed. Call
+    /// [`memory_changed`](Self::memory_changed) directly after the change.
+    pub const fn memory_mut(&mut self) -> &mut M {
+        &mut self.mem
+    }
+
+    /// Returns the driver's interrupt for a change, such as another eventfd for a queue.
+    ///
+    /// A taken queue has a clone of the interrupt from when it was taken. Take the queue again
+    /// after the change, or use an interrupt whose clones share what changes.
+    pub const fn notify_mut(&mut self) -> &mut I {
+        &mut self.notify
     }
 
     /// Returns the state of a queue.
@@ -344,6 +362,7 @@ where
         self.changed = false;
         self.suspension = Suspension::Awake;
         self.stopping.clear();
+        self.quiesced.clear();
         for slot in slots {
             slot.release();
         }

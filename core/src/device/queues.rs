@@ -2,14 +2,14 @@
 //! translating its rings again.
 
 use super::serve::host_failed;
-use super::{Device, PutBackError, TakenQueue};
+use super::{Device, PutBackError, QueueTable, TakenQueue};
 use crate::{
     device::{ChainSlot, QueueState},
     error::{DeviceError, DriverFault, HostFault, Refusal},
     features::built,
     interrupt::DriverNotify,
     memory::DriverMem,
-    message::QueueConfig,
+    message::{QueueConfig, RingPosition},
     model::DeviceModel,
     queue::check::QueueCheck,
     shared::SharedHandle,
@@ -34,7 +34,8 @@ where
     ///   being suspended.
     /// * [`Refusal::QueueBusy`] while chains of the queue are in hand.
     /// * [`Refusal::QueueTaken`] if the queue is already taken.
-    /// * [`Refusal::QueueNotReady`] if the queue is not live, or while the driver stops the queue.
+    /// * [`Refusal::QueueNotReady`] if the queue is not live, while the driver stops it, or while the
+    ///   host keeps it quiet.
     /// * [`Refusal::NoSuchQueue`] if the number is not below `Q`.
     #[allow(clippy::type_complexity, reason = "a queue of this device")]
     pub fn take_queue(&mut self, queue: u16) -> Result<TakenQueue<M::Window, I, Q, N, H>, Refusal>
@@ -75,13 +76,14 @@ where
     #[allow(clippy::type_complexity, reason = "a queue of this device")]
     pub fn put_back(
         &mut self,
-        taken: TakenQueue<M::Window, I, Q, N, H>,
+        mut taken: TakenQueue<M::Window, I, Q, N, H>,
     ) -> Result<(), PutBackError<TakenQueue<M::Window, I, Q, N, H>>> {
         if taken.in_flight() != 0 || !taken.shares(&self.shared) {
             return Err(PutBackError::Returned(taken));
         }
         let (rejected, last) = taken.rejections();
         self.counters.rejected = self.counters.rejected.wrapping_add(rejected);
+        self.host_fault = taken.take_host_fault().or(self.host_fault);
         let (virtqueue, queue, (epoch, generation)) = taken.dissolve();
         if epoch != self.shared.epoch() {
             return Err(PutBackError::Discarded);
@@ -171,7 +173,8 @@ where
     /// message then.
     ///
     /// If the queue is taken, its owner is asked to stop, and the call returns
-    /// [`Quiesce::Pending`] until the queue is quiet.
+    /// [`Quiesce::Pending`] until the queue is quiet. Chains in hand are discarded. To let them
+    /// finish, and to know where the queue was, call [`quiesce`](Self::quiesce) before.
     pub fn stop_queue<D: DeviceModel>(
         &mut self,
         queue: u16,
@@ -183,6 +186,7 @@ where
             if built::RING_RESET {
                 self.stopping.remove(queue);
             }
+            self.quiesced.remove(queue);
             self.table.remove(queue);
             self.discard_pending(queue, model, slots);
             self.trace.event(&Event::QueueStopped { queue });
@@ -191,6 +195,78 @@ where
             let _ = self.stopping.insert(queue);
         }
         quiet.into()
+    }
+
+    /// Keeps a queue quiet for the host: the device takes no more chains of it, and finishes the
+    /// chains in hand. Returns [`Quiesce::Done`] when no chain is in hand.
+    ///
+    /// Until then the call returns [`Quiesce::Pending`]: call it again after `poll` or `complete`.
+    /// If the queue is taken, its owner is asked to stop. A chain that a model keeps until
+    /// something happens, such as a buffer for an event, stays in hand until the model answers it;
+    /// [`stop_queue`](Self::stop_queue) discards it.
+    ///
+    /// A quiet queue stays configured, and the driver sees no difference to a slow device. The host
+    /// can read its [`ring_position`](Self::ring_position), and go on with
+    /// [`resume_queue`](Self::resume_queue), stop the queue, or save the device. Has no effect
+    /// before the driver is live, when no queue is served.
+    ///
+    /// Worst case: one step for each slot. The driver's memory is not accessed.
+    ///
+    /// ```
+    /// use virtside::{
+    ///     ChainSlot, Device, DeviceModel, DriverMem, DriverNotify, message::RingPosition,
+    /// };
+    /// /// The front end of a vhost-user device asks for the position of a queue (GET_VRING_BASE).
+    /// fn position<D: DeviceModel, M: DriverMem, I: DriverNotify>(
+    ///     device: &mut Device<M, I>,
+    ///     model: &mut D,
+    ///     slots: &mut [ChainSlot<16>],
+    /// ) -> Option<RingPosition> {
+    ///     while !device.quiesce(0, model, slots).is_done() {
+    ///         device.poll(model, slots, 16);
+    ///     }
+    ///     let position = device.ring_position(0);
+    ///     let _ = device.stop_queue(0, model, slots);
+    ///     position
+    /// }
+    /// ```
+    pub fn quiesce<D: DeviceModel>(
+        &mut self,
+        queue: u16,
+        model: &mut D,
+        slots: &mut [ChainSlot<N>],
+    ) -> Quiesce {
+        if !self.start_if_live() {
+            return Quiesce::Done;
+        }
+        let mut done = self.shared.stop(queue);
+        // A number beyond the set is no queue of this device.
+        let _ = self.quiesced.insert(queue);
+        self.notified.remove(queue);
+        if slots.iter().any(|slot| slot.is_of(queue)) {
+            model.drained(queue);
+            done = false;
+        }
+        done.into()
+    }
+
+    /// Serves a queue again that [`quiesce`](Self::quiesce) has kept quiet. The queue counts as
+    /// kicked.
+    pub fn resume_queue(&mut self, queue: u16) {
+        if self.quiesced.remove(queue) {
+            self.mark_notified(queue);
+        }
+    }
+
+    /// Returns the positions of a queue in its rings, for
+    /// [`enable_queue_at`](Self::enable_queue_at). Returns `None` if the queue is not live, or is
+    /// taken.
+    ///
+    /// The positions are those of the next chain only if no chain is in hand; see
+    /// [`quiesce`](Self::quiesce).
+    #[must_use]
+    pub fn ring_position(&self, queue: u16) -> Option<RingPosition> {
+        self.table.position(queue)
     }
 
     /// Sets up a queue of a live device again, after a queue reset
@@ -216,6 +292,62 @@ where
         max: u16,
         queue_check: &C,
     ) -> Result<(), DeviceError> {
+        self.enable(config, max, queue_check, |table, epoch| {
+            table.start(epoch);
+            true
+        })
+    }
+
+    /// Sets up a queue of a live device that starts in the middle of its rings, because another
+    /// device has served it before. See [`enable_queue`](Self::enable_queue).
+    ///
+    /// The driver's memory is not accessed. Kicks and interrupts are as the driver left them: the
+    /// first poll looks into the ring.
+    ///
+    /// ```
+    /// use virtside::{
+    ///     Configuring, DeviceBuilder, Features, Message, QueueConfig, Shared, memory::Ram,
+    ///     message::RingPosition, setup::Progress,
+    /// };
+    /// static RAM: Ram<4096> = Ram::new();
+    /// static SHARED: Shared<1> = Shared::new();
+    /// let builder = DeviceBuilder::new(&SHARED);
+    /// let mut configuring = Configuring::<_, _, _>::new(builder, &.., RAM.flat(0));
+    /// let Progress::Ready(mut device, responder) =
+    ///     configuring.step(Message::Ready { features: Features::VERSION_1 })?
+    /// else {
+    ///     panic!("not ready");
+    /// };
+    /// responder.accept();
+    /// let queue = QueueConfig { queue: 0, size: 8, desc: 0, driver: 0x200, device: 0x300 };
+    /// device.enable_queue_at(&queue, &RingPosition::at(300, 300), 16, &..)?;
+    /// assert_eq!(device.ring_position(0).map(|position| position.next_avail), Some(300));
+    /// # Ok::<(), virtside::error::DeviceError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`enable_queue`](Self::enable_queue), and [`Refusal::BadPosition`] if the positions
+    /// contradict each other or the size of the queue, or if they say that chains are in hand.
+    pub fn enable_queue_at<C: QueueCheck + ?Sized>(
+        &mut self,
+        config: &QueueConfig,
+        position: &RingPosition,
+        max: u16,
+        queue_check: &C,
+    ) -> Result<(), DeviceError> {
+        let queue = config.queue;
+        self.enable(config, max, queue_check, |table, epoch| {
+            table.start_at(queue, position, epoch)
+        })
+    }
+
+    fn enable<C: QueueCheck + ?Sized>(
+        &mut self,
+        config: &QueueConfig,
+        max: u16,
+        queue_check: &C,
+        start: impl FnOnce(&mut QueueTable<M::Window, Q, N>, u32) -> bool,
+    ) -> Result<(), DeviceError> {
         if !self.start_if_live() || self.is_suspending() {
             return Err(Refusal::WrongPhase.into());
         }
@@ -233,7 +365,11 @@ where
                 unwanted.refusal().into()
             });
         }
-        self.table.start(self.shared.epoch());
+        if !start(&mut self.table, self.shared.epoch()) {
+            self.table.remove(config.queue);
+            let queue = config.queue;
+            return Err(Refusal::BadPosition { queue }.into());
+        }
         self.reserve_slots();
         self.mark_notified(config.queue);
         self.trace.event(&Event::QueueReady { config: *config });
@@ -274,8 +410,9 @@ where
         }
     }
 
+    /// Returns whether the driver stops the queue, or the host keeps it quiet.
     fn is_stopping(&self, queue: u16) -> bool {
-        built::RING_RESET && self.stopping.contains(queue)
+        built::RING_RESET && self.stopping.contains(queue) || self.quiesced.contains(queue)
     }
 }
 
@@ -287,7 +424,8 @@ pub enum Quiesce {
     /// The device does not use the memory any more.
     Done,
     /// An owner of a taken queue still works, a [`ReadyResponder`](crate::ReadyResponder) is
-    /// refusing, or, for [`suspend`](Device::suspend), a chain is in hand. Call again later.
+    /// refusing, or, for [`suspend`](Device::suspend) and [`quiesce`](Device::quiesce), a chain is
+    /// in hand. Call again later.
     Pending,
 }
 

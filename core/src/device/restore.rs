@@ -7,13 +7,12 @@ use crate::{
     features::Features,
     interrupt::DriverNotify,
     memory::DriverMem,
+    message::RingPosition,
     model::{DeviceModel, Start},
     num,
     queue_set::{QueueBits, QueueSet},
     shared::{InterruptStatus, SharedHandle, StartAnswer},
-    snapshot::{
-        ChainSnapshot, DeviceSnapshot, QueueSnapshot, RingSnapshot, SnapshotError, Suspension,
-    },
+    snapshot::{ChainSnapshot, DeviceSnapshot, QueueSnapshot, SnapshotError, Suspension},
     trace::Trace,
 };
 
@@ -141,6 +140,7 @@ where
             // suspend-03
             self.shared.hold(interrupt);
         } else if !interrupt.is_empty() {
+            self.shared.used_anywhere(interrupt, &self.notify);
             self.interrupt(interrupt);
         }
         Ok(())
@@ -177,7 +177,7 @@ where
         }
         match ring {
             None => self.table.stop_with(queue, None),
-            Some(ring) if !live && *ring != RingSnapshot::default() => {
+            Some(ring) if !live && *ring != RingPosition::default() => {
                 return Err(SnapshotError::Positions { queue });
             }
             Some(_) => {}
@@ -213,7 +213,7 @@ where
             };
             let in_hand = snapshot.chains.iter().filter(|chain| chain.queue == queue);
             let in_hand = num::clamp_u16(in_hand.count());
-            if !self.table.start_at(queue, ring, in_hand, epoch) {
+            if !self.table.restore_at(queue, ring, in_hand, epoch) {
                 return Err(SnapshotError::Positions { queue });
             }
         }

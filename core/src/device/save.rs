@@ -8,10 +8,9 @@ use crate::{
     error::Refusal,
     interrupt::DriverNotify,
     memory::DriverMem,
+    message::RingPosition,
     shared::SharedHandle,
-    snapshot::{
-        ChainSnapshot, DeviceSnapshot, QueueSnapshot, RingSnapshot, SNAPSHOT_VERSION, Suspension,
-    },
+    snapshot::{ChainSnapshot, DeviceSnapshot, QueueSnapshot, SNAPSHOT_VERSION, Suspension},
     trace::Trace,
 };
 
@@ -75,7 +74,7 @@ where
     fn save_queue(&mut self, queue: u16, live: bool) -> Option<QueueSnapshot> {
         let config = *self.table.config(queue)?;
         let ring = match self.table.state(queue) {
-            QueueState::Ready => Some(RingSnapshot::default()),
+            QueueState::Ready => Some(RingPosition::default()),
             // The positions of a queue that the driver gave up, or is stopping, are of no more use.
             QueueState::Live if live && !self.stopping.contains(queue) => {
                 self.table.virtqueue(queue).map(|queue| queue.snapshot())

@@ -8,7 +8,7 @@ use crate::{
     features::built,
     interrupt::DriverNotify,
     memory::DriverMem,
-    model::{Answer, DeviceModel, Request, Token},
+    model::{Answer, DeviceModel, Token},
     num,
     queue::{Chain, Popped},
     queue_set::QueueBits,
@@ -136,11 +136,13 @@ where
             table,
             notified,
             stopping,
+            quiesced,
             ..
         } = self;
         shared.doorbell().drain_where(|queue| {
             let state = table.state(queue);
-            if state == QueueState::Live && !(built::RING_RESET && stopping.contains(queue)) {
+            let waits = built::RING_RESET && stopping.contains(queue) || quiesced.contains(queue);
+            if state == QueueState::Live && !waits {
                 notified.insert(queue);
             }
             state != QueueState::Taken
@@ -285,17 +287,8 @@ where
                     writable: chain.writable_len(),
                 });
             }
-            let chain = slot.chain();
-            let mut request = Request {
-                queue,
-                token: slot.token(at),
-                head: chain.head(),
-                readable: chain.readable(&self.mem),
-                writable: chain.writable(&self.mem),
-                fault: None,
-            };
-            let answer = model.serve(&mut request);
-            if let Some(fault) = request.fault {
+            let (answer, host) = slot.ask(at, queue, &self.mem, model);
+            if let Some(fault) = host {
                 host_failed(&mut self.host_fault, &mut self.trace, fault);
             }
             let written = match answer {
@@ -497,6 +490,7 @@ where
             if let Some(virtqueue) = self.table.virtqueue(queue) {
                 if virtqueue.needs_interrupt() {
                     wanted = true;
+                    self.notify.used(queue);
                 } else {
                     self.counters.suppressed = self.counters.suppressed.wrapping_add(1);
                 }
@@ -607,7 +601,7 @@ where
 
 /// Returns the length that the model states. Fails if the chain is shorter.
 #[inline(always)]
-fn limited<const N: usize>(written: u32, chain: &Chain<N>) -> Result<u32, HostFault> {
+pub(super) fn limited<const N: usize>(written: u32, chain: &Chain<N>) -> Result<u32, HostFault> {
     let writable = chain.writable_len();
     if u64::from(written) <= writable {
         return Ok(written);
@@ -653,7 +647,10 @@ fn suspending_step<D: DeviceModel, const N: usize>(model: &D, slots: &[ChainSlot
 }
 
 /// Returns the slot and the queue of the pending chain that the model wants to serve again.
-fn due<D: DeviceModel, const N: usize>(model: &D, slots: &[ChainSlot<N>]) -> Option<(usize, u16)> {
+pub(super) fn due<D: DeviceModel, const N: usize>(
+    model: &D,
+    slots: &[ChainSlot<N>],
+) -> Option<(usize, u16)> {
     let token = model.due()?;
     let at = usize::from(token.slot());
     let slot = slots.get(at)?;

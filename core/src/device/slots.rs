@@ -1,6 +1,11 @@
 //! The storage of chains in hand.
 
-use crate::{model::Token, queue::Chain};
+use crate::{
+    error::{DriverFault, HostFault},
+    memory::DriverMem,
+    model::{Answer, DeviceModel, Request, Token},
+    queue::Chain,
+};
 
 /// Storage for one chain of up to `N` buffers: `16 * N` bytes and a few words.
 ///
@@ -120,6 +125,28 @@ impl<const N: usize> ChainSlot<N> {
             self.state = SlotState::Pending;
         }
         again
+    }
+
+    /// Asks the model to serve the chain in slot number `at`. Returns the answer, and what went
+    /// wrong on the host's side.
+    #[inline(always)]
+    pub(crate) fn ask<M: DriverMem, D: DeviceModel>(
+        &self,
+        at: usize,
+        queue: u16,
+        mem: &M,
+        model: &mut D,
+    ) -> (Result<Answer, DriverFault>, Option<HostFault>) {
+        let mut request = Request {
+            queue,
+            token: self.token(at),
+            head: self.chain.head(),
+            readable: self.chain.readable(mem),
+            writable: self.chain.writable(mem),
+            fault: None,
+        };
+        let answer = model.serve(&mut request);
+        (answer, request.fault)
     }
 
     pub(crate) fn token(&self, at: usize) -> Token {

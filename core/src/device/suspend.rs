@@ -72,6 +72,7 @@ where
             self.mark_notified(queue);
         }
         let held = self.shared.take_held();
+        self.shared.used_anywhere(held, &self.notify);
         if core::mem::take(&mut self.changed) {
             self.config_changed(true);
         } else if !held.is_empty() {

@@ -8,12 +8,11 @@ use crate::{
     error::{DeviceError, DriverFault, Refusal},
     features::Features,
     memory::{DriverMem, RingWindow},
-    message::{QueueConfig, ReadyQueues},
+    message::{QueueConfig, ReadyQueues, RingPosition},
     num,
     queue::Virtqueue,
     queue::check::{self, CheckedQueue, QueueCheck, largest},
     queue_set::QueueSet,
-    snapshot::RingSnapshot,
 };
 
 /// The state of a queue.
@@ -167,6 +166,14 @@ impl<W, const Q: usize, const N: usize> QueueTable<W, Q, N> {
     pub(crate) fn virtqueue(&mut self, queue: u16) -> Option<&mut Virtqueue<W, N>> {
         match self.entry_mut(queue).map(|entry| &mut entry.place) {
             Some(Place::Live(virtqueue)) => Some(virtqueue),
+            _ => None,
+        }
+    }
+
+    /// Returns the positions of a live queue.
+    pub(crate) fn position(&self, queue: u16) -> Option<RingPosition> {
+        match self.entry(queue).map(|entry| &entry.place) {
+            Some(Place::Live(virtqueue)) => Some(virtqueue.snapshot()),
             _ => None,
         }
     }
@@ -440,14 +447,33 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         }
     }
 
-    /// Makes a ready queue live at the positions of a snapshot. Returns false if the positions are
-    /// impossible.
-    pub(crate) fn start_at(
+    /// Makes a ready queue live at the positions of a snapshot, with this number of chains in hand,
+    /// which the caller adopts. Returns false if the positions are impossible.
+    pub(crate) fn restore_at(
         &mut self,
         queue: u16,
-        ring: &RingSnapshot,
+        ring: &RingPosition,
         chains: u16,
         epoch: u32,
+    ) -> bool {
+        self.go_live(queue, epoch, |checked, generation| {
+            Virtqueue::restored(checked, generation, ring, chains)
+        })
+    }
+
+    /// Makes a ready queue live at these positions, without chains in hand. Returns false if the
+    /// positions are impossible.
+    pub(crate) fn start_at(&mut self, queue: u16, position: &RingPosition, epoch: u32) -> bool {
+        self.go_live(queue, epoch, |checked, generation| {
+            Virtqueue::at(checked, generation, position)
+        })
+    }
+
+    fn go_live(
+        &mut self,
+        queue: u16,
+        epoch: u32,
+        start: impl FnOnce(CheckedQueue<W>, u32) -> Option<Virtqueue<W, N>>,
     ) -> bool {
         let Some(entry) = self.entry_mut(queue) else {
             return false;
@@ -455,7 +481,7 @@ impl<W: RingWindow, const Q: usize, const N: usize> QueueTable<W, Q, N> {
         let Place::Ready(checked) = core::mem::replace(&mut entry.place, Place::Off) else {
             return false;
         };
-        match Virtqueue::restored(checked, serial_generation(entry.nth, epoch), ring, chains) {
+        match start(checked, serial_generation(entry.nth, epoch)) {
             Some(virtqueue) if !virtqueue.is_stuck() => {
                 entry.place = Place::Live(virtqueue);
                 true

@@ -1,5 +1,7 @@
 //! A queue that another thread, core or interrupt handler serves.
 
+mod serve;
+
 use core::fmt;
 
 use crate::{
@@ -94,6 +96,7 @@ where
     fault: Option<DriverFault>,
     rejected: u32,
     last_rejected: Option<DriverFault>,
+    host_fault: Option<HostFault>,
     policy: FaultPolicy,
     notify: I,
     quiet: Quiet<H, Q>,
@@ -172,6 +175,7 @@ where
             fault: None,
             rejected: 0,
             last_rejected: None,
+            host_fault: None,
             policy,
             notify,
             quiet,
@@ -295,6 +299,7 @@ where
     pub fn flush(&mut self) -> bool {
         let wanted = self.queue.needs_interrupt();
         if wanted {
+            self.notify.used(self.quiet.number);
             self.quiet
                 .shared
                 .raise(InterruptStatus::USED_BUFFER, &self.notify);
@@ -378,11 +383,15 @@ where
             && self.queue.reject(chain)
             && let Some(fault) = chain.take_fault()
         {
-            self.rejected = self.rejected.wrapping_add(1);
-            self.last_rejected = Some(fault);
+            self.count_rejected(fault);
             return Stop::Rejected(fault);
         }
         self.broken(chain)
+    }
+
+    fn count_rejected(&mut self, fault: DriverFault) {
+        self.rejected = self.rejected.wrapping_add(1);
+        self.last_rejected = Some(fault);
     }
 
     #[cold]

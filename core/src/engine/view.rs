@@ -89,6 +89,11 @@ impl<D, M: DriverMem, I, S, H, const Q: usize, const N: usize, T> Engine<D, M, I
         &mut self.device.mem
     }
 
+    /// Returns the driver's interrupt for a change. See [`Device::notify_mut`].
+    pub const fn notify_mut(&mut self) -> &mut I {
+        &mut self.device.notify
+    }
+
     /// Returns the phase of the device.
     #[must_use]
     pub const fn phase(&self) -> Phase {

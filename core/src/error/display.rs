@@ -135,6 +135,9 @@ impl fmt::Display for Refusal {
             Self::Overlap { queue, area, with } => {
                 write!(f, "queue {queue}: {area} overlaps an area of queue {with}")
             }
+            Self::BadPosition { queue } => {
+                write!(f, "queue {queue} cannot start at these positions")
+            }
             Self::QueueCheck { queue } => {
                 write!(f, "the queue check of the device refuses queue {queue}")
             },

@@ -85,6 +85,7 @@ fn refusals_are_sentences_with_values() {
         Overlap { queue, area, with: 3 } =>
             "queue 3: driver area overlaps another area of the queue",
         Overlap { queue, area, with: 1 } => "queue 3: driver area overlaps an area of queue 1",
+        BadPosition { queue } => "queue 3 cannot start at these positions",
         QueueCheck { queue } => "the queue check of the device refuses queue 3",
         QueueSet => "the queue check of the device refuses this set of queues",
         NotNegotiated => "the capability was not negotiated or is not implemented",
@@ -102,7 +103,7 @@ fn refusals_are_sentences_with_values() {
         FeaturesNotNegotiated, WrongPhase, NoSuchQueue { .. }, QueueExists { .. },
         QueueNotReady { .. }, QueueTaken { .. }, QueueBusy { .. }, QueueFrozen { .. },
         QueueSize { .. }, Misaligned { .. }, Wraps { .. }, Unmapped { .. }, Overlap { .. },
-        QueueCheck { .. }, QueueSet, NotNegotiated, NotReady, OutOfOrder { .. }, StaleToken, StaleTicket,
+        BadPosition { .. }, QueueCheck { .. }, QueueSet, NotNegotiated, NotReady, OutOfOrder { .. }, StaleToken, StaleTicket,
     );
 }
 

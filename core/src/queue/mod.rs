@@ -27,7 +27,6 @@ use check::Windows;
 pub use check::{CheckedQueue, QueueCheck, QueueCheckFn, translate_queue};
 #[cfg(feature = "packed")]
 pub(crate) use packed::PackedQueue;
-use snapshot::RingSnapshot;
 #[cfg(feature = "split")]
 pub(crate) use split::SplitQueue;
 pub use stream::{ChainError, ReadableChain, WritableChain};
@@ -35,6 +34,7 @@ pub use stream::{ChainError, ReadableChain, WritableChain};
 use crate::{
     error::DriverFault,
     memory::{DriverMem, RingWindow},
+    message::RingPosition,
     num,
 };
 
@@ -115,7 +115,7 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
     pub(crate) fn restored(
         checked: CheckedQueue<W>,
         generation: u32,
-        ring: &RingSnapshot,
+        ring: &RingPosition,
         chains: u16,
     ) -> Option<Self> {
         // At least 2^17, so that the adopted chains get lower numbers without a wrap. At most
@@ -133,6 +133,19 @@ impl<W: RingWindow, const N: usize> Virtqueue<W, N> {
             let _ = chains;
             PackedQueue::restored(checked, serial, ring).map(Self::Packed)
         }
+    }
+
+    /// Creates a queue at these positions, without chains in hand.
+    ///
+    /// Returns `None` if the positions contradict each other or the size of the queue, or if chains
+    /// are missing. No memory access.
+    pub(crate) fn at(
+        checked: CheckedQueue<W>,
+        generation: u32,
+        position: &RingPosition,
+    ) -> Option<Self> {
+        Self::restored(checked, generation, position, 0)
+            .filter(|queue| queue.is_whole() && !queue.is_stuck())
     }
 
     /// Sets the windows, after the rings moved in host memory. The contents of the rings are
@@ -246,7 +259,7 @@ impl<W, const N: usize> Virtqueue<W, N> {
     }
 
     /// Returns the positions of the queue.
-    pub(crate) fn snapshot(&self) -> RingSnapshot {
+    pub(crate) fn snapshot(&self) -> RingPosition {
         either!(self, queue => queue.snapshot())
     }
 

@@ -26,7 +26,6 @@ mod position;
 
 use core::hint::cold_path;
 
-use super::snapshot::RingSnapshot;
 use super::{
     Popped,
     batch::Batch,
@@ -38,6 +37,7 @@ use crate::{
     error::DriverFault,
     features::Features,
     memory::{AVAIL, DriverMem, RawDescriptor, RingWindow},
+    message::RingPosition,
     num,
     queue::check::{CheckedQueue, Windows},
 };
@@ -118,7 +118,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
     pub(crate) fn restored(
         checked: CheckedQueue<W>,
         serial: u32,
-        ring: &RingSnapshot,
+        ring: &RingPosition,
     ) -> Option<Self> {
         let size = checked.size;
         let next_avail = Position::from_halfword(ring.next_avail, AVAIL, size)?;
@@ -455,8 +455,8 @@ impl<W, const N: usize> PackedQueue<W, N> {
         self.mode.set_quiet(quiet);
     }
 
-    pub(crate) fn snapshot(&self) -> RingSnapshot {
-        RingSnapshot {
+    pub(crate) fn snapshot(&self) -> RingPosition {
+        RingPosition {
             next_avail: self.next_avail.around(self.size).halfword(),
             next_used: self.next_used.around(self.size).halfword(),
             unsignalled: num::clamp_u16(num::index(self.unsignalled)).min(self.size),

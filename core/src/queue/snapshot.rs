@@ -1,34 +1,10 @@
-//! The positions of a queue and its chains in flight, as plain values.
+//! The chains in flight of a queue, as plain values.
 
 use heapless::Vec;
 #[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
 use super::Segment;
-
-/// The positions of a queue in its rings.
-///
-/// Before DRIVER_OK every field has the value that it has at the start of the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
-pub struct RingSnapshot {
-    /// Position from which the device takes the next available chain.
-    ///
-    /// Split: the index of the next available entry. Packed: the slot in bits 0 to 14, the wrap
-    /// counter in bit 15.
-    pub next_avail: u16,
-    /// Position at which the device stores the next used element, in the format of `next_avail`.
-    pub next_used: u16,
-    /// Number of chains (split) or ring slots (packed) that were marked as used since the device
-    /// last decided whether to interrupt the driver. At most the size of the queue.
-    pub unsignalled: u16,
-    /// Number of chains (split) or ring slots (packed) that were popped and abandoned. The device
-    /// never marks them as used.
-    pub abandoned: u16,
-    /// Whether the flags in the device area tell the driver not to kick.
-    pub kicks_off: bool,
-}
 
 /// A chain in hand: popped, and not yet given back to the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,7 +22,6 @@
 //! Clauses: split-desc-01..05, split-indirect-01, split-indirect-02, split-avail-01..03,
 //! split-used-01..06, split-usedsup-01..06, split-availsup-01..05.
 
-use super::snapshot::RingSnapshot;
 use super::{
     Popped,
     batch::Batch,
@@ -35,6 +34,7 @@ use crate::{
     error::DriverFault,
     features::Features,
     memory::{DriverMem, RingWindow},
+    message::RingPosition,
     num,
     queue::check::{CheckedQueue, Windows},
 };
@@ -119,7 +119,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
     pub(crate) fn restored(
         checked: CheckedQueue<W>,
         serial: u32,
-        ring: &RingSnapshot,
+        ring: &RingPosition,
         chains: u16,
     ) -> Option<Self> {
         let size = checked.size;
@@ -394,8 +394,8 @@ impl<W, const N: usize> SplitQueue<W, N> {
         num::low16(self.next)
     }
 
-    pub(crate) fn snapshot(&self) -> RingSnapshot {
-        RingSnapshot {
+    pub(crate) fn snapshot(&self) -> RingPosition {
+        RingPosition {
             next_avail: self.next_avail(),
             next_used: self.next_used,
             unsignalled: self.next_used.wrapping_sub(self.signalled),

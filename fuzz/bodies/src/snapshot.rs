@@ -9,13 +9,11 @@ use virtside::{
     device::QueueState,
     features::Offer,
     interrupt::CountingNotify,
+    message::RingPosition,
     mmio::Access,
     models::blk::BlockSnapshot,
     queue::Segment,
-    snapshot::{
-        ChainSnapshot, EngineSnapshot, QueueRegisters, QueueSnapshot, RingSnapshot, Stage,
-        Suspension,
-    },
+    snapshot::{ChainSnapshot, EngineSnapshot, QueueRegisters, QueueSnapshot, Stage, Suspension},
     testing::Registers,
     transport::Phase,
 };
@@ -156,7 +154,7 @@ fn change(state: &mut State, input: &mut Input<'_>) {
                 queue: u16::from(input.byte() & 3),
                 ..layout(u16::from(input.byte() & 7)).config(0)
             };
-            let ring = Some(RingSnapshot::default());
+            let ring = Some(RingPosition::default());
             let checked = match input.byte() & 1 {
                 0 => device.features,
                 _ => registers.driver_features,
@@ -244,7 +242,7 @@ fn change_registers(queue: &mut QueueRegisters, input: &mut Input<'_>) {
 }
 
 /// Makes one change to a ring position.
-fn change_ring(ring: &mut RingSnapshot, input: &mut Input<'_>) {
+fn change_ring(ring: &mut RingPosition, input: &mut Input<'_>) {
     let value = match input.byte() {
         byte @ 0..64 => u16::from(byte),
         _ => input.half(),

@@ -154,7 +154,7 @@ fn positions_before_driver_ok() {
     assert_eq!(engine.configure(&config(0)), Reply::Done(0));
     let state = save(&mut engine);
     for change in [
-        (|ring| ring.next_avail = 1) as fn(&mut RingSnapshot),
+        (|ring| ring.next_avail = 1) as fn(&mut RingPosition),
         |ring| ring.next_used = 1,
         |ring| ring.unsignalled = 1,
         |ring| ring.abandoned = 1,
