@@ -80,8 +80,8 @@
 //! # Handing a queue over
 //!
 //! A host that stops using a queue, moves it to another process, or changes what the queue works
-//! with, first makes the device finish with it. Each such call returns [`Quiesce`]: repeat the call
-//! while it is `Pending`, and `poll` in between.
+//! with, first makes the device finish with it. Calls that wait for that return [`Quiesce`]: repeat
+//! the call while it is `Pending`, and `poll` in between.
 //!
 //! | the host wants | call | afterwards |
 //! |---|---|---|

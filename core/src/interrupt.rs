@@ -33,8 +33,9 @@ use crate::num;
 ///
 /// A suspended device holds back the interrupts with which it was restored, the interrupts that an
 /// InterruptACK left pending, and a change of its configuration. A driver that sets FAILED is not
-/// told of a change of the configuration. It is not known which queues the held-back interrupts of
-/// used buffers belong to, so `used` is called for every queue number below `Q`.
+/// told of a change of the configuration. It is not known which queues the interrupts of used
+/// buffers belong to that are held back or restored, so `used` is then called for every queue
+/// number below `Q`.
 ///
 /// ```
 /// use virtside::{DriverNotify, interrupt::CountingNotify};
@@ -175,7 +176,8 @@ impl DriverNotify for CountingNotify {
 /// An interrupt that holds interrupts back until [`flush`](Self::flush). It then raises the line
 /// once, or sends one message for each cause.
 ///
-/// Messages of queues from 32 up are not held back.
+/// Messages of queues from 32 up are not held back. [`deassert`](DriverNotify::deassert), which a
+/// reset calls, discards what is held back.
 ///
 /// ```
 /// use virtside::{DriverNotify, interrupt::{BufferedNotify, CountingNotify}};
@@ -259,7 +261,8 @@ impl<N: DriverNotify> DriverNotify for BufferedNotify<N> {
         self.state.fetch_or(CONFIG, Ordering::AcqRel);
     }
     fn deassert(&self) {
-        self.state.fetch_and(CONFIG, Ordering::AcqRel);
+        self.used.store(0, Ordering::Release);
+        self.state.store(0, Ordering::Release);
         self.inner.deassert();
         self.sync_level(false);
     }

@@ -41,7 +41,8 @@ impl QueueConfig {
 
 /// The positions of a queue in its rings.
 ///
-/// Before DRIVER_OK every field has the value that it has at the start of the queue.
+/// In a snapshot from before DRIVER_OK, every field has the value that it has at the start of the
+/// queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -64,12 +65,11 @@ pub struct RingPosition {
 }
 
 impl RingPosition {
-    /// Creates the positions of a queue whose last device has given every chain back, and has asked
-    /// nothing of the driver that is known.
+    /// Creates the positions of a queue whose last device has given every chain back.
     ///
-    /// Without chains in hand, `next_avail` and `next_used` are equal in a split queue. A split
-    /// queue that lost chains with its last device starts at the index in the used ring, so that
-    /// these chains are served again.
+    /// Both positions are then equal. If the last device of a split queue is gone and may not have
+    /// given every chain back, use the index in the used ring for both: the lost chains are served
+    /// again. The last device may also have left an interrupt unsent, so send one after the start.
     #[must_use]
     pub const fn at(next_avail: u16, next_used: u16) -> Self {
         Self {

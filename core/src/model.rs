@@ -50,8 +50,8 @@ pub trait DeviceConfig {
 
     /// Returns the features to offer to a driver: those that the device
     /// [wants](Self::features), changed by the host, without those that it
-    /// [excludes](Self::excluded). A transport of messages offers this set. Do not implement this
-    /// method.
+    /// [excludes](Self::excluded). A transport of messages offers this set. It calls
+    /// [`set_capacity`](Self::set_capacity) before. Do not implement this method.
     ///
     /// ```
     /// use virtside::{

@@ -287,3 +287,19 @@ mod packed {
         }
     }
 }
+
+#[test]
+fn a_queue_with_a_position_is_saved_once_the_driver_is_live() {
+    let (ram, _, position) = stopped(SPLIT);
+    let shared = std::sync::Arc::new(Shared::<Q>::new());
+    let mut device = DeviceBuilder::new(shared)
+        .add_queue_at(config(0), position)
+        .and_then(|builder| builder.build::<_, N>(SPLIT, ram.flat(BASE)))
+        .expect("a valid position");
+    assert_eq!(device.save::<4>(&[]).err(), Some(Refusal::WrongPhase));
+    let queues = [(config(0), Some(position))];
+    let mut live = set_up(ram, SPLIT, &.., &queues).expect("a valid position");
+    let saved = live.device.save::<4>(&live.slots).expect("a live device");
+    let ring = saved.queues[0].ring.expect("a live queue");
+    assert_eq!(ring.next_avail, position.next_avail);
+}

@@ -195,3 +195,37 @@ fn before_the_driver_is_live_a_queue_cannot_be_quieted() {
     engine.poll(BUDGET);
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"text"[..]));
 }
+
+#[test]
+fn a_queue_quieted_while_off_is_served_once_it_is_set_up() {
+    let (mut engine, ram) = probe();
+    let mut driver = driver(ram, 1);
+    let features = Features::VERSION_1 | Features::RING_RESET;
+    assert!(engine.bring_up(features, &[config(0), config(1)]));
+    assert_eq!(reset_queue(&mut engine, 1), Reply::Done(0));
+    assert_eq!(engine.quiesce(1), Quiesce::Done);
+    assert_eq!(engine.configure(&config(1)), Reply::Done(0));
+    publish(&mut driver, 1, b"text");
+    assert_eq!(engine.kick(1), Reply::Done(0));
+    engine.poll(BUDGET);
+    assert_eq!(answer(&mut driver, 1).as_deref(), Some(&b"text"[..]));
+}
+
+#[test]
+fn an_owner_at_work_is_waited_for_after_failed_too() {
+    let (mut engine, mut driver) = live();
+    let mut taken = engine.take_queue(0).expect("a live queue");
+    publish(&mut driver, 0, b"taken");
+    let mut chain = Chain::new();
+    let mem = engine.device().memory().clone();
+    assert_eq!(taken.pop(&mem, &mut chain), Ok(true));
+    assert_eq!(
+        engine.store(reg::STATUS, status::LIVE | status::FAILED),
+        Reply::Done(0)
+    );
+    assert_eq!(engine.quiesce(0), Quiesce::Pending);
+    assert_eq!(taken.pop(&mem, &mut Chain::new()), Err(Stop::Asked));
+    assert_eq!(engine.quiesce(0), Quiesce::Pending);
+    assert_eq!(taken.complete(&chain, 0), Ok(()));
+    assert_eq!(engine.quiesce(0), Quiesce::Done);
+}

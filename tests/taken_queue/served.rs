@@ -337,3 +337,69 @@ fn two_owners_serve_clones_of_a_model_at_once() {
         }
     }
 }
+
+#[test]
+fn a_quiet_queue_does_not_ask_the_model_again() {
+    let mut owner = owner();
+    owner.model.holds = true;
+    owner.publish("held");
+    assert_eq!(owner.serve(BUDGET), Ok(Step::Blocked));
+    let token = owner.model.held[0];
+    let ticket = crate::reset_waits(&mut owner.engine);
+    assert_eq!(owner.serve(BUDGET), Err(Stop::Asked));
+    owner.queue.abandon_all();
+    assert_eq!(owner.engine.finish(ticket), Reply::Done(0));
+    owner.queue.backend_ready(&mut owner.slots);
+    let done = owner.queue.complete_with(token, 1, &mut owner.slots);
+    assert_eq!(done, Err(Refusal::StaleToken));
+    assert_eq!(owner.serve(BUDGET), Err(Stop::Asked));
+    assert_eq!(owner.model.count(Event::Served(0)), 1);
+    assert_eq!(owner.model.count(Event::Stopped(0)), 1);
+    assert_eq!(owner.driver.used_idx(), 0);
+}
+
+#[test]
+fn discarded_chains_let_the_driver_go_on() {
+    let mut owner = owner();
+    owner.model.holds = true;
+    owner.publish("an event buffer");
+    assert_eq!(owner.serve(BUDGET), Ok(Step::Blocked));
+    let ticket = crate::stop_waits(&mut owner.engine);
+    assert_eq!(owner.serve(BUDGET), Err(Stop::Asked));
+    assert_eq!(owner.engine.finish(ticket), Reply::Pending(ticket));
+    owner.queue.discard(&mut owner.model, &mut owner.slots);
+    assert_eq!(owner.engine.finish(ticket), Reply::Done(0));
+    assert_eq!(owner.model.count(Event::Stopped(0)), 1);
+    assert_eq!(owner.driver.used_idx(), 0);
+}
+
+#[test]
+fn one_owner_may_serve_two_queues_with_the_same_slots() {
+    let (mut engine, ram) = probe();
+    let mut drivers = [driver(ram, 0), driver(ram, 1)];
+    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    let mut queues = [0, 1].map(|queue| engine.take_queue(queue).expect("a live queue"));
+    let (memory, mut slots) = (mem(ram), vec![ChainSlot::new(); 4]);
+    let mut model = Probe {
+        holds: true,
+        ..Probe::default()
+    };
+    for (queue, driver) in (0..2).zip(&mut drivers) {
+        publish(driver, queue, format!("queue {queue}").as_bytes());
+    }
+    for queue in &mut queues {
+        let step = queue.serve(&memory, &mut model, &mut slots, BUDGET);
+        assert_eq!(step, Ok(Step::Blocked));
+    }
+    queues[0].backend_ready(&mut slots);
+    let step = queues[1].serve(&memory, &mut model, &mut slots, BUDGET);
+    assert_eq!(step, Ok(Step::Blocked));
+    queues[1].backend_ready(&mut slots);
+    for (queue, driver) in queues.iter_mut().zip(&mut drivers) {
+        let _ = queue.serve(&memory, &mut model, &mut slots, BUDGET);
+        let text = format!("queue {}", queue.number());
+        let found = answer(driver, queue.number());
+        assert_eq!(found.as_deref(), Some(text.as_bytes()));
+        assert_eq!(queue.in_flight(), 0);
+    }
+}

@@ -244,14 +244,16 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
     }
 
     /// Returns the driver's memory for a change, such as a region that is added or removed. Call
-    /// [`memory_changed`](Self::memory_changed) directly after the change.
+    /// [`memory_changed`](Self::memory_changed) directly after the change. The old memory must stay
+    /// valid until that call returns [`Quiesce::Done`].
     pub const fn memory_mut(&mut self) -> &mut M {
         &mut self.mem
     }
 
     /// Returns the driver's interrupt for a change, such as another eventfd for a queue.
     ///
-    /// A taken queue has a clone of the interrupt from when it was taken. Take the queue again
+    /// A taken queue has a clone of the interrupt from when it was taken, and a
+    /// [`ReadyResponder`](crate::ReadyResponder) one from when it was made. Take the queue again
     /// after the change, or use an interrupt whose clones share what changes.
     pub const fn notify_mut(&mut self) -> &mut I {
         &mut self.notify

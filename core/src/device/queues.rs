@@ -83,7 +83,9 @@ where
         }
         let (rejected, last) = taken.rejections();
         self.counters.rejected = self.counters.rejected.wrapping_add(rejected);
-        self.host_fault = taken.take_host_fault().or(self.host_fault);
+        if let Some(fault) = taken.take_host_fault() {
+            host_failed(&mut self.host_fault, &mut self.trace, fault);
+        }
         let (virtqueue, queue, (epoch, generation)) = taken.dissolve();
         if epoch != self.shared.epoch() {
             return Err(PutBackError::Discarded);
@@ -205,10 +207,11 @@ where
     /// something happens, such as a buffer for an event, stays in hand until the model answers it;
     /// [`stop_queue`](Self::stop_queue) discards it.
     ///
-    /// A quiet queue stays configured, and the driver sees no difference to a slow device. The host
-    /// can read its [`ring_position`](Self::ring_position), and go on with
-    /// [`resume_queue`](Self::resume_queue), stop the queue, or save the device. Has no effect
-    /// before the driver is live, when no queue is served.
+    /// A quiet queue stays configured, and the driver sees no difference to a slow device. Put a
+    /// taken queue back first. The host can then read its
+    /// [`ring_position`](Self::ring_position), and go on with
+    /// [`resume_queue`](Self::resume_queue), stop the queue, or save the device. Before the driver
+    /// is live, no queue is served, and the call has no effect.
     ///
     /// Worst case: one step for each slot. The driver's memory is not accessed.
     ///
@@ -217,13 +220,14 @@ where
     ///     ChainSlot, Device, DeviceModel, DriverMem, DriverNotify, message::RingPosition,
     /// };
     /// /// The front end of a vhost-user device asks for the position of a queue (GET_VRING_BASE).
+    /// /// Returns `None` while chains are in hand; call again after the next poll.
     /// fn position<D: DeviceModel, M: DriverMem, I: DriverNotify>(
     ///     device: &mut Device<M, I>,
     ///     model: &mut D,
     ///     slots: &mut [ChainSlot<16>],
     /// ) -> Option<RingPosition> {
-    ///     while !device.quiesce(0, model, slots).is_done() {
-    ///         device.poll(model, slots, 16);
+    ///     if !device.quiesce(0, model, slots).is_done() {
+    ///         return None;
     ///     }
     ///     let position = device.ring_position(0);
     ///     let _ = device.stop_queue(0, model, slots);
@@ -236,13 +240,18 @@ where
         model: &mut D,
         slots: &mut [ChainSlot<N>],
     ) -> Quiesce {
-        if !self.start_if_live() {
-            return Quiesce::Done;
-        }
+        let live = self.start_if_live();
         let mut done = self.shared.stop(queue);
-        // A number beyond the set is no queue of this device.
-        let _ = self.quiesced.insert(queue);
-        self.notified.remove(queue);
+        if live
+            && matches!(
+                self.table.state(queue),
+                QueueState::Live | QueueState::Taken
+            )
+        {
+            // The set has room for every queue of the table.
+            let _ = self.quiesced.insert(queue);
+            self.notified.remove(queue);
+        }
         if slots.iter().any(|slot| slot.is_of(queue)) {
             model.drained(queue);
             done = false;
@@ -251,7 +260,7 @@ where
     }
 
     /// Serves a queue again that [`quiesce`](Self::quiesce) has kept quiet. The queue counts as
-    /// kicked.
+    /// kicked. A taken queue stays asked to stop: put it back, and take it again.
     pub fn resume_queue(&mut self, queue: u16) {
         if self.quiesced.remove(queue) {
             self.mark_notified(queue);
@@ -259,8 +268,8 @@ where
     }
 
     /// Returns the positions of a queue in its rings, for
-    /// [`enable_queue_at`](Self::enable_queue_at). Returns `None` if the queue is not live, or is
-    /// taken.
+    /// [`enable_queue_at`](Self::enable_queue_at). Returns `None` if the queue is taken, has failed,
+    /// or was set up without positions before the driver is live.
     ///
     /// The positions are those of the next chain only if no chain is in hand; see
     /// [`quiesce`](Self::quiesce).
@@ -370,6 +379,7 @@ where
             let queue = config.queue;
             return Err(Refusal::BadPosition { queue }.into());
         }
+        self.quiesced.remove(config.queue);
         self.reserve_slots();
         self.mark_notified(config.queue);
         self.trace.event(&Event::QueueReady { config: *config });

@@ -9,7 +9,7 @@ use crate::{
     interrupt::DriverNotify,
     memory::DriverMem,
     message::RingPosition,
-    shared::SharedHandle,
+    shared::{SharedHandle, StartAnswer},
     snapshot::{ChainSnapshot, DeviceSnapshot, QueueSnapshot, SNAPSHOT_VERSION, Suspension},
     trace::Trace,
 };
@@ -34,6 +34,9 @@ where
     /// # Errors
     /// [`Refusal::QueueTaken`] while a queue is taken. A taken queue that was dropped is saved
     /// as stopped. [`Refusal::QueueBusy`] if more than `P` chains are in hand.
+    /// [`Refusal::WrongPhase`] before the driver is live, if a queue has positions
+    /// ([`DeviceBuilder::add_queue_at`](crate::DeviceBuilder::add_queue_at)): save the device after
+    /// its driver is live.
     pub fn save<const P: usize>(
         &mut self,
         slots: &[ChainSlot<N>],
@@ -42,6 +45,12 @@ where
         let moved_out = |queue: &u16| !self.shared.was_dropped(*queue);
         if let Some(queue) = self.table.taken().iter().find(moved_out) {
             return Err(Refusal::QueueTaken { queue });
+        }
+        if !live && self.shared.answer() == StartAnswer::Waiting {
+            let mut queues = self.table.configured().into_iter();
+            if queues.any(|queue| self.table.state(queue) == QueueState::Live) {
+                return Err(Refusal::WrongPhase);
+            }
         }
         let mut snapshot = DeviceSnapshot {
             version: SNAPSHOT_VERSION,

@@ -18,8 +18,8 @@ use crate::{
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Stop {
-    /// The driver stops, resets or suspends the queue or the device, or the memory has changed. The
-    /// device has also rung the queue's doorbell, because the owner may be waiting for a kick.
+    /// The driver stops, resets or suspends the queue or the device, the host quiets the queue, or
+    /// the memory has changed. The device has also rung the queue's doorbell, because the owner may be waiting for a kick.
     ///
     /// Give back or [`abandon`](TakenQueue::abandon) the chains in flight: the driver's write
     /// completes only then. Then put the queue back or drop it.
@@ -64,8 +64,8 @@ impl<T: fmt::Debug> core::error::Error for PutBackError<T> {}
 /// A taken queue is `Send`. [`pop`](Self::pop) and [`complete`](Self::complete) take no lock.
 /// Until the queue is asked to stop, they share one atomic word with the device, which `pop` loads.
 ///
-/// While the queue is taken, the device completes a reset, SUSPEND, QueueReset, QueueReady = 0 and
-/// `memory_changed` only when the queue is *quiet*. A taken queue becomes quiet
+/// While the queue is taken, the device completes a reset, SUSPEND, QueueReset, QueueReady = 0,
+/// `memory_changed` and `quiesce` only when the queue is *quiet*. A taken queue becomes quiet
 ///
 /// * when no chain is in flight, after `pop` or [`enable_kicks`](Self::enable_kicks) has returned
 ///   [`Stop::Asked`] or [`Stop::Driver`],

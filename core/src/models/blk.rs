@@ -155,8 +155,10 @@ impl<B: BlockBackend> Block<B> {
     ///
     /// ```
     /// use virtside::models::{Block, BlockOptions, blk::RamDisk};
-    /// let device = Block::new(RamDisk::new(vec![0; 4096]), BlockOptions::new(16));
-    /// let other = device.with_backend(RamDisk::new(vec![0; 4096]));
+    /// // Two back ends of one read-only disk.
+    /// let bytes = vec![0; 4096];
+    /// let device = Block::new(RamDisk::new(bytes.clone()), BlockOptions::new(16));
+    /// let other = device.with_backend(RamDisk::new(bytes));
     /// # let _ = other;
     /// ```
     pub fn with_backend<C: BlockBackend>(&self, backend: C) -> Block<C> {

@@ -25,7 +25,8 @@ where
     /// The model is this owner's own: a clone of the device's model, with a back end that may be
     /// used by several owners at once. The model has seen
     /// [`negotiate`](crate::DeviceConfig::negotiate) before it was cloned. The slots are this
-    /// owner's own, too; one is enough for a model that always answers at once.
+    /// owner's own, too; one is enough for a model that always answers at once. If the queue is
+    /// taken again, use the same slots again: fresh slots do not recognise the tokens of old ones.
     ///
     /// [`Step`] is what it is for a device. Before the owner sleeps, it needs a call that returned
     /// [`Step::Idle`] or [`Step::Blocked`].
@@ -50,11 +51,13 @@ where
     ///         match queue.serve(memory, &mut model, &mut slots, 64) {
     ///             Ok(Step::More) => {}
     ///             Ok(Step::Idle | Step::Blocked) => wait(),
-    ///             // Chains in hand are still to be answered.
-    ///             Err(Stop::Asked) if queue.in_flight() != 0 => wait(),
-    ///             Err(_) => return queue,
+    ///             // Chains in hand are still to be answered, unless they wait for an event.
+    ///             Err(Stop::Asked) if queue.in_flight() != 0 && !model.may_sleep(0) => wait(),
+    ///             Err(_) => break,
     ///         }
     ///     }
+    ///     queue.discard(&mut model, &mut slots);
+    ///     queue
     /// }
     /// ```
     ///
@@ -70,17 +73,34 @@ where
         slots: &mut [ChainSlot<N>],
         budget: u16,
     ) -> Result<Step, Stop> {
+        if self.quiet.told {
+            // The driver's memory must not be touched again.
+            self.discard(model, slots);
+            return Err(Stop::Asked);
+        }
         let step = self.work(mem, model, slots, budget);
         if let Err(Stop::Driver(_)) = step {
-            for slot in slots.iter_mut() {
-                slot.release();
-            }
-            model.queue_stopped(self.number());
-            self.abandon_all();
+            self.discard(model, slots);
         } else if !self.quiet.told {
             self.flush();
         }
         step
+    }
+
+    /// Abandons every chain in hand, and tells the model that the queue has stopped. Call this
+    /// after [`Stop::Asked`] for chains that would wait for an event, such as buffers of an event
+    /// queue. See [`abandon_all`](Self::abandon_all).
+    pub fn discard<D: DeviceModel>(&mut self, model: &mut D, slots: &mut [ChainSlot<N>]) {
+        let queue = self.number();
+        let mut any = false;
+        for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
+            slot.release();
+            any = true;
+        }
+        if any {
+            model.queue_stopped(queue);
+        }
+        self.abandon_all();
     }
 
     fn work<M: DriverMem<Window = W>, D: DeviceModel>(
@@ -94,19 +114,23 @@ where
         let mut left = budget;
         // Pending chains come first, since they are older.
         for at in 0..slots.len() {
-            if left != 0 && slots.get_mut(at).is_some_and(ChainSlot::take_again) {
+            let again = |slot: &mut ChainSlot<N>| slot.is_of(queue) && slot.take_again();
+            if left != 0 && slots.get_mut(at).is_some_and(again) {
                 left = left.wrapping_sub(1);
                 self.ask(at, mem, model, slots)?;
             }
         }
         while left != 0 {
             left = left.wrapping_sub(1);
-            if let Some((at, _)) = due(model, slots) {
+            if let Some(at) = due_in(queue, model, slots) {
                 self.ask(at, mem, model, slots)?;
                 continue;
             }
             if self.is_stopped() {
                 model.drained(queue);
+                if due_in(queue, model, slots).is_some() {
+                    continue;
+                }
                 // Makes the queue quiet, if no chain is in hand.
                 return self.enable_kicks().map(|_| Step::More);
             }
@@ -116,7 +140,7 @@ where
             let free = slots.iter().position(ChainSlot::is_free);
             let Some((at, slot)) = free.and_then(|at| Some((at, slots.get_mut(at)?))) else {
                 model.drained(queue);
-                if due(model, slots).is_some() {
+                if due_in(queue, model, slots).is_some() {
                     continue;
                 }
                 return Ok(Step::Blocked);
@@ -129,7 +153,7 @@ where
                 Ok(false) if self.enable_kicks()? => {}
                 Ok(false) => {
                     model.drained(queue);
-                    return Ok(if due(model, slots).is_some() {
+                    return Ok(if due_in(queue, model, slots).is_some() {
                         Step::More
                     } else if slots.iter().all(ChainSlot::is_free) {
                         Step::Idle
@@ -183,10 +207,10 @@ where
         });
         if self.queue.is_in_order() {
             slot.answer(written);
-            let queue = &mut self.queue;
+            let (number, queue) = (self.quiet.number, &mut self.queue);
             while let Some((written, slot)) = slots.iter_mut().find_map(|slot| {
-                let written = slot.answered().filter(|_| queue.is_next(slot.chain()))?;
-                Some((written, slot))
+                let there = slot.is_of(number) && queue.is_next(slot.chain());
+                Some((slot.answered().filter(|_| there)?, slot))
             }) {
                 queue.push_in_order(slot.chain(), written);
                 slot.release();
@@ -204,7 +228,8 @@ where
     /// has data or room. A model that knows which chain can be answered returns it from
     /// [`due`](DeviceModel::due) instead.
     pub fn backend_ready(&self, slots: &mut [ChainSlot<N>]) {
-        for slot in slots {
+        let queue = self.number();
+        for slot in slots.iter_mut().filter(|slot| slot.is_of(queue)) {
             slot.again();
         }
     }
@@ -216,7 +241,7 @@ where
     /// Worst case: two ring accesses; with IN_ORDER two more for each slot.
     ///
     /// # Errors
-    /// [`Refusal::StaleToken`] if the chain is not pending.
+    /// [`Refusal::StaleToken`] if the chain is not pending, or if the queue is quiet.
     pub fn complete_with(
         &mut self,
         token: Token,
@@ -224,10 +249,10 @@ where
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), Refusal> {
         let at = usize::from(token.slot());
-        if !slots
-            .get(at)
-            .is_some_and(|slot| slot.is_pending() && slot.token(at) == token)
-        {
+        let is_it = |slot: &ChainSlot<N>| {
+            slot.is_of(self.number()) && slot.is_pending() && slot.token(at) == token
+        };
+        if self.quiet.told || !slots.get(at).is_some_and(is_it) {
             return Err(Refusal::StaleToken);
         }
         self.settle(at, written, slots);
@@ -239,4 +264,15 @@ where
     pub const fn take_host_fault(&mut self) -> Option<HostFault> {
         self.host_fault.take()
     }
+}
+
+/// Returns the slot of the pending chain of this queue that the model wants to serve again.
+fn due_in<D: DeviceModel, const N: usize>(
+    queue: u16,
+    model: &D,
+    slots: &[ChainSlot<N>],
+) -> Option<usize> {
+    due(model, slots)
+        .filter(|(_, its)| *its == queue)
+        .map(|(at, _)| at)
 }
