@@ -26,6 +26,7 @@
 //! # Features
 //!
 //! * `packed` (default): packed rings, beside split rings.
+//! * `vhost-user`: module `vhost_user`, a device behind a vhost-user socket.
 //! * `guest`: module `guest`, which runs unmodified `virtio-drivers` over a [`channel`].
 //!
 //! The `virtside` command is in the package `virtside-cli`.
@@ -43,6 +44,8 @@ mod memory;
 mod messages;
 mod notify;
 mod serve;
+#[cfg(feature = "vhost-user")]
+pub mod vhost_user;
 
 pub use access::{AccessSource, Event, Next, RegisterAccess};
 pub use backend::{DiskError, DiskOperation, FileDisk, OsEntropy};

@@ -1,0 +1,184 @@
+//! A device behind a vhost-user socket.
+//!
+//! The front end, such as QEMU or User Mode Linux, has the driver and shares the driver's memory.
+//! Its messages become the same calls as those of any other transport: a queue that it starts
+//! passes every check of the set-up, and its driver is trusted no more than any other.
+//!
+//! | vhost-user | virtside |
+//! |---|---|
+//! | GET_FEATURES | [`DeviceConfig::offer`](virtside::DeviceConfig::offer), without what has no message: RING_RESET, SUSPEND, NOTIFICATION_DATA |
+//! | SET_FEATURES | [`negotiate`](virtside::DeviceConfig::negotiate); a device without queues goes live |
+//! | SET_MEM_TABLE, ADD_MEM_REG, REM_MEM_REG | [`memory_mut`](virtside::Device::memory_mut), [`memory_changed`](virtside::Device::memory_changed) |
+//! | a queue with addresses, a kick and SET_VRING_ENABLE | [`enable_queue_at`](virtside::Device::enable_queue_at) the position of SET_VRING_BASE |
+//! | SET_VRING_ENABLE 0 | [`quiesce`](virtside::Device::quiesce), later [`resume_queue`](virtside::Device::resume_queue) |
+//! | GET_VRING_BASE | [`quiesce`](virtside::Device::quiesce), [`ring_position`](virtside::Device::ring_position), [`stop_queue`](virtside::Device::stop_queue) |
+//! | SET_VRING_CALL | [`DriverNotify::used`](virtside::DriverNotify::used) of that queue |
+//! | GET_CONFIG, SET_CONFIG | [`read_config`](virtside::DeviceConfig::read_config), [`write_config`](virtside::DeviceConfig::write_config) |
+//!
+//! Limits:
+//!
+//! * The wire has no message for DEVICE_NEEDS_RESET that the crate `vhost` can send. A queue whose
+//!   driver broke the protocol stops, and the driver is not told.
+//! * The front end may truncate a file that it shares. The process then gets SIGBUS at the next
+//!   access to that memory, as every vhost-user back end does.
+
+mod calls;
+mod memory;
+mod rings;
+mod session;
+
+use std::{
+    fmt, io,
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use vhost::vhost_user::{BackendReqHandler, Error};
+use virtside::{ChainSlot, DeviceModel, Features, features::Offer};
+
+use session::{Session, Woken};
+
+/// Features that no vhost-user message can carry.
+const WITHOUT_MESSAGE: Features = Features::RING_RESET
+    .union(Features::SUSPEND)
+    .union(Features::NOTIFICATION_DATA);
+
+/// A device for vhost-user front ends, with up to `Q` queues of up to `N` elements.
+///
+/// One thread serves the messages and all queues. The model's back end works inside
+/// [`serve`](Self::serve), so a slow back end delays the messages, too.
+///
+/// ```no_run
+/// use std::os::unix::net::UnixListener;
+/// use virtside::models::{Block, BlockOptions};
+/// use virtside_std::{FileDisk, vhost_user::VhostUserDevice};
+///
+/// let model = Block::new(FileDisk::open("disk.img")?, BlockOptions::new(256));
+/// let mut device: VhostUserDevice<_, 1, 256> = VhostUserDevice::new(model, 64);
+/// let listener = UnixListener::bind("disk.sock")?;
+/// loop {
+///     let (front_end, _) = listener.accept()?;
+///     if let Err(error) = device.serve(front_end) {
+///         eprintln!("{error}");
+///     }
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct VhostUserDevice<D, const Q: usize, const N: usize> {
+    model: D,
+    slots: Box<[ChainSlot<N>]>,
+    offer: Offer,
+    spin: Duration,
+}
+
+/// Why the connection to a front end ended, other than that the front end has closed it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum VhostUserError {
+    /// The operating system failed.
+    Io(io::Error),
+    /// The front end sent a message that is wrong, or that this device refuses.
+    Message(Error),
+}
+
+impl fmt::Display for VhostUserError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(_) => f.write_str("the vhost-user device cannot wait for its front end"),
+            Self::Message(_) => f.write_str("the vhost-user front end sent a message that fails"),
+        }
+    }
+}
+
+impl std::error::Error for VhostUserError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Message(error) => Some(error),
+        }
+    }
+}
+
+impl From<io::Error> for VhostUserError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserDevice<D, Q, N> {
+    /// Creates a device. At most `slots` chains are in hand at once, and at least one.
+    pub fn new(mut model: D, slots: usize) -> Self {
+        let clamp = |count| u16::try_from(count).unwrap_or(u16::MAX);
+        model.set_capacity(clamp(Q), clamp(N));
+        Self {
+            model,
+            slots: vec![ChainSlot::new(); slots.max(1)].into(),
+            offer: Offer::AS_IS.without(WITHOUT_MESSAGE),
+            spin: Duration::ZERO,
+        }
+    }
+
+    /// Returns the same device with a changed offer.
+    #[must_use]
+    pub fn with_offer(self, offer: Offer) -> Self {
+        Self {
+            offer: offer.without(WITHOUT_MESSAGE),
+            ..self
+        }
+    }
+
+    /// Returns the same device that looks for chains for this long before it sleeps. The next
+    /// request then costs no wake-up, and the thread uses a whole core meanwhile. By default the
+    /// device sleeps at once.
+    #[must_use]
+    pub fn with_spin(self, spin: Duration) -> Self {
+        Self { spin, ..self }
+    }
+
+    /// Returns the model.
+    pub const fn model(&self) -> &D {
+        &self.model
+    }
+
+    /// Returns the model for changes. No front end is connected.
+    pub const fn model_mut(&mut self) -> &mut D {
+        &mut self.model
+    }
+
+    /// Returns the model, and drops the device.
+    pub fn into_model(self) -> D {
+        self.model
+    }
+
+    /// Serves one front end until it closes the connection.
+    ///
+    /// Afterwards the model is in reset, and the next front end can be served. A message that fails
+    /// ends the connection, since most messages have no reply that could say so.
+    ///
+    /// # Errors
+    /// [`VhostUserError`].
+    pub fn serve(&mut self, front_end: UnixStream) -> Result<(), VhostUserError> {
+        let session = Session::new(self, &front_end)?;
+        let session = Arc::new(Mutex::new(session));
+        let mut handler = BackendReqHandler::from_stream(front_end, Arc::clone(&session));
+        let lock = || session.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = loop {
+            let woken = match lock().work() {
+                Ok(woken) => woken,
+                Err(error) => break Err(error.into()),
+            };
+            if woken == Woken::ByMessage {
+                match handler.handle_request() {
+                    Ok(()) => {}
+                    Err(Error::Disconnected) => break Ok(()),
+                    Err(error) => break Err(VhostUserError::Message(error)),
+                }
+            }
+        };
+        lock().end();
+        result
+    }
+}

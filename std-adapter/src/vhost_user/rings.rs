@@ -1,0 +1,68 @@
+//! What a front end says about one queue before it starts.
+
+use std::fs::File;
+
+use virtside::{Features, QueueConfig, message::RingPosition};
+
+/// The wrap counter in a position of a packed ring.
+const WRAP: u16 = 1 << 15;
+
+/// A queue of a front end.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    pub(super) size: u32,
+    /// Addresses of the descriptors, the driver area and the device area, in the front end's
+    /// process.
+    pub(super) areas: [u64; 3],
+    /// The position as the wire has it.
+    pub(super) base: u32,
+    pub(super) kick: Option<File>,
+    pub(super) enabled: bool,
+    /// The device has the queue.
+    pub(super) started: bool,
+}
+
+impl Ring {
+    /// Returns the layout of the queue, with the driver's addresses.
+    pub(super) fn config(
+        &self,
+        queue: u16,
+        address: impl Fn(u64) -> Option<u64>,
+    ) -> Option<QueueConfig> {
+        let [desc, driver, device] = self.areas;
+        Some(QueueConfig {
+            queue,
+            size: self.size,
+            desc: address(desc)?,
+            driver: address(driver)?,
+            device: address(device)?,
+        })
+    }
+
+    /// Returns the position at which the queue starts.
+    ///
+    /// The queue starts without chains in hand, so both positions are equal. Of a packed queue, the
+    /// upper half of the wire's value is the position of used chains, which some front ends leave
+    /// 0.
+    ///
+    /// `fresh` tells whether no chain was ever used in the first slot of a packed ring. Some front
+    /// ends start such a ring at 0, without the wrap counter.
+    pub(super) fn position(&self, fresh: impl FnOnce() -> bool) -> RingPosition {
+        let [a, b, ..] = self.base.to_le_bytes();
+        let mut next = u16::from_le_bytes([a, b]);
+        if next == 0 && fresh() {
+            next = WRAP;
+        }
+        RingPosition::at(next, next)
+    }
+}
+
+/// Returns a position as the wire has it.
+pub(super) fn base(position: &RingPosition, features: Features) -> u32 {
+    let used = if features.contains(Features::RING_PACKED) {
+        position.next_used
+    } else {
+        0
+    };
+    u32::from(used) << 16 | u32::from(position.next_avail)
+}

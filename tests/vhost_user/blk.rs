@@ -1,0 +1,164 @@
+//! `virtio-driver` does I/O on a disk image.
+
+use std::{
+    io::Read,
+    os::{fd::AsRawFd, unix::net::UnixListener},
+};
+
+use virtio_driver::{
+    VhostUser, VirtioBlkConfig, VirtioBlkQueue, VirtioBlkReqBuf, VirtioTransport, iovec,
+};
+use virtside::models::{Block, BlockOptions};
+use virtside_std::FileDisk;
+use vmm_sys_util::tempdir::TempDir;
+
+use super::*;
+
+const SECTORS: usize = 256;
+const PIECE: usize = 2048;
+
+/// Serves `connections` front ends one after the other.
+fn disk(listener: UnixListener, image: &std::path::Path, connections: usize) -> JoinHandle<()> {
+    let file = FileDisk::open(image).expect("the image");
+    thread::spawn(move || {
+        let model = Block::new(file, BlockOptions::new(64));
+        let mut device: VhostUserDevice<_, 1, 64> = VhostUserDevice::new(model, 16);
+        for _ in 0..connections {
+            let (front_end, _) = listener.accept().expect("a connection");
+            device.serve(front_end).expect("a good front end");
+        }
+    })
+}
+
+/// Writes `pieces` to the whole disk, flushes, and reads it back, several requests at a time.
+fn write_and_read_back(path: &std::path::Path, features: Features, salt: u8) {
+    let features = u64::try_from(features.bits()).expect("features of vhost-user");
+    let path = path.to_str().expect("a path in UTF-8");
+    let mut transport: VhostUser<VirtioBlkConfig, VirtioBlkReqBuf> =
+        VhostUser::new(path, features).expect("a connection");
+    let file = TempFile::new().expect("a temporary file").into_file();
+    file.set_len(LEN as u64).expect("the file is extended");
+    let raw = file.as_raw_fd();
+    let buffers = MmapRegion::<()>::from_file(FileOffset::new(file, 0), LEN).expect("a mapping");
+    let start = buffers.as_ptr();
+    transport
+        .map_mem_region(start as usize, LEN, raw, 0)
+        .expect("buffers are shared");
+    let config = transport.get_config().expect("a configuration");
+    assert_eq!({ config.capacity }, SECTORS as u64);
+    let mut queues = VirtioBlkQueue::<usize>::setup_queues(&mut transport, 1, 64).expect("a queue");
+    let queue = &mut queues[0];
+    queue.set_used_notif_enabled(true);
+    let call = transport.get_completion_fd(0);
+    let notifier = transport.get_submission_notifier(0);
+    let count = SECTORS * 512 / PIECE;
+    let text = |piece: usize| -> Vec<u8> {
+        (0..PIECE)
+            .map(|at| (piece * 7 + at / 3) as u8 ^ salt)
+            .collect()
+    };
+    let place = |piece: usize| iovec {
+        iov_base: start.wrapping_add(piece % 8 * PIECE).cast(),
+        iov_len: PIECE,
+    };
+    let mapped = |piece: usize| {
+        vm_memory::VolatileMemory::get_slice(&buffers, piece % 8 * PIECE, PIECE).expect("a piece")
+    };
+    for write in [true, false] {
+        for first in (0..count).step_by(8) {
+            for piece in first..first + 8 {
+                let pieces = [place(piece)];
+                let offset = (piece * PIECE) as u64;
+                if write {
+                    mapped(piece).copy_from(&text(piece));
+                    // SAFETY: nothing else uses this part of the buffers before the completion.
+                    unsafe { queue.writev(offset, pieces.as_ptr(), 1, piece) }.expect("room");
+                } else {
+                    mapped(piece).copy_from(&[0_u8; PIECE]);
+                    // SAFETY: as above.
+                    unsafe { queue.readv(offset, pieces.as_ptr(), 1, piece) }.expect("room");
+                }
+            }
+            finish(queue, &*notifier, &call, 8);
+            for piece in (first..first + 8).filter(|_| !write) {
+                let mut bytes = vec![0; PIECE];
+                mapped(piece).copy_to(&mut bytes);
+                assert!(bytes == text(piece), "piece {piece}");
+            }
+        }
+        queue.flush(0).expect("room");
+        finish(queue, &*notifier, &call, 1);
+    }
+}
+
+/// Kicks, and waits for this many completions by interrupt.
+fn finish(
+    queue: &mut VirtioBlkQueue<'_, usize>,
+    notifier: &dyn virtio_driver::QueueNotifier,
+    call: &virtio_driver::EventFd,
+    mut left: usize,
+) {
+    if queue.avail_notif_needed() {
+        notifier.notify().expect("a kick");
+    }
+    loop {
+        for done in queue.completions() {
+            assert_eq!(done.ret, 0, "request {}", done.context);
+            left -= 1;
+        }
+        if left == 0 {
+            return;
+        }
+        call.read().expect("an interrupt");
+    }
+}
+
+fn image(folder: &TempDir) -> std::path::PathBuf {
+    let path = folder.as_path().join("disk.img");
+    std::fs::write(&path, vec![0; SECTORS * 512]).expect("an image");
+    path
+}
+
+fn one_driver(features: Features) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (image, socket) = (image(&folder), folder.as_path().join("disk.sock"));
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let device = disk(listener, &image, 1);
+    write_and_read_back(&socket, features, 0);
+    device.join().expect("no panic in the device");
+    let mut bytes = Vec::new();
+    std::fs::File::open(&image)
+        .expect("the image")
+        .read_to_end(&mut bytes)
+        .expect("its bytes");
+    assert_eq!(bytes.len(), SECTORS * 512);
+    assert!(
+        bytes
+            .chunks(PIECE)
+            .all(|piece| piece.iter().any(|&byte| byte != 0))
+    );
+}
+
+#[test]
+fn a_foreign_driver_of_split_rings_writes_and_reads_back() {
+    one_driver(Features::VERSION_1);
+    one_driver(Features::VERSION_1 | Features::EVENT_IDX | Features::INDIRECT_DESC);
+}
+
+#[cfg(feature = "packed")]
+#[test]
+fn a_foreign_driver_of_packed_rings_writes_and_reads_back() {
+    one_driver(Features::VERSION_1 | Features::RING_PACKED);
+}
+
+#[test]
+fn one_front_end_after_the_other_is_served() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let (image, socket) = (image(&folder), folder.as_path().join("disk.sock"));
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let device = disk(listener, &image, 4);
+    for salt in 0..4 {
+        write_and_read_back(&socket, Features::VERSION_1, salt);
+    }
+    device.join().expect("no panic in the device");
+}

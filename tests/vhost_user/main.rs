@@ -1,0 +1,205 @@
+//! A device behind a vhost-user socket: a third-party driver's I/O, and a front end's messages, good
+//! and hostile.
+
+mod blk;
+mod hostile;
+mod messages;
+
+use std::{
+    os::unix::net::UnixStream,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use vhost::{
+    VhostBackend, VhostUserMemoryRegionInfo, VringConfigData,
+    vhost_user::{
+        Frontend, VhostUserFrontend,
+        message::{VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures},
+    },
+};
+use virtside::{
+    DeviceModel, Features,
+    models::Entropy,
+    testing::{Buffer, FakeDriver, Layout},
+};
+use virtside_std::{
+    VmMem,
+    vhost_user::{VhostUserDevice, VhostUserError},
+};
+use virtside_tests::CountingSource;
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap, MmapRegion,
+};
+use vmm_sys_util::{eventfd::EventFd, tempfile::TempFile};
+
+/// Address of the driver's memory.
+const BASE: u64 = 0x4000_0000;
+const LEN: usize = 0x10_0000;
+const SIZE: u16 = 16;
+
+type Model = Entropy<CountingSource>;
+type Served<D> = JoinHandle<(D, Result<(), VhostUserError>)>;
+
+fn entropy() -> Model {
+    Entropy::new(CountingSource::default())
+}
+
+/// Serves one connection on a thread. Returns the model afterwards.
+fn serve<D: DeviceModel + Send + 'static>(model: D, device_end: UnixStream) -> Served<D> {
+    thread::spawn(move || {
+        let mut device: VhostUserDevice<D, 4, 64> = VhostUserDevice::new(model, 8);
+        let result = device.serve(device_end);
+        (device.into_model(), result)
+    })
+}
+
+/// A front end with a driver of queue 0, connected to an entropy device.
+struct FrontEnd {
+    wire: Frontend,
+    memory: GuestMemoryMmap,
+    driver: FakeDriver<VmMem>,
+    kick: EventFd,
+    call: EventFd,
+    device: Served<Model>,
+}
+
+/// Memory that can be shared, at this address.
+fn shared_memory(start: u64) -> GuestRegionMmap {
+    let file = TempFile::new().expect("a temporary file").into_file();
+    file.set_len(LEN as u64).expect("the file is extended");
+    let mapping = MmapRegion::from_file(FileOffset::new(file, 0), LEN).expect("it is mapped");
+    GuestRegionMmap::new(mapping, GuestAddress(start)).expect("a region")
+}
+
+fn info(region: &GuestRegionMmap) -> VhostUserMemoryRegionInfo {
+    VhostUserMemoryRegionInfo::from_guest_region(region).expect("a region with a file")
+}
+
+fn layout() -> Layout {
+    Layout::packed_at(BASE, SIZE)
+}
+
+/// Connects, and negotiates features and protocol features.
+fn connected() -> FrontEnd {
+    let (front_end, device_end) = UnixStream::pair().expect("two sockets");
+    let device = serve(entropy(), device_end);
+    let mut wire = Frontend::from_stream(front_end, 1);
+    wire.set_owner().expect("set_owner");
+    let offered = wire.get_features().expect("get_features");
+    assert_ne!(
+        offered & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits(),
+        0
+    );
+    let protocol = wire.get_protocol_features().expect("get_protocol_features");
+    assert!(protocol.contains(VhostUserProtocolFeatures::REPLY_ACK));
+    wire.set_protocol_features(protocol)
+        .expect("set_protocol_features");
+    wire.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+    let memory = GuestMemoryMmap::from_regions(vec![shared_memory(BASE)]).expect("memory");
+    let driver = FakeDriver::new(VmMem::new(&memory), layout());
+    FrontEnd {
+        wire,
+        memory,
+        driver,
+        kick: EventFd::new(0).expect("an eventfd"),
+        call: EventFd::new(0).expect("an eventfd"),
+        device,
+    }
+}
+
+impl FrontEnd {
+    /// The address of a driver's address in this process.
+    fn user(&self, address: u64) -> u64 {
+        let host = self.memory.get_host_address(GuestAddress(address));
+        host.expect("shared memory") as u64
+    }
+
+    fn accept(&mut self, features: Features) -> vhost::Result<()> {
+        let features = u64::try_from(features.bits()).expect("features of vhost-user");
+        let protocol = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
+        self.wire.set_features(features | protocol)
+    }
+
+    fn share_memory(&mut self) -> vhost::Result<()> {
+        let regions: Vec<_> = self.memory.iter().map(info).collect();
+        self.wire.set_mem_table(&regions).map(|_| ())
+    }
+
+    /// Says where the rings of queue 0 are.
+    fn place(&mut self) -> vhost::Result<()> {
+        let config = layout().config(0);
+        self.wire.set_vring_num(0, SIZE)?;
+        let rings = VringConfigData {
+            queue_max_size: SIZE,
+            queue_size: SIZE,
+            flags: 0,
+            desc_table_addr: self.user(config.desc),
+            used_ring_addr: self.user(config.device),
+            avail_ring_addr: self.user(config.driver),
+            log_addr: None,
+        };
+        self.wire.set_vring_addr(0, &rings)
+    }
+
+    /// Starts queue 0 at this position.
+    fn start(&mut self, base: u16) -> vhost::Result<()> {
+        self.place()?;
+        self.wire.set_vring_base(0, base)?;
+        self.wire.set_vring_call(0, &self.call)?;
+        self.wire.set_vring_kick(0, &self.kick)?;
+        self.wire.set_vring_enable(0, true)
+    }
+
+    /// Asks for 16 random bytes, without a kick.
+    fn ask(&mut self) {
+        let head = self.driver.next_avail() % SIZE;
+        let at = BASE + 0x8000 + 64 * u64::from(head);
+        self.driver.write(at, &[0; 16]);
+        self.driver.send(head, &[Buffer::writable(at, 16)]);
+    }
+
+    /// Kicks, and waits for this many answers. An interrupt may come without an answer.
+    fn answers(&mut self, count: usize) {
+        self.kick.write(1).expect("a kick");
+        self.wait(count);
+    }
+
+    fn wait(&mut self, count: usize) {
+        let mut answered = self.take();
+        while answered < count {
+            self.call.read().expect("an interrupt");
+            answered += self.take();
+        }
+        assert_eq!(answered, count);
+    }
+
+    fn take(&mut self) -> usize {
+        let mut count = 0;
+        while let Some((_, len)) = self.driver.take_used() {
+            assert_eq!(len, 16);
+            count += 1;
+        }
+        count
+    }
+
+    /// Closes the connection. Returns how the device saw it.
+    fn close(self) -> Result<(), VhostUserError> {
+        drop(self.wire);
+        self.device.join().expect("no panic in the device").1
+    }
+}
+
+/// A connected front end with a started queue.
+fn started() -> FrontEnd {
+    let mut front_end = connected();
+    front_end.accept(Features::VERSION_1).expect("features");
+    front_end.share_memory().expect("memory");
+    front_end.start(0).expect("a valid queue");
+    front_end
+}
+
+/// Long enough for a device that would wrongly do something.
+fn a_while() {
+    thread::sleep(Duration::from_millis(50));
+}
