@@ -166,3 +166,39 @@ fn garbage_ends_the_connection() {
         let _ = device.join().expect("no panic in the device");
     }
 }
+
+#[test]
+fn kicks_that_are_no_eventfds_do_no_harm() {
+    let mut front_end = started();
+    let (mut one, other) = UnixStream::pair().expect("two sockets");
+    front_end.wire.set_vring_enable(0, false).expect("disabled");
+    let stopped = front_end.wire.get_vring_base(0).expect("a base");
+    front_end.place().expect("rings");
+    front_end
+        .wire
+        .set_vring_base(0, stopped as u16)
+        .expect("a base");
+    // SAFETY: the socket gives up its descriptor.
+    let odd =
+        unsafe { std::os::fd::FromRawFd::from_raw_fd(std::os::fd::IntoRawFd::into_raw_fd(other)) };
+    front_end
+        .wire
+        .set_vring_kick(0, &odd)
+        .expect("it can be waited for");
+    front_end.wire.set_vring_enable(0, true).expect("enabled");
+    front_end.ask();
+    one.write_all(&[1; 100]).expect("sent");
+    front_end.wait(1);
+    drop(one);
+    a_while();
+    assert!(front_end.close().is_ok());
+}
+
+#[test]
+fn a_position_far_from_the_used_ring_is_refused() {
+    let mut front_end = connected();
+    front_end.accept(Features::VERSION_1).expect("features");
+    front_end.share_memory().expect("memory");
+    let result = front_end.start(SIZE + 1);
+    refused(front_end, result);
+}

@@ -142,3 +142,95 @@ fn what_has_no_message_is_not_offered() {
         assert!(!offered.contains(withheld));
     }
 }
+
+#[test]
+fn the_memory_of_the_rings_may_be_removed_and_added_again() {
+    let mut front_end = started();
+    front_end.ask();
+    front_end.answers(1);
+    let region = front_end.memory.iter().next().map(info).expect("a region");
+    for _ in 0..3 {
+        front_end.wire.remove_mem_region(&region).expect("removed");
+        front_end.ask();
+        front_end.kick.write(1).expect("a kick");
+        a_while();
+        assert_eq!(front_end.take(), 0, "the rings are not there");
+        front_end.wire.add_mem_region(&region).expect("added");
+        front_end.wait(1);
+        front_end.ask();
+        front_end.answers(1);
+    }
+    assert!(front_end.close().is_ok());
+}
+
+#[test]
+fn a_disabled_queue_may_be_set_up_anew_without_a_stop() {
+    let mut front_end = started();
+    front_end.ask();
+    front_end.answers(1);
+    front_end.wire.set_vring_enable(0, false).expect("disabled");
+    front_end.accept(Features::VERSION_1).expect("features");
+    front_end.driver = FakeDriver::new(VmMem::new(&front_end.memory), layout());
+    front_end.start(0).expect("a valid queue");
+    front_end.ask();
+    front_end.answers(1);
+}
+
+#[test]
+fn a_queue_that_broke_says_how_far_it_came() {
+    let mut front_end = started();
+    for _ in 0..3 {
+        front_end.ask();
+        front_end.answers(1);
+    }
+    front_end.driver.set_avail_idx(1000);
+    front_end.kick.write(1).expect("a kick");
+    a_while();
+    assert_eq!(front_end.wire.get_vring_base(0).expect("a base"), 3);
+}
+
+#[test]
+fn chains_that_the_last_device_lost_are_skipped() {
+    let mut front_end = connected();
+    front_end.accept(Features::VERSION_1).expect("features");
+    front_end.share_memory().expect("memory");
+    for _ in 0..2 {
+        front_end.ask();
+    }
+    // The last device took both chains, and gave none back.
+    front_end.start(2).expect("a valid queue");
+    front_end.ask();
+    front_end.answers(1);
+    assert_eq!(front_end.driver.used_idx(), 1);
+    assert_eq!(front_end.wire.get_vring_base(0).expect("a base"), 3);
+}
+
+#[test]
+fn features_may_come_after_the_queue() {
+    let mut front_end = connected();
+    front_end.share_memory().expect("memory");
+    front_end.place().expect("rings");
+    front_end.wire.set_vring_base(0, 0).expect("a base");
+    front_end
+        .wire
+        .set_vring_call(0, &front_end.call)
+        .expect("a call");
+    front_end
+        .wire
+        .set_vring_kick(0, &front_end.kick)
+        .expect("a kick");
+    front_end.accept(Features::VERSION_1).expect("features");
+    front_end.wire.set_vring_enable(0, true).expect("enabled");
+    front_end.ask();
+    front_end.answers(1);
+}
+
+#[test]
+fn one_descriptor_may_kick_again_and_again_unread() {
+    let mut front_end = started();
+    for _ in 0..100 {
+        front_end.ask();
+        front_end.answers(1);
+    }
+    assert!(front_end.kick.read().expect("a count") >= 100);
+}

@@ -22,6 +22,11 @@ struct Shared {
 pub(super) struct Regions(Vec<Shared>);
 
 impl Regions {
+    /// Returns the number of regions.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Adds a region.
     ///
     /// # Errors

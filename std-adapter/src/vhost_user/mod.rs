@@ -19,6 +19,11 @@
 //!
 //! * The wire has no message for DEVICE_NEEDS_RESET that the crate `vhost` can send. A queue whose
 //!   driver broke the protocol stops, and the driver is not told.
+//! * A queue whose model keeps chains until an event, such as a gpio event queue, loses these chains
+//!   when it is stopped and started again.
+//! * [`DeviceModel::ready`] is called once, when the first queue starts.
+//! * A front end that gives no kick descriptor, and wants its queue polled, is refused.
+//! * A call descriptor that blocks, and is full, blocks the device.
 //! * The front end may truncate a file that it shares. The process then gets SIGBUS at the next
 //!   access to that memory, as every vhost-user back end does.
 
@@ -26,6 +31,7 @@ mod calls;
 mod memory;
 mod rings;
 mod session;
+mod watchdog;
 
 use std::{
     fmt, io,
@@ -38,6 +44,7 @@ use vhost::vhost_user::{BackendReqHandler, Error};
 use virtside::{ChainSlot, DeviceModel, Features, features::Offer};
 
 use session::{Session, Woken};
+use watchdog::{LIMIT, Watchdog};
 
 /// Features that no vhost-user message can carry.
 const WITHOUT_MESSAGE: Features = Features::RING_RESET
@@ -161,6 +168,7 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserDevice<D, Q, N> {
     /// # Errors
     /// [`VhostUserError`].
     pub fn serve(&mut self, front_end: UnixStream) -> Result<(), VhostUserError> {
+        let watchdog = Watchdog::new(front_end.try_clone()?, LIMIT);
         let session = Session::new(self, &front_end)?;
         let session = Arc::new(Mutex::new(session));
         let mut handler = BackendReqHandler::from_stream(front_end, Arc::clone(&session));
@@ -171,7 +179,8 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserDevice<D, Q, N> {
                 Err(error) => break Err(error.into()),
             };
             if woken == Woken::ByMessage {
-                match handler.handle_request() {
+                let handled = watchdog.during(|| handler.handle_request());
+                match handled {
                     Ok(()) => {}
                     Err(Error::Disconnected) => break Ok(()),
                     Err(error) => break Err(VhostUserError::Message(error)),

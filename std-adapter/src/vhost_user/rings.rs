@@ -20,6 +20,8 @@ pub(super) struct Ring {
     pub(super) enabled: bool,
     /// The device has the queue.
     pub(super) started: bool,
+    /// The queue has paused because its memory changed.
+    pub(super) moved: bool,
 }
 
 impl Ring {
@@ -39,15 +41,28 @@ impl Ring {
         })
     }
 
-    /// Returns the position at which the queue starts.
+    /// Returns the position at which a split queue starts.
     ///
-    /// The queue starts without chains in hand, so both positions are equal. Of a packed queue, the
-    /// upper half of the wire's value is the position of used chains, which some front ends leave
-    /// 0.
+    /// `used` is the index in its used ring. Chains between both are lost: the last device took
+    /// them, and did not give them back.
+    pub(super) fn split_position(&self, used: Option<u16>) -> RingPosition {
+        let [a, b, ..] = self.base.to_le_bytes();
+        let next = u16::from_le_bytes([a, b]);
+        let used = used.unwrap_or(next);
+        RingPosition {
+            abandoned: next.wrapping_sub(used),
+            ..RingPosition::at(next, used)
+        }
+    }
+
+    /// Returns the position at which a packed queue starts.
     ///
-    /// `fresh` tells whether no chain was ever used in the first slot of a packed ring. Some front
-    /// ends start such a ring at 0, without the wrap counter.
-    pub(super) fn position(&self, fresh: impl FnOnce() -> bool) -> RingPosition {
+    /// The queue starts without chains in hand, so both positions are equal. The upper half of the
+    /// wire's value is the position of used chains, which some front ends leave 0.
+    ///
+    /// `fresh` tells whether no chain was ever used in the first slot. Some front ends start such a
+    /// ring at 0, without the wrap counter.
+    pub(super) fn packed_position(&self, fresh: impl FnOnce() -> bool) -> RingPosition {
         let [a, b, ..] = self.base.to_le_bytes();
         let mut next = u16::from_le_bytes([a, b]);
         if next == 0 && fresh() {

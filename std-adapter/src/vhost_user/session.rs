@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io,
     os::{fd::AsRawFd, unix::net::UnixStream},
     sync::Arc,
     thread,
@@ -24,6 +24,7 @@ use virtside::{
     error::FaultPolicy,
     memory::{DriverMem, DriverRange, Permission},
     model::Start,
+    queue::translate_queue,
     setup::Progress,
 };
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -40,10 +41,11 @@ use crate::{BUDGET, VmMem};
 const SOCKET: u64 = u64::MAX;
 /// How long a queue that stops waits for its chains in hand.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest that a device sleeps while the model may have an answer without a kick.
-const BLOCKED: Duration = Duration::from_millis(1);
+/// The device sleeps for at most 2 to this power milliseconds while the model may have an answer
+/// without a kick.
+const LONGEST_SLEEP: u32 = 4;
 /// Most regions of memory.
-const MEMORY_SLOTS: u64 = 509;
+const MEMORY_SLOTS: usize = 509;
 
 /// `VIRTQ_DESC_F_USED`
 const USED: u16 = 1 << 15;
@@ -103,6 +105,12 @@ pub(super) struct Session<'h, D, const Q: usize, const N: usize> {
     told: bool,
     /// The front end speaks protocol features, so it enables queues itself.
     enables: bool,
+    /// Number of queues before any negotiation.
+    queues: u64,
+    /// How often the device was blocked without an event in between.
+    blocked: u32,
+    /// Kept open, because a front end may take its end for a broken device.
+    requests: Option<Backend>,
 }
 
 impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
@@ -113,8 +121,9 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         let epoll = Epoll::new()?;
         let wanted = EpollEvent::new(EventSet::IN, SOCKET);
         epoll.ctl(ControlOperation::Add, front_end.as_raw_fd(), wanted)?;
-        // A front end that stops in the middle of a message must not stop the queues for ever.
-        front_end.set_read_timeout(Some(PATIENCE))?;
+        let queues = (0..Q).filter_map(|queue| u16::try_from(queue).ok());
+        let queues = queues.filter(|&queue| host.model.queue_size_max(queue) != 0);
+        let queues = queues.map(|_| 1).sum();
         Ok(Self {
             host,
             epoll,
@@ -125,6 +134,9 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
             device: None,
             told: false,
             enables: false,
+            queues,
+            blocked: 0,
+            requests: None,
         })
     }
 
@@ -141,18 +153,23 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     /// The error of epoll.
     pub(super) fn work(&mut self) -> io::Result<Woken> {
         let mut step = self.poll();
-        if step != Step::More && !self.host.spin.is_zero() && self.device.is_some() {
+        if step == Step::Idle && !self.host.spin.is_zero() && self.device.is_some() {
             step = self.spin(step)?;
         }
         let timeout = match step {
             Step::More => 0,
-            Step::Blocked => i32::try_from(BLOCKED.as_millis()).unwrap_or(1),
+            Step::Blocked => 1 << self.blocked.min(LONGEST_SLEEP),
             Step::Idle => -1,
         };
         let mut events = [EpollEvent::default(); 16];
         let count = match self.epoll.wait(timeout, &mut events) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             count => count?,
+        };
+        self.blocked = if step == Step::Blocked && count == 0 {
+            self.blocked.saturating_add(1)
+        } else {
+            0
         };
         let mut woken = Woken::Otherwise;
         for event in events.iter().take(count) {
@@ -192,21 +209,14 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         let Some(device) = &mut self.device else {
             return;
         };
-        for queue in (0..self.rings.len()).filter_map(|queue| u16::try_from(queue).ok()) {
+        for queue in numbers(self.rings.len()) {
             device.backend_ready(queue, &mut self.host.slots);
         }
     }
 
-    fn kicked(&mut self, queue: u16) {
-        let Some(ring) = self.rings.get_mut(usize::from(queue)) else {
-            return;
-        };
-        if let Some(kick) = &mut ring.kick
-            && !matches!(kick.read(&mut [0; 8]), Ok(1..))
-        {
-            // The descriptor is of no use, and would wake the device for ever.
-            self.forget_kick(queue);
-        }
+    /// Notes a kick. The descriptor is not read: its event is edge-triggered, and a read could block
+    /// if another queue has the same descriptor.
+    fn kicked(&self, queue: u16) {
         if let Some(device) = &self.device {
             let _ = device.notify_queue(queue);
         }
@@ -228,20 +238,20 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
 
     fn ring(&mut self, index: u32) -> Result<(u16, &mut Ring)> {
         let queue = u16::try_from(index).map_err(|_| Error::InvalidParam)?;
-        if self.host.model.queue_size_max(queue) == 0 {
-            return Err(Error::InvalidParam);
-        }
         let ring = self.rings.get_mut(usize::from(queue));
         Ok((queue, ring.ok_or(Error::InvalidParam)?))
     }
 
-    /// The ring of a queue that the device does not have, so that it may be set up.
+    /// The ring of a queue that may be set up: it is not started, or the front end has disabled it.
     fn free_ring(&mut self, index: u32) -> Result<&mut Ring> {
-        let (_, ring) = self.ring(index)?;
+        let (queue, ring) = self.ring(index)?;
         if ring.started {
-            return Err(Error::InvalidOperation("the queue is started"));
+            if ring.enabled {
+                return Err(Error::InvalidOperation("the queue is started"));
+            }
+            self.stop(queue);
         }
-        Ok(ring)
+        Ok(self.ring(index)?.1)
     }
 
     /// Makes the device live with these features, without queues.
@@ -277,23 +287,31 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         let Some(device) = &mut self.device else {
             return Ok(());
         };
-        let enabled = ring.enabled || !self.enables;
-        if ring.started || ring.kick.is_none() || ring.size == 0 || !enabled {
+        let model = &mut self.host.model;
+        let max = model.queue_size_max(queue);
+        // A front end may speak of queues that the driver's features leave out.
+        if ring.started || ring.kick.is_none() || ring.size == 0 || max == 0 {
             return Ok(());
         }
-        let model = &mut self.host.model;
+        if self.enables && !ring.enabled {
+            return Ok(());
+        }
+        ring.enabled = true;
         let config = ring
             .config(queue, |user| self.regions.driver_address(user))
             .ok_or(Error::InvalidParam)?;
-        let packed = self.features.contains(Features::RING_PACKED);
-        let position = ring.position(|| packed && is_fresh(device.memory(), config.desc));
-        let max = model.queue_size_max(queue);
+        let position = if self.features.contains(Features::RING_PACKED) {
+            ring.packed_position(|| is_fresh(device.memory(), config.desc))
+        } else {
+            ring.split_position(used_index(device.memory(), config.device))
+        };
         let check = OneByOne(model.queue_check());
         device
             .enable_queue_at(&config, &position, max, &check)
             .map_err(|_| Error::InvalidParam)?;
         drop(check);
         ring.started = true;
+        ring.moved = false;
         // The last device may have left an interrupt unsent.
         self.calls.used(queue);
         if !self.told {
@@ -327,36 +345,49 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         }
     }
 
-    /// Stops a queue. Returns its position as the wire has it.
+    /// Stops a queue and forgets its kick. Returns its position as the wire has it.
     fn stop(&mut self, queue: u16) -> u32 {
-        if self
+        let base = self.pause(queue);
+        self.forget_kick(queue);
+        base
+    }
+
+    /// Stops a queue, which may start again with the same kick. Returns its position as the wire
+    /// has it.
+    fn pause(&mut self, queue: u16) -> u32 {
+        if !self
             .rings
             .get(usize::from(queue))
             .is_some_and(|ring| ring.started)
         {
-            self.quiet(queue);
+            return self
+                .rings
+                .get(usize::from(queue))
+                .map_or(0, |ring| ring.base);
         }
-        self.forget_kick(queue);
-        let Some(ring) = self.rings.get_mut(usize::from(queue)) else {
+        self.quiet(queue);
+        let host = &mut *self.host;
+        let (Some(ring), Some(device)) = (self.rings.get_mut(usize::from(queue)), &mut self.device)
+        else {
             return 0;
         };
-        let Some(device) = self.device.as_mut().filter(|_| ring.started) else {
-            return ring.base;
-        };
-        let position = device.ring_position(queue);
-        let host = &mut *self.host;
+        if let Some(position) = device.ring_position(queue) {
+            ring.base = base(&position, self.features);
+        } else if !self.features.contains(Features::RING_PACKED)
+            && let Some(config) = device.queue_config(queue)
+            && let Some(used) = used_index(device.memory(), config.device)
+        {
+            // A queue that broke has no position of its own.
+            ring.base = used.into();
+        }
         // Never pending, since no queue is taken.
         let _ = device.stop_queue(queue, &mut host.model, &mut host.slots);
         ring.started = false;
-        // A queue that broke has no position. Its driver resets it before it goes on.
-        if let Some(position) = position {
-            ring.base = base(&position, self.features);
-        }
         ring.base
     }
 
     fn stop_all(&mut self) {
-        for queue in (0..self.rings.len()).filter_map(|queue| u16::try_from(queue).ok()) {
+        for queue in numbers(self.rings.len()) {
             self.stop(queue);
         }
     }
@@ -364,19 +395,60 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     /// Stops the queues, and returns the model to its state before the front end.
     pub(super) fn end(&mut self) {
         self.stop_all();
+        self.rings = std::array::from_fn(|_| Ring::default());
         self.device = None;
         self.told = false;
         self.features = Features::empty();
         self.host.model.reset();
     }
 
+    /// Gives the device the current regions.
+    ///
+    /// A front end changes the bounds of a region by removing and adding it, while its queues run.
+    /// A queue whose rings are gone or elsewhere therefore pauses, and starts again once its rings
+    /// are there.
     fn memory_changed(&mut self) -> Result<()> {
         let memory = self.regions.map()?;
+        for queue in numbers(self.rings.len()) {
+            let Some(ring) = self
+                .rings
+                .get(usize::from(queue))
+                .filter(|ring| ring.started)
+            else {
+                continue;
+            };
+            let config = ring.config(queue, |user| self.regions.driver_address(user));
+            let device = self.device.as_ref();
+            let stays = config.is_some_and(|config| {
+                device.and_then(|device| device.queue_config(queue)) == Some(&config)
+                    && translate_queue(&memory, &config, self.features).is_ok()
+            });
+            if !stays {
+                self.pause(queue);
+                if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
+                    ring.moved = true;
+                }
+            }
+        }
         let host = &mut *self.host;
         if let Some(device) = &mut self.device {
             *device.memory_mut() = memory;
             // Never pending, since no queue is taken.
             let _ = device.memory_changed(&mut host.model, &mut host.slots);
+        }
+        for queue in numbers(self.rings.len()) {
+            let Some(ring) = self.rings.get(usize::from(queue)).filter(|ring| ring.moved) else {
+                continue;
+            };
+            let config = ring.config(queue, |user| self.regions.driver_address(user));
+            let there = config
+                .zip(self.device.as_ref())
+                .is_some_and(|(config, device)| {
+                    translate_queue(device.memory(), &config, self.features).is_ok()
+                });
+            if there {
+                self.start(queue)?;
+            }
         }
         Ok(())
     }
@@ -386,16 +458,29 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     }
 }
 
+/// The first queue numbers, this many.
+fn numbers(queues: usize) -> impl Iterator<Item = u16> {
+    (0..queues).filter_map(|queue| u16::try_from(queue).ok())
+}
+
+/// Reads 16 bits of a ring.
+fn load(memory: &VmMem, area: u64, offset: u64) -> Option<u16> {
+    let range = DriverRange::new(area.checked_add(offset)?, 2)?;
+    let mut bytes = [0; 2];
+    let view = memory.translate(range, Permission::Read).ok()?;
+    (view.copy_to(&mut bytes) == 2).then_some(u16::from_le_bytes(bytes))
+}
+
+/// Returns the used index of a split ring.
+fn used_index(memory: &VmMem, device_area: u64) -> Option<u16> {
+    load(memory, device_area, 2)
+}
+
 /// Returns whether the first descriptor of a packed ring was never marked as used: its flag USED is
 /// clear. In every later round it is set, before and after the driver makes the slot available
 /// again.
 fn is_fresh(memory: &VmMem, ring: u64) -> bool {
-    let flags = ring.checked_add(14).and_then(|at| DriverRange::new(at, 2));
-    let view = flags.and_then(|range| memory.translate(range, Permission::Read).ok());
-    view.is_some_and(|view| {
-        let mut bytes = [0; 2];
-        view.copy_to(&mut bytes) == 2 && u16::from_le_bytes(bytes) & USED == 0
-    })
+    load(memory, ring, 14).is_some_and(|flags| flags & USED == 0)
 }
 
 /// The answer to messages of protocol features that are not offered.
@@ -430,11 +515,15 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
         let protocol = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
         self.enables = features & protocol != 0;
         let features = Features::from_bits((features & !protocol).into());
-        if self.device.is_some() && features == self.features {
-            return Ok(());
+        if self.rings.iter().any(|ring| ring.started && ring.enabled) {
+            return if features == self.features {
+                Ok(())
+            } else {
+                Err(Error::InvalidOperation("a queue is started"))
+            };
         }
-        if self.rings.iter().any(|ring| ring.started) {
-            return Err(Error::InvalidOperation("a queue is started"));
+        for queue in numbers(self.rings.len()) {
+            self.pause(queue);
         }
         let required = Features::REQUIRED.union(self.host.model.required());
         if !self.offered().contains(features) || !features.contains(required) {
@@ -444,7 +533,18 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
             self.host.model.reset();
             self.told = false;
         }
-        self.go_live(features)
+        self.go_live(features)?;
+        numbers(self.rings.len()).try_for_each(|queue| {
+            // Only a queue that the front end has described completely.
+            let ring = self.rings.get(usize::from(queue));
+            let config =
+                ring.and_then(|ring| ring.config(queue, |user| self.regions.driver_address(user)));
+            if config.is_some() {
+                self.start(queue)
+            } else {
+                Ok(())
+            }
+        })
     }
 
     fn set_mem_table(
@@ -466,7 +566,7 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
     }
 
     fn get_max_mem_slots(&mut self) -> Result<u64> {
-        Ok(MEMORY_SLOTS)
+        u64::try_from(MEMORY_SLOTS).map_err(|_| Error::BackendInternalError)
     }
 
     fn add_mem_region(
@@ -475,6 +575,9 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
         file: File,
         _: Option<bool>,
     ) -> Result<Option<u64>> {
+        if self.regions.len() >= MEMORY_SLOTS {
+            return Err(Error::InvalidOperation("too many regions"));
+        }
         self.regions.add(region, file)?;
         self.memory_changed()?;
         Ok(None)
@@ -517,19 +620,29 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
         let (queue, _) = self.ring(index.into())?;
         let kick = kick.ok_or(Error::IncorrectFds)?;
         self.forget_kick(queue);
-        let wanted = EpollEvent::new(EventSet::IN, queue.into());
+        let wanted = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, queue.into());
         self.epoll
             .ctl(ControlOperation::Add, kick.as_raw_fd(), wanted)
             .map_err(|_| Error::IncorrectFds)?;
         if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
             ring.kick = Some(kick);
         }
+        // The earlier descriptor may have had a kick.
+        self.kicked(queue);
         self.start(queue)
     }
 
     fn set_vring_call(&mut self, index: u8, call: Option<File>) -> Result<()> {
         let (queue, _) = self.ring(index.into())?;
         self.calls.set(queue, call);
+        if self
+            .rings
+            .get(usize::from(queue))
+            .is_some_and(|ring| ring.started)
+        {
+            // An interrupt may have gone to no descriptor, or to an earlier one.
+            self.calls.used(queue);
+        }
         Ok(())
     }
 
@@ -564,9 +677,7 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
     }
 
     fn get_queue_num(&mut self) -> Result<u64> {
-        let queues = (0..Q).filter_map(|queue| u16::try_from(queue).ok());
-        let there = queues.filter(|&queue| self.host.model.queue_size_max(queue) != 0);
-        Ok(there.map(|_| 1).sum())
+        Ok(self.queues)
     }
 
     /// Bytes past the end of the configuration space read 0: a front end may know a longer one.
@@ -583,14 +694,14 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
     }
 
     fn set_config(&mut self, offset: u32, bytes: &[u8], _: VhostUserConfigFlags) -> Result<()> {
-        if self.host.model.write_config(offset, bytes) {
-            Ok(())
-        } else {
-            Err(Error::InvalidParam)
-        }
+        // A guest's write that the model refuses has no effect.
+        self.host.model.write_config(offset, bytes);
+        Ok(())
     }
 
-    fn set_backend_req_fd(&mut self, _: Backend) {}
+    fn set_backend_req_fd(&mut self, requests: Backend) {
+        self.requests = Some(requests);
+    }
 
     fn set_gpu_socket(&mut self, _: GpuBackend) -> Result<()> {
         not_offered()
