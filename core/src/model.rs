@@ -34,10 +34,9 @@ pub trait DeviceConfig {
     /// Returns the ring and transport features that the device does not work with. The default is
     /// none.
     ///
-    /// Excluded features are not offered, even if a host adds them by
-    /// [`Offer`](crate::features::Offer). An example is [`Features::IN_ORDER`] on a device that
-    /// answers when an external event happens: an answer would wait for older answers that may
-    /// never come.
+    /// Excluded features are not offered, even if a host adds them by [`Offer`]. An example is
+    /// [`Features::IN_ORDER`] on a device that answers when an external event happens: an answer
+    /// would wait for older answers that may never come.
     ///
     /// - Features in [`REQUIRED`](Features::REQUIRED) cannot be excluded.
     /// - The set must not change between two resets.
