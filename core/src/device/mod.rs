@@ -4,6 +4,7 @@
 //! [`Engine`](crate::Engine) puts a register block in front of a `Device`; a transport of messages
 //! uses the `Device` directly.
 
+mod complete;
 mod queues;
 mod restore;
 mod save;

@@ -4,20 +4,20 @@
 use super::Device;
 use crate::{
     device::{ChainSlot, Counters, QueueState, Step},
-    error::{DriverFault, HostFault, Refusal},
+    error::{DriverFault, HostFault},
     features::built,
     interrupt::DriverNotify,
-    memory::DriverMem,
-    model::{Answer, DeviceModel, Token},
+    memory::{DriverMem, RingWindow},
+    model::{Answer, DeviceModel},
     num,
-    queue::{Chain, Popped},
+    queue::{Chain, Popped, Virtqueue},
     queue_set::QueueBits,
     shared::{InterruptStatus, SharedHandle},
     trace::{Event, Trace},
 };
 
 /// What one poll has done so far.
-struct Round<const Q: usize> {
+pub(super) struct Round<const Q: usize> {
     /// What remains of the budget.
     left: u16,
     /// The next slot whose chain may wait to be served again.
@@ -31,7 +31,7 @@ struct Round<const Q: usize> {
     /// Queues that the model could not serve.
     unready: QueueBits<Q>,
     /// Queues that got chains back.
-    touched: QueueBits<Q>,
+    pub(super) touched: QueueBits<Q>,
     /// The poll has seen a slot in use, so free slots may be scarce.
     kept: bool,
     /// A queue was left alone because the free slots are reserved for other queues.
@@ -57,7 +57,7 @@ impl<const Q: usize> Round<Q> {
     }
 
     /// Starts a round for the pending chain in a slot.
-    fn of_slot(at: usize) -> Self {
+    pub(super) fn of_slot(at: usize) -> Self {
         let mut round = Self::new(1);
         round.next_slot = at;
         round.keep(true);
@@ -150,7 +150,7 @@ where
     }
 
     /// Serves chains until the budget is spent or nothing is left to serve.
-    fn work<D: DeviceModel>(
+    pub(super) fn work<D: DeviceModel>(
         &mut self,
         model: &mut D,
         slots: &mut [ChainSlot<N>],
@@ -312,13 +312,10 @@ where
                     return;
                 }
             };
-            let written = match limited(written, slot.chain()) {
-                Ok(written) => written,
-                Err(fault) => {
-                    host_failed(&mut self.host_fault, &mut self.trace, fault);
-                    0
-                }
-            };
+            let written = limited(written, slot.chain()).unwrap_or_else(|fault| {
+                host_failed(&mut self.host_fault, &mut self.trace, fault);
+                0
+            });
             if virtqueue.is_in_order() {
                 slot.answer(written);
                 self.give_in_order(queue, slots, round);
@@ -361,57 +358,20 @@ where
         short
     }
 
-    /// Gives the chain in a slot back with the length that the model states, or keeps the answer
-    /// until the chain's turn (IN_ORDER).
-    fn settle(
-        &mut self,
-        at: usize,
-        queue: u16,
-        written: u32,
-        slots: &mut [ChainSlot<N>],
-        round: &mut Round<Q>,
-    ) {
-        let Some(slot) = slots.get_mut(at) else {
-            return;
-        };
-        let Some(virtqueue) = self.table.virtqueue(queue) else {
-            slot.release();
-            return;
-        };
-        let written = match limited(written, slot.chain()) {
-            Ok(written) => written,
-            Err(fault) => {
-                host_failed(&mut self.host_fault, &mut self.trace, fault);
-                0
-            }
-        };
-        if virtqueue.is_in_order() {
-            slot.answer(written);
-            self.give_in_order(queue, slots, round);
-        } else {
-            let head = slot.chain().head();
-            let given = virtqueue.push_used(slot.chain(), written);
-            slot.release();
-            self.slot_freed(queue, round);
-            if given {
-                self.given(queue, head, written, round);
-            }
-        }
-    }
-
     /// Gives back the answered chains of a queue whose turn has come (rsvd-05): at most one chain
     /// for each slot.
     #[inline(never)]
-    fn give_in_order(&mut self, queue: u16, slots: &mut [ChainSlot<N>], round: &mut Round<Q>) {
+    pub(super) fn give_in_order(
+        &mut self,
+        queue: u16,
+        slots: &mut [ChainSlot<N>],
+        round: &mut Round<Q>,
+    ) {
         loop {
             let Some(virtqueue) = self.table.virtqueue(queue) else {
                 return;
             };
-            let next = slots.iter_mut().find_map(|slot| {
-                let there = slot.is_of(queue) && virtqueue.is_next(slot.chain());
-                Some((slot.answered().filter(|_| there)?, slot))
-            });
-            let Some((written, slot)) = next else {
+            let Some((written, slot)) = next_answered(queue, virtqueue, slots) else {
                 return;
             };
             let head = slot.chain().head();
@@ -426,7 +386,7 @@ where
 
     /// Records that a slot has become free.
     #[inline(always)]
-    fn slot_freed(&mut self, queue: u16, round: &mut Round<Q>) {
+    pub(super) fn slot_freed(&mut self, queue: u16, round: &mut Round<Q>) {
         if round.is_shared() {
             self.count_freed(queue, round);
         }
@@ -454,7 +414,7 @@ where
 
     /// Records that a chain was given back.
     #[inline(always)]
-    fn given(&mut self, queue: u16, head: u16, written: u32, round: &mut Round<Q>) {
+    pub(super) fn given(&mut self, queue: u16, head: u16, written: u32, round: &mut Round<Q>) {
         given_back(&mut self.counters, &mut self.trace, queue, head, written);
         round.touched.insert(queue);
     }
@@ -484,7 +444,7 @@ where
 
     /// Sends one interrupt for all chains that were given back, if the driver wants one for any of
     /// the queues.
-    fn notify_driver(&mut self, touched: &QueueBits<Q>) {
+    pub(super) fn notify_driver(&mut self, touched: &QueueBits<Q>) {
         let mut wanted = false;
         for queue in touched.iter() {
             if let Some(virtqueue) = self.table.virtqueue(queue) {
@@ -527,76 +487,6 @@ where
             Step::Idle
         }
     }
-
-    /// Serves a pending chain again, because its back end has finished with the chain.
-    ///
-    /// The call serves the chain at once, and notifies the driver if the model answers. If the
-    /// device is suspended, the first poll after it resumes serves the chain.
-    ///
-    /// Worst case: four ring accesses; with IN_ORDER two more for each chain that waited for this
-    /// chain, for at most as many chains as there are slots.
-    ///
-    /// # Errors
-    /// [`Refusal::StaleToken`] if the chain is not pending: it was answered, its queue was stopped
-    /// or reset, or the driver set FAILED.
-    pub fn complete<D: DeviceModel>(
-        &mut self,
-        token: Token,
-        model: &mut D,
-        slots: &mut [ChainSlot<N>],
-    ) -> Result<(), Refusal> {
-        let (at, _) = self.pending(token, slots)?;
-        if let Some(slot) = slots.get_mut(at) {
-            slot.again();
-        }
-        if self.is_suspended() {
-            // The first poll after the resume serves the chain.
-            return Ok(());
-        }
-        let mut round = Round::of_slot(at);
-        self.work(model, slots, &mut round);
-        self.notify_driver(&round.touched);
-        Ok(())
-    }
-
-    /// Answers a pending chain without asking the model. The chain's first `written`
-    /// device-writable bytes hold the answer. Use this method for a back end that stores the answer
-    /// itself, such as a host thread or a DMA controller.
-    ///
-    /// The model is not told of the answer, so it must not keep state for this token. If `written`
-    /// is larger than the chain's writable length, the chain is given back with 0 bytes and
-    /// [`HostFault::WrittenTooMuch`] is recorded. Worst case: the ring accesses of
-    /// [`complete`](Self::complete).
-    ///
-    /// # Errors
-    /// [`Refusal::StaleToken`] as for [`complete`](Self::complete). [`Refusal::WrongPhase`] while
-    /// the device is suspended: the chain stays pending, so answer it after the device has resumed.
-    pub fn complete_with(
-        &mut self,
-        token: Token,
-        written: u32,
-        slots: &mut [ChainSlot<N>],
-    ) -> Result<(), Refusal> {
-        let (at, queue) = self.pending(token, slots)?;
-        if self.is_suspended() {
-            return Err(Refusal::WrongPhase);
-        }
-        let mut round = Round::of_slot(at);
-        self.settle(at, queue, written, slots, &mut round);
-        self.notify_driver(&round.touched);
-        Ok(())
-    }
-
-    /// Returns the slot and the queue of a pending chain.
-    fn pending(&self, token: Token, slots: &[ChainSlot<N>]) -> Result<(usize, u16), Refusal> {
-        let at = usize::from(token.slot());
-        match slots.get(at) {
-            Some(slot) if self.shared.is_live() && slot.is_pending() && slot.token(at) == token => {
-                Ok((at, slot.queue()))
-            }
-            _ => Err(Refusal::StaleToken),
-        }
-    }
 }
 
 /// Returns the length that the model states. Fails if the chain is shorter.
@@ -609,6 +499,18 @@ pub(super) fn limited<const N: usize>(written: u32, chain: &Chain<N>) -> Result<
     // `writable` is less than `written`, so it fits in 32 bits.
     let writable = num::low(writable);
     Err(HostFault::WrittenTooMuch { written, writable })
+}
+
+/// Returns the answered chain of a queue with IN_ORDER whose turn it is, and its length.
+pub(super) fn next_answered<'s, W: RingWindow, const N: usize>(
+    queue: u16,
+    virtqueue: &Virtqueue<W, N>,
+    slots: &'s mut [ChainSlot<N>],
+) -> Option<(u32, &'s mut ChainSlot<N>)> {
+    slots.iter_mut().find_map(|slot| {
+        let there = slot.is_of(queue) && virtqueue.is_next(slot.chain());
+        Some((slot.answered().filter(|_| there)?, slot))
+    })
 }
 
 /// Records a failure of the host's side.
@@ -654,5 +556,5 @@ pub(super) fn due<D: DeviceModel, const N: usize>(
     let token = model.due()?;
     let at = usize::from(token.slot());
     let slot = slots.get(at)?;
-    (slot.is_pending() && slot.token(at) == token).then(|| (at, slot.queue()))
+    slot.holds(token).then(|| (at, slot.queue()))
 }

@@ -70,6 +70,11 @@ impl<const N: usize> ChainSlot<N> {
         matches!(self.state, SlotState::Pending | SlotState::Again)
     }
 
+    /// Returns whether this is the pending chain of a token for this slot.
+    pub(crate) fn holds(&self, token: Token) -> bool {
+        self.is_pending() && self.token(token.slot().into()) == token
+    }
+
     pub(crate) fn is_of(&self, queue: u16) -> bool {
         self.state != SlotState::Free && self.queue == queue
     }

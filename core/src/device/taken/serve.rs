@@ -4,7 +4,7 @@ use super::{Stop, TakenQueue};
 use crate::{
     device::{
         ChainSlot, Step,
-        serve::{due, limited},
+        serve::{due, limited, next_answered},
     },
     error::{HostFault, Refusal},
     interrupt::DriverNotify,
@@ -208,10 +208,7 @@ where
         if self.queue.is_in_order() {
             slot.answer(written);
             let (number, queue) = (self.quiet.number, &mut self.queue);
-            while let Some((written, slot)) = slots.iter_mut().find_map(|slot| {
-                let there = slot.is_of(number) && queue.is_next(slot.chain());
-                Some((slot.answered().filter(|_| there)?, slot))
-            }) {
+            while let Some((written, slot)) = next_answered(number, queue, slots) {
                 queue.push_in_order(slot.chain(), written);
                 slot.release();
             }
@@ -249,9 +246,7 @@ where
         slots: &mut [ChainSlot<N>],
     ) -> Result<(), Refusal> {
         let at = usize::from(token.slot());
-        let is_it = |slot: &ChainSlot<N>| {
-            slot.is_of(self.number()) && slot.is_pending() && slot.token(at) == token
-        };
+        let is_it = |slot: &ChainSlot<N>| slot.is_of(self.number()) && slot.holds(token);
         if self.quiet.told || !slots.get(at).is_some_and(is_it) {
             return Err(Refusal::StaleToken);
         }
