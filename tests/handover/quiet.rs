@@ -15,22 +15,32 @@ use virtside_tests::{
 
 /// A live device with queues 0 and 1, and a driver of queue 0.
 fn live() -> (TestEngine<Probe>, FakeDriver<FlatMem>) {
+    live_with(Features::empty())
+}
+
+/// That device with these features, too.
+fn live_with(features: Features) -> (TestEngine<Probe>, FakeDriver<FlatMem>) {
     let (mut engine, ram) = probe();
     let driver = driver(ram, 0);
-    assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
+    let features = Features::VERSION_1 | features;
+    assert!(engine.bring_up(features, &[config(0), config(1)]));
     engine.poll(BUDGET);
     (engine, driver)
+}
+
+/// Sends a request on queue 0.
+fn send(engine: &mut TestEngine<Probe>, driver: &mut FakeDriver<FlatMem>, text: &[u8]) {
+    publish(driver, 0, text);
+    assert_eq!(engine.kick(0), Reply::Done(0));
 }
 
 #[test]
 fn a_quiet_queue_is_served_again_when_it_resumes() {
     let (mut engine, mut driver) = live();
-    publish(&mut driver, 0, b"before");
-    assert_eq!(engine.kick(0), Reply::Done(0));
+    send(&mut engine, &mut driver, b"before");
     assert_eq!(engine.quiesce(0), Quiesce::Done);
     assert_eq!(engine.poll(BUDGET), Step::Idle);
-    publish(&mut driver, 0, b"while");
-    assert_eq!(engine.kick(0), Reply::Done(0));
+    send(&mut engine, &mut driver, b"while");
     assert_eq!(engine.poll(BUDGET), Step::Idle);
     assert_eq!(answer(&mut driver, 0), None);
     assert_eq!(engine.queue_state(0), QueueState::Live);
@@ -57,11 +67,9 @@ fn another_queue_is_served_meanwhile() {
 fn chains_in_hand_are_finished_first() {
     let (mut engine, mut driver) = live();
     engine.model_mut().holds = true;
-    publish(&mut driver, 0, b"held");
-    assert_eq!(engine.kick(0), Reply::Done(0));
+    send(&mut engine, &mut driver, b"held");
     assert_eq!(engine.poll(BUDGET), Step::Blocked);
-    publish(&mut driver, 0, b"waits");
-    assert_eq!(engine.kick(0), Reply::Done(0));
+    send(&mut engine, &mut driver, b"waits");
     assert_eq!(engine.quiesce(0), Quiesce::Pending);
     engine.poll(BUDGET);
     assert_eq!(engine.quiesce(0), Quiesce::Pending);
@@ -91,8 +99,7 @@ fn the_owner_of_a_taken_queue_is_asked_to_stop() {
     assert!(engine.put_back(taken).is_ok());
     let position = engine.device().ring_position(0).expect("a live queue");
     assert_eq!((position.next_avail, position.next_used), (1, 1));
-    publish(&mut driver, 0, b"quiet");
-    assert_eq!(engine.kick(0), Reply::Done(0));
+    send(&mut engine, &mut driver, b"quiet");
     engine.poll(BUDGET);
     assert_eq!(driver.take_used(), Some((0, 0)));
     assert_eq!(driver.take_used(), None);
@@ -114,34 +121,25 @@ fn a_driver_may_stop_or_reset_a_quiet_queue() {
     assert_eq!(engine.store(reg::STATUS, 0), Reply::Done(0));
     assert!(engine.bring_up(Features::VERSION_1, &[config(0), config(1)]));
     driver.set_next(0, 0);
-    publish(&mut driver, 0, b"anew");
-    assert_eq!(engine.kick(0), Reply::Done(0));
+    send(&mut engine, &mut driver, b"anew");
     engine.poll(BUDGET);
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"anew"[..]));
 }
 
 #[test]
 fn a_quiet_queue_that_is_stopped_and_set_up_again_is_served() {
-    let (mut engine, ram) = probe();
-    let mut driver = driver(ram, 0);
-    let features = Features::VERSION_1 | Features::RING_RESET;
-    assert!(engine.bring_up(features, &[config(0)]));
+    let (mut engine, mut driver) = live_with(Features::RING_RESET);
     assert_eq!(engine.quiesce(0), Quiesce::Done);
     assert_eq!(reset_queue(&mut engine, 0), Reply::Done(0));
     assert_eq!(engine.configure(&config(0)), Reply::Done(0));
-    publish(&mut driver, 0, b"again");
-    assert_eq!(engine.kick(0), Reply::Done(0));
+    send(&mut engine, &mut driver, b"again");
     engine.poll(BUDGET);
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"again"[..]));
 }
 
 #[test]
 fn a_quiet_queue_stays_quiet_after_a_resume_of_the_device() {
-    let (mut engine, ram) = probe();
-    let mut driver = driver(ram, 0);
-    let features = Features::VERSION_1 | Features::SUSPEND;
-    assert!(engine.bring_up(features, &[config(0)]));
-    engine.poll(BUDGET);
+    let (mut engine, mut driver) = live_with(Features::SUSPEND);
     assert_eq!(engine.quiesce(0), Quiesce::Done);
     assert_eq!(
         engine.store(reg::STATUS, status::LIVE_SUSPEND),
@@ -151,8 +149,7 @@ fn a_quiet_queue_stays_quiet_after_a_resume_of_the_device() {
         engine.store(reg::STATUS, status::LIVE_SUSPEND),
         Reply::Done(0)
     );
-    publish(&mut driver, 0, b"text");
-    assert_eq!(engine.kick(0), Reply::Done(0));
+    send(&mut engine, &mut driver, b"text");
     engine.poll(BUDGET);
     assert_eq!(answer(&mut driver, 0), None);
     engine.resume_queue(0);
@@ -190,8 +187,7 @@ fn before_the_driver_is_live_a_queue_cannot_be_quieted() {
     let mut driver = driver(ram, 0);
     assert_eq!(engine.quiesce(0), Quiesce::Done);
     assert!(engine.bring_up(Features::VERSION_1, &[config(0)]));
-    publish(&mut driver, 0, b"text");
-    assert_eq!(engine.kick(0), Reply::Done(0));
+    send(&mut engine, &mut driver, b"text");
     engine.poll(BUDGET);
     assert_eq!(answer(&mut driver, 0).as_deref(), Some(&b"text"[..]));
 }

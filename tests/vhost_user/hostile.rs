@@ -54,9 +54,7 @@ fn a_queue_that_does_not_exist_is_refused() {
 
 #[test]
 fn a_queue_size_that_is_no_power_of_two_is_refused() {
-    let mut front_end = connected();
-    front_end.accept(Features::VERSION_1).expect("features");
-    front_end.share_memory().expect("memory");
+    let mut front_end = sharing();
     front_end.place().expect("rings");
     front_end.wire.set_vring_num(0, 12).expect("a number");
     front_end
@@ -69,9 +67,7 @@ fn a_queue_size_that_is_no_power_of_two_is_refused() {
 
 #[test]
 fn rings_outside_the_shared_memory_are_refused() {
-    let mut front_end = connected();
-    front_end.accept(Features::VERSION_1).expect("features");
-    front_end.share_memory().expect("memory");
+    let mut front_end = sharing();
     front_end.place().expect("rings");
     let rings = VringConfigData {
         queue_max_size: SIZE,
@@ -196,9 +192,7 @@ fn kicks_that_are_no_eventfds_do_no_harm() {
 
 #[test]
 fn a_position_far_from_the_used_ring_is_refused() {
-    let mut front_end = connected();
-    front_end.accept(Features::VERSION_1).expect("features");
-    front_end.share_memory().expect("memory");
+    let mut front_end = sharing();
     let result = front_end.start(SIZE + 1);
     refused(front_end, result);
 }

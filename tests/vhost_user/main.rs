@@ -190,11 +190,17 @@ impl FrontEnd {
     }
 }
 
-/// A connected front end with a started queue.
-fn started() -> FrontEnd {
+/// A connected front end that has accepted features and shared its memory.
+fn sharing() -> FrontEnd {
     let mut front_end = connected();
     front_end.accept(Features::VERSION_1).expect("features");
     front_end.share_memory().expect("memory");
+    front_end
+}
+
+/// A connected front end with a started queue.
+fn started() -> FrontEnd {
+    let mut front_end = sharing();
     front_end.start(0).expect("a valid queue");
     front_end
 }

@@ -191,9 +191,7 @@ fn a_queue_that_broke_says_how_far_it_came() {
 
 #[test]
 fn chains_that_the_last_device_lost_are_skipped() {
-    let mut front_end = connected();
-    front_end.accept(Features::VERSION_1).expect("features");
-    front_end.share_memory().expect("memory");
+    let mut front_end = sharing();
     for _ in 0..2 {
         front_end.ask();
     }

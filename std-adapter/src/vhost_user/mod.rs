@@ -29,6 +29,7 @@
 
 mod calls;
 mod memory;
+mod messages;
 mod rings;
 mod session;
 mod watchdog;

@@ -1,8 +1,17 @@
-//! What a front end says about one queue before it starts.
+//! What a front end says about one queue before it starts, and what the queue's memory says.
 
 use std::fs::File;
 
-use virtside::{Features, QueueConfig, message::RingPosition};
+use virtside::{
+    DriverMem, Features, QueueConfig,
+    memory::{DriverRange, Permission},
+    message::RingPosition,
+};
+
+use crate::VmMem;
+
+/// `VIRTQ_DESC_F_USED`
+const USED: u16 = 1 << 15;
 
 /// The wrap counter in a position of a packed ring.
 const WRAP: u16 = 1 << 15;
@@ -20,8 +29,6 @@ pub(super) struct Ring {
     pub(super) enabled: bool,
     /// The device has the queue.
     pub(super) started: bool,
-    /// The queue has paused because its memory changed.
-    pub(super) moved: bool,
 }
 
 impl Ring {
@@ -80,4 +87,24 @@ pub(super) fn base(position: &RingPosition, features: Features) -> u32 {
         0
     };
     u32::from(used) << 16 | u32::from(position.next_avail)
+}
+
+/// Reads 16 bits of a ring.
+fn load(memory: &VmMem, area: u64, offset: u64) -> Option<u16> {
+    let range = DriverRange::new(area.checked_add(offset)?, 2)?;
+    let mut bytes = [0; 2];
+    let view = memory.translate(range, Permission::Read).ok()?;
+    (view.copy_to(&mut bytes) == 2).then_some(u16::from_le_bytes(bytes))
+}
+
+/// Returns the used index of a split ring.
+pub(super) fn used_index(memory: &VmMem, device_area: u64) -> Option<u16> {
+    load(memory, device_area, 2)
+}
+
+/// Returns whether the first descriptor of a packed ring was never marked as used: its flag USED is
+/// clear. In every later round it is set, before and after the driver makes the slot available
+/// again.
+pub(super) fn is_fresh(memory: &VmMem, ring: u64) -> bool {
+    load(memory, ring, 14).is_some_and(|flags| flags & USED == 0)
 }

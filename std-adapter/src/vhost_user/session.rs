@@ -1,7 +1,6 @@
-//! One connected front end: its messages, its queues, and the device that it has set up.
+//! One connected front end: its queues, and the device that it has set up.
 
 use std::{
-    fs::File,
     io,
     os::{fd::AsRawFd, unix::net::UnixStream},
     sync::Arc,
@@ -9,22 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vhost::vhost_user::{
-    Backend, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut,
-    message::{
-        VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags,
-        VhostUserInflight, VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures,
-        VhostUserShMemConfig, VhostUserSharedMsg, VhostUserSingleMemoryRegion,
-        VhostUserVirtioFeatures, VhostUserVringAddrFlags, VhostUserVringState,
-    },
-};
+use vhost::vhost_user::{Backend, Error, Result};
 use virtside::{
     Configuring, Device, DeviceBuilder, DeviceModel, DriverNotify, Features, Message, QueueCheck,
-    QueueConfig, Shared, Step,
-    error::FaultPolicy,
-    memory::{DriverMem, DriverRange, Permission},
-    model::Start,
-    queue::translate_queue,
+    QueueConfig, Shared, Step, error::FaultPolicy, model::Start, queue::translate_queue,
     setup::Progress,
 };
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -33,7 +20,7 @@ use super::{
     VhostUserDevice,
     calls::Calls,
     memory::Regions,
-    rings::{Ring, base},
+    rings::{Ring, base, is_fresh, used_index},
 };
 use crate::{BUDGET, VmMem};
 
@@ -44,19 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The device sleeps for at most 2 to this power milliseconds while the model may have an answer
 /// without a kick.
 const LONGEST_SLEEP: u32 = 4;
-/// Most regions of memory.
-const MEMORY_SLOTS: usize = 509;
-
-/// `VIRTQ_DESC_F_USED`
-const USED: u16 = 1 << 15;
-
-const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
-    .union(VhostUserProtocolFeatures::REPLY_ACK)
-    .union(VhostUserProtocolFeatures::BACKEND_REQ)
-    .union(VhostUserProtocolFeatures::CONFIG)
-    .union(VhostUserProtocolFeatures::RESET_DEVICE)
-    .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
-
 /// Why [`Session::work`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Woken {
@@ -94,23 +68,23 @@ impl<C: QueueCheck> QueueCheck for OneByOne<C> {
 }
 
 pub(super) struct Session<'h, D, const Q: usize, const N: usize> {
-    host: &'h mut VhostUserDevice<D, Q, N>,
-    epoll: Epoll,
-    regions: Regions,
-    rings: [Ring; Q],
-    calls: Calls,
-    features: Features,
-    device: Option<Hosted<Q, N>>,
+    pub(super) host: &'h mut VhostUserDevice<D, Q, N>,
+    pub(super) epoll: Epoll,
+    pub(super) regions: Regions,
+    pub(super) rings: [Ring; Q],
+    pub(super) calls: Calls,
+    pub(super) features: Features,
+    pub(super) device: Option<Hosted<Q, N>>,
     /// The model has been told that its driver is live.
-    told: bool,
+    pub(super) told: bool,
     /// The front end speaks protocol features, so it enables queues itself.
-    enables: bool,
+    pub(super) enables: bool,
     /// Number of queues before any negotiation.
-    queues: u64,
+    pub(super) queues: u64,
     /// How often the device was blocked without an event in between.
     blocked: u32,
     /// Kept open, because a front end may take its end for a broken device.
-    requests: Option<Backend>,
+    pub(super) requests: Option<Backend>,
 }
 
 impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
@@ -121,9 +95,8 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         let epoll = Epoll::new()?;
         let wanted = EpollEvent::new(EventSet::IN, SOCKET);
         epoll.ctl(ControlOperation::Add, front_end.as_raw_fd(), wanted)?;
-        let queues = (0..Q).filter_map(|queue| u16::try_from(queue).ok());
-        let queues = queues.filter(|&queue| host.model.queue_size_max(queue) != 0);
-        let queues = queues.map(|_| 1).sum();
+        let there = |queue: &u16| host.model.queue_size_max(*queue) != 0;
+        let queues = numbers::<Q>().filter(there).map(|_| 1).sum();
         Ok(Self {
             host,
             epoll,
@@ -188,12 +161,8 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     fn spin(&mut self, mut step: Step) -> io::Result<Step> {
         let end = Instant::now().checked_add(self.host.spin);
         while step != Step::More && end.is_some_and(|end| Instant::now() < end) {
-            for queue in 0..self.rings.len() {
-                if self.rings[queue].started
-                    && let (Some(device), Ok(queue)) = (&self.device, u16::try_from(queue))
-                {
-                    let _ = device.notify_queue(queue);
-                }
+            for queue in numbers::<Q>().filter(|&queue| self.is_started(queue)) {
+                self.kicked(queue);
             }
             step = self.poll();
             let mut events = [EpollEvent::default(); 1];
@@ -209,25 +178,34 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         let Some(device) = &mut self.device else {
             return;
         };
-        for queue in numbers(self.rings.len()) {
+        for queue in numbers::<Q>() {
             device.backend_ready(queue, &mut self.host.slots);
         }
     }
 
     /// Notes a kick. The descriptor is not read: its event is edge-triggered, and a read could block
     /// if another queue has the same descriptor.
-    fn kicked(&self, queue: u16) {
+    pub(super) fn kicked(&self, queue: u16) {
         if let Some(device) = &self.device {
             let _ = device.notify_queue(queue);
         }
     }
 
-    fn forget_kick(&mut self, queue: u16) {
-        let kick = self
-            .rings
-            .get_mut(usize::from(queue))
-            .and_then(|ring| ring.kick.take());
-        if let Some(kick) = kick {
+    /// Returns whether the device has the queue.
+    pub(super) fn is_started(&self, queue: u16) -> bool {
+        let ring = self.rings.get(usize::from(queue));
+        ring.is_some_and(|ring| ring.started)
+    }
+
+    /// Returns the layout of a queue, if its rings begin in shared memory.
+    pub(super) fn config(&self, queue: u16) -> Option<QueueConfig> {
+        let ring = self.rings.get(usize::from(queue))?;
+        ring.config(queue, |user| self.regions.driver_address(user))
+    }
+
+    pub(super) fn forget_kick(&mut self, queue: u16) {
+        let ring = self.rings.get_mut(usize::from(queue));
+        if let Some(kick) = ring.and_then(|ring| ring.kick.take()) {
             let _ = self.epoll.ctl(
                 ControlOperation::Delete,
                 kick.as_raw_fd(),
@@ -236,14 +214,14 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         }
     }
 
-    fn ring(&mut self, index: u32) -> Result<(u16, &mut Ring)> {
+    pub(super) fn ring(&mut self, index: u32) -> Result<(u16, &mut Ring)> {
         let queue = u16::try_from(index).map_err(|_| Error::InvalidParam)?;
         let ring = self.rings.get_mut(usize::from(queue));
         Ok((queue, ring.ok_or(Error::InvalidParam)?))
     }
 
     /// The ring of a queue that may be set up: it is not started, or the front end has disabled it.
-    fn free_ring(&mut self, index: u32) -> Result<&mut Ring> {
+    pub(super) fn free_ring(&mut self, index: u32) -> Result<&mut Ring> {
         let (queue, ring) = self.ring(index)?;
         if ring.started {
             if ring.enabled {
@@ -255,7 +233,7 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     }
 
     /// Makes the device live with these features, without queues.
-    fn go_live(&mut self, features: Features) -> Result<()> {
+    pub(super) fn go_live(&mut self, features: Features) -> Result<()> {
         let model = &mut self.host.model;
         if !model.negotiate(features) {
             model.reset();
@@ -280,7 +258,8 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     }
 
     /// Starts a queue if the front end has said everything about it.
-    fn start(&mut self, queue: u16) -> Result<()> {
+    pub(super) fn start(&mut self, queue: u16) -> Result<()> {
+        let config = self.config(queue);
         let Some(ring) = self.rings.get_mut(usize::from(queue)) else {
             return Err(Error::InvalidParam);
         };
@@ -297,9 +276,7 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
             return Ok(());
         }
         ring.enabled = true;
-        let config = ring
-            .config(queue, |user| self.regions.driver_address(user))
-            .ok_or(Error::InvalidParam)?;
+        let config = config.ok_or(Error::InvalidParam)?;
         let position = if self.features.contains(Features::RING_PACKED) {
             ring.packed_position(|| is_fresh(device.memory(), config.desc))
         } else {
@@ -311,7 +288,6 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
             .map_err(|_| Error::InvalidParam)?;
         drop(check);
         ring.started = true;
-        ring.moved = false;
         // The last device may have left an interrupt unsent.
         self.calls.used(queue);
         if !self.told {
@@ -324,7 +300,7 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     }
 
     /// Finishes the chains in hand of a queue, and takes no more of them.
-    fn quiet(&mut self, queue: u16) {
+    pub(super) fn quiet(&mut self, queue: u16) {
         let end = Instant::now().checked_add(PATIENCE);
         loop {
             let host = &mut *self.host;
@@ -346,7 +322,7 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     }
 
     /// Stops a queue and forgets its kick. Returns its position as the wire has it.
-    fn stop(&mut self, queue: u16) -> u32 {
+    pub(super) fn stop(&mut self, queue: u16) -> u32 {
         let base = self.pause(queue);
         self.forget_kick(queue);
         base
@@ -354,22 +330,16 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
 
     /// Stops a queue, which may start again with the same kick. Returns its position as the wire
     /// has it.
-    fn pause(&mut self, queue: u16) -> u32 {
-        if !self
-            .rings
-            .get(usize::from(queue))
-            .is_some_and(|ring| ring.started)
-        {
-            return self
-                .rings
-                .get(usize::from(queue))
-                .map_or(0, |ring| ring.base);
+    pub(super) fn pause(&mut self, queue: u16) -> u32 {
+        if self.is_started(queue) {
+            self.quiet(queue);
         }
-        self.quiet(queue);
         let host = &mut *self.host;
-        let (Some(ring), Some(device)) = (self.rings.get_mut(usize::from(queue)), &mut self.device)
-        else {
+        let Some(ring) = self.rings.get_mut(usize::from(queue)) else {
             return 0;
+        };
+        let Some(device) = self.device.as_mut().filter(|_| ring.started) else {
+            return ring.base;
         };
         if let Some(position) = device.ring_position(queue) {
             ring.base = base(&position, self.features);
@@ -386,15 +356,11 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         ring.base
     }
 
-    fn stop_all(&mut self) {
-        for queue in numbers(self.rings.len()) {
-            self.stop(queue);
-        }
-    }
-
     /// Stops the queues, and returns the model to its state before the front end.
     pub(super) fn end(&mut self) {
-        self.stop_all();
+        for queue in numbers::<Q>() {
+            self.stop(queue);
+        }
         self.rings = std::array::from_fn(|_| Ring::default());
         self.device = None;
         self.told = false;
@@ -407,329 +373,42 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     /// A front end changes the bounds of a region by removing and adding it, while its queues run.
     /// A queue whose rings are gone or elsewhere therefore pauses, and starts again once its rings
     /// are there.
-    fn memory_changed(&mut self) -> Result<()> {
+    pub(super) fn memory_changed(&mut self) -> Result<()> {
         let memory = self.regions.map()?;
-        for queue in numbers(self.rings.len()) {
-            let Some(ring) = self
-                .rings
-                .get(usize::from(queue))
-                .filter(|ring| ring.started)
-            else {
-                continue;
-            };
-            let config = ring.config(queue, |user| self.regions.driver_address(user));
-            let device = self.device.as_ref();
-            let stays = config.is_some_and(|config| {
-                device.and_then(|device| device.queue_config(queue)) == Some(&config)
-                    && translate_queue(&memory, &config, self.features).is_ok()
+        for queue in numbers::<Q>() {
+            let now = self
+                .device
+                .as_ref()
+                .and_then(|device| device.queue_config(queue));
+            let stays = self.config(queue).is_some_and(|config| {
+                now == Some(&config) && translate_queue(&memory, &config, self.features).is_ok()
             });
             if !stays {
                 self.pause(queue);
-                if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
-                    ring.moved = true;
-                }
             }
         }
         let host = &mut *self.host;
-        if let Some(device) = &mut self.device {
-            *device.memory_mut() = memory;
-            // Never pending, since no queue is taken.
-            let _ = device.memory_changed(&mut host.model, &mut host.slots);
-        }
-        for queue in numbers(self.rings.len()) {
-            let Some(ring) = self.rings.get(usize::from(queue)).filter(|ring| ring.moved) else {
-                continue;
-            };
-            let config = ring.config(queue, |user| self.regions.driver_address(user));
-            let there = config
-                .zip(self.device.as_ref())
-                .is_some_and(|(config, device)| {
-                    translate_queue(device.memory(), &config, self.features).is_ok()
-                });
-            if there {
+        let Some(device) = &mut self.device else {
+            return Ok(());
+        };
+        *device.memory_mut() = memory.clone();
+        // Never pending, since no queue is taken.
+        let _ = device.memory_changed(&mut host.model, &mut host.slots);
+        for queue in numbers::<Q>() {
+            let there = |config| translate_queue(&memory, &config, self.features).is_ok();
+            if self.config(queue).is_some_and(there) {
                 self.start(queue)?;
             }
         }
         Ok(())
     }
 
-    fn offered(&self) -> Features {
+    pub(super) fn offered(&self) -> Features {
         self.host.model.offer(self.host.offer)
     }
 }
 
-/// The first queue numbers, this many.
-fn numbers(queues: usize) -> impl Iterator<Item = u16> {
-    (0..queues).filter_map(|queue| u16::try_from(queue).ok())
-}
-
-/// Reads 16 bits of a ring.
-fn load(memory: &VmMem, area: u64, offset: u64) -> Option<u16> {
-    let range = DriverRange::new(area.checked_add(offset)?, 2)?;
-    let mut bytes = [0; 2];
-    let view = memory.translate(range, Permission::Read).ok()?;
-    (view.copy_to(&mut bytes) == 2).then_some(u16::from_le_bytes(bytes))
-}
-
-/// Returns the used index of a split ring.
-fn used_index(memory: &VmMem, device_area: u64) -> Option<u16> {
-    load(memory, device_area, 2)
-}
-
-/// Returns whether the first descriptor of a packed ring was never marked as used: its flag USED is
-/// clear. In every later round it is set, before and after the driver makes the slot available
-/// again.
-fn is_fresh(memory: &VmMem, ring: u64) -> bool {
-    load(memory, ring, 14).is_some_and(|flags| flags & USED == 0)
-}
-
-/// The answer to messages of protocol features that are not offered.
-fn not_offered<T>() -> Result<T> {
-    Err(Error::InvalidOperation("not offered"))
-}
-
-impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerMut
-    for Session<'_, D, Q, N>
-{
-    fn set_owner(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn reset_owner(&mut self) -> Result<()> {
-        self.end();
-        Ok(())
-    }
-
-    fn reset_device(&mut self) -> Result<()> {
-        self.end();
-        Ok(())
-    }
-
-    fn get_features(&mut self) -> Result<u64> {
-        let offered = self.offered();
-        let [low, high] = [0, 1].map(|word| u64::from(offered.word(word)));
-        Ok(high << 32 | low | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
-    }
-
-    fn set_features(&mut self, features: u64) -> Result<()> {
-        let protocol = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
-        self.enables = features & protocol != 0;
-        let features = Features::from_bits((features & !protocol).into());
-        if self.rings.iter().any(|ring| ring.started && ring.enabled) {
-            return if features == self.features {
-                Ok(())
-            } else {
-                Err(Error::InvalidOperation("a queue is started"))
-            };
-        }
-        for queue in numbers(self.rings.len()) {
-            self.pause(queue);
-        }
-        let required = Features::REQUIRED.union(self.host.model.required());
-        if !self.offered().contains(features) || !features.contains(required) {
-            return Err(Error::FeatureMismatch);
-        }
-        if self.device.take().is_some() {
-            self.host.model.reset();
-            self.told = false;
-        }
-        self.go_live(features)?;
-        numbers(self.rings.len()).try_for_each(|queue| {
-            // Only a queue that the front end has described completely.
-            let ring = self.rings.get(usize::from(queue));
-            let config =
-                ring.and_then(|ring| ring.config(queue, |user| self.regions.driver_address(user)));
-            if config.is_some() {
-                self.start(queue)
-            } else {
-                Ok(())
-            }
-        })
-    }
-
-    fn set_mem_table(
-        &mut self,
-        regions: &[VhostUserMemoryRegion],
-        files: Vec<File>,
-        _: Option<bool>,
-    ) -> Result<Option<Vec<u64>>> {
-        if regions.len() != files.len() {
-            return Err(Error::IncorrectFds);
-        }
-        let mut table = Regions::default();
-        for (region, file) in regions.iter().zip(files) {
-            table.add(region, file)?;
-        }
-        self.regions = table;
-        self.memory_changed()?;
-        Ok(None)
-    }
-
-    fn get_max_mem_slots(&mut self) -> Result<u64> {
-        u64::try_from(MEMORY_SLOTS).map_err(|_| Error::BackendInternalError)
-    }
-
-    fn add_mem_region(
-        &mut self,
-        region: &VhostUserSingleMemoryRegion,
-        file: File,
-        _: Option<bool>,
-    ) -> Result<Option<u64>> {
-        if self.regions.len() >= MEMORY_SLOTS {
-            return Err(Error::InvalidOperation("too many regions"));
-        }
-        self.regions.add(region, file)?;
-        self.memory_changed()?;
-        Ok(None)
-    }
-
-    fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
-        self.regions.remove(region)?;
-        self.memory_changed()
-    }
-
-    fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
-        self.free_ring(index)?.size = num;
-        Ok(())
-    }
-
-    fn set_vring_addr(
-        &mut self,
-        index: u32,
-        _: VhostUserVringAddrFlags,
-        descriptor: u64,
-        used: u64,
-        available: u64,
-        _: u64,
-    ) -> Result<()> {
-        self.free_ring(index)?.areas = [descriptor, available, used];
-        Ok(())
-    }
-
-    fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
-        self.free_ring(index)?.base = base;
-        Ok(())
-    }
-
-    fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
-        let (queue, _) = self.ring(index)?;
-        Ok(VhostUserVringState::new(index, self.stop(queue)))
-    }
-
-    fn set_vring_kick(&mut self, index: u8, kick: Option<File>) -> Result<()> {
-        let (queue, _) = self.ring(index.into())?;
-        let kick = kick.ok_or(Error::IncorrectFds)?;
-        self.forget_kick(queue);
-        let wanted = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, queue.into());
-        self.epoll
-            .ctl(ControlOperation::Add, kick.as_raw_fd(), wanted)
-            .map_err(|_| Error::IncorrectFds)?;
-        if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
-            ring.kick = Some(kick);
-        }
-        // The earlier descriptor may have had a kick.
-        self.kicked(queue);
-        self.start(queue)
-    }
-
-    fn set_vring_call(&mut self, index: u8, call: Option<File>) -> Result<()> {
-        let (queue, _) = self.ring(index.into())?;
-        self.calls.set(queue, call);
-        if self
-            .rings
-            .get(usize::from(queue))
-            .is_some_and(|ring| ring.started)
-        {
-            // An interrupt may have gone to no descriptor, or to an earlier one.
-            self.calls.used(queue);
-        }
-        Ok(())
-    }
-
-    fn set_vring_err(&mut self, index: u8, _: Option<File>) -> Result<()> {
-        self.ring(index.into()).map(|_| ())
-    }
-
-    fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
-        let (queue, ring) = self.ring(index)?;
-        ring.enabled = enable;
-        if !ring.started {
-            return self.start(queue);
-        }
-        if !enable {
-            self.quiet(queue);
-        } else if let Some(device) = &mut self.device {
-            device.resume_queue(queue);
-        }
-        Ok(())
-    }
-
-    fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
-        Ok(PROTOCOL)
-    }
-
-    fn set_protocol_features(&mut self, features: u64) -> Result<()> {
-        if features & !PROTOCOL.bits() == 0 {
-            Ok(())
-        } else {
-            Err(Error::FeatureMismatch)
-        }
-    }
-
-    fn get_queue_num(&mut self) -> Result<u64> {
-        Ok(self.queues)
-    }
-
-    /// Bytes past the end of the configuration space read 0: a front end may know a longer one.
-    fn get_config(&mut self, offset: u32, size: u32, _: VhostUserConfigFlags) -> Result<Vec<u8>> {
-        let model = &self.host.model;
-        let bytes = (0..size).map(|at| {
-            let mut byte = [0];
-            let there = offset
-                .checked_add(at)
-                .is_some_and(|offset| model.read_config(offset, &mut byte));
-            if there { byte[0] } else { 0 }
-        });
-        Ok(bytes.collect())
-    }
-
-    fn set_config(&mut self, offset: u32, bytes: &[u8], _: VhostUserConfigFlags) -> Result<()> {
-        // A guest's write that the model refuses has no effect.
-        self.host.model.write_config(offset, bytes);
-        Ok(())
-    }
-
-    fn set_backend_req_fd(&mut self, requests: Backend) {
-        self.requests = Some(requests);
-    }
-
-    fn set_gpu_socket(&mut self, _: GpuBackend) -> Result<()> {
-        not_offered()
-    }
-    fn get_shared_object(&mut self, _: VhostUserSharedMsg) -> Result<File> {
-        not_offered()
-    }
-    fn get_inflight_fd(&mut self, _: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        not_offered()
-    }
-    fn set_inflight_fd(&mut self, _: &VhostUserInflight, _: File) -> Result<()> {
-        not_offered()
-    }
-    fn set_device_state_fd(
-        &mut self,
-        _: VhostTransferStateDirection,
-        _: VhostTransferStatePhase,
-        _: File,
-    ) -> Result<Option<File>> {
-        not_offered()
-    }
-    fn check_device_state(&mut self) -> Result<()> {
-        not_offered()
-    }
-    fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {
-        not_offered()
-    }
-    fn set_log_base(&mut self, _: &VhostUserLog, _: File) -> Result<()> {
-        not_offered()
-    }
+/// The numbers of all queues.
+pub(super) fn numbers<const Q: usize>() -> impl Iterator<Item = u16> {
+    (0..Q).filter_map(|queue| u16::try_from(queue).ok())
 }
