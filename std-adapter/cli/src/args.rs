@@ -1,39 +1,37 @@
 //! The command line.
 
-use std::path::PathBuf;
-
-use clap::{Parser, error::ErrorKind};
+use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
+    demo::DemoArgs,
     failure::{Failure, Result},
     output::print_line,
+    serve::ServeArgs,
 };
 
-/// Allowed sizes of the temporary image, in MiB.
-const MIB: std::ops::RangeInclusive<u64> = 4..=4096;
-
-/// Runs unmodified virtio drivers against virtside's block and entropy devices, and checks that
-/// guest and host see the same files.
+/// Virtio devices for virtual machines: serves them to a VMM, or shows them at work.
 ///
-/// Exit code: 0 if both see the same files, 1 if they do not or if the run failed, 2 if the command
-/// line is wrong or the disk image cannot be used.
+/// Without a command, runs the demo.
+///
+/// Exit code: 0 if everything went well, 1 if something failed, 2 if the command line is wrong or a
+/// file cannot be used.
 #[derive(Debug, Parser)]
-#[command(name = "virtside", version)]
+#[command(name = "virtside", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
-    /// Print every register access to stderr
-    #[arg(long)]
-    pub(crate) trace: bool,
+    #[command(flatten)]
+    pub(crate) demo: DemoArgs,
 
-    /// Use this disk image instead of a temporary one: a regular file or a block device of at least
-    /// 1 MiB. The files go into a new directory. An empty image (all zeros) is formatted first. An
-    /// image with other content than a FAT file system is refused. The image is locked while the
-    /// command runs
-    #[arg(long, value_name = "FILE", conflicts_with = "mib")]
-    pub(crate) disk: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
 
-    /// Size of the temporary image in MiB, from 4 to 4096. The image is in $TMPDIR, or in /tmp
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(MIB))]
-    pub(crate) mib: u64,
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run unmodified virtio drivers against the block and entropy devices in this process, and
+    /// check that guest and host see the same files
+    Demo(DemoArgs),
+    /// Serve devices to virtual machines, until SIGINT or SIGTERM
+    Serve(Box<ServeArgs>),
 }
 
 impl Args {
@@ -47,13 +45,15 @@ impl Args {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 print_line(error.to_string().trim_end()).map(|()| None)
             }
-            _ => {
-                // The first line of clap's message has the error; the rest is usage.
-                let text = error.to_string();
-                let line = text.lines().next().unwrap_or_default();
-                let line = line.strip_prefix("error: ").unwrap_or(line);
-                Err(Failure::Usage(format!("{line} (see --help)")))
-            }
+            _ => Err(Failure::Usage(one_line(&error.to_string()))),
         }
     }
+}
+
+/// Returns the error in clap's message as one line. The rest of the message is usage.
+fn one_line(text: &str) -> String {
+    let paragraph = text.lines().take_while(|line| !line.is_empty());
+    let line = paragraph.map(str::trim).collect::<Vec<_>>().join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    format!("{line} (see --help)")
 }

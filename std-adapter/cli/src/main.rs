@@ -1,37 +1,27 @@
-//! The `virtside` command: unmodified `virtio-drivers` against devices of `virtside`, in one
-//! process.
+//! The `virtside` command: serves devices to virtual machines, and shows them at work.
 //!
 //! A module imports only from modules above it in this list:
 //!
 //! ```text
 //! failure             errors and exit codes
 //! output              lines on stdout and stderr
+//! disk_file           opening and locking a disk image
+//! demo                `virtside demo`: a driver and its devices in one process
+//! serve               `virtside serve`: devices behind vhost-user sockets
 //! args                the command line
-//! files, image        the FAT file system and its disk image
-//! words, trace        register accesses as text
-//! device              a device in its thread
-//! disk, guest         the driver's side
-//! report              the printed report and the verdict
-//! job                 the main job
 //! ```
 #![deny(unsafe_code)]
 
 mod args;
-mod device;
-mod disk;
+mod demo;
+mod disk_file;
 mod failure;
-mod files;
-mod guest;
-mod image;
-mod job;
 mod output;
-mod report;
-mod trace;
-mod words;
+mod serve;
 
 use std::process::ExitCode;
 
-use args::Args;
+use args::{Args, Command};
 use failure::Result;
 
 fn main() -> ExitCode {
@@ -47,8 +37,12 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    match Args::parse()? {
-        Some(args) => job::run(&args),
-        None => Ok(()),
+    let Some(args) = Args::parse()? else {
+        return Ok(());
+    };
+    match args.command {
+        None => demo::run(&args.demo),
+        Some(Command::Demo(demo)) => demo::run(&demo),
+        Some(Command::Serve(serve)) => serve::run(*serve),
     }
 }

@@ -22,10 +22,8 @@ use virtside_std::{
 };
 use vm_memory::GuestMemoryMmap;
 
-use crate::{
-    failure::{Failure, Result},
-    trace::TracePrinter,
-};
+use super::trace::TracePrinter;
+use crate::failure::{Failure, Result};
 
 /// Maximum queue size, in elements.
 pub(crate) const QUEUE_MAX: u16 = 64;

@@ -2,15 +2,17 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::{
+use super::{
     device::{DeviceReport, SetUp},
     disk::Traffic,
-    failure::{Failure, Result},
     files::FileSummary,
     guest::Outcome,
     image::Image,
-    output::{columns, print_line},
     words,
+};
+use crate::{
+    failure::{Failure, Result},
+    output::{columns, print_line},
 };
 
 /// Prints the disk image and the driver.

@@ -1,7 +1,27 @@
-//! The main job: starts two devices, runs a third-party driver against them, and compares the files
-//! that guest and host see.
+//! `virtside demo`: starts two devices, runs a third-party driver against them in the same process,
+//! and compares the files that guest and host see.
+//!
+//! A module imports only from modules above it in this list:
+//!
+//! ```text
+//! files, image        the FAT file system and its disk image
+//! words, trace        register accesses as text
+//! device              a device in its thread
+//! disk, guest         the driver's side
+//! report              the printed report and the verdict
+//! ```
+
+mod device;
+mod disk;
+mod files;
+mod guest;
+mod image;
+mod report;
+mod trace;
+mod words;
 
 use std::{
+    path::PathBuf,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -15,16 +35,32 @@ use virtside::{
 };
 use virtside_std::{FileDisk, OsEntropy, guest::GuestHal};
 
-use crate::{
-    args::Args,
-    device::{DevicePlan, QUEUE_MAX, RunningDevice, SetUp},
-    failure::{Failure, Result},
-    files,
-    guest::{Guest, Outcome},
-    image::Image,
-    report,
-    trace::TracePrinter,
-};
+use crate::failure::{Failure, Result};
+use device::{DevicePlan, QUEUE_MAX, RunningDevice, SetUp};
+use guest::{Guest, Outcome};
+use image::Image;
+use trace::TracePrinter;
+
+/// Allowed sizes of the temporary image, in MiB.
+const MIB: std::ops::RangeInclusive<u64> = 4..=4096;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Print every register access to stderr
+    #[arg(long)]
+    trace: bool,
+
+    /// Use this disk image instead of a temporary one: a regular file or a block device of at least
+    /// 1 MiB. The files go into a new directory. An empty image (all zeros) is formatted first. An
+    /// image with other content than a FAT file system is refused. The image is locked while the
+    /// command runs
+    #[arg(long, value_name = "FILE", conflicts_with = "mib")]
+    disk: Option<PathBuf>,
+
+    /// Size of the temporary image in MiB, from 4 to 4096. The image is in $TMPDIR, or in /tmp
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(MIB))]
+    mib: u64,
+}
 
 /// A driver that makes no register access for this many seconds is stuck.
 const STUCK_SECONDS: u64 = 20;
@@ -32,9 +68,12 @@ const STUCK_SECONDS: u64 = 20;
 /// Maximum length of one entropy request, in bytes.
 const ENTROPY_LIMIT: u32 = 64 << 10;
 
-/// Runs the main job. Fails unless guest and host see the same files.
-pub(crate) fn run(args: &Args) -> Result<()> {
-    let image = Image::open(args)?;
+/// Runs the demo. Fails unless guest and host see the same files.
+pub(crate) fn run(args: &DemoArgs) -> Result<()> {
+    let image = match &args.disk {
+        Some(path) => Image::existing(path)?,
+        None => Image::temporary(args.mib << 20)?,
+    };
     report::begin(&image)?;
     let template = "{msg:>8} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec}";
     let style = ProgressStyle::with_template(template).map_err(Failure::work)?;

@@ -9,12 +9,12 @@ use indicatif::ProgressBar;
 use virtio_drivers::device::rng::VirtIORng;
 use virtside_std::guest::{ChannelTransport, GuestHal};
 
-use crate::{
+use super::{
     device::DriverSide,
     disk::{Disk, Stream, Traffic},
-    failure::{Failure, Result},
     files::{self, FileSummary},
 };
+use crate::failure::{Failure, Result};
 
 /// Total length of all files in bytes, if the free space is at least twice as large.
 const TOTAL: u64 = 16 << 20;

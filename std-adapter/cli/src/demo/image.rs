@@ -2,16 +2,15 @@
 
 use std::{
     env, fmt,
-    fs::{self, File, FileType, OpenOptions, TryLockError},
+    fs::File,
     io::{self, Read},
-    os::unix::fs::FileTypeExt,
     path::Path,
 };
 
+use super::files;
 use crate::{
-    args::Args,
+    disk_file::{self, Access},
     failure::{Failure, Result},
-    files,
 };
 
 /// Minimum size of an image, in bytes: a FAT file system with some files fits.
@@ -27,18 +26,8 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    pub(crate) fn open(args: &Args) -> Result<Self> {
-        match &args.disk {
-            Some(path) => Self::existing(path).map_err(|why| {
-                let name = path.display();
-                Failure::Usage(format!("disk image {name}: {why}"))
-            }),
-            None => Self::temporary(args.mib << 20),
-        }
-    }
-
     /// Creates an image without a name, so that no file stays behind however the command ends.
-    fn temporary(len: u64) -> Result<Self> {
+    pub(crate) fn temporary(len: u64) -> Result<Self> {
         let mut folder = env::temp_dir();
         // An empty TMPDIR counts as unset, or the image would be in the current folder.
         if folder.as_os_str().is_empty() {
@@ -62,34 +51,18 @@ impl Image {
     }
 
     /// Opens, locks and checks an existing image. Writes nothing.
-    fn existing(path: &Path) -> std::result::Result<Self, String> {
-        let text = |error: io::Error| error.to_string();
-        // Check the type first: opening a FIFO has side effects.
-        let metadata = fs::metadata(path).map_err(text)?;
-        if let Some(kind) = unusable_type(metadata.file_type()) {
-            return Err(format!("is {kind}, not a regular file or a block device"));
-        }
-        if metadata.permissions().readonly() {
-            return Err("is read-only".into());
-        }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(text)?;
-        file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => "is in use: another process has locked it".into(),
-            TryLockError::Error(error) => format!("cannot be locked: {error}"),
-        })?;
-        let len = io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(text)?;
+    pub(crate) fn existing(path: &Path) -> Result<Self> {
+        let refused = |why: String| disk_file::refused(path, why);
+        let (file, len) = disk_file::open(path, Access::Write)?;
         if len < SMALLEST {
-            return Err(format!(
+            return Err(refused(format!(
                 "has {len} bytes, but at least {SMALLEST} bytes are needed"
-            ));
+            )));
         }
-        let blank = is_blank(&file).map_err(text)?;
+        let blank = is_blank(&file).map_err(|error| refused(error.to_string()))?;
         if !blank && files::mount(&file).is_err() {
-            return Err("has content other than a FAT file system; it was not changed".into());
+            let why = "has content other than a FAT file system; it was not changed";
+            return Err(refused(why.into()));
         }
         Ok(Self {
             file,
@@ -122,21 +95,6 @@ impl Image {
 impl fmt::Display for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {} MiB, {}", self.name, self.len >> 20, self.content)
-    }
-}
-
-/// Returns the name of a file type that cannot be a disk image.
-fn unusable_type(kind: FileType) -> Option<&'static str> {
-    if kind.is_file() || kind.is_block_device() {
-        None
-    } else if kind.is_dir() {
-        Some("a directory")
-    } else if kind.is_fifo() {
-        Some("a FIFO")
-    } else if kind.is_socket() {
-        Some("a socket")
-    } else {
-        Some("a character device")
     }
 }
 

@@ -5,7 +5,8 @@ use std::io;
 use indicatif::ProgressBar;
 use virtside::mmio::{Access, Reply};
 
-use crate::{output, words::Selectors};
+use super::words::Selectors;
+use crate::output;
 
 /// Prints the register accesses of one device.
 pub(crate) struct TracePrinter {

@@ -1,0 +1,143 @@
+//! Listening sockets, and the files that name them.
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io,
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+};
+
+use crate::failure::{Failure, Result};
+
+/// How long to wait for another process that creates a socket in the same folder.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A listening socket that does not block. Its file is removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Socket {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+/// The file that names a socket.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode, which tell it from a later file of the same name.
+    identity: (u64, u64),
+}
+
+impl Socket {
+    /// Creates a socket at this path. Replaces the file of a socket that nobody listens to.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if a live process listens there, if the file is no socket, or if the
+    /// operating system refuses the path.
+    pub(super) fn bind(path: &Path) -> Result<Self> {
+        let refused = |why: &dyn fmt::Display| {
+            let path = path.display();
+            Failure::Usage(format!("socket {path}: {why}"))
+        };
+        let path = std::path::absolute(path).map_err(|error| refused(&error))?;
+        let _turn = path.parent().and_then(folder_lock);
+        let listener = match UnixListener::bind(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(&path).map_err(|why| refused(&why))?;
+                UnixListener::bind(&path)
+            }
+            bound => bound,
+        };
+        let listener = listener.map_err(|error| refused(&error))?;
+        let metadata = fs::symlink_metadata(&path).map_err(|error| refused(&error))?;
+        let identity = (metadata.dev(), metadata.ino());
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            file: SocketFile { path, identity },
+        })
+    }
+
+    pub(super) fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// Returns the next front end that has connected, if there is one.
+    ///
+    /// # Errors
+    /// The error of the operating system, such as too many open files.
+    pub(super) fn accept(&self) -> io::Result<Option<UnixStream>> {
+        match self.listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                Ok(Some(stream))
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock
+                | io::ErrorKind::Interrupted
+                | io::ErrorKind::ConnectionAborted => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.path.display().fmt(f)
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let metadata = fs::symlink_metadata(&self.path);
+        let is_ours = |now: fs::Metadata| (now.dev(), now.ino()) == self.identity;
+        if metadata.is_ok_and(is_ours)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            log::warn!(target: "virtside", "socket {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Locks a folder, so that two processes do not both find the same stale socket. Goes on without
+/// the lock if the folder cannot be locked.
+fn folder_lock(folder: &Path) -> Option<File> {
+    let folder = File::open(folder).ok()?;
+    let end = Instant::now().checked_add(PATIENCE)?;
+    while folder.try_lock().is_err() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(10));
+    }
+    Some(folder)
+}
+
+/// Removes the file of a socket that nobody listens to.
+fn remove_stale(path: &Path) -> std::result::Result<(), String> {
+    let metadata = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.file_type().is_socket() {
+        return Err("a file of this name exists, and is not a socket".into());
+    }
+    match connects(path) {
+        Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(|error| error.to_string()),
+        Ok(()) | Err(Errno::AGAIN) => Err("is in use: another process listens there".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Connects to a socket and closes the connection.
+fn connects(path: &Path) -> rustix::io::Result<()> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&probe, &address)
+}

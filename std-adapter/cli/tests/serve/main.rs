@@ -1,0 +1,10 @@
+//! Black-box tests of `virtside serve`: the running command, and a third-party driver in front of it.
+
+mod blk;
+mod guest;
+mod service;
+mod sockets;
+mod words;
+
+use guest::Guest;
+use service::{Folder, Service, refused};
