@@ -8,6 +8,7 @@ use std::{
 
 use virtside::{
     Refusal, Step,
+    error::DeviceError,
     mmio::{Access, RegisterBlock, Reply, Ticket},
 };
 
@@ -296,6 +297,39 @@ where
             }
         }
         step
+    }
+
+    /// Returns an error: a queue number alone does not say which device is meant. Call
+    /// `notify_queue` of [`device_mut`](Self::device_mut).
+    fn notify_queue(&mut self, queue: u16) -> Result<(), DeviceError> {
+        Err(DeviceError::InvalidQueue(queue))
+    }
+
+    fn backend_ready(&mut self) {
+        for attached in self.devices.values_mut() {
+            attached.device.backend_ready();
+        }
+    }
+
+    /// Returns whether any device needs a reset.
+    fn needs_reset(&self) -> bool {
+        let mut devices = self.devices.values();
+        devices.any(|attached| attached.device.needs_reset())
+    }
+
+    fn chains(&self) -> u32 {
+        let devices = self.devices.values();
+        devices.fold(0, |sum, attached| {
+            sum.wrapping_add(attached.device.chains())
+        })
+    }
+
+    fn may_have_work_after(&self, access: Access) -> bool {
+        let (Access::Read { offset, width } | Access::Write { offset, width, .. }) = access;
+        self.device_at(offset, width).is_some_and(|start| {
+            self.device(start)
+                .is_some_and(|device| device.may_have_work_after(relative(access, start)))
+        })
     }
 }
 

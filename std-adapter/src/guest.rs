@@ -16,10 +16,14 @@ mod transport;
 
 use std::sync::atomic::Ordering;
 
+use virtside::mmio::Access;
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::channel::{Closed, DriverPort};
 pub use crate::memory::dma::GuestHal;
+use crate::{
+    AccessError, HostedDevice, Served,
+    channel::{Closed, DriverPort},
+};
 pub use transport::{Port, PortTransport};
 
 /// Reason why no device was found on a channel.
@@ -55,6 +59,32 @@ impl Port for DriverPort {
         let is_unset =
             |ring: &UsedRing| ring.base == base && queue.is_none_or(|queue| queue == ring.queue);
         self.with_rings(|rings| rings.retain(|ring| !is_unset(ring)));
+    }
+}
+
+/// A driver in this process over a hosted device.
+///
+/// A driver that waits for a request does not learn that the device was stopped.
+impl<T: Served + Send + 'static> Port for HostedDevice<T> {
+    type Closed = AccessError;
+
+    fn read(&self, offset: u32, width: u8) -> Result<u64, AccessError> {
+        match self.access(Access::Read { offset, width }) {
+            Err(AccessError::Refused(_)) => Ok(0),
+            result => result,
+        }
+    }
+
+    fn write(&self, offset: u32, width: u8, value: u64) -> Result<(), AccessError> {
+        let access = Access::Write {
+            offset,
+            width,
+            value,
+        };
+        match self.access(access) {
+            Err(AccessError::Refused(_)) => Ok(()),
+            result => result.map(drop),
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 //!
 //! * [`serve`] runs an [`Engine`](virtside::Engine) over an [`AccessSource`], such as a
 //!   [`channel`].
+//! * [`HostedDevice`] is a device with a thread of its own, which any vCPU thread may access.
 //! * [`Bus`] puts several devices behind one [`AccessSource`].
 //! * [`config_builder_from_stream`] sets a [`Device`](virtside::Device) up from a stream of
 //!   messages. [`MmioMessages`] turns register accesses into such a stream.
@@ -39,6 +40,7 @@ mod bus;
 pub mod channel;
 #[cfg(feature = "guest")]
 pub mod guest;
+mod hosted;
 mod io;
 mod memory;
 mod messages;
@@ -50,6 +52,7 @@ pub mod vhost_user;
 pub use access::{AccessSource, Event, Next, RegisterAccess};
 pub use backend::{DiskError, DiskOperation, FileDisk, OsEntropy};
 pub use bus::{Bus, BusError};
+pub use hosted::{AccessError, HostedDevice, HostedOptions};
 pub use io::{StdReader, StdWriter};
 pub use memory::{KeptRegion, VmMem};
 pub use messages::{MessageSource, MmioDevice, MmioMessages, config_builder_from_stream};

@@ -9,7 +9,8 @@ use std::{
 
 use virtside::{
     ChainSlot, DeviceModel, DriverMem, DriverNotify, Engine, Step,
-    mmio::{Access, RegisterBlock, Reply},
+    error::DeviceError,
+    mmio::{Access, Register, RegisterBlock, Reply},
     shared::SharedHandle,
     trace::Trace,
 };
@@ -32,11 +33,37 @@ pub enum Ended {
     Left,
 }
 
-/// A register block with queues, which [`serve`] can run. [`Engine`] and [`Bus`](crate::Bus)
-/// implement it.
+/// A register block with queues, which [`serve`] or a [`HostedDevice`](crate::HostedDevice) can
+/// run. [`Engine`] and [`Bus`](crate::Bus) implement it.
 pub trait Served: RegisterBlock {
     /// Serves up to `budget` chains; see [`Engine::poll`].
     fn poll(&mut self, budget: u16) -> Step;
+
+    /// Kicks a queue on behalf of the driver: the next [`poll`](Self::poll) looks into it. See
+    /// [`Engine::notify_queue`].
+    ///
+    /// # Errors
+    /// [`DeviceError::InvalidQueue`] if there is no such queue, or if it is not ready.
+    fn notify_queue(&mut self, queue: u16) -> Result<(), DeviceError>;
+
+    /// Makes the next [`poll`](Self::poll) look into every queue, and serve every pending chain
+    /// again. Call it when a back end has data or room. See [`Engine::backend_ready`].
+    fn backend_ready(&mut self);
+
+    /// Returns whether DEVICE_NEEDS_RESET is set.
+    fn needs_reset(&self) -> bool;
+
+    /// Returns the number of chains that were given back, modulo 2^32. A loop that polls without a
+    /// kick learns from it whether polling is worthwhile. The default returns 0.
+    fn chains(&self) -> u32 {
+        0
+    }
+
+    /// Returns whether [`poll`](Self::poll) may have work after this access was done. A host then
+    /// wakes the thread that polls. The default returns true for every store.
+    fn may_have_work_after(&self, access: Access) -> bool {
+        matches!(access, Access::Write { .. })
+    }
 }
 
 impl<D, M, I, S, H, const Q: usize, const N: usize, T> Served for Engine<D, M, I, Q, N, S, H, T>
@@ -50,6 +77,41 @@ where
 {
     fn poll(&mut self, budget: u16) -> Step {
         Engine::poll(self, budget)
+    }
+
+    fn notify_queue(&mut self, queue: u16) -> Result<(), DeviceError> {
+        Engine::notify_queue(self, queue)
+    }
+
+    fn backend_ready(&mut self) {
+        for queue in (0..Q).filter_map(|queue| u16::try_from(queue).ok()) {
+            Engine::backend_ready(self, queue);
+        }
+    }
+
+    fn needs_reset(&self) -> bool {
+        self.device().shared().needs_reset()
+    }
+
+    fn chains(&self) -> u32 {
+        self.counters().chains
+    }
+
+    fn may_have_work_after(&self, access: Access) -> bool {
+        let Access::Write { offset, .. } = access else {
+            return false;
+        };
+        // A model may act on a write to its configuration space.
+        offset >= Register::CONFIG
+            || matches!(
+                Register::at(offset),
+                Some(
+                    Register::QueueNotify
+                        | Register::Status
+                        | Register::QueueReady
+                        | Register::QueueReset
+                )
+            )
     }
 }
 

@@ -26,6 +26,9 @@ struct Fake {
     step: Option<Step>,
     /// Number of calls of `finish` until the access is done.
     pends: u32,
+    /// Number of calls of `backend_ready`.
+    looked: u32,
+    failed: bool,
 }
 
 impl RegisterBlock for Fake {
@@ -52,6 +55,18 @@ impl Served for Fake {
     fn poll(&mut self, budget: u16) -> Step {
         self.polled.push(budget);
         self.step.unwrap_or(Step::Idle)
+    }
+    fn notify_queue(&mut self, queue: u16) -> Result<(), DeviceError> {
+        Err(DeviceError::InvalidQueue(queue))
+    }
+    fn backend_ready(&mut self) {
+        self.looked += 1;
+    }
+    fn needs_reset(&self) -> bool {
+        self.failed
+    }
+    fn chains(&self) -> u32 {
+        self.looked
     }
 }
 
@@ -108,6 +123,21 @@ fn a_bus_error_says_which_addresses_are_in_the_way() {
         error.to_string(),
         "0x1000..0x1200 overlaps the device at 0x1100..0x1300"
     );
+}
+
+#[test]
+fn a_bus_answers_for_all_its_devices() {
+    let mut fakes = [Fake::default(), Fake::default()];
+    let mut bus = bus_of(&mut fakes);
+    assert!(!bus.needs_reset());
+    bus.device_mut(0x2000).unwrap().failed = true;
+    assert!(bus.needs_reset());
+    bus.backend_ready();
+    assert_eq!(bus.chains(), 2);
+    assert!(bus.notify_queue(0).is_err());
+    assert!(bus.may_have_work_after(Access::write(0x1000, 1)));
+    assert!(!bus.may_have_work_after(Access::read(0x1000)));
+    assert!(!bus.may_have_work_after(Access::write(0x5000, 1)));
 }
 
 #[test]

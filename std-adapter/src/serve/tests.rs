@@ -70,6 +70,13 @@ impl Served for Endless {
         self.polls += 1;
         Step::More
     }
+    fn notify_queue(&mut self, queue: u16) -> Result<(), DeviceError> {
+        Err(DeviceError::InvalidQueue(queue))
+    }
+    fn backend_ready(&mut self) {}
+    fn needs_reset(&self) -> bool {
+        false
+    }
 }
 
 #[test]
