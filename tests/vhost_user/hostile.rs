@@ -39,7 +39,7 @@ fn a_queue_without_memory_is_refused() {
 fn a_queue_that_does_not_exist_is_refused() {
     // The front end's own library checks the number, so a bare message is sent.
     let (mut raw, device_end) = UnixStream::pair().expect("two sockets");
-    let device = serve(entropy(), device_end);
+    let device = serve(device(entropy()), device_end);
     let message: Vec<u8> = [8_u32, 1, 8, 77, 16]
         .iter()
         .flat_map(|word| word.to_ne_bytes())
@@ -133,7 +133,7 @@ fn a_region_that_was_not_added_is_not_removed() {
 #[test]
 fn half_a_message_does_not_stop_the_queues_for_ever() {
     let (mut raw, device_end) = UnixStream::pair().expect("two sockets");
-    let device = serve(entropy(), device_end);
+    let device = serve(device(entropy()), device_end);
     raw.write_all(&[1, 0, 0]).expect("sent");
     let begun = Instant::now();
     drop(raw);
@@ -147,7 +147,7 @@ fn garbage_ends_the_connection() {
     let mut random = virtside_tests::random::Random::new(7);
     for _ in 0..200 {
         let (mut raw, device_end) = UnixStream::pair().expect("two sockets");
-        let device = serve(entropy(), device_end);
+        let device = serve(device(entropy()), device_end);
         let mut bytes = vec![0_u8; 64];
         for byte in &mut bytes {
             *byte = random.below(256) as u8;

@@ -4,6 +4,7 @@
 mod blk;
 mod hostile;
 mod messages;
+mod waiting;
 
 use std::{
     os::unix::net::UnixStream,
@@ -24,7 +25,7 @@ use virtside::{
     testing::{Buffer, FakeDriver, Layout},
 };
 use virtside_std::{
-    VmMem,
+    Ended, VmMem,
     vhost_user::{VhostUserDevice, VhostUserError},
 };
 use virtside_tests::CountingSource;
@@ -39,29 +40,36 @@ const LEN: usize = 0x10_0000;
 const SIZE: u16 = 16;
 
 type Model = Entropy<CountingSource>;
-type Served<D> = JoinHandle<(D, Result<(), VhostUserError>)>;
+type TestDevice<D> = VhostUserDevice<D, 4, 64>;
+type Served<D> = JoinHandle<(D, Result<Ended, VhostUserError>)>;
 
 fn entropy() -> Model {
     Entropy::new(CountingSource::default())
 }
 
+fn device<D: DeviceModel>(model: D) -> TestDevice<D> {
+    VhostUserDevice::new(model, 8)
+}
+
 /// Serves one connection on a thread. Returns the model afterwards.
-fn serve<D: DeviceModel + Send + 'static>(model: D, device_end: UnixStream) -> Served<D> {
+fn serve<D>(mut device: TestDevice<D>, device_end: UnixStream) -> Served<D>
+where
+    D: DeviceModel + Send + 'static,
+{
     thread::spawn(move || {
-        let mut device: VhostUserDevice<D, 4, 64> = VhostUserDevice::new(model, 8);
         let result = device.serve(device_end);
         (device.into_model(), result)
     })
 }
 
 /// A front end with a driver of queue 0, connected to an entropy device.
-struct FrontEnd {
+struct FrontEnd<D = Model> {
     wire: Frontend,
     memory: GuestMemoryMmap,
     driver: FakeDriver<VmMem>,
     kick: EventFd,
     call: EventFd,
-    device: Served<Model>,
+    device: Served<D>,
 }
 
 /// Memory that can be shared, at this address.
@@ -82,8 +90,16 @@ fn layout() -> Layout {
 
 /// Connects, and negotiates features and protocol features.
 fn connected() -> FrontEnd {
+    connected_to(device(entropy()))
+}
+
+/// Connects to this device, and negotiates features and protocol features.
+fn connected_to<D>(device: TestDevice<D>) -> FrontEnd<D>
+where
+    D: DeviceModel + Send + 'static,
+{
     let (front_end, device_end) = UnixStream::pair().expect("two sockets");
-    let device = serve(entropy(), device_end);
+    let device = serve(device, device_end);
     let mut wire = Frontend::from_stream(front_end, 1);
     wire.set_owner().expect("set_owner");
     let offered = wire.get_features().expect("get_features");
@@ -108,7 +124,7 @@ fn connected() -> FrontEnd {
     }
 }
 
-impl FrontEnd {
+impl<D> FrontEnd<D> {
     /// The address of a driver's address in this process.
     fn user(&self, address: u64) -> u64 {
         let host = self.memory.get_host_address(GuestAddress(address));
@@ -119,6 +135,11 @@ impl FrontEnd {
         let features = u64::try_from(features.bits()).expect("features of vhost-user");
         let protocol = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
         self.wire.set_features(features | protocol)
+    }
+
+    fn share(&mut self) {
+        self.accept(Features::VERSION_1).expect("features");
+        self.share_memory().expect("memory");
     }
 
     fn share_memory(&mut self) -> vhost::Result<()> {
@@ -184,7 +205,7 @@ impl FrontEnd {
     }
 
     /// Closes the connection. Returns how the device saw it.
-    fn close(self) -> Result<(), VhostUserError> {
+    fn close(self) -> Result<Ended, VhostUserError> {
         drop(self.wire);
         self.device.join().expect("no panic in the device").1
     }
@@ -193,14 +214,22 @@ impl FrontEnd {
 /// A connected front end that has accepted features and shared its memory.
 fn sharing() -> FrontEnd {
     let mut front_end = connected();
-    front_end.accept(Features::VERSION_1).expect("features");
-    front_end.share_memory().expect("memory");
+    front_end.share();
     front_end
 }
 
 /// A connected front end with a started queue.
 fn started() -> FrontEnd {
-    let mut front_end = sharing();
+    started_with(device(entropy()))
+}
+
+/// A front end with a started queue of this device.
+fn started_with<D>(device: TestDevice<D>) -> FrontEnd<D>
+where
+    D: DeviceModel + Send + 'static,
+{
+    let mut front_end = connected_to(device);
+    front_end.share();
     front_end.start(0).expect("a valid queue");
     front_end
 }

@@ -32,18 +32,21 @@ mod memory;
 mod messages;
 mod rings;
 mod session;
+mod spin;
 mod watchdog;
 
 use std::{
     fmt, io,
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use vhost::vhost_user::{BackendReqHandler, Error};
 use virtside::{ChainSlot, DeviceModel, Features, features::Offer};
+use vmm_sys_util::eventfd::EventFd;
 
+use crate::Ended;
 use session::{Session, Woken};
 use watchdog::{LIMIT, Watchdog};
 
@@ -67,8 +70,9 @@ const WITHOUT_MESSAGE: Features = Features::RING_RESET
 /// let listener = UnixListener::bind("disk.sock")?;
 /// loop {
 ///     let (front_end, _) = listener.accept()?;
-///     if let Err(error) = device.serve(front_end) {
-///         eprintln!("{error}");
+///     match device.serve(front_end) {
+///         Ok(ended) => println!("{ended:?}"),
+///         Err(error) => eprintln!("{error}"),
 ///     }
 /// }
 /// # #[allow(unreachable_code)]
@@ -80,6 +84,17 @@ pub struct VhostUserDevice<D, const Q: usize, const N: usize> {
     slots: Box<[ChainSlot<N>]>,
     offer: Offer,
     spin: Duration,
+    stop: Option<EventFd>,
+    wakes: Vec<Wake>,
+}
+
+/// A descriptor of a back end.
+struct Wake(Box<dyn AsRawFd + Send>);
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Wake").field(&self.0.as_raw_fd()).finish()
+    }
 }
 
 /// Why the connection to a front end ended, other than that the front end has closed it.
@@ -126,6 +141,8 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserDevice<D, Q, N> {
             slots: vec![ChainSlot::new(); slots.max(1)].into(),
             offer: Offer::AS_IS.without(WITHOUT_MESSAGE),
             spin: Duration::ZERO,
+            stop: None,
+            wakes: Vec::new(),
         }
     }
 
@@ -138,12 +155,38 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserDevice<D, Q, N> {
         }
     }
 
-    /// Returns the same device that looks for chains for this long before it sleeps. The next
-    /// request then costs no wake-up, and the thread uses a whole core meanwhile. By default the
-    /// device sleeps at once.
+    /// Returns the same device, which looks for chains for up to `spin` before it sleeps. A request
+    /// within this time costs no wake-up, and the thread uses a whole core meanwhile.
+    ///
+    /// The time adapts: each time without a request halves it, and a request that comes within
+    /// `spin` restores it. By default, and on a machine with one core, the device sleeps at once.
     #[must_use]
     pub fn with_spin(self, spin: Duration) -> Self {
         Self { spin, ..self }
+    }
+
+    /// Returns the same device, which stops serving once `stop` is readable. Keep a clone of `stop`,
+    /// and write to it from another thread or from a signal handler.
+    ///
+    /// The event is not consumed, so every later [`serve`](Self::serve) ends at once, and one
+    /// eventfd can stop several devices.
+    #[must_use]
+    pub fn with_stop(self, stop: EventFd) -> Self {
+        Self {
+            stop: Some(stop),
+            ..self
+        }
+    }
+
+    /// Returns the same device, which is woken whenever `wake` becomes readable. Use it for a back
+    /// end that answers later: the completion eventfd of `io_uring`, or a terminal. The descriptor
+    /// is only waited for, and each new event counts once; the back end reads it.
+    ///
+    /// A device without any such descriptor looks for late answers after 1 to 16 ms.
+    #[must_use]
+    pub fn with_wake(mut self, wake: impl AsRawFd + Send + 'static) -> Self {
+        self.wakes.push(Wake(Box::new(wake)));
+        self
     }
 
     /// Returns the model.
@@ -161,14 +204,16 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserDevice<D, Q, N> {
         self.model
     }
 
-    /// Serves one front end until it closes the connection.
+    /// Serves one front end until it closes the connection ([`Ended::Stream`]), or until the device
+    /// is told to stop ([`Ended::Left`], see [`with_stop`](Self::with_stop)).
     ///
-    /// Afterwards the model is in reset, and the next front end can be served. A message that fails
-    /// ends the connection, since most messages have no reply that could say so.
+    /// Before the return, each queue finishes the chains in hand, for up to 5 s. Afterwards the model
+    /// is in reset, and the next front end can be served. A message that fails ends the connection,
+    /// since most messages have no reply that could say so.
     ///
     /// # Errors
     /// [`VhostUserError`].
-    pub fn serve(&mut self, front_end: UnixStream) -> Result<(), VhostUserError> {
+    pub fn serve(&mut self, front_end: UnixStream) -> Result<Ended, VhostUserError> {
         let watchdog = Watchdog::new(front_end.try_clone()?, LIMIT);
         let session = Session::new(self, &front_end)?;
         let session = Arc::new(Mutex::new(session));
@@ -179,13 +224,14 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserDevice<D, Q, N> {
                 Ok(woken) => woken,
                 Err(error) => break Err(error.into()),
             };
-            if woken == Woken::ByMessage {
-                let handled = watchdog.during(|| handler.handle_request());
-                match handled {
+            match woken {
+                Woken::ByMessage => match watchdog.during(|| handler.handle_request()) {
                     Ok(()) => {}
-                    Err(Error::Disconnected) => break Ok(()),
+                    Err(Error::Disconnected) => break Ok(Ended::Stream),
                     Err(error) => break Err(VhostUserError::Message(error)),
-                }
+                },
+                Woken::ToStop => break Ok(Ended::Left),
+                Woken::Otherwise => {}
             }
         };
         lock().end();

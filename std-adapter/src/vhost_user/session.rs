@@ -21,23 +21,41 @@ use super::{
     calls::Calls,
     memory::Regions,
     rings::{Ring, base, is_fresh, used_index},
+    spin::Spin,
 };
 use crate::{BUDGET, VmMem};
 
-/// The data of the socket's events. A kick has its queue number.
+/// Data of the socket's events. The data of a kick is its queue number.
 const SOCKET: u64 = u64::MAX;
+/// Data of the event that stops the device.
+const STOP: u64 = u64::MAX - 1;
+/// Data of the events of the back end.
+const WAKE: u64 = u64::MAX - 2;
 /// How long a queue that stops waits for its chains in hand.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The device sleeps for at most 2 to this power milliseconds while the model may have an answer
 /// without a kick.
 const LONGEST_SLEEP: u32 = 4;
+/// How many looks for chains there are between two looks for events.
+const ROUNDS: u32 = 8;
+
 /// Why [`Session::work`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Woken {
     /// The front end has sent a message, or has closed the connection.
     ByMessage,
+    /// The device is told to stop.
+    ToStop,
     /// Something else happened. Call again.
     Otherwise,
+}
+
+/// Why looking for chains ended.
+enum Spun {
+    /// The result of the last poll.
+    Step(Step),
+    /// There was an event.
+    Woken(Woken),
 }
 
 type Hosted<const Q: usize, const N: usize> = Device<VmMem, Calls, Q, N, Arc<Shared<Q>>>;
@@ -81,6 +99,7 @@ pub(super) struct Session<'h, D, const Q: usize, const N: usize> {
     pub(super) enables: bool,
     /// Number of queues before any negotiation.
     pub(super) queues: u64,
+    spin: Spin,
     /// How often the device was blocked without an event in between.
     blocked: u32,
     /// Kept open, because a front end may take its end for a broken device.
@@ -95,9 +114,18 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         let epoll = Epoll::new()?;
         let wanted = EpollEvent::new(EventSet::IN, SOCKET);
         epoll.ctl(ControlOperation::Add, front_end.as_raw_fd(), wanted)?;
+        if let Some(stop) = &host.stop {
+            let wanted = EpollEvent::new(EventSet::IN, STOP);
+            epoll.ctl(ControlOperation::Add, stop.as_raw_fd(), wanted)?;
+        }
+        for wake in &host.wakes {
+            let wanted = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, WAKE);
+            epoll.ctl(ControlOperation::Add, wake.0.as_raw_fd(), wanted)?;
+        }
         let there = |queue: &u16| host.model.queue_size_max(*queue) != 0;
         let queues = numbers::<Q>().filter(there).map(|_| 1).sum();
         Ok(Self {
+            spin: Spin::new(host.spin),
             host,
             epoll,
             regions: Regions::default(),
@@ -126,51 +154,90 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     /// The error of epoll.
     pub(super) fn work(&mut self) -> io::Result<Woken> {
         let mut step = self.poll();
-        if step == Step::Idle && !self.host.spin.is_zero() && self.device.is_some() {
-            step = self.spin(step)?;
+        if step != Step::More && self.device.is_some() && !self.spin.window().is_zero() {
+            match self.poll_for_a_while()? {
+                Spun::Step(last) => step = last,
+                Spun::Woken(woken) => return Ok(woken),
+            }
         }
+        let timed = step == Step::Blocked && self.host.wakes.is_empty();
         let timeout = match step {
             Step::More => 0,
-            Step::Blocked => 1 << self.blocked.min(LONGEST_SLEEP),
-            Step::Idle => -1,
+            Step::Blocked if timed => 1 << self.blocked.min(LONGEST_SLEEP),
+            Step::Blocked | Step::Idle => -1,
         };
-        let mut events = [EpollEvent::default(); 16];
-        let count = match self.epoll.wait(timeout, &mut events) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            count => count?,
-        };
-        self.blocked = if step == Step::Blocked && count == 0 {
+        let asleep = Instant::now();
+        let (count, woken) = self.take_events(timeout)?;
+        if step != Step::More {
+            self.spin.slept(asleep.elapsed());
+        }
+        self.blocked = if timed && count == 0 {
             self.blocked.saturating_add(1)
         } else {
             0
         };
-        let mut woken = Woken::Otherwise;
-        for event in events.iter().take(count) {
-            match u16::try_from(event.data()) {
-                Ok(queue) => self.kicked(queue),
-                Err(_) => woken = Woken::ByMessage,
-            }
-        }
-        if step == Step::Blocked {
+        if timed {
             self.look_again();
         }
         Ok(woken)
     }
 
-    /// Looks for chains without a kick until the time is over.
-    fn spin(&mut self, mut step: Step) -> io::Result<Step> {
-        let end = Instant::now().checked_add(self.host.spin);
-        while step != Step::More && end.is_some_and(|end| Instant::now() < end) {
+    /// Looks for chains without a kick, until a chain or an event is there, or the time is over.
+    fn poll_for_a_while(&mut self) -> io::Result<Spun> {
+        let begun = Instant::now();
+        let mut step = Step::Idle;
+        let mut rounds: u32 = 0;
+        while begun.elapsed() < self.spin.window() {
             for queue in numbers::<Q>().filter(|&queue| self.is_started(queue)) {
                 self.kicked(queue);
             }
+            let before = self.chains();
             step = self.poll();
-            let mut events = [EpollEvent::default(); 1];
-            if self.epoll.wait(0, &mut events)? != 0 {
-                break;
+            if step == Step::More || self.chains() != before {
+                self.spin.found();
+                return Ok(Spun::Step(Step::More));
+            }
+            rounds = rounds.wrapping_add(1);
+            if rounds.is_multiple_of(ROUNDS) {
+                let (count, woken) = self.take_events(0)?;
+                if count != 0 {
+                    return Ok(Spun::Woken(woken));
+                }
             }
         }
-        Ok(step)
+        self.spin.failed();
+        Ok(Spun::Step(step))
+    }
+
+    /// Returns the number of chains that the device has given back.
+    fn chains(&self) -> u32 {
+        self.device
+            .as_ref()
+            .map_or(0, |device| device.counters().chains)
+    }
+
+    /// Waits for up to `timeout` milliseconds, or for ever if it is -1. Handles the events of queues
+    /// and of the back end. Returns the number of events.
+    fn take_events(&mut self, timeout: i32) -> io::Result<(usize, Woken)> {
+        let mut events = [EpollEvent::default(); 16];
+        let count = match self.epoll.wait(timeout, &mut events) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            count => count?,
+        };
+        let mut woken = Woken::Otherwise;
+        for event in events.iter().take(count) {
+            match event.data() {
+                STOP => woken = Woken::ToStop,
+                WAKE => self.look_again(),
+                SOCKET if woken != Woken::ToStop => woken = Woken::ByMessage,
+                queue => {
+                    if let Ok(queue) = u16::try_from(queue) {
+                        self.kicked(queue);
+                    }
+                }
+            }
+        }
+        Ok((count, woken))
     }
 
     /// Lets the model look for answers that came without a kick.
