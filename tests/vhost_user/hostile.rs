@@ -196,3 +196,37 @@ fn a_position_far_from_the_used_ring_is_refused() {
     let result = front_end.start(SIZE + 1);
     refused(front_end, result);
 }
+
+#[test]
+fn a_long_table_without_its_descriptor_is_refused() {
+    let mut front_end = connected();
+    let mut body = [0; 72];
+    body[0] = 1;
+    front_end.send(5, &body, &[]);
+    assert_eq!(front_end.reply(5), 1);
+    assert!(front_end.close().is_err());
+}
+
+#[test]
+fn a_long_table_that_does_not_come_ends_with_its_front_end() {
+    let (mut raw, device_end) = UnixStream::pair().expect("two sockets");
+    let device = serve(device(entropy()), device_end);
+    let words = [5_u32, 1, 72, 1, 0];
+    for word in words {
+        raw.write_all(&word.to_ne_bytes()).expect("sent");
+    }
+    drop(raw);
+    let (_, result) = device.join().expect("no panic in the device");
+    assert!(result.is_err());
+}
+
+#[test]
+fn a_status_that_was_not_negotiated_ends_the_connection() {
+    let (mut raw, device_end) = UnixStream::pair().expect("two sockets");
+    let device = serve(device(entropy()), device_end);
+    for word in [40_u32, 1, 0] {
+        raw.write_all(&word.to_ne_bytes()).expect("sent");
+    }
+    let (_, result) = device.join().expect("no panic in the device");
+    assert!(result.is_err());
+}

@@ -7,7 +7,8 @@ mod messages;
 mod waiting;
 
 use std::{
-    os::unix::net::UnixStream,
+    io::Read,
+    os::{fd::RawFd, unix::net::UnixStream},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -32,7 +33,7 @@ use virtside_tests::CountingSource;
 use vm_memory::{
     FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap, MmapRegion,
 };
-use vmm_sys_util::{eventfd::EventFd, tempfile::TempFile};
+use vmm_sys_util::{eventfd::EventFd, sock_ctrl_msg::ScmSocket, tempfile::TempFile};
 
 /// Address of the driver's memory.
 const BASE: u64 = 0x4000_0000;
@@ -65,6 +66,8 @@ where
 /// A front end with a driver of queue 0, connected to an entropy device.
 struct FrontEnd<D = Model> {
     wire: Frontend,
+    /// The same socket, for messages that `wire` does not send.
+    raw: UnixStream,
     memory: GuestMemoryMmap,
     driver: FakeDriver<VmMem>,
     kick: EventFd,
@@ -100,6 +103,7 @@ where
 {
     let (front_end, device_end) = UnixStream::pair().expect("two sockets");
     let device = serve(device, device_end);
+    let raw = front_end.try_clone().expect("a clone");
     let mut wire = Frontend::from_stream(front_end, 1);
     wire.set_owner().expect("set_owner");
     let offered = wire.get_features().expect("get_features");
@@ -116,6 +120,7 @@ where
     let driver = FakeDriver::new(VmMem::new(&memory), layout());
     FrontEnd {
         wire,
+        raw,
         memory,
         driver,
         kick: EventFd::new(0).expect("an eventfd"),
@@ -172,6 +177,37 @@ impl<D> FrontEnd<D> {
         self.wire.set_vring_enable(0, true)
     }
 
+    /// Sends a message that wants a reply.
+    fn send(&self, request: u32, body: &[u8], files: &[RawFd]) {
+        let words = [request, 0b1001, body.len() as u32];
+        let header: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        self.raw
+            .send_with_fds(&[&header[..], body], files)
+            .expect("sent");
+    }
+
+    /// Receives a reply with a number.
+    fn reply(&mut self, request: u32) -> u64 {
+        let mut bytes = [0; 20];
+        self.raw.read_exact(&mut bytes).expect("a reply");
+        let words = bytes.as_chunks::<4>().0;
+        assert_eq!(
+            [words[0], words[1], words[2]].map(u32::from_ne_bytes),
+            [request, 0b101, 8]
+        );
+        u64::from_ne_bytes(*bytes.last_chunk().expect("a number"))
+    }
+
+    fn status(&mut self) -> u64 {
+        self.send(40, &[], &[]);
+        self.reply(40)
+    }
+
+    fn set_status(&mut self, status: u64) {
+        self.send(39, &status.to_ne_bytes(), &[]);
+        assert_eq!(self.reply(39), 0);
+    }
+
     /// Asks for 16 random bytes, without a kick.
     fn ask(&mut self) {
         let head = self.driver.next_avail() % SIZE;
@@ -206,7 +242,7 @@ impl<D> FrontEnd<D> {
 
     /// Closes the connection. Returns how the device saw it.
     fn close(self) -> Result<Ended, VhostUserError> {
-        drop(self.wire);
+        drop((self.wire, self.raw));
         self.device.join().expect("no panic in the device").1
     }
 }

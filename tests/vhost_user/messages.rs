@@ -232,3 +232,58 @@ fn one_descriptor_may_kick_again_and_again_unread() {
     }
     assert!(front_end.kick.read().expect("a count") >= 100);
 }
+
+#[test]
+fn a_table_with_room_for_more_regions_is_accepted() {
+    let mut front_end = connected();
+    front_end.accept(Features::VERSION_1).expect("features");
+    let region = info(front_end.memory.iter().next().expect("a region"));
+    let addresses = [region.guest_phys_addr, region.memory_size];
+    let places = [region.userspace_addr, region.mmap_offset];
+    let words = [&[1][..], &addresses, &places, &[0; 4]].concat();
+    let body: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    front_end.send(5, &body, &[region.mmap_handle]);
+    assert_eq!(front_end.reply(5), 0);
+    front_end.start(0).expect("a valid queue");
+    front_end.ask();
+    front_end.answers(1);
+    assert!(front_end.close().is_ok());
+}
+
+#[test]
+fn the_status_is_what_the_front_end_has_set() {
+    let mut front_end = started();
+    assert_eq!(front_end.status(), 0);
+    front_end.set_status(0b1111);
+    assert_eq!(front_end.status(), 0b1111);
+    front_end.ask();
+    front_end.answers(1);
+    assert!(front_end.close().is_ok());
+}
+
+#[test]
+fn the_status_tells_that_the_driver_broke_the_protocol() {
+    let mut front_end = started();
+    front_end.set_status(0b1111);
+    front_end.driver.set_avail_idx(999);
+    front_end.kick.write(1).expect("a kick");
+    a_while();
+    assert_eq!(front_end.status(), 0b100_1111);
+    front_end.set_status(0);
+    assert_eq!(front_end.status(), 0);
+}
+
+#[test]
+fn a_status_of_zero_resets_the_device() {
+    let mut front_end = started();
+    front_end.ask();
+    front_end.answers(1);
+    front_end.set_status(0);
+    front_end.ask();
+    front_end.kick.write(1).expect("a kick");
+    a_while();
+    assert_eq!(front_end.take(), 0, "the device has no queues");
+    front_end.accept(Features::VERSION_1).expect("features");
+    front_end.start(1).expect("a valid queue");
+    front_end.wait(1);
+}

@@ -27,6 +27,7 @@ const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
     .union(VhostUserProtocolFeatures::BACKEND_REQ)
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)
+    .union(VhostUserProtocolFeatures::STATUS)
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
 
 /// The answer to messages of protocol features that are not offered.
@@ -209,6 +210,7 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
 
     fn set_protocol_features(&mut self, features: u64) -> Result<()> {
         if features & !PROTOCOL.bits() == 0 {
+            self.protocol = VhostUserProtocolFeatures::from_bits_truncate(features);
             Ok(())
         } else {
             Err(Error::FeatureMismatch)

@@ -12,13 +12,15 @@
 //! | a queue with addresses, a kick and SET_VRING_ENABLE | [`enable_queue_at`](virtside::Device::enable_queue_at) the position of SET_VRING_BASE |
 //! | SET_VRING_ENABLE 0 | [`quiesce`](virtside::Device::quiesce), later [`resume_queue`](virtside::Device::resume_queue) |
 //! | GET_VRING_BASE | [`quiesce`](virtside::Device::quiesce), [`ring_position`](virtside::Device::ring_position), [`stop_queue`](virtside::Device::stop_queue) |
+//! | SET_STATUS 0, RESET_DEVICE | the device is dropped; [`reset`](virtside::DeviceModel::reset) of the model |
+//! | GET_STATUS | the status that was set; DEVICE_NEEDS_RESET from [`needs_reset`](virtside::Device::needs_reset) |
 //! | SET_VRING_CALL | [`DriverNotify::used`](virtside::DriverNotify::used) of that queue |
 //! | GET_CONFIG, SET_CONFIG | [`read_config`](virtside::DeviceConfig::read_config), [`write_config`](virtside::DeviceConfig::write_config) |
 //!
 //! Limits:
 //!
-//! * The wire has no message for DEVICE_NEEDS_RESET that the crate `vhost` can send. A queue whose
-//!   driver broke the protocol stops, and the driver is not told.
+//! * A queue whose driver broke the protocol stops. The front end reads DEVICE_NEEDS_RESET by
+//!   GET_STATUS, if it asks.
 //! * A queue whose model keeps chains until an event, such as a gpio event queue, loses these chains
 //!   when it is stopped and started again.
 //! * [`DeviceModel::ready`] is called once, when the first queue starts.
@@ -34,6 +36,7 @@ mod rings;
 mod session;
 mod spin;
 mod watchdog;
+mod wire;
 
 use std::{
     fmt, io,
@@ -217,15 +220,22 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserDevice<D, Q, N> {
         let watchdog = Watchdog::new(front_end.try_clone()?, LIMIT);
         let session = Session::new(self, &front_end)?;
         let session = Arc::new(Mutex::new(session));
+        let ours = front_end.try_clone()?;
         let mut handler = BackendReqHandler::from_stream(front_end, Arc::clone(&session));
         let lock = || session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handle = || {
+            if wire::handle(&ours, &mut lock())? {
+                return Ok(());
+            }
+            handler.handle_request()
+        };
         let result = loop {
             let woken = match lock().work() {
                 Ok(woken) => woken,
                 Err(error) => break Err(error.into()),
             };
             match woken {
-                Woken::ByMessage => match watchdog.during(|| handler.handle_request()) {
+                Woken::ByMessage => match watchdog.during(&mut handle) {
                     Ok(()) => {}
                     Err(Error::Disconnected) => break Ok(Ended::Stream),
                     Err(error) => break Err(VhostUserError::Message(error)),

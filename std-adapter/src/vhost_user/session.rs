@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vhost::vhost_user::{Backend, Error, Result};
+use vhost::vhost_user::{Backend, Error, Result, message::VhostUserProtocolFeatures};
 use virtside::{
     Configuring, Device, DeviceBuilder, DeviceModel, DriverNotify, Features, Message, QueueCheck,
     QueueConfig, Shared, Step, error::FaultPolicy, model::Start, queue::translate_queue,
@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The device sleeps for at most 2 to this power milliseconds while the model may have an answer
 /// without a kick.
 const LONGEST_SLEEP: u32 = 4;
+/// DEVICE_NEEDS_RESET
+const NEEDS_RESET: u8 = 64;
 /// How many looks for chains there are between two looks for events.
 const ROUNDS: u32 = 8;
 
@@ -93,10 +95,16 @@ pub(super) struct Session<'h, D, const Q: usize, const N: usize> {
     pub(super) calls: Calls,
     pub(super) features: Features,
     pub(super) device: Option<Hosted<Q, N>>,
+    /// State that the device shares.
+    shared: Arc<Shared<Q>>,
     /// The model has been told that its driver is live.
     pub(super) told: bool,
     /// The front end speaks protocol features, so it enables queues itself.
     pub(super) enables: bool,
+    /// The protocol features that the front end has chosen.
+    pub(super) protocol: VhostUserProtocolFeatures,
+    /// The status that the front end has set last.
+    status: u8,
     /// Number of queues before any negotiation.
     pub(super) queues: u64,
     spin: Spin,
@@ -133,12 +141,41 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
             calls: Calls::new(Q),
             features: Features::empty(),
             device: None,
+            shared: Arc::default(),
             told: false,
             enables: false,
+            protocol: VhostUserProtocolFeatures::empty(),
+            status: 0,
             queues,
             blocked: 0,
             requests: None,
         })
+    }
+
+    /// Returns whether the front end has chosen a protocol feature.
+    pub(super) const fn speaks(&self, feature: VhostUserProtocolFeatures) -> bool {
+        self.protocol.contains(feature)
+    }
+
+    /// Returns the status that the front end has set, and DEVICE_NEEDS_RESET.
+    pub(super) fn status(&self) -> Result<u8> {
+        if !self.speaks(VhostUserProtocolFeatures::STATUS) {
+            return Err(Error::InvalidOperation("STATUS was not negotiated"));
+        }
+        let broken = self.device.is_some() && self.shared.needs_reset();
+        Ok(self.status | if broken { NEEDS_RESET } else { 0 })
+    }
+
+    /// Sets the status. 0 resets the device.
+    pub(super) fn set_status(&mut self, status: u8) -> Result<()> {
+        if !self.speaks(VhostUserProtocolFeatures::STATUS) {
+            return Err(Error::InvalidOperation("STATUS was not negotiated"));
+        }
+        if status == 0 {
+            self.end();
+        }
+        self.status = status & !NEEDS_RESET;
+        Ok(())
     }
 
     fn poll(&mut self) -> Step {
@@ -307,7 +344,8 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
             return Err(Error::FeatureMismatch);
         }
         let calls = self.calls.clone();
-        let builder = DeviceBuilder::new(Arc::new(Shared::<Q>::new()))
+        self.shared = Arc::default();
+        let builder = DeviceBuilder::new(Arc::clone(&self.shared))
             .with_policy(FaultPolicy::NeedsReset)
             .map_notify(|()| Ok(calls))
             .map_err(|_| Error::BackendInternalError)?;
@@ -431,6 +469,7 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         self.rings = std::array::from_fn(|_| Ring::default());
         self.device = None;
         self.told = false;
+        self.status = 0;
         self.features = Features::empty();
         self.host.model.reset();
     }

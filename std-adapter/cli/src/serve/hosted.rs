@@ -54,7 +54,7 @@ impl<D: DeviceModel + Send + 'static> Model<D> {
 
 impl<D: DeviceModel + Send, const Q: usize, const N: usize> Hosted for Sized<D, Q, N> {
     fn serve(&mut self, front_end: UnixStream) -> Result<(), VhostUserError> {
-        self.device.serve(front_end)
+        self.device.serve(front_end).map(|_| ())
     }
 
     fn finish(&mut self) -> Result<(), String> {
