@@ -62,6 +62,9 @@ pub struct RingPosition {
     pub abandoned: u16,
     /// Whether the flags in the device area tell the driver not to kick.
     pub kicks_off: bool,
+    /// Whether chains are given back in the order in which they were made available, although the
+    /// driver has not accepted IN_ORDER. See [`in_order`](Self::in_order).
+    pub in_order: bool,
 }
 
 impl RingPosition {
@@ -79,6 +82,23 @@ impl RingPosition {
             abandoned: 0,
             // Kicks may be off, so they are turned on before the device waits for one.
             kicks_off: true,
+            in_order: false,
+        }
+    }
+
+    /// Returns the same positions, of a queue that gives chains back in the order in which they were
+    /// made available. Chains that are answered early wait for the older chains.
+    ///
+    /// If the device of such a queue is lost, every chain from `next_used` on is unanswered, and
+    /// none before it. Another device serves exactly these chains if it starts with `next_used` as
+    /// both positions.
+    ///
+    /// Has no effect without the feature `in-order`, or if the driver has accepted IN_ORDER.
+    #[must_use]
+    pub const fn in_order(self) -> Self {
+        Self {
+            in_order: true,
+            ..self
         }
     }
 }

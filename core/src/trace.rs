@@ -83,6 +83,9 @@ pub enum Event {
         readable: u64,
         /// Number of device-writable bytes.
         writable: u64,
+        /// Position behind the chain, in the format of
+        /// [`RingPosition::next_avail`](crate::message::RingPosition::next_avail).
+        next_avail: u16,
     },
     /// A chain waits for its back end.
     Pending {
@@ -333,6 +336,7 @@ impl core::fmt::Display for Event {
                 head,
                 readable,
                 writable,
+                ..
             } => write!(
                 f,
                 "queue {queue}: took chain {head}, {readable} readable and {writable} writable bytes"
@@ -407,6 +411,7 @@ impl defmt::Format for Event {
                 head,
                 readable,
                 writable,
+                ..
             } => defmt::write!(
                 f,
                 "queue {=u16}: took chain {=u16}, {=u64} readable and {=u64} writable bytes",

@@ -1,5 +1,6 @@
 //! A queue that the host quiets, and that the same or another device goes on with.
 
+mod order;
 mod positions;
 mod quiet;
 

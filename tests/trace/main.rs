@@ -153,6 +153,7 @@ fn a_chain_is_traced_from_pop_to_interrupt() {
             head: 5,
             readable: 3,
             writable: 9,
+            next_avail: 1,
         },
         Event::Used {
             queue: 0,

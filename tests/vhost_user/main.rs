@@ -3,6 +3,7 @@
 
 mod blk;
 mod hostile;
+mod inflight;
 mod messages;
 mod waiting;
 
@@ -21,7 +22,7 @@ use vhost::{
     },
 };
 use virtside::{
-    DeviceModel, Features,
+    DeviceModel, Features, QueueConfig,
     models::Entropy,
     testing::{Buffer, FakeDriver, Layout},
 };
@@ -69,6 +70,8 @@ struct FrontEnd<D = Model> {
     /// The same socket, for messages that `wire` does not send.
     raw: UnixStream,
     memory: GuestMemoryMmap,
+    /// The layout of queue 0.
+    config: QueueConfig,
     driver: FakeDriver<VmMem>,
     kick: EventFd,
     call: EventFd,
@@ -122,6 +125,7 @@ where
         wire,
         raw,
         memory,
+        config: layout().config(0),
         driver,
         kick: EventFd::new(0).expect("an eventfd"),
         call: EventFd::new(0).expect("an eventfd"),
@@ -154,7 +158,7 @@ impl<D> FrontEnd<D> {
 
     /// Says where the rings of queue 0 are.
     fn place(&mut self) -> vhost::Result<()> {
-        let config = layout().config(0);
+        let config = self.config;
         self.wire.set_vring_num(0, SIZE)?;
         let rings = VringConfigData {
             queue_max_size: SIZE,

@@ -285,6 +285,7 @@ where
                     head: chain.head(),
                     readable: chain.readable_len(),
                     writable: chain.writable_len(),
+                    next_avail: virtqueue.next_avail(),
                 });
             }
             let (answer, host) = slot.ask(at, queue, &self.mem, model);

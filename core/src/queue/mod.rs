@@ -235,8 +235,13 @@ impl<W, const N: usize> Virtqueue<W, N> {
         }
     }
 
-    /// Returns whether IN_ORDER was negotiated: chains are marked as used in the order in which
-    /// they were popped.
+    /// Returns the position of the next available chain, as a snapshot has it.
+    pub(crate) fn next_avail(&self) -> u16 {
+        either!(self, queue => queue.next_avail())
+    }
+
+    /// Returns whether chains are marked as used in the order in which they were popped: IN_ORDER
+    /// was negotiated, or the host wants the order.
     #[inline(always)]
     pub(crate) const fn is_in_order(&self) -> bool {
         either!(self, queue => queue.is_in_order())

@@ -16,6 +16,8 @@ impl Mode {
     pub(super) const EVENT_IDX: Self = Self(1);
     const IN_ORDER: u8 = 2;
     const QUIET: u8 = 4;
+    /// The driver has not accepted IN_ORDER, so each chain gets a used element of its own.
+    const SINGLE: u8 = 8;
 
     pub(super) fn of(features: Features) -> Self {
         let in_order = built::IN_ORDER && features.contains(Features::IN_ORDER);
@@ -29,6 +31,18 @@ impl Mode {
 
     pub(super) const fn in_order(self) -> bool {
         built::IN_ORDER && self.0 & Self::IN_ORDER != 0
+    }
+
+    /// Gives chains back in order, even if the driver has not accepted IN_ORDER.
+    pub(super) const fn keep_order(&mut self) {
+        if built::IN_ORDER && !self.in_order() {
+            self.0 |= Self::IN_ORDER | Self::SINGLE;
+        }
+    }
+
+    /// Returns whether the queue keeps the order, although the driver has not accepted IN_ORDER.
+    pub(super) const fn is_single(self) -> bool {
+        built::IN_ORDER && self.0 & Self::SINGLE != 0
     }
 
     /// Returns whether the device must not access the rings any more.

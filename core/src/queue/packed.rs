@@ -134,6 +134,9 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         queue.unsignalled = ring.unsignalled.into();
         queue.abandoned = ring.abandoned;
         queue.kicks_off = ring.kicks_off;
+        if ring.in_order {
+            queue.mode.keep_order();
+        }
         Some(queue)
     }
 
@@ -360,7 +363,7 @@ impl<W: RingWindow, const N: usize> PackedQueue<W, N> {
         };
         // A chain that is not full ends the batch: the driver assumes that the earlier chains of a
         // batch are full.
-        if u64::from(written) != chain.writable_len() {
+        if self.mode.is_single() || u64::from(written) != chain.writable_len() {
             self.publish();
         }
         true
@@ -457,12 +460,18 @@ impl<W, const N: usize> PackedQueue<W, N> {
 
     pub(crate) fn snapshot(&self) -> RingPosition {
         RingPosition {
-            next_avail: self.next_avail.around(self.size).halfword(),
+            next_avail: self.next_avail(),
             next_used: self.next_used.around(self.size).halfword(),
             unsignalled: num::clamp_u16(num::index(self.unsignalled)).min(self.size),
             abandoned: self.abandoned,
             kicks_off: self.kicks_off,
+            in_order: self.mode.is_single(),
         }
+    }
+
+    /// Returns the position of the next available chain.
+    pub(crate) fn next_avail(&self) -> u16 {
+        self.next_avail.around(self.size).halfword()
     }
 
     pub(crate) fn slots_of(&self, chain: &Chain<N>) -> u16 {
@@ -513,8 +522,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
         self.in_flight.count()
     }
 
-    /// Returns whether IN_ORDER was negotiated: chains are marked as used in the order in which
-    /// they were popped (rsvd-05).
+    /// Returns whether chains are marked as used in the order in which they were popped (rsvd-05).
     #[inline(always)]
     pub(crate) const fn is_in_order(&self) -> bool {
         self.mode.in_order()

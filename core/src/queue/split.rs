@@ -137,6 +137,9 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         queue.signalled = ring.next_used.wrapping_sub(ring.unsignalled);
         queue.abandoned = ring.abandoned;
         queue.kicks_off = ring.kicks_off;
+        if ring.in_order {
+            queue.mode.keep_order();
+        }
         Some(queue)
     }
 
@@ -280,7 +283,7 @@ impl<W: RingWindow, const N: usize> SplitQueue<W, N> {
         };
         // A chain that is not full ends the batch: the driver assumes that the earlier chains of a
         // batch are full.
-        if u64::from(written) != chain.writable_len() {
+        if self.mode.is_single() || u64::from(written) != chain.writable_len() {
             self.publish();
         }
         true
@@ -390,7 +393,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
 
     /// Returns the index of the next entry of the available ring.
     #[inline(always)]
-    fn next_avail(&self) -> u16 {
+    pub(crate) fn next_avail(&self) -> u16 {
         num::low16(self.next)
     }
 
@@ -401,6 +404,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
             unsignalled: self.next_used.wrapping_sub(self.signalled),
             abandoned: self.abandoned,
             kicks_off: self.kicks_off,
+            in_order: self.mode.is_single(),
         }
     }
 
@@ -436,8 +440,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
             .wrapping_sub(self.batch.count)
     }
 
-    /// Returns whether IN_ORDER was negotiated: chains are marked as used in the order in which
-    /// they were popped (rsvd-05).
+    /// Returns whether chains are marked as used in the order in which they were popped (rsvd-05).
     #[inline(always)]
     pub(crate) const fn is_in_order(&self) -> bool {
         self.mode.in_order()

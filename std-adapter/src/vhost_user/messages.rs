@@ -15,6 +15,7 @@ use virtside::{DeviceModel, DriverNotify, Features};
 use vmm_sys_util::epoll::{ControlOperation, EpollEvent, EventSet};
 
 use super::{
+    inflight::{self, Inflight},
     memory::Regions,
     session::{Session, numbers},
 };
@@ -27,6 +28,7 @@ const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
     .union(VhostUserProtocolFeatures::BACKEND_REQ)
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)
+    .union(VhostUserProtocolFeatures::INFLIGHT_SHMFD)
     .union(VhostUserProtocolFeatures::STATUS)
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
 
@@ -244,16 +246,22 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
         self.requests = Some(requests);
     }
 
+    fn get_inflight_fd(&mut self, wanted: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        inflight::create::<Q, N>(wanted)
+    }
+
+    fn set_inflight_fd(&mut self, given: &VhostUserInflight, file: File) -> Result<()> {
+        if numbers::<Q>().any(|queue| self.is_started(queue)) {
+            return Err(Error::InvalidOperation("a queue is started"));
+        }
+        self.record_in(Inflight::over::<N>(given, file)?);
+        Ok(())
+    }
+
     fn set_gpu_socket(&mut self, _: GpuBackend) -> Result<()> {
         not_offered()
     }
     fn get_shared_object(&mut self, _: VhostUserSharedMsg) -> Result<File> {
-        not_offered()
-    }
-    fn get_inflight_fd(&mut self, _: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        not_offered()
-    }
-    fn set_inflight_fd(&mut self, _: &VhostUserInflight, _: File) -> Result<()> {
         not_offered()
     }
     fn set_device_state_fd(

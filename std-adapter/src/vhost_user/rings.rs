@@ -8,8 +8,11 @@ use virtside::{
     message::RingPosition,
 };
 
+use super::inflight::Recorded;
 use crate::VmMem;
 
+/// `VIRTQ_DESC_F_AVAIL`
+const AVAIL: u16 = 1 << 7;
 /// `VIRTQ_DESC_F_USED`
 const USED: u16 = 1 << 15;
 
@@ -46,6 +49,21 @@ impl Ring {
             driver: address(driver)?,
             device: address(device)?,
         })
+    }
+
+    /// Returns the position at which a packed queue goes on, whose last device was killed.
+    ///
+    /// `is_available` tells whether the chain at a position is not answered yet.
+    pub(super) fn recorded_position(
+        recorded: Recorded,
+        is_available: impl FnOnce(u16) -> bool,
+    ) -> RingPosition {
+        let next = if is_available(recorded.position) {
+            recorded.position
+        } else {
+            recorded.behind
+        };
+        RingPosition::at(next, next)
     }
 
     /// Returns the position at which a split queue starts.
@@ -100,6 +118,15 @@ fn load(memory: &VmMem, area: u64, offset: u64) -> Option<u16> {
 /// Returns the used index of a split ring.
 pub(super) fn used_index(memory: &VmMem, device_area: u64) -> Option<u16> {
     load(memory, device_area, 2)
+}
+
+/// Returns whether the descriptor at a position of a packed ring is available in the round of the
+/// position. If a chain was available there, it is not answered yet.
+pub(super) fn is_available(memory: &VmMem, ring: u64, position: u16) -> bool {
+    let offset = u64::from(position & !WRAP).saturating_mul(16);
+    let flags = load(memory, ring, offset.saturating_add(14));
+    let wrap = position & WRAP != 0;
+    flags.is_some_and(|flags| (flags & AVAIL != 0) == wrap && (flags & USED != 0) != wrap)
 }
 
 /// Returns whether the first descriptor of a packed ring was never marked as used: its flag USED is

@@ -11,16 +11,17 @@ use std::{
 use vhost::vhost_user::{Backend, Error, Result, message::VhostUserProtocolFeatures};
 use virtside::{
     Configuring, Device, DeviceBuilder, DeviceModel, DriverNotify, Features, Message, QueueCheck,
-    QueueConfig, Shared, Step, error::FaultPolicy, model::Start, queue::translate_queue,
-    setup::Progress,
+    QueueConfig, Shared, Step, error::FaultPolicy, message::RingPosition, model::Start,
+    queue::translate_queue, setup::Progress,
 };
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::{
     VhostUserDevice,
     calls::Calls,
+    inflight::Inflight,
     memory::Regions,
-    rings::{Ring, base, is_fresh, used_index},
+    rings::{Ring, base, is_available, is_fresh, used_index},
     spin::Spin,
 };
 use crate::{BUDGET, VmMem};
@@ -60,7 +61,8 @@ enum Spun {
     Woken(Woken),
 }
 
-type Hosted<const Q: usize, const N: usize> = Device<VmMem, Calls, Q, N, Arc<Shared<Q>>>;
+type Hosted<const Q: usize, const N: usize> =
+    Device<VmMem, Calls, Q, N, Arc<Shared<Q>>, Inflight<Q>>;
 
 /// The queue checks of a model. The set of queues is not checked, because a front end starts one
 /// queue after the other and does not say which is the last.
@@ -95,6 +97,8 @@ pub(super) struct Session<'h, D, const Q: usize, const N: usize> {
     pub(super) calls: Calls,
     pub(super) features: Features,
     pub(super) device: Option<Hosted<Q, N>>,
+    /// What is recorded for the next device, if this one is killed.
+    pub(super) inflight: Inflight<Q>,
     /// State that the device shares.
     shared: Arc<Shared<Q>>,
     /// The model has been told that its driver is live.
@@ -141,6 +145,7 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
             calls: Calls::new(Q),
             features: Features::empty(),
             device: None,
+            inflight: Inflight::none(),
             shared: Arc::default(),
             told: false,
             enables: false,
@@ -357,7 +362,7 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         };
         // Nobody else answers, so the answer counts.
         responder.accept();
-        self.device = Some(device);
+        self.device = Some(device.with_trace(self.inflight.clone()));
         self.features = features;
         Ok(())
     }
@@ -382,11 +387,27 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         }
         ring.enabled = true;
         let config = config.ok_or(Error::InvalidParam)?;
-        let position = if self.features.contains(Features::RING_PACKED) {
-            ring.packed_position(|| is_fresh(device.memory(), config.desc))
+        let packed = self.features.contains(Features::RING_PACKED);
+        let memory = device.memory();
+        let mut position = if packed {
+            ring.packed_position(|| is_fresh(memory, config.desc))
         } else {
-            ring.split_position(used_index(device.memory(), config.device))
+            ring.split_position(used_index(memory, config.device))
         };
+        // Chains that wait for an event are not answered in order. With IN_ORDER, one element of a
+        // packed ring answers several chains, so one answer in the ring is not one in the record.
+        let batches = packed && self.features.contains(Features::IN_ORDER);
+        if self.inflight.has(queue) && !model.may_sleep(queue) && !batches {
+            if let Some(recorded) = self.inflight.recorded(queue).filter(|_| packed) {
+                let available = |at| is_available(memory, config.desc, at);
+                position = Ring::recorded_position(recorded, available);
+            } else if !packed {
+                position = RingPosition::at(position.next_used, position.next_used);
+            }
+            position = position.in_order();
+            let recorder = device.trace_mut();
+            recorder.begin(queue, packed, position.next_used);
+        }
         let check = OneByOne(model.queue_check());
         device
             .enable_queue_at(&config, &position, max, &check)
@@ -458,7 +479,21 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         // Never pending, since no queue is taken.
         let _ = device.stop_queue(queue, &mut host.model, &mut host.slots);
         ring.started = false;
+        self.inflight.end(queue);
         ring.base
+    }
+
+    /// Sets the memory in which requests are recorded.
+    pub(super) fn record_in(&mut self, inflight: Inflight<Q>) {
+        let device = self.device.take();
+        self.device = device.map(|device| device.with_trace(inflight.clone()));
+        self.inflight = inflight;
+    }
+
+    /// Ends with the connection. What is recorded stays for the next device.
+    pub(super) fn leave(&mut self) {
+        self.inflight = Inflight::none();
+        self.end();
     }
 
     /// Stops the queues, and returns the model to its state before the front end.
