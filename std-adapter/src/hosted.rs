@@ -2,8 +2,6 @@
 
 #[cfg(test)]
 mod tests;
-#[cfg(feature = "vm-device")]
-mod vm_device;
 mod worker;
 
 use std::{
