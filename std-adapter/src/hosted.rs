@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "vm-device")]
+mod vm_device;
 mod worker;
 
 use std::{

@@ -28,6 +28,9 @@
 //!
 //! * `packed` (default): packed rings, beside split rings.
 //! * `vhost-user`: module `vhost_user`, a device behind a vhost-user socket.
+//! * `kvm`: module `kvm`, interrupts and kicks of a KVM guest, and register accesses from the exits
+//!   of its vCPUs.
+//! * `vm-device`: a [`HostedDevice`] on the buses of rust-vmm's `vm-device`.
 //! * `guest`: module `guest`, which runs unmodified `virtio-drivers` over a [`channel`].
 //!
 //! The `virtside` command is in the package `virtside-cli`.
@@ -42,6 +45,8 @@ pub mod channel;
 pub mod guest;
 mod hosted;
 mod io;
+#[cfg(feature = "kvm")]
+pub mod kvm;
 mod memory;
 mod messages;
 mod notify;

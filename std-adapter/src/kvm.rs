@@ -1,0 +1,72 @@
+//! Devices of a KVM guest: interrupts by irqfd, kicks by ioeventfd, and register accesses from the
+//! exits of a vCPU.
+//!
+//! There are two ways to connect devices:
+//!
+//! * **Each device has a thread of its own**, and any number of vCPUs: a
+//!   [`HostedDevice`]. A vCPU thread calls [`HostedDevice::read`] and
+//!   [`HostedDevice::write`] for its MMIO exits, directly or through a bus such as the `IoManager`
+//!   of `vm-device`. [`ioeventfds`] makes kicks wake the device's thread without an exit to the
+//!   VMM. `examples/vmm.rs` is such a VMM.
+//! * **One thread runs one vCPU and all devices**: [`VcpuAccesses`] is the source of accesses for
+//!   [`serve`](crate::serve). The guest does not run while the devices work.
+//!
+//! The interrupt of a device is one of:
+//!
+//! * [`edge_irq`], for an edge-triggered interrupt line. It costs one write for each interrupt.
+//! * [`LevelIrq`], for a level-triggered line that the device may share with other devices.
+
+mod irq;
+mod vcpu;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+use kvm_ioctls::{IoEventAddress, VmFd};
+use virtside::mmio::Register;
+
+use crate::{HostedDevice, Served};
+
+pub use irq::{LevelIrq, edge_irq};
+pub use vcpu::VcpuAccesses;
+
+/// Makes the guest's kicks of queues 0 to `queues - 1` wake the thread of the device at once,
+/// without an exit to the VMM.
+///
+/// `address` is the guest-physical address of the device's registers. Each queue has its own
+/// ioeventfd at QueueNotify, which matches the queue number. Any other value written to QueueNotify
+/// still exits to the VMM.
+///
+/// A driver that negotiates NOTIFICATION_DATA writes more than the queue number. Nearly all of its
+/// kicks then exit to the VMM, so that feature should not be offered. It is not offered by default.
+///
+/// ```no_run
+/// # use virtside_std::{HostedDevice, Served, kvm::ioeventfds};
+/// # fn connect<T: Served + Send>(device: HostedDevice<T>) -> Result<(), Box<dyn std::error::Error>> {
+/// let vm = kvm_ioctls::Kvm::new()?.create_vm()?;
+/// ioeventfds(&vm, &device, 0xd000_0000, 1)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// There is an ioeventfd for one of these queues already, `address` is too high, or the system has
+/// no more descriptors. The ioeventfds that were made before the error stay.
+pub fn ioeventfds<T: Served + Send + 'static>(
+    vm: &VmFd,
+    device: &HostedDevice<T>,
+    address: u64,
+    queues: u16,
+) -> io::Result<()> {
+    let offset = Register::QueueNotify.offset().into();
+    let register = address
+        .checked_add(offset)
+        .ok_or(io::ErrorKind::InvalidInput)?;
+    for queue in 0..queues {
+        let kick = device.kick(queue)?;
+        vm.register_ioevent(&kick, &IoEventAddress::Mmio(register), u32::from(queue))?;
+    }
+    Ok(())
+}
