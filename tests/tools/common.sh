@@ -44,6 +44,15 @@ need_package() {
 # need_tool COMMAND PACKAGE: installs the package if the command is missing.
 need_tool() { command -v "$1" >/dev/null || need_package "$2"; }
 
+# debian_mirror: prints the address of the Debian archive that apt is set up with.
+debian_mirror() {
+  local mirror
+  # shellcheck disable=SC2016
+  mirror=$(apt-get indextargets --format '$(REPO_URI) $(LABEL)' 'Created-By: Packages' | awk '$2 == "Debian" && !n++ { print $1 }')
+  [ -n "$mirror" ] || { say "no Debian mirror in this machine's apt sources"; return 1; }
+  echo "$mirror"
+}
+
 # need_component COMPONENT: installs a part of the Rust toolchain, such as clippy.
 need_component() {
   local command=${1%-preview}
