@@ -41,7 +41,7 @@ fn machine(code: &[u8]) -> Machine {
         userspace_addr: memory.get_host_address(GuestAddress(0)).unwrap() as u64,
         ..Default::default()
     };
-    // SAFETY: the machine drops the VM before the memory.
+    // SAFETY: the test has the memory as long as it runs the vCPU. No reference points to it.
     unsafe { vm.set_user_memory_region(region) }.unwrap();
     memory.write_slice(code, GuestAddress(CODE)).unwrap();
     let vcpu = vm.create_vcpu(0).unwrap();
