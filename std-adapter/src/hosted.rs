@@ -1,15 +1,4 @@
 //! A device with a thread of its own, which any vCPU thread may access.
-//!
-//! A VMM whose devices share one event loop, such as that of the crate `event-manager`, does not
-//! host them. It keeps each [`Engine`](virtside::Engine) behind a lock, and watches an eventfd for
-//! each queue and the descriptors of the back ends:
-//!
-//! * For an event of a queue's eventfd, it calls `notify_queue`. For an event of a back end, it
-//!   calls `backend_ready`.
-//! * Then, and after each register access, it calls `poll` until the result is not
-//!   [`Step::More`](virtside::Step::More). While the result is `Blocked`, and no descriptor
-//!   announces the back end's answers, it repeats `backend_ready` and `poll` after some time.
-//! * While an access is pending, it repeats `poll` and `finish`, and takes no other access.
 
 #[cfg(test)]
 mod tests;

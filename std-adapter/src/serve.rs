@@ -35,6 +35,19 @@ pub enum Ended {
 
 /// A register block with queues, which [`serve`] or a [`HostedDevice`](crate::HostedDevice) can
 /// run. [`Engine`] and [`Bus`](crate::Bus) implement it.
+///
+/// # Without a thread for each device
+///
+/// A VMM whose devices share one event loop, such as that of the crate `event-manager`, does not
+/// host them. It keeps each [`Engine`](virtside::Engine) behind a lock, and watches an eventfd for
+/// each queue and the descriptors of the back ends:
+///
+/// * For an event of a queue's eventfd, it calls `notify_queue`. For an event of a back end, it
+///   calls `backend_ready`.
+/// * Then, and after each register access, it calls `poll` until the result is not
+///   [`Step::More`](virtside::Step::More). While the result is `Blocked`, and no descriptor
+///   announces the back end's answers, it repeats `backend_ready` and `poll` after some time.
+/// * While an access is pending, it repeats `poll` and `finish`, and takes no other access.
 pub trait Served: RegisterBlock {
     /// Serves up to `budget` chains; see [`Engine::poll`].
     fn poll(&mut self, budget: u16) -> Step;
