@@ -62,8 +62,8 @@ pub struct RingPosition {
     pub abandoned: u16,
     /// Whether the flags in the device area tell the driver not to kick.
     pub kicks_off: bool,
-    /// Whether chains are given back in the order in which they were made available, although the
-    /// driver has not accepted IN_ORDER. See [`in_order`](Self::in_order).
+    /// Whether the host wants chains to be given back in the order in which they were made
+    /// available, even if the driver has not accepted IN_ORDER. See [`in_order`](Self::in_order).
     pub in_order: bool,
 }
 
@@ -93,7 +93,7 @@ impl RingPosition {
     /// none before it. Another device serves exactly these chains if it starts with `next_used` as
     /// both positions.
     ///
-    /// Has no effect without the feature `in-order`, or if the driver has accepted IN_ORDER.
+    /// Has no effect without the feature `in-order`.
     #[must_use]
     pub const fn in_order(self) -> Self {
         Self {

@@ -94,12 +94,21 @@ fn the_position_remembers_the_order() {
 }
 
 #[test]
-fn a_queue_with_the_feature_does_not_keep_the_order_twice() {
+fn with_the_feature_one_element_answers_a_batch_as_ever() {
     let ram = ram();
+    let mut driver = driver(ram, 0);
     let features = SPLIT | Features::IN_ORDER;
     let position = RingPosition::at(0, 0).in_order();
     let queues = [(config(0), Some(position))];
-    let hosted = set_up(ram, features, &.., &queues).expect("a valid position");
-    let known = hosted.device.ring_position(0).expect("a live queue");
-    assert!(!known.in_order, "the driver has accepted the order");
+    let mut hosted = set_up(ram, features, &.., &queues).expect("a valid position");
+    for at in 0..3_u16 {
+        let buffer = BASE + 0x8000 + 0x100 * u64::from(at);
+        driver.send(at, &[Buffer::readable(buffer, 4)]);
+    }
+    let tokens = held(&mut hosted, 3);
+    for token in [tokens[2], tokens[1], tokens[0]] {
+        complete(&mut hosted, token);
+    }
+    assert_eq!(driver.used_idx(), 3);
+    assert_eq!(driver.take_used(), Some((2, 0)), "the last stands for all");
 }

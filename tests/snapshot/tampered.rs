@@ -197,7 +197,7 @@ fn chosen(
             Value::Null => {
                 change(&|| "an answer".into(), 0.into());
                 let ring = serde_json::json!({"next_avail": 0, "next_used": 0, "unsignalled": 0,
-                    "abandoned": 0, "kicks_off": false});
+                    "abandoned": 0, "kicks_off": false, "in_order": false});
                 change(&|| "a ring".into(), ring);
             }
             Value::String(text) => {

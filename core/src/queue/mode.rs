@@ -18,6 +18,8 @@ impl Mode {
     const QUIET: u8 = 4;
     /// The driver has not accepted IN_ORDER, so each chain gets a used element of its own.
     const SINGLE: u8 = 8;
+    /// The host wants the order.
+    const KEPT: u8 = 16;
 
     pub(super) fn of(features: Features) -> Self {
         let in_order = built::IN_ORDER && features.contains(Features::IN_ORDER);
@@ -35,9 +37,17 @@ impl Mode {
 
     /// Gives chains back in order, even if the driver has not accepted IN_ORDER.
     pub(super) const fn keep_order(&mut self) {
-        if built::IN_ORDER && !self.in_order() {
-            self.0 |= Self::IN_ORDER | Self::SINGLE;
+        if built::IN_ORDER {
+            self.0 |= Self::KEPT;
+            if !self.in_order() {
+                self.0 |= Self::IN_ORDER | Self::SINGLE;
+            }
         }
+    }
+
+    /// Returns whether the host wants the order.
+    pub(super) const fn is_kept(self) -> bool {
+        built::IN_ORDER && self.0 & Self::KEPT != 0
     }
 
     /// Returns whether the queue keeps the order, although the driver has not accepted IN_ORDER.

@@ -465,7 +465,7 @@ impl<W, const N: usize> PackedQueue<W, N> {
             unsignalled: num::clamp_u16(num::index(self.unsignalled)).min(self.size),
             abandoned: self.abandoned,
             kicks_off: self.kicks_off,
-            in_order: self.mode.is_single(),
+            in_order: self.mode.is_kept(),
         }
     }
 

@@ -404,7 +404,7 @@ impl<W, const N: usize> SplitQueue<W, N> {
             unsignalled: self.next_used.wrapping_sub(self.signalled),
             abandoned: self.abandoned,
             kicks_off: self.kicks_off,
-            in_order: self.mode.is_single(),
+            in_order: self.mode.is_kept(),
         }
     }
 

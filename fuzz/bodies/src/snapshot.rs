@@ -253,6 +253,7 @@ fn change_ring(ring: &mut RingPosition, input: &mut Input<'_>) {
         2 => ring.unsignalled = value,
         3 => ring.abandoned = value,
         4 => ring.kicks_off = !ring.kicks_off,
+        5 => ring.in_order = !ring.in_order,
         // Advance both alike: the position of a ring that has been in use.
         _ => {
             ring.next_avail = ring.next_avail.wrapping_add(value);

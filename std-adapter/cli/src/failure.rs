@@ -41,3 +41,9 @@ impl From<io::Error> for Failure {
         Self::work(error)
     }
 }
+
+impl From<rustix::io::Errno> for Failure {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::work(error)
+    }
+}

@@ -5,6 +5,7 @@
 //! ```text
 //! failure             errors and exit codes
 //! output              lines on stdout and stderr
+//! words               names of features
 //! disk_file           opening and locking a disk image
 //! demo                `virtside demo`: a driver and its devices in one process
 //! serve               `virtside serve`: devices behind vhost-user sockets
@@ -18,6 +19,7 @@ mod disk_file;
 mod failure;
 mod output;
 mod serve;
+mod words;
 
 use std::process::ExitCode;
 

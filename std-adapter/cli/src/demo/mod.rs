@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! files, image        the FAT file system and its disk image
-//! words, trace        register accesses as text
+//! registers, trace    register accesses as text
 //! device              a device in its thread
 //! disk, guest         the driver's side
 //! report              the printed report and the verdict
@@ -16,9 +16,9 @@ mod disk;
 mod files;
 mod guest;
 mod image;
+mod registers;
 mod report;
 mod trace;
-mod words;
 
 use std::{
     path::PathBuf,

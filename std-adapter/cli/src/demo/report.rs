@@ -8,11 +8,11 @@ use super::{
     files::FileSummary,
     guest::Outcome,
     image::Image,
-    words,
 };
 use crate::{
     failure::{Failure, Result},
     output::{columns, print_line},
+    words,
 };
 
 /// Prints the disk image and the driver.

@@ -5,7 +5,7 @@ use std::io;
 use indicatif::ProgressBar;
 use virtside::mmio::{Access, Reply};
 
-use super::words::Selectors;
+use super::registers::Selectors;
 use crate::output;
 
 /// Prints the register accesses of one device.

@@ -3,16 +3,15 @@
 use std::{
     error::Error,
     io,
-    net::Shutdown,
     os::{fd::AsRawFd, unix::net::UnixStream},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use virtside_std::Ended;
 use vmm_sys_util::{
     epoll::{ControlOperation, Epoll, EpollEvent, EventSet},
-    eventfd::{EFD_NONBLOCK, EventFd},
+    eventfd::EventFd,
 };
 
 use super::{hosted::Hosted, signals::Waker, socket::Socket};
@@ -21,40 +20,17 @@ use crate::failure::Result;
 /// How long to wait after a front end could not be accepted.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Data of the events.
+const STOP: u64 = 0;
+const FRONT_END: u64 = 1;
+
 /// Bytes of stack. A device of 16 queues with 1024 elements has 135 kB, and is moved several times
 /// when it is made.
 const STACK: usize = 16 << 20;
 
 /// The thread of a device.
 pub(super) struct DeviceThread {
-    stop: EventFd,
-    current: Arc<Current>,
     thread: JoinHandle<bool>,
-}
-
-/// The connection to the front end.
-#[derive(Default)]
-struct Current(Mutex<(bool, Option<UnixStream>)>);
-
-impl Current {
-    fn lock(&self) -> MutexGuard<'_, (bool, Option<UnixStream>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes the connection. Returns false if the device is to stop.
-    fn set(&self, front_end: Option<UnixStream>) -> bool {
-        let mut current = self.lock();
-        current.1 = front_end;
-        !current.0
-    }
-
-    fn stop(&self) {
-        let mut current = self.lock();
-        current.0 = true;
-        if let Some(front_end) = &current.1 {
-            let _ = front_end.shutdown(Shutdown::Both);
-        }
-    }
 }
 
 /// Wakes the main thread when the device thread ends, even by a panic.
@@ -66,50 +42,32 @@ impl Drop for AtEnd {
     }
 }
 
-struct Service {
-    name: String,
-    socket: Socket,
-    hosted: Box<dyn Hosted>,
-    stop: EventFd,
-    current: Arc<Current>,
+/// What a device thread needs.
+pub(super) struct Service {
+    pub(super) name: String,
+    pub(super) socket: Socket,
+    pub(super) hosted: Box<dyn Hosted>,
+    /// Becomes readable when the device is to stop.
+    pub(super) stop: EventFd,
 }
 
 impl DeviceThread {
-    pub(super) fn start(
-        name: String,
-        socket: Socket,
-        hosted: Box<dyn Hosted>,
-        waker: Waker,
-    ) -> Result<Self> {
-        let stop = EventFd::new(EFD_NONBLOCK)?;
-        let current = Arc::new(Current::default());
-        let mut service = Service {
-            name: name.clone(),
-            socket,
-            hosted,
-            stop: stop.try_clone()?,
-            current: Arc::clone(&current),
-        };
+    /// Starts a device. Its end wakes the main thread.
+    ///
+    /// # Errors
+    /// There is no further thread.
+    pub(super) fn start(mut service: Service, waker: Waker) -> Result<Self> {
+        let name = service.name.clone();
         let thread = thread::Builder::new().name(name).stack_size(STACK);
         let thread = thread.spawn(move || {
             let _at_end = AtEnd(waker);
             service.run()
         })?;
-        Ok(Self {
-            stop,
-            current,
-            thread,
-        })
+        Ok(Self { thread })
     }
 
     pub(super) fn is_finished(&self) -> bool {
         self.thread.is_finished()
-    }
-
-    /// Asks the device to end.
-    pub(super) fn stop(&self) {
-        let _ = self.stop.write(1);
-        self.current.stop();
     }
 
     /// Waits for the end of the device. Returns whether it ended well.
@@ -140,21 +98,26 @@ impl Service {
 
     fn serve_all(&mut self) -> io::Result<()> {
         let epoll = Epoll::new()?;
-        for descriptor in [self.stop.as_raw_fd(), self.socket.listener().as_raw_fd()] {
-            let wanted = EpollEvent::new(EventSet::IN, 0);
+        let sources = [
+            (self.stop.as_raw_fd(), STOP),
+            (self.socket.listener().as_raw_fd(), FRONT_END),
+        ];
+        for (descriptor, data) in sources {
+            let wanted = EpollEvent::new(EventSet::IN, data);
             epoll.ctl(ControlOperation::Add, descriptor, wanted)?;
         }
         loop {
-            match epoll.wait(-1, &mut [EpollEvent::default()]) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                _ => {}
-            }
-            if self.current.lock().0 {
+            let mut events = [EpollEvent::default(); 2];
+            let count = match epoll.wait(-1, &mut events) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                count => count?,
+            };
+            if events.iter().take(count).any(|event| event.data() == STOP) {
                 return Ok(());
             }
             match self.socket.accept() {
                 Ok(None) => {}
-                Ok(Some(front_end)) => self.serve(front_end)?,
+                Ok(Some(front_end)) => self.serve(front_end),
                 Err(error) => {
                     log::error!(target: &self.name, "cannot accept a front end: {error}");
                     thread::sleep(PAUSE);
@@ -163,19 +126,13 @@ impl Service {
         }
     }
 
-    fn serve(&mut self, front_end: UnixStream) -> io::Result<()> {
+    fn serve(&mut self, front_end: UnixStream) {
         log::info!(target: &self.name, "a front end has connected");
-        let served = if self.current.set(Some(front_end.try_clone()?)) {
-            self.hosted.serve(front_end)
-        } else {
-            Ok(())
-        };
-        self.current.set(None);
-        match served {
-            Ok(()) => log::info!(target: &self.name, "the front end has left"),
+        match self.hosted.serve(front_end) {
+            Ok(Ended::Stream) => log::info!(target: &self.name, "the front end has left"),
+            Ok(_) => {}
             Err(error) => log::warn!(target: &self.name, "{}", sentence(&error)),
         }
-        Ok(())
     }
 }
 

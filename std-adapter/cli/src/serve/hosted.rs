@@ -1,19 +1,29 @@
 //! A device of any model and any size.
 
-use std::{os::unix::net::UnixStream, time::Duration};
+use std::{
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    time::Duration,
+};
 
-use virtside::{DeviceModel, Features};
-use virtside_std::vhost_user::{VhostUserDevice, VhostUserError};
+use virtside::Features;
+use virtside_std::{
+    Ended,
+    vhost_user::{VhostUserDevice, VhostUserError},
+};
+use vmm_sys_util::eventfd::EventFd;
 
-use super::watched::Watched;
+use super::{
+    stats::Meter,
+    watched::{Watch, Watched},
+};
 
 /// A device, ready for a front end.
 pub(super) trait Hosted: Send {
-    /// Serves one front end until it leaves.
+    /// Serves one front end until it leaves, or until the device is to stop.
     ///
     /// # Errors
     /// [`VhostUserError`]; the next front end can be served.
-    fn serve(&mut self, front_end: UnixStream) -> Result<(), VhostUserError>;
+    fn serve(&mut self, front_end: UnixStream) -> Result<Ended, VhostUserError>;
 
     /// Called at the end, without a front end: makes everything durable.
     ///
@@ -22,42 +32,90 @@ pub(super) trait Hosted: Send {
     fn finish(&mut self) -> Result<(), String>;
 }
 
-/// What a device of any size needs.
-pub(super) struct Model<D> {
-    pub(super) model: D,
-    /// Features of the device type that are not offered.
-    pub(super) withheld: Features,
-    pub(super) spin: Duration,
-    /// Number of chains that are in hand at once.
-    pub(super) slots: usize,
-    /// Called at the end.
-    pub(super) finish: fn(&mut D) -> Result<(), String>,
+/// What every device has, whatever its model.
+pub(super) struct Context {
+    pub(super) name: String,
+    /// Becomes readable when the device is to stop.
+    pub(super) stop: EventFd,
+    /// Counts the requests.
+    pub(super) meter: Option<Meter>,
+    /// Each request is written to the log.
+    pub(super) traced: bool,
 }
 
-struct Sized<D, const Q: usize, const N: usize> {
-    device: VhostUserDevice<Watched<D>, Q, N>,
-    finish: fn(&mut D) -> Result<(), String>,
+/// A model, and how it is served.
+pub(super) struct Plan<D> {
+    model: D,
+    context: Context,
+    withheld: Features,
+    spin: Duration,
+    slots: usize,
+    wakes: Vec<OwnedFd>,
 }
 
-impl<D: DeviceModel + Send + 'static> Model<D> {
+impl<D: Watch + Send + 'static> Plan<D> {
+    pub(super) fn new(context: Context, model: D) -> Self {
+        Self {
+            model,
+            context,
+            withheld: Features::empty(),
+            spin: Duration::ZERO,
+            slots: 1,
+            wakes: Vec::new(),
+        }
+    }
+
+    /// Leaves out these features of the device type.
+    pub(super) fn without(self, withheld: Features) -> Self {
+        Self { withheld, ..self }
+    }
+
+    /// Looks for requests for this long before sleeping.
+    pub(super) fn with_spin(self, spin: Duration) -> Self {
+        Self { spin, ..self }
+    }
+
+    /// Sets how many requests are in hand at once. The default is 1.
+    pub(super) fn with_slots(self, slots: usize) -> Self {
+        Self { slots, ..self }
+    }
+
+    /// Looks for answers whenever this descriptor becomes readable.
+    pub(super) fn with_wake(mut self, wake: OwnedFd) -> Self {
+        self.wakes.push(wake);
+        self
+    }
+
     /// Makes a device of up to `Q` queues with up to `N` elements. The model may have fewer.
     pub(super) fn sized<const Q: usize, const N: usize>(self) -> Box<dyn Hosted> {
-        let model = Watched::new(self.model).without(self.withheld);
-        let device: VhostUserDevice<_, Q, N> =
-            VhostUserDevice::new(model, self.slots).with_spin(self.spin);
-        Box::new(Sized {
-            device,
-            finish: self.finish,
-        })
+        let Context {
+            name,
+            stop,
+            meter,
+            traced,
+        } = self.context;
+        let model = Watched::new(name, self.model, self.withheld)
+            .with_meter(meter)
+            .with_trace(traced);
+        let device: VhostUserDevice<_, Q, N> = VhostUserDevice::new(model, self.slots)
+            .with_spin(self.spin)
+            .with_stop(stop);
+        let wakes = self.wakes.into_iter();
+        let device = wakes.fold(device, VhostUserDevice::with_wake);
+        Box::new(Sized(device))
     }
 }
 
-impl<D: DeviceModel + Send, const Q: usize, const N: usize> Hosted for Sized<D, Q, N> {
-    fn serve(&mut self, front_end: UnixStream) -> Result<(), VhostUserError> {
-        self.device.serve(front_end).map(|_| ())
+struct Sized<D, const Q: usize, const N: usize>(VhostUserDevice<Watched<D>, Q, N>);
+
+impl<D: Watch + Send, const Q: usize, const N: usize> Hosted for Sized<D, Q, N> {
+    fn serve(&mut self, front_end: UnixStream) -> Result<Ended, VhostUserError> {
+        let served = self.0.serve(front_end);
+        self.0.model_mut().front_end_left();
+        served
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        (self.finish)(self.device.model_mut().model_mut())
+        self.0.model_mut().finish()
     }
 }

@@ -7,89 +7,177 @@
 //!
 //! ```text
 //! messages            messages on stderr
+//! complaints          errors that do not flood the log
 //! options             flags of the devices
 //! socket              listening sockets and their files
 //! signals             SIGINT and SIGTERM
-//! watched             a model that is watched
+//! stats               counters and latencies
+//! watched             a model that is counted, timed and traced
 //! hosted              a device of any model and any size
-//! blk                 what is behind each device
+//! devices             what is behind each kind of device
+//! device              a device as it is described
+//! config              the configuration file
 //! device_thread       a device in its thread: its front ends, one after the other
+//! report              the lines of `--stats`
 //! ```
 
-mod blk;
+mod complaints;
+mod config;
+mod device;
 mod device_thread;
+mod devices;
 mod hosted;
 mod messages;
 mod options;
+mod report;
 mod signals;
 mod socket;
+mod stats;
 mod watched;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Subcommand};
+use clap::Args;
+use indicatif::MultiProgress;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::failure::{Failure, Result};
-use device_thread::DeviceThread;
-use hosted::Hosted;
-use options::BlkOptions;
+use device::Device;
+use device_thread::{DeviceThread, Service};
+use hosted::Context;
+use messages::LogFormat;
+use report::Report;
 use signals::Signals;
-use socket::Socket;
+use socket::Sockets;
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
+    /// Serve the devices of this TOML file. Each [[device]] has a kind, and the options of that kind
+    /// without their dashes
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Write each request to the log
+    #[arg(long, global = true)]
+    trace: bool,
+
+    /// How messages look
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        global = true
+    )]
+    log_format: LogFormat,
+
+    /// Show requests and bytes a second, and latencies, each second or each SECONDS
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
+        default_missing_value = "1", value_parser = clap::value_parser!(u64).range(1..=86400),
+        global = true)]
+    stats: Option<u64>,
+
     #[command(subcommand)]
-    device: Device,
-}
-
-#[derive(Debug, Subcommand)]
-enum Device {
-    /// A disk
-    Blk(DeviceArgs<BlkOptions>),
-}
-
-#[derive(Debug, Args)]
-struct DeviceArgs<T: Args> {
-    #[command(flatten)]
-    options: T,
-
-    /// Path of the socket to create. A VMM connects to it
-    #[arg(long, value_name = "SOCKET")]
-    vhost_user: PathBuf,
-}
-
-/// A device that is ready to be served.
-struct Plan {
-    name: String,
-    socket: Socket,
-    hosted: Box<dyn Hosted>,
+    device: Option<Device>,
 }
 
 /// Serves the devices until a signal, or until no device is left.
 pub(crate) fn run(args: ServeArgs) -> Result<()> {
-    messages::init();
-    let Device::Blk(DeviceArgs {
-        options,
-        vhost_user,
-    }) = args.device;
-    let plans = vec![Plan {
-        name: "blk".into(),
-        hosted: blk::hosted(&options)?,
-        socket: Socket::bind(&vhost_user)?,
-    }];
+    let sockets = Sockets::from_env()?;
+    let bars = MultiProgress::new();
+    messages::init(args.log_format, args.trace, bars.clone());
+    let devices = match (&args.config, args.device) {
+        (Some(path), None) => config::read(path)?,
+        (None, Some(device)) => vec![device],
+        (None, None) => {
+            return Err(Failure::Usage(
+                "serve: name a device, or give --config".into(),
+            ));
+        }
+        (Some(_), Some(_)) => {
+            let why = "serve: give either a device or --config";
+            return Err(Failure::Usage(why.into()));
+        }
+    };
     let mut signals = Signals::new()?;
-    let threads: Vec<_> = plans
+    let mut report = args
+        .stats
+        .map(|seconds| Report::new(Duration::from_secs(seconds), bars));
+    let stop = EventFd::new(EFD_NONBLOCK)?;
+    let services = open(&devices, sockets, args.trace, &stop, report.as_mut())?;
+    let threads: Vec<_> = services
         .into_iter()
-        .map(|plan| DeviceThread::start(plan.name, plan.socket, plan.hosted, signals.waker()?))
+        .map(|service| DeviceThread::start(service, signals.waker()?))
         .collect::<Result<_>>()?;
-    while !signals.wait()? && !threads.iter().all(DeviceThread::is_finished) {}
-    for thread in &threads {
-        thread.stop();
+    let ended = |threads: &[DeviceThread]| threads.iter().all(DeviceThread::is_finished);
+    loop {
+        let timeout = report.as_ref().map(Report::until_next);
+        if signals.wait(timeout)? || ended(&threads) {
+            break;
+        }
+        if let Some(report) = &mut report {
+            report.show_if_due();
+        }
     }
+    stop.write(1)?;
     let ends: Vec<_> = threads.into_iter().map(DeviceThread::join).collect();
+    if let Some(report) = report {
+        report.end();
+    }
     if ends.iter().all(|ended_well| *ended_well) {
         Ok(())
     } else {
         Err(Failure::work("a device failed"))
     }
+}
+
+/// Opens everything that the devices need.
+fn open(
+    devices: &[Device],
+    mut sockets: Sockets,
+    traced: bool,
+    stop: &EventFd,
+    mut report: Option<&mut Report>,
+) -> Result<Vec<Service>> {
+    let mut services: Vec<Service> = Vec::new();
+    for device in devices {
+        let common = device.common();
+        let name = unused_name(common.name.as_deref(), device.kind(), &services)?;
+        let meter = match &mut report {
+            Some(report) => Some(report.meter(&name)?),
+            None => None,
+        };
+        let context = Context {
+            name: name.clone(),
+            stop: stop.try_clone()?,
+            meter,
+            traced,
+        };
+        services.push(Service {
+            name,
+            stop: stop.try_clone()?,
+            hosted: device.open(context)?,
+            socket: sockets.take(common.vhost_user.as_deref())?,
+        });
+    }
+    sockets.end()?;
+    Ok(services)
+}
+
+/// Returns the name of a device: the given one, or its kind with a number if there are several.
+fn unused_name(given: Option<&str>, kind: &str, services: &[Service]) -> Result<String> {
+    let is_used = |name: &str| services.iter().any(|service| service.name == name);
+    if let Some(name) = given {
+        if is_used(name) {
+            return Err(Failure::Usage(format!("two devices have the name {name}")));
+        }
+        return Ok(name.to_owned());
+    }
+    let mut name = kind.to_owned();
+    let mut number: u32 = 1;
+    while is_used(&name) {
+        number = number.saturating_add(1);
+        name = format!("{kind}{number}");
+    }
+    Ok(name)
 }

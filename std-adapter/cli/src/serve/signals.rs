@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use signal_hook::{
@@ -58,14 +59,20 @@ impl Signals {
         Ok(Waker(self.waker.try_clone()?))
     }
 
-    /// Waits until something happens. Returns whether a signal wants the service to end.
+    /// Waits until something happens, or until the time is over. Returns whether a signal wants the
+    /// service to end.
     ///
     /// # Errors
     /// The error of the operating system.
-    pub(super) fn wait(&mut self) -> io::Result<bool> {
-        match self.wakes.read(&mut [0; 64]) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        // A timeout of zero would be none.
+        let timeout = timeout.map(|timeout| timeout.max(Duration::from_millis(1)));
+        self.wakes.set_read_timeout(timeout)?;
+        if let Err(error) = self.wakes.read(&mut [0; 64]) {
+            match error.kind() {
+                io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {}
+                _ => return Err(error),
+            }
         }
         Ok(self.ends.load(Ordering::Acquire))
     }

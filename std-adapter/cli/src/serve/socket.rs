@@ -1,6 +1,7 @@
 //! Listening sockets, and the files that name them.
 
 use std::{
+    collections::VecDeque,
     fmt,
     fs::{self, File},
     io,
@@ -13,9 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use listenfd::ListenFd;
 use rustix::{
     io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt},
 };
 
 use crate::failure::{Failure, Result};
@@ -23,11 +25,21 @@ use crate::failure::{Failure, Result};
 /// How long to wait for another process that creates a socket in the same folder.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A listening socket that does not block. Its file is removed when it is dropped.
+/// A listening socket that does not block. When it is dropped, its file is removed, if it has made
+/// the file.
 #[derive(Debug)]
 pub(super) struct Socket {
     listener: UnixListener,
-    file: SocketFile,
+    /// `None` for a socket of the service manager.
+    file: Option<SocketFile>,
+}
+
+/// Where the sockets of the devices come from.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    /// Those of the service manager, in their order, until a device takes them.
+    inherited: VecDeque<UnixListener>,
+    passed: usize,
 }
 
 /// The file that names a socket.
@@ -36,6 +48,69 @@ struct SocketFile {
     path: PathBuf,
     /// Device and inode, which tell it from a later file of the same name.
     identity: (u64, u64),
+}
+
+impl Sockets {
+    /// Takes over the sockets that the service manager has passed (`LISTEN_FDS`, `LISTEN_PID`).
+    /// Called before any file is opened, so that their numbers are not those of other files.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if one is no listening Unix stream socket.
+    pub(super) fn from_env() -> Result<Self> {
+        let mut passed = ListenFd::from_env();
+        let count = passed.len();
+        let take = |number| {
+            let refused = |why: &dyn fmt::Display| {
+                Failure::Usage(format!("socket {number} of the service manager: {why}"))
+            };
+            let listener = passed.take_unix_listener(number);
+            let listener = listener.map_err(|error| refused(&error))?;
+            let listener = listener.ok_or_else(|| refused(&"it is missing"))?;
+            match sockopt::socket_acceptconn(&listener) {
+                Ok(true) => Ok(listener),
+                Ok(false) => Err(refused(&"it does not listen")),
+                Err(error) => Err(refused(&error)),
+            }
+        };
+        let inherited: VecDeque<_> = (0..count).map(take).collect::<Result<_>>()?;
+        Ok(Self {
+            passed: inherited.len(),
+            inherited,
+        })
+    }
+
+    /// Creates a socket at this path, or returns the next socket of the service manager.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`]: see [`Socket::bind`], or there is no further socket.
+    pub(super) fn take(&mut self, path: Option<&Path>) -> Result<Socket> {
+        if let Some(path) = path {
+            return Socket::bind(path);
+        }
+        let Some(listener) = self.inherited.pop_front() else {
+            let why = "a device needs --vhost-user, or a socket of the service manager";
+            return Err(Failure::Usage(why.into()));
+        };
+        listener.set_nonblocking(true)?;
+        Ok(Socket {
+            listener,
+            file: None,
+        })
+    }
+
+    /// Called when each device has its socket.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if the service manager has passed more.
+    pub(super) fn end(self) -> Result<()> {
+        if self.inherited.is_empty() {
+            return Ok(());
+        }
+        let (passed, left) = (self.passed, self.inherited.len());
+        Err(Failure::Usage(format!(
+            "the service manager has passed {passed} sockets, and no device needs {left} of them"
+        )))
+    }
 }
 
 impl Socket {
@@ -64,7 +139,7 @@ impl Socket {
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
-            file: SocketFile { path, identity },
+            file: Some(SocketFile { path, identity }),
         })
     }
 
@@ -94,7 +169,10 @@ impl Socket {
 
 impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.file.path.display().fmt(f)
+        match &self.file {
+            Some(file) => file.path.display().fmt(f),
+            None => f.write_str("a socket of the service manager"),
+        }
     }
 }
 

@@ -1,10 +1,9 @@
 //! Formats register accesses as text.
 
-use virtio_spec::{DeviceStatus, F, blk, le128};
-use virtside::{
-    Features,
-    mmio::{Access, Register, Reply},
-};
+use virtio_spec::DeviceStatus;
+use virtside::mmio::{Access, Register, Reply};
+
+use crate::words::{features, names};
 
 /// Current values of the selector registers, on which the meaning of other registers depends.
 #[derive(Default)]
@@ -79,39 +78,5 @@ fn status(value: u32) -> String {
                 .map(|(name, _)| name),
         ),
         Err(_) => format!("{value:#x}"),
-    }
-}
-
-fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(" | ")
-}
-
-/// Returns the names of the negotiated features.
-pub(crate) fn negotiated(id: u32, features: Features) -> String {
-    let words = (0..4).map(|word| (word, features.word(word)));
-    let some = words.filter(|(_, bits)| *bits != 0);
-    let names: Vec<_> = some
-        .map(|(word, bits)| self::features(id, word, bits))
-        .collect();
-    names.join(" | ")
-}
-
-/// Returns the names of the features in one 32-bit word.
-fn features(id: u32, word: u32, value: u32) -> String {
-    let shift = word.saturating_mul(32);
-    let bits = u128::from(value).checked_shl(shift).unwrap_or(0);
-    if bits == 0 {
-        return format!("{value:#x}");
-    }
-    let bits = le128::from_ne(bits);
-    let block = u32::from(u8::from(virtio_spec::Id::Block));
-    if id == block {
-        names(
-            blk::F::from_bits_retain(bits)
-                .iter_names()
-                .map(|(name, _)| name),
-        )
-    } else {
-        names(F::from_bits_retain(bits).iter_names().map(|(name, _)| name))
     }
 }
