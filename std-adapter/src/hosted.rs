@@ -1,5 +1,7 @@
 //! A device with a thread of its own, which any vCPU thread may access.
 
+mod options;
+mod pace;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "vm-device")]
@@ -19,6 +21,8 @@ use virtside::{Refusal, mmio::Access};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::serve::Served;
+pub use options::HostedOptions;
+use options::OnRefused;
 use worker::{Inner, Watched};
 
 /// A device behind a lock, and a worker thread that serves its queues.
@@ -31,7 +35,7 @@ use worker::{Inner, Watched};
 ///   the rest of at most [`BUDGET`](crate::BUDGET) chains, so a back end that blocks delays vCPUs.
 /// * While an access is [`Reply::Pending`](virtside::mmio::Reply::Pending), its vCPU thread sleeps
 ///   without the lock, and the worker serves queues. Accesses of other vCPUs wait until it is
-///   complete.
+///   complete. A signal does not end the wait.
 /// * The worker is woken after an access that may have given it work
 ///   ([`Served::may_have_work_after`]), by a [`kick`](Self::kick), by a descriptor of
 ///   [`wake_by`](Self::wake_by), and after [`with`](Self::with).
@@ -85,91 +89,6 @@ impl fmt::Display for AccessError {
 
 impl std::error::Error for AccessError {}
 
-type OnRefused = Box<dyn Fn(Access, Refusal) + Send + Sync>;
-
-/// Options of a [`HostedDevice`].
-///
-/// ```
-/// use std::time::Duration;
-/// use virtside_std::HostedOptions;
-///
-/// let options = HostedOptions::new()
-///     .with_name("disk")
-///     .with_spin(Duration::from_micros(50))
-///     .with_on_refused(|access, why| eprintln!("{access:?}: {why}"));
-/// ```
-#[derive(Default)]
-pub struct HostedOptions {
-    name: Option<String>,
-    spin: Duration,
-    on_refused: Option<OnRefused>,
-}
-
-impl fmt::Debug for HostedOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HostedOptions")
-            .field("name", &self.name)
-            .field("spin", &self.spin)
-            .finish_non_exhaustive()
-    }
-}
-
-impl HostedOptions {
-    /// Returns the default options: the worker does not spin, and no one is told of refused
-    /// accesses.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Names the worker thread. The default name is `virtside`.
-    #[must_use]
-    pub fn with_name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Lets the worker look for chains for this long before it sleeps. A request in that time needs
-    /// no wake-up. The worker uses a whole core meanwhile, so do not use this option on one core.
-    #[must_use]
-    pub fn with_spin(mut self, spin: Duration) -> Self {
-        self.spin = spin;
-        self
-    }
-
-    /// Calls a closure for each refused access, in the thread that made the access, without the
-    /// lock.
-    #[must_use]
-    pub fn with_on_refused(
-        mut self,
-        on_refused: impl Fn(Access, Refusal) + Send + Sync + 'static,
-    ) -> Self {
-        self.on_refused = Some(Box::new(on_refused));
-        self
-    }
-
-    /// Starts a worker thread that serves `device`.
-    ///
-    /// # Errors
-    /// The system has no more threads or descriptors. The device is dropped.
-    pub fn start<T: Served + Send + 'static>(self, device: T) -> io::Result<HostedDevice<T>> {
-        let inner = Arc::new(Inner::new(device, self.spin)?);
-        let name = self.name.unwrap_or_else(|| "virtside".into());
-        let worker = Arc::clone(&inner);
-        let thread = thread::Builder::new()
-            .name(name)
-            .spawn(move || worker.work())?;
-        Ok(HostedDevice {
-            handle: Arc::new(Handle {
-                inner,
-                thread: Mutex::new(Some(thread)),
-                kicks: Mutex::default(),
-                on_refused: self.on_refused,
-            }),
-        })
-    }
-}
-
 /// What the clones of a [`HostedDevice`] share.
 struct Handle<T: Served + Send + 'static> {
     inner: Arc<Inner<T>>,
@@ -218,6 +137,26 @@ impl<T: Served + Send + 'static> HostedDevice<T> {
         HostedOptions::new().start(device)
     }
 
+    fn start(
+        device: T,
+        name: String,
+        spin: Duration,
+        on_refused: Option<OnRefused>,
+    ) -> io::Result<Self> {
+        let inner = Arc::new(Inner::new(device, spin)?);
+        let worker = Arc::clone(&inner);
+        let thread = thread::Builder::new().name(name);
+        let thread = thread.spawn(move || worker.work())?;
+        Ok(Self {
+            handle: Arc::new(Handle {
+                inner,
+                thread: Mutex::new(Some(thread)),
+                kicks: Mutex::default(),
+                on_refused,
+            }),
+        })
+    }
+
     /// Makes a register access, and returns the value of a load, or 0 for a store. Waits while the
     /// access is pending.
     ///
@@ -262,8 +201,8 @@ impl<T: Served + Send + 'static> HostedDevice<T> {
     /// queue returns the same eventfd.
     ///
     /// The worker does not read the eventfd, so its counter is not the number of kicks that are not
-    /// served. A kick of a queue that is not ready has no effect. The driver must not negotiate
-    /// NOTIFICATION_DATA, because such kicks have other values.
+    /// served. A kick of a queue that is not ready has no effect. Do not offer NOTIFICATION_DATA: a
+    /// kick then has a value that a datamatch does not know.
     ///
     /// # Errors
     /// The system has no more descriptors.
@@ -296,8 +235,12 @@ impl<T: Served + Send + 'static> HostedDevice<T> {
         self.handle.inner.watch(Watched::BackEnd(Box::new(fd)))
     }
 
-    /// Calls a closure in the worker, without the lock, whenever `fd` becomes readable. The closure
-    /// reads `fd`, unless `fd` is like an eventfd, where each write counts as a change.
+    /// Calls a closure in the worker, without the lock, whenever `fd` becomes readable. Each write to
+    /// an eventfd counts. The closure must read any other descriptor until that would block.
+    ///
+    /// The closure must not make a register access of this device, because the worker would wait for
+    /// itself. A closure that has a handle of this device keeps the worker from ending before
+    /// [`stop`](Self::stop).
     ///
     /// # Errors
     /// As for [`wake_by`](Self::wake_by).
@@ -334,7 +277,7 @@ impl<T: Served + Send + 'static> HostedDevice<T> {
         self.handle.inner.refused()
     }
 
-    /// Ends the worker and returns the device. Accesses through other handles, and an access that
+    /// Ends the worker and returns the device. Waits for the round of chains in work. Accesses through other handles, and an access that
     /// is pending, return [`AccessError::Gone`].
     ///
     /// # Errors

@@ -111,20 +111,18 @@ where
     }
 
     fn may_have_work_after(&self, access: Access) -> bool {
-        let Access::Write { offset, .. } = access else {
-            return false;
+        let (offset, is_store) = match access {
+            Access::Read { offset, .. } => (offset, false),
+            Access::Write { offset, .. } => (offset, true),
         };
-        // A model may act on a write to its configuration space.
-        offset >= Register::CONFIG
-            || matches!(
-                Register::at(offset),
-                Some(
-                    Register::QueueNotify
-                        | Register::Status
-                        | Register::QueueReady
-                        | Register::QueueReset
-                )
-            )
+        match Register::at(offset) {
+            Some(Register::QueueNotify | Register::Status) => is_store,
+            // A load may end a queue reset, which frees slots for other queues.
+            Some(Register::QueueReady | Register::QueueReset) => true,
+            Some(_) => false,
+            // A model may act on a store to its configuration space.
+            None => is_store,
+        }
     }
 }
 

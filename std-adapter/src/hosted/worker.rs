@@ -8,29 +8,25 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use virtside::{
-    Step,
-    mmio::{Access, Reply, Ticket},
-};
+use virtside::mmio::{Access, Reply, Ticket};
 use vmm_sys_util::{
     epoll::{ControlOperation, Epoll, EpollEvent, EventSet},
     eventfd::{EFD_NONBLOCK, EventFd},
 };
 
-use super::AccessError;
+use super::{
+    AccessError,
+    pace::{Pace, Round},
+};
 use crate::serve::{BUDGET, Served};
 
 /// The data of the event that wakes the worker. The data of a kick is its queue number.
 const WAKE: u64 = u64::MAX;
 /// The data of the event of the first watched descriptor.
 const FIRST_WATCHED: u64 = 1 << 16;
-/// A blocked device is looked at again after at most 2 to this power milliseconds.
-const LONGEST_SLEEP: u32 = 4;
-/// How often the worker retries a pending access before it sleeps in between.
-const RETRIES: u32 = 10;
 
 /// A descriptor that the worker watches, and what it does when the descriptor becomes readable.
 pub(super) enum Watched {
@@ -118,12 +114,9 @@ impl<T: Served> Inner<T> {
             .ok_or(AccessError::Gone)
     }
 
+    /// Waits until `State::held` changes, or the worker ends.
     fn wait<'a>(&self, state: Guard<'a, T>) -> Result<Guard<'a, T>, AccessError> {
-        let state = self.changed.wait(state);
-        state
-            .ok()
-            .filter(|state| !state.ended)
-            .ok_or(AccessError::Gone)
+        self.changed.wait(state).map_err(|_| AccessError::Gone)
     }
 
     /// Wakes the worker. An eventfd that is full wakes it too.
@@ -144,6 +137,9 @@ impl<T: Served> Inner<T> {
         let mut state = self.lock()?;
         while state.held.is_some() {
             state = self.wait(state)?;
+            if state.ended {
+                return Err(AccessError::Gone);
+            }
         }
         let device = state.device.as_mut().ok_or(AccessError::Gone)?;
         let mut reply = device.access(access);
@@ -156,6 +152,9 @@ impl<T: Served> Inner<T> {
                 state = self.wait(state)?;
                 if let Some(Held::Complete(reply)) = state.held {
                     break reply;
+                }
+                if state.ended {
+                    return Err(AccessError::Gone);
                 }
             };
             state.held = None;
@@ -234,7 +233,7 @@ impl<T: Served> Inner<T> {
     pub(super) fn work(&self) -> io::Result<()> {
         let _ending = Ending(self);
         let mut events = [EpollEvent::default(); 16];
-        let (mut count, mut pace) = (0, Pace::new());
+        let (mut count, mut pace) = (0, Pace::new(self.spin));
         while let Some(timeout) = self.round(events.iter().take(count), &mut pace) {
             count = match self.epoll.wait(timeout, &mut events) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
@@ -282,13 +281,19 @@ impl<T: Served> Inner<T> {
                 let _ = device.notify_queue(queue);
             }
         }
-        if std::mem::take(asked) || looks || pace.looks {
+        if std::mem::take(asked) || looks || pace.looks() {
             device.backend_ready();
         }
         let step = device.poll(BUDGET);
         let chains = device.chains();
         let held = matches!(state.held, Some(Held::Pending(_)));
-        let timeout = pace.next(step, chains, any, held, state.announced, self.spin);
+        let timeout = pace.next(&Round {
+            step,
+            chains,
+            woken: any,
+            held,
+            announced: state.announced,
+        });
         state.asleep = timeout != 0;
         drop(state);
         if held && timeout == 0 {
@@ -313,76 +318,6 @@ impl<T: Served> Inner<T> {
                 false
             }
             None => false,
-        }
-    }
-}
-
-/// Decides how long the worker sleeps.
-struct Pace {
-    /// Number of chains given back at the last round.
-    chains: u32,
-    /// How often the device was blocked without an event in between.
-    blocked: u32,
-    /// How often a pending access was retried.
-    retries: u32,
-    /// Time of the last event or chain, if the worker spins.
-    active: Option<Instant>,
-    /// The next round serves the pending chains again.
-    looks: bool,
-}
-
-impl Pace {
-    const fn new() -> Self {
-        Self {
-            chains: 0,
-            blocked: 0,
-            retries: 0,
-            active: None,
-            looks: false,
-        }
-    }
-
-    fn next(
-        &mut self,
-        step: Step,
-        chains: u32,
-        any: bool,
-        held: bool,
-        announced: bool,
-        spin: Duration,
-    ) -> i32 {
-        let is_active = any || chains != self.chains;
-        self.chains = chains;
-        self.retries = if held {
-            self.retries.saturating_add(1)
-        } else {
-            0
-        };
-        let idle = step == Step::Blocked && !is_active;
-        self.blocked = if idle {
-            self.blocked.saturating_add(1)
-        } else {
-            0
-        };
-        self.looks = step == Step::Blocked && !announced;
-        if step == Step::More || held && self.retries <= RETRIES {
-            return 0;
-        }
-        if !spin.is_zero() {
-            let now = Instant::now();
-            if is_active {
-                self.active = Some(now);
-            }
-            let spent = |active| now.saturating_duration_since(active);
-            if self.active.is_some_and(|active| spent(active) < spin) {
-                self.looks = true;
-                return 0;
-            }
-        }
-        match step {
-            _ if held => 1,
-            Step::Blocked if !announced => 1 << self.blocked.min(LONGEST_SLEEP),
-            _ => -1,
         }
     }
 }

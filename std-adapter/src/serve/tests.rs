@@ -222,3 +222,24 @@ fn the_loop_ends_between_two_accesses_and_drops_none() {
     serve(&mut endless, &mut source, &mut Until(&stop)).unwrap();
     assert!(source.completed.iter().copied().eq(0..10));
 }
+
+#[test]
+fn only_some_accesses_give_an_engine_work() {
+    static RAM: Ram<4096> = Ram::new();
+    let shared = Arc::new(Shared::new());
+    let engine: Machine = Engine::new(Slow, RAM.flat(0), (), [ChainSlot::new()], shared);
+    let stores: Vec<u32> = (0..0x104)
+        .step_by(4)
+        .filter(|&offset| {
+            let known = Register::at(offset).is_some() || offset >= Register::CONFIG;
+            known && engine.may_have_work_after(Access::write(offset, 0))
+        })
+        .collect();
+    assert_eq!(stores, [0x44, 0x50, 0x70, 0xc0, 0x100]);
+    let loads: Vec<u32> = (0..0x200)
+        .step_by(4)
+        .filter(|&offset| engine.may_have_work_after(Access::read(offset)))
+        .collect();
+    assert_eq!(loads, [0x44, 0xc0]);
+    assert!(!Served::needs_reset(&engine));
+}
