@@ -1,6 +1,6 @@
 //! A device as the command line and the configuration file describe it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -70,6 +70,19 @@ impl Device {
             Self::Gpio(_) => "gpio",
             Self::Spi(_) => "spi",
         }
+    }
+
+    /// Returns the paths of the sockets that are created.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &Path> {
+        let terminal = match self {
+            Self::Console(console) => console.options.socket.as_deref(),
+            _ => None,
+        };
+        self.common()
+            .vhost_user
+            .as_deref()
+            .into_iter()
+            .chain(terminal)
     }
 
     /// Opens what is behind the device.

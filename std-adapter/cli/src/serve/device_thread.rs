@@ -14,7 +14,7 @@ use vmm_sys_util::{
     eventfd::EventFd,
 };
 
-use super::{hosted::Hosted, signals::Waker, socket::Socket};
+use super::{complaints::Complaints, hosted::Hosted, signals::Waker, socket::Socket};
 use crate::failure::Result;
 
 /// How long to wait after a front end could not be accepted.
@@ -97,6 +97,7 @@ impl Service {
     }
 
     fn serve_all(&mut self) -> io::Result<()> {
+        let mut complaints = Complaints::new(&self.name);
         let epoll = Epoll::new()?;
         let sources = [
             (self.stop.as_raw_fd(), STOP),
@@ -119,7 +120,7 @@ impl Service {
                 Ok(None) => {}
                 Ok(Some(front_end)) => self.serve(front_end),
                 Err(error) => {
-                    log::error!(target: &self.name, "cannot accept a front end: {error}");
+                    complaints.report(format_args!("cannot accept a front end: {error}"));
                     thread::sleep(PAUSE);
                 }
             }

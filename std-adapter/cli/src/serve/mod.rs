@@ -16,11 +16,14 @@
 //! hosted              a device of any model and any size
 //! devices             what is behind each kind of device
 //! device              a device as it is described
+//! sandbox             what the process can do once everything is open
+//! break_out           tries what the sandbox forbids
 //! config              the configuration file
 //! device_thread       a device in its thread: its front ends, one after the other
 //! report              the lines of `--stats`
 //! ```
 
+mod break_out;
 mod complaints;
 mod config;
 mod device;
@@ -30,6 +33,7 @@ mod hosted;
 mod messages;
 mod options;
 mod report;
+mod sandbox;
 mod signals;
 mod socket;
 mod stats;
@@ -42,6 +46,7 @@ use indicatif::MultiProgress;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::failure::{Failure, Result};
+use break_out::BreakOut;
 use device::Device;
 use device_thread::{DeviceThread, Service};
 use hosted::Context;
@@ -77,6 +82,14 @@ pub(crate) struct ServeArgs {
         global = true)]
     stats: Option<u64>,
 
+    /// Do not limit the process to the system calls and files that running devices need
+    #[arg(long, global = true)]
+    no_sandbox: bool,
+
+    /// Break out of the sandbox, for its test
+    #[arg(long, global = true, hide = true)]
+    break_out: Option<BreakOut>,
+
     #[command(subcommand)]
     device: Option<Device>,
 }
@@ -105,6 +118,12 @@ pub(crate) fn run(args: ServeArgs) -> Result<()> {
         .map(|seconds| Report::new(Duration::from_secs(seconds), bars));
     let stop = EventFd::new(EFD_NONBLOCK)?;
     let services = open(&devices, sockets, args.trace, &stop, report.as_mut())?;
+    if !args.no_sandbox {
+        sandbox::enter(devices.iter().flat_map(Device::sockets))?;
+    }
+    if let Some(break_out) = args.break_out {
+        return break_out.run();
+    }
     let threads: Vec<_> = services
         .into_iter()
         .map(|service| DeviceThread::start(service, signals.waker()?))
