@@ -119,7 +119,12 @@ fn an_error_in_the_file_names_the_key() {
             "give either a chip or simulate",
         ),
         (
-            "[[device]]\nkind = \"rng\"\nname = \"a\"\nvhost-user = \"@/x\"\n".repeat(1)
+            "[[device]]
+kind = \"rng\"
+name = \"a\"
+vhost-user = \"@/x\"
+"
+            .to_owned()
                 + "[[device]]\nkind = \"rng\"\nname = \"a\"\nvhost-user = \"@/y\"\n",
             "two devices have the name a",
         ),
