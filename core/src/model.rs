@@ -359,7 +359,10 @@ pub struct Token {
 }
 
 impl Token {
-    pub(crate) const fn slot(self) -> u16 {
+    /// Returns the number of the slot that holds the chain. No two pending chains of a device have
+    /// the same slot. The slot of a stale token may hold another chain.
+    #[must_use]
+    pub const fn slot(self) -> u16 {
         self.slot
     }
 }

@@ -26,11 +26,11 @@ use virtio_spec::blk::{F, T};
 use crate::{
     error::{DriverFault, HostFault},
     features::Features,
-    memory::DriverMem,
+    memory::{DeviceRange, DriverMem},
     model::{Answer, DeviceConfig, DeviceModel, Request},
     num,
-    queue::ChainError,
     queue::check::largest,
+    queue::{ChainError, Views},
 };
 
 /// Size of a sector in bytes. It does not depend on `blk_size` (blk-68).
@@ -128,6 +128,57 @@ fn read_whole<M: DriverMem>(
             ReadExactError::UnexpectedEof => IOERR,
             ReadExactError::Other(error) => error.into(),
         })
+}
+
+/// The pieces of a chain, up to one whose memory is gone.
+struct Pieces<'a, M> {
+    views: Views<'a, M>,
+    /// Bytes of the pieces before the last one that was taken; 0 after the end.
+    before: u32,
+    /// Bytes of the last piece that was taken.
+    last: u32,
+    gone: Option<ChainError>,
+}
+
+impl<'a, M: DriverMem> Pieces<'a, M> {
+    const fn new(views: Views<'a, M>) -> Self {
+        Self {
+            views,
+            before: 0,
+            last: 0,
+            gone: None,
+        }
+    }
+
+    /// Fails if the memory of a piece was gone.
+    fn check(&self) -> Result<(), BlockFailure> {
+        match self.gone {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<'a, M: DriverMem> Iterator for Pieces<'a, M> {
+    type Item = DeviceRange<'a>;
+
+    fn next(&mut self) -> Option<DeviceRange<'a>> {
+        self.before = self.before.wrapping_add(self.last);
+        match self.views.next() {
+            Some(Ok(view)) => {
+                self.last = num::clamp_u32(view.len());
+                Some(view)
+            }
+            Some(Err(error)) => {
+                self.gone = Some(error);
+                None
+            }
+            None => {
+                (self.before, self.last) = (0, 0);
+                None
+            }
+        }
+    }
 }
 
 /// Converts feature flags of the block device to [`Features`].
@@ -249,13 +300,17 @@ impl<B: BlockBackend> Block<B> {
         sector: u64,
         request: &mut Request<'_, M>,
     ) -> Result<(), BlockFailure> {
-        let mut offset = self.check_data(sector, request.writable.remaining())?;
-        while let Some(view) = request.writable.view(u32::MAX)? {
-            self.backend.read(offset, &view)?;
-            request.writable.commit(num::clamp_u32(view.len()));
-            offset = offset.wrapping_add(num::wide(view.len()));
-        }
-        Ok(())
+        let len = request.writable.remaining();
+        let offset = self.check_data(sector, len)?;
+        let mut pieces = Pieces::new(request.writable.views());
+        let result = self.backend.read_vectored(offset, &mut pieces);
+        let result = pieces.check().and(result.map_err(BlockFailure::from));
+        let filled = match result {
+            Ok(()) => num::low(len),
+            Err(_) => pieces.before,
+        };
+        request.writable.commit(filled);
+        result
     }
 
     fn write<M: DriverMem>(
@@ -266,12 +321,11 @@ impl<B: BlockBackend> Block<B> {
         if self.backend.features().read_only {
             return Err(IOERR);
         }
-        let mut offset = self.check_data(sector, request.readable.remaining())?;
-        while let Some(view) = request.readable.view(u32::MAX)? {
-            self.backend.write(offset, &view)?;
-            request.readable.skip(num::clamp_u32(view.len()));
-            offset = offset.wrapping_add(num::wide(view.len()));
-        }
+        let offset = self.check_data(sector, request.readable.remaining())?;
+        let mut pieces = Pieces::new(request.readable.views());
+        let result = self.backend.write_vectored(offset, &mut pieces);
+        pieces.check()?;
+        result?;
         self.flush_unless_cached()
     }
 
@@ -430,8 +484,13 @@ impl<B: BlockBackend> DeviceConfig for Block<B> {
 
 impl<B: BlockBackend> DeviceModel for Block<B> {
     fn reset(&mut self) {
+        self.backend.settle();
         self.negotiated = None;
         self.writeback = true;
+    }
+
+    fn queue_stopped(&mut self, _: u16) {
+        self.backend.settle();
     }
 
     fn serve<M: DriverMem>(&mut self, request: &mut Request<'_, M>) -> Result<Answer, DriverFault> {
@@ -439,6 +498,7 @@ impl<B: BlockBackend> DeviceModel for Block<B> {
         let Some(end) = request.writable.split_end(1) else {
             return Err(DriverFault::BadRequest { head: request.head });
         };
+        self.backend.begin(request.token);
         let status = match self.execute(request) {
             Ok(()) => S_OK,
             Err(BlockFailure::Status(status)) => status,

@@ -29,7 +29,7 @@ pub use check::{CheckedQueue, QueueCheck, QueueCheckFn, translate_queue};
 pub(crate) use packed::PackedQueue;
 #[cfg(feature = "split")]
 pub(crate) use split::SplitQueue;
-pub use stream::{ChainError, ReadableChain, WritableChain};
+pub use stream::{ChainError, ReadableChain, Views, WritableChain};
 
 use crate::{
     error::DriverFault,

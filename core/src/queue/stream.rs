@@ -175,6 +175,35 @@ impl<'a, M: DriverMem> Cursor<'a, M> {
     }
 }
 
+/// The bytes that are left of a chain, as memory: one range for each contiguous piece. An iterator
+/// for vectored I/O.
+///
+/// The iterator ends after an error ([`ChainError::MemoryGone`]).
+#[derive(Debug)]
+pub struct Views<'a, M> {
+    cursor: Cursor<'a, M>,
+}
+
+impl<'a, M: DriverMem> Iterator for Views<'a, M> {
+    type Item = Result<DeviceRange<'a>, ChainError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (range, view) = match self.cursor.view(u32::MAX) {
+            Ok(Some(found)) => found,
+            Ok(None) => return None,
+            Err(error) => {
+                self.cursor.finish();
+                return Some(Err(error));
+            }
+        };
+        if matches!(self.cursor.permission, Permission::Read) {
+            self.cursor.mem.before_read(range);
+        }
+        self.cursor.advance(num::clamp_u32(view.len()));
+        Some(Ok(view))
+    }
+}
+
 /// The device-readable bytes of a chain, as a stream.
 ///
 /// ```
@@ -221,6 +250,25 @@ impl<'a, M: DriverMem> ReadableChain<'a, M> {
         };
         self.cursor.mem.before_read(range);
         Ok(Some(view))
+    }
+
+    /// Returns the bytes that are left as memory, and does not advance.
+    ///
+    /// ```
+    /// # use virtside::{memory::Ram, testing::one_chain};
+    /// # static RAM: Ram<4096> = Ram::new();
+    /// # one_chain(&RAM, b"header", 0, |mem, chain| {
+    /// let reader = chain.readable(mem);
+    /// let mut lengths = reader.views().map(|piece| piece.unwrap().len());
+    /// assert_eq!(lengths.next(), Some(6));
+    /// assert_eq!(lengths.next(), None);
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn views(&self) -> Views<'a, M> {
+        Views {
+            cursor: self.cursor.clone(),
+        }
     }
 
     /// Skips `count` bytes, at most to the end.
@@ -327,6 +375,15 @@ impl<'a, M: DriverMem> WritableChain<'a, M> {
     /// [`ChainError::MemoryGone`] if the memory was unmapped since the chain was popped.
     pub fn view(&self, max: u32) -> Result<Option<DeviceRange<'a>>, ChainError> {
         Ok(self.cursor.view(max)?.map(|(_, view)| view))
+    }
+
+    /// Returns the bytes that are left as memory, and does not advance. Then call
+    /// [`commit`](Self::commit) with the number of bytes that the back end wrote.
+    #[must_use]
+    pub fn views(&self) -> Views<'a, M> {
+        Views {
+            cursor: self.cursor.clone(),
+        }
     }
 
     /// Counts `count` bytes as written, at most to the end, and advances. Calls the `after_write`

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::{File, OpenOptions},
-    io,
+    io, iter,
     path::Path,
 };
 
@@ -16,7 +16,7 @@ use vmm_sys_util::{
     write_zeroes::WriteZeroesAt,
 };
 
-use crate::memory;
+use crate::memory::{self, Wait};
 
 /// A disk image in a file, with positioned I/O between the file and guest memory.
 ///
@@ -51,9 +51,9 @@ pub struct DiskError {
 /// An operation of a [`FileDisk`] on its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskOperation {
-    /// `pread`
+    /// `preadv2`
     Read,
-    /// `pwrite`
+    /// `pwritev2`
     Write,
     /// `fallocate`, or `pwrite` of zeros
     WriteZeroes,
@@ -148,12 +148,16 @@ impl FileDisk {
         })
     }
 
+    pub(super) const fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Takes the most recent error of the file.
     pub fn take_error(&mut self) -> Option<DiskError> {
         self.error.take()
     }
 
-    fn record(
+    pub(super) fn record(
         &mut self,
         operation: DiskOperation,
         offset: u64,
@@ -172,7 +176,7 @@ impl FileDisk {
     }
 
     /// Fails if the disk is read-only. The model has already rejected such a request of a driver.
-    fn check_writable(&self) -> Result<(), BlockError> {
+    pub(super) fn check_writable(&self) -> Result<(), BlockError> {
         if self.read_only {
             Err(BlockError::Io)
         } else {
@@ -201,14 +205,34 @@ impl BlockBackend for FileDisk {
     }
 
     fn read(&mut self, offset: u64, to: &DeviceRange<'_>) -> Result<(), BlockError> {
-        let result = memory::read_at(&self.file, offset, to);
-        self.record(DiskOperation::Read, offset, bytes(to), result)
+        self.read_vectored(offset, iter::once(*to))
     }
 
     fn write(&mut self, offset: u64, from: &DeviceRange<'_>) -> Result<(), BlockError> {
+        self.write_vectored(offset, iter::once(*from))
+    }
+
+    fn read_vectored<'a>(
+        &mut self,
+        offset: u64,
+        to: impl Iterator<Item = DeviceRange<'a>>,
+    ) -> Result<(), BlockError> {
+        let mut len = 0;
+        let to = to.inspect(|piece| len = bytes(piece).saturating_add(len));
+        let result = memory::read_at(&self.file, offset, to, Wait::Allowed);
+        self.record(DiskOperation::Read, offset, len, result)
+    }
+
+    fn write_vectored<'a>(
+        &mut self,
+        offset: u64,
+        from: impl Iterator<Item = DeviceRange<'a>>,
+    ) -> Result<(), BlockError> {
         self.check_writable()?;
-        let result = memory::write_at(&self.file, offset, from);
-        self.record(DiskOperation::Write, offset, bytes(from), result)
+        let mut len = 0;
+        let from = from.inspect(|piece| len = bytes(piece).saturating_add(len));
+        let result = memory::write_at(&self.file, offset, from, Wait::Allowed);
+        self.record(DiskOperation::Write, offset, len, result)
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
@@ -237,7 +261,7 @@ impl BlockBackend for FileDisk {
     }
 }
 
-fn bytes(range: &DeviceRange<'_>) -> u64 {
+pub(super) fn bytes(range: &DeviceRange<'_>) -> u64 {
     u64::try_from(range.len()).unwrap_or(u64::MAX)
 }
 

@@ -7,7 +7,7 @@
 pub(crate) mod dma;
 mod positioned;
 
-pub(crate) use positioned::{read_at, write_at};
+pub(crate) use positioned::{Wait, read_at, write_at};
 
 use std::{
     fmt,

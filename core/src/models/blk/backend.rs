@@ -1,6 +1,6 @@
 //! The back end of the block device: the [`BlockBackend`] trait and a disk in memory.
 
-use crate::memory::DeviceRange;
+use crate::{memory::DeviceRange, model::Token, num};
 
 /// Error of a [`BlockBackend`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +15,8 @@ pub enum BlockError {
     /// `backend_ready(queue)`, the device serves the request again from its start, with the same
     /// calls in the same order.
     ///
-    /// With one [`ChainSlot`](crate::ChainSlot), the device serves no other request in between.
-    /// With several slots, the calls for several requests may alternate, and the back end must tell
-    /// the requests apart by their offsets.
+    /// With several [`ChainSlot`](crate::ChainSlot)s, the calls for several requests may alternate.
+    /// [`begin`](BlockBackend::begin) tells which request the next calls belong to.
     NotReady,
 }
 
@@ -71,6 +70,21 @@ pub struct BlockFeatures {
 ///
 /// Offsets and lengths are in bytes. The device has checked that they are on the disk.
 ///
+/// # Back ends that complete later
+///
+/// A back end that starts an operation and completes it later returns [`BlockError::NotReady`]:
+///
+/// 1. [`begin`](Self::begin) names the request. The back end starts the operation, keeps its state
+///    with the name, and returns `NotReady`.
+/// 2. When the operation completes, the host calls `backend_ready(queue)`, or `complete` with the
+///    name.
+/// 3. The device calls `begin` with the name and repeats the calls. The back end returns the
+///    results.
+///
+/// [`settle`](Self::settle) is called before the driver may take its buffers back.
+///
+/// # Pieces of a request
+///
 /// A read or write request covers a whole number of sectors, but a call of [`read`](Self::read) or
 /// [`write`](Self::write) may cover part of a sector. A driver may split a sector over several
 /// buffers, and the device makes one call for each contiguous piece of a buffer. A back end that
@@ -120,6 +134,61 @@ pub trait BlockBackend {
     /// # Errors
     /// [`BlockError`]
     fn write(&mut self, offset: u64, from: &DeviceRange<'_>) -> Result<(), BlockError>;
+
+    /// Fills all of `to`, one piece after the other, with the bytes from `offset` on. The default
+    /// calls [`read`](Self::read) for each piece.
+    ///
+    /// If the call fails, the device counts the pieces that were taken before the last one as filled,
+    /// unless the iterator has ended. A back end that takes pieces before it fills them takes all of
+    /// them before it fails.
+    ///
+    /// # Errors
+    /// [`BlockError`]
+    fn read_vectored<'a>(
+        &mut self,
+        mut offset: u64,
+        to: impl Iterator<Item = DeviceRange<'a>>,
+    ) -> Result<(), BlockError>
+    where
+        Self: Sized,
+    {
+        for piece in to {
+            self.read(offset, &piece)?;
+            offset = offset.wrapping_add(num::wide(piece.len()));
+        }
+        Ok(())
+    }
+
+    /// Stores all of `from`, one piece after the other, at `offset`. The default calls
+    /// [`write`](Self::write) for each piece.
+    ///
+    /// # Errors
+    /// [`BlockError`]
+    fn write_vectored<'a>(
+        &mut self,
+        mut offset: u64,
+        from: impl Iterator<Item = DeviceRange<'a>>,
+    ) -> Result<(), BlockError>
+    where
+        Self: Sized,
+    {
+        for piece in from {
+            self.write(offset, &piece)?;
+            offset = offset.wrapping_add(num::wide(piece.len()));
+        }
+        Ok(())
+    }
+
+    /// Names the request that the next calls belong to. If the request was pending, the calls are
+    /// the same as before. The default does nothing.
+    fn begin(&mut self, request: Token) {
+        let _ = request;
+    }
+
+    /// Waits until no operation of a pending request changes the disk or the driver's memory any
+    /// more. Called when the driver stops a queue or resets the device. The driver may then reuse its
+    /// buffers, and may send other requests for the same sectors. The default does nothing.
+    fn settle(&mut self) {}
 
     /// Makes every completed write durable. The default does nothing.
     ///
@@ -190,7 +259,7 @@ impl<D: AsRef<[u8]> + AsMut<[u8]>> RamDisk<D> {
 
 impl<D: AsRef<[u8]> + AsMut<[u8]>> BlockBackend for RamDisk<D> {
     fn capacity(&self) -> u64 {
-        crate::num::wide(self.bytes.as_ref().len()) >> super::SECTOR_SHIFT
+        num::wide(self.bytes.as_ref().len()) >> super::SECTOR_SHIFT
     }
 
     fn features(&self) -> BlockFeatures {
