@@ -30,6 +30,7 @@
 //! * `vhost-user`: module `vhost_user`, a device behind a vhost-user socket.
 //! * `kvm`: module `kvm`, interrupts and kicks of a KVM guest, and register accesses from the exits
 //!   of its vCPUs.
+//! * `io-uring`: `UringDisk`, a disk image whose requests complete later.
 //! * `vm-device`: a [`HostedDevice`] on the buses of rust-vmm's `vm-device`.
 //! * `guest`: module `guest`, which runs unmodified `virtio-drivers` over a [`channel`].
 //!
@@ -55,6 +56,8 @@ mod serve;
 pub mod vhost_user;
 
 pub use access::{AccessSource, Event, Next, RegisterAccess};
+#[cfg(feature = "io-uring")]
+pub use backend::UringDisk;
 pub use backend::{DiskError, DiskOperation, FileDisk, OsEntropy};
 pub use bus::{Bus, BusError};
 pub use hosted::{AccessError, HostedDevice, HostedOptions};

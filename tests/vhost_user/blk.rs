@@ -8,8 +8,8 @@ use std::{
 use virtio_driver::{
     VhostUser, VirtioBlkConfig, VirtioBlkQueue, VirtioBlkReqBuf, VirtioTransport, iovec,
 };
-use virtside::models::{Block, BlockOptions};
-use virtside_std::FileDisk;
+use virtside::models::{Block, BlockBackend, BlockOptions};
+use virtside_std::{FileDisk, UringDisk};
 use vmm_sys_util::tempdir::TempDir;
 
 use super::*;
@@ -17,12 +17,53 @@ use super::*;
 const SECTORS: usize = 256;
 const PIECE: usize = 2048;
 
+/// How a device accesses its image.
+#[derive(Clone, Copy, Debug)]
+enum Access {
+    /// With a system call that waits.
+    Waiting,
+    /// With a ring, after a look into the page cache.
+    Cached,
+    /// With a ring of this many operations.
+    Ring(u16),
+}
+
 /// Serves `connections` front ends one after the other.
-fn disk(listener: UnixListener, image: &std::path::Path, connections: usize) -> JoinHandle<()> {
+fn disk(
+    listener: UnixListener,
+    image: &std::path::Path,
+    access: Access,
+    connections: usize,
+) -> JoinHandle<()> {
     let file = FileDisk::open(image).expect("the image");
+    let ring = |file, operations| UringDisk::new(file, operations).expect("io_uring");
+    match access {
+        Access::Waiting => serve_disk(listener, file, None, connections),
+        Access::Cached => {
+            let disk = ring(file, 16);
+            let wake = disk.wake().expect("a wake");
+            serve_disk(listener, disk, Some(wake), connections)
+        }
+        Access::Ring(operations) => {
+            let disk = ring(file, operations).without_cache();
+            let wake = disk.wake().expect("a wake");
+            serve_disk(listener, disk, Some(wake), connections)
+        }
+    }
+}
+
+fn serve_disk(
+    listener: UnixListener,
+    disk: impl BlockBackend + Send + 'static,
+    wake: Option<EventFd>,
+    connections: usize,
+) -> JoinHandle<()> {
     thread::spawn(move || {
-        let model = Block::new(file, BlockOptions::new(64));
+        let model = Block::new(disk, BlockOptions::new(64));
         let mut device: VhostUserDevice<_, 1, 64> = VhostUserDevice::new(model, 16);
+        if let Some(wake) = wake {
+            device = device.with_wake(wake);
+        }
         for _ in 0..connections {
             let (front_end, _) = listener.accept().expect("a connection");
             device.serve(front_end).expect("a good front end");
@@ -119,11 +160,11 @@ fn image(folder: &TempDir) -> std::path::PathBuf {
     path
 }
 
-fn one_driver(features: Features) {
+fn one_driver(features: Features, access: Access) {
     let folder = TempDir::new().expect("a temporary folder");
     let (image, socket) = (image(&folder), folder.as_path().join("disk.sock"));
     let listener = UnixListener::bind(&socket).expect("a socket");
-    let device = disk(listener, &image, 1);
+    let device = disk(listener, &image, access, 1);
     write_and_read_back(&socket, features, 0);
     device.join().expect("no panic in the device");
     let mut bytes = Vec::new();
@@ -141,14 +182,45 @@ fn one_driver(features: Features) {
 
 #[test]
 fn a_foreign_driver_of_split_rings_writes_and_reads_back() {
-    one_driver(Features::VERSION_1);
-    one_driver(Features::VERSION_1 | Features::EVENT_IDX | Features::INDIRECT_DESC);
+    let more = Features::EVENT_IDX | Features::INDIRECT_DESC;
+    one_driver(Features::VERSION_1, Access::Waiting);
+    one_driver(Features::VERSION_1 | more, Access::Waiting);
 }
 
 #[cfg(feature = "packed")]
 #[test]
 fn a_foreign_driver_of_packed_rings_writes_and_reads_back() {
-    one_driver(Features::VERSION_1 | Features::RING_PACKED);
+    one_driver(Features::VERSION_1 | Features::RING_PACKED, Access::Waiting);
+}
+
+#[test]
+fn a_disk_with_a_ring_completes_later() {
+    for access in [
+        Access::Cached,
+        Access::Ring(16),
+        Access::Ring(2),
+        Access::Ring(1),
+    ] {
+        one_driver(Features::VERSION_1, access);
+        one_driver(Features::VERSION_1 | Features::EVENT_IDX, access);
+    }
+}
+
+#[cfg(feature = "packed")]
+#[test]
+fn a_disk_with_a_ring_serves_packed_rings() {
+    for access in [Access::Cached, Access::Ring(3)] {
+        one_driver(Features::VERSION_1 | Features::RING_PACKED, access);
+    }
+}
+
+/// With FLUSH, a write is not followed by a flush.
+#[test]
+fn a_write_back_disk_with_a_ring_completes_later() {
+    let flush = Features::from_bits(1 << 9);
+    for access in [Access::Cached, Access::Ring(4)] {
+        one_driver(Features::VERSION_1 | flush, access);
+    }
 }
 
 #[test]
@@ -156,7 +228,7 @@ fn one_front_end_after_the_other_is_served() {
     let folder = TempDir::new().expect("a temporary folder");
     let (image, socket) = (image(&folder), folder.as_path().join("disk.sock"));
     let listener = UnixListener::bind(&socket).expect("a socket");
-    let device = disk(listener, &image, 4);
+    let device = disk(listener, &image, Access::Waiting, 4);
     for salt in 0..4 {
         write_and_read_back(&socket, Features::VERSION_1, salt);
     }

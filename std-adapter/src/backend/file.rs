@@ -261,7 +261,7 @@ impl BlockBackend for FileDisk {
     }
 }
 
-pub(super) fn bytes(range: &DeviceRange<'_>) -> u64 {
+fn bytes(range: &DeviceRange<'_>) -> u64 {
     u64::try_from(range.len()).unwrap_or(u64::MAX)
 }
 

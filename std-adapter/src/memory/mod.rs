@@ -6,6 +6,8 @@
 #[cfg(feature = "guest")]
 pub(crate) mod dma;
 mod positioned;
+#[cfg(feature = "io-uring")]
+pub(crate) mod uring;
 
 pub(crate) use positioned::{Wait, read_at, write_at};
 
