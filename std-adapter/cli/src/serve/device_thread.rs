@@ -3,11 +3,19 @@
 use std::{
     error::Error,
     io,
-    os::{fd::AsRawFd, unix::net::UnixStream},
+    os::{
+        fd::AsRawFd,
+        unix::net::{UnixListener, UnixStream},
+    },
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use virtside_std::Ended;
 use vmm_sys_util::{
     epoll::{ControlOperation, Epoll, EpollEvent, EventSet},
@@ -30,14 +38,26 @@ const STACK: usize = 16 << 20;
 
 /// The thread of a device.
 pub(super) struct DeviceThread {
+    name: String,
+    listener: UnixListener,
+    state: Arc<State>,
     thread: JoinHandle<bool>,
 }
 
-/// Wakes the main thread when the device thread ends, even by a panic.
-struct AtEnd(Waker);
+/// What the main thread sees of a device.
+#[derive(Debug, Default)]
+struct State {
+    /// The device serves a front end.
+    busy: AtomicBool,
+    ended: AtomicBool,
+}
+
+/// Tells the main thread when the device thread ends, even by a panic.
+struct AtEnd(Waker, Arc<State>);
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
+        self.1.ended.store(true, Ordering::Release);
         self.0.wake();
     }
 }
@@ -58,30 +78,49 @@ impl DeviceThread {
     /// There is no further thread.
     pub(super) fn start(mut service: Service, waker: Waker) -> Result<Self> {
         let name = service.name.clone();
-        let thread = thread::Builder::new().name(name).stack_size(STACK);
+        let listener = service.socket.listener().try_clone()?;
+        let state = Arc::new(State::default());
+        let theirs = Arc::clone(&state);
+        let thread = thread::Builder::new().name(name.clone()).stack_size(STACK);
         let thread = thread.spawn(move || {
-            let _at_end = AtEnd(waker);
-            service.run()
+            let _at_end = AtEnd(waker, Arc::clone(&theirs));
+            service.run(&theirs.busy)
         })?;
-        Ok(Self { thread })
+        Ok(Self {
+            name,
+            listener,
+            state,
+            thread,
+        })
     }
 
-    pub(super) fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+    /// Called when a front end has connected: says so if it has to wait.
+    pub(super) fn connected(&self) {
+        let mut accepts = [PollFd::new(&self.listener, PollFlags::IN)];
+        let waits = poll(&mut accepts, Some(&Timespec::default())).is_ok_and(|count| count != 0);
+        if waits && self.state.busy.load(Ordering::Acquire) {
+            log::warn!(target: &self.name, "another front end waits until this one leaves");
+        }
+    }
+
+    /// Returns whether the device has ended, or is about to.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state.ended.load(Ordering::Acquire)
     }
 
     /// Waits for the end of the device. Returns whether it ended well.
     pub(super) fn join(self) -> bool {
-        self.thread.join().unwrap_or(false)
+        self.thread.join().unwrap_or_else(|_| {
+            log::error!(target: &self.name, "the device panicked");
+            false
+        })
     }
 }
 
 impl Service {
     /// Serves front ends until the device is to stop. Returns whether it ended well.
-    fn run(&mut self) -> bool {
-        let name = self.name.as_str();
-        log::info!(target: name, "listening on {}", self.socket);
-        let served = self.serve_all();
+    fn run(&mut self, busy: &AtomicBool) -> bool {
+        let served = self.serve_all(busy);
         if let Err(error) = &served {
             log::error!(target: &self.name, "cannot wait for a front end: {error}");
         }
@@ -96,7 +135,7 @@ impl Service {
         ended_well
     }
 
-    fn serve_all(&mut self) -> io::Result<()> {
+    fn serve_all(&mut self, busy: &AtomicBool) -> io::Result<()> {
         let mut complaints = Complaints::new(&self.name);
         let epoll = Epoll::new()?;
         let sources = [
@@ -107,6 +146,7 @@ impl Service {
             let wanted = EpollEvent::new(EventSet::IN, data);
             epoll.ctl(ControlOperation::Add, descriptor, wanted)?;
         }
+        log::info!(target: &self.name, "listening on {}", self.socket);
         loop {
             let mut events = [EpollEvent::default(); 2];
             let count = match epoll.wait(-1, &mut events) {
@@ -118,7 +158,12 @@ impl Service {
             }
             match self.socket.accept() {
                 Ok(None) => {}
-                Ok(Some(front_end)) => self.serve(front_end),
+                Ok(Some(front_end)) => {
+                    complaints.tell_unsaid();
+                    busy.store(true, Ordering::Release);
+                    self.serve(front_end);
+                    busy.store(false, Ordering::Release);
+                }
                 Err(error) => {
                     complaints.report(format_args!("cannot accept a front end: {error}"));
                     thread::sleep(PAUSE);

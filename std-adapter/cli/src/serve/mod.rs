@@ -124,29 +124,51 @@ pub(crate) fn run(args: ServeArgs) -> Result<()> {
     if let Some(break_out) = args.break_out {
         return break_out.run();
     }
-    let threads: Vec<_> = services
-        .into_iter()
-        .map(|service| DeviceThread::start(service, signals.waker()?))
-        .collect::<Result<_>>()?;
-    let ended = |threads: &[DeviceThread]| threads.iter().all(DeviceThread::is_finished);
-    loop {
-        let timeout = report.as_ref().map(Report::until_next);
-        if signals.wait(timeout)? || ended(&threads) {
-            break;
-        }
-        if let Some(report) = &mut report {
-            report.show_if_due();
-        }
-    }
+    let mut threads = Vec::new();
+    let served = start(services, &signals, &mut threads)
+        .and_then(|()| wait(&mut signals, &threads, report.as_mut()));
     stop.write(1)?;
     let ends: Vec<_> = threads.into_iter().map(DeviceThread::join).collect();
     if let Some(report) = report {
         report.end();
     }
+    served?;
     if ends.iter().all(|ended_well| *ended_well) {
         Ok(())
     } else {
         Err(Failure::work("a device failed"))
+    }
+}
+
+/// Starts the devices. Those in `threads` run even after an error.
+fn start(services: Vec<Service>, signals: &Signals, threads: &mut Vec<DeviceThread>) -> Result<()> {
+    for (number, service) in services.into_iter().enumerate() {
+        signals.watch(number, &service.socket)?;
+        threads.push(DeviceThread::start(service, signals.waker()?)?);
+    }
+    Ok(())
+}
+
+/// Waits for a signal, or until no device is left. Meanwhile shows the report.
+fn wait(
+    signals: &mut Signals,
+    threads: &[DeviceThread],
+    mut report: Option<&mut Report>,
+) -> Result<()> {
+    loop {
+        let timeout = report.as_ref().map(|report| report.until_next());
+        let connected = |device: usize| {
+            if let Some(device) = threads.get(device) {
+                device.connected();
+            }
+        };
+        let ends = signals.wait(timeout, connected)?;
+        if ends || threads.iter().all(DeviceThread::has_ended) {
+            return Ok(());
+        }
+        if let Some(report) = &mut report {
+            report.show_if_due();
+        }
     }
 }
 

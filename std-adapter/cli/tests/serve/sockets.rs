@@ -85,14 +85,14 @@ fn a_folder_that_does_not_exist_is_refused() {
 #[test]
 fn a_second_front_end_waits_until_the_first_one_leaves() {
     let folder = Folder::new();
-    let service = disk(&folder, &[]);
+    let mut service = disk(&folder, &[]);
     let mut first = guest(&folder);
     let path = folder.path("disk.sock");
     let second = std::thread::spawn(move || {
         let mut second = crate::Guest::connect(&path);
         second.write(0, &text(512, 2))
     });
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    service.said("another front end waits until this one leaves");
     assert!(!second.is_finished());
     assert_eq!(first.write(0, &text(512, 1)), 0);
     drop(first);
