@@ -1,7 +1,10 @@
 //! A device of any model and any size.
 
 use std::{
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::net::UnixStream,
+    },
     time::Duration,
 };
 
@@ -43,6 +46,15 @@ pub(super) struct Context {
     pub(super) traced: bool,
 }
 
+/// A descriptor that wakes a device.
+struct Wake(Box<dyn AsRawFd + Send>);
+
+impl AsRawFd for Wake {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 /// A model, and how it is served.
 pub(super) struct Plan<D> {
     model: D,
@@ -50,7 +62,7 @@ pub(super) struct Plan<D> {
     withheld: Features,
     spin: Duration,
     slots: usize,
-    wakes: Vec<OwnedFd>,
+    wakes: Vec<Wake>,
 }
 
 impl<D: Watch + Send + 'static> Plan<D> {
@@ -81,8 +93,8 @@ impl<D: Watch + Send + 'static> Plan<D> {
     }
 
     /// Looks for answers whenever this descriptor becomes readable.
-    pub(super) fn with_wake(mut self, wake: OwnedFd) -> Self {
-        self.wakes.push(wake);
+    pub(super) fn with_wake(mut self, wake: impl AsRawFd + Send + 'static) -> Self {
+        self.wakes.push(Wake(Box::new(wake)));
         self
     }
 

@@ -38,6 +38,11 @@ pub(super) struct BlkOptions {
     #[serde(default)]
     pub(super) cache: Cache,
 
+    /// How the file is accessed
+    #[arg(long, value_enum, default_value_t)]
+    #[serde(default)]
+    pub(super) aio: Aio,
+
     /// Look for the next request for this many microseconds before sleeping. Shorter latency costs
     /// processor time
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
@@ -171,6 +176,20 @@ pub(super) enum Cache {
     Writeback,
     /// When it is on the disk
     Writethrough,
+}
+
+/// How a file is accessed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Aio {
+    /// By io_uring if the kernel has it, else one request at a time
+    #[default]
+    Auto,
+    /// By io_uring: a request that the page cache cannot serve does not delay the next one
+    #[value(name = "io_uring")]
+    IoUring,
+    /// One request at a time
+    Sync,
 }
 
 /// Number of queues.

@@ -23,12 +23,16 @@ pub fn guest(folder: &Folder) -> Guest {
 
 #[test]
 fn a_guest_writes_and_the_file_has_the_bytes() {
-    for features in [
-        VirtioFeatureFlags::VERSION_1,
-        VirtioFeatureFlags::VERSION_1 | VirtioFeatureFlags::RING_PACKED,
+    let split = VirtioFeatureFlags::VERSION_1;
+    let packed = split | VirtioFeatureFlags::RING_PACKED;
+    for (features, aio) in [
+        (split, "auto"),
+        (split, "sync"),
+        (packed, "auto"),
+        (packed, "sync"),
     ] {
         let folder = Folder::new();
-        let service = disk(&folder, &[]);
+        let service = disk(&folder, &["--aio", aio]);
         let mut guest = Guest::with_queues(&folder.path("disk.sock"), 1, features);
         assert_eq!({ guest.config().capacity }, 2048);
         let bytes = text(64 << 10, 7);
@@ -116,4 +120,43 @@ fn a_guest_in_the_middle_of_writes_does_not_stop_the_end() {
         );
     }
     assert!(!folder.path("disk.sock").exists());
+}
+
+#[test]
+fn io_uring_is_used_where_the_kernel_has_it() {
+    let folder = Folder::new();
+    let (image, socket) = (folder.image("disk.img", 1 << 20), folder.text("disk.sock"));
+    let arguments = [
+        "blk",
+        "--disk",
+        &image,
+        "--vhost-user",
+        &socket,
+        "--aio=io_uring",
+    ];
+    let service = crate::Service::start(&arguments);
+    let ring = |service: &crate::Service| {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", service.pid())).unwrap();
+        let mut targets = descriptors.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        targets.any(|target| target.to_str() == Some("anon_inode:[io_uring]"))
+    };
+    let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    if disabled.is_ok_and(|text| text.trim() != "0") {
+        let (status, log) = service.end();
+        assert_eq!(status.code(), Some(2), "{log}");
+    } else {
+        let service = service.listens(&folder.path("disk.sock"));
+        assert!(ring(&service));
+        let mut guest = guest(&folder);
+        // No page of the file is in the cache.
+        for at in (0..1 << 20).step_by(4096) {
+            guest.begin_read(0, at, 4096 * (at as usize / 4096 % 8), 4096);
+            assert_eq!(guest.wait(0, 1)[0].1, 0);
+        }
+        drop(guest);
+        service.stop();
+    }
+    let service = disk(&folder, &["--aio=sync"]);
+    assert!(!ring(&service));
+    service.stop();
 }
