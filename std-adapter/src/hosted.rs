@@ -202,7 +202,8 @@ impl<T: Served + Send + 'static> HostedDevice<T> {
     ///
     /// The worker does not read the eventfd, so its counter is not the number of kicks that are not
     /// served. A kick of a queue that is not ready has no effect. Do not offer NOTIFICATION_DATA: a
-    /// kick then has a value that a datamatch does not know.
+    /// kick then has a value that a datamatch does not know. A hosted [`Bus`](crate::Bus) has no
+    /// queues of its own, so host each device by itself to use this method.
     ///
     /// # Errors
     /// The system has no more descriptors.

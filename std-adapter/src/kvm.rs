@@ -60,13 +60,35 @@ pub fn ioeventfds<T: Served + Send + 'static>(
     address: u64,
     queues: u16,
 ) -> io::Result<()> {
-    let offset = Register::QueueNotify.offset().into();
-    let register = address
-        .checked_add(offset)
-        .ok_or(io::ErrorKind::InvalidInput)?;
+    let register = queue_notify(address)?;
     for queue in 0..queues {
         let kick = device.kick(queue)?;
-        vm.register_ioevent(&kick, &IoEventAddress::Mmio(register), u32::from(queue))?;
+        vm.register_ioevent(&kick, &register, u32::from(queue))?;
     }
     Ok(())
+}
+
+/// Removes what [`ioeventfds`] has made with the same arguments. Call it before another device gets
+/// these registers, for instance when a device is stopped and hosted again.
+///
+/// # Errors
+/// One of the queues has no ioeventfd.
+pub fn remove_ioeventfds<T: Served + Send + 'static>(
+    vm: &VmFd,
+    device: &HostedDevice<T>,
+    address: u64,
+    queues: u16,
+) -> io::Result<()> {
+    let register = queue_notify(address)?;
+    for queue in 0..queues {
+        let kick = device.kick(queue)?;
+        vm.unregister_ioevent(&kick, &register, u32::from(queue))?;
+    }
+    Ok(())
+}
+
+fn queue_notify(address: u64) -> io::Result<IoEventAddress> {
+    let register = address.checked_add(Register::QueueNotify.offset().into());
+    let register = register.ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(IoEventAddress::Mmio(register))
 }

@@ -323,6 +323,32 @@ fn a_call_that_panics_ends_the_device() {
     assert!(device.stop().is_err());
 }
 
+#[test]
+fn a_stop_between_accesses_releases_every_thread() {
+    for turn in 0..200 {
+        let mut fake = Fake::default();
+        fake.pends = 3;
+        let device = HostedDevice::new(fake).unwrap();
+        let vcpus: Vec<_> = (0..3)
+            .map(|_| {
+                let device = device.clone();
+                thread::spawn(move || {
+                    while device.access(Access::write(4, 0)) == Ok(4) {
+                        device.wake();
+                    }
+                    assert_eq!(device.access(Access::read(0)), Err(AccessError::Gone));
+                })
+            })
+            .collect();
+        thread::sleep(Duration::from_micros(turn * 5));
+        device.stop().unwrap();
+        until(|| vcpus.iter().all(JoinHandle::is_finished));
+        for vcpu in vcpus {
+            vcpu.join().unwrap();
+        }
+    }
+}
+
 /// Answers a chain once `READY` is set.
 struct Later(Arc<AtomicBool>);
 

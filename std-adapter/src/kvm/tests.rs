@@ -166,6 +166,9 @@ fn a_kick_of_a_queue_makes_no_exit_and_any_other_does() {
     let device = HostedDevice::new(disk(VmMem::new(&machine.memory))).unwrap();
     ioeventfds(&machine.vm, &device, DEVICES, 2).unwrap();
     assert!(ioeventfds(&machine.vm, &device, DEVICES, 1).is_err());
+    remove_ioeventfds(&machine.vm, &device, DEVICES, 2).unwrap();
+    assert!(remove_ioeventfds(&machine.vm, &device, DEVICES, 2).is_err());
+    ioeventfds(&machine.vm, &device, DEVICES, 2).unwrap();
     assert!(ioeventfds(&machine.vm, &device, u64::MAX, 1).is_err());
     let mut exits = Vec::new();
     loop {
