@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "virtside", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options of the demo")]
     pub(crate) demo: DemoArgs,
 
     #[command(subcommand)]

@@ -55,7 +55,19 @@ use report::Report;
 use signals::Signals;
 use socket::Sockets;
 
+/// Heading of the options that all devices have.
+const SERVICE: &str = "Options of the service";
+
+/// A disk, and the QEMU that uses it.
+const EXAMPLE: &str = "\
+Example:
+  virtside serve blk --disk disk.img --vhost-user disk.sock &
+  qemu-system-x86_64 -m 1G -machine q35,memory-backend=mem \\
+    -object memory-backend-memfd,id=mem,size=1G,share=on \\
+    -chardev socket,id=disk,path=disk.sock -device vhost-user-blk-pci,chardev=disk";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLE)]
 pub(crate) struct ServeArgs {
     /// Serve the devices of this TOML file. Each [[device]] has a kind, and the options of that kind
     /// without their dashes
@@ -63,7 +75,7 @@ pub(crate) struct ServeArgs {
     config: Option<PathBuf>,
 
     /// Write each request to the log
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = SERVICE)]
     trace: bool,
 
     /// How messages look
@@ -72,18 +84,19 @@ pub(crate) struct ServeArgs {
         value_enum,
         value_name = "FORMAT",
         default_value_t,
-        global = true
+        global = true,
+        help_heading = SERVICE
     )]
     log_format: LogFormat,
 
     /// Show requests and bytes a second, and latencies, each second or each SECONDS
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
         default_missing_value = "1", value_parser = clap::value_parser!(u64).range(1..=86400),
-        global = true)]
+        global = true, help_heading = SERVICE)]
     stats: Option<u64>,
 
     /// Do not limit the process to the system calls and files that running devices need
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = SERVICE)]
     no_sandbox: bool,
 
     /// Break out of the sandbox, for its test

@@ -7,14 +7,16 @@
 //!   libraries do it in passing and go on without the file. Any other call ends the process (SIGSYS),
 //!   because it comes from an attack or from a bug, and an error would let an attack go on. Nothing is
 //!   executed or connected, memory is never executable, and no other process is signalled.
-//! * **Landlock**, where the kernel has it: no file is reached by a path, but that files in the
-//!   folders of the sockets are removed, as the end of the service requires.
+//! * **Landlock**, as far as the kernel has it: no file is reached by a path, but that files in the
+//!   folders of the sockets are removed, as the end of the service requires. No TCP port and no
+//!   abstract socket is reached, and no other process is signalled. These limits hold for operations
+//!   of `io_uring`, too, which seccomp does not see.
 
 use std::{collections::BTreeMap, path::Path};
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, Scope,
 };
 use libc::c_long;
 use seccompiler::{
@@ -174,6 +176,8 @@ fn limit_paths<'p>(
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(ABI::V5))?
+        .handle_access(AccessNet::from_all(ABI::V5))?
+        .scope(Scope::from_all(ABI::V6))?
         .create()?;
     for socket in sockets {
         let path = std::path::absolute(socket).ok();

@@ -4,7 +4,7 @@ use std::fs;
 
 use virtio_driver::VirtioFeatureFlags;
 
-use crate::{Folder, Guest, Service, guest::text};
+use crate::{Folder, Guest, Service, guest::text, refused};
 
 /// Starts a disk of 1 MiB with these further arguments.
 pub fn disk(folder: &Folder, more: &[&str]) -> Service {
@@ -52,6 +52,22 @@ fn a_read_only_disk_is_never_written() {
     let mut guest = guest(&folder);
     assert_ne!(guest.write(0, &text(512, 1)), 0);
     assert_eq!(guest.read(0, 512), Ok(vec![0; 512]));
+}
+
+#[test]
+fn readers_share_an_image_and_a_writer_has_it_alone() {
+    let folder = Folder::new();
+    let _first = disk(&folder, &["--read-only"]);
+    let (image, socket) = (folder.text("disk.img"), folder.text("second.sock"));
+    let arguments = ["blk", "--disk", &image, "--vhost-user", &socket];
+    let line = refused(&[&["serve"], &arguments[..]].concat());
+    assert!(line.contains("another process has locked it"), "{line}");
+    let second = [&arguments[..], &["--read-only"]].concat();
+    let second = crate::Service::start(&second).listens(&folder.path("second.sock"));
+    let mut guest = Guest::connect(&folder.path("second.sock"));
+    assert_eq!(guest.read(0, 512), Ok(vec![0; 512]));
+    drop(guest);
+    second.stop();
 }
 
 #[test]

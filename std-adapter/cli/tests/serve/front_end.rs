@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    os::fd::AsRawFd,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -12,7 +13,7 @@ use vhost::{
     VhostBackend, VhostUserMemoryRegionInfo, VringConfigData,
     vhost_user::{
         Frontend, VhostUserFrontend,
-        message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures},
+        message::{VhostUserInflight, VhostUserProtocolFeatures, VhostUserVirtioFeatures},
     },
 };
 use virtside::{
@@ -115,6 +116,27 @@ impl FrontEnd {
             sent: HashMap::new(),
             next: 0,
         });
+    }
+
+    /// Makes the device share the region of its requests in flight. Returns the length of the region.
+    pub fn in_flight_region(socket: &Path) -> u64 {
+        let mut wire = Frontend::connect(socket, 1).unwrap();
+        wire.set_owner().unwrap();
+        wire.get_features().unwrap();
+        let protocol = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
+        let version_1 = u64::try_from(Features::VERSION_1.bits()).unwrap();
+        wire.set_features(version_1 | protocol).unwrap();
+        wire.get_protocol_features().unwrap();
+        wire.set_protocol_features(VhostUserProtocolFeatures::INFLIGHT_SHMFD)
+            .unwrap();
+        let wanted = VhostUserInflight {
+            num_queues: 1,
+            queue_size: SIZE,
+            ..Default::default()
+        };
+        let (region, file) = wire.get_inflight_fd(&wanted).unwrap();
+        wire.set_inflight_fd(&region, file.as_raw_fd()).unwrap();
+        region.mmap_size
     }
 
     /// Sends a request with room for an answer, and kicks.

@@ -1,11 +1,18 @@
 //! Messages, traces and statistics.
 
+use std::{
+    io::Read,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
 use serde_json::Value;
 
 use crate::{
     Folder,
     blk::{disk, guest},
     guest::text,
+    service::{COMMAND, wait},
 };
 
 #[test]
@@ -112,4 +119,38 @@ fn without_a_trace_there_are_only_messages() {
         "stopped",
     ];
     assert_eq!(texts[1..], others);
+}
+
+#[test]
+fn a_terminal_gets_a_live_line_below_the_messages() {
+    let folder = Folder::new();
+    let (image, socket) = (folder.image("disk.img", 1 << 20), folder.text("disk.sock"));
+    let command = format!("{COMMAND} serve blk --disk {image} --vhost-user {socket} --stats");
+    let mut terminal = Command::new("script")
+        .args(["-qefc", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait("the socket", || {
+        folder.path("disk.sock").exists().then_some(())
+    });
+    let mut guest = guest(&folder);
+    let end = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < end {
+        assert_eq!(guest.write(0, &text(4096, 1)), 0);
+    }
+    drop(guest);
+    // The terminal ends, and with it the command.
+    terminal.kill().unwrap();
+    let mut shown = String::new();
+    let mut stdout = terminal.stdout.take().unwrap();
+    stdout.read_to_string(&mut shown).unwrap();
+    terminal.wait().unwrap();
+    assert!(shown.contains("blk: listening on "), "{shown}");
+    assert!(shown.contains("requests/s"), "{shown}");
+    assert!(!shown.contains("last interval"), "{shown}");
+    wait("the end", || {
+        (!folder.path("disk.sock").exists()).then_some(())
+    });
 }

@@ -86,3 +86,12 @@ fn without_the_sandbox_each_attempt_succeeds() {
         );
     }
 }
+
+#[test]
+fn the_region_of_requests_in_flight_is_made_in_the_sandbox() {
+    let folder = Folder::new();
+    let service = crate::blk::disk(&folder, &[]);
+    assert!(crate::front_end::FrontEnd::in_flight_region(&folder.path("disk.sock")) > 0);
+    assert_eq!(crate::blk::guest(&folder).read(0, 512), Ok(vec![0; 512]));
+    service.stop();
+}
