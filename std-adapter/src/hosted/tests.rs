@@ -479,5 +479,42 @@ fn a_reset_holds_its_vcpu_until_the_taken_queue_is_quiet() {
     assert!(!device.stop().unwrap().needs_reset());
 }
 
+/// Makes random accesses and kicks.
+fn hammer(device: &HostedDevice<Machine>, mut random: u32) {
+    let kick = device.kick(0).unwrap();
+    for _ in 0..20_000 {
+        random ^= random << 13;
+        random ^= random >> 17;
+        random ^= random << 5;
+        let (offset, value) = ((random >> 8) % 0x44 * 4, random >> 20 & 0xf);
+        match random % 8 {
+            0 => kick.write(1).unwrap(),
+            1 => device.wake(),
+            2..5 => drop(device.access(Access::read(offset))),
+            _ => device.write(offset, &value.to_le_bytes()),
+        }
+    }
+}
+
+#[test]
+fn random_accesses_of_three_vcpus_leave_a_device_that_works() {
+    static RAM: Ram<4096> = Ram::new();
+    let (device, ready) = live(&RAM);
+    thread::scope(|scope| {
+        for seed in 1..=3 {
+            let device = &device;
+            scope.spawn(move || hammer(device, seed));
+        }
+        for turn in 0..50 {
+            ready.store(turn % 2 == 0, Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    device.write(0x70, &[0; 4]);
+    assert_eq!(device.access(Access::read(0x70)), Ok(0));
+    assert_eq!(device.access(Access::read(8)), Ok(63));
+    assert!(device.stop().is_ok());
+}
+
 #[cfg(feature = "guest")]
 mod drivers;
