@@ -65,17 +65,13 @@ struct Machine {
 }
 
 /// A device with `Q` queues of up to 256 elements.
-type Hosted<D, I, const Q: usize> =
-    HostedDevice<Engine<D, VmMem, I, Q, 256, Vec<ChainSlot<256>>, Arc<Shared<Q>>>>;
+type Device<D, I, const Q: usize> =
+    Engine<D, VmMem, I, Q, 256, Vec<ChainSlot<256>>, Arc<Shared<Q>>>;
+type Added<D, I, const Q: usize> = Result<HostedDevice<Device<D, I, Q>>, Failed>;
 
 impl Machine {
     /// Gives a model a device with `Q` queues and a thread, and puts it on the bus.
-    fn add<D, I, const Q: usize>(
-        &mut self,
-        model: D,
-        irq: I,
-        at: u64,
-    ) -> Result<Hosted<D, I, Q>, Failed>
+    fn add<D, I, const Q: usize>(&mut self, model: D, irq: I, at: u64) -> Added<D, I, Q>
     where
         D: DeviceModel + Send + 'static,
         I: DriverNotify + Clone + Send + Sync + 'static,
@@ -89,7 +85,14 @@ impl Machine {
     }
 }
 
-fn main() -> Result<ExitCode, Failed> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("vmm: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode, Failed> {
     let mut arguments = std::env::args().skip(1);
     let guest = arguments.next().ok_or("usage: vmm GUEST [NUMBER]")?;
     let number = arguments.next().map_or(Ok(0), |number| number.parse())?;
@@ -111,11 +114,8 @@ fn main() -> Result<ExitCode, Failed> {
     vcpu.set_cpuid2(&kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?)?;
     boot(&memory, &vcpu, entry.0, number)?;
 
-    let mut machine = Machine {
-        vm,
-        memory,
-        bus: IoManager::new(),
-    };
+    let bus = IoManager::new();
+    let mut machine = Machine { vm, memory, bus };
     let line = edge_irq(&machine.vm, CONSOLE_LINE)?;
     machine.add::<_, _, 2>(Console::new(Stdout), line, CONSOLE)?;
     let line = LevelIrq::new(&machine.vm, ENTROPY_LINE)?;
