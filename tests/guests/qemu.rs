@@ -141,4 +141,14 @@ impl Monitor {
             }
         }
     }
+
+    /// Waits for an event.
+    pub fn wait_for(&mut self, event: &str) -> Outcome<()> {
+        loop {
+            let message = self.receive()?;
+            if message.get("event").and_then(Value::as_str) == Some(event) {
+                return Ok(());
+            }
+        }
+    }
 }

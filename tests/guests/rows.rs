@@ -14,6 +14,10 @@ use crate::{
 /// The device numbers of VirtIO.
 pub mod device {
     pub const BLK: u32 = 2;
+    pub const CONSOLE: u32 = 3;
+    pub const RNG: u32 = 4;
+    pub const I2C: u32 = 34;
+    pub const GPIO: u32 = 41;
 }
 
 /// How long a guest may take. A machine that builds something beside the test is slow.
@@ -153,13 +157,14 @@ pub fn all() -> Vec<Row> {
             });
         }
     };
+    both("uml", "blk", with_uml::blk);
+    both("uml", "rng", with_uml::rng);
+    both("uml", "i2c", with_uml::i2c);
+    both("uml", "gpio", with_uml::gpio);
+    both("uml", "console", with_uml::console);
+    both("qemu", "blk, rng", with_qemu::devices);
+    both("qemu", "suspended", with_qemu::suspend);
     both("qemu", "blk, killed", with_qemu::reconnect);
-    rows.push(Row {
-        guest: "uml",
-        device: "blk",
-        ring: Some(Ring::Packed),
-        run: with_uml::blk,
-    });
     rows.push(Row {
         guest: "qemu-io",
         device: "blk",

@@ -8,10 +8,87 @@ use crate::{
     qemu::Machine,
     rows::{Bench, Initrd, LIMIT, Ring, Verified, device},
     service::Service,
+    with_uml,
 };
 
 /// How often the service is killed.
 const KILLS: u32 = 3;
+
+/// A disk and a source of entropy. The machine is stopped in the middle of writes.
+pub fn devices(bench: &Bench<'_>, ring: Ring) -> Outcome<Verified> {
+    let folder = &bench.folder;
+    let image = image::make(folder)?.display().to_string();
+    let virtside = &bench.tools.virtside;
+    let blk = Service::start(virtside, folder, &["blk", "--disk", &image])?;
+    let rng = Service::start(virtside, folder, &["rng"])?;
+    let machine = Machine {
+        folder: folder.clone(),
+        initrd: bench.tools.initrd(Initrd::Qemu)?.to_owned(),
+        packed: ring.is_packed(),
+        devices: vec![
+            ("blk", blk.socket().to_owned()),
+            ("rng", rng.socket().to_owned()),
+        ],
+        suspends: false,
+        reconnects: false,
+        checks: "direct,blk,rng",
+    };
+    let (mut guest, mut monitor) = machine.boot()?;
+    guest.wait_for("direct.data", LIMIT)?;
+    for _ in 0..5 {
+        monitor.execute("stop")?;
+        thread::sleep(Duration::from_millis(50));
+        monitor.execute("cont")?;
+        thread::sleep(Duration::from_millis(50));
+    }
+    let report = guest.finish(LIMIT)?;
+    blk.stop()?;
+    rng.stop()?;
+    report.check_ring(ring.is_packed(), &[device::BLK, device::RNG])?;
+    report.expect("direct.verified", "4")?;
+    image::check_files(folder, &report)?;
+    with_uml::check_entropy(&report)?;
+    Verified::by("as uml; 128 KiB of entropy; 5 stops of the machine")
+}
+
+/// A guest that suspends to RAM and wakes up, twice.
+pub fn suspend(bench: &Bench<'_>, ring: Ring) -> Outcome<Verified> {
+    /// Bytes of a copy that the guest writes: one before, and one after each time.
+    const COPY: u64 = 4 << 20;
+    let folder = &bench.folder;
+    let image = image::make(folder)?.display().to_string();
+    let virtside = &bench.tools.virtside;
+    let blk = Service::start(virtside, folder, &["blk", "--disk", &image])?;
+    let rng = Service::start(virtside, folder, &["rng"])?;
+    let machine = Machine {
+        folder: folder.clone(),
+        initrd: bench.tools.initrd(Initrd::Qemu)?.to_owned(),
+        packed: ring.is_packed(),
+        devices: vec![
+            ("blk", blk.socket().to_owned()),
+            ("rng", rng.socket().to_owned()),
+        ],
+        suspends: true,
+        reconnects: false,
+        checks: "suspend",
+    };
+    let (mut guest, mut monitor) = machine.boot()?;
+    for _ in 0..2 {
+        monitor.wait_for("SUSPEND")?;
+        thread::sleep(Duration::from_millis(100));
+        monitor.execute("system_wakeup")?;
+    }
+    let report = guest.finish(LIMIT)?;
+    blk.stop()?;
+    rng.stop()?;
+    report.check_ring(ring.is_packed(), &[device::BLK, device::RNG])?;
+    check(report.all("suspend.awake").count() == 2, || {
+        "the guest did not wake up twice".into()
+    })?;
+    report.value("suspend.verified")?;
+    image::check_copies(folder, report.value("suspend.data")?, COPY, 3)?;
+    Verified::by("sha256 of 12 MiB, in the guest and here; two times asleep")
+}
 
 /// A service that is killed in the middle of writes and started again.
 pub fn reconnect(bench: &Bench<'_>, ring: Ring) -> Outcome<Verified> {
