@@ -11,8 +11,10 @@
 //! service, image                        the command, and a disk image
 //! with_uml, with_qemu, without_guest    what the rows do
 //! rows                                  the table
+//! bench                                 the benchmark (argument `--bench`)
 //! ```
 
+mod bench;
 mod guest;
 mod image;
 mod outcome;
@@ -38,20 +40,32 @@ use rows::{Bench, Ring, Row, Tools, Verified};
 use tools::Folder;
 
 fn main() -> ExitCode {
-    let chosen: Vec<String> = env::args().skip(1).collect();
+    let mut chosen: Vec<String> = env::args().skip(1).collect();
+    let benches = chosen.first().is_some_and(|first| first == BENCH);
+    if benches {
+        chosen.remove(0);
+    }
     if let Some(option) = chosen.iter().find(|argument| argument.starts_with('-')) {
         eprintln!("unknown option {option}: arguments are parts of the names of rows");
         return ExitCode::from(2);
     }
-    match run(&chosen) {
+    let result = if benches {
+        run_bench(&chosen).map(|()| true)
+    } else {
+        run(&chosen)
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("no row has run: {error}");
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
 }
+
+/// The argument that asks for the benchmark instead of the rows.
+const BENCH: &str = "--bench";
 
 /// Runs the chosen rows. Returns whether none failed.
 fn run(chosen: &[String]) -> Outcome<bool> {
@@ -102,6 +116,12 @@ fn run(chosen: &[String]) -> Outcome<bool> {
     let passed = rows.len() - failed - skipped;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(failed == 0)
+}
+
+fn run_bench(chosen: &[String]) -> Outcome<()> {
+    let folder = Folder::new()?;
+    end_on_signals(folder.path())?;
+    bench::run(&Tools::new(folder.path())?, chosen)
 }
 
 fn name(row: &Row) -> String {

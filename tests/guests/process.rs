@@ -71,6 +71,10 @@ impl Program {
         i32::try_from(self.child.id()).expect("a process id")
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns what the program has said up to now.
     pub fn said(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();

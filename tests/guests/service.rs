@@ -47,6 +47,10 @@ impl Service {
         &self.socket
     }
 
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
     /// Kills the command. Its socket file stays.
     pub fn kill(&mut self) {
         self.program.kill();

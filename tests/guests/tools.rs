@@ -103,7 +103,16 @@ pub struct Folder(PathBuf);
 impl Folder {
     /// Makes the folder. Its path is short, because that of a socket has at most 107 bytes.
     pub fn new() -> Outcome<Self> {
-        let path = quiet(Command::new("mktemp").args(["-d", "/tmp/virtside-guests.XXXXXX"]))?;
+        Self::like("/tmp/virtside-guests.XXXXXX")
+    }
+
+    /// Makes the folder in memory.
+    pub fn in_memory() -> Outcome<Self> {
+        Self::like("/dev/shm/virtside-bench.XXXXXX")
+    }
+
+    fn like(template: &str) -> Outcome<Self> {
+        let path = quiet(Command::new("mktemp").args(["-d", template]))?;
         Ok(Self(path.into()))
     }
 
