@@ -69,6 +69,14 @@ fn device_of(mut table: Table) -> std::result::Result<Device, String> {
     let common = Common {
         vhost_user: text("vhost-user")?.map(Into::into),
         name: text("name")?,
+        no_packed: match table.remove("no-packed") {
+            None => false,
+            Some(Value::Boolean(value)) => value,
+            Some(other) => {
+                let found = other.type_str();
+                return Err(format!("`no-packed` is {found}, expected a boolean"));
+            }
+        },
     };
     Ok(match kind.as_str() {
         "blk" => Device::Blk(described(common, table)?),

@@ -47,6 +47,10 @@ pub(super) struct Common {
     /// The name of the device in messages. By default the name is the kind of device
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<String>,
+
+    /// Offer no packed rings. Drivers that would use them then use split rings
+    #[arg(long)]
+    pub(super) no_packed: bool,
 }
 
 impl Device {

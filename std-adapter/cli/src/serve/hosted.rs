@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use virtside::Features;
+use virtside::{Features, features::Offer};
 use virtside_std::{
     Ended,
     vhost_user::{VhostUserDevice, VhostUserError},
@@ -44,6 +44,8 @@ pub(super) struct Context {
     pub(super) meter: Option<Meter>,
     /// Each request is written to the log.
     pub(super) traced: bool,
+    /// Packed rings are not offered.
+    pub(super) no_packed: bool,
 }
 
 /// A descriptor that wakes a device.
@@ -105,11 +107,17 @@ impl<D: Watch + Send + 'static> Plan<D> {
             stop,
             meter,
             traced,
+            no_packed,
         } = self.context;
+        let mut offer = Offer::AS_IS;
+        if no_packed {
+            offer = offer.without(Features::RING_PACKED);
+        }
         let model = Watched::new(name, self.model, self.withheld)
             .with_meter(meter)
             .with_trace(traced);
         let device: VhostUserDevice<_, Q, N> = VhostUserDevice::new(model, self.slots)
+            .with_offer(offer)
             .with_spin(self.spin)
             .with_stop(stop);
         let wakes = self.wakes.into_iter();

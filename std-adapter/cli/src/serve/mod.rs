@@ -206,6 +206,7 @@ fn open(
             stop: stop.try_clone()?,
             meter,
             traced,
+            no_packed: common.no_packed,
         };
         services.push(Service {
             name,
