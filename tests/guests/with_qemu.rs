@@ -14,13 +14,23 @@ use crate::{
 /// How often the service is killed.
 const KILLS: u32 = 3;
 
+/// Serves a source of entropy with this ring format. QEMU's device of this kind passes the offer of
+/// the service on, whatever its option `packed` says.
+fn serve_rng(bench: &Bench<'_>, ring: Ring) -> Outcome<Service> {
+    let mut arguments = vec!["rng"];
+    if ring == Ring::Split {
+        arguments.push("--no-packed");
+    }
+    Service::start(&bench.tools.virtside, &bench.folder, &arguments)
+}
+
 /// A disk and a source of entropy. The machine is stopped in the middle of writes.
 pub fn devices(bench: &Bench<'_>, ring: Ring) -> Outcome<Verified> {
     let folder = &bench.folder;
     let image = image::make(folder)?.display().to_string();
     let virtside = &bench.tools.virtside;
     let blk = Service::start(virtside, folder, &["blk", "--disk", &image])?;
-    let rng = Service::start(virtside, folder, &["rng"])?;
+    let rng = serve_rng(bench, ring)?;
     let machine = Machine {
         folder: folder.clone(),
         initrd: bench.tools.initrd(Initrd::Qemu)?.to_owned(),
@@ -59,7 +69,7 @@ pub fn suspend(bench: &Bench<'_>, ring: Ring) -> Outcome<Verified> {
     let image = image::make(folder)?.display().to_string();
     let virtside = &bench.tools.virtside;
     let blk = Service::start(virtside, folder, &["blk", "--disk", &image])?;
-    let rng = Service::start(virtside, folder, &["rng"])?;
+    let rng = serve_rng(bench, ring)?;
     let machine = Machine {
         folder: folder.clone(),
         initrd: bench.tools.initrd(Initrd::Qemu)?.to_owned(),

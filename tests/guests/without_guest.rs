@@ -76,7 +76,11 @@ pub fn kvm(bench: &Bench<'_>, _: Ring) -> Outcome<Verified> {
     let said = program.said();
     let last = said.trim().lines().last().unwrap_or("no reason given");
     match status.code() {
-        Some(0) => Verified::by(last),
+        Some(0) => {
+            let lines = said.lines();
+            let about = lines.filter_map(|line| line.strip_prefix("guest: blk: "));
+            Verified::by(about.collect::<Vec<_>>().join("; "))
+        }
         Some(CANNOT) => Ok(Verified::Skipped(last.to_owned())),
         _ => Err(failure(format!("tests/tools/kvm: {status}: {last}"))),
     }
