@@ -115,7 +115,14 @@ impl Tools {
         let (name, content): (_, &[&str]) = match which {
             Initrd::Uml => (
                 "uml.initrd",
-                &["mke2fs", "gpiodetect", "gpioget", "gpiomon", "gpioset"],
+                &[
+                    "mke2fs",
+                    "gpiodetect",
+                    "gpioget",
+                    "gpioinfo",
+                    "gpiomon",
+                    "gpioset",
+                ],
             ),
             Initrd::Qemu => (
                 "qemu.initrd",
