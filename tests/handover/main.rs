@@ -1,6 +1,7 @@
 //! A queue that the host quiets, and that the same or another device goes on with.
 
 mod order;
+mod polling;
 mod positions;
 mod quiet;
 

@@ -113,6 +113,8 @@ pub struct Device<
     quiesced: QueueSet<Q>,
     host_fault: Option<HostFault>,
     counters: Counters,
+    /// The host polls without kicks.
+    polling: bool,
     pub(crate) trace: T,
 }
 
@@ -156,6 +158,7 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
                 suppressed: 0,
                 rejected: 0,
             },
+            polling: false,
             trace,
         }
     }
@@ -183,8 +186,36 @@ impl<M: DriverMem, I, H, const Q: usize, const N: usize, T> Device<M, I, Q, N, H
             quiesced: self.quiesced,
             host_fault: self.host_fault,
             counters: self.counters,
+            polling: self.polling,
             trace,
         }
+    }
+
+    /// Sets whether the host polls without waiting for kicks. False by default.
+    ///
+    /// While true, a queue stays notified when it is empty, and its driver is told not to kick. A
+    /// poll then returns [`Step::Blocked`] instead of [`Step::Idle`]. Before the host waits for a
+    /// kick, it sets this to false and polls once more.
+    ///
+    /// ```
+    /// # use virtside::{ChainSlot, Device, DeviceModel, DriverMem, DriverNotify, Shared, Step};
+    /// /// Looks for chains a few times before it sleeps.
+    /// fn serve<M: DriverMem, I: DriverNotify, D: DeviceModel>(
+    ///     device: &mut Device<M, I, 1, 16, &Shared<1>>,
+    ///     model: &mut D,
+    ///     slots: &mut [ChainSlot<16>],
+    /// ) -> Step {
+    ///     device.set_polling(true);
+    ///     for _ in 0..100 {
+    ///         let _ = device.poll(model, slots, 64);
+    ///     }
+    ///     device.set_polling(false);
+    ///     device.poll(model, slots, 64)
+    /// }
+    /// # let _ = serve::<virtside::FlatMem, (), virtside::models::Entropy<fn(&mut [u8]) -> Result<usize, virtside::models::EntropyError>>>;
+    /// ```
+    pub const fn set_polling(&mut self, polling: bool) {
+        self.polling = polling;
     }
 
     /// Returns the same device with another policy for drivers that break the protocol.

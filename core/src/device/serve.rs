@@ -248,6 +248,12 @@ where
             if slot.is_free() {
                 match virtqueue.pop(&self.mem, slot.chain_mut()) {
                     Popped::Chain => {}
+                    Popped::Empty if self.polling => {
+                        virtqueue.disable_kicks();
+                        round.blocked.insert(queue);
+                        model.drained(queue);
+                        return;
+                    }
                     Popped::Empty => {
                         match virtqueue.enable_kicks() {
                             Ok(true) => {}

@@ -148,6 +148,7 @@ impl FileDisk {
         })
     }
 
+    #[cfg(feature = "io-uring")]
     pub(super) const fn file(&self) -> &File {
         &self.file
     }

@@ -17,6 +17,7 @@ pub(crate) enum Wait {
     /// The call may wait.
     Allowed,
     /// The call fails with [`io::ErrorKind::WouldBlock`] if it would wait (`RWF_NOWAIT`).
+    #[cfg(feature = "io-uring")]
     Refused,
 }
 
@@ -24,6 +25,7 @@ impl Wait {
     const fn flags(self) -> libc::c_int {
         match self {
             Self::Allowed => 0,
+            #[cfg(feature = "io-uring")]
             Self::Refused => libc::RWF_NOWAIT,
         }
     }

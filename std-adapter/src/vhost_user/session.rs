@@ -195,8 +195,10 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     /// # Errors
     /// The error of epoll.
     pub(super) fn work(&mut self) -> io::Result<Woken> {
+        let spins = self.device.is_some() && !self.spin.window().is_zero();
+        self.set_polling(spins);
         let mut step = self.poll();
-        if step != Step::More && self.device.is_some() && !self.spin.window().is_zero() {
+        if step != Step::More && spins {
             match self.poll_for_a_while()? {
                 Spun::Step(last) => step = last,
                 Spun::Woken(woken) => return Ok(woken),
@@ -227,14 +229,13 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     /// Looks for chains without a kick, until a chain or an event is there, or the time is over.
     fn poll_for_a_while(&mut self) -> io::Result<Spun> {
         let begun = Instant::now();
-        let mut step = Step::Idle;
         let mut rounds: u32 = 0;
+        for queue in numbers::<Q>().filter(|&queue| self.is_started(queue)) {
+            self.kicked(queue);
+        }
         while begun.elapsed() < self.spin.window() {
-            for queue in numbers::<Q>().filter(|&queue| self.is_started(queue)) {
-                self.kicked(queue);
-            }
             let before = self.chains();
-            step = self.poll();
+            let step = self.poll();
             if step == Step::More || self.chains() != before {
                 self.spin.found();
                 return Ok(Spun::Step(Step::More));
@@ -248,7 +249,14 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
             }
         }
         self.spin.failed();
-        Ok(Spun::Step(step))
+        self.set_polling(false);
+        Ok(Spun::Step(self.poll()))
+    }
+
+    fn set_polling(&mut self, polling: bool) {
+        if let Some(device) = &mut self.device {
+            device.set_polling(polling);
+        }
     }
 
     /// Returns the number of chains that the device has given back.
