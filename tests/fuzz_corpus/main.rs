@@ -8,7 +8,7 @@ use std::{
 
 #[cfg(feature = "packed")]
 use virtside_fuzz_bodies::packed_ring;
-use virtside_fuzz_bodies::{FuzzRam, registers, shifting, snapshot, split_ring};
+use virtside_fuzz_bodies::{FuzzRam, registers, shifting, snapshot, split_ring, vhost_user};
 use virtside_tests::random::Random;
 
 type Body = fn(&'static FuzzRam, &[u8]);
@@ -17,13 +17,14 @@ type Body = fn(&'static FuzzRam, &[u8]);
 static RAMS: [FuzzRam; COUNT] = [const { FuzzRam::new() }; COUNT];
 static TURNS: [Mutex<()>; COUNT] = [const { Mutex::new(()) }; COUNT];
 
-const COUNT: usize = if cfg!(feature = "packed") { 5 } else { 4 };
+const COUNT: usize = if cfg!(feature = "packed") { 6 } else { 5 };
 
 const BODIES: [(&str, Body); COUNT] = [
     ("registers", registers),
     ("split_ring", split_ring),
     ("shifting", shifting),
     ("snapshot", snapshot),
+    ("vhost_user", |_, bytes| vhost_user(bytes)),
     #[cfg(feature = "packed")]
     ("packed_ring", packed_ring),
 ];
@@ -92,7 +93,7 @@ fn the_shifting_corpus_runs_clean() {
 #[cfg(feature = "packed")]
 #[test]
 fn the_packed_ring_corpus_runs_clean() {
-    replay(4);
+    replay(5);
 }
 
 #[test]
@@ -118,10 +119,20 @@ fn random_changes_run_clean() {
 #[cfg(feature = "packed")]
 #[test]
 fn random_packed_rings_run_clean() {
-    random(4);
+    random(5);
 }
 
 #[test]
 fn random_states_run_clean() {
     random(3);
+}
+
+#[test]
+fn the_vhost_user_corpus_runs_clean() {
+    replay(4);
+}
+
+#[test]
+fn random_front_ends_run_clean() {
+    random(4);
 }

@@ -6,8 +6,10 @@
 //! fuzzer.
 
 mod snapshot;
+mod vhost_user;
 
 pub use snapshot::snapshot;
+pub use vhost_user::vhost_user;
 
 use virtio_spec::DeviceStatus;
 use virtside::{
