@@ -271,6 +271,29 @@ mod console {
     }
 
     #[test]
+    fn a_terminal_that_leaves_does_not_hold_output_or_others_back() {
+        let folder = Folder::new();
+        let path = folder.text("terminal.sock");
+        let service = device(&folder, &["console", "--socket", &path]);
+        let mut guest = front_end(&folder, 2, 0);
+        for _ in 0..3 {
+            // The guest has no buffer for input.
+            let mut terminal = UnixStream::connect(&path).unwrap();
+            wait("the terminal is connected", || {
+                guest.ask(OUTPUT, b"?", 0);
+                terminal.set_nonblocking(true).unwrap();
+                terminal.read(&mut [0; 64]).ok()
+            });
+            drop(terminal);
+            for _ in 0..300 {
+                assert_eq!(guest.ask(OUTPUT, &[b'x'; 4000], 0), b"");
+            }
+        }
+        drop(guest);
+        service.stop();
+    }
+
+    #[test]
     fn a_reader_that_is_full_holds_the_output_back() {
         let folder = Folder::new();
         let path = folder.text("terminal.sock");

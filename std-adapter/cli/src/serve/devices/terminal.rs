@@ -13,6 +13,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
+    io::Errno,
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{OptionalActions, tcgetattr, tcsetattr},
 };
@@ -122,7 +123,7 @@ impl State {
                 for result in [self.watch(io::stdin()), self.watch(io::stdout())] {
                     match result {
                         // A regular file is always ready, and cannot be waited for.
-                        Err(rustix::io::Errno::PERM) | Ok(()) => {}
+                        Err(Errno::PERM) | Ok(()) => {}
                         Err(error) => return Err(error),
                     }
                 }
@@ -153,6 +154,14 @@ impl State {
         let End::Socket(socket, client) = &mut self.end else {
             return;
         };
+        // Who has left may have left input behind.
+        let has_left = |client: &UnixStream| {
+            ready(client.as_fd()).contains(PollFlags::HUP)
+                && matches!(rustix::io::ioctl_fionread(client), Ok(0) | Err(_))
+        };
+        if client.as_ref().is_some_and(has_left) {
+            *client = None;
+        }
         if client.is_some() {
             return;
         }
@@ -181,7 +190,7 @@ impl State {
         }
     }
 
-    /// Disconnects who has left, and connects who waits.
+    /// Disconnects the terminal, and connects the next one.
     fn disconnect(&mut self) {
         if let End::Socket(_, client) = &mut self.end {
             *client = None;
@@ -204,19 +213,18 @@ impl State {
         }
     }
 
-    /// Handles an error of a read or write.
-    fn failed(&mut self, error: rustix::io::Errno) -> ConsoleError {
-        match (&mut self.end, error) {
-            (_, rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => ConsoleError::NotReady,
-            // Nobody has the other side open.
-            (End::Pty(_), rustix::io::Errno::IO) => ConsoleError::NotReady,
+    /// Handles an error of a read or write. Returns `Ok` if the other side is closed.
+    fn closes(&mut self, error: Errno) -> std::result::Result<(), ConsoleError> {
+        match (&self.end, error) {
+            (_, Errno::AGAIN | Errno::INTR) => Err(ConsoleError::NotReady),
+            (End::Pty(_), Errno::IO) => Ok(()),
             (End::Socket(..), _) => {
                 self.disconnect();
-                ConsoleError::NotReady
+                Ok(())
             }
             _ => {
                 self.complaints.report(error);
-                ConsoleError::Failed
+                Err(ConsoleError::Failed)
             }
         }
     }
@@ -268,7 +276,10 @@ impl State {
                 Err(ConsoleError::NotReady)
             }
             Ok(count) => Ok(count),
-            Err(error) => Err(self.failed(error)),
+            Err(error) => Err(match self.closes(error) {
+                Ok(()) => ConsoleError::NotReady,
+                Err(error) => error,
+            }),
         }
     }
 
@@ -285,7 +296,8 @@ impl State {
         }
         match rustix::io::write(output, bytes) {
             Ok(count) => Ok(count),
-            Err(error) => Err(self.failed(error)),
+            // The output goes nowhere.
+            Err(error) => self.closes(error).map(|()| bytes.len()),
         }
     }
 }
