@@ -57,3 +57,23 @@ fn one_line(text: &str) -> String {
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     format!("{line} (see --help)")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_of_several_lines_becomes_one() {
+        let error = Args::try_parse_from(["virtside", "serve", "blk"]).unwrap_err();
+        let line = one_line(&error.to_string());
+        assert!(line.contains("--disk <FILE>"), "{line}");
+        assert_eq!(line.lines().count(), 1);
+    }
+}

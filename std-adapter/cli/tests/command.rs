@@ -78,6 +78,15 @@ fn the_main_job_ends_with_the_same_files_on_both_sides() {
 }
 
 #[test]
+fn the_demo_has_a_name_of_its_own() {
+    let output = virtside(&["demo", "--mib", "4"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stdout(&output).contains("guest and host see the same"));
+    refused(&virtside(&["--mib", "4", "demo"]));
+    refused(&virtside(&["--trace", "serve", "rng"]));
+}
+
+#[test]
 fn wrong_arguments_give_one_line_and_exit_code_2() {
     for arguments in [
         &["--mib", "3"][..],

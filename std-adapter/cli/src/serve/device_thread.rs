@@ -25,8 +25,9 @@ use vmm_sys_util::{
 use super::{complaints::Complaints, hosted::Hosted, signals::Waker, socket::Socket};
 use crate::failure::Result;
 
-/// How long to wait after a front end could not be accepted.
-const PAUSE: Duration = Duration::from_millis(200);
+/// How long to wait after a front end that failed, so that one that fails again and again does not
+/// fill the log.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Data of the events.
 const STOP: u64 = 0;
@@ -177,7 +178,10 @@ impl Service {
         match self.hosted.serve(front_end) {
             Ok(Ended::Stream) => log::info!(target: &self.name, "the front end has left"),
             Ok(_) => {}
-            Err(error) => log::warn!(target: &self.name, "{}", sentence(&error)),
+            Err(error) => {
+                log::warn!(target: &self.name, "{}", sentence(&error));
+                thread::sleep(PAUSE);
+            }
         }
     }
 }

@@ -25,6 +25,9 @@ use crate::failure::{Failure, Result};
 /// How long to wait for another process that creates a socket in the same folder.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Most bytes in the path of a socket.
+const LONGEST: usize = 107;
+
 /// A listening socket that does not block. When it is dropped, its file is removed, if it has made
 /// the file.
 #[derive(Debug)]
@@ -125,6 +128,11 @@ impl Socket {
             Failure::Usage(format!("socket {path}: {why}"))
         };
         let path = std::path::absolute(path).map_err(|error| refused(&error))?;
+        let len = path.as_os_str().len();
+        if len > LONGEST {
+            let why = format!("the path has {len} bytes, and a socket has room for {LONGEST}");
+            return Err(refused(&why));
+        }
         let _turn = path.parent().and_then(folder_lock);
         let listener = match UnixListener::bind(&path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -83,6 +83,16 @@ fn a_folder_that_does_not_exist_is_refused() {
 }
 
 #[test]
+fn a_path_that_is_too_long_is_refused_with_its_length() {
+    let folder = Folder::new();
+    let name = "s".repeat(100);
+    let socket = folder.text(&name);
+    let line = refused(&["serve", "rng", "--vhost-user", &socket]);
+    let why = format!("{} bytes, and a socket has room for 107", socket.len());
+    assert!(line.contains(&why), "{line}");
+}
+
+#[test]
 fn a_second_front_end_waits_until_the_first_one_leaves() {
     let folder = Folder::new();
     let mut service = disk(&folder, &[]);
