@@ -2,6 +2,7 @@
 //! and hostile.
 
 mod blk;
+mod dirty;
 mod hostile;
 mod inflight;
 mod messages;
@@ -156,10 +157,19 @@ impl<D> FrontEnd<D> {
         self.wire.set_mem_table(&regions).map(|_| ())
     }
 
-    /// Says where the rings of queue 0 are.
+    /// Says where the rings of queue 0 are, and how large they are.
     fn place(&mut self) -> vhost::Result<()> {
-        let config = self.config;
         self.wire.set_vring_num(0, SIZE)?;
+        self.place_rings()
+    }
+
+    /// Says where the rings of a running queue are, as before.
+    fn place_again(&mut self) {
+        self.place_rings().expect("the same addresses");
+    }
+
+    fn place_rings(&mut self) -> vhost::Result<()> {
+        let config = self.config;
         let rings = VringConfigData {
             queue_max_size: SIZE,
             queue_size: SIZE,

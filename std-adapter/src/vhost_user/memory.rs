@@ -4,9 +4,11 @@ use std::fs::File;
 
 use vhost::vhost_user::{Error, Result, message::VhostUserMemoryRegion};
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+    FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    mmap::MmapRegionBuilder,
 };
 
+use super::dirty::Dirty;
 use crate::VmMem;
 
 /// A shared region: its addresses for the front end and for the driver, and its mapping.
@@ -14,7 +16,7 @@ use crate::VmMem;
 struct Shared {
     /// Address in the front end's process, which ring addresses refer to.
     user: u64,
-    region: std::sync::Arc<GuestRegionMmap>,
+    region: std::sync::Arc<GuestRegionMmap<Dirty>>,
 }
 
 /// The regions of a front end.
@@ -32,7 +34,12 @@ impl Regions {
     /// # Errors
     /// The file cannot be mapped, or the region overlaps another one or the end of the address
     /// space. Nothing changes.
-    pub(super) fn add(&mut self, region: &VhostUserMemoryRegion, file: File) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        region: &VhostUserMemoryRegion,
+        file: File,
+        dirty: &Dirty,
+    ) -> Result<()> {
         let user_end = region.user_addr.checked_add(region.memory_size);
         let overlaps = |other: &Shared| {
             let distance = region.user_addr.wrapping_sub(other.user);
@@ -47,7 +54,13 @@ impl Regions {
         }
         let len = usize::try_from(region.memory_size).map_err(|_| Error::InvalidParam)?;
         let file = FileOffset::new(file, region.mmap_offset);
-        let mapping = MmapRegion::from_file(file, len).map_err(|_| Error::InvalidParam)?;
+        let dirty = dirty.at(region.guest_phys_addr);
+        let mapping = MmapRegionBuilder::new_with_bitmap(len, dirty)
+            .with_file_offset(file)
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(libc::MAP_NORESERVE | libc::MAP_SHARED)
+            .build()
+            .map_err(|_| Error::InvalidParam)?;
         let start = GuestAddress(region.guest_phys_addr);
         let mapped = GuestRegionMmap::new(mapping, start).ok_or(Error::InvalidParam)?;
         self.0.push(Shared {
@@ -80,14 +93,14 @@ impl Regions {
     ///
     /// # Errors
     /// Two regions overlap.
-    pub(super) fn map(&self) -> Result<VmMem> {
+    pub(super) fn map(&self) -> Result<VmMem<Dirty>> {
         let mut regions: Vec<_> = self.0.iter().map(|shared| shared.region.clone()).collect();
         regions.sort_by_key(|region| region.start_addr());
         let memory = GuestMemoryMmap::from_arc_regions(regions);
         // A memory without regions is an error for the library, and is a state of the front end.
         match memory {
             Ok(memory) => Ok(VmMem::new(&memory)),
-            Err(_) if self.0.is_empty() => Ok(VmMem::new(&GuestMemoryMmap::<()>::new())),
+            Err(_) if self.0.is_empty() => Ok(VmMem::new(&GuestMemoryMmap::<Dirty>::new())),
             Err(_) => Err(Error::InvalidParam),
         }
     }

@@ -15,6 +15,7 @@ use virtside::{DeviceModel, DriverNotify, Features};
 use vmm_sys_util::epoll::{ControlOperation, EpollEvent, EventSet};
 
 use super::{
+    dirty::LOG_ALL,
     inflight::{self, Inflight},
     memory::Regions,
     session::{Session, numbers},
@@ -29,6 +30,7 @@ const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)
     .union(VhostUserProtocolFeatures::INFLIGHT_SHMFD)
+    .union(VhostUserProtocolFeatures::LOG_SHMFD)
     .union(VhostUserProtocolFeatures::STATUS)
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
 
@@ -57,13 +59,15 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
     fn get_features(&mut self) -> Result<u64> {
         let offered = self.offered();
         let [low, high] = [0, 1].map(|word| u64::from(offered.word(word)));
-        Ok(high << 32 | low | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
+        let own = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() | LOG_ALL;
+        Ok(high << 32 | low | own)
     }
 
     fn set_features(&mut self, features: u64) -> Result<()> {
         let protocol = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
         self.enables = features & protocol != 0;
-        let features = Features::from_bits((features & !protocol).into());
+        self.dirty.set_on(features & LOG_ALL != 0);
+        let features = Features::from_bits((features & !(protocol | LOG_ALL)).into());
         if self.rings.iter().any(|ring| ring.started && ring.enabled) {
             return if features == self.features {
                 Ok(())
@@ -104,7 +108,7 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
         }
         let mut table = Regions::default();
         for (region, file) in regions.iter().zip(files) {
-            table.add(region, file)?;
+            table.add(region, file, &self.dirty)?;
         }
         self.regions = table;
         self.memory_changed()?;
@@ -124,7 +128,7 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
         if self.regions.len() >= MEMORY_SLOTS {
             return Err(Error::InvalidOperation("too many regions"));
         }
-        self.regions.add(region, file)?;
+        self.regions.add(region, file, &self.dirty)?;
         self.memory_changed()?;
         Ok(None)
     }
@@ -148,7 +152,11 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
         available: u64,
         _: u64,
     ) -> Result<()> {
-        self.free_ring(index)?.areas = [descriptor, available, used];
+        let areas = [descriptor, available, used];
+        // A front end that starts or stops its log says the addresses again.
+        if self.ring(index)?.1.areas != areas {
+            self.free_ring(index)?.areas = areas;
+        }
         Ok(())
     }
 
@@ -258,6 +266,10 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
         Ok(())
     }
 
+    fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> Result<()> {
+        self.dirty.set_area(log, file)
+    }
+
     fn set_gpu_socket(&mut self, _: GpuBackend) -> Result<()> {
         not_offered()
     }
@@ -276,9 +288,6 @@ impl<D: DeviceModel, const Q: usize, const N: usize> VhostUserBackendReqHandlerM
         not_offered()
     }
     fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {
-        not_offered()
-    }
-    fn set_log_base(&mut self, _: &VhostUserLog, _: File) -> Result<()> {
         not_offered()
     }
 }

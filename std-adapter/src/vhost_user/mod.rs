@@ -15,6 +15,7 @@
 //! | SET_STATUS 0, RESET_DEVICE | the device is dropped; [`reset`](virtside::DeviceModel::reset) of the model |
 //! | GET_STATUS | the status that was set; DEVICE_NEEDS_RESET from [`needs_reset`](virtside::Device::needs_reset) |
 //! | SET_VRING_CALL | [`DriverNotify::used`](virtside::DriverNotify::used) of that queue |
+//! | SET_LOG_BASE, SET_FEATURES with LOG_ALL | the pages that the device writes are marked in the log |
 //! | SET_INFLIGHT_FD | each queue gives chains back [in order](virtside::message::RingPosition::in_order), and its position is recorded |
 //! | GET_CONFIG, SET_CONFIG | [`read_config`](virtside::DeviceConfig::read_config), [`write_config`](virtside::DeviceConfig::write_config) |
 //!
@@ -31,6 +32,7 @@
 //!   access to that memory, as every vhost-user back end does.
 
 mod calls;
+mod dirty;
 mod inflight;
 mod memory;
 mod messages;

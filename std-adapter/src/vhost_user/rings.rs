@@ -8,7 +8,7 @@ use virtside::{
     message::RingPosition,
 };
 
-use super::inflight::Recorded;
+use super::{dirty::Dirty, inflight::Recorded};
 use crate::VmMem;
 
 /// `VIRTQ_DESC_F_AVAIL`
@@ -108,7 +108,7 @@ pub(super) fn base(position: &RingPosition, features: Features) -> u32 {
 }
 
 /// Reads 16 bits of a ring.
-fn load(memory: &VmMem, area: u64, offset: u64) -> Option<u16> {
+fn load(memory: &VmMem<Dirty>, area: u64, offset: u64) -> Option<u16> {
     let range = DriverRange::new(area.checked_add(offset)?, 2)?;
     let mut bytes = [0; 2];
     let view = memory.translate(range, Permission::Read).ok()?;
@@ -116,13 +116,13 @@ fn load(memory: &VmMem, area: u64, offset: u64) -> Option<u16> {
 }
 
 /// Returns the used index of a split ring.
-pub(super) fn used_index(memory: &VmMem, device_area: u64) -> Option<u16> {
+pub(super) fn used_index(memory: &VmMem<Dirty>, device_area: u64) -> Option<u16> {
     load(memory, device_area, 2)
 }
 
 /// Returns whether the descriptor at a position of a packed ring is available in the round of the
 /// position. If a chain was available there, it is not answered yet.
-pub(super) fn is_available(memory: &VmMem, ring: u64, position: u16) -> bool {
+pub(super) fn is_available(memory: &VmMem<Dirty>, ring: u64, position: u16) -> bool {
     let offset = u64::from(position & !WRAP).saturating_mul(16);
     let flags = load(memory, ring, offset.saturating_add(14));
     let wrap = position & WRAP != 0;
@@ -132,6 +132,6 @@ pub(super) fn is_available(memory: &VmMem, ring: u64, position: u16) -> bool {
 /// Returns whether the first descriptor of a packed ring was never marked as used: its flag USED is
 /// clear. In every later round it is set, before and after the driver makes the slot available
 /// again.
-pub(super) fn is_fresh(memory: &VmMem, ring: u64) -> bool {
+pub(super) fn is_fresh(memory: &VmMem<Dirty>, ring: u64) -> bool {
     load(memory, ring, 14).is_some_and(|flags| flags & USED == 0)
 }

@@ -19,6 +19,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use super::{
     VhostUserDevice,
     calls::Calls,
+    dirty::Dirty,
     inflight::Inflight,
     memory::Regions,
     rings::{Ring, base, is_available, is_fresh, used_index},
@@ -62,7 +63,7 @@ enum Spun {
 }
 
 type Hosted<const Q: usize, const N: usize> =
-    Device<VmMem, Calls, Q, N, Arc<Shared<Q>>, Inflight<Q>>;
+    Device<VmMem<Dirty>, Calls, Q, N, Arc<Shared<Q>>, Inflight<Q>>;
 
 /// The queue checks of a model. The set of queues is not checked, because a front end starts one
 /// queue after the other and does not say which is the last.
@@ -97,6 +98,8 @@ pub(super) struct Session<'h, D, const Q: usize, const N: usize> {
     pub(super) calls: Calls,
     pub(super) features: Features,
     pub(super) device: Option<Hosted<Q, N>>,
+    /// The log of the pages that the device has written.
+    pub(super) dirty: Dirty,
     /// What is recorded for the next device, if this one is killed.
     pub(super) inflight: Inflight<Q>,
     /// State that the device shares.
@@ -145,6 +148,7 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
             calls: Calls::new(Q),
             features: Features::empty(),
             device: None,
+            dirty: Dirty::default(),
             inflight: Inflight::none(),
             shared: Arc::default(),
             told: false,
