@@ -10,6 +10,7 @@
 //! guest, uml, qemu                      guests
 //! service, image                        the command, and a disk image
 //! with_uml, with_qemu, without_guest    what the rows do
+//! readme                                the commands of the README
 //! rows                                  the table
 //! bench                                 the benchmark (argument `--bench`)
 //! ```
@@ -20,6 +21,7 @@ mod image;
 mod outcome;
 mod process;
 mod qemu;
+mod readme;
 mod rows;
 mod service;
 mod tools;

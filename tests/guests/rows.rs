@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     outcome::{Outcome, failure},
-    tools, with_qemu, with_uml, without_guest,
+    readme, tools, with_qemu, with_uml, without_guest,
 };
 
 /// The device numbers of VirtIO.
@@ -177,6 +177,12 @@ pub fn all() -> Vec<Row> {
         device: "blk",
         ring: None,
         run: without_guest::qemu_io,
+    });
+    rows.push(Row {
+        guest: "qemu",
+        device: "README",
+        ring: None,
+        run: readme::qemu,
     });
     if tools::script("kvm").exists() {
         rows.push(Row {
