@@ -162,8 +162,11 @@ impl Service {
                 Ok(Some(front_end)) => {
                     complaints.tell_unsaid();
                     busy.store(true, Ordering::Release);
-                    self.serve(front_end);
+                    let served = self.serve(front_end);
                     busy.store(false, Ordering::Release);
+                    if !served {
+                        thread::sleep(PAUSE);
+                    }
                 }
                 Err(error) => {
                     complaints.report(format_args!("cannot accept a front end: {error}"));
@@ -173,16 +176,18 @@ impl Service {
         }
     }
 
-    fn serve(&mut self, front_end: UnixStream) {
+    /// Serves one front end. Returns false if it failed.
+    fn serve(&mut self, front_end: UnixStream) -> bool {
         log::info!(target: &self.name, "a front end has connected");
         match self.hosted.serve(front_end) {
             Ok(Ended::Stream) => log::info!(target: &self.name, "the front end has left"),
             Ok(_) => {}
             Err(error) => {
                 log::warn!(target: &self.name, "{}", sentence(&error));
-                thread::sleep(PAUSE);
+                return false;
             }
         }
+        true
     }
 }
 
