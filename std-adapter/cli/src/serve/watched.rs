@@ -189,6 +189,8 @@ impl<D: Watch> DeviceConfig for Watched<D> {
     }
 }
 
+// Each method is passed on, those with a default too.
+#[warn(clippy::missing_trait_methods)]
 impl<D: Watch> DeviceModel for Watched<D> {
     fn queue_check(&self) -> impl QueueCheck {
         self.model.queue_check()

@@ -143,6 +143,8 @@ impl WatchedDisk {
     }
 }
 
+// Each method is passed on, those with a default too.
+#[warn(clippy::missing_trait_methods)]
 impl BlockBackend for WatchedDisk {
     fn capacity(&self) -> u64 {
         either!(&self.disk, disk => disk.capacity())
