@@ -5,13 +5,17 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
 use crate::{
+    null,
     outcome::{Outcome, failure},
     process::Program,
     rows::Tools,
@@ -62,6 +66,9 @@ const LOADS: [Load; 3] = [
 enum Server {
     /// `virtside serve blk` with these arguments.
     Ours(&'static [&'static str]),
+    /// This program, as a server of the [null](crate::null) disk that looks for requests for so many
+    /// microseconds.
+    OurNull(&'static str),
     /// `qemu-storage-daemon` with this block device.
     Theirs(&'static str),
 }
@@ -83,6 +90,14 @@ const MATCHES: [Match; 2] = [
                 Server::Ours(&["--disk", "IMAGE", "--spin", "50"]),
             ),
             (
+                "virtside --aio sync",
+                Server::Ours(&["--disk", "IMAGE", "--aio", "sync"]),
+            ),
+            (
+                "virtside --aio sync --spin 50",
+                Server::Ours(&["--disk", "IMAGE", "--aio", "sync", "--spin", "50"]),
+            ),
+            (
                 "qemu-storage-daemon, threads",
                 Server::Theirs("driver=file,filename=IMAGE,aio=threads"),
             ),
@@ -95,11 +110,8 @@ const MATCHES: [Match; 2] = [
     Match {
         what: "no disk",
         servers: &[
-            ("virtside", Server::Ours(&["--null", "SIZE"])),
-            (
-                "virtside --spin 50",
-                Server::Ours(&["--null", "SIZE", "--spin", "50"]),
-            ),
+            ("virtside-std", Server::OurNull("0")),
+            ("virtside-std, spin 50", Server::OurNull("50")),
             (
                 "qemu-storage-daemon, null-co",
                 Server::Theirs("driver=null-co,size=SIZE,read-zeroes=off"),
@@ -191,6 +203,15 @@ fn measure(
             service.stop()?;
             Ok(turn)
         }
+        Server::OurNull(spin) => {
+            let socket = folder.join("null.sock");
+            let mut command = Command::new(env::current_exe()?);
+            command.arg(null::ARGUMENT).arg(&socket).args([&size, spin]);
+            let log = folder.join("null.log");
+            let mut server = Program::start("the server without a disk", &command, &log)?;
+            wait_for_socket(&socket, &mut server)?;
+            client(shared, folder, &socket, server.pid(), load)
+        }
         Server::Theirs(block) => {
             let socket = folder.join("theirs.sock");
             let mut command = in_debian(shared, "qemu-storage-daemon");
@@ -216,7 +237,7 @@ fn wait_for_socket(socket: &Path, program: &mut Program) -> Outcome<()> {
         if program.ended()?.is_some() || Instant::now() > end {
             return Err(failure(format!("no socket: {}", program.said())));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }

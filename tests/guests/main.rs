@@ -12,12 +12,14 @@
 //! with_uml, with_qemu, without_guest    what the rows do
 //! readme                                the commands of the README
 //! rows                                  the table
+//! null                                  a server without a disk
 //! bench                                 the benchmark (argument `--bench`)
 //! ```
 
 mod bench;
 mod guest;
 mod image;
+mod null;
 mod outcome;
 mod process;
 mod qemu;
@@ -42,19 +44,15 @@ use rows::{Bench, Ring, Row, Tools, Verified};
 use tools::Folder;
 
 fn main() -> ExitCode {
-    let mut chosen: Vec<String> = env::args().skip(1).collect();
-    let benches = chosen.first().is_some_and(|first| first == BENCH);
-    if benches {
-        chosen.remove(0);
-    }
-    if let Some(option) = chosen.iter().find(|argument| argument.starts_with('-')) {
-        eprintln!("unknown option {option}: arguments are parts of the names of rows");
-        return ExitCode::from(2);
-    }
-    let result = if benches {
-        run_bench(&chosen).map(|()| true)
-    } else {
-        run(&chosen)
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let result = match arguments.split_first() {
+        Some((first, rest)) if first == null::ARGUMENT => null::run(rest).map(|()| true),
+        Some((first, rest)) if first == BENCH => run_bench(rest).map(|()| true),
+        Some((first, _)) if first.starts_with('-') => {
+            eprintln!("unknown option {first}: arguments are parts of the names of rows");
+            return ExitCode::from(2);
+        }
+        _ => run(&arguments),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -78,8 +76,8 @@ fn run(chosen: &[String]) -> Outcome<bool> {
     if rows.is_empty() {
         return Err(failure("no row has such a name"));
     }
+    end_on_signals()?;
     let folder = Folder::new()?;
-    end_on_signals(folder.path())?;
     let tools = Tools::new(folder.path())?;
     println!(
         "{:<8} {:<11} {:<7} {:>7}  result",
@@ -121,8 +119,8 @@ fn run(chosen: &[String]) -> Outcome<bool> {
 }
 
 fn run_bench(chosen: &[String]) -> Outcome<()> {
+    end_on_signals()?;
     let folder = Folder::new()?;
-    end_on_signals(folder.path())?;
     bench::run(&Tools::new(folder.path())?, chosen)
 }
 
@@ -159,13 +157,12 @@ fn show_logs(folder: &Path) {
 }
 
 /// Ends everything at a signal.
-fn end_on_signals(folder: &Path) -> Outcome<()> {
+fn end_on_signals() -> Outcome<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
-    let folder = folder.to_owned();
     thread::spawn(move || {
         if signals.forever().next().is_some() {
             process::kill_all();
-            let _ = fs::remove_dir_all(folder);
+            tools::remove_folders();
             std::process::exit(130);
         }
     });

@@ -4,6 +4,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use crate::outcome::{Failure, Outcome, check, failure};
@@ -96,6 +97,9 @@ pub fn digest(path: &Path) -> Outcome<String> {
         .ok_or_else(|| failure("sha256sum printed nothing"))
 }
 
+/// The folders that exist.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
 /// A folder that is removed when this is dropped.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
@@ -112,8 +116,9 @@ impl Folder {
     }
 
     fn like(template: &str) -> Outcome<Self> {
-        let path = quiet(Command::new("mktemp").args(["-d", template]))?;
-        Ok(Self(path.into()))
+        let path = PathBuf::from(quiet(Command::new("mktemp").args(["-d", template]))?);
+        folders().push(path.clone());
+        Ok(Self(path))
     }
 
     pub fn path(&self) -> &Path {
@@ -131,5 +136,17 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+        folders().retain(|path| *path != self.0);
+    }
+}
+
+fn folders() -> MutexGuard<'static, Vec<PathBuf>> {
+    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes every folder. For the end by a signal.
+pub fn remove_folders() {
+    for path in folders().drain(..) {
+        let _ = fs::remove_dir_all(path);
     }
 }
