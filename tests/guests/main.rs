@@ -9,7 +9,8 @@
 //! tools                                 scripts and commands
 //! guest, uml, qemu                      guests
 //! service, image                        the command, and a disk image
-//! with_uml, with_qemu, without_guest    what the rows do
+//! with_uml, with_qemu, with_driver      what the rows do
+//! without_guest                         the rest of them
 //! readme                                the commands of the README
 //! rows                                  the table
 //! null                                  a server without a disk
@@ -28,6 +29,7 @@ mod rows;
 mod service;
 mod tools;
 mod uml;
+mod with_driver;
 mod with_qemu;
 mod with_uml;
 mod without_guest;

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     outcome::{Outcome, failure},
-    readme, tools, with_qemu, with_uml, without_guest,
+    readme, tools, with_driver, with_qemu, with_uml, without_guest,
 };
 
 /// The device numbers of VirtIO.
@@ -172,6 +172,7 @@ pub fn all() -> Vec<Row> {
     both("qemu", "blk, rng", with_qemu::devices);
     both("qemu", "suspended", with_qemu::suspend);
     both("qemu", "blk, killed", with_qemu::reconnect);
+    both("driver", "blk", with_driver::blk);
     rows.push(Row {
         guest: "qemu-io",
         device: "blk",
@@ -184,13 +185,11 @@ pub fn all() -> Vec<Row> {
         ring: None,
         run: readme::qemu,
     });
-    if tools::script("kvm").exists() {
-        rows.push(Row {
-            guest: "kvm",
-            device: "blk, rng",
-            ring: None,
-            run: without_guest::kvm,
-        });
-    }
+    rows.push(Row {
+        guest: "kvm",
+        device: "blk, rng",
+        ring: None,
+        run: without_guest::kvm,
+    });
     rows
 }
