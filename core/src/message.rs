@@ -71,8 +71,8 @@ impl RingPosition {
     /// Creates the positions of a queue whose last device has given every chain back.
     ///
     /// Both positions are then equal. If the last device of a split queue is gone and may not have
-    /// given every chain back, use the index in the used ring for both: the lost chains are served
-    /// again. The last device may also have left an interrupt unsent, so send one after the start.
+    /// given every chain back, use the index in the used ring for both: the unanswered chains are
+    /// served again. The last device may also have left an interrupt unsent, so send one after the start.
     #[must_use]
     pub const fn at(next_avail: u16, next_used: u16) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl RingPosition {
     /// Returns the same positions, of a queue that gives chains back in the order in which they were
     /// made available. Chains that are answered early wait for the older chains.
     ///
-    /// If the device of such a queue is lost, every chain from `next_used` on is unanswered, and
+    /// If the device of such a queue is killed, every chain from `next_used` on is unanswered, and
     /// none before it. Another device serves exactly these chains if it starts with `next_used` as
     /// both positions.
     ///

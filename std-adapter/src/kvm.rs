@@ -68,7 +68,7 @@ pub fn ioeventfds<T: Served + Send + 'static>(
     Ok(())
 }
 
-/// Removes what [`ioeventfds`] has made with the same arguments. Call it before another device gets
+/// Removes the ioeventfds that [`ioeventfds`] registered with the same arguments. Call it before another device gets
 /// these registers, for instance when a device is stopped and hosted again.
 ///
 /// # Errors

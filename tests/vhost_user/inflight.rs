@@ -85,14 +85,22 @@ impl Keeper {
     }
 
     /// Connects to the next device, after the last one was killed.
-    fn reconnect(mut self, last: usize) -> Self {
+    fn reconnect(self, last: usize) -> Self {
+        self.renew(last, true)
+    }
+
+    /// Connects to the next device, after the last one has left or was killed.
+    fn renew(mut self, last: usize, killed: bool) -> Self {
         let (memory, driver, config) = (
             self.front_end.memory.clone(),
             self.front_end.driver,
             self.front_end.config,
         );
+        if !killed {
+            let _ = self.front_end.raw.shutdown(std::net::Shutdown::Both);
+        }
         let ended = panic::catch_unwind(AssertUnwindSafe(|| self.front_end.device.join()));
-        assert!(ended.is_ok_and(|ended| ended.is_err()), "it was killed");
+        assert!(ended.is_ok_and(|ended| ended.is_err() == killed));
         drop((self.front_end.wire, self.front_end.raw));
         self.front_end = FrontEnd {
             driver,
@@ -177,6 +185,45 @@ fn no_request_of_a_split_ring_is_lost_or_done_twice() {
 #[test]
 fn no_request_of_a_packed_ring_is_lost_or_done_twice() {
     killed_again_and_again(true, 4);
+}
+
+/// Exchanges a device that has no request in hand, again and again.
+fn exchanged_while_idle(packed: bool) {
+    let mut keeper = Keeper::new(packed, usize::MAX);
+    for round in 0..20 {
+        let before = keeper.answered.len();
+        for _ in 0..round % 4 {
+            keeper.ask();
+        }
+        keeper.front_end.kick.write(1).expect("a kick");
+        keeper.wait(before + round % 4);
+        keeper = keeper.renew(usize::MAX, false);
+    }
+    assert_eq!(keeper.answered.len(), 30);
+}
+
+#[test]
+fn an_idle_split_queue_goes_on_where_it_was() {
+    exchanged_while_idle(false);
+}
+
+#[test]
+fn an_idle_packed_queue_goes_on_where_it_was() {
+    exchanged_while_idle(true);
+}
+
+#[test]
+fn a_queue_that_is_larger_than_its_record_is_refused() {
+    let mut front_end = connected();
+    front_end.accept(Features::VERSION_1).expect("features");
+    let wanted = VhostUserInflight::new(0, 0, 1, SIZE / 2);
+    let (area, file) = front_end.wire.get_inflight_fd(&wanted).expect("memory");
+    front_end
+        .wire
+        .set_inflight_fd(&area, file.as_raw_fd())
+        .expect("the same memory");
+    front_end.share_memory().expect("memory");
+    assert!(front_end.start(0).is_err());
 }
 
 #[test]

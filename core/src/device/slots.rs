@@ -185,6 +185,8 @@ pub enum Step {
     ///   the ring may be empty. Every ready queue counts as kicked at DRIVER_OK: a console without
     ///   input is blocked from then on.
     /// * A queue was kicked, and the caller supplied no slots.
+    /// * The host polls ([`set_polling`](crate::Device::set_polling)), so every queue that was kicked
+    ///   stays so.
     Blocked,
 }
 

@@ -19,8 +19,10 @@ use crate::memory::{
 ///
 /// * A read or write that the page cache can serve is done at once, between the file and guest
 ///   memory (`RWF_NOWAIT`).
-/// * Any other read or write, a flush and a discard run in the ring, through a buffer of the ring.
-///   So the device goes on with other requests while the disk works.
+/// * Any other read or write of up to 1 MiB, a flush and a discard run in the ring, through a buffer
+///   of the ring. So the device goes on with other requests while the disk works.
+/// * A longer read or write waits for the disk. A driver can repeat one page in many descriptors, so
+///   a buffer of that length could exhaust the host's memory.
 ///
 /// Wake the device with [`wake`](Self::wake). The device then serves the waiting requests again.
 ///
@@ -51,6 +53,9 @@ pub struct UringDisk {
     cached: bool,
 }
 
+/// Longest operation with a buffer, in bytes.
+const LONGEST: u32 = 1 << 20;
+
 /// A request with calls that did not complete at once.
 #[derive(Debug)]
 struct Pending {
@@ -65,6 +70,8 @@ struct Pending {
 enum Call {
     /// The operation runs.
     Running,
+    /// The kernel cancelled the operation, because the thread that started it has ended.
+    Cancelled,
     /// The operation is complete. The buffer has the bytes of a read.
     Complete(io::Result<u32>, Option<Buffer>),
     /// The result was returned.
@@ -92,6 +99,11 @@ impl UringDisk {
 
     /// Returns the same disk, which never asks the page cache first. Use it for a file that was
     /// opened with O_DIRECT.
+    ///
+    /// With O_DIRECT, a read or write of more than 1 MiB, and a write of zeros that the file system
+    /// cannot do, need buffers of the driver that are aligned to the disk's blocks. Tell the driver
+    /// of blocks longer than 512 bytes by
+    /// [`BlockOptions::with_block_size`](virtside::models::BlockOptions).
     #[must_use]
     pub fn without_cache(self) -> Self {
         Self {
@@ -122,14 +134,16 @@ impl UringDisk {
             let request = request.filter(|request| request.id == name.id);
             let call = request.and_then(|request| request.calls.get_mut(usize::from(name.call)));
             if let Some(call) = call {
-                *call = Call::Complete(completed.result, completed.buffer);
+                *call = match completed.result {
+                    Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Call::Cancelled,
+                    result => Call::Complete(result, completed.buffer),
+                };
             }
         }
     }
 
     /// Begins a call. Returns its number, and its state if the call was made before.
     fn call(&mut self) -> (u16, Option<&mut Call>) {
-        self.collect();
         let number = self.next;
         self.next = number.wrapping_add(1);
         let request = self.current.and_then(|token| {
@@ -161,7 +175,9 @@ impl UringDisk {
             });
         }
         let Pending { id, calls, .. } = request.as_mut()?;
-        calls.resize_with(usize::from(number), || Call::Done);
+        if calls.len() < usize::from(number) {
+            calls.resize_with(usize::from(number), || Call::Done);
+        }
         let name = Name {
             id: *id,
             slot: token.slot(),
@@ -182,6 +198,7 @@ impl UringDisk {
         match self.ring.start(name, operation, buffer) {
             Ok(true) => {
                 if let Some((_, calls)) = self.place(number) {
+                    calls.truncate(usize::from(number));
                     calls.push(Call::Running);
                 }
                 Err(BlockError::NotReady)
@@ -201,8 +218,12 @@ impl UringDisk {
         finish: impl FnOnce(Option<Buffer>),
         otherwise: impl FnOnce(&mut FileDisk, io::Result<u32>) -> Result<(), BlockError>,
     ) -> Result<(), BlockError> {
+        self.collect();
+        let is_full = self.ring.is_full();
         match self.call() {
-            (number, None) => match buffer() {
+            // Another operation runs, and the request is served again when that one completes.
+            (_, None | Some(Call::Cancelled)) if is_full => Err(BlockError::NotReady),
+            (number, None | Some(Call::Cancelled)) => match buffer() {
                 Ok(buffer) => self.start(number, operation, buffer),
                 Err(error) => self.record(operation, Err(error)),
             },
@@ -235,6 +256,7 @@ impl UringDisk {
 
     /// Asks the page cache. Returns whether it did all.
     fn ask_cache(&mut self, attempt: impl FnOnce(&File) -> io::Result<()>) -> bool {
+        // A request whose operation runs or is complete is served again.
         if !self.cached || self.is_repeated() {
             return false;
         }
@@ -319,6 +341,10 @@ impl BlockBackend for UringDisk {
         let to: Vec<_> = to.collect();
         let len = total(&to)?;
         let pieces = || to.iter().copied();
+        if len > LONGEST {
+            self.skip_call();
+            return self.disk.read_vectored(offset, pieces());
+        }
         if self.ask_cache(|file| memory::read_at(file, offset, pieces(), Wait::Refused)) {
             self.skip_call();
             return Ok(());
@@ -347,6 +373,10 @@ impl BlockBackend for UringDisk {
         let from: Vec<_> = from.collect();
         let len = total(&from)?;
         let pieces = || from.iter().copied();
+        if len > LONGEST {
+            self.skip_call();
+            return self.disk.write_vectored(offset, pieces());
+        }
         if self.ask_cache(|file| memory::write_at(file, offset, pieces(), Wait::Refused)) {
             self.skip_call();
             return Ok(());

@@ -30,7 +30,7 @@ pub fn edge_irq(vm: &VmFd, gsi: u32) -> io::Result<EventFdNotify> {
 /// A level-triggered interrupt by irqfd, which follows InterruptStatus.
 ///
 /// KVM lowers the line when the guest ends the interrupt (EOI), and tells the VMM. The line is then
-/// raised again if InterruptStatus is still not 0. Clones are the same interrupt.
+/// raised again if InterruptStatus is still not 0. Clones share the line.
 ///
 /// Call [`resample_by`](Self::resample_by) once the device is hosted. A VMM with an event loop of
 /// its own waits for [`resample_event`](Self::resample_event) instead, and calls

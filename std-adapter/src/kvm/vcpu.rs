@@ -94,7 +94,11 @@ impl<F: FnMut(VcpuExit<'_>) -> io::Result<ControlFlow<()>>> VcpuAccesses<F> {
         };
         let exit = match self.vcpu.run() {
             Ok(exit) => exit,
-            Err(error) if error.errno() == libc::EINTR => return Ok(Event::Woken),
+            Err(error) if error.errno() == libc::EINTR => {
+                // A signal handler may have set it. Otherwise the guest would never run again.
+                self.vcpu.set_kvm_immediate_exit(0);
+                return Ok(Event::Woken);
+            }
             Err(error) => return Err(error.into()),
         };
         let access = match &exit {

@@ -11,7 +11,9 @@ use std::{
     ptr::NonNull,
 };
 
-use io_uring::{IoUring, opcode, squeue::Entry, types::Fd, types::FsyncFlags};
+use io_uring::{
+    IoUring, opcode, register::Restriction, squeue::Entry, types::Fd, types::FsyncFlags,
+};
 use virtside::memory::DeviceRange;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -134,6 +136,8 @@ pub(crate) struct Ring {
     /// Operations by their place in this list, which is their `user_data`.
     running: Vec<Option<Running>>,
     free: Vec<usize>,
+    /// An operation is in the queue, and the kernel did not take it.
+    unsubmitted: bool,
 }
 
 impl std::fmt::Debug for Ring {
@@ -152,9 +156,21 @@ impl Ring {
     /// The error of the operating system, such as [`io::ErrorKind::Unsupported`] if the kernel has no
     /// `io_uring`, or [`io::ErrorKind::PermissionDenied`] if it is disabled.
     pub(crate) fn new(file: File, operations: u16) -> io::Result<Self> {
-        let ring = IoUring::new(u32::from(operations.max(1)).next_power_of_two())?;
+        let entries = u32::from(operations.max(1)).next_power_of_two();
+        let ring = IoUring::builder().setup_r_disabled().build(entries)?;
         let event = EventFd::new(EFD_NONBLOCK)?;
-        ring.submitter().register_eventfd(event.as_raw_fd())?;
+        let submitter = ring.submitter();
+        submitter.register_eventfd(event.as_raw_fd())?;
+        // A sandbox of system calls does not see the operations of a ring.
+        let mut allowed = [
+            opcode::Read::CODE,
+            opcode::Write::CODE,
+            opcode::Fsync::CODE,
+            opcode::Fallocate::CODE,
+        ]
+        .map(Restriction::sqe_op);
+        submitter.register_restrictions(&mut allowed)?;
+        submitter.register_enable_rings()?;
         let places = usize::from(operations.max(1));
         Ok(Self {
             ring,
@@ -162,6 +178,7 @@ impl Ring {
             file,
             running: (0..places).map(|_| None).collect(),
             free: (0..places).rev().collect(),
+            unsubmitted: false,
         })
     }
 
@@ -175,10 +192,15 @@ impl Ring {
         self.running.len().saturating_sub(self.free.len())
     }
 
+    /// Returns whether no further operation can start.
+    pub(crate) fn is_full(&self) -> bool {
+        self.free.is_empty()
+    }
+
     /// Starts an operation. Returns false if the ring is full.
     ///
     /// # Errors
-    /// The error of the operating system. The operation did not start.
+    /// The operation did not start.
     pub(crate) fn start(
         &mut self,
         name: Name,
@@ -196,27 +218,28 @@ impl Ring {
         // SAFETY: the file is open as long as the ring, and the buffer is kept until the operation
         // completes: `Running` owns it, and dropping the ring waits for every operation.
         let pushed = unsafe { self.ring.submission().push(&entry) };
-        let submitted = match pushed {
-            Ok(()) => self.submit(),
-            Err(_) => Err(io::ErrorKind::ResourceBusy.into()),
-        };
-        if let Err(error) = submitted {
-            // The entry may still be in the queue, so its buffer stays.
-            if pushed.is_err() {
-                self.release(place);
-            }
-            return Err(error);
+        if pushed.is_err() {
+            self.release(place);
+            return Err(io::ErrorKind::ResourceBusy.into());
         }
+        self.submit();
         Ok(true)
     }
 
-    fn submit(&self) -> io::Result<()> {
+    /// Gives the kernel what is in the queue. If the kernel takes nothing now, the device is woken,
+    /// and tries again when it takes a result.
+    fn submit(&mut self) {
         loop {
             match self.ring.submit() {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Ok(_) => self.unsubmitted = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => {
+                    self.unsubmitted = true;
+                    // A full counter wakes as well.
+                    let _ = self.event.write(1);
+                }
             }
+            return;
         }
     }
 
@@ -228,6 +251,9 @@ impl Ring {
 
     /// Takes a completed operation.
     pub(crate) fn take(&mut self) -> Option<Completed> {
+        if self.unsubmitted {
+            self.submit();
+        }
         let entry = self.ring.completion().next()?;
         let result = u32::try_from(entry.result())
             .map_err(|_| io::Error::from_raw_os_error(entry.result().wrapping_neg()));

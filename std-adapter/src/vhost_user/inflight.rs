@@ -8,7 +8,8 @@
 //! * A split ring has this position itself: the index in the used ring.
 //! * A packed ring does not have it, so the memory has it. The position is recorded just after an
 //!   answer is stored in the ring. If the device is killed in between, the ring shows that the chain
-//!   at the recorded position is answered, and the memory has the position behind the chain.
+//!   at the recorded position is answered, and the memory has the position behind the chain. If no
+//!   chain is in hand, that position is the recorded one.
 //!
 //! The next device starts there and serves the unanswered chains again. No chain is answered twice.
 //!
@@ -61,6 +62,8 @@ struct Progress {
     packed: bool,
     popped: u16,
     used: u16,
+    /// Number of chains that are popped and not answered.
+    in_hand: u16,
 }
 
 /// Records the requests of a device.
@@ -114,6 +117,7 @@ impl<const Q: usize> Inflight<Q> {
                 packed: false,
                 popped: 0,
                 used: 0,
+                in_hand: 0,
             }; Q],
         }
     }
@@ -138,8 +142,11 @@ impl<const Q: usize> Inflight<Q> {
         let magic = region
             .get_atomic_ref::<AtomicU32>(0)
             .map_err(|_| Error::InvalidParam)?;
+        // Another kind of device may begin with a zero, too.
+        let version = region.get_atomic_ref::<AtomicU64>(8);
+        let version = version.map_err(|_| Error::InvalidParam)?;
         match magic.load(Ordering::Acquire) {
-            0 => magic.store(MAGIC, Ordering::Release),
+            0 if version.load(Ordering::Acquire) == 0 => magic.store(MAGIC, Ordering::Release),
             MAGIC => {}
             _ => {
                 return Err(Error::InvalidOperation(
@@ -161,6 +168,12 @@ impl<const Q: usize> Inflight<Q> {
     pub(super) fn has(&self, queue: u16) -> bool {
         let area = self.area.as_ref();
         area.is_some_and(|area| usize::from(queue) < area.queues)
+    }
+
+    /// Returns whether a record has room for a queue of this size.
+    pub(super) fn has_room(&self, size: u32) -> bool {
+        let area = self.area.as_ref();
+        area.is_some_and(|area| size <= u32::from(area.size))
     }
 
     /// Returns where a packed queue goes on, if its last device was killed.
@@ -185,6 +198,10 @@ impl<const Q: usize> Inflight<Q> {
                 packed,
                 ..Progress::default()
             };
+        }
+        let behind = self.area.as_ref().and_then(|area| area.behind(queue, 0));
+        if let Some(behind) = behind {
+            behind.store(position, Ordering::Release);
         }
         self.store(queue, VALID | u64::from(position));
     }
@@ -247,6 +264,7 @@ impl<const Q: usize> Trace for Inflight<Q> {
                 {
                     behind.store(next_avail, Ordering::Release);
                     progress.popped = area.after(progress.popped);
+                    progress.in_hand = progress.in_hand.wrapping_add(1);
                 }
             }
             Event::Used { queue, .. } => {
@@ -255,10 +273,17 @@ impl<const Q: usize> Trace for Inflight<Q> {
                     && let Some(behind) = area.behind(queue, progress.used)
                     && let Some(state) = area.state(queue)
                 {
-                    let position = u64::from(behind.load(Ordering::Relaxed));
+                    let position = behind.load(Ordering::Relaxed);
                     progress.used = area.after(progress.used);
+                    // If all slots have chains in hand, this is the oldest of them.
+                    progress.in_hand = progress.in_hand.wrapping_sub(1);
+                    if progress.in_hand == 0
+                        && let Some(next) = area.behind(queue, progress.used)
+                    {
+                        next.store(position, Ordering::Release);
+                    }
                     let index = u64::from(progress.used) << 16;
-                    state.store(VALID | index | position, Ordering::Release);
+                    state.store(VALID | index | u64::from(position), Ordering::Release);
                 }
             }
             _ => {}

@@ -100,6 +100,8 @@ pub(super) struct Session<'h, D, const Q: usize, const N: usize> {
     pub(super) device: Option<Hosted<Q, N>>,
     /// The log of the pages that the device has written.
     pub(super) dirty: Dirty,
+    /// When the queues that stop must have stopped, if not each has its own time.
+    deadline: Option<Instant>,
     /// What is recorded for the next device, if this one is killed.
     pub(super) inflight: Inflight<Q>,
     /// State that the device shares.
@@ -149,6 +151,7 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
             features: Features::empty(),
             device: None,
             dirty: Dirty::default(),
+            deadline: None,
             inflight: Inflight::none(),
             shared: Arc::default(),
             told: false,
@@ -410,6 +413,9 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         // packed ring answers several chains, so one answer in the ring is not one in the record.
         let batches = packed && self.features.contains(Features::IN_ORDER);
         if self.inflight.has(queue) && !model.may_sleep(queue) && !batches {
+            if !self.inflight.has_room(config.size) {
+                return Err(Error::InvalidParam);
+            }
             if let Some(recorded) = self.inflight.recorded(queue).filter(|_| packed) {
                 let available = |at| is_available(memory, config.desc, at);
                 position = Ring::recorded_position(recorded, available);
@@ -437,9 +443,11 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         Ok(())
     }
 
-    /// Finishes the chains in hand of a queue, and takes no more of them.
+    /// Finishes the chains in hand of a queue, and takes no more of them. Gives up after a while.
     pub(super) fn quiet(&mut self, queue: u16) {
-        let end = Instant::now().checked_add(PATIENCE);
+        let end = self
+            .deadline
+            .or_else(|| Instant::now().checked_add(PATIENCE));
         loop {
             let host = &mut *self.host;
             let Some(device) = &mut self.device else {
@@ -452,8 +460,9 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
             if end.is_none_or(|end| Instant::now() > end) {
                 return;
             }
+            // Another queue may be busy all the time.
+            self.look_again();
             if self.poll() != Step::More {
-                self.look_again();
                 thread::sleep(Duration::from_micros(50));
             }
         }
@@ -462,6 +471,7 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     /// Stops a queue and forgets its kick. Returns its position as the wire has it.
     pub(super) fn stop(&mut self, queue: u16) -> u32 {
         let base = self.pause(queue);
+        self.inflight.end(queue);
         self.forget_kick(queue);
         base
     }
@@ -491,7 +501,6 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         // Never pending, since no queue is taken.
         let _ = device.stop_queue(queue, &mut host.model, &mut host.slots);
         ring.started = false;
-        self.inflight.end(queue);
         ring.base
     }
 
@@ -510,9 +519,12 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
 
     /// Stops the queues, and returns the model to its state before the front end.
     pub(super) fn end(&mut self) {
+        // All queues together have as long as one.
+        self.deadline = Instant::now().checked_add(PATIENCE);
         for queue in numbers::<Q>() {
             self.stop(queue);
         }
+        self.deadline = None;
         self.rings = std::array::from_fn(|_| Ring::default());
         self.device = None;
         self.told = false;
@@ -529,10 +541,12 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
     pub(super) fn memory_changed(&mut self) -> Result<()> {
         let memory = self.regions.map()?;
         for queue in numbers::<Q>() {
-            let now = self
-                .device
-                .as_ref()
-                .and_then(|device| device.queue_config(queue));
+            // A queue whose driver broke the protocol stays as it is.
+            let device = self.device.as_ref();
+            if device.is_some_and(|device| device.driver_fault(queue).is_some()) {
+                continue;
+            }
+            let now = device.and_then(|device| device.queue_config(queue));
             let stays = self.config(queue).is_some_and(|config| {
                 now == Some(&config) && translate_queue(&memory, &config, self.features).is_ok()
             });

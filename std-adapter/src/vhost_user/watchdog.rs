@@ -22,16 +22,23 @@ pub(super) struct Watchdog {
 }
 
 struct Shared {
-    /// Whether a message is in work.
-    state: Mutex<bool>,
+    state: Mutex<State>,
     changed: Condvar,
     ends: AtomicBool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct State {
+    /// Number of the message.
+    message: u64,
+    /// The message is in work.
+    busy: bool,
 }
 
 impl Watchdog {
     pub(super) fn new(front_end: UnixStream, limit: Duration) -> Self {
         let shared = Arc::new(Shared {
-            state: Mutex::new(false),
+            state: Mutex::new(State::default()),
             changed: Condvar::new(),
             ends: AtomicBool::new(false),
         });
@@ -53,30 +60,34 @@ impl Watchdog {
 }
 
 impl Shared {
-    fn set(&self, state: bool) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    fn set(&self, busy: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.message = state.message.wrapping_add(1);
+        state.busy = busy;
+        drop(state);
         self.changed.notify_one();
     }
 
     fn watch(&self, front_end: &UnixStream, limit: Duration) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while !self.ends.load(Ordering::Acquire) {
-            if !*state {
+            if !state.busy {
                 state = self
                     .changed
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
+            let message = *state;
             let (next, wait) = self
                 .changed
-                .wait_timeout_while(state, limit, |state| *state)
+                .wait_timeout_while(state, limit, |state| *state == message)
                 .unwrap_or_else(PoisonError::into_inner);
             state = next;
             if wait.timed_out() {
                 // It may be closed already.
                 let _ = front_end.shutdown(Shutdown::Both);
-                *state = false;
+                state.busy = false;
             }
         }
     }

@@ -56,24 +56,24 @@ pub(super) fn handle<D: DeviceModel, const Q: usize, const N: usize>(
     session: &mut Session<'_, D, Q, N>,
 ) -> Result<bool> {
     let mut bytes = [0; HEADER + COUNT];
-    let peek = RecvFlags::PEEK | RecvFlags::WAITALL;
-    let Some(header) = bytes.get_mut(..HEADER) else {
-        return Ok(false);
-    };
-    if recv(front_end, header, peek).map_err(failed)?.1 != HEADER {
+    let header = bytes.get_mut(..HEADER).unwrap_or_default();
+    if !peek(front_end, header)? {
         return Ok(false);
     }
-    let (request, len) = (word(&bytes, 0), word(&bytes, 8));
+    let (request, flags, len) = (word(&bytes, 0), word(&bytes, 4), word(&bytes, 8));
+    if flags & !NEED_REPLY != VERSION {
+        return Ok(false);
+    }
     let len = usize::try_from(len).map_err(|_| Error::InvalidMessage)?;
     match request {
         SET_MEM_TABLE if (COUNT + REGION..=LONGEST - HEADER).contains(&len) => {
-            if recv(front_end, &mut bytes, peek).map_err(failed)?.1 != HEADER + COUNT {
+            if !peek(front_end, &mut bytes)? {
                 return Ok(false);
             }
             let used = usize::try_from(word(&bytes, HEADER))
                 .ok()
                 .and_then(|count| count.checked_mul(REGION)?.checked_add(COUNT));
-            if used.is_none_or(|used| used >= len) {
+            if used.is_none_or(|used| used == COUNT || used >= len) {
                 return Ok(false);
             }
             let message = receive(front_end, len)?;
@@ -82,7 +82,9 @@ pub(super) fn handle<D: DeviceModel, const Q: usize, const N: usize>(
         }
         SET_STATUS if len == 8 => {
             let message = receive(front_end, len)?;
-            let result = session.set_status(message.bytes.get(HEADER).copied().unwrap_or(0));
+            let status = u8::try_from(long(&message.bytes, HEADER));
+            let result = status.map_err(|_| Error::InvalidParam);
+            let result = result.and_then(|status| session.set_status(status));
             acknowledge(front_end, &message, session, result)?;
         }
         GET_STATUS if len == 0 => {
@@ -92,6 +94,13 @@ pub(super) fn handle<D: DeviceModel, const Q: usize, const N: usize>(
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// Looks at the first bytes of the next message. Returns false if they are not all there: a second
+/// look would see neither more bytes nor the end of the stream.
+fn peek(front_end: &UnixStream, bytes: &mut [u8]) -> Result<bool> {
+    let (_, count) = recv(front_end, &mut *bytes, RecvFlags::PEEK).map_err(failed)?;
+    Ok(count == bytes.len())
 }
 
 /// Receives a message with a body of `len` bytes, and its descriptors.

@@ -12,8 +12,8 @@ pub enum BlockError {
     /// The back end does not support the operation. The driver gets UNSUPP.
     Unsupported,
     /// The back end cannot complete the operation yet, and the request stays pending. After
-    /// `backend_ready(queue)`, the device serves the request again from its start, with the same
-    /// calls in the same order.
+    /// `backend_ready(queue)`, the device serves the request again from its start. Unless the driver
+    /// has changed the request, the calls are the same, in the same order.
     ///
     /// With several [`ChainSlot`](crate::ChainSlot)s, the calls for several requests may alternate.
     /// [`begin`](BlockBackend::begin) tells which request the next calls belong to.
@@ -74,11 +74,11 @@ pub struct BlockFeatures {
 ///
 /// A back end that starts an operation and completes it later returns [`BlockError::NotReady`]:
 ///
-/// 1. [`begin`](Self::begin) names the request. The back end starts the operation, keeps its state
-///    with the name, and returns `NotReady`.
+/// 1. [`begin`](Self::begin) tells the token of the request. The back end starts the operation,
+///    keeps its state by token, and returns `NotReady`.
 /// 2. When the operation completes, the host calls `backend_ready(queue)`, or `complete` with the
-///    name.
-/// 3. The device calls `begin` with the name and repeats the calls. The back end returns the
+///    token.
+/// 3. The device calls `begin` with the token and repeats the calls. The back end returns the
 ///    results.
 ///
 /// [`settle`](Self::settle) is called before the driver may take its buffers back.
@@ -179,8 +179,11 @@ pub trait BlockBackend {
         Ok(())
     }
 
-    /// Names the request that the next calls belong to. If the request was pending, the calls are
-    /// the same as before. The default does nothing.
+    /// Called before the calls of a request. `request` is its token, also when a pending request is
+    /// served again. The default does nothing.
+    ///
+    /// The device reads the request again. A hostile driver that has changed it meanwhile makes the
+    /// calls differ from those before.
     fn begin(&mut self, request: Token) {
         let _ = request;
     }

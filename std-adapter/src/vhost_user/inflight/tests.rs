@@ -75,6 +75,41 @@ fn positions_go_around() {
 }
 
 #[test]
+fn the_position_behind_no_chain_is_the_position_itself() {
+    let (mut recorder, ..) = recorder();
+    recorder.begin(0, true, 0x8000);
+    let idle = |recorder: &Inflight<QUEUES>| {
+        let recorded = recorder.recorded(0).unwrap();
+        assert_eq!(recorded.position, recorded.behind);
+        recorded.position
+    };
+    assert_eq!(idle(&recorder), 0x8000);
+    for position in 1..10 {
+        recorder.event(&popped(0, position));
+        recorder.event(&used(0));
+        assert_eq!(idle(&recorder), position);
+    }
+    // As many chains as the queue has elements.
+    for position in 10..13 {
+        recorder.event(&popped(0, position));
+    }
+    recorder.event(&used(0));
+    let expected = Recorded {
+        position: 10,
+        behind: 11,
+    };
+    assert_eq!(recorder.recorded(0), Some(expected));
+}
+
+#[test]
+fn memory_of_another_kind_of_device_is_refused() {
+    let (made, file) = create::<QUEUES, 8>(&wanted()).unwrap();
+    // The version of the layout that other devices use.
+    std::os::unix::fs::FileExt::write_all_at(&file, &[1], 8).unwrap();
+    assert!(Inflight::<QUEUES>::over::<8>(&made, file).is_err());
+}
+
+#[test]
 fn a_stopped_queue_has_no_record() {
     let (mut recorder, ..) = recorder();
     recorder.begin(0, true, 5);
