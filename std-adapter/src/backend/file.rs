@@ -148,8 +148,9 @@ impl FileDisk {
         })
     }
 
-    #[cfg(feature = "io-uring")]
-    pub(super) const fn file(&self) -> &File {
+    /// Returns the file.
+    #[must_use]
+    pub const fn file(&self) -> &File {
         &self.file
     }
 

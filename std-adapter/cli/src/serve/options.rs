@@ -182,7 +182,7 @@ pub(super) enum Cache {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Aio {
-    /// By io_uring if the kernel has it, else one request at a time
+    /// By io_uring if the kernel has it and the image is not in memory, else one request at a time
     #[default]
     Auto,
     /// By io_uring: a request that the page cache cannot serve does not delay the next one

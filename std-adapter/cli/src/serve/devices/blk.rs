@@ -84,6 +84,14 @@ enum Disk {
     Uring(Box<UringDisk>),
 }
 
+/// Returns whether the file is in memory, so that no call has to wait.
+fn is_in_memory(file: &File) -> bool {
+    /// `TMPFS_MAGIC` and `RAMFS_MAGIC`.
+    const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+    let kind = rustix::fs::fstatfs(file).map(|found| found.f_type);
+    kind.is_ok_and(|kind| u64::try_from(kind).is_ok_and(|kind| IN_MEMORY.contains(&kind)))
+}
+
 /// Calls a method of either disk.
 macro_rules! either {
     ($disk:expr, $inner:ident => $call:expr) => {
@@ -99,6 +107,7 @@ impl Disk {
         match aio {
             Aio::Sync => Ok(Self::Sync(disk)),
             Aio::IoUring => Ok(Self::Uring(Box::new(UringDisk::new(disk, OPERATIONS)?))),
+            Aio::Auto if is_in_memory(disk.file()) => Ok(Self::Sync(disk)),
             Aio::Auto => match UringDisk::new(disk.try_clone()?, OPERATIONS) {
                 Ok(uring) => Ok(Self::Uring(Box::new(uring))),
                 Err(error) => {
