@@ -116,7 +116,7 @@ fn a_front_end_that_sends_garbage_is_dropped() {
     let mut service = disk(&folder, &[]);
     let mut rude = UnixStream::connect(folder.path("disk.sock")).unwrap();
     rude.write_all(&[0xff; 64]).unwrap();
-    service.said("the vhost-user front end sent a message that fails");
+    service.said("a message of the vhost-user front end was refused");
     drop(rude);
     assert_eq!(guest(&folder).write(0, &text(512, 3)), 0);
     service.stop();
