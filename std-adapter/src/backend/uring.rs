@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::file::{DiskError, DiskOperation, FileDisk};
 use crate::memory::{
     self, Wait,
-    uring::{Buffer, Name, Operation, Ring},
+    uring::{Buffer, Name, Operation, Pool, Ring},
 };
 
 /// A disk image in a file, with requests that complete later and in any order (`io_uring`).
@@ -41,6 +41,7 @@ use crate::memory::{
 pub struct UringDisk {
     disk: FileDisk,
     ring: Ring,
+    pool: Pool,
     /// The requests by slot.
     requests: Vec<Option<Pending>>,
     /// The request that the next calls belong to.
@@ -89,6 +90,7 @@ impl UringDisk {
         Ok(Self {
             disk,
             ring,
+            pool: Pool::default(),
             requests: Vec::new(),
             current: None,
             next: 0,
@@ -214,8 +216,8 @@ impl UringDisk {
     fn run(
         &mut self,
         operation: Operation,
-        buffer: impl FnOnce() -> io::Result<Option<Buffer>>,
-        finish: impl FnOnce(Option<Buffer>),
+        buffer: impl FnOnce(&mut Pool) -> io::Result<Option<Buffer>>,
+        finish: impl FnOnce(&mut Buffer),
         otherwise: impl FnOnce(&mut FileDisk, io::Result<u32>) -> Result<(), BlockError>,
     ) -> Result<(), BlockError> {
         self.collect();
@@ -223,7 +225,7 @@ impl UringDisk {
         match self.call() {
             // Another operation runs, and the request is served again when that one completes.
             (_, None | Some(Call::Cancelled)) if is_full => Err(BlockError::NotReady),
-            (number, None | Some(Call::Cancelled)) => match buffer() {
+            (number, None | Some(Call::Cancelled)) => match buffer(&mut self.pool) {
                 Ok(buffer) => self.start(number, operation, buffer),
                 Err(error) => self.record(operation, Err(error)),
             },
@@ -233,12 +235,19 @@ impl UringDisk {
                 let Call::Complete(result, buffer) = std::mem::replace(call, Call::Done) else {
                     return Ok(());
                 };
-                match result {
-                    Ok(count) if operation.is_whole(count) => {
-                        finish(buffer);
-                        Ok(())
+                let whole = result
+                    .as_ref()
+                    .is_ok_and(|&count| operation.is_whole(count));
+                if let Some(mut buffer) = buffer {
+                    if whole {
+                        finish(&mut buffer);
                     }
-                    result => otherwise(&mut self.disk, result),
+                    self.pool.put(buffer);
+                }
+                if whole {
+                    Ok(())
+                } else {
+                    otherwise(&mut self.disk, result)
                 }
             }
         }
@@ -296,13 +305,9 @@ fn total(pieces: &[DeviceRange<'_>]) -> Result<u32, BlockError> {
     len.ok_or(BlockError::Io)
 }
 
-fn gathered(pieces: &[DeviceRange<'_>], len: u32, copy: bool) -> io::Result<Option<Buffer>> {
+fn take(pool: &mut Pool, len: u32) -> io::Result<Buffer> {
     let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let mut buffer = Buffer::new(len)?;
-    if copy {
-        buffer.copy_from(pieces.iter().copied());
-    }
-    Ok(Some(buffer))
+    pool.take(len)
 }
 
 impl BlockBackend for UringDisk {
@@ -351,12 +356,8 @@ impl BlockBackend for UringDisk {
         }
         self.run(
             Operation::Read { offset, len },
-            || gathered(&to, len, false),
-            |buffer| {
-                if let Some(mut buffer) = buffer {
-                    buffer.copy_to(pieces());
-                }
-            },
+            |pool| take(pool, len).map(Some),
+            |buffer| buffer.copy_to(pieces()),
             |disk, result| match result {
                 Err(error) => disk.record(DiskOperation::Read, offset, len.into(), Err(error)),
                 Ok(_) => disk.read_vectored(offset, pieces()),
@@ -383,8 +384,12 @@ impl BlockBackend for UringDisk {
         }
         self.run(
             Operation::Write { offset, len },
-            || gathered(&from, len, true),
-            drop,
+            |pool| {
+                let mut buffer = take(pool, len)?;
+                buffer.copy_from(pieces());
+                Ok(Some(buffer))
+            },
+            |_| {},
             |disk, result| match result {
                 Err(error) => disk.record(DiskOperation::Write, offset, len.into(), Err(error)),
                 Ok(_) => disk.write_vectored(offset, pieces()),
@@ -395,8 +400,8 @@ impl BlockBackend for UringDisk {
     fn flush(&mut self) -> Result<(), BlockError> {
         self.run(
             Operation::Flush,
-            || Ok(None),
-            drop,
+            |_| Ok(None),
+            |_| {},
             |disk, result| disk.record(DiskOperation::Flush, 0, 0, result.map(drop)),
         )
     }
@@ -410,7 +415,7 @@ impl BlockBackend for UringDisk {
         }
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         let operation = Operation::Allocate { offset, len, mode };
-        self.run(operation, || Ok(None), drop, |_, _| Ok(()))
+        self.run(operation, |_| Ok(None), |_| {}, |_, _| Ok(()))
     }
 
     fn write_zeroes(&mut self, offset: u64, len: u64, unmap: bool) -> Result<(), BlockError> {
@@ -428,8 +433,8 @@ impl BlockBackend for UringDisk {
         let operation = Operation::Allocate { offset, len, mode };
         self.run(
             operation,
-            || Ok(None),
-            drop,
+            |_| Ok(None),
+            |_| {},
             |disk, _| disk.write_zeroes(offset, len, unmap),
         )
     }

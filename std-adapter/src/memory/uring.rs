@@ -70,7 +70,7 @@ impl Buffer {
     ///
     /// # Errors
     /// [`io::ErrorKind::OutOfMemory`]
-    pub(crate) fn new(len: usize) -> io::Result<Self> {
+    fn new(len: usize) -> io::Result<Self> {
         let out_of_memory = || io::Error::from(io::ErrorKind::OutOfMemory);
         let layout = Layout::from_size_align(len.max(1), ALIGN).map_err(|_| out_of_memory())?;
         // SAFETY: the size of the layout is not 0.
@@ -80,7 +80,7 @@ impl Buffer {
 
     /// Returns the bytes from `offset` on, as many as `like` has.
     fn part(&mut self, offset: usize, like: &DeviceRange<'_>) -> &mut [u8] {
-        // SAFETY: the buffer has `len` initialized bytes, and `self` is borrowed mutably.
+        // SAFETY: the buffer has at least `len` initialized bytes, and `self` is borrowed mutably.
         let all = unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) };
         let rest = all.get_mut(offset..).unwrap_or_default();
         let len = like.len().min(rest.len());
@@ -100,6 +100,46 @@ impl Buffer {
         let mut offset: usize = 0;
         for piece in pieces {
             offset = offset.saturating_add(piece.copy_from(self.part(offset, &piece)));
+        }
+    }
+}
+
+/// Buffers for further operations. A new buffer costs page faults.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    buffers: Vec<Buffer>,
+    /// Bytes of all buffers.
+    size: usize,
+}
+
+impl Pool {
+    /// Most bytes that are kept.
+    const MOST: usize = 16 << 20;
+
+    /// Takes a buffer of `len` bytes, whose contents are unspecified, or allocates one.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::OutOfMemory`]
+    pub(crate) fn take(&mut self, len: usize) -> io::Result<Buffer> {
+        let place = self
+            .buffers
+            .iter()
+            .rposition(|buffer| buffer.layout.size() >= len);
+        let Some(place) = place else {
+            return Buffer::new(len);
+        };
+        let mut buffer = self.buffers.swap_remove(place);
+        self.size = self.size.saturating_sub(buffer.layout.size());
+        buffer.len = len;
+        Ok(buffer)
+    }
+
+    /// Keeps a buffer, if there is room.
+    pub(crate) fn put(&mut self, buffer: Buffer) {
+        let size = self.size.saturating_add(buffer.layout.size());
+        if size <= Self::MOST {
+            self.size = size;
+            self.buffers.push(buffer);
         }
     }
 }
