@@ -25,11 +25,19 @@ impl Guest {
         self.program.wait_for(&format!("{MARK}{word}"), limit)
     }
 
-    /// Waits until the guest has powered its machine off, and returns what it said.
+    /// Waits until the guest has powered its machine off, and returns what it said. The machine
+    /// must end with exit code 0.
     pub fn finish(&mut self, limit: Duration) -> Outcome<Report> {
-        self.wait_for("done", limit)?;
-        let report = Report::of(&self.program.said());
+        let report = self.halt(limit)?;
         self.program.succeed(limit)?;
+        Ok(report)
+    }
+
+    /// Waits until the guest has powered its machine off, and returns what it said.
+    pub fn halt(&mut self, limit: Duration) -> Outcome<Report> {
+        self.wait_for("done", limit)?;
+        self.program.wait(limit)?;
+        let report = self.report();
         report.check_no_failure()?;
         Ok(report)
     }

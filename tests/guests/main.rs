@@ -41,7 +41,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use outcome::{Outcome, failure};
+use outcome::{Outcome, check, failure};
 use rows::{Bench, Ring, Row, Tools, Verified};
 use tools::Folder;
 
@@ -69,6 +69,13 @@ fn main() -> ExitCode {
 /// The argument that asks for the benchmark instead of the rows.
 const BENCH: &str = "--bench";
 
+/// Fails without root.
+fn check_root() -> Outcome<()> {
+    check(rustix::process::geteuid().is_root(), || {
+        "guests need root: QEMU runs in a chroot".into()
+    })
+}
+
 /// Runs the chosen rows. Returns whether none failed.
 fn run(chosen: &[String]) -> Outcome<bool> {
     let rows: Vec<Row> = rows::all()
@@ -78,6 +85,7 @@ fn run(chosen: &[String]) -> Outcome<bool> {
     if rows.is_empty() {
         return Err(failure("no row has such a name"));
     }
+    check_root()?;
     end_on_signals()?;
     let folder = Folder::new()?;
     let tools = Tools::new(folder.path())?;
@@ -121,6 +129,7 @@ fn run(chosen: &[String]) -> Outcome<bool> {
 }
 
 fn run_bench(chosen: &[String]) -> Outcome<()> {
+    check_root()?;
     end_on_signals()?;
     let folder = Folder::new()?;
     bench::run(&Tools::new(folder.path())?, chosen)
