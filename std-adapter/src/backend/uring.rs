@@ -1,6 +1,6 @@
 //! A block back end over a file that does not wait for the disk.
 
-use std::{fs::File, io, iter};
+use std::{io, iter, thread, time::Duration};
 
 use virtside::{
     memory::DeviceRange,
@@ -50,8 +50,10 @@ pub struct UringDisk {
     next: u16,
     /// The id of the next request that waits.
     id: u32,
-    /// Whether the page cache is asked first.
-    cached: bool,
+    /// Whether the page cache is asked first, for reads.
+    reads_cached: bool,
+    /// The same for writes, which some file systems cannot do without waiting.
+    writes_cached: bool,
 }
 
 /// Longest operation with a buffer, in bytes.
@@ -95,7 +97,8 @@ impl UringDisk {
             current: None,
             next: 0,
             id: 0,
-            cached: true,
+            reads_cached: true,
+            writes_cached: true,
         })
     }
 
@@ -109,7 +112,8 @@ impl UringDisk {
     #[must_use]
     pub fn without_cache(self) -> Self {
         Self {
-            cached: false,
+            reads_cached: false,
+            writes_cached: false,
             ..self
         }
     }
@@ -263,22 +267,6 @@ impl UringDisk {
         self.disk.record(operation, offset, len, result)
     }
 
-    /// Asks the page cache. Returns whether it did all.
-    fn ask_cache(&mut self, attempt: impl FnOnce(&File) -> io::Result<()>) -> bool {
-        // A request whose operation runs or is complete is served again.
-        if !self.cached || self.is_repeated() {
-            return false;
-        }
-        let result = attempt(self.disk.file());
-        if result
-            .as_ref()
-            .is_err_and(|error| error.kind() == io::ErrorKind::Unsupported)
-        {
-            self.cached = false;
-        }
-        result.is_ok()
-    }
-
     /// Returns whether the next call was made before.
     fn is_repeated(&self) -> bool {
         self.current.is_some_and(|token| {
@@ -294,6 +282,17 @@ impl UringDisk {
     fn skip_call(&mut self) {
         self.next = self.next.wrapping_add(1);
     }
+}
+
+/// Asks the page cache, unless it is known not to answer. Returns whether it did all.
+fn ask_cache(cached: &mut bool, attempt: impl FnOnce() -> io::Result<()>) -> bool {
+    if !*cached {
+        return false;
+    }
+    let result = attempt();
+    let unsupported = |error: &io::Error| error.kind() == io::ErrorKind::Unsupported;
+    *cached = !result.as_ref().is_err_and(unsupported);
+    result.is_ok()
 }
 
 fn total(pieces: &[DeviceRange<'_>]) -> Result<u32, BlockError> {
@@ -322,10 +321,21 @@ impl BlockBackend for UringDisk {
     fn begin(&mut self, request: Token) {
         self.current = Some(request);
         self.next = 0;
+        // A token recurs after 2^32 requests, so an old request must not wait for that.
+        if let Some(place) = self.requests.get_mut(usize::from(request.slot()))
+            && place.as_ref().is_some_and(|old| old.token != request)
+        {
+            *place = None;
+        }
     }
 
+    /// Waits for every operation, however long the disk takes.
     fn settle(&mut self) {
-        while self.ring.running() != 0 && self.ring.wait().is_ok() {
+        while self.ring.running() != 0 {
+            if self.ring.wait().is_err() {
+                // The kernel has no room or no memory now.
+                thread::sleep(Duration::from_millis(1));
+            }
             self.collect();
         }
     }
@@ -346,13 +356,19 @@ impl BlockBackend for UringDisk {
         let to: Vec<_> = to.collect();
         let len = total(&to)?;
         let pieces = || to.iter().copied();
-        if len > LONGEST {
-            self.skip_call();
-            return self.disk.read_vectored(offset, pieces());
-        }
-        if self.ask_cache(|file| memory::read_at(file, offset, pieces(), Wait::Refused)) {
-            self.skip_call();
-            return Ok(());
+        if !self.is_repeated() {
+            let Self {
+                disk, reads_cached, ..
+            } = self;
+            let attempt = || memory::read_at(disk.file(), offset, pieces(), Wait::Refused);
+            if len > LONGEST {
+                self.skip_call();
+                return self.disk.read_vectored(offset, pieces());
+            }
+            if ask_cache(reads_cached, attempt) {
+                self.skip_call();
+                return Ok(());
+            }
         }
         self.run(
             Operation::Read { offset, len },
@@ -374,13 +390,21 @@ impl BlockBackend for UringDisk {
         let from: Vec<_> = from.collect();
         let len = total(&from)?;
         let pieces = || from.iter().copied();
-        if len > LONGEST {
-            self.skip_call();
-            return self.disk.write_vectored(offset, pieces());
-        }
-        if self.ask_cache(|file| memory::write_at(file, offset, pieces(), Wait::Refused)) {
-            self.skip_call();
-            return Ok(());
+        if !self.is_repeated() {
+            let Self {
+                disk,
+                writes_cached,
+                ..
+            } = self;
+            let attempt = || memory::write_at(disk.file(), offset, pieces(), Wait::Refused);
+            if len > LONGEST {
+                self.skip_call();
+                return self.disk.write_vectored(offset, pieces());
+            }
+            if ask_cache(writes_cached, attempt) {
+                self.skip_call();
+                return Ok(());
+            }
         }
         self.run(
             Operation::Write { offset, len },

@@ -1,6 +1,6 @@
 //! Guest memory: the driver's memory over `vm-memory`, and file I/O directly to and from it.
 //!
-//! This is the only module of the crate that uses `unsafe`.
+//! Only this module and the module `kvm` use `unsafe`.
 #![allow(unsafe_code, reason = "the memory module is where unsafe lives")]
 
 #[cfg(feature = "guest")]

@@ -26,7 +26,9 @@
 //! * A queue whose model keeps chains until an event, such as a gpio event queue, abandons these
 //!   chains when it is stopped and started again. It does not give chains back in order, and neither
 //!   it nor a packed queue with IN_ORDER is recorded for a reconnect.
-//! * A queue that stops waits up to 5 s for its chains in hand, and then abandons them.
+//! * A queue that stops waits up to 5 s for its chains in hand, and then abandons them. Its back end
+//!   may wait longer, if it cannot take its operations back
+//!   ([`settle`](virtside::models::BlockBackend::settle)).
 //! * [`DeviceModel::ready`] is called once, when the first queue starts.
 //! * A front end that gives no kick descriptor, and wants its queue polled, is refused.
 //! * A call descriptor that blocks, and is full, blocks the device.

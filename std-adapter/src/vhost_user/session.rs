@@ -470,8 +470,12 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
 
     /// Stops a queue and forgets its kick. Returns its position as the wire has it.
     pub(super) fn stop(&mut self, queue: u16) -> u32 {
+        let started = self.is_started(queue);
         let base = self.pause(queue);
-        self.inflight.end(queue);
+        // The record of a queue that has not started is the last device's.
+        if started {
+            self.inflight.end(queue);
+        }
         self.forget_kick(queue);
         base
     }
@@ -523,6 +527,7 @@ impl<'h, D: DeviceModel, const Q: usize, const N: usize> Session<'h, D, Q, N> {
         self.deadline = Instant::now().checked_add(PATIENCE);
         for queue in numbers::<Q>() {
             self.stop(queue);
+            self.inflight.end(queue);
         }
         self.deadline = None;
         self.rings = std::array::from_fn(|_| Ring::default());

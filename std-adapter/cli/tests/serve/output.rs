@@ -136,7 +136,7 @@ fn a_terminal_gets_a_live_line_below_the_messages() {
         folder.path("disk.sock").exists().then_some(())
     });
     let mut guest = guest(&folder);
-    let end = Instant::now() + Duration::from_millis(1500);
+    let end = Instant::now() + Duration::from_millis(4000);
     while Instant::now() < end {
         assert_eq!(guest.write(0, &text(4096, 1)), 0);
     }
