@@ -90,12 +90,8 @@ const MATCHES: [Match; 2] = [
                 Server::Ours(&["--disk", "IMAGE", "--spin", "50"]),
             ),
             (
-                "virtside --aio sync",
-                Server::Ours(&["--disk", "IMAGE", "--aio", "sync"]),
-            ),
-            (
-                "virtside --aio sync --spin 50",
-                Server::Ours(&["--disk", "IMAGE", "--aio", "sync", "--spin", "50"]),
+                "virtside --aio io_uring",
+                Server::Ours(&["--disk", "IMAGE", "--aio", "io_uring"]),
             ),
             (
                 "qemu-storage-daemon, threads",

@@ -111,7 +111,7 @@ impl Monitor {
                 }
             }
         };
-        stream.set_read_timeout(Some(LIMIT * 2))?;
+        stream.set_read_timeout(Some(LIMIT * 4))?;
         let mut monitor = Self(BufReader::new(stream));
         monitor.receive()?;
         monitor.execute("qmp_capabilities")?;
