@@ -154,31 +154,31 @@
 //! | [`Engine::access`]: QueueReady := 1, all checks | `&mut Engine` | none; 1 after a queue reset | 1005 | 748 |
 //! | [`Engine::access`]: QueueReady := 0 | `&mut Engine` | none | 254 | 252 |
 //! | [`Engine::access`]: Status := FEATURES_OK | `&mut Engine` | none | 342 | 360 |
-//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 1606 | 892 |
-//! | [`Engine::access`]: QueueReset := 1 | `&mut Engine` | none | 306 | 252 |
-//! | [`Engine::access`]: Status := SUSPEND | `&mut Engine` | none | 310 | 252 |
+//! | [`Engine::access`]: Status := DRIVER_OK, all checks again | `&mut Engine` | `Q` | 1605 | 892 |
+//! | [`Engine::access`]: QueueReset := 1 | `&mut Engine` | none | 305 | 252 |
+//! | [`Engine::access`]: Status := SUSPEND | `&mut Engine` | none | 311 | 252 |
 //! | [`Engine::access`]: Status := DRIVER_OK, to resume | `&mut Engine` | none | 334 | 252 |
 //! | [`Engine::access`]: Status := 0 | `&mut Engine` | none | 376 | 252 |
 //! | [`Engine::access`]: read of configuration | `&mut Engine` | none | 181 | 252 |
-//! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 77 | 104 |
+//! | [`Engine::access`]: write of configuration | `&mut Engine` | none | 78 | 104 |
 //! | [`Engine::finish`] | `&mut Engine` | `Q` | 287 | 144 |
 //! | [`Engine::poll`]`(1)`: no kick | `&mut Engine` | none | 171 | 396 |
-//! | [`Engine::poll`]`(1)`: a kick, but an empty ring | `&mut Engine` | `N + 7` | 293 | 424 |
-//! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 908 | 572 |
-//! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1625 | 572 |
-//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2399 | 652 |
+//! | [`Engine::poll`]`(1)`: a kick, but an empty ring | `&mut Engine` | `N + 7` | 294 | 424 |
+//! | [`Engine::poll`]`(1)`: a chain of 1 | `&mut Engine` | `N + 7` | 917 | 572 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 | `&mut Engine` | `N + 7` | 1635 | 572 |
+//! | [`Engine::poll`]`(1)`: a chain of 16 in an indirect table | `&mut Engine` | `N + 7`, `N + 1` in tables | 2408 | 652 |
 //! | [`Engine::poll`]`(1)`: a chain with no end | `&mut Engine` | `N + 7`, `N + 1` in tables | 2011 | 652 |
-//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8776 | 652 |
+//! | [`Engine::poll`]`(4)`: four of the largest chains | `&mut Engine` | `4 * (N + 5) + 2`, `4 * (N + 1)` in tables | 8788 | 652 |
 //! | [`Engine::complete`] | `&mut Engine` | 4 | 738 | 588 |
 //! | [`Engine::backend_ready`] | `&mut Engine` | none | 44 | 32 |
-//! | [`Engine::update_config`] | `&mut Engine` | none | 41 | 16 |
+//! | [`Engine::update_config`] | `&mut Engine` | none | 42 | 16 |
 //! | [`Engine::notify_queue`] | `&Engine` | none | 24 | 28 |
 //! | [`Engine::memory_changed`] | `&mut Engine` | none | 578 | 268 |
-//! | [`Engine::take_queue`] | `&mut Engine` | `Q` as the first call after [`ReadyResponder::accept`], otherwise none | 1656 | 508 |
-//! | [`Engine::save`] | `&mut Engine` | `Q` as the first call after [`ReadyResponder::accept`], otherwise none | 1354 | 1180 |
-//! | [`Engine::restore`] | `&mut Engine` | none | 2838 | 1332 |
+//! | [`Engine::take_queue`] | `&mut Engine` | `Q` as the first call after [`ReadyResponder::accept`], otherwise none | 1657 | 508 |
+//! | [`Engine::save`] | `&mut Engine` | `Q` as the first call after [`ReadyResponder::accept`], otherwise none | 1375 | 1180 |
+//! | [`Engine::restore`] | `&mut Engine` | none | 3018 | 1500 |
 //! | [`Engine::put_back`] | `&mut Engine` | 1, with IN_ORDER 3 | 2564 | 1212 |
-//! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1864 | 404 |
+//! | [`TakenQueue::pop`] | `&mut TakenQueue` | `N + 4`, `N + 1` in tables | 1863 | 404 |
 //! | [`TakenQueue::complete`] | `&mut TakenQueue` | 3 | 156 | 136 |
 //! | [`TakenQueue::flush`] | `&mut TakenQueue` | 1, with IN_ORDER 3 | 51 | 40 |
 //! | [`TakenQueue::enable_kicks`] | `&mut TakenQueue` | 2 | 64 | 64 |
