@@ -37,8 +37,8 @@ pub trait AccessSource {
     ///   wake, and the wake is kept for the next call.
     /// * A call with a zero timeout never sleeps. The loop uses it between two rounds of its
     ///   queues.
-    /// * A source that runs the driver in this thread, such as a vCPU, cannot keep any other
-    ///   timeout: it returns at the driver's next access. [`serve`](crate::serve) passes no timeout
+    /// * A source that runs the driver in this thread, such as a vCPU, honours only a zero timeout.
+    ///   Otherwise it returns at the driver's next access. [`serve`](crate::serve) passes no timeout
     ///   but zero and `None`.
     /// * A wake that arrives between two calls ends the next call. Several such wakes count as one.
     /// * [`Event::Woken`] promises nothing: the caller checks for work, and waits again.

@@ -66,7 +66,7 @@ pub struct HostedDevice<T: Served + Send + 'static> {
     handle: Arc<Handle<T>>,
 }
 
-/// Why an access was not carried out.
+/// Why an access failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessError {
     /// The device refused the access. On the bus, a load reads as 0.
@@ -225,9 +225,10 @@ impl<T: Served + Send + 'static> HostedDevice<T> {
     /// or a terminal. Only a change to readable counts, so the worker need not read the descriptor.
     /// The worker keeps it; an `Arc` of a descriptor can be passed, too.
     ///
-    /// A device without such a descriptor is looked at every 1 to 16 ms while it is
-    /// [`Step::Blocked`](virtside::Step::Blocked). After this call, it is not: every answer that
-    /// needs no kick must be announced by one of these descriptors, or by [`wake`](Self::wake).
+    /// Without such a descriptor, the worker polls a device that is
+    /// [`Step::Blocked`](virtside::Step::Blocked) every 1 to 16 ms. After this call, it does not:
+    /// every answer that needs no kick must be announced by one of these descriptors, or by
+    /// [`wake`](Self::wake).
     ///
     /// # Errors
     /// The system has no more descriptors, or `fd` cannot be watched, for instance because it is a

@@ -89,7 +89,7 @@ pub(crate) struct ServeArgs {
     )]
     log_format: LogFormat,
 
-    /// Show requests and bytes a second, and latencies, each second or each SECONDS
+    /// Print the rate of requests and bytes, and latencies, every SECONDS (1 if none are given)
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
         default_missing_value = "1", value_parser = clap::value_parser!(u64).range(1..=86400),
         global = true, help_heading = SERVICE)]

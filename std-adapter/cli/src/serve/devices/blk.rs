@@ -111,7 +111,7 @@ impl Disk {
             Aio::Auto => match UringDisk::new(disk.try_clone()?, OPERATIONS) {
                 Ok(uring) => Ok(Self::Uring(Box::new(uring))),
                 Err(error) => {
-                    log::info!(target: name, "requests wait for each other, without io_uring: {error}");
+                    log::info!(target: name, "io_uring is not available ({error}), so requests run one at a time");
                     Ok(Self::Sync(disk))
                 }
             },
