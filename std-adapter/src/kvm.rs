@@ -26,6 +26,7 @@ use std::io;
 
 use kvm_ioctls::{IoEventAddress, VmFd};
 use virtside::mmio::Register;
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::{HostedDevice, Served};
 
@@ -60,16 +61,13 @@ pub fn ioeventfds<T: Served + Send + 'static>(
     address: u64,
     queues: u16,
 ) -> io::Result<()> {
-    let register = queue_notify(address)?;
-    for queue in 0..queues {
-        let kick = device.kick(queue)?;
-        vm.register_ioevent(&kick, &register, u32::from(queue))?;
-    }
-    Ok(())
+    each_queue(device, address, queues, |kick, register, queue| {
+        vm.register_ioevent(kick, register, queue)
+    })
 }
 
-/// Removes the ioeventfds that [`ioeventfds`] registered with the same arguments. Call it before another device gets
-/// these registers, for instance when a device is stopped and hosted again.
+/// Removes the ioeventfds that [`ioeventfds`] registered with the same arguments. Call it before
+/// another device gets these registers, for instance when a device is stopped and hosted again.
 ///
 /// # Errors
 /// One of the queues has no ioeventfd.
@@ -79,16 +77,24 @@ pub fn remove_ioeventfds<T: Served + Send + 'static>(
     address: u64,
     queues: u16,
 ) -> io::Result<()> {
-    let register = queue_notify(address)?;
-    for queue in 0..queues {
-        let kick = device.kick(queue)?;
-        vm.unregister_ioevent(&kick, &register, u32::from(queue))?;
-    }
-    Ok(())
+    each_queue(device, address, queues, |kick, register, queue| {
+        vm.unregister_ioevent(kick, register, queue)
+    })
 }
 
-fn queue_notify(address: u64) -> io::Result<IoEventAddress> {
+/// Calls a function with the kick of each queue, the register that it belongs to, and the value that
+/// the driver stores there.
+fn each_queue<T: Served + Send + 'static>(
+    device: &HostedDevice<T>,
+    address: u64,
+    queues: u16,
+    change: impl Fn(&EventFd, &IoEventAddress, u32) -> Result<(), kvm_ioctls::Error>,
+) -> io::Result<()> {
     let register = address.checked_add(Register::QueueNotify.offset().into());
-    let register = register.ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(IoEventAddress::Mmio(register))
+    let register = IoEventAddress::Mmio(register.ok_or(io::ErrorKind::InvalidInput)?);
+    for queue in 0..queues {
+        let kick = device.kick(queue)?;
+        change(&kick, &register, queue.into())?;
+    }
+    Ok(())
 }

@@ -202,15 +202,13 @@ impl UringDisk {
         let name = self.place(number).map(|(name, _)| name);
         let name = name.ok_or(BlockError::Io)?;
         match self.ring.start(name, operation, buffer) {
-            Ok(true) => {
+            Ok(()) => {
                 if let Some((_, calls)) = self.place(number) {
                     calls.truncate(usize::from(number));
                     calls.push(Call::Running);
                 }
                 Err(BlockError::NotReady)
             }
-            // Another operation runs, and the request is served again when that one completes.
-            Ok(false) => Err(BlockError::NotReady),
             Err(error) => self.record(operation, Err(error)),
         }
     }

@@ -237,19 +237,17 @@ impl Ring {
         self.free.is_empty()
     }
 
-    /// Starts an operation. Returns false if the ring is full.
+    /// Starts an operation.
     ///
     /// # Errors
-    /// The operation did not start.
+    /// [`io::ErrorKind::ResourceBusy`] if the ring is full. The operation did not start.
     pub(crate) fn start(
         &mut self,
         name: Name,
         operation: Operation,
         mut buffer: Option<Buffer>,
-    ) -> io::Result<bool> {
-        let Some(place) = self.free.pop() else {
-            return Ok(false);
-        };
+    ) -> io::Result<()> {
+        let place = self.free.pop().ok_or(io::ErrorKind::ResourceBusy)?;
         let user_data = u64::try_from(place).unwrap_or(u64::MAX);
         let entry = entry(&self.file, operation, buffer.as_mut()).user_data(user_data);
         if let Some(running) = self.running.get_mut(place) {
@@ -263,7 +261,7 @@ impl Ring {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
         self.submit();
-        Ok(true)
+        Ok(())
     }
 
     /// Gives the kernel what is in the queue. If the kernel takes nothing now, the device is woken,

@@ -10,9 +10,11 @@ use std::{
 
 use vhost::vhost_user::{Error, Result, message::VhostUserLog};
 use vm_memory::{
-    FileOffset, MmapRegion, VolatileMemory,
+    MmapRegion, VolatileMemory,
     bitmap::{Bitmap, BitmapSlice, WithBitmapSlice},
 };
+
+use super::memory::map_part;
 
 /// `VHOST_F_LOG_ALL`: the device logs its writes. The driver never sees this feature.
 pub(super) const LOG_ALL: u64 = 1 << 26;
@@ -54,16 +56,10 @@ impl Dirty {
     /// # Errors
     /// The file cannot be mapped, or is too short.
     pub(super) fn set_area(&self, log: &VhostUserLog, file: File) -> Result<()> {
-        let len = usize::try_from(log.mmap_size).map_err(|_| Error::InvalidParam)?;
-        let end = log.mmap_offset.checked_add(log.mmap_size);
-        let backed = file
-            .metadata()
-            .is_ok_and(|meta| end.is_some_and(|end| end <= meta.len()));
-        if len == 0 || !backed {
+        if log.mmap_size == 0 {
             return Err(Error::InvalidParam);
         }
-        let file = FileOffset::new(file, log.mmap_offset);
-        let area = MmapRegion::from_file(file, len).map_err(|_| Error::InvalidParam)?;
+        let area = map_part(file, log.mmap_offset, log.mmap_size)?;
         let mut place = self
             .log
             .area

@@ -27,7 +27,9 @@ use std::{
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vhost::vhost_user::{Error, Result, message::VhostUserInflight};
 use virtside::trace::{Event, Trace};
-use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
+use vm_memory::{MmapRegion, VolatileMemory};
+
+use super::memory::map_part;
 
 /// First word of the memory. Memory that no device has used is zero.
 const MAGIC: u32 = u32::from_le_bytes(*b"vsd1");
@@ -129,16 +131,10 @@ impl<const Q: usize> Inflight<Q> {
     pub(super) fn over<const N: usize>(given: &VhostUserInflight, file: File) -> Result<Self> {
         let (queues, size) = checked::<Q, N>(given)?;
         let wanted = area_len(queues, size);
-        let len = usize::try_from(given.mmap_size).map_err(|_| Error::InvalidParam)?;
-        let end = given.mmap_offset.checked_add(given.mmap_size);
-        let backed = file
-            .metadata()
-            .is_ok_and(|meta| end.is_some_and(|end| end <= meta.len()));
-        if len < wanted || !backed {
+        let region = map_part(file, given.mmap_offset, given.mmap_size)?;
+        if region.size() < wanted {
             return Err(Error::InvalidParam);
         }
-        let file = FileOffset::new(file, given.mmap_offset);
-        let region = MmapRegion::from_file(file, len).map_err(|_| Error::InvalidParam)?;
         let magic = region
             .get_atomic_ref::<AtomicU32>(0)
             .map_err(|_| Error::InvalidParam)?;

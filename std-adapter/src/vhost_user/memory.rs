@@ -4,7 +4,7 @@ use std::fs::File;
 
 use vhost::vhost_user::{Error, Result, message::VhostUserMemoryRegion};
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
     mmap::MmapRegionBuilder,
 };
 
@@ -113,6 +113,23 @@ impl Regions {
                 .then(|| shared.region.start_addr().0.wrapping_add(offset))
         })
     }
+}
+
+/// Maps a part of a file that a front end gives for the device's own records.
+///
+/// # Errors
+/// The file is shorter, or cannot be mapped.
+pub(super) fn map_part(file: File, offset: u64, size: u64) -> Result<MmapRegion> {
+    let len = usize::try_from(size).map_err(|_| Error::InvalidParam)?;
+    let end = offset.checked_add(size);
+    if !file
+        .metadata()
+        .is_ok_and(|meta| end.is_some_and(|end| end <= meta.len()))
+    {
+        return Err(Error::InvalidParam);
+    }
+    let file = FileOffset::new(file, offset);
+    MmapRegion::from_file(file, len).map_err(|_| Error::InvalidParam)
 }
 
 /// Returns whether the file is as long as the region says. An access beyond the end of a file would
