@@ -24,25 +24,45 @@ fn serve_rng(bench: &Bench<'_>, ring: Ring) -> Outcome<Service> {
     Service::start(&bench.tools.virtside, &bench.folder, &arguments)
 }
 
+/// Serves a new disk image.
+fn serve_blk(bench: &Bench<'_>) -> Outcome<Service> {
+    let image = image::make(&bench.folder)?.display().to_string();
+    let arguments = ["blk", "--disk", &image];
+    Service::start(&bench.tools.virtside, &bench.folder, &arguments)
+}
+
+/// A machine with these devices.
+fn machine(
+    bench: &Bench<'_>,
+    ring: Ring,
+    devices: &[(&'static str, &Service)],
+    checks: &'static str,
+) -> Outcome<Machine> {
+    let sockets = devices
+        .iter()
+        .map(|(kind, service)| (*kind, service.socket().to_owned()));
+    Ok(Machine {
+        folder: bench.folder.clone(),
+        initrd: bench.tools.initrd(Initrd::Qemu)?.to_owned(),
+        packed: ring.is_packed(),
+        devices: sockets.collect(),
+        suspends: false,
+        reconnects: false,
+        checks,
+    })
+}
+
 /// A disk and a source of entropy. The machine is stopped in the middle of writes.
 pub fn devices(bench: &Bench<'_>, ring: Ring) -> Outcome<Verified> {
     let folder = &bench.folder;
-    let image = image::make(folder)?.display().to_string();
-    let virtside = &bench.tools.virtside;
-    let blk = Service::start(virtside, folder, &["blk", "--disk", &image])?;
+    let blk = serve_blk(bench)?;
     let rng = serve_rng(bench, ring)?;
-    let machine = Machine {
-        folder: folder.clone(),
-        initrd: bench.tools.initrd(Initrd::Qemu)?.to_owned(),
-        packed: ring.is_packed(),
-        devices: vec![
-            ("blk", blk.socket().to_owned()),
-            ("rng", rng.socket().to_owned()),
-        ],
-        suspends: false,
-        reconnects: false,
-        checks: "direct,blk,rng",
-    };
+    let machine = machine(
+        bench,
+        ring,
+        &[("blk", &blk), ("rng", &rng)],
+        "direct,blk,rng",
+    )?;
     let (mut guest, mut monitor) = machine.boot()?;
     guest.wait_for("direct.data", LIMIT)?;
     for _ in 0..5 {
@@ -66,21 +86,11 @@ pub fn suspend(bench: &Bench<'_>, ring: Ring) -> Outcome<Verified> {
     /// Bytes of a copy that the guest writes: one before, and one after each time.
     const COPY: u64 = 4 << 20;
     let folder = &bench.folder;
-    let image = image::make(folder)?.display().to_string();
-    let virtside = &bench.tools.virtside;
-    let blk = Service::start(virtside, folder, &["blk", "--disk", &image])?;
+    let blk = serve_blk(bench)?;
     let rng = serve_rng(bench, ring)?;
     let machine = Machine {
-        folder: folder.clone(),
-        initrd: bench.tools.initrd(Initrd::Qemu)?.to_owned(),
-        packed: ring.is_packed(),
-        devices: vec![
-            ("blk", blk.socket().to_owned()),
-            ("rng", rng.socket().to_owned()),
-        ],
         suspends: true,
-        reconnects: false,
-        checks: "suspend",
+        ..machine(bench, ring, &[("blk", &blk), ("rng", &rng)], "suspend")?
     };
     let (mut guest, mut monitor) = machine.boot()?;
     for _ in 0..2 {
@@ -105,17 +115,10 @@ pub fn reconnect(bench: &Bench<'_>, ring: Ring) -> Outcome<Verified> {
     /// Bytes of a copy that the guest writes.
     const COPY: u64 = 12 << 20;
     let folder = &bench.folder;
-    let image = image::make(folder)?.display().to_string();
-    let virtside = &bench.tools.virtside;
-    let mut blk = Service::start(virtside, folder, &["blk", "--disk", &image])?;
+    let mut blk = serve_blk(bench)?;
     let machine = Machine {
-        folder: folder.clone(),
-        initrd: bench.tools.initrd(Initrd::Qemu)?.to_owned(),
-        packed: ring.is_packed(),
-        devices: vec![("blk", blk.socket().to_owned())],
-        suspends: false,
         reconnects: true,
-        checks: "long",
+        ..machine(bench, ring, &[("blk", &blk)], "long")?
     };
     let (mut guest, _monitor) = machine.boot()?;
     guest.wait_for("long.data", LIMIT)?;
